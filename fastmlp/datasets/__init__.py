@@ -1,0 +1,9 @@
+"""Data sets: ``X, y, X_test, y_test = load("digits")``, and tables from files."""
+
+from __future__ import annotations
+
+from .dataset import Dataset
+from .loading import available, load
+from .preprocessing import apply_preprocessing
+
+__all__ = ["Dataset", "apply_preprocessing", "available", "load"]

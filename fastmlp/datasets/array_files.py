@@ -1,0 +1,125 @@
+"""Reading ``.npy`` and ``.npz`` files without pickles and without trusting their headers."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from ..errors import DataError
+
+__all__ = ["ARRAY_SUFFIXES", "read_npy", "read_npz"]
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+# No deflate stream unpacks to more than 1032 times its length.
+_DEFLATE_LIMIT = 1032
+_CHUNK = 1 << 20
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read one array from a ``.npy`` file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray
+        Writable and C-contiguous; never of objects.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, holds objects, or fewer or more bytes than its header says.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _read_array(stream, os.fstat(stream.fileno()).st_size, str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read some arrays of a ``.npz`` file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    wanted : tuple of str
+        Keys; those that the file lacks are left out of the result.
+
+    Returns
+    -------
+    dict of str to ndarray
+        See `read_npy`.
+
+    Raises
+    ------
+    DataError
+        If the archive or one of these arrays is damaged or holds objects.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                key = info.filename.removesuffix(".npy")
+                if key not in wanted or info.filename == key:
+                    continue
+                label = f"{path}[{key}]"
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise DataError(
+                        f"{label} is compressed by method {info.compress_type}, expected deflate."
+                    )
+                if info.file_size > _DEFLATE_LIMIT * info.compress_size + _CHUNK:
+                    raise DataError(
+                        f"{label} claims {info.file_size} bytes in {info.compress_size} compressed ones; "
+                        "the archive is damaged."
+                    )
+                with archive.open(info) as stream:
+                    arrays[key] = _read_array(stream, info.file_size, label)  # type: ignore[arg-type]
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read as .npz: {str(reason).rstrip('.')}.") from error
+    return arrays
+
+
+def _read_array(stream: BinaryIO, size: int, label: str) -> np.ndarray:
+    try:
+        version = npy.read_magic(stream)
+        reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if reader is None:
+            raise DataError(f"{label} has .npy format {version[0]}.{version[1]}, expected 1.0 or 2.0.")
+        shape, fortran, dtype = reader(stream)
+    except DataError:
+        raise
+    except Exception as error:  # the header is text that NumPy evaluates as a literal: many exceptions
+        raise DataError(f"{label} is not a .npy array: its header is truncated or damaged.") from error
+    if dtype.hasobject:
+        raise DataError(f"{label} holds Python objects (a pickle), which are never loaded; expected numbers.")
+    if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in "biufUS":
+        raise DataError(f"{label} has dtype {dtype}; expected booleans, real numbers or strings.")
+    expected = math.prod(shape) * dtype.itemsize
+    # Asked before anything is allocated: the header may claim any shape.
+    seen = size - stream.tell()
+    if seen != expected or any(length < 0 for length in shape):
+        raise DataError(f"{label} holds {seen} bytes of values, expected {expected} for {shape} of {dtype}.")
+    values = bytearray()
+    while len(values) <= expected and (chunk := stream.read(_CHUNK)):
+        values += chunk
+    if len(values) != expected:
+        raise DataError(f"{label} holds {len(values)} bytes of values, expected {expected} for {shape}.")
+    if not expected:
+        raise DataError(f"{label} is empty: shape {shape}.")
+    array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))

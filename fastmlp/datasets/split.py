@@ -1,0 +1,79 @@
+"""Deterministic splits into a training and a test part."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import DataError
+
+__all__ = ["split_rows"]
+
+
+def split_rows(
+    rows: int, test_size: float, seed: int, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the rows of the training and the test part.
+
+    The recipe: every row gets a 64-bit key, the output of PCG64 seeded with `seed`, in row order; the
+    rows with the smallest keys make the test part, `rows * test_size` of them (rounded up). With
+    `labels` this is done class by class: the test rows are shared out among the classes in proportion to
+    their sizes (largest remainder first, ties to the lower label), and every class keeps at least one
+    training row.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows, at least 2.
+    test_size : float
+        The test part's share of the rows, between 0 and 1 (exclusive); at least one row on each side.
+    seed : int
+        Seed of the draw, not negative.
+    labels : ndarray of int, shape (rows,), optional
+        Class index of each row, for a stratified split.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        Row numbers in ascending order.
+
+    Raises
+    ------
+    DataError
+        If `test_size`, `seed` or `rows` do not allow a split.
+    """
+    if isinstance(test_size, bool) or not isinstance(test_size, (int, float)) or not 0 < test_size < 1:
+        raise DataError(f"test_size is {test_size!r}; expected a share of the rows between 0 and 1.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DataError(f"seed is {seed!r}; expected an integer that is not negative.")
+    if rows < 2:
+        raise DataError(f"The table has {rows} row; a training and a test part need at least 2.")
+    # The allowance keeps a product such as 100 * 0.07 = 7.000000000000001 from becoming 8.
+    count = min(max(1, math.ceil(rows * test_size - 1e-9)), rows - 1)
+    # Raw generator output is stable across NumPy versions; shuffles and permutations are not promised.
+    keys = np.asarray(np.random.PCG64(int(seed)).random_raw(rows))
+    if labels is None:
+        chosen = np.argsort(keys, kind="stable")[:count]
+    else:
+        quotas = _quotas(np.bincount(labels), count)
+        order = np.lexsort((keys, labels))
+        starts = np.concatenate(([0], np.cumsum(np.bincount(labels))[:-1]))
+        chosen = np.concatenate([order[s : s + q] for s, q in zip(starts, quotas, strict=True)])
+    in_test = np.zeros(rows, dtype=bool)
+    in_test[chosen] = True
+    return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Share `count` test rows out among classes of `sizes` rows: largest remainder, one row kept each."""
+    exact = sizes * (count / sizes.sum())
+    most = np.maximum(sizes - 1, 0)
+    quotas: np.ndarray = np.minimum(np.floor(exact).astype(np.int64), most)
+    by_remainder = np.argsort(-(exact - np.floor(exact)), kind="stable")
+    # More than one round only where single-row classes gave their share to the others.
+    while quotas.sum() < count and (quotas < most).any():
+        for label in by_remainder:
+            if quotas.sum() < count and quotas[label] < most[label]:
+                quotas[label] += 1
+    return quotas

@@ -1,0 +1,60 @@
+"""Splits: deterministic, stratified, never empty on either side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastmlp.datasets.split import split_rows
+from fastmlp.errors import DataError
+
+
+def test_a_seed_gives_the_same_rows_for_ever():
+    train, test = split_rows(10, 0.3, 0)
+    assert test.tolist() == [1, 2, 3]
+    assert train.tolist() == [0, 4, 5, 6, 7, 8, 9]
+    assert split_rows(10, 0.3, 1)[1].tolist() != test.tolist()
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=150)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=2, max_size=60),
+    size=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**64),
+    stratified=st.booleans(),
+)
+def test_parts_are_disjoint_and_complete(labels, size, seed, stratified):
+    _, codes = np.unique(labels, return_inverse=True)
+    train, test = split_rows(len(codes), size, seed, codes if stratified else None)
+    assert sorted([*train, *test]) == list(range(len(codes)))
+    if stratified:
+        assert set(codes[train]) == set(codes)
+        most = len(codes) - len(set(codes))
+        assert len(test) == min(max(1, int(np.ceil(len(codes) * size - 1e-9))), most, len(codes) - 1)
+    else:
+        assert len(train) and len(test)
+
+
+def test_each_class_gets_its_share():
+    labels = np.repeat([0, 1, 2], [500, 300, 200])
+    _, test = split_rows(1000, 0.25, 3, labels)
+    assert np.bincount(labels[test]).tolist() == [125, 75, 50]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1.5, -0.1, "a", None, True, float("nan")])
+def test_other_shares_are_refused(size):
+    with pytest.raises(DataError, match="test_size is"):
+        split_rows(10, size, 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+def test_other_seeds_are_refused(seed):
+    with pytest.raises(DataError, match="seed is"):
+        split_rows(10, 0.2, seed)
+
+
+def test_one_row_is_too_few():
+    with pytest.raises(DataError, match="1 row"):
+        split_rows(1, 0.2, 0)
