@@ -1,0 +1,68 @@
+"""The one place that chooses a backend.
+
+A backend is a module with the functions of `reference`. The choice is a context variable, so it
+holds for the current thread or task; a module takes it once, when it is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from types import ModuleType
+
+from ..errors import BackendError
+
+__all__ = ["BACKENDS", "get_backend", "set_backend", "use_backend"]
+
+# name: (module, the package that it needs, how to get it)
+BACKENDS = {
+    "numpy": ("reference", "numpy", "pip install numpy"),
+    "numba": ("cpu.backend", "numba", "pip install numba"),
+}
+DEFAULT = "numba"
+
+_current: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastmlp_backend", default=None)
+_process_wide: str | None = None
+
+
+def get_backend(name: str | None = None) -> ModuleType:
+    """The backend called ``name``, or the current one.
+
+    The current one is that of `use_backend`, else of `set_backend`, else of the environment
+    variable ``FASTMLP_BACKEND``, else ``"numba"``.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or the package that it needs is not installed.
+    """
+    if name is None:
+        name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or DEFAULT
+    if name not in BACKENDS:
+        raise BackendError(f"There is no backend {name!r}; expected one of {', '.join(map(repr, BACKENDS))}.")
+    module, package, remedy = BACKENDS[name]
+    if importlib.util.find_spec(package) is None:
+        raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
+    return importlib.import_module(f".{module}", __name__)
+
+
+def set_backend(name: str) -> None:
+    """Make ``name`` the backend of modules made from now on, in every thread of the process."""
+    global _process_wide
+    get_backend(name)
+    _process_wide = name
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[ModuleType]:
+    """Make ``name`` the backend of modules made inside the ``with`` block, in this thread or task."""
+    backend = get_backend(name)
+    token = _current.set(name)
+    try:
+        yield backend
+    finally:
+        _current.reset(token)

@@ -1,0 +1,221 @@
+"""The Numba backend: the operations of `reference`, name by name, over compiled kernels.
+
+Compiled kernels take contiguous, writeable arrays of one dtype and no None, so that there is one
+version of each for each dtype: here None becomes an empty array and other layouts are copied.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+
+from ..reference import ACTIVATIONS, empty, from_numpy, to_numpy, zeros
+from . import elementwise, linear, losses as loss_kernels, rows, updates
+from .gemm import PANEL_BYTES
+
+__all__ = [
+    "activation_backward", "activation_forward", "adagrad", "adam", "bce_with_logits", "clip", "cross_entropy",
+    "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1", "layer_norm_backward",
+    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize", "rmsprop",
+    "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+]  # fmt: skip
+
+name = "numba"
+
+_KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}
+_NO_TARGETS = np.empty(0, np.int64)
+_NONE = {np.dtype(t): (np.empty(0, t), np.empty((0, 0), t)) for t in (np.float32, np.float64)}
+_LOW = 0xFFFFFFFF
+
+
+class _Scratch(threading.local):
+    """Buffers of the calling thread."""
+
+    def __init__(self) -> None:
+        self.panels = {dtype: _aligned(PANEL_BYTES, dtype) for dtype in _NONE}
+
+
+def _aligned(size, dtype):
+    """``size`` bytes that start on a cache line."""
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype)
+
+
+_scratch = _Scratch()
+
+
+def _plain(a):
+    """The array itself where a kernel can take it, else a copy."""
+    return a if a.flags.carray else np.array(a, order="C")
+
+
+def _vector(a, like):
+    return _NONE[like.dtype][0] if a is None else _plain(a)
+
+
+def _matrix(a, like):
+    return _NONE[like.dtype][1] if a is None else a
+
+
+# ----------------------------------------------------------------------------------------- linear
+
+
+def linear_forward(x, weight, bias, out):
+    linear.linear_forward(
+        _plain(x), _plain(weight), _vector(bias, out), 0, 0.0, out, out, _scratch.panels[out.dtype], 1
+    )
+
+
+def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
+    pre = out if pre is None else pre
+    panel = _scratch.panels[out.dtype]
+    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), _KINDS[kind], alpha, pre, out, panel, 1)
+    if kind == "identity" and pre is not out:
+        pre[...] = out
+
+
+def linear_backward(dy, x, weight, dx, dweight, dbias):
+    linear.linear_backward(
+        _plain(dy), _plain(x), _plain(weight), _matrix(dx, dweight), dweight, _vector(dbias, dweight),
+        _scratch.panels[dweight.dtype], 1,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- activations and rows
+
+
+def activation_forward(kind, alpha, x, out):
+    elementwise.activation_forward(_KINDS[kind], alpha, _plain(x), out)
+
+
+def activation_backward(kind, alpha, dy, x, y, dx):
+    elementwise.activation_backward(_KINDS[kind], alpha, _plain(dy), _plain(x), _plain(y), dx)
+
+
+def softmax_forward(x, out):
+    rows.softmax_forward(_plain(x), out)
+
+
+def softmax_backward(dy, y, dx):
+    rows.softmax_backward(_plain(dy), _plain(y), dx)
+
+
+def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+    rows.layer_norm_forward(_plain(x), _vector(weight, out), _vector(bias, out), eps, mean, rstd, out)
+
+
+def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
+    rows.layer_norm_backward(
+        _plain(dy), _plain(x), _vector(weight, dx), _plain(mean), _plain(rstd), dx, _vector(dweight, dx), _vector(dbias, dx)
+    )
+
+
+def normalize(x, mean, scale, out):
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        x = x.astype(out.dtype)
+    rows.normalize(_plain(x), _plain(mean), _plain(scale), out)
+
+
+def dropout(x, rate, seed, layer, step, out):
+    threshold = np.uint64(math.floor(rate * 2**32))
+    factor = x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
+    words = (np.uint64(word) for word in (seed & _LOW, seed >> 32, layer, step & _LOW))
+    rows.dropout(_plain(x), threshold, factor, *words, out)
+
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+def _targets(target, like):
+    """(index targets, soft targets), one of them empty."""
+    if target.ndim == 1:
+        return _plain(target), _NONE[like.dtype][1]
+    return _NO_TARGETS, _plain(target)
+
+
+def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
+    index, soft = _targets(target, x)
+    scratch = np.empty((2, x.shape[1]), x.dtype)
+    rows.cross_entropy(
+        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale), _vector(losses, x), _matrix(dx, x), scratch
+    )
+
+
+def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
+    index, soft = _targets(target, x)
+    scratch = np.empty((2, x.shape[1]), x.dtype)
+    rows.cross_entropy_probabilities(
+        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale), _vector(losses, x), _matrix(dx, x),
+        scratch, np.finfo(x.dtype).tiny,
+    )  # fmt: skip
+
+
+def _elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
+    loss_kernels.elementwise_loss(
+        kind, _plain(x), _plain(target), _vector(pos_weight, x), delta, _plain(row_scale), _vector(losses, x), _matrix(dx, x)
+    )
+
+
+def mse(x, target, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.MSE, x, target, None, 0.0, row_scale, losses, dx)
+
+
+def l1(x, target, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.L1, x, target, None, 0.0, row_scale, losses, dx)
+
+
+def huber(x, target, delta, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.HUBER, x, target, None, float(delta), row_scale, losses, dx)
+
+
+def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.BCE, x, target, pos_weight, 0.0, row_scale, losses, dx)
+
+
+# ------------------------------------------------------------------------------------- optimizers
+# Flat views, so that matrices and vectors share one compiled version.
+
+
+def _flat(a, like):
+    return _NONE[like.dtype][0] if a is None else a.reshape(-1)
+
+
+def _gradient(grad):
+    return _plain(grad).reshape(-1)
+
+
+def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
+    updates.sgd(_gradient(grad), lr, momentum, weight_decay, nesterov, _flat(velocity, param), _flat(param, param))
+
+
+def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
+    updates.adam(
+        _gradient(grad), lr, beta1, beta2, eps, weight_decay, decoupled, 1 - beta1**step, math.sqrt(1 - beta2**step),
+        _flat(mean, param), _flat(square, param), _flat(param, param),
+    )  # fmt: skip
+
+
+def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
+    updates.rmsprop(
+        _gradient(grad), lr, decay, eps, weight_decay, momentum,
+        _flat(square, param), _flat(mean, param), _flat(velocity, param), _flat(param, param),
+    )  # fmt: skip
+
+
+def adagrad(grad, lr, eps, weight_decay, total, param):
+    updates.adagrad(_gradient(grad), lr, eps, weight_decay, _flat(total, param), _flat(param, param))
+
+
+def sum_of_squares(grad):
+    return updates.sum_of_squares(_gradient(grad))
+
+
+def scale(grad, factor, out):
+    updates.scale(_gradient(grad), float(factor), out.reshape(-1))
+
+
+def clip(grad, bound, out):
+    updates.clip(_gradient(grad), float(bound), out.reshape(-1))

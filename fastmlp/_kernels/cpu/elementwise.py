@@ -1,0 +1,236 @@
+"""Loops over flat arrays: the activations, and what the other element-wise kernels share."""
+
+from __future__ import annotations
+
+import math
+
+from ..reference import ACTIVATIONS
+from .jit import inline, kernel
+from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, store, store_tail, where
+from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
+
+__all__ = ["activation_backward", "activation_forward", "apply_activation", "clamp", "load_some", "softplus", "store_some"]
+
+(IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SOFTPLUS) = range(len(ACTIVATIONS))
+
+
+@inline
+def load_some(a, i, count):
+    """``count`` elements from i on, then zeros; a whole vector wherever it fits."""
+    if count == lanes(a):
+        return load(a, i)
+    return load_tail(a, i, count)
+
+
+@inline
+def store_some(a, i, v, count):
+    """Write the first ``count`` lanes."""
+    if count == lanes(a):
+        store(a, i, v)
+    else:
+        store_tail(a, i, v, count)
+
+
+@inline
+def clamp(v, bound):
+    """v, not beyond +-bound; NaN stays."""
+    upper, lower = full_like(v, bound), full_like(v, -bound)
+    v = where(greater(v, upper), upper, v)
+    return where(less(v, lower), lower, v)
+
+
+# ------------------------------------------------------------------------------------- functions
+# h(v, alpha), and its slope(v, y, alpha) with y = h(v): the formulas are those of `reference`.
+
+
+@inline
+def _identity(v, alpha):
+    return v
+
+
+@inline
+def _identity_slope(v, y, alpha):
+    return full_like(v, 1.0)
+
+
+@inline
+def _relu(v, alpha):
+    return where(less(v, 0.0), full_like(v, 0.0), v)
+
+
+@inline
+def _relu_slope(v, y, alpha):
+    return where(greater(v, 0.0), full_like(v, 1.0), 0.0)
+
+
+@inline
+def _leaky_relu(v, alpha):
+    return where(greater(v, 0.0), v, v * alpha)
+
+
+@inline
+def _leaky_relu_slope(v, y, alpha):
+    return where(greater(v, 0.0), full_like(v, 1.0), alpha)
+
+
+@inline
+def _elu(v, alpha):
+    return where(greater(v, 0.0), v, expm1(v) * alpha)
+
+
+@inline
+def _elu_slope(v, y, alpha):
+    return where(greater(v, 0.0), full_like(v, 1.0), exp(v) * alpha)
+
+
+@inline
+def _tanh(v, alpha):
+    return tanh(v)
+
+
+@inline
+def _tanh_slope(v, y, alpha):
+    return (1.0 - y) * (1.0 + y)
+
+
+@inline
+def _sigmoid(v, alpha):
+    return sigmoid(v)
+
+
+@inline
+def _sigmoid_slope(v, y, alpha):
+    return y * (1.0 - y)
+
+
+@inline
+def _gelu(v, alpha):
+    return v * normal_cdf(v)
+
+
+@inline
+def _gelu_slope(v, y, alpha):
+    return fma(v, normal_pdf(v), normal_cdf(v))
+
+
+_TANH_GELU = math.sqrt(2 / math.pi)
+_TANH_GELU_CUBE = 0.044715
+
+
+@inline
+def _tanh_gelu_gate(v):
+    return sigmoid((v + v * v * v * _TANH_GELU_CUBE) * (2.0 * _TANH_GELU))
+
+
+@inline
+def _tanh_gelu(v, alpha):
+    return v * _tanh_gelu_gate(v)
+
+
+@inline
+def _tanh_gelu_slope(v, y, alpha):
+    gate, rest = _tanh_gelu_gate(v), _tanh_gelu_gate(negative(v))
+    return gate + v * gate * rest * (2.0 * _TANH_GELU) * fma(v * v, 3.0 * _TANH_GELU_CUBE, 1.0)
+
+
+@inline
+def _silu(v, alpha):
+    return v * sigmoid(v)
+
+
+@inline
+def _silu_slope(v, y, alpha):
+    return sigmoid(v) * fma(v, sigmoid(negative(v)), 1.0)
+
+
+@inline
+def softplus(v):
+    """log(1 + e^v)."""
+    size = where(less(v, 0.0), v, negative(v))
+    return where(less(v, 0.0), full_like(v, 0.0), v) + log1p_unit(exp(size))
+
+
+@inline
+def _softplus(v, alpha):
+    return softplus(v)
+
+
+@inline
+def _softplus_slope(v, y, alpha):
+    return sigmoid(v)
+
+
+# ----------------------------------------------------------------------------------------- loops
+
+
+@inline
+def _map(h, alpha, x, out):
+    n, width = x.size, lanes(x)
+    for i in range(0, n, width):
+        count = min(width, n - i)
+        store_some(out, i, h(load_some(x, i, count), alpha), count)
+
+
+@inline
+def _map_backward(slope, alpha, dy, x, y, dx):
+    n, width = x.size, lanes(x)
+    for i in range(0, n, width):
+        count = min(width, n - i)
+        v, result = load_some(x, i, count), load_some(y, i, count)
+        store_some(dx, i, load_some(dy, i, count) * slope(v, result, alpha), count)
+
+
+@inline
+def apply_activation(kind, alpha, x, out):
+    """out = h(x); kind is the number of the activation's name in `ACTIVATIONS`."""
+    if kind == RELU:
+        _map(_relu, alpha, x, out)
+    elif kind == LEAKY_RELU:
+        _map(_leaky_relu, alpha, x, out)
+    elif kind == ELU:
+        _map(_elu, alpha, x, out)
+    elif kind == TANH:
+        _map(_tanh, alpha, x, out)
+    elif kind == SIGMOID:
+        _map(_sigmoid, alpha, x, out)
+    elif kind == GELU:
+        _map(_gelu, alpha, x, out)
+    elif kind == GELU_TANH:
+        _map(_tanh_gelu, alpha, x, out)
+    elif kind == SILU:
+        _map(_silu, alpha, x, out)
+    elif kind == SOFTPLUS:
+        _map(_softplus, alpha, x, out)
+    else:
+        _map(_identity, alpha, x, out)
+
+
+@kernel
+def activation_forward(kind, alpha, x, out):
+    """x (N, C), out (N, C)."""
+    apply_activation(kind, alpha, x, out)
+
+
+@kernel
+def activation_backward(kind, alpha, dy, x, y, dx):
+    """dy, x, y, dx (N, C)."""
+    if kind == RELU:
+        _map_backward(_relu_slope, alpha, dy, x, y, dx)
+    elif kind == LEAKY_RELU:
+        _map_backward(_leaky_relu_slope, alpha, dy, x, y, dx)
+    elif kind == ELU:
+        _map_backward(_elu_slope, alpha, dy, x, y, dx)
+    elif kind == TANH:
+        _map_backward(_tanh_slope, alpha, dy, x, y, dx)
+    elif kind == SIGMOID:
+        _map_backward(_sigmoid_slope, alpha, dy, x, y, dx)
+    elif kind == GELU:
+        _map_backward(_gelu_slope, alpha, dy, x, y, dx)
+    elif kind == GELU_TANH:
+        _map_backward(_tanh_gelu_slope, alpha, dy, x, y, dx)
+    elif kind == SILU:
+        _map_backward(_silu_slope, alpha, dy, x, y, dx)
+    elif kind == SOFTPLUS:
+        _map_backward(_softplus_slope, alpha, dy, x, y, dx)
+    else:
+        _map_backward(_identity_slope, alpha, dy, x, y, dx)

@@ -1,0 +1,142 @@
+"""C = A B (+ bias) on column panels: the one matrix product that all of Linear is made of.
+
+For each block of the inner dimension and each panel of columns, B is packed into a buffer that
+stays in L1 (row after row, two vectors wide) and all of A runs over it, a tile of rows at a time.
+A is only ever broadcast, so it takes any strides and is read in place.
+
+An element of C is one chain of fused multiply-adds in ascending k that starts at its bias,
+whichever tile computes it: neither the block's length nor the vector's width nor the number of
+rows changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .host import TILE_ROWS
+from .jit import inline
+from .simd import element, lanes, load, load_tail, set_element, store
+from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
+
+__all__ = ["PANEL_BYTES", "Matrix", "multiply"]
+
+PANEL_BYTES = 16384  # half of the smallest L1 in use; the other half is for A and C
+
+
+class Matrix(NamedTuple):
+    """Element (r, c) is data's element start + r row + c column."""
+
+    data: Any
+    start: int
+    row: int
+    column: int
+
+
+class Panel(NamedTuple):
+    """Some columns of C and the block of B that they are multiplied with."""
+
+    packed: Any  # (k, 1 or 2 vectors)
+    k: int  # length of the block
+    first: bool  # whether C is still to be set
+    column: int  # the first column of C
+    count: int  # columns of C in the panel's last vector
+
+
+@inline
+def _tiles(tile, rows, r, m, a, panel, bias, c):
+    """As many tiles of ``rows`` rows of C as fit between r and m; returns the first row that is left."""
+    while r + rows <= m:
+        at = c.start + r * c.row + panel.column
+        if not panel.first:
+            sums = load_tile(tile, c.data, at, c.row, panel.count)
+        elif bias.size > 0:
+            sums = load_tile(tile, bias, panel.column, 0, panel.count)
+        else:
+            sums = tile
+        i = a.start + r * a.row
+        for p in range(panel.k):
+            sums = multiply_add(sums, a.data, i, a.row, panel.packed, p)
+            i += a.column
+        store_tile(sums, c.data, at, c.row, panel.count)
+        r += rows
+    return r
+
+
+@inline
+def _wide_panel(m, a, panel, bias, c):
+    r = _tiles(new_tile(c.data, TILE_ROWS, 2), TILE_ROWS, 0, m, a, panel, bias, c)
+    r = _tiles(new_tile(c.data, 4, 2), 4, r, m, a, panel, bias, c)
+    r = _tiles(new_tile(c.data, 2, 2), 2, r, m, a, panel, bias, c)
+    _tiles(new_tile(c.data, 1, 2), 1, r, m, a, panel, bias, c)
+
+
+@inline
+def _narrow_panel(m, a, panel, bias, c):
+    r = _tiles(new_tile(c.data, TILE_ROWS, 1), TILE_ROWS, 0, m, a, panel, bias, c)
+    r = _tiles(new_tile(c.data, 4, 1), 4, r, m, a, panel, bias, c)
+    r = _tiles(new_tile(c.data, 2, 1), 2, r, m, a, panel, bias, c)
+    _tiles(new_tile(c.data, 1, 1), 1, r, m, a, panel, bias, c)
+
+
+@inline
+def _pack_rows(b, i, k, vectors, count, packed):
+    """Pack B where its rows are contiguous (b.column is 1); element i is the block's first."""
+    width = lanes(packed)
+    for p in range(k):
+        to, at = p * vectors * width, i + p * b.row
+        if vectors == 2:
+            store(packed, to, load(b.data, at))
+            to, at = to + width, at + width
+        store(packed, to, load_tail(b.data, at, count))
+
+
+@inline
+def _pack_columns(b, i, k, vectors, count, packed):
+    """Pack B where its columns are contiguous (b.row is 1), square by square."""
+    width = lanes(packed)
+    stride = vectors * width
+    for v in range(vectors):
+        filled = width if v + 1 < vectors else count
+        at, to = i + v * width * b.column, v * width
+        p = 0
+        if filled == width:
+            while p + width <= k:
+                transpose_block(b.data, at + p, b.column, packed, to + p * stride, stride)
+                p += width
+        while p < k:
+            for c in range(width):
+                x = element(b.data, at + c * b.column + p) if c < filled else 0
+                set_element(packed, to + p * stride + c, x)
+            p += 1
+
+
+@inline
+def multiply(a, b, bias, c, m, n, k, packed):
+    """C (m, n) = A (m, k) B (k, n) + bias (n,); an empty bias is none.
+
+    ``a``, ``b`` and ``c`` are `Matrix`; b.row or b.column is 1, c.column is 1. ``packed`` is
+    scratch of `PANEL_BYTES`.
+    """
+    width = lanes(packed)
+    block = packed.size // (2 * width)
+    done = 0
+    while done == 0 or done < k:  # once also for k = 0: C is then the bias
+        length = min(block, k - done)
+        a_block = Matrix(a.data, a.start + done * a.column, a.row, a.column)
+        column = 0
+        while column < n:
+            left = n - column
+            vectors = 2 if left > width else 1
+            count = min(left - (vectors - 1) * width, width)
+            i = b.start + done * b.row + column * b.column
+            if b.column == 1:
+                _pack_rows(b, i, length, vectors, count, packed)
+            else:
+                _pack_columns(b, i, length, vectors, count, packed)
+            panel = Panel(packed, length, done == 0, column, count)
+            if vectors == 2:
+                _wide_panel(m, a_block, panel, bias, c)
+            else:
+                _narrow_panel(m, a_block, panel, bias, c)
+            column += vectors * width
+        done += max(length, 1)

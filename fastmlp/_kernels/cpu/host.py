@@ -1,0 +1,36 @@
+"""What the host's processor offers: the vector width and the GEMM tile that follow from it."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from ...errors import BackendError
+
+__all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES"]
+
+# Accumulator rows of the GEMM tile by register width: two vectors a row must leave registers for
+# the operands, out of 16 vector registers with AVX2 and 32 with AVX-512 and NEON.
+_TILE_ROWS = {16: 12 if platform.machine() in ("arm64", "aarch64") else 6, 32: 6, 64: 12}
+
+
+def _vector_bytes() -> int:
+    """Width of a vector register in bytes; ``FASTMLP_LANES`` (float32 lanes: 4, 8, 16) forces it."""
+    forced = os.environ.get("FASTMLP_LANES", "").strip()
+    if forced:
+        if forced not in ("4", "8", "16"):
+            raise BackendError(f"FASTMLP_LANES is {forced!r}, expected 4, 8 or 16 (float32 lanes in a vector).")
+        return 4 * int(forced)
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):
+        return 64
+    if features.get("avx2") and features.get("fma"):
+        return 32
+    return 16
+
+
+VECTOR_BYTES = _vector_bytes()
+LANES = {4: VECTOR_BYTES // 4, 8: VECTOR_BYTES // 8}  # by the scalar's size in bytes
+TILE_ROWS = _TILE_ROWS[VECTOR_BYTES]

@@ -1,0 +1,83 @@
+"""Losses that add up over the elements of a row, and their gradients; formulas as in `reference`."""
+
+from __future__ import annotations
+
+from .elementwise import clamp, load_some, softplus, store_some
+from .jit import inline, kernel
+from .simd import (
+    absolute, fma, full_like, greater, keep_first, lane_sum, lanes, less, load_tail, negative, where,
+)  # fmt: skip
+from .vecmath import sigmoid
+
+__all__ = ["BCE", "HUBER", "L1", "MSE", "elementwise_loss"]
+
+MSE, L1, HUBER, BCE = range(4)
+
+
+@inline
+def _sign(v):
+    one = full_like(v, 1.0)
+    # v * 0 keeps a NaN, and is 0 at 0.
+    return where(greater(v, 0.0), one, where(less(v, 0.0), negative(one), v * 0.0))
+
+
+@inline
+def _mse(x, t, p, delta):
+    d = x - t
+    return d * d, d + d
+
+
+@inline
+def _l1(x, t, p, delta):
+    d = x - t
+    return absolute(d), _sign(d)
+
+
+@inline
+def _huber(x, t, p, delta):
+    d = x - t
+    size = absolute(d)
+    linear = (size - 0.5 * delta) * delta
+    return where(greater(size, delta), linear, d * d * 0.5), clamp(d, delta)
+
+
+@inline
+def _bce(x, t, p, delta):
+    rest, weight = 1.0 - t, p * t
+    term = fma(weight, softplus(negative(x)), rest * softplus(x))
+    return term, fma(rest, sigmoid(x), negative(weight * sigmoid(negative(x))))
+
+
+@inline
+def _rows(function, x, target, pos_weight, delta, row_scale, losses, dx):
+    rows, columns = x.shape
+    width = lanes(x)
+    for r in range(rows):
+        start = r * columns
+        total = load_tail(x, start, 0)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            v, t = load_some(x, start + c, count), load_some(target, start + c, count)
+            if pos_weight.size > 0:
+                p = load_some(pos_weight, c, count)
+            else:
+                p = full_like(v, 1.0)
+            term, slope = function(v, t, p, delta)
+            total = total + keep_first(term, count, 0.0)
+            if dx.size > 0:
+                store_some(dx, start + c, slope * row_scale[r], count)
+        if losses.size > 0:
+            losses[r] = row_scale[r] * lane_sum(total)
+
+
+@kernel
+def elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
+    """x, target, dx (N, O); row_scale, losses (N,); pos_weight (O,). Empty: pos_weight (ones), losses, dx."""
+    if kind == MSE:
+        _rows(_mse, x, target, pos_weight, delta, row_scale, losses, dx)
+    elif kind == L1:
+        _rows(_l1, x, target, pos_weight, delta, row_scale, losses, dx)
+    elif kind == HUBER:
+        _rows(_huber, x, target, pos_weight, delta, row_scale, losses, dx)
+    else:
+        _rows(_bce, x, target, pos_weight, delta, row_scale, losses, dx)

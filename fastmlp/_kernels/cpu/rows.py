@@ -1,0 +1,266 @@
+"""Kernels that work row by row: softmax, cross-entropy, layer normalisation, input scaling, dropout.
+
+Sums over a row run over whole vectors in order, then over the lanes as a tree: one fixed order for
+a given width of row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from .elementwise import load_some, store_some
+from .jit import inline, kernel
+from .simd import (
+    element, equal, fma, full_like, greater, keep_first, lane_max, lane_sum, lanes, load_tail, set_element, where,
+)  # fmt: skip
+from .vecmath import exp
+
+__all__ = [
+    "cross_entropy", "cross_entropy_probabilities", "dropout", "layer_norm_backward", "layer_norm_forward", "normalize",
+    "softmax_backward", "softmax_forward",
+]  # fmt: skip
+
+
+@inline
+def _row_max(x, start, columns):
+    width = lanes(x)
+    largest = keep_first(load_tail(x, start, 0), 0, -np.inf)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        v = keep_first(load_some(x, start + c, count), count, -np.inf)
+        largest = where(greater(v, largest), v, largest)
+    return lane_max(largest)
+
+
+@inline
+def _exponentials(x, start, columns, largest, out):
+    """Write exp(x - largest) for one row and return its sum."""
+    width = lanes(x)
+    total = load_tail(x, start, 0)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
+        store_some(out, start + c, e, count)
+        total = total + e
+    return lane_sum(total)
+
+
+@kernel
+def softmax_forward(x, out):
+    """x (N, C), out (N, C)."""
+    rows, columns = x.shape
+    width = lanes(x)
+    for r in range(rows):
+        start = r * columns
+        total = _exponentials(x, start, columns, _row_max(x, start, columns), out)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            store_some(out, start + c, load_some(out, start + c, count) / total, count)
+
+
+@kernel
+def softmax_backward(dy, y, dx):
+    """dy, y, dx (N, C)."""
+    rows, columns = y.shape
+    width = lanes(y)
+    for r in range(rows):
+        start = r * columns
+        inner = load_tail(y, start, 0)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            inner = inner + load_some(dy, start + c, count) * load_some(y, start + c, count)
+        mean = lane_sum(inner)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            v = load_some(y, start + c, count) * (load_some(dy, start + c, count) - mean)
+            store_some(dx, start + c, v, count)
+
+
+# ---------------------------------------------------------------------------------- cross-entropy
+
+
+@inline
+def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
+    """weights (C,): w_j t'_ij of one row, see `reference.cross_entropy`; returns their sum."""
+    classes, width = weights.size, lanes(weights)
+    keep, share = 1.0 - smoothing, smoothing / classes
+    for c in range(0, classes, width):
+        count = min(width, classes - c)
+        if index.size > 0:
+            t = full_like(load_tail(weights, c, 0), share)
+        else:
+            t = fma(load_some(soft, start + c, count), keep, share)
+        store_some(weights, c, t, count)
+    if index.size > 0:
+        set_element(weights, index[row], keep + share)
+    total = load_tail(weights, 0, 0)
+    for c in range(0, classes, width):
+        count = min(width, classes - c)
+        t = load_some(weights, c, count)
+        if class_weight.size > 0:
+            t = t * load_some(class_weight, c, count)
+            store_some(weights, c, t, count)
+        total = total + t
+    return lane_sum(total)
+
+
+@kernel
+def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
+    """x (N, C); index int64 (N,) or, where that is empty, soft (N, C). Empty: class_weight (ones), losses, dx.
+
+    ``scratch (2, C)`` holds a row's exponentials and target weights.
+    """
+    rows, classes = x.shape
+    width = lanes(x)
+    exponentials, weights = scratch[0], scratch[1]
+    for i in range(rows):
+        start = i * classes
+        sum_of_weights = _target_weights(i, index, soft, class_weight, smoothing, start, weights)
+        largest = _row_max(x, start, classes)
+        total = load_tail(x, start, 0)
+        for c in range(0, classes, width):
+            count = min(width, classes - c)
+            e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
+            store_some(exponentials, c, e, count)
+            total = total + e
+        sum_of_exponentials = lane_sum(total)
+        if losses.size > 0:
+            log_total = math.log(sum_of_exponentials)
+            loss = load_tail(x, start, 0)
+            for c in range(0, classes, width):
+                count = min(width, classes - c)
+                w = load_some(weights, c, count)
+                term = w * (log_total - (load_some(x, start + c, count) - largest))
+                # A logit of -inf is no loss where its target is zero: 0 * inf would be NaN.
+                loss = loss + where(equal(w, 0.0), w, term)
+            losses[i] = row_scale[i] * lane_sum(loss)
+        if dx.size > 0:
+            for c in range(0, classes, width):
+                count = min(width, classes - c)
+                p = load_some(exponentials, c, count) / sum_of_exponentials
+                slope = (p * sum_of_weights - load_some(weights, c, count)) * row_scale[i]
+                store_some(dx, start + c, slope, count)
+
+
+@kernel
+def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, tiny):
+    """As `cross_entropy`, from probabilities x (N, C), which are clamped at ``tiny``."""
+    rows, classes = x.shape
+    weights = scratch[1]
+    for i in range(rows):
+        _target_weights(i, index, soft, class_weight, smoothing, i * classes, weights)
+        loss = x.dtype.type(0)
+        for j in range(classes):
+            p = x[i, j] if not x[i, j] < tiny else tiny
+            loss -= weights[j] * math.log(p)
+            if dx.size > 0:
+                dx[i, j] = row_scale[i] * (-weights[j] / p)
+        if losses.size > 0:
+            losses[i] = row_scale[i] * loss
+
+
+# ------------------------------------------------------------------- normalisation and dropout
+
+
+@kernel
+def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+    """x, out (N, C); mean, rstd (N,); weight and bias (C,), both empty for none."""
+    rows, columns = x.shape
+    width = lanes(x)
+    for r in range(rows):
+        start = r * columns
+        total = load_tail(x, start, 0)
+        for c in range(0, columns, width):
+            total = total + load_some(x, start + c, min(width, columns - c))
+        centre = lane_sum(total) / x.dtype.type(columns)
+        squares = load_tail(x, start, 0)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            d = keep_first(load_some(x, start + c, count) - centre, count, 0.0)
+            squares = fma(d, d, squares)
+        variance = lane_sum(squares) / x.dtype.type(columns)
+        scale = x.dtype.type(1) / math.sqrt(variance + x.dtype.type(eps))
+        mean[r], rstd[r] = centre, scale
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            z = (load_some(x, start + c, count) - centre) * scale
+            if weight.size > 0:
+                z = fma(z, load_some(weight, c, count), load_some(bias, c, count))
+            store_some(out, start + c, z, count)
+
+
+@kernel
+def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
+    """dy, x, dx (N, C); mean, rstd (N,); weight, dweight, dbias (C,), all empty for none."""
+    rows, columns = x.shape
+    width = lanes(x)
+    dweight[:] = 0
+    dbias[:] = 0
+    for r in range(rows):
+        start = r * columns
+        total, product = load_tail(x, start, 0), load_tail(x, start, 0)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            z = (load_some(x, start + c, count) - mean[r]) * rstd[r]
+            g = load_some(dy, start + c, count)  # zero behind the row's end, and so are the sums
+            if weight.size > 0:
+                store_some(dweight, c, fma(g, z, load_some(dweight, c, count)), count)
+                store_some(dbias, c, g + load_some(dbias, c, count), count)
+                g = g * load_some(weight, c, count)
+            total = total + g
+            product = fma(g, z, product)
+        mean_g = lane_sum(total) / x.dtype.type(columns)
+        mean_gz = lane_sum(product) / x.dtype.type(columns)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            z = (load_some(x, start + c, count) - mean[r]) * rstd[r]
+            g = load_some(dy, start + c, count)
+            if weight.size > 0:
+                g = g * load_some(weight, c, count)
+            store_some(dx, start + c, (g - mean_g - z * mean_gz) * rstd[r], count)
+
+
+@kernel
+def normalize(x, mean, scale, out):
+    """out (N, I) = (x - mean) / scale; x (N, I) of any real dtype, mean and scale (I,) of out's."""
+    rows, columns = out.shape
+    width = lanes(out)
+    for r in range(rows):
+        start = r * columns
+        for c in range(columns):
+            set_element(out, start + c, element(x, start + c))
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            v = (load_some(out, start + c, count) - load_some(mean, c, count)) / keep_first(
+                load_some(scale, c, count), count, 1.0
+            )
+            store_some(out, start + c, v, count)
+
+
+@inline
+def _philox(c0, c1, c2, c3, key0, key1):
+    """The four words of `philox.philox4x32`, in uint64."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    for _ in range(ROUNDS):
+        product0, product1 = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
+        c0, c1 = (product1 >> half) ^ c1 ^ key0, product1 & low
+        c2, c3 = (product0 >> half) ^ c3 ^ key1, product0 & low
+        key0, key1 = (key0 + np.uint64(KEY_STEPS[0])) & low, (key1 + np.uint64(KEY_STEPS[1])) & low
+    return c0, c1, c2, c3
+
+
+@kernel
+def dropout(x, threshold, scale, key0, key1, layer, step, out):
+    """x, out (N, C): x scale where the element's random word is at least ``threshold``, else 0."""
+    rows, columns = x.shape
+    last = np.uint64(DROPOUT << 24) | layer
+    for r in range(rows):
+        for block in range((columns + 3) // 4):
+            words = _philox(np.uint64(block), np.uint64(r), step, last, key0, key1)
+            start = 4 * block
+            for c in range(start, min(start + 4, columns)):
+                word = words[c - start]
+                out[r, c] = x[r, c] * scale if word >= threshold else x.dtype.type(0)

@@ -1,0 +1,354 @@
+"""Every operation in NumPy, written to be read: the contract that each backend keeps.
+
+Legend, here and in every backend:
+
+    N batch, I inputs, O outputs, C classes (features of a row in general)
+    x (N, I)    weight (O, I)    bias (O,)    y (N, O)
+    dx          the gradient of the loss with respect to x, of x's shape
+
+Inputs come first and what is written comes last. An operation writes only that, in the dtype that
+it is given (float32 or float64), and trusts the shapes: the modules have checked them. Arguments
+that may be None say so. ``docs/derivations.md`` derives each gradient.
+
+Losses take ``row_scale (N,)``, the weight of each row divided by the reduction's normaliser, and
+write ``losses (N,)``, each row's scaled share of the loss, and ``dx``; either may be None.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .philox import DROPOUT, philox4x32
+
+name = "numpy"
+
+# ------------------------------------------------------------------------- arrays of this backend
+
+
+def empty(shape, dtype):
+    """An array to be written, on this backend's device."""
+    return np.empty(shape, dtype)
+
+
+def zeros(shape, dtype):
+    """An array of zeros on this backend's device."""
+    return np.zeros(shape, dtype)
+
+
+def from_numpy(array):
+    """A NumPy array on this backend's device."""
+    return array
+
+
+def to_numpy(array):
+    """An array of this backend as a NumPy array."""
+    return array
+
+
+# ----------------------------------------------------------------------------------------- linear
+
+
+def linear_forward(x, weight, bias, out):
+    """Y = X Wᵀ + b. ``bias`` may be None. out (N, O)."""
+    np.matmul(x, weight.T, out=out)
+    if bias is not None:
+        out += bias
+
+
+def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
+    """pre = X Wᵀ + b and out = h(pre), both (N, O). ``bias`` and ``pre`` may be None."""
+    pre = np.empty_like(out) if pre is None else pre
+    linear_forward(x, weight, bias, pre)
+    activation_forward(kind, alpha, pre, out)
+
+
+def linear_backward(dy, x, weight, dx, dweight, dbias):
+    """dX = dY W, dW = dYᵀ X, db = the sum of dY over the batch.
+
+    dx (N, I), dweight (O, I), dbias (O,); ``dx`` and ``dbias`` may be None.
+    """
+    if dx is not None:
+        np.matmul(dy, weight, out=dx)
+    np.matmul(dy.T, x, out=dweight)
+    if dbias is not None:
+        np.sum(dy, axis=0, out=dbias)
+
+
+# ------------------------------------------------------------------------------------ activations
+# ``alpha`` is the one number that some of them take: ELU's alpha, LeakyReLU's slope.
+
+
+def _sigmoid(x):
+    e = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _normal_cdf(x):
+    return (0.5 * _erfc(-x.astype(np.float64) / math.sqrt(2))).astype(x.dtype)
+
+
+def _normal_pdf(x):
+    return np.exp(-0.5 * x * x) / x.dtype.type(math.sqrt(2 * math.pi))
+
+
+_TANH_GELU = (math.sqrt(2 / math.pi), 0.044715)  # Hendrycks and Gimpel, arXiv:1606.08415
+
+
+def _tanh_gelu_gate(x):
+    """(1 + tanh(u)) / 2 = sigmoid(2 u) with u = c (x + k x^3)."""
+    c, k = _TANH_GELU
+    return _sigmoid(2 * c * (x + k * x * x * x))
+
+
+def _tanh_gelu_slope(x):
+    c, k = _TANH_GELU
+    gate, rest = _tanh_gelu_gate(x), _tanh_gelu_gate(-x)  # rest is 1 - gate, without its cancellation
+    return gate + x * gate * rest * 2 * c * (1 + 3 * k * x * x)
+
+
+# kind: (h(x, alpha), h'(x, y, alpha)), with y = h(x)
+_ACTIVATIONS = {
+    "identity": (lambda x, a: x, lambda x, y, a: np.ones_like(x)),
+    "relu": (lambda x, a: np.where(x < 0, 0, x), lambda x, y, a: np.where(x > 0, 1, 0)),
+    "leaky_relu": (lambda x, a: np.where(x > 0, x, a * x), lambda x, y, a: np.where(x > 0, 1, a)),
+    "elu": (
+        lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
+        lambda x, y, a: np.where(x > 0, 1, a * np.exp(np.minimum(x, 0))),
+    ),
+    "tanh": (lambda x, a: np.tanh(x), lambda x, y, a: (1 - y) * (1 + y)),
+    "sigmoid": (lambda x, a: _sigmoid(x), lambda x, y, a: y * (1 - y)),
+    "gelu": (lambda x, a: x * _normal_cdf(x), lambda x, y, a: _normal_cdf(x) + x * _normal_pdf(x)),
+    "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_slope(x)),
+    "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
+    "softplus": (
+        lambda x, a: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+        lambda x, y, a: _sigmoid(x),
+    ),
+}
+
+# The order gives each kind its number in compiled backends.
+ACTIVATIONS = tuple(_ACTIVATIONS)
+
+
+def activation_forward(kind, alpha, x, out):
+    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`."""
+    np.copyto(out, _ACTIVATIONS[kind][0](x, alpha), casting="same_kind")
+
+
+def activation_backward(kind, alpha, dy, x, y, dx):
+    """dx = dy h'(x); where h has a kink, PyTorch's value. ``y`` is h(x)."""
+    np.multiply(dy, _ACTIVATIONS[kind][1](x, y, alpha), out=dx, casting="same_kind")
+
+
+# ---------------------------------------------------------------------- softmax and normalisation
+
+
+def softmax_forward(x, out):
+    """out_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i), m_i the largest of row i."""
+    np.exp(x - x.max(axis=1, keepdims=True), out=out)
+    out /= out.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(dy, y, dx):
+    """dx_ij = y_ij (dy_ij - sum_n dy_in y_in)."""
+    np.multiply(y, dy - (dy * y).sum(axis=1, keepdims=True), out=dx)
+
+
+def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+    """out = (x - mean) rstd weight + bias by row, rstd = 1 / sqrt(var + eps), var over N as Ba et al.
+
+    ``weight`` and ``bias`` (C,) may be None (both); writes mean (N,), rstd (N,), out (N, C).
+    """
+    np.mean(x, axis=1, out=mean)
+    centred = x - mean[:, None]
+    np.divide(1, np.sqrt(np.mean(centred * centred, axis=1) + x.dtype.type(eps)), out=rstd)
+    np.multiply(centred, rstd[:, None], out=out)
+    if weight is not None:
+        out *= weight
+        out += bias
+
+
+def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
+    """With z = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - z mean(g z)) by row.
+
+    ``weight``, ``dweight`` and ``dbias`` (C,) may be None (all three).
+    """
+    z = (x - mean[:, None]) * rstd[:, None]
+    g = dy if weight is None else dy * weight
+    inner = g - g.mean(axis=1, keepdims=True) - z * (g * z).mean(axis=1, keepdims=True)
+    np.multiply(rstd[:, None], inner, out=dx)
+    if weight is not None:
+        np.sum(dy * z, axis=0, out=dweight)
+        np.sum(dy, axis=0, out=dbias)
+
+
+def normalize(x, mean, scale, out):
+    """out = (x - mean) / scale by column; x of any real dtype, mean and scale (I,) of out's."""
+    np.divide(x.astype(out.dtype, copy=False) - mean, scale, out=out)
+
+
+def dropout(x, rate, seed, layer, step, out):
+    """out = x / (1 - rate) where the element's random word is at least rate 2**32, else 0.
+
+    The word is a function of (seed, layer, step, row, column), see `philox`; backward is the same
+    operation on dy. Srivastava et al., JMLR 15 (2014), scaled at training time.
+    """
+    rows, columns = x.shape
+    blocks = -(-columns // 4)
+    counter = (np.arange(blocks)[None, :], np.arange(rows)[:, None], step & 0xFFFFFFFF, DROPOUT << 24 | layer)
+    words = np.stack(philox4x32(counter, seed), axis=-1).reshape(rows, 4 * blocks)[:, :columns]
+    keep = words >= np.uint64(math.floor(rate * 2**32))
+    np.copyto(out, np.where(keep, x * x.dtype.type(1 / (1 - rate) if rate < 1 else 0), 0))
+
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+def _target_weights(target, class_weight, smoothing, x):
+    """w_j t'_ij with t' = (1 - smoothing) t + smoothing / C; t the target as a distribution (N, C)."""
+    classes = x.shape[1]
+    t = np.eye(classes, dtype=x.dtype)[target] if target.ndim == 1 else target
+    t = (1 - smoothing) * t + smoothing / classes
+    return t if class_weight is None else t * class_weight
+
+
+def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
+    """l_i = - sum_j w_j t'_ij log softmax(x_i)_j from logits x (N, C), and its gradient.
+
+    ``target`` is int64 (N,) class indices or floats (N, C); ``class_weight`` (C,) may be None.
+    dl_i/dx_ij = softmax(x_i)_j sum_k w_k t'_ik - w_j t'_ij.
+    """
+    weights = _target_weights(target, class_weight, smoothing, x)
+    shifted = x - x.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
+    if losses is not None:
+        # A logit of -inf is no loss where its target is zero: 0 * inf would be NaN.
+        terms = np.multiply(weights, np.log(total) - shifted, out=np.zeros_like(x), where=weights != 0)
+        np.multiply(row_scale, terms.sum(axis=1), out=losses)
+    if dx is not None:
+        np.subtract(exponentials / total * weights.sum(axis=1, keepdims=True), weights, out=dx)
+        dx *= row_scale[:, None]
+
+
+def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
+    """l_i = - sum_j w_j t'_ij log x_ij from probabilities x (N, C), clamped at the smallest normal number."""
+    weights = _target_weights(target, class_weight, smoothing, x)
+    clamped = np.maximum(x, np.finfo(x.dtype).tiny)
+    if losses is not None:
+        np.multiply(row_scale, -(weights * np.log(clamped)).sum(axis=1), out=losses)
+    if dx is not None:
+        np.multiply(row_scale[:, None], -weights / clamped, out=dx)
+
+
+def _write_elementwise(terms, slopes, row_scale, losses, dx):
+    if losses is not None:
+        np.multiply(row_scale, terms.sum(axis=1), out=losses)
+    if dx is not None:
+        np.multiply(row_scale[:, None], slopes, out=dx)
+
+
+def mse(x, target, row_scale, losses, dx):
+    """l_i = sum_j (x_ij - t_ij)^2."""
+    d = x - target
+    _write_elementwise(d * d, 2 * d, row_scale, losses, dx)
+
+
+def l1(x, target, row_scale, losses, dx):
+    """l_i = sum_j |x_ij - t_ij|, of slope 0 at 0."""
+    d = x - target
+    _write_elementwise(np.abs(d), np.sign(d), row_scale, losses, dx)
+
+
+def huber(x, target, delta, row_scale, losses, dx):
+    """l_i = sum_j (d^2 / 2 if |d| <= delta else delta (|d| - delta / 2)), d = x_ij - t_ij (Huber 1964)."""
+    d = x - target
+    size = np.abs(d)
+    terms = np.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta))
+    _write_elementwise(terms, np.clip(d, -delta, delta), row_scale, losses, dx)
+
+
+def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
+    """l_i = sum_j p_j t softplus(-x) + (1 - t) softplus(x); ``pos_weight`` p (O,) may be None."""
+    p = 1 if pos_weight is None else pos_weight
+    tail = np.log1p(np.exp(-np.abs(x)))
+    terms = p * target * (np.maximum(-x, 0) + tail) + (1 - target) * (np.maximum(x, 0) + tail)
+    _write_elementwise(terms, (1 - target) * _sigmoid(x) - p * target * _sigmoid(-x), row_scale, losses, dx)
+
+
+# ------------------------------------------------------------------------------------- optimizers
+# Formulas and defaults are PyTorch's; `optim` states them. ``param`` and the states change in place.
+
+
+def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
+    """g += decay param; v = momentum v + g; param -= lr (g + momentum v if nesterov else v).
+
+    ``velocity`` may be None (momentum 0).
+    """
+    if weight_decay:
+        grad = grad + weight_decay * param
+    if velocity is not None:
+        velocity *= momentum
+        velocity += grad
+        grad = grad + momentum * velocity if nesterov else velocity
+    param -= lr * grad
+
+
+def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
+    """Moments of g, their bias corrected; decay is added to g, or decoupled shrinks param first."""
+    if weight_decay and decoupled:
+        param *= 1 - lr * weight_decay
+    elif weight_decay:
+        grad = grad + weight_decay * param
+    mean += (1 - beta1) * (grad - mean)
+    square *= beta2
+    square += (1 - beta2) * grad * grad
+    root = np.sqrt(square) / math.sqrt(1 - beta2**step) + eps
+    param -= lr / (1 - beta1**step) * (mean / root)
+
+
+def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
+    """g over the root of its mean square; ``mean`` (centred) and ``velocity`` may be None."""
+    if weight_decay:
+        grad = grad + weight_decay * param
+    square *= decay
+    square += (1 - decay) * grad * grad
+    variance = square
+    if mean is not None:
+        mean += (1 - decay) * (grad - mean)
+        variance = square - mean * mean
+    update = grad / (np.sqrt(variance) + eps)
+    if velocity is not None:
+        velocity *= momentum
+        velocity += update
+        update = velocity
+    param -= lr * update
+
+
+def adagrad(grad, lr, eps, weight_decay, total, param):
+    """g over the root of the sum of all its squares."""
+    if weight_decay:
+        grad = grad + weight_decay * param
+    total += grad * grad
+    param -= lr * (grad / (np.sqrt(total) + eps))
+
+
+def sum_of_squares(grad):
+    """The sum of grad's squares as a Python float, added up in float64."""
+    flat = grad.ravel().astype(np.float64)
+    return float(flat @ flat)
+
+
+def scale(grad, factor, out):
+    """out = factor grad; out may be grad."""
+    np.multiply(grad, grad.dtype.type(factor), out=out)
+
+
+def clip(grad, bound, out):
+    """out = grad clipped to [-bound, bound]; out may be grad."""
+    np.clip(grad, -bound, bound, out=out)

@@ -1,0 +1,31 @@
+"""Fixtures that all tests share: the backends, and one seed for everything random."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from fastmlp._kernels import use_backend
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request):
+    """Runs the test on each backend: modules made inside it belong to that one."""
+    if request.param == "numba" and importlib.util.find_spec("fastmlp._kernels.cpu.backend") is None:
+        pytest.skip("fastmlp/_kernels/cpu/backend.py is not there yet")
+    with use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def rng():
+    """A generator that starts the same in every test."""
+    return np.random.default_rng(20201115)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    """Both dtypes that modules have."""
+    return np.dtype(request.param)

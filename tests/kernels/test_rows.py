@@ -1,0 +1,196 @@
+"""Softmax, losses, normalisation, dropout and optimizer updates of each backend against the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import C, assert_matches, eps, floor
+
+from fastmlp._kernels import get_backend, reference
+
+SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
+
+
+@pytest.fixture(params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def shape(request):
+    return request.param
+
+
+def run(operation, inputs, outputs, backend="numba"):
+    """What the reference makes of the inputs in float64, and the backend of the inputs as they are."""
+    ref = [None if a is None else a.astype(np.float64) for a in outputs]
+    comp = [None if a is None else a.copy() for a in outputs]
+    floats = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in inputs]
+    getattr(reference, operation)(*floats, *ref)
+    getattr(get_backend(backend), operation)(*inputs, *comp)
+    return ref, comp
+
+
+def bound(dtype, terms, size):
+    """C eps sqrt(terms) size: a sum of so many terms of that size in all."""
+    return C * eps(dtype) * np.sqrt(terms) * size + floor(dtype)
+
+
+def blank(shape, dtype):
+    return np.full(shape, np.nan, dtype)
+
+
+def test_softmax(shape, dtype, rng):
+    x = (rng.normal(size=shape) * 4).astype(dtype)
+    (ref,), (comp,) = run("softmax_forward", [x], [blank(shape, dtype)])
+    # A relative error of the exponent's argument counts as often as the argument is large.
+    spread = np.abs(x - x.max(axis=1, keepdims=True)).astype(np.float64)
+    assert_matches(ref, comp, bound(dtype, shape[1], ref * (1 + spread)))
+    dy = rng.normal(size=shape).astype(dtype)
+    (ref,), (comp,) = run("softmax_backward", [dy, comp], [blank(shape, dtype)])
+    size = np.abs(dy) + np.abs(dy).max(axis=1, keepdims=True)
+    assert_matches(ref, comp, bound(dtype, shape[1], size.astype(np.float64)))
+
+
+def test_softmax_of_huge_and_infinite_logits(dtype):
+    x = np.array([[1e4, -1e4, 0.0], [-np.inf, 0.0, 0.0], [3e38, -3e38, 3e38]], dtype)
+    (ref,), (comp,) = run("softmax_forward", [x], [blank(x.shape, dtype)])
+    np.testing.assert_array_equal(ref, [[1, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]])
+    np.testing.assert_array_equal(comp, ref)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("operation", ["cross_entropy", "cross_entropy_probabilities"])
+def test_cross_entropy(operation, soft, weighted, smoothing, shape, dtype, rng):
+    n, classes = shape
+    x = rng.normal(size=shape) * 4 if operation == "cross_entropy" else rng.uniform(0.01, 1, shape)
+    x = x.astype(dtype)
+    target = rng.uniform(size=shape).astype(dtype) if soft else rng.integers(0, classes, n)
+    class_weight = rng.uniform(0.5, 2, classes).astype(dtype) if weighted else None
+    row_scale = rng.uniform(0.1, 1, n).astype(dtype)
+    inputs = [x, target, class_weight, smoothing, row_scale]
+    ref, comp = run(operation, inputs, [blank(n, dtype), blank(shape, dtype)])
+    mass = (target.sum(axis=1) + 1 if soft else np.ones(n)) * 2 * row_scale.astype(np.float64)
+    range_ = np.abs(x).max() * 2 + np.log(classes) + 1
+    assert_matches(ref[0], comp[0], bound(dtype, classes, mass * range_))
+    slopes = mass[:, None] * (range_ if operation == "cross_entropy" else 1 / x.astype(np.float64))
+    assert_matches(ref[1], comp[1], bound(dtype, classes, slopes))
+    for keep in (0, 1):  # either output alone is the same
+        outputs = [blank(n, dtype), blank(shape, dtype)]
+        outputs[1 - keep] = None
+        _, alone = run(operation, inputs, outputs)
+        assert alone[keep].tobytes() == comp[keep].tobytes()
+
+
+def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(dtype):
+    x = np.array([[-np.inf, 1.0, 2.0]], dtype)
+    ones = np.ones(1, dtype)
+    for target in (np.array([2]), np.array([[0, 0, 1]], dtype)):
+        ref, comp = run("cross_entropy", [x, target, None, 0.0, ones], [blank(1, dtype), blank((1, 3), dtype)])
+        assert np.isfinite(comp[0]).all() and np.isfinite(comp[1]).all()
+        assert_matches(ref[0], comp[0], bound(dtype, 3, 4.0))
+        assert_matches(ref[1], comp[1], bound(dtype, 3, 4.0))
+
+
+@pytest.mark.parametrize(
+    "operation, extra", [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])]
+)
+def test_elementwise_losses(operation, extra, shape, dtype, rng):
+    x = (rng.normal(size=shape) * 2).astype(dtype)
+    target = rng.integers(0, 2, shape).astype(dtype)
+    x[0, 0] = target[0, 0]  # a tie: slope 0 for L1
+    extra = [rng.uniform(0.5, 2, shape[1]).astype(dtype) if e == "p" else e for e in extra]
+    row_scale = rng.uniform(0.1, 1, shape[0]).astype(dtype)
+    ref, comp = run(operation, [x, target, *extra, row_scale], [blank(shape[0], dtype), blank(shape, dtype)])
+    size = (1 + np.abs(x).astype(np.float64)) ** 2 * 2
+    assert_matches(ref[0], comp[0], bound(dtype, shape[1], size.sum(axis=1)))
+    assert_matches(ref[1], comp[1], bound(dtype, 1, size))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_norm(affine, shape, dtype, rng):
+    n, columns = shape
+    x = rng.normal(size=shape).astype(dtype)
+    w, b = (rng.normal(size=columns).astype(dtype), rng.normal(size=columns).astype(dtype)) if affine else (None, None)
+    outputs = [blank(n, dtype), blank(n, dtype), blank(shape, dtype)]
+    ref, comp = run("layer_norm_forward", [x, w, b, 1e-5], outputs)
+    size = np.abs(x).max(axis=1).astype(np.float64)
+    assert_matches(ref[0], comp[0], bound(dtype, columns, size))
+    # 1 / sqrt(var + eps) inherits the relative error of var + eps, of which that of the mean is a part.
+    assert_matches(ref[1], comp[1], bound(dtype, columns, ref[1] * (1 + size * ref[1])))
+    scale = (1 if w is None else np.abs(w)) * (size * ref[1])[:, None] ** 2 + (0 if b is None else np.abs(b)) + 1
+    assert_matches(ref[2], comp[2], bound(dtype, columns, scale))
+    dy = rng.normal(size=shape).astype(dtype)
+    outputs = [blank(shape, dtype)] + ([blank(columns, dtype), blank(columns, dtype)] if affine else [None, None])
+    grad, comp = run("layer_norm_backward", [dy, x, w, *comp[:2]], outputs)
+    g = np.abs(dy).max() * (1 if w is None else np.abs(w).max())
+    z = np.maximum(1, (size * ref[1]))[:, None]
+    assert_matches(grad[0], comp[0], bound(dtype, columns, ref[1][:, None] * g * z**2))
+    if affine:
+        assert_matches(grad[1], comp[1], bound(dtype, n, n * np.abs(dy).max() * z.max()))
+        assert_matches(grad[2], comp[2], bound(dtype, n, n * np.abs(dy).max()))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_, np.float32, np.float64])
+def test_normalize(kind, shape, dtype, rng):
+    x = rng.integers(0, 255, shape).astype(kind)
+    mean, scale = rng.uniform(0, 255, shape[1]).astype(dtype), rng.uniform(1, 9, shape[1]).astype(dtype)
+    (ref,), (comp,) = run("normalize", [x, mean, scale], [blank(shape, dtype)])
+    assert_matches(ref, comp, bound(dtype, 1, np.abs(ref)))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.999, 1.0])
+def test_dropout_has_the_same_mask_on_every_backend(rate, shape, dtype, rng):
+    x = rng.normal(size=shape).astype(dtype)
+    outputs = [np.full(shape, np.nan, dtype)]
+    ref, comp = outputs[0].copy(), outputs[0].copy()
+    arguments = (x, rate, 0xFEDCBA9876543210, 3, 2**32 + 5)
+    reference.dropout(*arguments, ref)
+    get_backend("numba").dropout(*arguments, comp)
+    np.testing.assert_array_equal(comp, ref)
+
+
+def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key():
+    x = np.ones((400, 250), np.float32)
+    backend = get_backend("numba")
+
+    def mask(seed, layer, step):
+        out = np.empty_like(x)
+        backend.dropout(x, 0.25, seed, layer, step, out)
+        return out > 0
+
+    ref = mask(1, 0, 0)
+    assert abs(ref.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / x.size)
+    for other in (mask(2, 0, 0), mask(1 << 32, 0, 0), mask(1, 1, 0), mask(1, 0, 1)):
+        assert abs((other == ref).mean() - (0.75**2 + 0.25**2)) < 0.01
+
+
+UPDATES = [
+    ("sgd", [0.1, 0.9, 0.01, False], 1), ("sgd", [0.1, 0.9, 0.01, True], 1), ("sgd", [0.1, 0.0, 0.0, False], 0),
+    ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, False, 3], 2), ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, True, 3], 2),
+    ("rmsprop", [0.1, 0.9, 1e-8, 0.01, 0.9], 3), ("rmsprop", [0.1, 0.9, 1e-8, 0.0, 0.0], 1), ("adagrad", [0.1, 1e-10, 0.01], 1),
+]  # fmt: skip
+SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
+
+
+@pytest.mark.parametrize("operation, scalars, states", UPDATES)
+def test_updates(operation, scalars, states, shape, dtype, rng):
+    grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    # Squares large enough that a centred variance is positive.
+    state = [rng.uniform(3, 4, shape).astype(dtype) for _ in range(states)] + [None] * (SLOTS[operation] - states)
+    if states == 3:
+        state[1] = rng.normal(size=shape).astype(dtype) * dtype.type(0.1)
+    ref, comp = run(operation, [grad, *scalars], [*state, param])
+    for r, c in zip(ref, comp):
+        if r is not None:
+            size = np.abs(r) + np.abs(grad) ** 2 + np.abs(grad) + 4  # each a few roundings of terms of these sizes
+            assert_matches(r, c, bound(dtype, 4, size))
+
+
+def test_clipping_helpers(shape, dtype, rng):
+    grad = rng.normal(size=shape).astype(dtype)
+    ref = float(np.sum(grad.astype(np.float64) ** 2))
+    assert_matches(ref, get_backend("numba").sum_of_squares(grad), bound(np.dtype(np.float64), grad.size, ref))
+    for operation in ("clip", "scale"):
+        (expected,), (comp,) = run(operation, [grad, 0.3], [blank(shape, dtype)])
+        assert_matches(expected, comp, bound(dtype, 1, np.abs(expected)))
+    in_place = grad.copy()
+    get_backend("numba").clip(in_place, 0.3, in_place)
+    assert np.abs(in_place).max() <= dtype.type(0.3)
