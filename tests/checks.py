@@ -39,7 +39,7 @@ def assert_matches(ref, comp, bound=0.0, where=""):
     if not (excess <= 0).all():  # a NaN in comp is an excess too
         worst = np.unravel_index(int(np.argmax(np.where(np.isnan(excess), np.inf, excess))), ref.shape)
         raise AssertionError(
-            f"{where}{list(map(int, worst))}: {comp[worst]!r}, expected {ref[worst]!r} within {bound[worst]:.3g}"
+            f"{where}{list(map(int, worst))}: {comp[worst]}, expected {ref[worst]} within {bound[worst]:.3g}"
         )
 
 

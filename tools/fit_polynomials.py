@@ -10,7 +10,8 @@ the largest error of the rounded polynomial, as a share of one half ulp of the f
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpmath import mp, mpf
@@ -68,7 +69,8 @@ FITS = {
     "log1p": Fit(log_tail, lambda z: z / 2, lambda bits: (0, mpf("0.04")), {32: 2, 64: 6}),
     "tanh": Fit(tanh_tail, lambda z: z, lambda bits: (0, mpf("0.625") ** 2), {32: 4, 64: 10}),
     "normal_cdf": Fit(
-        normal_tail, lambda t: 1 / normal_tail(t), lambda bits: (-1, shifted({32: 14.5, 64: 39}[bits])), {32: 10, 64: 26},
+        normal_tail, lambda t: 1 / normal_tail(t),
+        lambda bits: (-1, shifted({32: 14.5, 64: 39}[bits])), {32: 10, 64: 26},
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ says what the word is for, so a result depends neither on the order of calls nor
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["DROPOUT", "INIT", "ROUNDS", "SHUFFLE", "derive_seed", "philox4x32", "shuffle_order"]
 
@@ -23,7 +24,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def philox4x32(counter: tuple[np.ndarray, ...], seed: int) -> tuple[np.ndarray, ...]:
+def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarray, ...]:
     """Four arrays of uint64 that hold 32-bit random words, one of each for each counter.
 
     Parameters

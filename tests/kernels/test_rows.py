@@ -90,7 +90,8 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(dtype):
 
 
 @pytest.mark.parametrize(
-    "operation, extra", [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])]
+    "operation, extra",
+    [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])],
 )
 def test_elementwise_losses(operation, extra, shape, dtype, rng):
     x = (rng.normal(size=shape) * 2).astype(dtype)
@@ -165,7 +166,8 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key():
 UPDATES = [
     ("sgd", [0.1, 0.9, 0.01, False], 1), ("sgd", [0.1, 0.9, 0.01, True], 1), ("sgd", [0.1, 0.0, 0.0, False], 0),
     ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, False, 3], 2), ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, True, 3], 2),
-    ("rmsprop", [0.1, 0.9, 1e-8, 0.01, 0.9], 3), ("rmsprop", [0.1, 0.9, 1e-8, 0.0, 0.0], 1), ("adagrad", [0.1, 1e-10, 0.01], 1),
+    ("rmsprop", [0.1, 0.9, 1e-8, 0.01, 0.9], 3), ("rmsprop", [0.1, 0.9, 1e-8, 0.0, 0.0], 1),
+    ("adagrad", [0.1, 1e-10, 0.01], 1),
 ]  # fmt: skip
 SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
 

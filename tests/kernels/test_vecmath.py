@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,8 @@ def points(name: str, dtype: type) -> np.ndarray:
     low = np.log(float(info.tiny))
     halves_of_ln2 = np.arange(-9, 10, 2) * np.log(2) / 2  # where n of the exponentials changes
     parts = [
-        rng.normal(0, 1.5, 500), np.linspace(-1, 1, 400), rng.uniform(-40, 40, 300), rng.uniform(-largest, largest, 300),
+        rng.normal(0, 1.5, 500), np.linspace(-1, 1, 400), rng.uniform(-40, 40, 300),
+        rng.uniform(-largest, largest, 300),
         magnitudes, -magnitudes, 0.625 + np.linspace(-1e-3, 1e-3, 50), np.linspace(-largest - 1, low + 1, 200),
         np.log(float(info.max)) + np.linspace(-0.1, 0.05, 100), -np.sqrt(2 * np.linspace(-low - 10, largest + 1, 200)),
         (halves_of_ln2[:, None] * (1 + np.linspace(-1e-6, 1e-6, 9))).ravel(),
@@ -238,7 +240,9 @@ def test_constants_are_those_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None
                 for name, value in tool.constants(bits).items():
                     assert getattr(table, name) == value, name
                 for name, task in tool.FITS.items():
-                    expected = (table.normal_center, *table.normal_slope) if name == "normal_cdf" else getattr(table, name)
+                    expected = (
+                        (table.normal_center, *table.normal_slope) if name == "normal_cdf" else getattr(table, name)
+                    )
                     assert tuple(tool.fit(task, bits)[0]) == expected, name
 
 

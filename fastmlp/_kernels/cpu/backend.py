@@ -12,14 +12,15 @@ import threading
 import numpy as np
 
 from ..reference import ACTIVATIONS, empty, from_numpy, to_numpy, zeros
-from . import elementwise, linear, losses as loss_kernels, rows, updates
+from . import elementwise, linear, rows, updates
+from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
     "activation_backward", "activation_forward", "adagrad", "adam", "bce_with_logits", "clip", "cross_entropy",
     "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1", "layer_norm_backward",
-    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize", "rmsprop",
-    "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize",
+    "rmsprop", "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "numba"
@@ -109,7 +110,14 @@ def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
 
 def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
     rows.layer_norm_backward(
-        _plain(dy), _plain(x), _vector(weight, dx), _plain(mean), _plain(rstd), dx, _vector(dweight, dx), _vector(dbias, dx)
+        _plain(dy),
+        _plain(x),
+        _vector(weight, dx),
+        _plain(mean),
+        _plain(rstd),
+        dx,
+        _vector(dweight, dx),
+        _vector(dbias, dx),
     )
 
 
@@ -140,7 +148,15 @@ def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
     index, soft = _targets(target, x)
     scratch = np.empty((2, x.shape[1]), x.dtype)
     rows.cross_entropy(
-        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale), _vector(losses, x), _matrix(dx, x), scratch
+        _plain(x),
+        index,
+        soft,
+        _vector(class_weight, x),
+        smoothing,
+        _plain(row_scale),
+        _vector(losses, x),
+        _matrix(dx, x),
+        scratch,
     )
 
 
@@ -148,14 +164,21 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
     index, soft = _targets(target, x)
     scratch = np.empty((2, x.shape[1]), x.dtype)
     rows.cross_entropy_probabilities(
-        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale), _vector(losses, x), _matrix(dx, x),
-        scratch, np.finfo(x.dtype).tiny,
+        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale),
+        _vector(losses, x), _matrix(dx, x), scratch, np.finfo(x.dtype).tiny,
     )  # fmt: skip
 
 
 def _elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
     loss_kernels.elementwise_loss(
-        kind, _plain(x), _plain(target), _vector(pos_weight, x), delta, _plain(row_scale), _vector(losses, x), _matrix(dx, x)
+        kind,
+        _plain(x),
+        _plain(target),
+        _vector(pos_weight, x),
+        delta,
+        _plain(row_scale),
+        _vector(losses, x),
+        _matrix(dx, x),
     )
 
 

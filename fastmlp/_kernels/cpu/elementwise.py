@@ -9,7 +9,15 @@ from .jit import inline, kernel
 from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, store, store_tail, where
 from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
-__all__ = ["activation_backward", "activation_forward", "apply_activation", "clamp", "load_some", "softplus", "store_some"]
+__all__ = [
+    "activation_backward",
+    "activation_forward",
+    "apply_activation",
+    "clamp",
+    "load_some",
+    "softplus",
+    "store_some",
+]
 
 (IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SOFTPLUS) = range(len(ACTIVATIONS))
 

@@ -39,7 +39,7 @@ class Panel(NamedTuple):
     k: int  # length of the block
     first: bool  # whether C is still to be set
     column: int  # the first column of C
-    count: int  # columns of C in the panel's last vector
+    filled: int  # columns of C in the panel's last vector
 
 
 @inline
@@ -48,16 +48,16 @@ def _tiles(tile, rows, r, m, a, panel, bias, c):
     while r + rows <= m:
         at = c.start + r * c.row + panel.column
         if not panel.first:
-            sums = load_tile(tile, c.data, at, c.row, panel.count)
+            sums = load_tile(tile, c.data, at, c.row, panel.filled)
         elif bias.size > 0:
-            sums = load_tile(tile, bias, panel.column, 0, panel.count)
+            sums = load_tile(tile, bias, panel.column, 0, panel.filled)
         else:
             sums = tile
         i = a.start + r * a.row
         for p in range(panel.k):
             sums = multiply_add(sums, a.data, i, a.row, panel.packed, p)
             i += a.column
-        store_tile(sums, c.data, at, c.row, panel.count)
+        store_tile(sums, c.data, at, c.row, panel.filled)
         r += rows
     return r
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from .elementwise import clamp, load_some, softplus, store_some
 from .jit import inline, kernel
 from .simd import (
-    absolute, fma, full_like, greater, keep_first, lane_sum, lanes, less, load_tail, negative, where,
+    absolute,
+    fma,
+    full_like,
+    greater,
+    keep_first,
+    lane_sum,
+    lanes,
+    less,
+    load_tail,
+    negative,
+    where,
 )  # fmt: skip
 from .vecmath import sigmoid
 

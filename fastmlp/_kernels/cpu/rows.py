@@ -14,7 +14,18 @@ from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
 from .elementwise import load_some, store_some
 from .jit import inline, kernel
 from .simd import (
-    element, equal, fma, full_like, greater, keep_first, lane_max, lane_sum, lanes, load_tail, set_element, where,
+    element,
+    equal,
+    fma,
+    full_like,
+    greater,
+    keep_first,
+    lane_max,
+    lane_sum,
+    lanes,
+    load_tail,
+    set_element,
+    where,
 )  # fmt: skip
 from .vecmath import exp
 

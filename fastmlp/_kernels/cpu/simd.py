@@ -12,7 +12,8 @@ whatever its shape, so that no wrap-around code is generated. Nothing checks bou
 from __future__ import annotations
 
 import operator
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -24,8 +25,9 @@ from numba.extending import lower_builtin, lower_cast, models, register_model
 from .host import LANES
 
 __all__ = [
-    "absolute", "broadcast", "copy_sign", "element", "equal", "fma", "full_like", "greater", "keep_first", "lane_max", "lane_sum", "lanes", "less",
-    "load", "load_tail", "negative", "polynomial", "scale_by_power", "set_element", "square_root", "store", "store_tail", "where",
+    "absolute", "broadcast", "copy_sign", "element", "equal", "fma", "full_like", "greater", "keep_first",
+    "lane_max", "lane_sum", "lanes", "less", "load", "load_tail", "negative", "polynomial", "scale_by_power",
+    "set_element", "square_root", "store", "store_tail", "where",
 ]  # fmt: skip
 
 # Adding this rounds a float to an integer that stands in the low bits of the sum.
@@ -95,7 +97,9 @@ def first_lanes(context: Any, builder: Any, vector: VectorType, count: Any, coun
     undefined = ir.Constant(vector.llvm_int, ir.Undefined)
     first = builder.insert_element(undefined, narrow, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None)
-    return builder.icmp_signed("<", _integers(vector, list(range(vector.lanes))), builder.shuffle_vector(first, undefined, zeros))
+    return builder.icmp_signed(
+        "<", _integers(vector, list(range(vector.lanes))), builder.shuffle_vector(first, undefined, zeros)
+    )
 
 
 def typing(meaning: Callable[..., Any], typer: Callable[..., Any]) -> None:
@@ -160,7 +164,13 @@ def _lower_load_tail(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     mask = first_lanes(context, builder, vector, values[2], sig.args[2])
     align = ir.Constant(ir.IntType(32), vector.dtype.bitwidth // 8)
     return call(
-        builder, f"llvm.masked.load.{vector.suffix}.p0", vector.llvm, pointer, align, mask, ir.Constant(vector.llvm, None)
+        builder,
+        f"llvm.masked.load.{vector.suffix}.p0",
+        vector.llvm,
+        pointer,
+        align,
+        mask,
+        ir.Constant(vector.llvm, None),
     )
 
 
@@ -336,7 +346,7 @@ def polynomial(v: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
     return result
 
 
-@operation(polynomial, _same, VectorType, types.UniTuple)
+@operation(polynomial, _same, VectorType, types.BaseTuple)
 def _lower_polynomial(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
     scalars = [builder.extract_value(values[1], i) for i in range(sig.args[1].count)]
@@ -360,7 +370,9 @@ def scale_by_power(v: np.ndarray, rounded: np.ndarray) -> np.ndarray:
 def _lower_scale_by_power(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
     mantissa, bias = (23, 127) if vector.dtype == types.float32 else (52, 1023)
-    constant = int(np.array(ROUNDING[np.dtype(str(vector.dtype))], str(vector.dtype)).view(f"i{vector.dtype.bitwidth // 8}"))
+    constant = int(
+        np.array(ROUNDING[np.dtype(str(vector.dtype))], str(vector.dtype)).view(f"i{vector.dtype.bitwidth // 8}")
+    )
 
     def fill(value: int) -> Any:
         return _integers(vector, [value] * vector.lanes)
@@ -452,7 +464,9 @@ def _reduction(meaning: Callable[..., Any], combine: Callable[..., Any]) -> None
         (v,), width = values, sig.args[0].lanes
         while width > 1:
             width //= 2
-            halves = [ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(at, at + width))) for at in (0, width)]
+            halves = [
+                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(at, at + width))) for at in (0, width)
+            ]
             left, right = (builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), half) for half in halves)
             v = combine(builder, left, right)
         return builder.extract_element(v, ir.Constant(ir.IntType(32), 0))

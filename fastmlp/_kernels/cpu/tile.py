@@ -16,7 +16,8 @@ from numba.core.typing import signature
 from numba.extending import lower_builtin, models, register_model
 
 from . import simd
-from .simd import LANES, VectorType
+from .host import LANES
+from .simd import VectorType
 
 __all__ = ["load_tile", "multiply_add", "new_tile", "store_tile", "transpose_block"]
 
@@ -61,10 +62,14 @@ class _Memory:
     def store(self, index: Any, value: Any) -> None:
         self.builder.store(value, self._pointer(index, self.vector.llvm), align=self.align)
 
-    def _masked(self, name: str, result: ir.Type, index: Any, mask: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> Any:
+    def _masked(
+        self, name: str, result: ir.Type, index: Any, mask: Any, before: tuple[Any, ...], after: tuple[Any, ...]
+    ) -> Any:
         align = ir.Constant(ir.IntType(32), self.align)
         pointer = self._pointer(index, self.vector.llvm)
-        return simd.call(self.builder, f"llvm.masked.{name}.{self.vector.suffix}.p0", result, *before, pointer, align, mask, *after)
+        return simd.call(
+            self.builder, f"llvm.masked.{name}.{self.vector.suffix}.p0", result, *before, pointer, align, mask, *after
+        )
 
     def load_masked(self, index: Any, mask: Any) -> Any:
         return self._masked("load", self.vector.llvm, index, mask, (), (ir.Constant(self.vector.llvm, None),))
@@ -94,6 +99,7 @@ def _lower_new_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 def multiply_add(tile: np.ndarray, a: np.ndarray, i: int, row: int, panel: np.ndarray, p: int) -> np.ndarray:
     """tile[r, v] + a[i + r row] * panel[p, v]; the panel's rows have as many vectors as the tile's."""
+    tile = tile.copy()
     count, vectors, width = tile.shape
     for r in range(count):
         left = simd.broadcast(a, i + r * row)
@@ -103,7 +109,14 @@ def multiply_add(tile: np.ndarray, a: np.ndarray, i: int, row: int, panel: np.nd
 
 
 @simd.operation(
-    multiply_add, lambda tile, *rest: tile, TileType, types.Array, types.Integer, types.Integer, types.Array, types.Integer
+    multiply_add,
+    lambda tile, *rest: tile,
+    TileType,
+    types.Array,
+    types.Integer,
+    types.Integer,
+    types.Array,
+    types.Integer,
 )
 def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     kind = sig.return_type
@@ -118,7 +131,12 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
         for v in range(kind.vectors):
             at = r * kind.vectors + v
             total = simd.call(
-                builder, f"llvm.fma.{kind.vector.suffix}", kind.vector.llvm, element, columns[v], builder.extract_value(tile, at)
+                builder,
+                f"llvm.fma.{kind.vector.suffix}",
+                kind.vector.llvm,
+                element,
+                columns[v],
+                builder.extract_value(tile, at),
             )
             tile = builder.insert_value(tile, total, at)
     return tile
@@ -126,6 +144,7 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
 
 def load_tile(tile: np.ndarray, c: np.ndarray, i: int, row: int, count: int) -> np.ndarray:
     """The tile at c[i + r row ...]; the last vector of each row has ``count`` elements, then zeros."""
+    tile = tile.copy()
     rows, vectors, width = tile.shape
     for r in range(rows):
         for v in range(vectors):

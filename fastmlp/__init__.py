@@ -1,0 +1,175 @@
+"""fastmlp: multilayer perceptrons from scratch, trained and run fast.
+
+``import fastmlp`` loads only NumPy; each public name brings its own file along when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import init as init
+    from ._kernels import get_backend as get_backend
+    from ._kernels import set_backend as set_backend
+    from ._kernels import use_backend as use_backend
+    from .checkpoint import load_model as load_model
+    from .checkpoint import save as save
+    from .datasets import Dataset as Dataset
+    from .datasets import load as load
+    from .errors import BackendError as BackendError
+    from .errors import DataError as DataError
+    from .errors import DivergenceError as DivergenceError
+    from .errors import GradientCheckError as GradientCheckError
+    from .errors import ModelFileError as ModelFileError
+    from .gradcheck import GradientReport as GradientReport
+    from .gradcheck import check_gradients as check_gradients
+    from .history import History as History
+    from .losses import BCEWithLogitsLoss as BCEWithLogitsLoss
+    from .losses import CrossEntropyLoss as CrossEntropyLoss
+    from .losses import HuberLoss as HuberLoss
+    from .losses import L1Loss as L1Loss
+    from .losses import MSELoss as MSELoss
+    from .modules import ELU as ELU
+    from .modules import GELU as GELU
+    from .modules import MLP as MLP
+    from .modules import Dropout as Dropout
+    from .modules import Identity as Identity
+    from .modules import LayerNorm as LayerNorm
+    from .modules import LeakyReLU as LeakyReLU
+    from .modules import Linear as Linear
+    from .modules import Module as Module
+    from .modules import Normalize as Normalize
+    from .modules import ReLU as ReLU
+    from .modules import Sequential as Sequential
+    from .modules import Sigmoid as Sigmoid
+    from .modules import SiLU as SiLU
+    from .modules import Softmax as Softmax
+    from .modules import Softplus as Softplus
+    from .modules import Tanh as Tanh
+    from .optim import SGD as SGD
+    from .optim import Adagrad as Adagrad
+    from .optim import Adam as Adam
+    from .optim import AdamW as AdamW
+    from .optim import RMSprop as RMSprop
+    from .schedules import Constant as Constant
+    from .schedules import Cosine as Cosine
+    from .schedules import Exponential as Exponential
+    from .schedules import LinearWarmup as LinearWarmup
+    from .schedules import OneCycle as OneCycle
+    from .schedules import ReduceOnPlateau as ReduceOnPlateau
+    from .schedules import StepDecay as StepDecay
+    from .trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+# file: the public names that it defines
+_NAMES = {
+    "_kernels": ("get_backend", "set_backend", "use_backend"),
+    "checkpoint": ("load_model", "save"),
+    "datasets": ("Dataset", "load"),
+    "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"),
+    "gradcheck": ("GradientReport", "check_gradients"),
+    "history": ("History",),
+    "losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
+    "modules": (
+        "Dropout",
+        "ELU",
+        "GELU",
+        "Identity",
+        "LayerNorm",
+        "LeakyReLU",
+        "Linear",
+        "MLP",
+        "Module",
+        "Normalize",
+        "ReLU",
+        "Sequential",
+        "SiLU",
+        "Sigmoid",
+        "Softmax",
+        "Softplus",
+        "Tanh",
+    ),
+    "optim": ("Adagrad", "Adam", "AdamW", "RMSprop", "SGD"),
+    "schedules": (
+        "Constant",
+        "Cosine",
+        "Exponential",
+        "LinearWarmup",
+        "OneCycle",
+        "ReduceOnPlateau",
+        "StepDecay",
+    ),
+    "trainer": ("Trainer",),
+}
+_FILES = {name: file for file, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "BCEWithLogitsLoss",
+    "BackendError",
+    "Constant",
+    "Cosine",
+    "CrossEntropyLoss",
+    "DataError",
+    "Dataset",
+    "DivergenceError",
+    "Dropout",
+    "ELU",
+    "Exponential",
+    "GELU",
+    "GradientCheckError",
+    "GradientReport",
+    "History",
+    "HuberLoss",
+    "Identity",
+    "L1Loss",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LinearWarmup",
+    "MLP",
+    "MSELoss",
+    "ModelFileError",
+    "Module",
+    "Normalize",
+    "OneCycle",
+    "RMSprop",
+    "ReLU",
+    "ReduceOnPlateau",
+    "SGD",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "StepDecay",
+    "Tanh",
+    "Trainer",
+    "__version__",
+    "check_gradients",
+    "get_backend",
+    "init",
+    "load",
+    "load_model",
+    "save",
+    "set_backend",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "init":
+        return importlib.import_module(".init", __name__)
+    if name not in _FILES:
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_FILES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

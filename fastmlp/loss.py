@@ -1,0 +1,150 @@
+"""Loss: what the losses of `losses` share: checks, reduction and weights; the kernels compute the rows.
+
+Each row's loss l_i is weighted by row_scale_i = s_i / n, where s is ``sample_weight`` (1 where there is
+none) and n the normaliser, so that the value is sum_i s_i l_i / n.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ._kernels import get_backend
+from .placement import Placed
+from .validation import (
+    Array,
+    as_elementwise_targets,
+    as_features,
+    as_real_array,
+    as_sample_weight,
+    require_rows,
+)
+
+__all__ = ["Loss"]
+
+
+class Loss(Placed):
+    """Base of the losses.
+
+    Attributes
+    ----------
+    task : str
+        "classification", "binary" or "regression": what a model trained with the loss does.
+    """
+
+    task: str = "regression"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._equal: Array = np.empty(0, np.float32)
+
+    def to(self, backend: str) -> Loss:
+        """Move to another backend in place; returns the loss."""
+        self.backend: ModuleType = get_backend(backend)
+        return self
+
+    def forward(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """The loss of outputs ``x`` against targets ``y``.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, C)
+            The model's outputs, N at least 1.
+        y : array-like
+            Targets, as the class describes them.
+        sample_weight : array-like of shape (N,), optional
+            Weights s of the rows, at least 0: the value is sum(s l) / sum(s).
+
+        Returns
+        -------
+        float
+            Summed over rows in float64.
+
+        Raises
+        ------
+        ValueError
+            If shapes, dtypes or values do not fit each other.
+        """
+        return self._run(x, y, sample_weight, True, False)[0]
+
+    __call__ = forward
+
+    def backward(self, x: Any, y: Any, sample_weight: Any = None) -> Array:
+        """The gradient of `forward` with respect to ``x``: (N, C), in the dtype of ``x``."""
+        dx: Array = self._run(x, y, sample_weight, False, True)[1]
+        return dx
+
+    def forward_backward(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, Array]:
+        """`forward` and `backward` in one pass."""
+        return self._run(x, y, sample_weight, True, True)
+
+    def _run(self, x: Any, y: Any, sample_weight: Any, value: bool, gradient: bool) -> tuple[float, Any]:
+        backend = self.backend
+        x = backend.from_numpy(as_features(x, None, None, type(self).__name__))
+        rows = x.shape[0]
+        require_rows(rows, f"{type(self).__name__}: x")
+        target = self.check_targets(y, x)
+        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype))
+        losses = backend.empty((rows,), x.dtype) if value else None
+        dx = backend.empty(x.shape, x.dtype) if gradient else None
+        self._call(x, backend.from_numpy(target), row_scale, losses, dx)
+        total = float(backend.to_numpy(losses).sum(dtype=np.float64)) if value else math.nan
+        return total, dx
+
+    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any]) -> Array:
+        rows = len(target)
+        if sample_weight is not None:
+            weights = as_sample_weight(sample_weight, rows)
+            return (weights / self._normaliser(target, weights)).astype(dtype)
+        scale = 1 / self._normaliser(target, None)
+        equal = self._equal
+        if equal.shape != (rows,) or equal.dtype != dtype or (rows and equal[0] != equal.dtype.type(scale)):
+            self._equal = equal = np.full(rows, scale, dtype)
+        return equal
+
+    def normaliser(self, y: Any, sample_weight: Any = None) -> float:
+        """What the rows' losses are divided by: `forward` is the weighted sum of rows over it.
+
+        Parameters
+        ----------
+        y : array-like
+            Targets that `check_targets` has passed.
+        sample_weight : array-like of shape (N,), optional
+
+        Returns
+        -------
+        float
+            Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
+        """
+        y = as_real_array(y, f"{type(self).__name__}: y")
+        return self._normaliser(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
+
+    def _normaliser(self, target: Array, weights: Array | None) -> float:
+        """Mean over all elements; a sample weight counts for each element of its row."""
+        columns = target.shape[1] if target.ndim == 2 else 1
+        return columns * (len(target) if weights is None else float(weights.sum()))
+
+    def check_targets(self, y: Any, outputs: Array) -> Array:
+        """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once."""
+        where = type(self).__name__
+        y = as_real_array(y, f"{where}: y")
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where)
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        """Run the kernel; ``rest`` is row_scale, losses and dx."""
+        raise NotImplementedError(f"{type(self).__name__} has no kernel.")
+
+    def kink_sides(self, x: Array, target: Array) -> Array | None:
+        """On which side of a kink each element is, as signs; None where the loss is smooth."""
+        return None
+
+    def config(self) -> dict[str, Any]:
+        """The type and the arguments that make the loss again; fit for JSON."""
+        return {"type": type(self).__name__}
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
+        return f"{type(self).__name__}({', '.join(arguments)})"

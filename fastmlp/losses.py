@@ -1,0 +1,186 @@
+"""Losses: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``, with PyTorch's mean reduction.
+
+t is the target of an output x; `Loss` states what is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .loss import Loss
+from .validation import (
+    Array,
+    as_class_indices,
+    as_distributions,
+    as_elementwise_targets,
+    as_number,
+    as_real_array,
+    as_vector,
+)
+
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss", "MSELoss"]
+
+
+class CrossEntropyLoss(Loss):
+    """l_i = - sum_j w_j t'_ij log p_ij, with p = softmax(x) from logits x, or p = x.
+
+    Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
+    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the normaliser is the sum of the
+    targets' class weights (times sample weights), with rows it is N (or the sum of sample weights).
+
+    Parameters
+    ----------
+    class_weight : array-like of shape (C,), optional
+        Weights w of the classes, at least 0.
+    label_smoothing : float
+        From 0 to 1.
+    from_logits : bool
+        False where x are the probabilities that `Softmax` gives.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    task = "classification"
+
+    def __init__(
+        self,
+        *,
+        class_weight: npt.ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        from_logits: bool = True,
+    ) -> None:
+        super().__init__()
+        self.class_weight = (
+            None if class_weight is None else as_vector(class_weight, None, "class_weight", positive=True)
+        )
+        self.label_smoothing = as_number(label_smoothing, "label_smoothing", 0, 1)
+        self.from_logits = bool(from_logits)
+
+    def check_targets(self, y: Any, outputs: Array) -> Array:
+        """int64 (N,) of indices, or rows (N, C) in the outputs' dtype."""
+        where = type(self).__name__
+        rows, classes = outputs.shape
+        if self.class_weight is not None and len(self.class_weight) != classes:
+            raise ValueError(f"class_weight has {len(self.class_weight)} entries; expected {classes}, one a class.")
+        y = as_real_array(y, f"{where}: y")
+        if y.ndim == 1:
+            return as_class_indices(y, rows, classes, where)
+        return as_distributions(y, (rows, classes), outputs.dtype, where)
+
+    def _normaliser(self, target: Array, weights: Array | None) -> float:
+        if target.ndim == 2 or self.class_weight is None:
+            return len(target) if weights is None else float(weights.sum())
+        of_rows = self.class_weight[target]
+        total = float((of_rows if weights is None else of_rows * weights).sum())
+        if not total > 0:
+            raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
+        return total
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        backend = self.backend
+        kernel = backend.cross_entropy if self.from_logits else backend.cross_entropy_probabilities
+        weight = None if self.class_weight is None else backend.from_numpy(self.class_weight.astype(x.dtype))
+        kernel(x, target, weight, self.label_smoothing, *rest)
+
+    def config(self) -> dict[str, Any]:
+        """Class weights, smoothing and kind of input."""
+        return {
+            "type": "CrossEntropyLoss",
+            "class_weight": None if self.class_weight is None else self.class_weight.tolist(),
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+        }
+
+
+class MSELoss(Loss):
+    """The mean of (x - y)^2 over all elements; targets of x's shape, or (N,) for outputs (N, 1)."""
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.mse(x, target, *rest)
+
+
+class L1Loss(Loss):
+    """The mean of |x - y| over all elements, of slope 0 at 0; targets as for `MSELoss`."""
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.l1(x, target, *rest)
+
+    def kink_sides(self, x: Array, target: Array) -> Array:
+        """The sign of x - y."""
+        sides: Array = np.sign(x - target)
+        return sides
+
+
+class HuberLoss(Loss):
+    """The mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - y (Huber, 1964).
+
+    Parameters
+    ----------
+    delta : float
+        Above 0.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = as_number(delta, "delta", 0, open_low=True)
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.huber(x, target, self.delta, *rest)
+
+    def kink_sides(self, x: Array, target: Array) -> Array:
+        """The sign of |x - y| - delta, where the second derivative jumps."""
+        sides: Array = np.sign(np.abs(x - target) - self.delta)
+        return sides
+
+    def config(self) -> dict[str, Any]:
+        """Delta."""
+        return {"type": "HuberLoss", "delta": self.delta}
+
+
+class BCEWithLogitsLoss(Loss):
+    """The mean of p y softplus(-x) + (1 - y) softplus(x) over all elements: binary cross-entropy from logits.
+
+    Targets y are of x's shape, or (N,) for outputs (N, 1), from 0 to 1.
+
+    Parameters
+    ----------
+    pos_weight : float or array-like of shape (O,), optional
+        Weight p of the positive targets of each column, at least 0.
+    """
+
+    task = "binary"
+
+    def __init__(self, pos_weight: npt.ArrayLike | None = None) -> None:
+        super().__init__()
+        self.pos_weight: Array | None = None
+        if pos_weight is not None:
+            self.pos_weight = as_vector(
+                np.atleast_1d(as_real_array(pos_weight, "pos_weight")), None, "pos_weight", positive=True
+            )
+
+    def check_targets(self, y: Any, outputs: Array) -> Array:
+        """Targets from 0 to 1 of the outputs' shape and dtype."""
+        where, columns = type(self).__name__, outputs.shape[1]
+        if self.pos_weight is not None and len(self.pos_weight) not in (1, columns):
+            raise ValueError(f"pos_weight has {len(self.pos_weight)} entries; expected 1 or {columns}.")
+        y = as_real_array(y, f"{where}: y")
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, 0.0, 1.0)
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        weight = None
+        if self.pos_weight is not None:
+            weight = self.backend.from_numpy(np.broadcast_to(self.pos_weight, x.shape[1]).astype(x.dtype))
+        self.backend.bce_with_logits(x, target, weight, *rest)
+
+    def config(self) -> dict[str, Any]:
+        """Weights of the positive targets."""
+        return {
+            "type": "BCEWithLogitsLoss",
+            "pos_weight": None if self.pos_weight is None else self.pos_weight.tolist(),
+        }

@@ -1,0 +1,296 @@
+"""Module: what every module has and can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .._kernels import get_backend
+from ..placement import Placed
+from ..validation import Array, as_features, as_gradient, as_state
+
+__all__ = ["ArrayDict", "Module"]
+
+M = TypeVar("M", bound="Module")
+
+
+class ArrayDict(dict[str, Array]):
+    """Arrays by name, whose names, shapes and dtypes stay as they were made.
+
+    Assigning to a name copies the values into the array that is there: the kernels trust shapes, and
+    an optimizer's state belongs to them.
+    """
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            raise KeyError(f"There is no array {name!r}; expected one of {', '.join(self) or 'none'}.")
+        current = self[name]
+        if value is not current:
+            current[...] = as_state(value, current, name)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Assign to several names."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
+class Module(Placed):
+    """One differentiable step of a model: ``forward(x) -> y`` and ``backward(dy) -> dx``.
+
+    Attributes
+    ----------
+    params, grads : dict of str to array
+        Trained arrays and the gradients of the last `backward`, under the same names.
+    buffers : dict of str to array
+        Arrays that are saved but not trained.
+    training : bool
+        Whether `forward` behaves as in training (`Dropout`).
+    dtype : numpy.dtype or None
+        float32 or float64; None for a module that has no arrays and takes either.
+    in_width, out_width : int or None
+        Columns taken and given; None takes any number, or gives as many as it takes.
+    classes : list or None
+        Labels of the outputs; task : str or None, "classification", "binary" or "regression". Set by
+        `Trainer` and kept in the saved file.
+    """
+
+    classes: list[Any] | None = None
+    task: str | None = None
+    # Whether forward reads uint8 as it is, instead of a copy in the module's dtype.
+    takes_raw = False
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any] | None = None,
+        in_width: int | None = None,
+        out_width: int | None = None,
+        backend: ModuleType | None = None,
+    ) -> None:
+        super().__init__(backend)
+        self.dtype = dtype
+        self.in_width = in_width
+        self.out_width = out_width
+        self.training = True
+        self.params: dict[str, Array] = ArrayDict()
+        self.grads: dict[str, Array] = ArrayDict()
+        self.buffers: dict[str, Array] = ArrayDict()
+        self.has_gradients = False
+        # What backward needs of the last forward: a tuple that begins with x.
+        self._saved: tuple[Any, ...] | None = None
+
+    def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
+        backend = self.backend
+        self.params = ArrayDict({name: backend.from_numpy(array) for name, array in params.items()})
+        self.grads = ArrayDict({name: backend.zeros(array.shape, array.dtype) for name, array in params.items()})
+        self.buffers = ArrayDict({name: backend.from_numpy(array) for name, array in buffers.items()})
+
+    # --------------------------------------------------------------------------- forward, backward
+
+    def forward(self, x: Any) -> Array:
+        """Compute the outputs and keep what `backward` needs.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, in_width)
+            Any real dtype and memory layout; it is not changed, and must not change before `backward`.
+
+        Returns
+        -------
+        ndarray of shape (N, out_width)
+            A new C-contiguous array in the module's dtype.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` has another shape or is not an array of real numbers.
+        """
+        x = self._check_input(x)
+        y = self._compute(x, keep=True)
+        return self._fresh(y) if y is x else y
+
+    __call__ = forward
+
+    def infer(self, x: Any) -> Array:
+        """`forward` as in `eval` mode, without keeping anything for `backward`."""
+        x = self._check_input(x)
+        y = self._compute(x, keep=False)
+        return self._fresh(y) if y is x else y
+
+    def backward(self, dy: Any, *, need_dx: bool = True) -> Array | None:
+        """Compute the gradients of the last `forward`: `grads` are overwritten, not added to.
+
+        Parameters
+        ----------
+        dy : array-like of shape (N, out_width)
+            The gradient of the loss with respect to the outputs.
+        need_dx : bool
+            Whether the gradient with respect to the inputs is wanted.
+
+        Returns
+        -------
+        ndarray of shape (N, in_width), or None where not wanted
+
+        Raises
+        ------
+        RuntimeError
+            If there was no `forward` before.
+        ValueError
+            If ``dy`` is not of the shape of the last forward's result.
+        """
+        name = type(self).__name__
+        if self._saved is None:
+            raise RuntimeError(f"{name}.backward was called before forward; call forward(x) first.")
+        x = self._saved[0]
+        dtype = x.dtype if self.dtype is None else self.dtype
+        width = x.shape[1] if self.out_width is None else self.out_width
+        dy = self.backend.from_numpy(as_gradient(dy, (x.shape[0], width), dtype, name))
+        dx = self._gradient(dy, need_dx)
+        return self._fresh(dx) if dx is dy else dx
+
+    def _check_input(self, x: Any) -> Array:
+        x = as_features(x, self.in_width, self.dtype, type(self).__name__, self.takes_raw)
+        checked: Array = self.backend.from_numpy(x)
+        return checked
+
+    def _fresh(self, x: Array) -> Array:
+        out: Array = self.backend.empty(x.shape, x.dtype)
+        self.backend.activation_forward("identity", 0.0, x, out)
+        return out
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        """Forward on checked input; with ``keep`` sets `_saved`, without it behaves as in eval mode."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward.")
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        """Backward on checked input, after a forward."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward.")
+
+    # -------------------------------------------------------------------------------- the tree
+
+    def children(self) -> list[tuple[str, Module]]:
+        """The modules right inside this one, with their names."""
+        return []
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it, in order."""
+        for _, module in self._named_modules():
+            yield module
+
+    def _named_modules(self) -> list[tuple[str, Module]]:
+        """(prefix of its arrays' names, module): this one and all inside it."""
+        return [("", self)]
+
+    def named_parameters(self) -> Iterator[tuple[str, Array]]:
+        """Name and array of each trained parameter; names are PyTorch's (``"0.weight"``)."""
+        for prefix, module in self._named_modules():
+            for name, array in module.params.items():
+                yield prefix + name, array
+
+    def named_gradients(self) -> Iterator[tuple[str, Array]]:
+        """Name and gradient of each trained parameter, in the order of `named_parameters`."""
+        for prefix, module in self._named_modules():
+            for name, array in module.grads.items():
+                yield prefix + name, array
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(array.size for _, array in self.named_parameters())
+
+    def train(self: M) -> M:
+        """Behave as in training from now on; returns the module."""
+        for module in self.modules():
+            module.training = True
+        return self
+
+    def eval(self: M) -> M:
+        """Behave as in evaluation from now on; returns the module."""
+        for module in self.modules():
+            module.training = False
+        return self
+
+    def to(self: M, backend: str) -> M:
+        """Move to another backend in place; returns the module.
+
+        Raises
+        ------
+        BackendError
+            If there is no such backend here.
+        """
+        target = get_backend(backend)
+        for module in self.modules():
+            for arrays in (module.params, module.grads, module.buffers):
+                for name, array in arrays.items():
+                    dict.__setitem__(arrays, name, target.from_numpy(module.backend.to_numpy(array)))
+            module.backend = target
+            module._saved = None
+        return self
+
+    # -------------------------------------------------------------------------------- saving
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers as NumPy arrays, under PyTorch's names."""
+        return {
+            prefix + name: np.array(module.backend.to_numpy(array))
+            for prefix, module in self._named_modules()
+            for arrays in (module.params, module.buffers)
+            for name, array in arrays.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy arrays into the module's, in place; a bad ``state`` changes nothing.
+
+        Parameters
+        ----------
+        state : mapping of str to array-like
+            Exactly the names and shapes of `state_dict`; other real dtypes are cast.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or an array is not one of real numbers.
+        """
+        current = self.state_dict()
+        missing = [name for name in current if name not in state]
+        unknown = [name for name in state if name not in current]
+        if missing or unknown:
+            raise ValueError(
+                f"The state does not fit {type(self).__name__}: missing {_some(missing)}, unexpected {_some(unknown)}."
+            )
+        checked = {name: as_state(state[name], array, name) for name, array in current.items()}
+        for prefix, module in self._named_modules():
+            module._check_buffers({name: checked[prefix + name] for name in module.buffers})
+        for prefix, module in self._named_modules():
+            for arrays in (module.params, module.buffers):
+                for name in arrays:
+                    arrays[name] = checked[prefix + name]
+
+    def _check_buffers(self, buffers: Mapping[str, Array]) -> None:
+        """Raise ValueError if these cannot be the module's buffers."""
+
+    def config(self) -> dict[str, Any]:
+        """The type and the arguments that rebuild the module, without its numbers; fit for JSON."""
+        return {"type": type(self).__name__}
+
+    @classmethod
+    def from_config(cls: type[M], config: Mapping[str, Any]) -> M:
+        """The module that `config` describes; trained arrays are zeros until a state is loaded."""
+        return cls(**{name: value for name, value in config.items() if name != "type"})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_saved": None}
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:4])) or "nothing"
+    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")

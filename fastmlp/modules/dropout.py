@@ -1,0 +1,90 @@
+"""Dropout, its masks a function of (seed, layer, step, row, column)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ..random import Rng, as_seed
+from ..validation import Array, as_integer, as_number
+from .base import Module
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Module):
+    """Zeroes each element with probability p and scales the rest by 1 / (1 - p).
+
+    Only in training; the identity otherwise. The mask of a step is the same on every backend
+    (Srivastava et al., JMLR 15, 2014).
+
+    Parameters
+    ----------
+    p : float
+        From 0 to 1.
+    rng : int, numpy.random.Generator or None
+        Seed of the masks; None draws one. It is kept as ``seed``; `Trainer.fit` sets its own.
+
+    Attributes
+    ----------
+    layer : int
+        The module's place among the Dropouts of the outermost `Sequential`.
+    step : int
+        The step whose mask the next `forward` in training takes; moves on by one with each.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
+        super().__init__()
+        self.p = as_number(p, "p", 0, 1)
+        self.seed = as_seed(rng)
+        self.layer = 0
+        self.step = 0
+        self._frozen = False
+
+    def set_position(self, seed: int | None = None, step: int | None = None) -> None:
+        """Set the seed, the step of the next mask, or both."""
+        if seed is not None:
+            self.seed = as_seed(seed)
+        if step is not None:
+            self.step = as_integer(step, "step", 0)
+
+    @contextlib.contextmanager
+    def freeze(self) -> Iterator[None]:
+        """Take the same mask with each `forward` inside the ``with`` block."""
+        before, self._frozen = self._frozen, True
+        try:
+            yield
+        finally:
+            self._frozen = before
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        position = (self.seed, self.layer, self.step) if keep and self.training else None
+        if keep:
+            self._saved = (x, position)
+        if position is None:
+            return x
+        if not self._frozen:
+            self.step += 1
+        return self._mask(x, position)
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        if not need_dx:
+            return None
+        assert self._saved is not None
+        position = self._saved[1]
+        return dy if position is None else self._mask(dy, position)
+
+    def _mask(self, x: Array, position: tuple[int, int, int]) -> Array:
+        out: Array = self.backend.empty(x.shape, x.dtype)
+        self.backend.dropout(x, self.p, *position, out)
+        return out
+
+    def config(self) -> dict[str, Any]:
+        """The probability and the seed."""
+        return {"type": "Dropout", "p": self.p, "rng": self.seed}

@@ -1,0 +1,110 @@
+"""Linear: Y = X Wᵀ + b."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import init as initializers
+from ..random import Rng, as_seed, layer_generator
+from ..validation import Array, as_dtype, as_integer
+from .activations import Activation
+from .base import Module
+
+__all__ = ["Linear"]
+
+
+class Linear(Module):
+    """Y = X Wᵀ + b, with x (N, I), weight (O, I), bias (O,) and y (N, O).
+
+    Gradients: dW = dYᵀ X, db = the sum of dY over the batch, dX = dY W (docs/derivations.md).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        I and O, at least 1.
+    bias : bool
+        Whether there is a ``bias``.
+    init : str or callable
+        How the weights start, see `fastmlp.init`; the default is PyTorch's.
+    dtype : float32 or float64
+    rng : int, numpy.random.Generator or None
+        Seed of the weights; None draws one. The seed is kept as ``seed``.
+    layer : int
+        The layer's index: the weights are a function of the seed and it.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    in_features: int
+    out_features: int
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: str | initializers.Initializer = "default",
+        dtype: npt.DTypeLike = np.float32,
+        rng: Rng = None,
+        layer: int = 0,
+    ) -> None:
+        self.in_features = as_integer(in_features, "in_features")
+        self.out_features = as_integer(out_features, "out_features")
+        super().__init__(as_dtype(dtype), self.in_features, self.out_features)
+        assert self.dtype is not None
+        self.seed = as_seed(rng)
+        generator = layer_generator(self.seed, as_integer(layer, "layer", 0))
+        shape = (self.out_features, self.in_features)
+        self._set_arrays(initializers.draw(init, shape, bool(bias), generator, self.dtype), {})
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        out: Array = self.backend.empty((x.shape[0], self.out_features), self.dtype)
+        self.backend.linear_forward(x, self.params["weight"], self.params.get("bias"), out)
+        if keep:
+            self._saved = (x,)
+        return out
+
+    def compute_with(self, activation: Activation, x: Array, keep: bool) -> Array:
+        """`_compute` of this layer and then the activation, in one kernel and with the same result."""
+        backend, shape = self.backend, (x.shape[0], self.out_features)
+        out: Array = backend.empty(shape, self.dtype)
+        pre = backend.empty(shape, self.dtype) if keep else None
+        backend.linear_activation_forward(
+            x, self.params["weight"], self.params.get("bias"), activation.kind, activation.alpha, pre, out
+        )
+        if keep:
+            self._saved = (x,)
+            activation._saved = (pre, out)
+        return out
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        assert self._saved is not None
+        (x,) = self._saved
+        dx: Array | None = self.backend.empty(x.shape, self.dtype) if need_dx else None
+        self.backend.linear_backward(dy, x, self.params["weight"], dx, self.grads["weight"], self.grads.get("bias"))
+        self.has_gradients = True
+        return dx
+
+    def config(self) -> dict[str, Any]:
+        """Widths, bias and dtype."""
+        return {
+            "type": "Linear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": "bias" in self.params,
+            "dtype": str(self.dtype),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Linear:
+        """A layer of zeros."""
+        arguments = {name: value for name, value in config.items() if name != "type"}
+        return cls(**arguments, init="zeros", rng=0)

@@ -1,0 +1,195 @@
+"""Modules that scale: Normalize by column with fixed numbers, LayerNorm by row with trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..validation import (
+    Array,
+    as_dtype,
+    as_integer,
+    as_number,
+    as_real_array,
+    as_vector,
+    require_finite,
+    require_rows,
+)
+from .base import Module
+
+__all__ = ["LayerNorm", "Normalize"]
+
+_CHUNK = 1 << 18  # elements read in one go by Normalize.fit
+
+
+class Normalize(Module):
+    """y = (x - mean) / scale by column: the input scaling that travels with the model.
+
+    It has no trained parameters; as first module it reads uint8 as it is.
+
+    Parameters
+    ----------
+    mean, scale : array-like of shape (I,)
+        Finite numbers; no scale may be 0. Kept as buffers.
+    dtype : float32 or float64
+
+    Raises
+    ------
+    ValueError
+        If they are not of one length, not finite, or a scale is 0.
+    """
+
+    takes_raw = True
+
+    def __init__(self, mean: npt.ArrayLike, scale: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> None:
+        mean = as_vector(mean, None, "mean")
+        scale = as_vector(scale, len(mean), "scale")
+        width = as_integer(len(mean), "the length of mean")
+        super().__init__(as_dtype(dtype), width, width)
+        buffers = {"mean": mean.astype(self.dtype), "scale": scale.astype(self.dtype)}
+        self._check_buffers(buffers)
+        self._set_arrays({}, buffers)
+
+    def _check_buffers(self, buffers: Mapping[str, Array]) -> None:
+        for name, values in buffers.items():
+            bad = ~np.isfinite(values) | (values == 0 if name == "scale" else False)
+            if bad.any():
+                column = int(np.argmax(bad))
+                expected = "a finite number" + (" that is not 0" if name == "scale" else "")
+                raise ValueError(f"{name} is {values[column]} at column {column}; expected {expected}.")
+
+    @classmethod
+    def fit(
+        cls, X: Any, kind: Literal["standard", "mean-image"] = "standard", dtype: npt.DTypeLike = np.float32
+    ) -> Normalize:
+        """Take mean and scale from training data.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, I)
+            Finite numbers of any real dtype; read in blocks of rows, so it may be memory-mapped.
+        kind : {"standard", "mean-image"}
+            ``"standard"``: mean and standard deviation (over N) of each column, 1 where it is constant;
+            ``"mean-image"``: the mean of each column, and scale 1.
+        dtype : float32 or float64
+            Of the module; sums are float64.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has another rank, no rows, or an entry that is not finite.
+        """
+        if kind not in ("standard", "mean-image"):
+            raise ValueError(f"kind is {kind!r}; expected 'standard' or 'mean-image'.")
+        X = as_real_array(X, "Normalize.fit: X")
+        if X.ndim != 2 or X.shape[1] == 0:
+            raise ValueError(f"Normalize.fit expected X of shape (N, features), got {X.shape}.")
+        require_rows(len(X), "Normalize.fit: X")
+        require_finite(X, "Normalize.fit: X")
+        # Less the first row, a constant column sums to exactly 0 and its mean is exactly its value.
+        first = X[0].astype(np.float64)
+        mean = first + sum((block - first).sum(axis=0) for block in _blocks(X)) / len(X)
+        scale = np.ones_like(mean)
+        if kind == "standard":
+            std = np.sqrt(sum(((block - mean) ** 2).sum(axis=0) for block in _blocks(X)) / len(X))
+            spread = std >= np.finfo(as_dtype(dtype)).tiny
+            scale[spread] = std[spread]
+        return cls(mean, scale, dtype)
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        out: Array = self.backend.empty(x.shape, self.dtype)
+        self.backend.normalize(x, self.buffers["mean"], self.buffers["scale"], out)
+        if keep:
+            self._saved = (x,)
+        return out
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        if not need_dx:
+            return None
+        dx: Array = self.backend.empty(dy.shape, self.dtype)
+        # dx = dy / scale is the same operation, with a mean of zero.
+        zero = self.backend.zeros(dy.shape[1:], self.dtype)
+        self.backend.normalize(dy, zero, self.buffers["scale"], dx)
+        return dx
+
+    def config(self) -> dict[str, Any]:
+        """Width and dtype; the numbers are in `state_dict`."""
+        return {"type": "Normalize", "features": self.in_width, "dtype": str(self.dtype)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Normalize:
+        """A module of mean 0 and scale 1."""
+        features = as_integer(config["features"], "features")
+        return cls(np.zeros(features), np.ones(features), config.get("dtype", np.float32))
+
+
+def _blocks(X: Array) -> Iterator[Array]:
+    step = max(1, _CHUNK // X.shape[1])
+    for start in range(0, len(X), step):
+        yield X[start : start + step].astype(np.float64)
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) weight + bias by row, var over N (Ba et al., arXiv:1607.06450).
+
+    Parameters
+    ----------
+    features : int
+        The row's width.
+    eps : float
+        Above 0.
+    affine : bool
+        Whether there are ``weight`` (ones at first) and ``bias`` (zeros).
+    dtype : float32 or float64
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    def __init__(
+        self, features: int, eps: float = 1e-5, affine: bool = True, *, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self.features = as_integer(features, "features")
+        super().__init__(as_dtype(dtype), self.features, self.features)
+        self.eps = as_number(eps, "eps", 0, open_low=True)
+        self.affine = bool(affine)
+        if affine:
+            self._set_arrays(
+                {"weight": np.ones(self.features, self.dtype), "bias": np.zeros(self.features, self.dtype)},
+                {},
+            )
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        backend, rows = self.backend, x.shape[0]
+        out: Array = backend.empty(x.shape, self.dtype)
+        mean, rstd = backend.empty((rows,), self.dtype), backend.empty((rows,), self.dtype)
+        weight, bias = self.params.get("weight"), self.params.get("bias")
+        backend.layer_norm_forward(x, weight, bias, self.eps, mean, rstd, out)
+        if keep:
+            self._saved = (x, mean, rstd)
+        return out
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        assert self._saved is not None
+        x, mean, rstd = self._saved
+        dx: Array = self.backend.empty(x.shape, self.dtype)
+        self.backend.layer_norm_backward(
+            dy, x, self.params.get("weight"), mean, rstd, dx, self.grads.get("weight"), self.grads.get("bias")
+        )
+        self.has_gradients = True
+        return dx if need_dx else None
+
+    def config(self) -> dict[str, Any]:
+        """Width, eps, affine and dtype."""
+        return {
+            "type": "LayerNorm",
+            "features": self.features,
+            "eps": self.eps,
+            "affine": self.affine,
+            "dtype": str(self.dtype),
+        }

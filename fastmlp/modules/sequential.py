@@ -1,0 +1,135 @@
+"""Sequential: modules one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..validation import Array
+from .activations import Activation
+from .base import Module
+from .config import module_from_config
+from .dropout import Dropout
+from .linear import Linear
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Module):
+    """Modules applied in order; a Linear and the activation after it run as one kernel.
+
+    Parameters
+    ----------
+    *modules : Module
+        At least one; may be Sequentials themselves. Each module may be there once.
+
+    Raises
+    ------
+    ValueError
+        If widths that follow each other differ, dtypes or backends are mixed, or a module comes twice.
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        if not modules:
+            raise ValueError("Sequential expected at least one module, got none.")
+        for index, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise ValueError(f"Sequential expected modules, got {module!r} at place {index}.")
+        self._modules = modules
+        self._tree: list[tuple[str, Module]] | None = None
+        super().__init__(backend=modules[0].backend)
+        self._check_fit()
+        self.takes_raw = modules[0].takes_raw
+        dropouts = [module for module in self.modules() if isinstance(module, Dropout)]
+        for layer, dropout in enumerate(dropouts):
+            dropout.layer = layer
+        self._plan = self._make_plan()
+        trained = [bool(next(module.named_parameters(), None)) for module in modules]
+        # Backward need not go below this module where nobody asks for dx.
+        self._first_trained = trained.index(True) if True in trained else len(modules)
+
+    def _check_fit(self) -> None:
+        """Check what follows what, and take over widths and dtype."""
+        modules = list(self.modules())
+        if len(set(map(id, modules))) < len(modules):
+            raise ValueError("Sequential expected each module once, got one that comes twice.")
+        backends = {module.backend_name for module in modules[1:]}
+        if len(backends) > 1:
+            raise ValueError(f"Sequential expected modules of one backend, got {' and '.join(sorted(backends))}.")
+        before: tuple[int, Module] | None = None
+        for index, module in enumerate(self._modules):
+            mixed = module.dtype is not None and self.dtype is not None and module.dtype != self.dtype
+            if mixed:
+                raise ValueError(f"Sequential expected modules of one dtype, got {self.dtype} and {module.dtype}.")
+            self.dtype = module.dtype if self.dtype is None else self.dtype
+            if module.in_width is not None:
+                if self.out_width not in (None, module.in_width) and before is not None:
+                    raise ValueError(
+                        f"Sequential: module {before[0]} ({_describe(before[1])}) gives {self.out_width} "
+                        f"columns, module {index} ({_describe(module)}) expects {module.in_width}."
+                    )
+                self.in_width = self.in_width or module.in_width
+            if module.out_width is not None:
+                self.out_width = module.out_width
+                before = (index, module)
+
+    def _make_plan(self) -> list[tuple[Any, Activation | None]]:
+        """The modules in order, an activation put beside the Linear before it."""
+        plan: list[tuple[Any, Activation | None]] = []
+        for module in self._modules:
+            if isinstance(module, Activation) and plan and isinstance(plan[-1][0], Linear) and plan[-1][1] is None:
+                plan[-1] = (plan[-1][0], module)
+            else:
+                plan.append((module, None))
+        return plan
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        if keep:
+            self._saved = (x,)
+        for module, activation in self._plan:
+            x = module._compute(x, keep) if activation is None else module.compute_with(activation, x, keep)
+        return x
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        last = 0 if need_dx else self._first_trained
+        gradient: Array | None = dy
+        for index in range(len(self._modules) - 1, last - 1, -1):
+            assert gradient is not None
+            gradient = self._modules[index]._gradient(gradient, need_dx or index > last)
+        return gradient if need_dx else None
+
+    def children(self) -> list[tuple[str, Module]]:
+        """The modules by their place: ``"0"``, ``"1"`` and so on."""
+        return [(str(index), module) for index, module in enumerate(self._modules)]
+
+    def _named_modules(self) -> list[tuple[str, Module]]:
+        if self._tree is None:  # what is inside never changes
+            self._tree = [("", self)]
+            for name, child in self.children():
+                self._tree += [(f"{name}.{prefix}", inner) for prefix, inner in child._named_modules()]
+        return self._tree
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getitem__(self, index: int) -> Module:
+        return self._modules[index]
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules)
+
+    def config(self) -> dict[str, Any]:
+        """The configs of the modules inside."""
+        return {"type": "Sequential", "modules": [module.config() for module in self._modules]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Sequential:
+        """The modules inside, built each from its config."""
+        return cls(*(module_from_config(inner) for inner in config["modules"]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._modules))})"
+
+
+def _describe(module: Module) -> str:
+    return f"{type(module).__name__} of {module.in_width} to {module.out_width}"

@@ -1,0 +1,32 @@
+"""Softmax by row."""
+
+from __future__ import annotations
+
+from ..validation import Array
+from .base import Module
+
+__all__ = ["Softmax"]
+
+
+class Softmax(Module):
+    """y_ij = exp(x_ij) / sum_k exp(x_ik), for `CrossEntropyLoss` with ``from_logits=False``.
+
+    Less the largest of each row, so large logits do not overflow and -inf gives 0. The gradient is
+    dx_ij = y_ij (dy_ij - sum_n dy_in y_in).
+    """
+
+    def _compute(self, x: Array, keep: bool) -> Array:
+        out: Array = self.backend.empty(x.shape, x.dtype)
+        self.backend.softmax_forward(x, out)
+        if keep:
+            self._saved = (x, out)
+        return out
+
+    def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
+        if not need_dx:
+            return None
+        assert self._saved is not None
+        x, y = self._saved
+        dx: Array = self.backend.empty(x.shape, x.dtype)
+        self.backend.softmax_backward(dy, y, dx)
+        return dx

@@ -1,0 +1,184 @@
+"""Optimizer: what the optimizers of `optim` share, which is all but the formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ._kernels import get_backend
+from .modules.base import Module
+from .schedules import Schedule, as_schedule
+from .validation import Array, as_integer, as_number, as_state
+
+__all__ = ["Optimizer"]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        The learning rate, at least 0.
+    weight_decay : float
+        At least 0; added to the gradient as weight_decay p (but see `AdamW`).
+    clip_norm : float, optional
+        Scale all gradients together so that their norm is at most this, after `clip_value`.
+    clip_value : float, optional
+        Clip each entry of the gradients to [-clip_value, clip_value].
+
+    Attributes
+    ----------
+    state : dict of str to dict of str to array
+        By the parameter's name, the arrays that the formula keeps.
+    steps : int
+        How many steps were taken.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        lr: float | Schedule,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        self.schedule = as_schedule(lr)
+        self.weight_decay = as_number(weight_decay, "weight_decay", 0)
+        self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
+        self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
+        self.state: dict[str, dict[str, Array]] = {}
+        self.steps = 0
+        # The backend that the state's arrays belong to.
+        self._backend_name: str | None = None
+
+    @property
+    def current_lr(self) -> float:
+        """The learning rate of the next step."""
+        return self.schedule(self.steps)
+
+    def step(self, model: Module) -> None:
+        """Clip the gradients of the last `backward` and apply them: parameters change in place.
+
+        Raises
+        ------
+        RuntimeError
+            If a module with parameters has had no `backward`.
+        ValueError
+            If the state belongs to a model with other parameters.
+        """
+        for prefix, module in model._named_modules():
+            if module.params and not module.has_gradients:
+                name = f"{prefix}{type(module).__name__}"
+                raise RuntimeError(f"step was called before backward: {name} has no gradient yet.")
+        self.prepare(model)
+        gradients = list(model.named_gradients())
+        backend = model.backend
+        self._clip(backend, [gradient for _, gradient in gradients])
+        lr = self.current_lr
+        self.steps += 1
+        for (name, param), (_, gradient) in zip(model.named_parameters(), gradients, strict=True):
+            self._update(backend, gradient, lr, self.state[name], param)
+
+    def prepare(self, model: Module) -> None:
+        """Make the state of each of the model's parameters that has none, on the model's backend."""
+        backend = model.backend
+        if self._backend_name != model.backend_name:
+            self._move(backend)
+        for name, param in model.named_parameters():
+            arrays = self.state.get(name)
+            if arrays is None:
+                self.state[name] = self._initial_state(backend, param)
+                continue
+            for kind, array in arrays.items():
+                if array.shape != param.shape or array.dtype != param.dtype:
+                    raise ValueError(
+                        f"The optimizer's {kind} of {name} is {array.dtype} {array.shape}, the parameter "
+                        f"{param.dtype} {param.shape}; make a new optimizer for another model."
+                    )
+
+    def _move(self, target: ModuleType) -> None:
+        if self._backend_name is not None:
+            source = get_backend(self._backend_name)
+            for arrays in self.state.values():
+                for kind, array in arrays.items():
+                    arrays[kind] = target.from_numpy(source.to_numpy(array))
+        self._backend_name = str(target.name)
+
+    def _clip(self, backend: ModuleType, gradients: list[Array]) -> None:
+        if self.clip_value is not None:
+            for gradient in gradients:
+                backend.clip(gradient, self.clip_value, gradient)
+        if self.clip_norm is not None:
+            norm = float(np.sqrt(sum(backend.sum_of_squares(gradient) for gradient in gradients)))
+            factor = self.clip_norm / (norm + 1e-6)
+            if not factor >= 1:  # a norm that is NaN must reach the parameters, not vanish
+                for gradient in gradients:
+                    backend.scale(gradient, factor, gradient)
+
+    def _initial_state(self, backend: ModuleType, param: Array) -> dict[str, Array]:
+        """The arrays that the formula keeps for a parameter, before its first step."""
+        return {}
+
+    def _update(self, backend: ModuleType, gradient: Array, lr: float, state: dict[str, Array], param: Array) -> None:
+        """Run the kernel; ``self.steps`` is t."""
+        raise NotImplementedError(f"{type(self).__name__} has no update.")
+
+    # -------------------------------------------------------------------------------- saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps taken, the schedule's state, and copies of the arrays as NumPy arrays."""
+        backend = get_backend(self._backend_name or "numpy")
+        arrays = {
+            name: {kind: np.array(backend.to_numpy(array)) for kind, array in kinds.items()}
+            for name, kinds in self.state.items()
+        }
+        return {"steps": self.steps, "schedule": self.schedule.state_dict(), "state": arrays}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; a bad ``state`` changes nothing.
+
+        Raises
+        ------
+        ValueError
+            If it is not the state of such an optimizer.
+        """
+        if set(state) != {"steps", "schedule", "state"}:
+            raise ValueError(f"The optimizer's state has {sorted(state)}; expected schedule, state and steps.")
+        steps = as_integer(state["steps"], "steps", 0)
+        probe = np.zeros(1, np.float32)
+        expected = set(self._initial_state(get_backend("numpy"), probe))
+        arrays: dict[str, dict[str, Array]] = {}
+        for name, kinds in state["state"].items():
+            if set(kinds) != expected:
+                raise ValueError(f"The state of {name} has {sorted(kinds)}; expected {sorted(expected)}.")
+            arrays[name] = {
+                kind: np.array(as_state(array, np.asarray(array), f"{kind} of {name}")) for kind, array in kinds.items()
+            }
+        self.schedule.load_state_dict(state["schedule"])
+        self.steps, self.state, self._backend_name = steps, arrays, "numpy"
+
+    def config(self) -> dict[str, Any]:
+        """The type and the arguments that make the optimizer again; fit for JSON."""
+        hidden = ("schedule", "state", "steps")
+        arguments = {
+            name: value for name, value in vars(self).items() if name not in hidden and not name.startswith("_")
+        }
+        rate = self.schedule.config()
+        return {
+            "type": type(self).__name__,
+            "lr": rate["lr"] if rate["type"] == "Constant" else rate,
+            **arguments,
+        }
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
+        return f"{type(self).__name__}({', '.join(arguments)})"

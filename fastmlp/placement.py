@@ -1,0 +1,31 @@
+"""Placed: what modules and losses share, a backend that is taken when they are made."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ._kernels import get_backend
+
+__all__ = ["Placed"]
+
+
+class Placed:
+    """Holds a backend; survives `copy.deepcopy` and pickle, which cannot take a Python module along."""
+
+    backend: ModuleType
+
+    def __init__(self, backend: ModuleType | None = None) -> None:
+        self.backend = get_backend() if backend is None else backend
+
+    @property
+    def backend_name(self) -> str:
+        """The backend's name, as `use_backend` takes it."""
+        return str(self.backend.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "backend": self.backend_name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend = get_backend(state["backend"])

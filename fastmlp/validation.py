@@ -1,0 +1,259 @@
+"""Checks of what users pass in: every text of an array-validation error is in this file.
+
+The functions return what they were given as an array of the dtype asked for, without a copy where it
+already is one, and raise `ValueError` that names what was seen and what was expected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Array",
+    "as_class_indices",
+    "as_distributions",
+    "as_dtype",
+    "as_elementwise_targets",
+    "as_features",
+    "as_gradient",
+    "as_integer",
+    "as_number",
+    "as_real_array",
+    "as_sample_weight",
+    "as_state",
+    "as_vector",
+    "require_finite",
+    "require_rows",
+]
+
+Array = npt.NDArray[Any]
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_CHUNK = 1 << 20  # elements looked at in one go, so that a memory-mapped array is never read whole
+
+
+# ------------------------------------------------------------------------------------ single values
+
+
+def as_integer(value: object, name: str, minimum: int = 1) -> int:
+    """``value`` as an int of at least ``minimum``; bools and floats are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least {minimum}.")
+    return int(value)
+
+
+def as_number(
+    value: object,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """``value`` as a finite float from ``low`` to ``high``; an open end is excluded."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    number = float(value) if real else math.nan  # type: ignore[arg-type]
+    inside = low <= number <= high and math.isfinite(number)
+    if not inside or (open_low and number == low) or (open_high and number == high):
+        lower = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
+        upper = "" if high == math.inf else f"{' and' if lower else ''} {'below' if open_high else 'at most'} {high:g}"
+        raise ValueError(f"{name} is {value!r}; expected a finite number{lower}{upper}.")
+    return number
+
+
+def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """float32 or float64 as a NumPy dtype."""
+    if dtype is not None:  # which NumPy takes for float64
+        with contextlib.suppress(TypeError):
+            found = np.dtype(dtype)
+            if found in (_FLOAT32, _FLOAT64):
+                return found
+    raise ValueError(f"dtype is {dtype!r}; expected float32 or float64.")
+
+
+# ------------------------------------------------------------------------------------------- arrays
+
+
+def as_real_array(values: object, what: str) -> Array:
+    """``values`` as an array of bools, integers or floats, of any shape."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{what} is a masked array with masked entries; expected every entry to be there.")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{what} is not a rectangular array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{what} has dtype {array.dtype}; expected bools, integers or floats.")
+    return array
+
+
+def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
+    # A float64 value beyond float32 becomes inf, as NumPy and PyTorch have it, but without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+def as_features(x: object, width: int | None, dtype: np.dtype[Any] | None, where: str, raw: bool = False) -> Array:
+    """A batch ``x (N, width)`` in ``dtype``.
+
+    ``width`` None admits any number of columns. ``dtype`` None keeps float32 and float64 and makes
+    float32 of everything narrower; ``raw`` lets uint8 through as it is.
+    """
+    if type(x) is np.ndarray and (x.dtype == dtype or (dtype is None and x.dtype in (_FLOAT32, _FLOAT64))):
+        array: Array = x
+    else:
+        array = as_real_array(x, f"{where}: x")
+        if dtype is None:
+            wide = array.dtype.kind == "f" and array.dtype.itemsize >= 8
+            array = _cast(array, _FLOAT64 if wide else _FLOAT32)
+        elif not (raw and array.dtype == np.uint8):
+            array = _cast(array, dtype)
+    shape = array.shape
+    if len(shape) != 2 or (shape[1] != width if width is not None else shape[1] == 0):
+        expected = f"(N, {'features' if width is None else width})"
+        raise ValueError(f"{where} expected x of shape {expected}, got {shape}.")
+    return array
+
+
+def as_gradient(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> Array:
+    """``dy`` in ``dtype``, of the shape of the last forward's result."""
+    if type(dy) is np.ndarray and dy.dtype == dtype:
+        array: Array = dy
+    else:
+        array = _cast(as_real_array(dy, f"{where}.backward: dy"), dtype)
+    if array.shape != shape:
+        raise ValueError(
+            f"{where}.backward expected dy of shape {shape}, that of the last forward's result, got {array.shape}."
+        )
+    return array
+
+
+def as_vector(values: object, length: int | None, what: str, *, positive: bool = False) -> Array:
+    """Finite numbers ``(length,)`` in float64, of at least 0 where ``positive``."""
+    array = _cast(as_real_array(values, what), _FLOAT64)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        expected = "(n,)" if length is None else f"({length},)"
+        raise ValueError(f"{what} has shape {array.shape}; expected {expected}.")
+    bad = ~np.isfinite(array) | (array < 0 if positive else False)
+    if bad.any():
+        first = int(np.argmax(bad))
+        expected = "finite numbers of at least 0" if positive else "finite numbers"
+        raise ValueError(f"{what} is {array[first]} at index {first}; expected {expected}.")
+    return array
+
+
+def as_sample_weight(sample_weight: object, rows: int) -> Array:
+    """Weights ``(N,)`` of the rows in float64: finite, at least 0, and not all 0."""
+    weights = as_vector(sample_weight, rows, "sample_weight", positive=True)
+    if not weights.sum() > 0:
+        raise ValueError(f"sample_weight sums to {weights.sum():g} over {rows} rows; expected a sum above 0.")
+    return weights
+
+
+def as_state(value: object, current: Array, name: str) -> Array:
+    """``value`` as what may replace the array ``current`` called ``name``: same shape, numbers."""
+    array = as_real_array(value, name)
+    if array.shape != current.shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {current.shape}.")
+    return _cast(array, current.dtype)
+
+
+def require_rows(rows: int, what: str) -> None:
+    """At least one row."""
+    if rows < 1:
+        raise ValueError(f"{what} has no rows; expected at least one.")
+
+
+def require_finite(array: Array, what: str) -> None:
+    """No NaN and no infinity; looks at blocks of rows, so that memory stays bounded."""
+    if array.dtype.kind != "f":
+        return
+    step = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        block = np.isfinite(array[start : start + step])
+        if not block.all():
+            index = tuple(int(i) for i in np.unravel_index(int(np.argmin(block)), block.shape))
+            index = (start + index[0], *index[1:])
+            where = f"row {index[0]}" + (f", column {index[1]}" if len(index) > 1 else "")
+            raise ValueError(f"{what} is {array[index]} at {where}; expected finite numbers.")
+
+
+# ------------------------------------------------------------------------------------------ targets
+
+
+def as_class_indices(y: Array, rows: int, classes: int, where: str) -> Array:
+    """Class indices ``(N,)`` in int64, each from 0 to C - 1."""
+    if y.dtype.kind == "f":
+        raise ValueError(
+            f"{where} expected integer class indices, got {y.dtype}; pass one-hot (N, C) for soft targets."
+        )
+    _require_target_shape(y, (rows, classes), where, alternative=(rows,))
+    if rows and (int(y.min()) < 0 or int(y.max()) >= classes):
+        row = int(np.argmax((y < 0) | (y >= classes)))
+        raise ValueError(
+            f"{where} expected class indices from 0 to {classes - 1} (C = {classes}), got {y[row]} at row {row}."
+        )
+    return y.astype(np.int64, copy=False)
+
+
+def as_distributions(y: Array, shape: tuple[int, int], dtype: np.dtype[Any], where: str) -> Array:
+    """One-hot or soft targets ``(N, C)`` in ``dtype``: finite and at least 0."""
+    _require_target_shape(y, shape, where, alternative=shape[:1])
+    return _require_range(y, 0.0, math.inf, dtype, where)
+
+
+def as_elementwise_targets(
+    y: Array,
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    where: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Array:
+    """Targets of the outputs' shape in ``dtype``, finite, within bounds; ``(N,)`` matches ``(N, 1)``."""
+    if y.ndim == 1 and shape == (len(y), 1):
+        y = y[:, None]
+    _require_target_shape(y, shape, where)
+    return _require_range(y, low, high, dtype, where)
+
+
+def _require_range(y: Array, low: float, high: float, dtype: np.dtype[Any], where: str) -> Array:
+    cast = _cast(y, dtype)
+    good = np.isfinite(cast)
+    if low > -math.inf:
+        good &= cast >= low
+    if high < math.inf:
+        good &= cast <= high
+    if not good.all():
+        row, column = (int(i) for i in np.unravel_index(int(np.argmin(good)), good.shape))
+        limits = "" if low == -math.inf else f" of at least {low:g}"
+        limits = limits if high == math.inf else f" from {low:g} to {high:g}"
+        raise ValueError(
+            f"{where} expected finite targets{limits}, got {y[row, column]} at row {row}, column {column}."
+        )
+    return cast
+
+
+def _require_target_shape(
+    y: Array, shape: tuple[int, ...], where: str, alternative: tuple[int, ...] | None = None
+) -> None:
+    if y.shape != shape and y.shape != alternative:
+        _refuse_target_shape(y.shape, shape, where, alternative)
+
+
+def _refuse_target_shape(
+    seen: tuple[int, ...], outputs: tuple[int, ...], where: str, alternative: tuple[int, ...] | None
+) -> NoReturn:
+    choices = [str(shape) for shape in (alternative, outputs) if shape is not None]
+    if alternative is None and outputs[1] == 1:
+        choices.insert(0, str(outputs[:1]))
+    raise ValueError(
+        f"{where} expected targets of shape {' or '.join(choices)} for outputs of shape {outputs}, got {seen}."
+    )

@@ -1,0 +1,56 @@
+import subprocess
+import sys
+
+import pytest
+
+import fastmlp as fm
+
+HEAVY = ["numba", "cuda", "matplotlib", "sklearn", "torch", "safetensors", "tqdm", "pandas", "scipy", "pooch"]
+NAMES = """
+load Dataset save load_model set_backend use_backend Trainer History check_gradients init __version__
+Module Linear Identity ReLU LeakyReLU ELU Tanh Sigmoid GELU SiLU Softplus Softmax LayerNorm Normalize
+Dropout Sequential MLP CrossEntropyLoss MSELoss L1Loss HuberLoss BCEWithLogitsLoss
+SGD Adam AdamW RMSprop Adagrad
+Constant StepDecay Exponential Cosine OneCycle LinearWarmup ReduceOnPlateau
+BackendError DataError DivergenceError GradientCheckError ModelFileError
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_is_light():
+    code = (
+        "import sys, fastmlp\n"
+        f"print([name for name in sys.modules if name.split('.')[0] in {HEAVY!r}])\n"
+        "print('fastmlp.datasets' in sys.modules)"
+    )
+    assert run(code).split("\n")[:2] == ["[]", "False"]
+
+
+def test_using_the_numpy_backend_is_light():
+    code = (
+        "import sys, numpy as np, fastmlp as fm\n"
+        "with fm.use_backend('numpy'):\n"
+        "    model, loss = fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss()\n"
+        "model.backward(loss.backward(model.forward(np.ones((2, 3))), [0, 1]))\n"
+        "fm.Adam().step(model); fm.Trainer\n"
+        f"print([name for name in sys.modules if name.split('.')[0] in {HEAVY!r}])"
+    )
+    assert run(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", fm.__all__)
+def test_each_name_is_there(name):
+    assert getattr(fm, name) is not None and name in dir(fm)
+
+
+def test_names_of_the_issue():
+    assert set(NAMES.split()) <= set(fm.__all__)
+    assert set(fm.__all__) == {*fm._FILES, "__version__", "init"}
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'Conv2d'"):
+        fm.Conv2d  # noqa: B018
