@@ -236,10 +236,15 @@ def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
         dx *= row_scale[:, None]
 
 
+def probability_floor(dtype):
+    """Where probabilities are clamped: so far above the smallest normal number that weight / floor is finite."""
+    return float(np.finfo(dtype).tiny) * 2**24
+
+
 def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
-    """l_i = - sum_j w_j t'_ij log x_ij from probabilities x (N, C), clamped at the smallest normal number."""
+    """l_i = - sum_j w_j t'_ij log x_ij from probabilities x (N, C), clamped at `probability_floor`."""
     weights = _target_weights(target, class_weight, smoothing, x)
-    clamped = np.maximum(x, np.finfo(x.dtype).tiny)
+    clamped = np.maximum(x, x.dtype.type(probability_floor(x.dtype)))
     if losses is not None:
         np.multiply(row_scale, -(weights * np.log(clamped)).sum(axis=1), out=losses)
     if dx is not None:

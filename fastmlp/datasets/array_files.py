@@ -76,9 +76,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
                     continue
                 label = f"{path}[{key}]"
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise DataError(
-                        f"{label} is compressed by method {info.compress_type}, expected deflate."
-                    )
+                    raise DataError(f"{label} is compressed by method {info.compress_type}, expected deflate.")
                 if info.file_size > _DEFLATE_LIMIT * info.compress_size + _CHUNK:
                     raise DataError(
                         f"{label} claims {info.file_size} bytes in {info.compress_size} compressed ones; "

@@ -63,9 +63,7 @@ def load_cifar10(source: Source, data_dir: str | os.PathLike[str] | None, *, dow
         archive = fetch(source, _ARCHIVE, root, download=download)
         files = _read_archive(archive)
         place = f"{archive}: "
-    parts = [
-        _read_batch(files.pop(file), f"{place}{file}", len(source.classes)) for file in (*_TRAINING, _TEST)
-    ]
+    parts = [_read_batch(files.pop(file), f"{place}{file}", len(source.classes)) for file in (*_TRAINING, _TEST)]
     meta = files.get(_META)
     return Dataset(
         np.concatenate([X for X, _ in parts[:-1]]),

@@ -87,9 +87,7 @@ class FrameTable:
                 return Column(label, "integer", values)
             return Column(label, "number", values, self.wide and str(dtype).lower() == "float64")
         if str(dtype).startswith(("datetime", "timedelta", "period", "interval")):
-            raise DataError(
-                f"{label} holds {dtype} values; expected numbers or categories (convert or drop it)."
-            )
+            raise DataError(f"{label} holds {dtype} values; expected numbers or categories (convert or drop it).")
         return _object_column(series, label)
 
 

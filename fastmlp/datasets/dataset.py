@@ -71,9 +71,7 @@ class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
                     f"{targets.shape}; expected (N, features) and (N,)."
                 )
         if X.shape[1] != X_test.shape[1]:
-            raise DataError(
-                f"{name}: the test part has {X_test.shape[1]} features, the training part {X.shape[1]}."
-            )
+            raise DataError(f"{name}: the test part has {X_test.shape[1]} features, the training part {X.shape[1]}.")
         self = super().__new__(cls, (X, y, X_test, y_test))
         self.name = name
         self.task = task

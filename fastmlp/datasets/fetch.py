@@ -71,8 +71,7 @@ def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
     url = source.base_url + file
     if not download:
         raise DataError(
-            f"{source.name}: {path} is missing and download=False; put {file} (from {url}) there "
-            "or allow the download."
+            f"{source.name}: {path} is missing and download=False; put {file} (from {url}) there or allow the download."
         )
     pooch = _pooch(f"put {file} (from {url}) at {path}")
     progress = importlib.util.find_spec("tqdm") is not None and sys.stderr is not None and sys.stderr.isatty()

@@ -75,13 +75,10 @@ def _read_part(part: str, folder: Path, source: Source, download: bool) -> tuple
     _, height, width = source.image_shape
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (height, width):
         raise DataError(
-            f"{paths[0]} holds {images.dtype} values of shape {images.shape}, "
-            f"expected uint8 (N, {height}, {width})."
+            f"{paths[0]} holds {images.dtype} values of shape {images.shape}, expected uint8 (N, {height}, {width})."
         )
     if labels.dtype != np.uint8 or labels.ndim != 1:
-        raise DataError(
-            f"{paths[1]} holds {labels.dtype} values of shape {labels.shape}, expected uint8 (N,)."
-        )
+        raise DataError(f"{paths[1]} holds {labels.dtype} values of shape {labels.shape}, expected uint8 (N,).")
     if len(images) != len(labels) or not len(labels):
         raise DataError(
             f"{paths[1]} has {len(labels)} labels, expected one for each of the {len(images)} images "

@@ -92,9 +92,7 @@ def _open(frame_or_path: Any, header: bool, texts: list[str]) -> Table:
         return ArrayTable(X.reshape(len(X), -1) if X.ndim > 1 else X[:, None], str(path))
     if suffix in FRAME_SUFFIXES:
         return read_frame(path, header, texts)[0]
-    raise DataError(
-        f"{path} is no table; expected a name that ends in {_listed(FRAME_SUFFIXES + ARRAY_SUFFIXES)}."
-    )
+    raise DataError(f"{path} is no table; expected a name that ends in {_listed(FRAME_SUFFIXES + ARRAY_SUFFIXES)}.")
 
 
 def fit_columns(table: Table, names: list[str], categorical: Collection[str]) -> list[dict[str, Any]]:
@@ -127,9 +125,7 @@ def fit_columns(table: Table, names: list[str], categorical: Collection[str]) ->
             raise DataError(f"{column.label} has no value in the training part; drop it or fill it.")
         if column.kind in ("number", "integer") and name not in categorical:
             _check_finite(column)
-            specs.append(
-                {"name": name, "kind": "numeric", "median": float(np.median(column.values[~missing]))}
-            )
+            specs.append({"name": name, "kind": "numeric", "median": float(np.median(column.values[~missing]))})
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:

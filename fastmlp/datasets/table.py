@@ -167,9 +167,7 @@ class _Source:
 
     def _pair(self, X: np.ndarray, y: np.ndarray, X_label: str, y_label: str) -> tuple[ArrayTable, Column]:
         if X.ndim < 2 or X.dtype.kind not in "biuf":
-            raise DataError(
-                f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features)."
-            )
+            raise DataError(f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features).")
         if y.shape not in ((len(X),), (len(X), 1)):
             raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
         if X.ndim in (3, 4):

@@ -17,9 +17,7 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FRAME_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
-def read_frame(
-    path: Path, header: bool | None = None, texts: Collection[str] = ()
-) -> tuple[FrameTable, bool]:
+def read_frame(path: Path, header: bool | None = None, texts: Collection[str] = ()) -> tuple[FrameTable, bool]:
     """Read a table of named columns.
 
     Parameters

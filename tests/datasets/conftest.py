@@ -122,9 +122,7 @@ def cifar_batches():
 def cifar_files(cifar_batches, python2_pickle):
     """The files of the official layout as bytes by name."""
     files = {
-        name: python2_pickle(
-            {"batch_label": name, "labels": y, "data": X, "filenames": [f"{i}.png" for i in range(8)]}
-        )
+        name: python2_pickle({"batch_label": name, "labels": y, "data": X, "filenames": [f"{i}.png" for i in range(8)]})
         for name, (X, y) in cifar_batches.items()
     }
     names = [f"kind{i}" for i in range(10)]

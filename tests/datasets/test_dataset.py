@@ -57,9 +57,7 @@ def test_repr_says_what_it_is():
     )
 
 
-@pytest.mark.parametrize(
-    "remake", [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))], ids=str
-)
+@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))], ids=str)
 def test_copies_keep_arrays_and_attributes(remake):
     data = load("digits")
     again = remake(data)
@@ -83,9 +81,7 @@ def test_arrays_that_do_not_fit_are_refused(shapes, words):
 
 def test_available_names_and_an_unknown_one():
     assert available() == ("digits", "cifar10", "mnist", "fashion-mnist")
-    with pytest.raises(
-        DataError, match=r"'imagenet'; known are digits, cifar10, mnist, fashion-mnist.*table"
-    ):
+    with pytest.raises(DataError, match=r"'imagenet'; known are digits, cifar10, mnist, fashion-mnist.*table"):
         load("imagenet")
 
 

@@ -25,8 +25,7 @@ def test_mnist(real_data):
 
 def test_cifar10(real_data):
     if not any(
-        (real_data / name).exists()
-        for name in ("cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1")
+        (real_data / name).exists() for name in ("cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1")
     ):
         pytest.skip("the folder of real data has no CIFAR-10 in its official layout")
     data = load("cifar10", data_dir=real_data, download=False)

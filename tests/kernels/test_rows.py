@@ -196,3 +196,12 @@ def test_clipping_helpers(shape, dtype, rng):
     in_place = grad.copy()
     get_backend("numba").clip(in_place, 0.3, in_place)
     assert np.abs(in_place).max() <= dtype.type(0.3)
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_a_probability_of_zero_gives_finite_gradients(name, dtype):
+    """Softmax's backward multiplies them by that 0; an infinity would make NaN of the whole row."""
+    x, weight = np.array([[1, 0]], dtype), np.array([1, 1e6], dtype)
+    losses, dx = blank(1, dtype), blank((1, 2), dtype)
+    get_backend(name).cross_entropy_probabilities(x, np.array([1]), weight, 0.0, np.ones(1, dtype), losses, dx)
+    assert np.isfinite(losses).all() and np.isfinite(dx).all()

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from ..reference import ACTIVATIONS, empty, from_numpy, to_numpy, zeros
+from ..reference import ACTIVATIONS, empty, from_numpy, probability_floor, to_numpy, zeros
 from . import elementwise, linear, rows, updates
 from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
@@ -27,7 +27,8 @@ name = "numba"
 
 _KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}
 _NO_TARGETS = np.empty(0, np.int64)
-_NONE = {np.dtype(t): (np.empty(0, t), np.empty((0, 0), t)) for t in (np.float32, np.float64)}
+# By the scalar's size: hashing a dtype costs more than the rest of a look-up.
+_NONE = {np.dtype(t).itemsize: (np.empty(0, t), np.empty((0, 0), t)) for t in (np.float32, np.float64)}
 _LOW = 0xFFFFFFFF
 
 
@@ -35,7 +36,7 @@ class _Scratch(threading.local):
     """Buffers of the calling thread."""
 
     def __init__(self) -> None:
-        self.panels = {dtype: _aligned(PANEL_BYTES, dtype) for dtype in _NONE}
+        self.packed = {size: _aligned(PANEL_BYTES, empty.dtype) for size, (empty, _) in _NONE.items()}
 
 
 def _aligned(size, dtype):
@@ -54,11 +55,11 @@ def _plain(a):
 
 
 def _vector(a, like):
-    return _NONE[like.dtype][0] if a is None else _plain(a)
+    return _NONE[like.itemsize][0] if a is None else _plain(a)
 
 
 def _matrix(a, like):
-    return _NONE[like.dtype][1] if a is None else a
+    return _NONE[like.itemsize][1] if a is None else a
 
 
 # ----------------------------------------------------------------------------------------- linear
@@ -66,22 +67,23 @@ def _matrix(a, like):
 
 def linear_forward(x, weight, bias, out):
     linear.linear_forward(
-        _plain(x), _plain(weight), _vector(bias, out), 0, 0.0, out, out, _scratch.panels[out.dtype], 1
+        _plain(x), _plain(weight), _vector(bias, out), 0, 0.0, out, out, _scratch.packed[out.itemsize], 1
     )
 
 
 def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
     pre = out if pre is None else pre
-    panel = _scratch.panels[out.dtype]
-    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), _KINDS[kind], alpha, pre, out, panel, 1)
+    packed = _scratch.packed[out.itemsize]
+    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), _KINDS[kind], alpha, pre, out, packed, 1)
     if kind == "identity" and pre is not out:
         pre[...] = out
 
 
 def linear_backward(dy, x, weight, dx, dweight, dbias):
+    size = dweight.itemsize
     linear.linear_backward(
-        _plain(dy), _plain(x), _plain(weight), _matrix(dx, dweight), dweight, _vector(dbias, dweight),
-        _scratch.panels[dweight.dtype], 1,
+        _plain(dy), _plain(x), _plain(weight), _NONE[size][1] if dx is None else dx, dweight,
+        _NONE[size][0] if dbias is None else dbias, _scratch.packed[size], 1,
     )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def dropout(x, rate, seed, layer, step, out):
 def _targets(target, like):
     """(index targets, soft targets), one of them empty."""
     if target.ndim == 1:
-        return _plain(target), _NONE[like.dtype][1]
+        return _plain(target), _NONE[like.itemsize][1]
     return _NO_TARGETS, _plain(target)
 
 
@@ -165,7 +167,7 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
     scratch = np.empty((2, x.shape[1]), x.dtype)
     rows.cross_entropy_probabilities(
         _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale),
-        _vector(losses, x), _matrix(dx, x), scratch, np.finfo(x.dtype).tiny,
+        _vector(losses, x), _matrix(dx, x), scratch, x.dtype.type(probability_floor(x.dtype)),
     )  # fmt: skip
 
 
@@ -203,7 +205,7 @@ def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
 
 
 def _flat(a, like):
-    return _NONE[like.dtype][0] if a is None else a.reshape(-1)
+    return _NONE[like.itemsize][0] if a is None else a.reshape(-1)
 
 
 def _gradient(grad):

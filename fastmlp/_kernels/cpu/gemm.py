@@ -20,6 +20,9 @@ from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
 
 __all__ = ["PANEL_BYTES", "Matrix", "multiply"]
 
+# A tile of 2 rows waits for its own sums: after a last tile of 6 rows, 2 left ones are better made two tiles of 4.
+LEFT_OVER = 2 if TILE_ROWS == 6 else -1
+
 PANEL_BYTES = 16384  # half of the smallest L1 in use; the other half is for A and C
 
 
@@ -45,7 +48,7 @@ class Panel(NamedTuple):
 @inline
 def _tiles(tile, rows, r, m, a, panel, bias, c):
     """As many tiles of ``rows`` rows of C as fit between r and m; returns the first row that is left."""
-    while r + rows <= m:
+    while m - r >= rows and m - r != rows + LEFT_OVER:
         at = c.start + r * c.row + panel.column
         if not panel.first:
             sums = load_tile(tile, c.data, at, c.row, panel.filled)

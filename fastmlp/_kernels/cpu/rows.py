@@ -157,15 +157,15 @@ def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx
 
 
 @kernel
-def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, tiny):
-    """As `cross_entropy`, from probabilities x (N, C), which are clamped at ``tiny``."""
+def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
+    """As `cross_entropy`, from probabilities x (N, C), which are clamped at ``floor``."""
     rows, classes = x.shape
     weights = scratch[1]
     for i in range(rows):
         _target_weights(i, index, soft, class_weight, smoothing, i * classes, weights)
         loss = x.dtype.type(0)
         for j in range(classes):
-            p = x[i, j] if not x[i, j] < tiny else tiny
+            p = x[i, j] if not x[i, j] < floor else floor
             loss -= weights[j] * math.log(p)
             if dx.size > 0:
                 dx[i, j] = row_scale[i] * (-weights[j] / p)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.types.containers import UniTuple
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin, lower_cast, models, register_model
@@ -346,7 +347,7 @@ def polynomial(v: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
     return result
 
 
-@operation(polynomial, _same, VectorType, types.BaseTuple)
+@operation(polynomial, _same, VectorType, UniTuple)
 def _lower_polynomial(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
     scalars = [builder.extract_value(values[1], i) for i in range(sig.args[1].count)]

@@ -1,0 +1,113 @@
+"""Checked rows of a data set, and the order in which training takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._kernels.philox import shuffle_order
+from .losses import Loss
+from .modules import Module
+from .validation import (
+    Array,
+    as_features,
+    as_real_array,
+    as_sample_weight,
+    require_finite,
+    require_rows,
+)
+
+__all__ = ["Order", "Rows", "check_features", "check_rows"]
+
+
+@dataclass
+class Rows:
+    """Features in the user's dtype and memory, targets and weights as the loss takes them."""
+
+    X: Array
+    y: Array
+    weight: Array | None
+    index: Array | None  # the rows whose weight is not 0, where some are
+
+    def __len__(self) -> int:
+        return len(self.X if self.index is None else self.index)
+
+    def take(self, rows: Any) -> tuple[Array, Array, Array | None]:
+        """(x, y, weight) of a slice or of row numbers."""
+        if self.index is not None:
+            rows = self.index[rows]
+        return self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows]
+
+
+def check_features(X: Any, model: Module, what: str) -> Array:
+    """``X`` as an array that the model takes, finite, not copied; ``what`` names it in errors."""
+    array = as_real_array(X, what)
+    array = as_features(array, model.in_width, array.dtype, what)
+    require_finite(array, what)
+    return array
+
+
+def check_rows(X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str) -> Rows:
+    """Everything that can be wrong with the rows, found before the first of them is used."""
+    features = check_features(X, model, f"{where}: X")
+    require_rows(len(features), f"{where}: X")
+    width, dtype = model.out_width, model.dtype
+    if width is None or dtype is None:
+        first = model.infer(features[:1])
+        width, dtype = first.shape[1], first.dtype
+    # A stand-in for the outputs, of their shape and dtype but of no size.
+    target = loss.check_targets(y, np.broadcast_to(np.zeros((), dtype), (len(features), width)))
+    if sample_weight is None:
+        return Rows(features, target, None, None)
+    weight = as_sample_weight(sample_weight, len(features))
+    used = np.flatnonzero(weight)
+    return Rows(features, target, weight, None if len(used) == len(weight) else used)
+
+
+class Order:
+    """The order of the rows, epoch by epoch, and how far training has come in it.
+
+    The order of an epoch is a function of the seed and the epoch's number alone.
+
+    Attributes
+    ----------
+    position : (int, int)
+        Epochs done, and rows done of the next.
+    """
+
+    def __init__(self) -> None:
+        self.position = (0, 0)
+        self._seed: int | None = None
+        self._rows, self._used = 1, 1
+        self._drawn: tuple[int, Array] | None = None
+
+    @property
+    def epoch(self) -> float:
+        """Passes so far."""
+        return self.position[0] + self.position[1] / self._used
+
+    def start(self, seed: int | None, rows: int, used: int) -> None:
+        """Go on with ``used`` of ``rows`` rows an epoch; with another seed or set a new epoch begins.
+
+        ``seed`` None: in the order in which they stand.
+        """
+        if (seed, rows) != (self._seed, self._rows):
+            epoch, row = self.position
+            self.position = (epoch + (row > 0), 0)
+            self._drawn = None
+        self._seed, self._rows, self._used = seed, rows, used
+
+    def next(self, size: int) -> Array:
+        """Numbers of the next rows: ``size`` of them, or the epoch's last few."""
+        epoch, row = self.position
+        if row >= self._used:
+            epoch, row = epoch + 1, 0
+        if self._drawn is None or self._drawn[0] != epoch:
+            rows = self._rows
+            order = np.arange(rows) if self._seed is None else shuffle_order(self._seed, epoch, rows)
+            self._drawn = (epoch, order)
+        last = min(row + size, self._used)
+        self.position = (epoch, last)
+        return self._drawn[1][row:last]

@@ -1,0 +1,185 @@
+"""Callbacks: what may happen beside training, at its beginning, steps, evaluations and end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from . import checkpoint
+from .files import LineFile
+from .history import Record
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["Callback", "CallbackList", "MetricsFile", "ProgressBar", "SaveModel"]
+
+
+class Callback:
+    """What `Trainer.fit` calls; override what you need.
+
+    A callback need not derive from this class: an object with some of these methods will do, and a plain
+    function ``f(trainer, record)`` is called at each evaluation. ``trainer.stop()`` ends the run after
+    the current step.
+    """
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Before the first step; ``trainer.planned_steps`` says how many there will be."""
+
+    def on_step(self, trainer: Trainer, step: int, loss: float) -> None:
+        """After update number ``step`` (from 1, over all fits), whose batch had the loss ``loss``."""
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """After each evaluation; for the record's keys see `History`."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """When the run ends, by an error or an interruption too."""
+
+
+class CallbackList:
+    """The callbacks of one fit, checked once and sorted by what they listen to."""
+
+    _EVENTS = ("on_fit_begin", "on_step", "on_evaluation", "on_fit_end")
+
+    def __init__(self, callbacks: Iterable[Any]) -> None:
+        self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
+        for callback in callbacks:
+            methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
+            if not methods and callable(callback):
+                methods = {"on_evaluation": callback}
+            if not methods or isinstance(callback, type):
+                raise ValueError(
+                    f"callbacks holds {callback!r}; expected functions f(trainer, record), or objects with "
+                    f"one of {', '.join(self._EVENTS)}."
+                )
+            for event, method in methods.items():
+                # An event that a subclass leaves alone is not worth a call at each step.
+                if getattr(method, "__func__", None) is not getattr(Callback, event):
+                    self._listeners[event].append(method)
+
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        listeners = self.__dict__["_listeners"][event]
+
+        def call(*arguments: Any) -> None:
+            for listener in listeners:
+                listener(*arguments)
+
+        return call
+
+    @contextlib.contextmanager
+    def running(self, trainer: Trainer) -> Iterator[None]:
+        """on_fit_begin now, and on_fit_end of every callback when the block ends, however it ends."""
+        with contextlib.ExitStack() as ends:
+            for end in reversed(self._listeners["on_fit_end"]):
+                ends.callback(end, trainer)
+            self.on_fit_begin(trainer)
+            yield
+
+
+class MetricsFile(Callback):
+    """One line of JSON for each evaluation, whole and on the disk at once; null for what does not apply.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; an old one is overwritten when the fit begins.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._file: LineFile | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Open the file."""
+        self._file = LineFile(self.path)
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Append the record."""
+        if self._file is not None:
+            self._file.write(json.dumps(record, allow_nan=False))
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class SaveModel(Callback):
+    """Save the model when the fit begins, at each evaluation and when the fit ends, see `save`.
+
+    The save at the beginning shows a full disk or a folder without write permission before any time is
+    spent; the one at the end also follows an interruption or a divergence, with the last good weights.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self.preprocessing = preprocessing
+        self._saved_at: int | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Save the model as it is."""
+        for _ in range(2):  # every later save needs room for a second file beside the first
+            self._saved_at = None
+            self._save(trainer)
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Save the model."""
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Save the model, unless that was done at this very step."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self._saved_at != trainer.steps:
+            checkpoint.save(trainer.model, self.path, preprocessing=self.preprocessing)
+            self._saved_at = trainer.steps
+
+
+class ProgressBar(Callback):
+    """A progress bar over the steps, on standard error; needs tqdm.
+
+    Parameters
+    ----------
+    stream : text stream, optional
+        Where to draw it; default: standard error as it is when the fit begins.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+        self._bar: Any = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Draw it."""
+        # By name, as tqdm brings no types along.
+        self._bar = importlib.import_module("tqdm").tqdm(
+            total=trainer.planned_steps,
+            file=self.stream or sys.stderr,
+            unit="step",
+            leave=False,
+            # tqdm draws nothing in a terminal that says it has no columns, as some containers' do.
+            ncols=shutil.get_terminal_size().columns,
+        )
+
+    def on_step(self, trainer: Trainer, step: int, loss: float) -> None:
+        """Move on by one step."""
+        self._bar.update()
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Show the last losses."""
+        shown = {"loss": f"{record['train_loss']:.4f}"}
+        if record["val_loss"] is not None:
+            shown["val_loss"] = f"{record['val_loss']:.4f}"
+        self._bar.set_postfix(shown, refresh=False)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,185 @@
+"""Saved models: one safetensors file with the weights, and everything else as its metadata.
+
+Metadata, all of it text: ``format`` ("fastmlp-model"), ``format_version``, ``fastmlp_version``, ``model``
+(the module's config as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON). The tensors
+are the module's `state_dict`, so any program that reads safetensors can use the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ModelFileError
+from .files import atomic_write
+from .modules import Module, module_from_config
+
+__all__ = ["load_model", "model_info", "save"]
+
+FORMAT, FORMAT_VERSION = "fastmlp-model", 1
+
+
+def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
+    """Save a model: architecture, weights, dtype, task, class labels and input scaling.
+
+    The file appears whole or not at all: it is written under another name in the same folder and renamed.
+    The same model gives the same bytes.
+
+    Parameters
+    ----------
+    model : Module
+        On any backend; the file does not depend on it.
+    path : path-like
+        The file, by custom ``.safetensors``. The folder must exist.
+    preprocessing : dict, optional
+        `Dataset.preprocessing` of the table that the model was trained on, so that new tables can be
+        turned into its inputs; `model_info` gives it back.
+
+    Raises
+    ------
+    ValueError
+        If the class labels or ``preprocessing`` cannot be written as JSON.
+    OSError
+        If the file cannot be written; one that stood there before is untouched.
+    """
+    from . import __version__
+
+    if not isinstance(model, Module):
+        raise ValueError(f"save expected a module, got {type(model).__name__}.")
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "fastmlp_version": __version__,
+        "model": _to_json(model.config(), "the model's config"),
+        "dtype": str(model.dtype),
+        "task": _to_json(model.task, "the task"),
+        "classes": _to_json(model.classes, "classes"),
+        "preprocessing": _to_json(preprocessing, "preprocessing"),
+    }
+    data = _serialize(model.state_dict(), metadata)
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def load_model(path: str | os.PathLike[str]) -> Module:
+    """Load a model that `save` wrote, on the current backend.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Module
+        In evaluation mode (Dropout does nothing until ``model.train()``), with `classes` and `task` set.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, of a newer format, or not a fastmlp model.
+    OSError
+        If it cannot be read.
+    """
+    metadata, tensors = _read(path, with_tensors=True)
+    fields = _parse(metadata, path)
+    try:
+        model = module_from_config(fields["model"])
+        model.load_state_dict(tensors)
+    except ValueError as error:  # a ModelFileError is one
+        raise ModelFileError(f"{path} cannot be loaded: {error}") from error
+    model.classes, model.task = fields["classes"], fields["task"]
+    return model.eval()
+
+
+def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved model's file says about it, without reading the weights.
+
+    Returns
+    -------
+    dict
+        ``format_version`` (int), ``fastmlp_version``, ``model`` (config), ``dtype``, ``task``, ``classes``,
+        ``preprocessing``.
+
+    Raises
+    ------
+    ModelFileError, OSError
+        As `load_model`.
+    """
+    return _parse(_read(path, with_tensors=False)[0], path)
+
+
+def _to_json(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be saved: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays, which class labels often are, as Python's own."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{value!r} is neither text nor a number")
+
+
+def _serialize(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    from safetensors.numpy import save as serialize
+
+    data = serialize(tensors, metadata)
+    # The library writes the metadata in random order. A file is the header's length (8 bytes, little
+    # endian), the header in JSON padded with spaces to a multiple of 8, and the tensors.
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = metadata
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
+
+
+def _read(path: str | os.PathLike[str], *, with_tensors: bool) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        with open(path, "rb"):  # raises what is wrong: missing, a folder, no permission
+            pass
+        raise ModelFileError(f"{path} is not a regular file; expected a model saved by fastmlp.")
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            names = file.keys() if with_tensors and metadata.get("format") == FORMAT else ()
+            return metadata, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, TypeError, AttributeError) as error:  # also: a dtype that NumPy does not have
+        raise ModelFileError(f"{path} is damaged or not a safetensors file ({error}).") from error
+
+
+def _parse(metadata: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path} was not saved by fastmlp: its format is {metadata.get('format')!r}, expected {FORMAT!r}."
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version!r}, this fastmlp reads up to {FORMAT_VERSION}; "
+            "a newer fastmlp may read it."
+        )
+    try:
+        fields: dict[str, Any] = {
+            key: json.loads(metadata[key]) for key in ("model", "task", "classes", "preprocessing")
+        }
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its description is not complete ({error}).") from error
+    for key, kind in (("model", dict), ("task", (str, type(None))), ("classes", (list, type(None)))):
+        if not isinstance(fields[key], kind):
+            raise ModelFileError(f"{path} is damaged: its {key} is {fields[key]!r}.")
+    return {
+        "format_version": int(version),
+        "fastmlp_version": metadata.get("fastmlp_version"),
+        "dtype": metadata.get("dtype"),
+        **fields,
+    }

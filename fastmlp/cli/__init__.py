@@ -1,0 +1,74 @@
+"""The command line: ``fastmlp train | evaluate | predict | gradcheck | info``.
+
+Exit codes: 0, 1 for a run that failed, 2 for bad usage. A user's mistake is one line on standard error;
+with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import BackendError, DivergenceError
+from . import evaluate, gradcheck, info, predict, train
+from .options import Parser, UsageError
+
+__all__ = ["main"]
+
+_COMMANDS = (train, evaluate, predict, gradcheck, info)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Its arguments; default: those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    parser = Parser(prog="fastmlp", description="Train and run multilayer perceptrons.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as exit_:  # --help and bad usage
+        return int(exit_.code or 0)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `| head` does. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail("interrupted.")
+    except (BackendError, DivergenceError, MemoryError, OSError, ValueError) as error:
+        if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
+            raise
+        return _fail(_describe(error), 2 if isinstance(error, UsageError) else 1)
+
+
+def _fail(text: str, code: int = 1) -> int:
+    print(f"fastmlp: error: {text}", file=sys.stderr)
+    return code
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    if isinstance(error, MemoryError):
+        return f"not enough memory. {error}".strip()
+    return " ".join(str(error).splitlines()) or type(error).__name__

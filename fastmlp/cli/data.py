@@ -1,0 +1,90 @@
+"""Data sets as the commands name them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets import Dataset, apply_preprocessing, available, load
+from ..datasets.array_files import read_npz
+from ..errors import DataError
+from ..modules import Module
+from .options import UsageError
+
+__all__ = ["DATA_OPTIONS", "data_options", "fingerprint", "is_named", "labelled_rows", "load_data"]
+
+_TABLE_OPTIONS = ("target", "test", "test_size", "task")
+DATA_OPTIONS = ("dataset", "data_dir", *_TABLE_OPTIONS)
+
+
+def is_named(dataset: str) -> bool:
+    """Whether it is one of the named sets, not a file."""
+    return dataset in available()
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of a command that say which data; file names made absolute, to be valid elsewhere too."""
+    options = {key: getattr(args, key) for key in DATA_OPTIONS}
+    if is_named(options["dataset"]):
+        given = next((key for key in _TABLE_OPTIONS if options[key] is not None), None)
+        if given is not None:
+            raise UsageError(f"--{given.replace('_', '-')} is for tables; {options['dataset']} takes none.")
+    elif options["test"] is not None and options["test_size"] is not None:
+        raise UsageError("--test and --test-size exclude each other.")
+    elif os.path.exists(options["dataset"]):
+        options["dataset"] = os.path.abspath(options["dataset"])
+    for key in ("data_dir", "test"):
+        if options[key] is not None:
+            options[key] = os.path.abspath(os.path.expanduser(options[key]))
+    return options
+
+
+def load_data(options: Mapping[str, Any]) -> Dataset:
+    """The data set of `data_options`."""
+    table = {key: options[key] for key in _TABLE_OPTIONS if options.get(key) is not None}
+    return load(options["dataset"], data_dir=options.get("data_dir"), **table)
+
+
+def labelled_rows(path: str, target: str | None, model: Module, preprocessing: dict[str, Any] | None) -> Any:
+    """(X, y) of a whole table, as the model takes them: encoded and numbered as its training data was.
+
+    Of an ``.npz`` file with a test part of its own, that part.
+    """
+    if not Path(path).expanduser().is_file():
+        raise DataError(f"{path} does not exist; expected a table, or one of {', '.join(available())}.")
+    known: dict[str, Any] = {"task": "regression" if model.task == "regression" else "classification"}
+    if target is not None:
+        known["target"] = target
+    elif preprocessing is not None and preprocessing.get("target") is not None:
+        known["target"] = preprocessing["target"]
+    if preprocessing is not None and Path(path).suffix.lower() in (".csv", ".tsv"):
+        known["header"] = bool(preprocessing["header"])
+    arrays = Path(path).suffix.lower() == ".npz"
+    own_test = arrays and "X_test" in read_npz(Path(path).expanduser(), ("X_test",))
+    # Given as its own test part, a table is not split.
+    data = load(path, test=None if own_test else path, **known)
+    X, y = data.X_test, data.y_test
+    if preprocessing is not None and not arrays:
+        X = apply_preprocessing(path, preprocessing)
+    if data.classes is not None and model.classes is not None:
+        place = {str(label): index for index, label in enumerate(model.classes)}
+        unknown = [label for label in data.classes if label not in place]
+        if unknown:
+            raise DataError(f"{path} has the label {unknown[0]!r}, which the model was not trained on.")
+        y = np.array([place[label] for label in data.classes], np.int64)[y]
+    return X, y
+
+
+def fingerprint(data: Dataset) -> str:
+    """SHA-256 over shapes, dtypes and contents of the four arrays."""
+    digest = hashlib.sha256()
+    for array in data:
+        digest.update(f"{array.shape} {array.dtype.str};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""``fastmlp evaluate``: loss and accuracy of a saved model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .._kernels import get_backend, use_backend
+from ..predictor import Predictor
+from .data import DATA_OPTIONS, data_options, fingerprint, is_named, labelled_rows, load_data
+from .options import UsageError, add_backend_option, add_data_options
+from .runs import Saved, loss_for, open_saved
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a saved model",
+        description="Print the loss and the accuracy (regression: R2) of a saved model on the test rows of a "
+        "data set, by default the one that it was trained on, or on all rows of another table.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run folder, or a saved model")
+    add_data_options(parser, None, "the run's")
+    add_backend_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    with use_backend(args.backend or get_backend().name):
+        saved = open_saved(args.model)
+        loss = loss_for(saved.model)
+    source, X, y = _rows(args, saved)
+    result = Predictor(saved.model, loss).evaluate(X, y)
+    print(f"{saved.path} on {source}, {len(y):,} rows")
+    for key, value in result.items():
+        print(f"{key:9s} {value:.6f}")
+    return 0
+
+
+def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
+    """(what they are, X, y)."""
+    recorded = (saved.config or {}).get("data")
+    if args.dataset is not None and not is_named(args.dataset):
+        given = next((key for key in ("test", "test_size") if getattr(args, key) is not None), None)
+        if given is not None:
+            option = given.replace("_", "-")
+            raise UsageError(f"--{option} does not go with --dataset FILE, which takes all rows of the file.")
+        X, y = labelled_rows(args.dataset, args.target, saved.model, saved.preprocessing)
+        return args.dataset, X, y
+    if args.dataset is not None:
+        data = load_data(data_options(args))
+        return f"the test rows of {data.name}", data.X_test, data.y_test
+    if recorded is None:
+        raise UsageError(f"{saved.path} has no config.json beside it that names its data; give --dataset.")
+    changed = {key: getattr(args, key) for key in DATA_OPTIONS if getattr(args, key) is not None}
+    data = load_data({**recorded, **changed})
+    known = (saved.config or {}).get("dataset", {}).get("sha256")
+    if not changed and known is not None and known != fingerprint(data):
+        print(f"note: {data.name} is no longer what the model was trained on")
+    return f"the test rows of {data.name}", data.X_test, data.y_test

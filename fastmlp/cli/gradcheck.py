@@ -1,0 +1,153 @@
+"""``fastmlp gradcheck``: every module and loss against central differences."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import losses, modules
+from .._kernels import BACKENDS, use_backend
+from ..errors import BackendError
+from ..gradcheck import GradientReport, check_gradients
+from .options import at_least, number
+
+__all__ = ["add_parser"]
+
+# (module or None, loss or None, x, targets, sample weight)
+_Case = tuple[Any, Any, np.ndarray, Any, Any]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "gradcheck",
+        help="check all gradients numerically",
+        description="Compare the gradients of every module, every loss and a random net of five layers with "
+        "central differences in float64; exit code 1 if any disagrees.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--backend", choices=list(BACKENDS), action="append", help="may be repeated (default: all there are)"
+    )
+    parser.add_argument("--tolerance", type=number(0, above=True), default=1e-6, help="(default: 1e-6)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the inputs (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    failed = checked = 0
+    print(f"{'backend':8s} {'name':58s} {'entries':>8s} {'at kinks':>9s} {'worst error':>12s}")
+    for name in args.backend or BACKENDS:
+        try:
+            with use_backend(name):
+                for label, case in _cases(args.seed):
+                    report = _check(case, args.tolerance, args.seed)
+                    entries = sum(array.checked for array in report.arrays)
+                    checked, failed = checked + 1, failed + (not report.passed)
+                    print(
+                        f"{name:8s} {label:58s} {entries:8d} {report.kinks:9d} {report.max_error:12.1e}"
+                        f"  {'ok' if report.passed else 'FAILED'}",
+                        flush=True,
+                    )
+                    for failure in report.failures:
+                        print(f"         {failure}")
+        except BackendError as error:
+            if args.backend:
+                raise
+            print(f"{name:8s} left out: {error}")
+    print(f"{checked - failed} of {checked} pass at {args.tolerance:g}")
+    return 1 if failed or not checked else 0
+
+
+def _check(case: _Case, tolerance: float, seed: int) -> GradientReport:
+    module, loss, x, targets, weight = case
+    first, second = (loss, None) if module is None else (module, loss)
+    return check_gradients(
+        first,
+        second,
+        x,
+        targets,
+        sample_weight=weight,
+        tolerance=tolerance,
+        rng=seed,
+        raise_on_failure=False,
+    )
+
+
+def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
+    generator = np.random.default_rng(seed)
+    rows, width = 7, 5
+    x = generator.standard_normal((rows, width))
+    labels = generator.integers(0, width, rows)
+    soft = generator.dirichlet(np.ones(width), rows)
+    other = generator.standard_normal((rows, width))
+    weight = generator.uniform(0.5, 2, rows)
+    double: dict[str, Any] = {"dtype": np.float64}
+
+    single: list[modules.Module] = [
+        modules.Linear(width, 3, rng=seed, **double),
+        modules.Linear(width, 3, bias=False, rng=seed, **double),
+        modules.Identity(),
+        modules.ReLU(),
+        modules.LeakyReLU(0.1),
+        modules.ELU(1.5),
+        modules.Tanh(),
+        modules.Sigmoid(),
+        modules.GELU(),
+        modules.GELU("tanh"),
+        modules.SiLU(),
+        modules.Softplus(),
+        modules.Softmax(),
+        modules.LayerNorm(width, **double),
+        modules.LayerNorm(width, affine=False, **double),
+        modules.Dropout(0.4, rng=seed),
+        modules.Normalize(other[0], 1 + other[1] ** 2, **double),
+    ]
+    for module in single:
+        yield _label(module), (module, None, x, None, None)
+
+    binary = (other > 0).astype(np.float64)
+    alone: list[tuple[losses.Loss, np.ndarray, Any]] = [
+        (losses.CrossEntropyLoss(), x, labels),
+        (losses.CrossEntropyLoss(label_smoothing=0.1, class_weight=1 + np.arange(width)), x, labels),
+        (losses.CrossEntropyLoss(label_smoothing=0.1), x, soft),
+        (losses.CrossEntropyLoss(from_logits=False), soft + 0.1, labels),
+        (losses.MSELoss(), x, other),
+        (losses.L1Loss(), x, other),
+        (losses.HuberLoss(0.7), x, other),
+        (losses.BCEWithLogitsLoss(), x, binary),
+        (losses.BCEWithLogitsLoss(pos_weight=2.5), x, binary),
+    ]
+    for loss, inputs, targets in alone:
+        kind = ", soft targets" if targets is soft else ""
+        yield _label(loss) + kind, (None, loss, inputs, targets, None)
+        yield _label(loss) + kind + ", weighted", (None, loss, inputs, targets, weight)
+
+    for activation in ("elu", "relu", "tanh"):
+        sizes = generator.integers(6, 12, 4).tolist()
+        # The default's biases are not 0, so no unit without input sits on the kink of a ReLU.
+        net = modules.MLP(width, sizes, width, activation, rng=seed, **double)
+        name = f"MLP {'-'.join(map(str, (width, *sizes, width)))} {activation} + CrossEntropyLoss"
+        yield name, (net, losses.CrossEntropyLoss(), x, labels, weight)
+    net = modules.MLP(width, [8, 8, 8, 8], 2, "gelu", layer_norm=True, dropout=0.2, rng=seed, **double)
+    yield "MLP 5-8-8-8-8-2 gelu, LayerNorm, Dropout + MSELoss", (net, losses.MSELoss(), x, other[:, :2], None)
+
+
+def _label(thing: modules.Module | losses.Loss) -> str:
+    """Its type, and the arguments that tell it from the others of the type."""
+    usual = {
+        "bias": True,
+        "approximate": "none",
+        "affine": True,
+        "label_smoothing": 0.0,
+        "from_logits": True,
+        "pos_weight": None,
+    }
+    config = thing.config()
+    shown = [f"{key}={config[key]}" for key in usual if key in config and config[key] != usual[key]]
+    arguments = ", ".join(shown)
+    return type(thing).__name__ + (f"({arguments})" if arguments else "")

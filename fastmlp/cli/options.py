@@ -1,0 +1,98 @@
+"""Options that commands share, and the parser that reports mistakes in one line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NoReturn
+
+from .._kernels import BACKENDS
+
+__all__ = [
+    "Parser",
+    "UsageError",
+    "add_backend_option",
+    "add_data_options",
+    "at_least",
+    "number",
+    "widths",
+]
+
+
+class UsageError(ValueError):
+    """Options that do not fit each other; exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it and leave with code 2."""
+        self.exit(2, f"fastmlp: error: {message} (see {self.prog} --help)\n")
+
+
+def at_least(minimum: int) -> Any:
+    """The argparse type of an integer of at least ``minimum``."""
+
+    def integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+        return value
+
+    return integer
+
+
+def number(low: float, *, above: bool = False, below: float = math.inf) -> Any:
+    """The argparse type of a finite number from ``low`` (or above it), and below ``below``."""
+
+    def real(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value < below) or (above and value == low):
+            limits = f"{'above' if above else 'of at least'} {low:g}"
+            limits += f" and below {below:g}" if below < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
+        return value
+
+    return real
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """The argparse type of hidden layers: ``100``, ``50,40,50``, or nothing at all."""
+    integer = at_least(1)
+    return tuple(integer(part) for part in text.split(",")) if text.strip() else ()
+
+
+def add_backend_option(parser: argparse.ArgumentParser) -> None:
+    """--backend."""
+    parser.add_argument(
+        "--backend", choices=list(BACKENDS), help="what computes (default: FASTMLP_BACKEND, else numba)"
+    )
+
+
+def add_data_options(parser: argparse.ArgumentParser, default: str | None, default_text: str) -> None:
+    """--dataset, --data-dir, and the options of tables."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        default=default,
+        metavar="NAME|FILE",
+        help="digits, cifar10, mnist, fashion-mnist, or a table: .csv, .tsv, .parquet, .npz, .npy "
+        f"(default: {default_text})",
+    )
+    group.add_argument("--data-dir", "--data_dir", metavar="DIR", help="where the files of a named set are, or go")
+    group.add_argument("--target", metavar="COLUMN", help="of a table: the column to predict (default: the last)")
+    group.add_argument("--test", metavar="FILE", help="of a table: the file of the test rows")
+    group.add_argument(
+        "--test-size",
+        type=number(0, above=True, below=1),
+        metavar="SHARE",
+        help="of a table without --test: the share of rows to test on (default: 0.2)",
+    )
+    group.add_argument("--task", choices=("auto", "classification", "regression"), help="of a table (default: auto)")

@@ -1,0 +1,124 @@
+"""``fastmlp predict``: a saved model's answers, as CSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._kernels import get_backend, use_backend
+from ..datasets import apply_preprocessing, load
+from ..datasets.array_files import read_npy, read_npz
+from ..errors import DataError
+from ..files import atomic_write
+from ..predictor import Predictor
+from .data import is_named
+from .options import UsageError, add_backend_option
+from .runs import Saved, loss_for, open_saved
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "predict",
+        help="apply a saved model",
+        description="Print the predictions of a saved model as CSV, one line for each row.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run folder, or a saved model")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="rows: .npy, .npz (X), .csv, .tsv, .parquet; or the name of a data set, for its test rows",
+    )
+    parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="where the files of a named set are")
+    parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
+    parser.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    add_backend_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    with use_backend(args.backend or get_backend().name):
+        saved = open_saved(args.model)
+        predictor = Predictor(saved.model, loss_for(saved.model))
+    if args.proba and saved.model.task == "regression":
+        raise UsageError("--proba is for classification; this model is for regression.")
+    X = _rows(args, saved)
+    answers = predictor.predict(X)
+    columns = [answers] if answers.ndim == 1 else list(answers.T)
+    names = ["prediction"] if answers.ndim == 1 else [f"prediction_{place}" for place in range(len(columns))]
+    if args.proba:
+        probabilities = predictor.predict_proba(X)
+        labels = saved.model.classes if saved.model.task == "classification" else None
+        names += [f"p_{label}" for label in (labels or range(probabilities.shape[1]))]
+        columns += list(probabilities.T)
+    text = _csv(names, columns)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        with atomic_write(args.output) as stream:
+            stream.write(text.encode())
+        print(f"saved {args.output}: {len(answers):,} predictions")
+    return 0
+
+
+def _csv(names: list[str], columns: list[np.ndarray]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(zip(*([_shown(value) for value in column] for column in columns), strict=True))
+    return text.getvalue()
+
+
+def _shown(value: Any) -> str:
+    # str() of a NumPy number is its shortest text that reads back as the same number.
+    return str(value)
+
+
+def _rows(args: argparse.Namespace, saved: Saved) -> Any:
+    if is_named(args.file):
+        return load(args.file, data_dir=args.data_dir).X_test
+    path = Path(args.file).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a file of rows, or the name of a data set.")
+    if saved.preprocessing is not None:
+        return apply_preprocessing(path, saved.preprocessing)
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        X = read_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
+        if X is None or X.ndim == 0:
+            raise DataError(f"{path} holds no array of rows (in .npz files: X).")
+        return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]
+    if suffix in (".csv", ".tsv"):
+        return _numbers(path, "," if suffix == ".csv" else "\t", saved.model.in_width)
+    raise DataError(f"{path} is no file of rows; expected .npy, .npz, .csv or .tsv.")
+
+
+def _numbers(path: Path, separator: str, width: int | None) -> np.ndarray:
+    """A text file of numbers, its first line perhaps names."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file in UTF-8 ({error.reason}).") from error
+    rows = []
+    for place, fields in enumerate(csv.reader(lines, delimiter=separator)):
+        if not fields:
+            continue
+        try:
+            rows.append([float(field) for field in fields])
+        except ValueError as error:
+            if place:
+                raise DataError(f"{path}, line {place + 1}: {error}; expected numbers.") from error
+            continue  # the heading
+        if len(fields) != width:
+            raise DataError(f"{path}, line {place + 1} has {len(fields)} numbers, expected {width}.")
+    return np.array(rows, np.float64).reshape(len(rows), width or 0)

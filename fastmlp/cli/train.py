@@ -1,0 +1,268 @@
+"""``fastmlp train``: train a model and leave a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, optim
+from .._kernels import get_backend, use_backend
+from ..callbacks import MetricsFile, ProgressBar, SaveModel
+from ..datasets import Dataset
+from ..errors import DivergenceError
+from ..init import NAMES as INITIALISERS
+from ..losses import CrossEntropyLoss, Loss, MSELoss
+from ..modules import MLP, Module, Normalize, Sequential
+from ..trainer import Trainer
+from .console import MetricsTable
+from .curves import draw_curves
+from .data import data_options, fingerprint, load_data
+from .defaults import RATES, defaults_for, describe_defaults
+from .options import UsageError, add_backend_option, add_data_options, at_least, number, widths
+from .runs import CURVES, METRICS, MODEL, make_folder, version_of, write_config
+
+__all__ = ["add_parser"]
+
+_ACTIVATIONS = (
+    "relu", "elu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "identity",
+)  # fmt: skip
+_OPTIMIZERS = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on a data set",
+        description="Train a multilayer perceptron. It is validated on the data set's test rows.",
+        epilog=describe_defaults(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add_data_options(parser, "digits", "digits, which comes with fastmlp")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--hidden", "--dnn_hidden_units", type=widths, metavar="N,N,...", help='hidden layers; "" for none'
+    )
+    model.add_argument("--activation", choices=_ACTIVATIONS, metavar="NAME", help=", ".join(_ACTIVATIONS))
+    model.add_argument(
+        "--init", choices=INITIALISERS, metavar="NAME", help=f"how weights start: {', '.join(INITIALISERS)}"
+    )
+    model.add_argument(
+        "--normalize",
+        choices=("none", "mean-image", "standard", "unit"),
+        help="input scaling, saved with the model: less the training mean; that over the standard deviation; "
+        "or divided by the largest value",
+    )
+    model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    training = parser.add_argument_group("training")
+    training.add_argument("--optimizer", choices=_OPTIMIZERS)
+    training.add_argument("--lr", "--learning_rate", type=number(0), metavar="RATE", help="learning rate")
+    training.add_argument("--momentum", type=number(0), metavar="M", help="of sgd and rmsprop")
+    training.add_argument("--weight-decay", type=number(0), metavar="D")
+    length = training.add_mutually_exclusive_group()
+    length.add_argument("--steps", "--max_steps", type=at_least(1), metavar="N", help="updates to make")
+    length.add_argument("--epochs", type=at_least(1), metavar="N", help="passes over the training rows")
+    training.add_argument("--batch-size", "--batch_size", type=at_least(1), metavar="N")
+    training.add_argument(
+        "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
+    )
+    training.add_argument("--seed", type=at_least(0), default=42, metavar="N", help="(default: 42)")
+    add_backend_option(training)
+    training.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="recorded; training runs on one thread for now"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="run folder (default: runs/<dataset>-<time>)")
+    output.add_argument("--force", action="store_true", help="overwrite a run in --out")
+    output.add_argument("--no-progress", action="store_true", help="no progress bar")
+    output.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    source = data_options(args)
+    data = load_data(source)
+    options = _resolve(args, data)
+    with use_backend(args.backend or get_backend().name):
+        model, loss = _build(options, data)
+        rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
+        optimizer = _OPTIMIZERS[options["optimizer"]](options["lr"], **rates)
+        trainer = Trainer(model, loss, optimizer, classes=data.classes)
+    options["backend"] = model.backend_name
+
+    folder = make_folder(args.out, args.dataset, args.force)
+    write_config(folder, _config(source, options, data, model, loss, optimizer))
+    bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
+    callbacks: list[Any] = [MetricsFile(folder / METRICS)]
+    callbacks.append(SaveModel(folder / MODEL, preprocessing=data.preprocessing))
+    if bar:
+        callbacks.append(ProgressBar())
+    if not args.quiet:
+        _print_header(data, options, model, folder)
+        callbacks.append(MetricsTable(bar))
+
+    ending = "done"
+    try:
+        trainer.fit(
+            data.X,
+            data.y,
+            validation=(data.X_test, data.y_test),
+            batch_size=options["batch_size"],
+            epochs=options["epochs"],
+            max_steps=options["steps"],
+            eval_every=options["eval_every"],
+            callbacks=callbacks,
+            rng=options["seed"],
+            threads=options["threads"],
+        )
+    except KeyboardInterrupt:
+        ending = f"stopped by Ctrl-C after {trainer.steps:,} of {trainer.planned_steps:,} steps"
+    except DivergenceError as error:
+        _draw(trainer, options, data.name, folder)
+        raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
+    no_curves = _draw(trainer, options, data.name, folder)
+    if not args.quiet:
+        _print_end(ending, trainer, data, folder, no_curves)
+    return 0
+
+
+def _resolve(args: argparse.Namespace, data: Dataset) -> dict[str, Any]:
+    """Every option of the training with its value, given or by default."""
+    defaults = defaults_for(data, args.dataset)
+    hidden = defaults.hidden if args.hidden is None else args.hidden
+    optimizer = args.optimizer or defaults.optimizer
+    if args.momentum is not None and optimizer not in ("sgd", "rmsprop"):
+        raise UsageError(f"--momentum is for sgd and rmsprop, not for {optimizer}.")
+    # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.init.Normal`.
+    init = "default" if len(hidden) > 1 else defaults.init
+    rate = defaults.lr if optimizer == defaults.optimizer else RATES[optimizer]
+    own_length = args.steps is None and args.epochs is None
+    return {
+        "hidden": list(hidden),
+        "activation": args.activation or defaults.activation,
+        "init": args.init or init,
+        "normalize": args.normalize or defaults.normalize,
+        "dtype": args.dtype,
+        "optimizer": optimizer,
+        "lr": rate if args.lr is None else args.lr,
+        "momentum": args.momentum,
+        "weight_decay": args.weight_decay,
+        "steps": defaults.steps if own_length else args.steps,
+        "epochs": defaults.epochs if own_length else args.epochs,
+        "batch_size": args.batch_size or defaults.batch_size,
+        "eval_every": args.eval_every or defaults.eval_every,
+        "seed": args.seed,
+        "threads": args.threads,
+    }
+
+
+def _build(options: dict[str, Any], data: Dataset) -> tuple[Module, Loss]:
+    classification = data.task == "classification"
+    dtype = np.dtype(options["dtype"])
+    normalize = _normalize(options["normalize"], data.X, dtype)
+    outputs = len(data.classes or ()) if classification else 1
+    mlp = MLP(
+        data.X.shape[1],
+        options["hidden"],
+        outputs,
+        options["activation"],
+        init=options["init"],
+        normalize=normalize,
+        dtype=dtype,
+        rng=options["seed"],
+    )
+    if classification:
+        return mlp, CrossEntropyLoss()
+    # Outputs of order 1 whatever the target's unit: y = x std + mean, as a Normalize of its own.
+    mean, std = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
+    return Sequential(mlp, Normalize([-mean / std], [1 / std], dtype)), MSELoss()
+
+
+def _normalize(kind: str, X: np.ndarray, dtype: np.dtype[Any]) -> Normalize | None:
+    if kind == "none":
+        return None
+    if kind == "unit":
+        largest = max(float(X.max()), -float(X.min())) or 1.0
+        return Normalize(np.zeros(X.shape[1]), np.full(X.shape[1], largest), dtype)
+    return Normalize.fit(X, "mean-image" if kind == "mean-image" else "standard", dtype)
+
+
+def _config(
+    source: dict[str, Any],
+    options: dict[str, Any],
+    data: Dataset,
+    model: Module,
+    loss: Loss,
+    optimizer: optim.Optimizer,
+) -> dict[str, Any]:
+    return {
+        "data": source,
+        "options": options,
+        "model": model.config(),
+        "loss": loss.config(),
+        "optimizer": optimizer.config(),
+        "dataset": {
+            "name": data.name,
+            "task": data.task,
+            "classes": None if data.classes is None else list(data.classes),
+            "shapes": {part: list(getattr(data, part).shape) for part in ("X", "y", "X_test", "y_test")},
+            "sha256": fingerprint(data),
+        },
+        "versions": {"fastmlp": __version__, "python": platform.python_version()}
+        | {package: version_of(package) for package in ("numpy", "numba", "safetensors")},
+    }
+
+
+def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder: Path) -> None:
+    kind = f"{len(data.classes)} classes" if data.classes is not None else "regression"
+    outputs = len(data.classes or (0,))
+    sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
+    batch = min(options["batch_size"], len(data.y))
+    length = f"{options['epochs']:,} epochs" if options["epochs"] else f"{options['steps']:,} steps"
+    extra = "".join(
+        f", {key.replace('_', ' ')} {options[key]:g}"
+        for key in ("momentum", "weight_decay")
+        if options[key] is not None
+    )
+    print(
+        f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
+        f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
+        f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
+        f"normalize {options['normalize']}, init {options['init']}\n"
+        f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, batches of {batch}\n"
+        f"backend    {model.backend_name}, seed {options['seed']}\n"
+        f"run        {folder}\n",
+        flush=True,
+    )
+
+
+def _draw(trainer: Trainer, options: dict[str, Any], dataset: str, folder: Path) -> str | None:
+    """Draw the curves; why there are none."""
+    layers = ",".join(map(str, options["hidden"])) or "none"
+    title = (
+        f"{dataset}: hidden {layers}, {options['activation']}, {options['optimizer']} lr {options['lr']:g}, "
+        f"batches of {options['batch_size']}"
+    )
+    return draw_curves(trainer.history, title, folder / CURVES)
+
+
+def _print_end(ending: str, trainer: Trainer, data: Dataset, folder: Path, no_curves: str | None) -> None:
+    result = trainer.evaluate(data.X_test, data.y_test)
+    print(f"\n{ending}: " + ", ".join(f"test {key} {value:.4f}" for key, value in result.items()))
+    files = [MODEL, "config.json", METRICS] + ([] if no_curves else [CURVES])
+    print(f"saved {folder}: {', '.join(files)}")
+    if no_curves:
+        print(f"no {CURVES}: {no_curves}")

@@ -1,0 +1,302 @@
+"""Trainer: the one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .batches import Order, Rows
+from .callbacks import CallbackList
+from .errors import DivergenceError
+from .evaluation import evaluate_rows
+from .history import History, Record
+from .interrupts import held_interrupts
+from .losses import Loss
+from .modules import Dropout, Module
+from .optim import Optimizer
+from .predictor import Predictor
+from .random import Rng, as_seed
+from .validation import Array, as_integer
+
+__all__ = ["Trainer"]
+
+# An overflow shows in the loss, which is looked at after each step: a warning beside it says no more.
+_QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
+
+
+class Trainer(Predictor):
+    """Trains a model; evaluates and applies it, see `Predictor`.
+
+    Parameters
+    ----------
+    model : Module
+        Trained in place, on its own backend.
+    loss : Loss
+        Its task becomes the model's.
+    optimizer : Optimizer
+        Its state lives on over several calls of `fit` and `step`.
+    classes : sequence, optional
+        Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
+        they are saved with the model.
+
+    Attributes
+    ----------
+    steps : int
+        Updates made so far, over all calls; epoch : float, passes over the rows that `fit` was given.
+    history : History
+        Of the last `fit`, also of one that ended by an error or an interruption.
+    seed, threads : int or None
+        As the last `fit` used them.
+    planned_steps : int
+        The updates that the last `fit` was to make.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another kind, or the number of classes is not that of the outputs.
+    """
+
+    def __init__(
+        self, model: Module, loss: Loss, optimizer: Optimizer, *, classes: Sequence[Any] | None = None
+    ) -> None:
+        super().__init__(model, loss)
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(f"Trainer expected an Optimizer, got {optimizer!r}.")
+        self.optimizer = optimizer
+        model.task = loss.task
+        if classes is not None:
+            outputs = {"classification": model.out_width, "binary": 2}.get(loss.task, 0)
+            if outputs is not None and len(classes) != outputs:
+                raise ValueError(
+                    f"classes has {len(classes)} labels; expected {outputs} for a model with "
+                    f"{model.out_width} outputs and {type(loss).__name__}."
+                )
+            model.classes = list(classes)
+        self.history = History()
+        self.steps = 0
+        self.planned_steps = 0
+        self.seed: int | None = None
+        self.threads: int | None = None
+        self._order = Order()
+        self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+        self._last_lr = optimizer.current_lr
+        self._stopping = False
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far."""
+        return self._order.epoch
+
+    def stop(self) -> None:
+        """End the running `fit` after its current step; for callbacks."""
+        self._stopping = True
+
+    # ------------------------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: Sequence[Any] | None = None,
+        batch_size: int = 32,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+        eval_every: int | None = None,
+        sample_weight: Any = None,
+        callbacks: Iterable[Any] = (),
+        rng: Rng = None,
+        threads: int | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> History:
+        """Train; a second call goes on where the first one ended, with the optimizer's state.
+
+        Ctrl-C takes effect between two steps and raises KeyboardInterrupt; the model is then as after the
+        last step, and `history` has the evaluations so far.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, features)
+            Any real dtype and memory layout, memory-mapped too; batches are cast to the model's dtype.
+        y : array-like
+            Targets as the loss takes them.
+        validation : (X, y) or (X, y, sample_weight), optional
+            Rows to evaluate on.
+        batch_size : int
+            Rows of a step. A short last batch is used; so is a set smaller than one batch, whole.
+        epochs, max_steps : int, optional
+            How long to train in this call; one of them (neither: 10 epochs).
+        eval_every : int, optional
+            Steps from one evaluation to the next (None: one epoch's); the last step is followed by one too.
+        sample_weight : array-like of shape (N,), optional
+            Weights of the rows. Rows of weight 0 are left out.
+        callbacks : iterable
+            See `Callback`; a plain function is called as ``f(trainer, record)`` at each evaluation.
+        rng : int, Generator or None
+            Seeds the order of the rows and the Dropout masks, as functions of the seed and of the epoch or
+            step. None: the seed of the call before, or a new one, kept as ``seed``.
+        threads : int, optional
+            Recorded. Training runs on one thread for now.
+        shuffle : bool
+            Whether each epoch has an order of its own.
+        drop_last : bool
+            Whether a short last batch is left out.
+
+        Returns
+        -------
+        History
+            The evaluations of this call.
+
+        Raises
+        ------
+        ValueError
+            If an argument or an entry of the data is not as described; NaN and infinity are named by row.
+        DivergenceError
+            If the loss, or a weight at an evaluation, is not finite. The model and the optimizer then are
+            as at the last evaluation at which all was well, or as before the call.
+        """
+        size, listeners = as_integer(batch_size, "batch_size"), CallbackList(callbacks)
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
+        train = self._check(X, y, sample_weight, "fit")
+        held_out = None
+        if validation is not None:
+            if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+                raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")
+            X_held, y_held, weight_held = (*validation, None)[:3]
+            held_out = self._check(X_held, y_held, weight_held, "validation")
+        used = len(train) - (len(train) % size if drop_last else 0)
+        if not used:
+            raise ValueError(f"drop_last leaves no batch of {size}: the set has {len(train)} rows.")
+        an_epoch = -(-used // size)
+        planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
+        if max_steps is not None:
+            planned = as_integer(max_steps, "max_steps")
+        every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
+        self.threads = None if threads is None else as_integer(threads, "threads")
+        if rng is not None or self.seed is None:
+            self.seed = as_seed(rng)
+        self._order.start(self.seed if shuffle else None, len(train), used)
+
+        began = time.perf_counter()
+        history = self.history = History()
+        self.planned_steps, self._stopping = planned, False
+        end = self.steps + planned
+        self.model.train()
+        with held_interrupts() as check_interrupt, listeners.running(self):
+            good = self._snapshot()
+            try:
+                while self.steps < end and not self._stopping:
+                    count = min(every, end - self.steps)
+                    with np.errstate(**_QUIET):
+                        mean = self._run_steps(train, size, count, listeners.on_step, check_interrupt)
+                        history.append(self._evaluation(mean, held_out, began, check_interrupt))
+                    good = self._snapshot()
+                    listeners.on_evaluation(self, history[-1])
+            except DivergenceError as error:
+                self._restore(good)
+                kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
+                raise DivergenceError(f"{error} {kept}") from None
+            finally:
+                self.model.eval()
+        return history
+
+    def _run_steps(
+        self,
+        train: Rows,
+        size: int,
+        count: int,
+        on_step: Callable[[Trainer, int, float], None],
+        check_interrupt: Callable[[], None],
+    ) -> float:
+        """Make ``count`` steps, or fewer after `stop`; the mean of their losses.
+
+        Whatever runs many steps at once takes this method's place.
+        """
+        total, done = 0.0, 0
+        while done < count and not self._stopping:
+            loss = self._update(*train.take(self._order.next(size)))
+            total, done = total + loss, done + 1
+            on_step(self, self.steps, loss)
+            check_interrupt()
+        return total / done
+
+    def _update(self, x: Array, y: Array, weight: Array | None) -> float:
+        """One forward, backward and update; nothing is changed where the loss is not finite."""
+        for dropout in self._dropouts:
+            dropout.set_position(self.seed, self.steps)
+        outputs = self.model.forward(x)
+        loss, gradient = self.loss.forward_backward(outputs, y, weight)
+        self._last_lr = self.optimizer.current_lr
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss of step {self.steps + 1} is {loss}")
+        self.model.backward(gradient, need_dx=False)
+        self.optimizer.step(self.model)
+        self.steps += 1
+        return loss
+
+    def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """One update on one batch, for online and reinforcement learning.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            The batch, as for `fit`.
+
+        Returns
+        -------
+        float
+            The batch's loss before the update.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        DivergenceError
+            If the loss is not finite; the weights are those before the call.
+        """
+        batch = self._check(x, y, sample_weight, "step")
+        if not self.model.training:
+            self.model.train()
+        with np.errstate(**_QUIET):
+            return self._update(*batch.take(slice(None)))
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        place = (self.steps, self._order.position, self._last_lr)
+        return self.model.state_dict(), self.optimizer.state_dict(), place
+
+    def _restore(self, snapshot: tuple[Any, ...]) -> None:
+        self.model.load_state_dict(snapshot[0])
+        self.optimizer.load_state_dict(snapshot[1])
+        self.steps, self._order.position, self._last_lr = snapshot[2]
+
+    # ---------------------------------------------------------------------------------- evaluation
+
+    def _evaluation(self, train_loss: float, held_out: Rows | None, began: float, check: Callable[[], None]) -> Record:
+        measured: dict[str, float] = {}
+        if held_out is not None:
+            measured = evaluate_rows(self.model, self.loss, held_out, None, check)
+        weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
+        val_loss = measured.get("loss")
+        if not all(np.isfinite(array).all() for array in weights):
+            raise self._diverged(f"after step {self.steps} a weight is not finite")
+        if val_loss is not None and not math.isfinite(val_loss):
+            raise self._diverged(f"after step {self.steps} the validation loss is {val_loss}")
+        self.optimizer.schedule.update(train_loss if val_loss is None else val_loss)
+        return {
+            "step": self.steps,
+            "epoch": self.epoch,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_accuracy": measured.get("accuracy"),
+            "lr": self._last_lr,
+            "seconds": time.perf_counter() - began,
+        }
+
+    def _diverged(self, what: str) -> DivergenceError:
+        return DivergenceError(f"Training diverged: {what}, at learning rate {self._last_lr:g}.")

@@ -1,0 +1,195 @@
+"""`fastmlp train`: what it trains, prints and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+from fastmlp.checkpoint import model_info
+
+KEYS = ["step", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
+FILES = {"model.safetensors", "config.json", "metrics.jsonl", "curves.png"}
+
+
+def config_of(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def metrics_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_main_job(fastmlp, folder):
+    pytest.importorskip("matplotlib")
+    fastmlp("train", "--steps", 1, "--out", "warm")  # kernels are compiled once a machine
+    code, out, err = fastmlp("train")
+    assert code == 0 and err == ""
+    (run,) = (folder / "runs").iterdir()
+    assert re.fullmatch(r"digits-\d{8}-\d{6}", run.name)
+    assert {path.name for path in run.iterdir()} == FILES
+    for text in ("1,437 training and 360 test rows", "64-100-10 relu", "7,510 parameters", "adam, lr 0.001"):
+        assert text in out
+    metrics = metrics_of(run)
+    assert [list(record) for record in metrics] == [KEYS] * 20
+    assert metrics[-1]["val_accuracy"] >= 0.96 and metrics[-1]["seconds"] < 10
+    assert metrics[-1]["step"] == 900 and metrics[-1]["epoch"] == 20.0
+    table = [line.split() for line in out.splitlines() if re.match(r" +\d+ ", line)]
+    assert len(table) == 20 and table[-1][:2] == ["900", "20.00"]
+    assert float(table[-1][4]) == pytest.approx(metrics[-1]["val_accuracy"], abs=1e-4)
+    assert "done: test loss" in out and "curves.png" in out.splitlines()[-1]
+
+    X, y, X_test, y_test = fm.load("digits")
+    model = fm.load_model(run / "model.safetensors")
+    trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD())
+    assert trainer.evaluate(X_test, y_test)["accuracy"] == metrics[-1]["val_accuracy"]
+    assert model.task == "classification" and model.classes == list("0123456789")
+    config = config_of(run)
+    assert config["options"]["seed"] == 42 and config["options"]["lr"] == 1e-3
+    assert config["data"]["dataset"] == "digits" and len(config["dataset"]["sha256"]) == 64
+    assert config["versions"]["fastmlp"] == fm.__version__ and "numpy" in config["versions"]
+
+
+def test_the_picture(fastmlp, folder):
+    pytest.importorskip("matplotlib")
+    fastmlp("train", "--epochs", 3, "--out", "run")
+    data = (folder / "run" / "curves.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    assert 1000 <= width <= 3000 and 500 <= height <= 2000 and len(data) > 10_000
+
+
+def test_the_same_seed_gives_the_same_model(fastmlp, folder):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert fastmlp("train", "--steps", 20, "--seed", seed, "--out", name)[0] == 0
+    a, b, c = ((folder / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_every_option_arrives(fastmlp, folder):
+    code, _, err = fastmlp(
+        "train", "--hidden", "20,10", "--activation", "gelu", "--optimizer", "sgd", "--lr", "0.05",
+        "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
+        "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
+        "--dtype", "float64", "--out", "run", "--no-progress",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    config = config_of(folder / "run")
+    assert config["options"] == {
+        "hidden": [20, 10], "activation": "gelu", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
+        "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
+        "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64",
+    }  # fmt: skip
+    assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
+    assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
+    model = fm.load_model(folder / "run" / "model.safetensors")
+    assert [type(m).__name__ for m in model] == ["Normalize", "Linear", "GELU", "Linear", "GELU", "Linear"]
+    assert model.dtype == np.float64 and np.all(model[0].buffers["scale"] == 16)
+
+
+def test_the_spellings_of_the_seed(fastmlp, folder):
+    code, _, _ = fastmlp(
+        "train", "--dnn_hidden_units", 12, "--learning_rate", "1e-2", "--max_steps", 10, "--batch_size", 20,
+        "--eval_freq", 5, "--data_dir", "data", "--out", "run",
+    )  # fmt: skip
+    options = config_of(folder / "run")["options"]
+    assert code == 0 and options["hidden"] == [12] and options["lr"] == 0.01 and options["batch_size"] == 20
+    assert [record["step"] for record in metrics_of(folder / "run")] == [5, 10]
+    assert config_of(folder / "run")["data"]["data_dir"] == str(folder / "data")
+
+
+@pytest.mark.parametrize("way", ["none", "mean-image", "standard"])
+def test_normalisation_and_no_hidden_layer(way, fastmlp, folder):
+    assert fastmlp("train", "--hidden", "", "--epochs", 1, "--normalize", way, "--out", "run")[0] == 0
+    model = fm.load_model(folder / "run" / "model.safetensors")
+    assert len(model) == (1 if way == "none" else 2) and model[-1].in_width == 64
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+def test_every_optimizer_learns_by_default(name, fastmlp, folder):
+    assert fastmlp("train", "--optimizer", name, "--epochs", 5, "--out", "run", "--quiet")[0] == 0
+    assert metrics_of(folder / "run")[-1]["val_accuracy"] > 0.8
+
+
+def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
+    """CIFAR-10's are the seed's; several hidden layers do not start from its tiny weights."""
+    from fastmlp.cli import train
+
+    digits = fm.load("digits")
+    monkeypatch.setattr(train, "load_data", lambda options: digits)
+    fastmlp("train", "--dataset", "cifar10", "--out", "one", "--max_steps", 1)
+    fastmlp("train", "--dataset", "cifar10", "--out", "three", "--steps", 1, "--hidden", "50,40,50")
+    fastmlp("train", "--dataset", "cifar10", "--out", "own", "--steps", 1, "--hidden", "9,9", "--init", "normal")
+    seeds = {
+        "hidden": [100], "activation": "elu", "optimizer": "sgd", "lr": 1e-3, "batch_size": 200,
+        "eval_every": 100, "normalize": "mean-image", "init": "normal",
+    }  # fmt: skip
+    options = config_of(folder / "one")["options"]
+    assert {key: options[key] for key in seeds} == seeds
+    assert config_of(folder / "three")["options"]["init"] == "default"
+    assert config_of(folder / "own")["options"]["init"] == "normal"
+    assert train.defaults_for(digits, "cifar10").steps == 1400
+    mnist = train.defaults_for(digits, "mnist")
+    assert (mnist.hidden, mnist.optimizer, mnist.batch_size, mnist.epochs) == ((512, 512), "adam", 128, 10)
+
+
+def test_quiet(fastmlp, folder):
+    assert fastmlp("train", "--quiet", "--epochs", 1, "--out", "run") == (0, "", "")
+    assert {path.name for path in (folder / "run").iterdir()} >= FILES - {"curves.png"}
+
+
+def test_a_progress_bar_on_a_terminal(fastmlp, monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, out, err = fastmlp("train", "--epochs", 2, "--out", "run")
+    assert code == 0 and "step/s" in err and "90/90" not in out
+    assert "    90    2.00" in out
+    assert "step/s" not in fastmlp("train", "--epochs", 1, "--out", "other", "--no-progress")[2]
+
+
+def test_a_table_of_classes(fastmlp, table, folder):
+    code, out, err = fastmlp("train", "--dataset", table, "--target", "label", "--epochs", 40, "--out", "run")
+    assert (code, err) == (0, "") and "2 classes" in out
+    info = model_info(folder / "run" / "model.safetensors")
+    assert info["classes"] == ["no", "yes"] and info["preprocessing"]["target"] == "label"
+    assert metrics_of(folder / "run")[-1]["val_accuracy"] > 0.9
+
+
+def test_a_table_of_numbers(fastmlp, folder):
+    """Prices of order 1e5 are learnt: the outputs are scaled, and in the saved model too."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((400, 3))
+    y = 1e5 * (3 + X @ [1.0, -0.5, 0.2])
+    np.savez(folder / "t.npz", X=X, y=y)
+    code, out, _ = fastmlp("train", "--dataset", "t.npz", "--epochs", 20, "--out", "run")
+    assert code == 0 and "regression" in out and "test r2 0.9" in out
+    records = metrics_of(folder / "run")
+    assert records[-1]["val_accuracy"] is None and records[-1]["val_loss"] > 0
+    predictions = fm.load_model(folder / "run" / "model.safetensors").infer(X)[:, 0]
+    assert np.corrcoef(predictions, y)[0, 1] > 0.99 and abs(predictions.mean() - y.mean()) < 1e4
+
+
+def test_runs_are_never_overwritten_unasked(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run")[0] == 0
+    before = (folder / "run" / "model.safetensors").read_bytes()
+    code, out, err = fastmlp("train", "--epochs", 1, "--seed", 3, "--out", "run")
+    assert code == 1 and out == "" and err.startswith("fastmlp: error: run is not empty")
+    assert (folder / "run" / "model.safetensors").read_bytes() == before
+    assert fastmlp("train", "--epochs", 1, "--seed", 3, "--out", "run", "--force")[0] == 0
+    assert (folder / "run" / "model.safetensors").read_bytes() != before
+    (folder / "new").mkdir()
+    assert fastmlp("train", "--epochs", 1, "--out", "new")[0] == 0  # an empty folder will do
+
+
+def test_two_runs_in_one_second_do_not_meet(fastmlp, monkeypatch, folder):
+    from fastmlp.cli import runs
+
+    monkeypatch.setattr(runs.time, "strftime", lambda form: "20200101-000000")
+    for _ in range(3):
+        assert fastmlp("train", "--epochs", 1)[0] == 0
+    stem = "digits-20200101-000000"
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == [stem, stem + "-2", stem + "-3"]

@@ -1,0 +1,551 @@
+"""docs/derivations.md: its code locations exist, its example is right, and its formulas are what is computed.
+
+The formulas are written here as on the page, with loops over their indices, in float64. Two things stand
+beside each: what the backends compute, and the derivative of the definition by a complex step (the imaginary
+part of f(x + 1e-100 i), exact to rounding).
+"""
+
+from __future__ import annotations
+
+import cmath
+import importlib
+import inspect
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checks import C, assert_matches, eps, floor, product_bound
+
+import fastmlp as fm
+from fastmlp._kernels import get_backend, reference
+from fastmlp._kernels.philox import DROPOUT, philox4x32
+from fastmlp.losses import Loss
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "derivations.md").read_text(encoding="utf-8")
+PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.DOTALL | re.MULTILINE)
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.DOTALL | re.MULTILINE))
+FLOAT = np.dtype(np.float64)
+N, IN, OUT = 4, 3, 5
+
+
+def entries(shape, entry):
+    """The array whose element at each index is ``entry`` of that index."""
+    return np.array([entry(*index) for index in np.ndindex(*shape)]).reshape(shape) + 0.0
+
+
+def add(entry, *sizes):
+    """The sum of ``entry`` over all indices below ``sizes``."""
+    return sum(entry(*index) for index in itertools.product(*map(range, sizes)))
+
+
+def delta(i, j):
+    return float(i == j)
+
+
+def bound(terms, size):
+    """Of a sum of so many terms that are ``size`` in all."""
+    return C * eps(FLOAT) * math.sqrt(terms) * size + floor(FLOAT)
+
+
+def derivative(f, x):
+    """df/dx, entry by entry, for a real function f that also takes complex numbers."""
+
+    def entry(*index):
+        moved = x.astype(complex)
+        moved[index] += 1e-100j
+        return complex(f(moved)).imag / 1e-100
+
+    return entries(x.shape, entry)
+
+
+def compute(operation, inputs, *shapes):
+    """What the current backend's operation writes into arrays of these shapes."""
+    outs = [np.full(shape, np.nan) for shape in shapes]
+    getattr(get_backend(), operation)(*inputs, *outs)
+    return outs[0] if len(outs) == 1 else outs
+
+
+# ------------------------------------------------------------------------------- the page itself
+
+
+def resolve(location):
+    """The object that a location such as "cpu/rows.py: dropout" names; raises where there is none."""
+    path, _, attributes = location.partition(": ")
+    if path.startswith("reference."):
+        path, attributes = "_kernels/reference.py", path.removeprefix("reference.")
+    if path.startswith("tests/"):
+        assert (ROOT / path).is_file()
+        return path
+    path = "_kernels/" + path if path.startswith("cpu/") else path
+    assert (ROOT / "fastmlp" / path).is_file()
+    found = importlib.import_module("fastmlp." + path.removesuffix(".py").replace("/", "."))
+    for attribute in attributes.split(".") if attributes else ():
+        # Where a class only inherits the attribute, the page should name the base.
+        found = vars(found)[attribute]
+    return found
+
+
+SPANS = set(re.findall(r"`([^`\n]+)`", PROSE))
+LOCATIONS = sorted(span for span in SPANS if ".py" in span or "reference" in span)
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_location_exists(location):
+    assert re.fullmatch(r"reference\.\w+|[\w/]+\.py(: \w+(\.\w+)*)?", location)
+    assert resolve(location) is not None
+
+
+def test_every_operation_with_a_gradient_is_on_the_page():
+    others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32"}  # make arrays and numbers
+    others |= {"sgd", "adam", "rmsprop", "adagrad", "sum_of_squares", "scale", "clip"}  # use gradients
+    operations = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
+    assert {f"reference.{name}" for name in operations - others} <= set(LOCATIONS)
+
+
+def test_every_kernel_with_a_gradient_is_on_the_page():
+    for file, pattern in (
+        ("linear", ".+ward"),
+        ("elementwise", "activation_.+|.+_slope"),
+        ("losses", "elementwise_loss"),
+    ):
+        names = [name for name in vars(resolve(f"cpu/{file}.py")) if re.fullmatch(pattern, name)]
+        assert names
+        assert {f"cpu/{file}.py: {name}" for name in names} <= set(LOCATIONS)
+    assert {f"cpu/rows.py: {name}" for name in resolve("cpu/rows.py: __all__")} <= set(LOCATIONS)
+
+
+def test_every_module_and_loss_is_on_the_page():
+    named = {location.partition(": ")[2].partition(".")[0] for location in LOCATIONS}
+    public = {name: getattr(fm, name) for name in fm.__all__}
+    kinds = {n for n, c in public.items() if inspect.isclass(c) and issubclass(c, (fm.Module, Loss))}
+    assert {"Linear", "MSELoss"} <= kinds
+    assert kinds - {"Module", "MLP", "Loss"} <= named
+
+
+def test_links_within_the_page():
+    headings = re.findall(r"^#+ (.+)$", PROSE, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    targets = re.findall(r"\]\(#([^)]+)\)", PROSE)
+    assert targets
+    assert set(targets) <= anchors
+
+
+# ------------------------------------------------------------------------------------- the layers
+
+
+def test_linear(backend, rng):
+    x, w, b = rng.normal(size=(N, IN)), rng.normal(size=(OUT, IN)), rng.normal(size=OUT)
+    dy = rng.normal(size=(N, OUT))
+
+    def forward(x, w, b):
+        return entries((N, OUT), lambda m, n: add(lambda p: x[m, p] * w[n, p], IN) + b[n])
+
+    def loss(x, w, b):
+        y = forward(x, w, b)
+        return add(lambda m, n: dy[m, n] * y[m, n], N, OUT)
+
+    y = compute("linear_forward", (x, w, b), (N, OUT))
+    assert_matches(forward(x, w, b), y, bound(IN, np.abs(x) @ np.abs(w.T) + np.abs(b)))
+    dx, dw, db = compute("linear_backward", (dy, x, w), (N, IN), (OUT, IN), (OUT,))
+
+    with_deltas = entries(
+        (OUT, IN),
+        lambda i, j: add(lambda m, n, p: dy[m, n] * x[m, p] * delta(n, i) * delta(p, j), N, OUT, IN),
+    )
+    result = entries((OUT, IN), lambda i, j: add(lambda m: dy[m, i] * x[m, j], N))
+    for ref in (with_deltas, result, dy.T @ x, derivative(lambda w: loss(x, w, b), w)):
+        assert_matches(ref, dw, product_bound(dy.T, x, FLOAT))
+
+    with_deltas = entries((OUT,), lambda i: add(lambda m, n: dy[m, n] * delta(n, i), N, OUT))
+    result = entries((OUT,), lambda i: add(lambda m: dy[m, i], N))
+    for ref in (with_deltas, result, dy.T @ np.ones(N), derivative(lambda b: loss(x, w, b), b)):
+        assert_matches(ref, db, bound(N, np.abs(dy).sum(axis=0)))
+
+    with_deltas = entries(
+        (N, IN),
+        lambda i, j: add(lambda m, n, p: dy[m, n] * delta(m, i) * delta(p, j) * w[n, p], N, OUT, IN),
+    )
+    result = entries((N, IN), lambda i, j: add(lambda n: dy[i, n] * w[n, j], OUT))
+    for ref in (with_deltas, result, dy @ w, derivative(lambda x: loss(x, w, b), x)):
+        assert_matches(ref, dx, product_bound(dy, w, FLOAT))
+
+
+ALPHA = 0.3
+_c, _k = math.sqrt(2 / math.pi), 0.044715
+
+
+def sigma(x):
+    return 1 / (1 + cmath.exp(-x)) if isinstance(x, complex) else 1 / (1 + math.exp(-x))
+
+
+def normal_cdf(x):
+    """By the power series of erf, which takes complex numbers too; fine for small x."""
+    z = x / math.sqrt(2)
+    series = add(lambda n: (-1) ** n * z ** (2 * n + 1) / (math.factorial(n) * (2 * n + 1)), 40)
+    return 0.5 + series / math.sqrt(math.pi)
+
+
+def u(x):
+    return _c * (x + _k * x**3)
+
+
+def positive(x):
+    return complex(x).real > 0
+
+
+# kind: (h, h') of the page's table
+CURVES = {
+    "identity": (lambda x: x, lambda x: 1),
+    "relu": (lambda x: x if positive(x) else 0, lambda x: 1 if x > 0 else 0),
+    "leaky_relu": (lambda x: x if positive(x) else ALPHA * x, lambda x: 1 if x > 0 else ALPHA),
+    "elu": (
+        lambda x: x if positive(x) else ALPHA * (cmath.exp(x) - 1),
+        lambda x: 1 if x > 0 else ALPHA * math.exp(x),
+    ),
+    "tanh": (cmath.tanh, lambda x: 1 - math.tanh(x) ** 2),
+    "sigmoid": (sigma, lambda x: sigma(x) * (1 - sigma(x))),
+    "gelu": (
+        lambda x: x * normal_cdf(x),
+        lambda x: normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    ),
+    "gelu_tanh": (
+        lambda x: x / 2 * (1 + cmath.tanh(u(x))),
+        lambda x: sigma(2 * u(x)) + x * sigma(2 * u(x)) * sigma(-2 * u(x)) * 2 * _c * (1 + 3 * _k * x**2),
+    ),
+    "silu": (lambda x: x * sigma(x), lambda x: sigma(x) * (1 + x * sigma(-x))),
+    "softplus": (lambda x: cmath.log(1 + cmath.exp(x)), sigma),
+}
+
+
+def test_every_activation_is_here():
+    assert tuple(CURVES) == reference.ACTIVATIONS
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_activation(kind, backend, rng):
+    h, slope = CURVES[kind]
+    x, dy = rng.uniform(-2, 2, (N, OUT)), rng.normal(size=(N, OUT))
+    y = compute("activation_forward", (kind, ALPHA, x), (N, OUT))
+    # Order 1 throughout, but for the terms of the series of erf: they grow to exp(x^2 / 2).
+    size = np.exp(x * x / 2) if kind == "gelu" else np.ones_like(x)
+    assert_matches(entries((N, OUT), lambda m, n: complex(h(x[m, n])).real), y, bound(4, 2 * size))
+    dx = compute("activation_backward", (kind, ALPHA, dy, x, y), (N, OUT))
+    by_formula = entries((N, OUT), lambda i, j: dy[i, j] * slope(x[i, j]))
+    by_definition = derivative(lambda x: add(lambda m, n: dy[m, n] * h(x[m, n]), N, OUT), x)
+    for ref in (by_formula, by_definition):
+        assert_matches(ref, dx, bound(4, 2 * np.abs(dy) * size))
+
+
+@pytest.mark.parametrize("kind, at_zero", [("relu", "0"), ("leaky_relu", r"\alpha"), ("elu", r"\alpha")])
+def test_kinks(kind, at_zero, backend):
+    row = rf"\| \$h'\(0\) = {re.escape(at_zero)}\$ \| `cpu/elementwise.py: _{kind}_slope` \|"
+    assert len(re.findall(row, SECTIONS["Activations"])) == 1
+    zeros = np.array([[0.0, -0.0]])
+    dx = compute("activation_backward", (kind, ALPHA, np.ones_like(zeros), zeros, zeros), zeros.shape)
+    np.testing.assert_array_equal(dx, ALPHA if at_zero == r"\alpha" else 0.0)
+
+
+def softmax(x):
+    """Row by row, as the definition reads; takes complex numbers."""
+    return entries(x.shape, lambda m, n: np.exp(x[m, n]) / add(lambda k: np.exp(x[m, k]), x.shape[1]))
+
+
+def test_softmax(backend, rng):
+    x, dy = rng.normal(size=(N, OUT)), rng.normal(size=(N, OUT))
+    y = compute("softmax_forward", (x,), (N, OUT))
+    assert_matches(softmax(x), y, bound(OUT, 4 * y))
+    dx = compute("softmax_backward", (dy, y), (N, OUT))
+    jacobian = entries((N, OUT), lambda i, j: add(lambda n: dy[i, n] * y[i, n] * (delta(n, j) - y[i, j]), OUT))
+    result = entries((N, OUT), lambda i, j: y[i, j] * (dy[i, j] - add(lambda n: dy[i, n] * y[i, n], OUT)))
+    by_definition = derivative(lambda x: (dy * softmax(x)).sum(), x)
+    size = 4 * y * (np.abs(dy) + (np.abs(dy) * y).sum(axis=1, keepdims=True))
+    for ref in (jacobian, result, by_definition):
+        assert_matches(ref, dx, bound(OUT, size))
+
+
+def test_layer_norm(backend, rng):
+    x, dy = rng.normal(1, 2, (N, OUT)), rng.normal(size=(N, OUT))
+    gamma, beta, epsilon = rng.normal(size=OUT), rng.normal(size=OUT), 0.1
+
+    def normalised(x):
+        mu = entries((N,), lambda m: add(lambda k: x[m, k], OUT) / OUT)
+        v = entries((N,), lambda m: add(lambda k: (x[m, k] - mu[m]) ** 2, OUT) / OUT)
+        return entries((N, OUT), lambda m, k: (x[m, k] - mu[m]) / (v[m] + epsilon) ** 0.5)
+
+    def loss(x, gamma, beta):
+        z = normalised(x)
+        return add(lambda m, k: dy[m, k] * (gamma[k] * z[m, k] + beta[k]), N, OUT)
+
+    z = normalised(x)
+    mean, rstd, y = compute("layer_norm_forward", (x, gamma, beta, epsilon), (N,), (N,), (N, OUT))
+    spread = 1 + rstd[:, None] * np.abs(x).max()  # what centring leaves of rounding
+    size = np.abs(z * gamma) + np.abs(beta) + np.abs(gamma) * spread
+    assert_matches(entries((N, OUT), lambda m, k: gamma[k] * z[m, k] + beta[k]), y, bound(OUT, size))
+
+    dx, dgamma, dbeta = compute("layer_norm_backward", (dy, x, gamma, mean, rstd), (N, OUT), (OUT,), (OUT,))
+    rho = entries((N,), lambda m: 1 / math.sqrt(add(lambda k: (x[m, k] - x[m].mean()) ** 2, OUT) / OUT + epsilon))
+    g = entries((N, OUT), lambda m, k: dy[m, k] * gamma[k])
+    jacobian = entries(
+        (N, OUT),
+        lambda m, j: add(lambda k: g[m, k] * rho[m] * (delta(k, j) - 1 / OUT - z[m, k] * z[m, j] / OUT), OUT),
+    )
+    result = entries(
+        (N, OUT),
+        lambda m, j: (
+            rho[m]
+            * (g[m, j] - add(lambda k: g[m, k], OUT) / OUT - z[m, j] * add(lambda k: g[m, k] * z[m, k], OUT) / OUT)
+        ),
+    )
+    largest = np.abs(g).max(axis=1, keepdims=True)
+    size = rstd[:, None] * spread**2 * largest * (2 + np.abs(z) * np.abs(z).max())
+    for ref in (jacobian, result, derivative(lambda x: loss(x, gamma, beta), x)):
+        assert_matches(ref, dx, bound(OUT, size))
+    result = entries((OUT,), lambda j: add(lambda m: dy[m, j] * z[m, j], N))
+    for ref in (result, derivative(lambda gamma: loss(x, gamma, beta), gamma)):
+        assert_matches(ref, dgamma, bound(N, (np.abs(dy) * (np.abs(z) + spread)).sum(axis=0)))
+    result = entries((OUT,), lambda j: add(lambda m: dy[m, j], N))
+    for ref in (result, derivative(lambda beta: loss(x, gamma, beta), beta)):
+        assert_matches(ref, dbeta, bound(N, np.abs(dy).sum(axis=0)))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 1.0])
+def test_dropout(rate, backend, rng):
+    seed, layer, step = 42, 1, 7
+    x, dy = rng.normal(size=(N, OUT)), rng.normal(size=(N, OUT))
+
+    def mask(m, n):
+        words = philox4x32((n // 4, m, step, DROPOUT << 24 | layer), seed)
+        return 1 / (1 - rate) if int(words[n % 4]) >= math.floor(2**32 * rate) else 0.0
+
+    where = (rate, seed, layer, step)
+    for values in (x, dy):
+        ref = entries((N, OUT), lambda i, j, values=values: mask(i, j) * values[i, j])
+        assert_matches(ref, compute("dropout", (values, *where), (N, OUT)), bound(1, np.abs(ref)))
+    rows, columns = 300, 400
+    many = compute("dropout", (np.ones((rows, columns)), *where), (rows, columns))
+    error = 5 * math.sqrt(rate * (1 - rate) / many.size)  # five standard deviations
+    assert abs((many > 0).mean() - (1 - rate)) <= error
+
+
+def test_normalize(backend, rng):
+    x, dy, mu, s = (rng.normal(size=size) for size in ((N, IN), (N, IN), IN, IN))
+    module = fm.Normalize(mu, s, dtype=FLOAT)
+    ref = entries((N, IN), lambda m, n: (x[m, n] - mu[n]) / s[n])
+    assert_matches(ref, module.forward(x), bound(1, np.abs(ref)))
+    result = entries((N, IN), lambda i, j: dy[i, j] / s[j])
+    by_definition = derivative(lambda x: add(lambda m, n: dy[m, n] * (x[m, n] - mu[n]) / s[n], N, IN), x)
+    for ref in (result, by_definition):
+        assert_matches(ref, module.backward(dy), bound(1, np.abs(result)))
+
+
+# ------------------------------------------------------------------------------------- the losses
+
+
+@pytest.mark.parametrize("from_logits", [True, False], ids=["logits", "probabilities"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "rows"])
+def test_cross_entropy(soft, weighted, smoothing, from_logits, backend, rng):
+    x = rng.normal(size=(N, OUT))
+    x = x if from_logits else softmax(x)
+    target = rng.uniform(size=(N, OUT)) if soft else np.array([4, 0, 2, 0])  # rows need not sum to 1
+    w = rng.uniform(0.5, 2, OUT) if weighted else np.ones(OUT)
+    s = rng.uniform(0.5, 2, N) if weighted else np.ones(N)
+    t = target if soft else entries((N, OUT), lambda i, j: delta(j, target[i]))
+    t = entries((N, OUT), lambda i, j: (1 - smoothing) * t[i, j] + smoothing / OUT)
+    n = add(lambda i: s[i] * (1 if soft else w[target[i]]), N)
+    r = s / n
+
+    def rows(x):
+        if from_logits:
+            totals = entries((N,), lambda i: add(lambda k: cmath.exp(x[i, k]), OUT))
+            return entries((N,), lambda i: add(lambda k: w[k] * t[i, k] * (cmath.log(totals[i]) - x[i, k]), OUT))
+        return entries((N,), lambda i: -add(lambda k: w[k] * t[i, k] * cmath.log(x[i, k]), OUT))
+
+    def value(x):
+        losses = rows(x)
+        return add(lambda i: r[i] * losses[i], N)
+
+    def by_formula(i, j):
+        if from_logits:
+            return r[i] * (p[i, j] * add(lambda k: w[k] * t[i, k], OUT) - w[j] * t[i, j])
+        return r[i] * -w[j] * t[i, j] / x[i, j]
+
+    p = softmax(x)
+    loss = fm.CrossEntropyLoss(class_weight=w if weighted else None, label_smoothing=smoothing, from_logits=from_logits)
+    got, dx = loss.forward_backward(x, target, s if weighted else None)
+    size = 4 * r[:, None] * (p * (w * t).sum(axis=1, keepdims=True) + w * t / (1 if from_logits else x))
+    for ref in (entries((N, OUT), by_formula), derivative(value, x)):
+        assert_matches(ref, dx, bound(OUT, size))
+    largest = np.abs(x).max() + math.log(OUT) if from_logits else np.abs(np.log(x)).max()
+    assert_matches(value(x).real, got, bound(N * OUT, 4 * largest * (r[:, None] * w * t).sum()))
+
+
+def test_fused_form_is_both_steps_at_once(backend, rng):
+    x, target = rng.normal(size=(N, OUT)), [1, 0, 4, 4]
+    module, steps = fm.Softmax(), fm.CrossEntropyLoss(from_logits=False)
+    ref = module.backward(steps.backward(module.forward(x), target))
+    assert_matches(ref, fm.CrossEntropyLoss().backward(x, target), bound(OUT, 4.0))
+
+    # The page's case of an underflow.
+    text = " ".join(SECTIONS["Cross-entropy from logits: the fused form"].split())
+    assert "logits $(2000, 0)$ and class 1 the fused form gives $(1, -1)$, and the two steps $(0, 0)$" in text
+    x, target = np.array([[2000.0, 0.0]]), [1]
+    np.testing.assert_array_equal(fm.CrossEntropyLoss().backward(x, target), [[1, -1]])
+    np.testing.assert_array_equal(module.backward(steps.backward(module.forward(x), target)), [[0, 0]])
+
+
+DELTA = 0.7
+POSITIVE = np.array([0.5, 1.0, 2.0, 3.0, 1.5])
+
+
+def absolute(d):
+    return d if positive(d) else -d
+
+
+def softplus(x):
+    return cmath.log(1 + cmath.exp(x))
+
+
+# loss: (the loss, l(x, t, j), its slope)
+ELEMENTS = {
+    "mse": (fm.MSELoss, lambda x, t, j: (x - t) ** 2, lambda x, t, j: 2 * (x - t)),
+    "l1": (fm.L1Loss, lambda x, t, j: absolute(x - t), lambda x, t, j: math.copysign(1, x - t)),
+    "huber": (
+        lambda: fm.HuberLoss(DELTA),
+        lambda x, t, j: (x - t) ** 2 / 2 if abs(x - t) <= DELTA else DELTA * (absolute(x - t) - DELTA / 2),
+        lambda x, t, j: min(max(x - t, -DELTA), DELTA),
+    ),
+    "bce_with_logits": (
+        lambda: fm.BCEWithLogitsLoss(POSITIVE),
+        lambda x, t, j: POSITIVE[j] * t * softplus(-x) + (1 - t) * softplus(x),
+        lambda x, t, j: (1 - t) * sigma(x) - POSITIVE[j] * t * sigma(-x),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_losses_on_single_elements(name, backend, rng):
+    make, term, slope = ELEMENTS[name]
+    x, t, s = rng.normal(size=(N, OUT)), rng.uniform(size=(N, OUT)), rng.uniform(0.5, 2, N)
+    r = s / (OUT * add(lambda i: s[i], N))
+
+    def value(x):
+        return add(lambda i, j: r[i] * term(x[i, j], t[i, j], j), N, OUT)
+
+    got, dx = make().forward_backward(x, t, s)
+    size = 4 * r[:, None] * POSITIVE.max() * (1 + np.abs(x) + t)
+    for ref in (entries((N, OUT), lambda i, j: r[i] * slope(x[i, j], t[i, j], j)), derivative(value, x)):
+        assert_matches(ref, dx, bound(1, size))
+    assert_matches(complex(value(x)).real, got, bound(N * OUT, (size * (1 + np.abs(x) + t)).sum()))
+
+
+def test_l1_at_its_kink(backend):
+    assert "| $0$ at $d = 0$ |" in SECTIONS["Losses on single elements"]
+    np.testing.assert_array_equal(fm.L1Loss().backward([[1.0, 2.0]], [[1.0, 1.0]]), [[0.0, 0.5]])
+
+
+# ----------------------------------------------------------------------------- the worked example
+
+
+def printed():
+    """The matrices of the page's example, by name."""
+    matrices = re.findall(r"(\w+) = \\begin\{bmatrix\}(.*?)\\end\{bmatrix\}", SECTIONS["A worked example"])
+    return {
+        name: np.array([[float(number) for number in row.split("&")] for row in body.split(r"\\")])
+        for name, body in matrices
+    }
+
+
+def test_worked_example():
+    page = printed()
+    x, w, b = page["X"], page["W"], page["b"][0]
+    (targets,) = re.findall(r"targets \$y = \(([\d, ]+)\)\$", SECTIONS["A worked example"])
+    targets = [int(target) for target in targets.split(",")]
+    rows, inputs, classes = 2, 2, 3
+
+    y = entries((rows, classes), lambda m, n: add(lambda p: x[m, p] * w[n, p], inputs) + b[n])
+    p = softmax(y)
+    t = entries((rows, classes), lambda i, j: delta(j, targets[i]))
+    dy = (p - t) / rows
+    losses = entries((1, rows), lambda _, i: -math.log(p[i, targets[i]]))
+    ref = {
+        "X": x,
+        "W": w,
+        "b": b[None],
+        "Y": y,
+        "P": p,
+        "l": losses,
+        "L": losses.mean(keepdims=True),
+        "T": t,
+        "dY": dy,
+        "dW": entries((classes, inputs), lambda i, j: add(lambda m: dy[m, i] * x[m, j], rows)),
+        "db": entries((1, classes), lambda _, i: add(lambda m: dy[m, i], rows)),
+        "dX": entries((rows, inputs), lambda i, j: add(lambda n: dy[i, n] * w[n, j], classes)),
+    }
+    assert page.keys() == ref.keys()
+    for name, values in page.items():
+        assert_matches(ref[name], values, 0.5001e-4, name)  # four decimals
+
+
+def test_entries_by_hand():
+    by_hand = re.findall(r"\$(d[WbX])_\{?(\d+)\}? = ([^=$]+) = ([^=$]+)\$", SECTIONS["A worked example"])
+    assert [name for name, *_ in by_hand] == ["dW", "db", "dX"]
+    for name, index, expression, value in by_hand:
+        place = tuple(int(digit) for digit in index.rjust(2, "0"))
+        assert eval(expression.replace(r"\cdot", "*")) == pytest.approx(float(value), abs=1e-9)
+        assert printed()[name][place] == float(value)
+
+
+def test_example_in_code(backend):
+    section, page = SECTIONS["A worked example"], printed()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+    found = {}
+    exec(code, found)
+    grads = found["layer"].grads
+    got = {"Y": found["y"], "dY": found["dy"], "dX": found["dx"]}
+    got |= {"dW": grads["weight"], "db": grads["bias"][None]}
+    for name, values in got.items():
+        assert_matches(values, page[name], 0.5001e-4, name)
+    value, after = (f"{found[name]:.4f}" for name in ("value", "after"))
+    assert f"brings the loss from {value} down to {after}." in " ".join(section.split())
+    assert re.findall(r"# (\d\.\d{4})", code) == [value, after]
+
+
+# --------------------------------------------------------------------------- where the report differs
+
+
+def test_what_the_page_says_of_the_report(rng):
+    x, w, dy = rng.normal(size=(N, IN)), rng.normal(size=(OUT, IN)), rng.normal(size=(N, OUT))
+    with fm.use_backend("numpy"):
+        _, dw, db = compute("linear_backward", (dy, x, w), (N, IN), (OUT, IN), (OUT,))
+        # dW: the line before the last is right.
+        line = entries((OUT, IN), lambda i, j: add(lambda m, n: dy[m, n] * x[m, j] * delta(n, i), N, OUT))
+        assert_matches(line, dw, product_bound(dy.T, x, FLOAT))
+        # db: the last line is OUT times too much.
+        line = entries((OUT,), lambda i: add(lambda m, n: dy[m, i], N, OUT))
+        assert_matches(OUT * db, line, bound(N * OUT, OUT * np.abs(dy).sum(axis=0)))
+
+        a = rng.normal(size=(N, OUT))
+        y = compute("softmax_forward", (a,), (N, OUT))
+        dx = compute("softmax_backward", (dy, y), (N, OUT))
+    e, total = np.exp(a), np.exp(a).sum(axis=1)
+
+    def softmax_line(term):
+        return entries((N, OUT), lambda i, j: add(lambda n: dy[i, n] * term(i, j, n), OUT))
+
+    quotient = softmax_line(lambda i, j, n: (delta(j, n) * e[i, n] * total[i] - e[i, j] * e[i, n]) / total[i] ** 2)
+    both_stray = softmax_line(
+        lambda i, j, n: e[i, n] / total[i] * (delta(j, n) * e[i, n] - e[i, j] * e[i, n] / total[i])
+    )
+    one_stray = softmax_line(lambda i, j, n: e[i, n] / total[i] * (delta(j, n) - e[i, j] * e[i, n] / total[i]))
+    repaired = softmax_line(lambda i, j, n: e[i, n] / total[i] * (delta(j, n) - e[i, j] / total[i]))
+    last = softmax_line(lambda i, j, n: y[i, n] * (delta(j, n) - y[i, j]))
+    for line in (quotient, repaired, last):
+        assert_matches(dx, line, bound(OUT, 8 * np.abs(dy).max()))
+    for line in (both_stray, one_stray):
+        assert np.abs(line - dx).max() > 0.01
