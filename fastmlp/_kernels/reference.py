@@ -131,7 +131,6 @@ _ACTIVATIONS = {
     ),
 }
 
-# The order gives each kind its number in compiled backends.
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
 

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from ..reference import ACTIVATIONS, empty, from_numpy, probability_floor, to_numpy, zeros
+from ..reference import empty, from_numpy, probability_floor, to_numpy, zeros
 from . import elementwise, linear, rows, updates
 from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
@@ -25,7 +25,6 @@ __all__ = [
 
 name = "numba"
 
-_KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}
 _NO_TARGETS = np.empty(0, np.int64)
 # By the scalar's size: hashing a dtype costs more than the rest of a look-up.
 _NONE = {np.dtype(t).itemsize: (np.empty(0, t), np.empty((0, 0), t)) for t in (np.float32, np.float64)}
@@ -66,36 +65,41 @@ def _matrix(a, like):
 
 
 def linear_forward(x, weight, bias, out):
-    linear.linear_forward(
-        _plain(x), _plain(weight), _vector(bias, out), 0, 0.0, out, out, _scratch.packed[out.itemsize], 1
-    )
+    packed = _scratch.packed[out.itemsize]
+    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), out, packed, 1)
 
 
 def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
-    pre = out if pre is None else pre
-    packed = _scratch.packed[out.itemsize]
-    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), _KINDS[kind], alpha, pre, out, packed, 1)
-    if kind == "identity" and pre is not out:
-        pre[...] = out
+    kernel, packed = linear.linear_activation_forward(kind), _scratch.packed[out.itemsize]
+    kernel(_plain(x), _plain(weight), _vector(bias, out), float(alpha), out if pre is None else pre, out, packed, 1)
 
 
 def linear_backward(dy, x, weight, dx, dweight, dbias):
     size = dweight.itemsize
+    if not (dy.flags.carray and x.flags.carray and weight.flags.carray):  # in one: calls cost as much as the checks
+        dy, x, weight = _plain(dy), _plain(x), _plain(weight)
+    vector, matrix = _NONE[size]
     linear.linear_backward(
-        _plain(dy), _plain(x), _plain(weight), _NONE[size][1] if dx is None else dx, dweight,
-        _NONE[size][0] if dbias is None else dbias, _scratch.packed[size], 1,
-    )  # fmt: skip
+        dy,
+        x,
+        weight,
+        matrix if dx is None else dx,
+        dweight,
+        vector if dbias is None else dbias,
+        _scratch.packed[size],
+        1,
+    )
 
 
 # ---------------------------------------------------------------------------- activations and rows
 
 
 def activation_forward(kind, alpha, x, out):
-    elementwise.activation_forward(_KINDS[kind], alpha, _plain(x), out)
+    elementwise.activation_forward(kind)(float(alpha), _plain(x), out)
 
 
 def activation_backward(kind, alpha, dy, x, y, dx):
-    elementwise.activation_backward(_KINDS[kind], alpha, _plain(dy), _plain(x), _plain(y), dx)
+    elementwise.activation_backward(kind)(float(alpha), _plain(dy), _plain(x), _plain(y), dx)
 
 
 def softmax_forward(x, out):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
-from ..reference import ACTIVATIONS
 from .jit import inline, kernel
 from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, store, store_tail, where
 from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "activation_backward",
-    "activation_forward",
-    "apply_activation",
-    "clamp",
-    "load_some",
-    "softplus",
+    "activation", "activation_backward", "activation_forward", "clamp", "load_some", "map_elements", "softplus",
     "store_some",
-]
-
-(IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SOFTPLUS) = range(len(ACTIVATIONS))
+]  # fmt: skip
 
 
 @inline
@@ -172,7 +165,7 @@ def _softplus_slope(v, y, alpha):
 
 
 @inline
-def _map(h, alpha, x, out):
+def map_elements(h, alpha, x, out):
     n, width = x.size, lanes(x)
     for i in range(0, n, width):
         count = min(width, n - i)
@@ -188,57 +181,47 @@ def _map_backward(slope, alpha, dy, x, y, dx):
         store_some(dx, i, load_some(dy, i, count) * slope(v, result, alpha), count)
 
 
-@inline
-def apply_activation(kind, alpha, x, out):
-    """out = h(x); kind is the number of the activation's name in `ACTIVATIONS`."""
-    if kind == RELU:
-        _map(_relu, alpha, x, out)
-    elif kind == LEAKY_RELU:
-        _map(_leaky_relu, alpha, x, out)
-    elif kind == ELU:
-        _map(_elu, alpha, x, out)
-    elif kind == TANH:
-        _map(_tanh, alpha, x, out)
-    elif kind == SIGMOID:
-        _map(_sigmoid, alpha, x, out)
-    elif kind == GELU:
-        _map(_gelu, alpha, x, out)
-    elif kind == GELU_TANH:
-        _map(_tanh_gelu, alpha, x, out)
-    elif kind == SILU:
-        _map(_silu, alpha, x, out)
-    elif kind == SOFTPLUS:
-        _map(_softplus, alpha, x, out)
-    else:
-        _map(_identity, alpha, x, out)
+_FUNCTIONS = {
+    "identity": (_identity, _identity_slope),
+    "relu": (_relu, _relu_slope),
+    "leaky_relu": (_leaky_relu, _leaky_relu_slope),
+    "elu": (_elu, _elu_slope),
+    "tanh": (_tanh, _tanh_slope),
+    "sigmoid": (_sigmoid, _sigmoid_slope),
+    "gelu": (_gelu, _gelu_slope),
+    "gelu_tanh": (_tanh_gelu, _tanh_gelu_slope),
+    "silu": (_silu, _silu_slope),
+    "softplus": (_softplus, _softplus_slope),
+}
 
 
-@kernel
-def activation_forward(kind, alpha, x, out):
-    """x (N, C), out (N, C)."""
-    apply_activation(kind, alpha, x, out)
+def activation(kind):
+    """The function h(v, alpha) of an activation, to be inlined into a kernel."""
+    return _FUNCTIONS[kind][0]
 
 
-@kernel
-def activation_backward(kind, alpha, dy, x, y, dx):
-    """dy, x, y, dx (N, C)."""
-    if kind == RELU:
-        _map_backward(_relu_slope, alpha, dy, x, y, dx)
-    elif kind == LEAKY_RELU:
-        _map_backward(_leaky_relu_slope, alpha, dy, x, y, dx)
-    elif kind == ELU:
-        _map_backward(_elu_slope, alpha, dy, x, y, dx)
-    elif kind == TANH:
-        _map_backward(_tanh_slope, alpha, dy, x, y, dx)
-    elif kind == SIGMOID:
-        _map_backward(_sigmoid_slope, alpha, dy, x, y, dx)
-    elif kind == GELU:
-        _map_backward(_gelu_slope, alpha, dy, x, y, dx)
-    elif kind == GELU_TANH:
-        _map_backward(_tanh_gelu_slope, alpha, dy, x, y, dx)
-    elif kind == SILU:
-        _map_backward(_silu_slope, alpha, dy, x, y, dx)
-    elif kind == SOFTPLUS:
-        _map_backward(_softplus_slope, alpha, dy, x, y, dx)
-    else:
-        _map_backward(_identity_slope, alpha, dy, x, y, dx)
+# One kernel for each activation, made when it is first asked for: nobody waits for the compilation of ten.
+
+
+@functools.cache
+def activation_forward(kind):
+    """The kernel out (N, C) = h(x), x (N, C)."""
+    h = activation(kind)
+
+    @kernel
+    def forward(alpha, x, out):
+        map_elements(h, alpha, x, out)
+
+    return forward
+
+
+@functools.cache
+def activation_backward(kind):
+    """The kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
+    slope = _FUNCTIONS[kind][1]
+
+    @kernel
+    def backward(alpha, dy, x, y, dx):
+        _map_backward(slope, alpha, dy, x, y, dx)
+
+    return backward

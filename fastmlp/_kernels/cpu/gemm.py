@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .host import TILE_ROWS
-from .jit import inline
+from .jit import inline, shared
 from .simd import element, lanes, load, load_tail, set_element, store
 from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
 
@@ -113,7 +113,7 @@ def _pack_columns(b, i, k, vectors, count, packed):
             p += 1
 
 
-@inline
+@shared
 def multiply(a, b, bias, c, m, n, k, packed):
     """C (m, n) = A (m, k) B (k, n) + bias (n,); an empty bias is none.
 

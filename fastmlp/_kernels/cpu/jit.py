@@ -12,7 +12,7 @@ from numba.core.caching import FunctionCache
 
 from .host import VECTOR_BYTES
 
-__all__ = ["inline", "kernel"]
+__all__ = ["inline", "kernel", "shared"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
@@ -29,10 +29,15 @@ _FINGERPRINT = _fingerprint()
 
 
 class _KernelCache(FunctionCache):
-    """numba's on-disk cache, keyed also by all kernel sources and the vector width."""
+    """numba's on-disk cache, keyed by all kernel sources and the vector width.
+
+    numba's own key holds a pickle of what a function's closure captures, which for a compiled function
+    is another one in each process. Here the names will do: the fingerprint covers their sources.
+    """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), _FINGERPRINT)
+        captured = tuple(cell.cell_contents.__name__ for cell in self._py_func.__closure__ or ())
+        return sig, codegen.magic_tuple(), captured, _FINGERPRINT
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -53,6 +58,15 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A large part of several kernels: compiled once in a process, then linked into each."""
+    return numba.njit(**_OPTIONS)(function)
+
+
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of kernels: inlined into each of them, never cached by itself."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    """A small part of kernels, pasted into each of them before it is typed: never compiled by itself.
+
+    LLVM's inlining would do as well for speed, but each part would first be optimised as a library of
+    its own: twice the time of a first run.
+    """
+    return numba.njit(inline="always", **_OPTIONS)(function)

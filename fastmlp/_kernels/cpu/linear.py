@@ -6,29 +6,43 @@ neighbouring elements, runs out of registers and spills accumulators: half the s
 
 from __future__ import annotations
 
-from .elementwise import IDENTITY, apply_activation, load_some, store_some
+import functools
+
+from .elementwise import activation, load_some, map_elements, store_some
 from .gemm import Matrix, multiply
 from .jit import inline, kernel
-from .simd import lanes, load_tail
+from .simd import lanes, load, load_tail, store
 
-__all__ = ["linear_backward", "linear_forward"]
+__all__ = ["linear_activation_forward", "linear_backward", "linear_forward"]
+
+
+@inline
+def _affine(x, weight, bias, out, packed, unit):
+    n, inputs = x.shape
+    outputs = weight.shape[0]
+    multiply(
+        Matrix(x, 0, inputs, unit), Matrix(weight, 0, unit, inputs), bias, Matrix(out, 0, outputs, unit),
+        n, outputs, inputs, packed,
+    )  # fmt: skip
 
 
 @kernel
-def linear_forward(x, weight, bias, kind, alpha, pre, out, packed, unit):
-    """pre (N, O) = x (N, I) weight (O, I)ᵀ + bias (O,), out (N, O) = h(pre).
+def linear_forward(x, weight, bias, out, packed, unit):
+    """out (N, O) = x (N, I) weight (O, I)ᵀ + bias (O,); an empty bias is none."""
+    _affine(x, weight, bias, out, packed, unit)
 
-    An empty bias is none. For the identity only out is written; pre may be out itself.
-    """
-    n, inputs = x.shape
-    outputs = weight.shape[0]
-    target = out if kind == IDENTITY else pre
-    multiply(
-        Matrix(x, 0, inputs, unit), Matrix(weight, 0, unit, inputs), bias, Matrix(target, 0, outputs, unit),
-        n, outputs, inputs, packed,
-    )  # fmt: skip
-    if kind != IDENTITY:
-        apply_activation(kind, alpha, pre, out)
+
+@functools.cache
+def linear_activation_forward(kind):
+    """The kernel that also applies h: out (N, O) = h(pre), pre (N, O) as above; pre may be out itself."""
+    h = activation(kind)
+
+    @kernel
+    def forward(x, weight, bias, alpha, pre, out, packed, unit):
+        _affine(x, weight, bias, pre, packed, unit)
+        map_elements(h, alpha, pre, out)
+
+    return forward
 
 
 @inline
@@ -36,9 +50,22 @@ def _column_sums(a, out):
     """out (C,) = sum of the rows of a (N, C), added in their order."""
     rows, columns = a.shape
     width = lanes(a)
-    for c in range(0, columns, width):
+    zeros = load_tail(a, 0, 0)
+    done = 0
+    while columns - done >= 4 * width:  # four vectors at a time: one alone would wait for its own sums
+        s0, s1, s2, s3 = zeros, zeros, zeros, zeros
+        for r in range(rows):
+            at = r * columns + done
+            s0, s1 = s0 + load(a, at), s1 + load(a, at + width)
+            s2, s3 = s2 + load(a, at + 2 * width), s3 + load(a, at + 3 * width)
+        store(out, done, s0)
+        store(out, done + width, s1)
+        store(out, done + 2 * width, s2)
+        store(out, done + 3 * width, s3)
+        done += 4 * width
+    for c in range(done, columns, width):
         count = min(width, columns - c)
-        total = load_tail(a, 0, 0)  # zeros
+        total = zeros
         for r in range(rows):
             total = total + load_some(a, r * columns + c, count)
         store_some(out, c, total, count)

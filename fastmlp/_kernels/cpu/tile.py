@@ -186,13 +186,23 @@ def _lower_load_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 @simd.operation(store_tile, lambda *rest: types.none, *_TILE_ARGUMENTS)
 def _lower_store_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    memory = _Memory(context, builder, sig.args[1], values[1], sig.args[0].vector)
-    for at, index, mask in _places(context, builder, sig, values):
-        value = builder.extract_value(values[0], at)
-        if mask is None:
-            memory.store(index, value)
-        else:
-            memory.store_masked(index, value, mask)
+    vector = sig.args[0].vector
+    memory = _Memory(context, builder, sig.args[1], values[1], vector)
+    places = list(_places(context, builder, sig, values))
+    count = _index(context, builder, values[4], sig.args[4])
+    whole = builder.icmp_signed("==", count, ir.Constant(count.type, vector.lanes))
+    # Masked stores are slow on some AVX2 processors, and only the last panel needs them.
+    with builder.if_else(whole, likely=True) as (plain, masked):
+        with plain:
+            for at, index, _ in places:
+                memory.store(index, builder.extract_value(values[0], at))
+        with masked:
+            for at, index, mask in places:
+                value = builder.extract_value(values[0], at)
+                if mask is None:
+                    memory.store(index, value)
+                else:
+                    memory.store_masked(index, value, mask)
     return context.get_dummy_value()
 
 
