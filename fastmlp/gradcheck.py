@@ -11,6 +11,7 @@ max|a| taken over the array. A difference within the floor is what rounding L al
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +53,8 @@ def check_gradients(
     Parameters
     ----------
     model : Module or Loss
-        In float64. Its mode is left as it is; Dropout masks stand still during the check.
+        A float32 model is checked as a float64 copy of itself, since float32's own rounding would hide an
+        error. The model's mode is left as it is; Dropout masks stand still during the check.
     loss : Loss, optional
         What is differentiated; without one it is sum(y * R) with a random R.
     x : array-like of shape (N, I)
@@ -82,7 +84,7 @@ def check_gradients(
     GradientCheckError
         Where a gradient disagrees: names the array, the index, both values and the error.
     ValueError
-        If the model is not in float64, or the arguments do not fit each other.
+        If the arguments do not fit each other.
     """
     if isinstance(model, Loss):
         if loss is not None:
@@ -93,7 +95,7 @@ def check_gradients(
     tolerance = as_number(tolerance, "tolerance", 0, open_low=True)
     most, tries = as_integer(entries, "entries", 0), as_integer(directions, "directions", 0)
     if module is not None and module.dtype == np.float32:
-        raise ValueError("check_gradients needs float64, the model is float32; build it with dtype=np.float64 instead.")
+        module = _in_float64(module)
     if loss is None and targets is not None:
         raise ValueError("check_gradients got targets but no loss; pass the loss as second argument.")
     generator = np.random.Generator(np.random.Philox(key=as_seed(rng)))
@@ -111,6 +113,18 @@ def check_gradients(
         lines = [str(a) if a.checked else f"{a.name}: all entries on a kink" for a in report.failures]
         raise GradientCheckError("Gradients disagree with central differences:\n  " + "\n  ".join(lines))
     return report
+
+
+def _in_float64(module: Module) -> Module:
+    twin = copy.deepcopy(module)
+    for inner in twin.modules():
+        arrays = [
+            {name: inner.backend.to_numpy(array).astype(np.float64) for name, array in group.items()}
+            for group in (inner.params, inner.buffers)
+        ]
+        inner.dtype = None if inner.dtype is None else np.dtype(np.float64)
+        inner._set_arrays(*arrays)
+    return twin
 
 
 class _Check:
@@ -185,6 +199,7 @@ class _Check:
         result = ArrayCheck(name, flat.size if most else 0)
         order = np.arange(flat.size) if flat.size <= most else self.generator.permutation(flat.size)
         largest = float(np.abs(gradient).max(initial=0.0))
+        # One after the other until enough are checked: those on a kink do not count.
         for place in order.tolist():
             if result.checked == most:
                 break

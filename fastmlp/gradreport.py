@@ -12,7 +12,17 @@ __all__ = ["ArrayCheck", "GradientReport"]
 
 @dataclass
 class ArrayCheck:
-    """What was found for one array (a parameter, or ``x``), or for random directions."""
+    """What was found for one array (a parameter, or ``x``), or for random directions.
+
+    Attributes
+    ----------
+    name : str
+        The array's, or "directions".
+    size, checked, kinks, unchecked : int
+        Entries there are, comparisons made, differences that straddled a kink, entries left out for it.
+    error, analytic, numerical : float
+        The worst comparison; index : tuple of int, where it was (empty for a direction).
+    """
 
     name: str
     size: int

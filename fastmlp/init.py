@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .validation import Array, as_number
+from .validation import Array, as_float, as_number
 
 __all__ = [
     "NAMES",
@@ -35,11 +35,11 @@ Initializer = Callable[[tuple[int, int], np.random.Generator, "np.dtype[Any]"], 
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    return (bound * (2 * generator.random(shape) - 1)).astype(dtype)
+    return as_float(bound * (2 * generator.random(shape) - 1), dtype, "init: weight")
 
 
 def _normal(shape: tuple[int, ...], std: float, generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    return (std * generator.standard_normal(shape)).astype(dtype)
+    return as_float(std * generator.standard_normal(shape), dtype, "init: weight")
 
 
 def default(shape: tuple[int, int], generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
@@ -95,6 +95,16 @@ class Normal:
     """Normal with mean 0 and standard deviation ``std``; the default 1e-4 is that of ``"normal"``.
 
     A net of several hidden layers does not learn from weights this small.
+
+    Parameters
+    ----------
+    std : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
     """
 
     def __init__(self, std: float = 1e-4) -> None:
@@ -151,13 +161,13 @@ def draw(
     Raises
     ------
     ValueError
-        If there is no such initialiser, or it gave an array of another shape.
+        If there is no such initialiser, or it gave an array of another shape or with too large numbers.
     """
     initializer = find(init)
     weight = np.asarray(initializer(shape, generator, dtype))
     if weight.shape != shape or weight.dtype.kind != "f":
         raise ValueError(f"init gave {weight.dtype} of shape {weight.shape}; expected {dtype} of shape {shape}.")
-    arrays = {"weight": np.array(weight, dtype, order="C")}
+    arrays = {"weight": np.array(as_float(weight, dtype, "init: weight"), order="C")}
     if bias:
         bound = 1 / math.sqrt(shape[1]) if initializer is default else 0.0
         arrays["bias"] = _uniform(shape[:1], bound, generator, dtype) if bound else np.zeros(shape[0], dtype)

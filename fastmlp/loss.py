@@ -39,10 +39,17 @@ class Loss(Placed):
 
     def __init__(self) -> None:
         super().__init__()
+        # The row scales of the last batch without sample weights: most batches are of one size.
         self._equal: Array = np.empty(0, np.float32)
 
     def to(self, backend: str) -> Loss:
-        """Move to another backend in place; returns the loss."""
+        """Move to another backend in place; returns the loss.
+
+        Raises
+        ------
+        BackendError
+            If there is no such backend here.
+        """
         self.backend: ModuleType = get_backend(backend)
         return self
 
@@ -68,20 +75,28 @@ class Loss(Placed):
         ValueError
             If shapes, dtypes or values do not fit each other.
         """
-        return self._run(x, y, sample_weight, True, False)[0]
+        return self._run(x, y, sample_weight, value=True)[0]
 
     __call__ = forward
 
     def backward(self, x: Any, y: Any, sample_weight: Any = None) -> Array:
-        """The gradient of `forward` with respect to ``x``: (N, C), in the dtype of ``x``."""
-        dx: Array = self._run(x, y, sample_weight, False, True)[1]
+        """The gradient of `forward`, whose parameters and errors these are, with respect to ``x``.
+
+        Returns
+        -------
+        ndarray of shape (N, C)
+            In the dtype of ``x``: float64 if that is what it is, else float32.
+        """
+        dx: Array = self._run(x, y, sample_weight, gradient=True)[1]
         return dx
 
     def forward_backward(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, Array]:
-        """`forward` and `backward` in one pass."""
-        return self._run(x, y, sample_weight, True, True)
+        """(`forward`, `backward`) in one pass over ``x``."""
+        return self._run(x, y, sample_weight, value=True, gradient=True)
 
-    def _run(self, x: Any, y: Any, sample_weight: Any, value: bool, gradient: bool) -> tuple[float, Any]:
+    def _run(
+        self, x: Any, y: Any, sample_weight: Any, *, value: bool = False, gradient: bool = False
+    ) -> tuple[float, Any]:
         backend = self.backend
         x = backend.from_numpy(as_features(x, None, None, type(self).__name__))
         rows = x.shape[0]
@@ -118,6 +133,11 @@ class Loss(Placed):
         -------
         float
             Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
+
+        Raises
+        ------
+        ValueError
+            If the weights are not as for `forward`.
         """
         y = as_real_array(y, f"{type(self).__name__}: y")
         return self._normaliser(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
@@ -128,7 +148,13 @@ class Loss(Placed):
         return columns * (len(target) if weights is None else float(weights.sum()))
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once."""
+        """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once.
+
+        Raises
+        ------
+        ValueError
+            If ``y`` is not as the class describes it, or of another number of rows.
+        """
         where = type(self).__name__
         y = as_real_array(y, f"{where}: y")
         return as_elementwise_targets(y, outputs.shape, outputs.dtype, where)

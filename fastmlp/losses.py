@@ -16,6 +16,7 @@ from .validation import (
     as_class_indices,
     as_distributions,
     as_elementwise_targets,
+    as_float,
     as_number,
     as_real_array,
     as_vector,
@@ -30,13 +31,14 @@ class CrossEntropyLoss(Loss):
     Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
     t' = (1 - label_smoothing) t + label_smoothing / C. With indices the normaliser is the sum of the
     targets' class weights (times sample weights), with rows it is N (or the sum of sample weights).
+    Fused with the softmax, dl_i/dx_ij = p_ij sum_k w_k t'_ik - w_j t'_ij (docs/derivations.md).
 
     Parameters
     ----------
     class_weight : array-like of shape (C,), optional
         Weights w of the classes, at least 0.
     label_smoothing : float
-        From 0 to 1.
+        From 0 to 1 (Szegedy et al., arXiv:1512.00567).
     from_logits : bool
         False where x are the probabilities that `Softmax` gives.
 
@@ -63,7 +65,7 @@ class CrossEntropyLoss(Loss):
         self.from_logits = bool(from_logits)
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """int64 (N,) of indices, or rows (N, C) in the outputs' dtype."""
+        """int64 (N,) of indices, or rows (N, C) in the outputs' dtype; see `Loss.check_targets`."""
         where = type(self).__name__
         rows, classes = outputs.shape
         if self.class_weight is not None and len(self.class_weight) != classes:
@@ -85,7 +87,9 @@ class CrossEntropyLoss(Loss):
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         backend = self.backend
         kernel = backend.cross_entropy if self.from_logits else backend.cross_entropy_probabilities
-        weight = None if self.class_weight is None else backend.from_numpy(self.class_weight.astype(x.dtype))
+        weight = self.class_weight
+        if weight is not None:
+            weight = backend.from_numpy(as_float(weight, x.dtype, "class_weight"))
         kernel(x, target, weight, self.label_smoothing, *rest)
 
     def config(self) -> dict[str, Any]:
@@ -124,6 +128,11 @@ class HuberLoss(Loss):
     ----------
     delta : float
         Above 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
     """
 
     def __init__(self, delta: float = 1.0) -> None:
@@ -152,6 +161,11 @@ class BCEWithLogitsLoss(Loss):
     ----------
     pos_weight : float or array-like of shape (O,), optional
         Weight p of the positive targets of each column, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not as described.
     """
 
     task = "binary"
@@ -165,7 +179,7 @@ class BCEWithLogitsLoss(Loss):
             )
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """Targets from 0 to 1 of the outputs' shape and dtype."""
+        """Targets from 0 to 1 of the outputs' shape and dtype; see `Loss.check_targets`."""
         where, columns = type(self).__name__, outputs.shape[1]
         if self.pos_weight is not None and len(self.pos_weight) not in (1, columns):
             raise ValueError(f"pos_weight has {len(self.pos_weight)} entries; expected 1 or {columns}.")
@@ -175,7 +189,8 @@ class BCEWithLogitsLoss(Loss):
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         weight = None
         if self.pos_weight is not None:
-            weight = self.backend.from_numpy(np.broadcast_to(self.pos_weight, x.shape[1]).astype(x.dtype))
+            of_columns = np.broadcast_to(as_float(self.pos_weight, x.dtype, "pos_weight"), x.shape[1])
+            weight = self.backend.from_numpy(np.array(of_columns))
         self.backend.bce_with_logits(x, target, weight, *rest)
 
     def config(self) -> dict[str, Any]:

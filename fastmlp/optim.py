@@ -20,12 +20,19 @@ __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
 class SGD(Optimizer):
     """g += weight_decay p; v = momentum v + g; p -= lr (g + momentum v where nesterov, else v).
 
+    Sutskever et al., ICML 2013, in PyTorch's form: there v holds no lr, so that a change of lr acts at once.
+
     Parameters
     ----------
     momentum : float
         At least 0; 0 keeps no state.
     nesterov : bool
         Needs a momentum above 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     def __init__(
@@ -61,8 +68,14 @@ class Adam(Optimizer):
         b1 and b2, from 0 to below 1.
     eps : float
         At least 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
+    # Whether weight decay shrinks p by itself instead of being added to g (`AdamW`).
     _decoupled = False
 
     def __init__(
@@ -95,7 +108,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """p *= 1 - lr weight_decay, then `Adam`'s update without decay.
 
-    Loshchilov and Hutter, arXiv:1711.05101.
+    Loshchilov and Hutter, arXiv:1711.05101; parameters and errors are those of `Adam`.
     """
 
     _decoupled = True
@@ -126,6 +139,12 @@ class RMSprop(Optimizer):
     eps, momentum : float
         At least 0.
     centered : bool
+        Whether g is divided by an estimate of its standard deviation instead of its root mean square.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     def __init__(
@@ -165,6 +184,11 @@ class Adagrad(Optimizer):
     ----------
     lr_decay, eps, initial_accumulator_value : float
         At least 0; the last is s before the first step.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
 
     def __init__(

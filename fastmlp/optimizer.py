@@ -11,7 +11,7 @@ import numpy as np
 from ._kernels import get_backend
 from .modules.base import Module
 from .schedules import Schedule, as_schedule
-from .validation import Array, as_integer, as_number, as_state
+from .validation import Array, as_integer, as_number, as_real_array
 
 __all__ = ["Optimizer"]
 
@@ -26,7 +26,8 @@ class Optimizer:
     weight_decay : float
         At least 0; added to the gradient as weight_decay p (but see `AdamW`).
     clip_norm : float, optional
-        Scale all gradients together so that their norm is at most this, after `clip_value`.
+        Scale all gradients together so that their norm is at most this, after `clip_value` (Pascanu et
+        al., arXiv:1211.5063).
     clip_value : float, optional
         Clip each entry of the gradients to [-clip_value, clip_value].
 
@@ -68,6 +69,11 @@ class Optimizer:
     def step(self, model: Module) -> None:
         """Clip the gradients of the last `backward` and apply them: parameters change in place.
 
+        Parameters
+        ----------
+        model : Module
+            Any module, a single layer too.
+
         Raises
         ------
         RuntimeError
@@ -89,7 +95,13 @@ class Optimizer:
             self._update(backend, gradient, lr, self.state[name], param)
 
     def prepare(self, model: Module) -> None:
-        """Make the state of each of the model's parameters that has none, on the model's backend."""
+        """Make the state of each of the model's parameters that has none, on the model's backend.
+
+        Raises
+        ------
+        ValueError
+            If the state of one belongs to a parameter of another shape or dtype.
+        """
         backend = model.backend
         if self._backend_name != model.backend_name:
             self._move(backend)
@@ -160,9 +172,7 @@ class Optimizer:
         for name, kinds in state["state"].items():
             if set(kinds) != expected:
                 raise ValueError(f"The state of {name} has {sorted(kinds)}; expected {sorted(expected)}.")
-            arrays[name] = {
-                kind: np.array(as_state(array, np.asarray(array), f"{kind} of {name}")) for kind, array in kinds.items()
-            }
+            arrays[name] = {kind: np.array(as_real_array(array, f"{kind} of {name}")) for kind, array in kinds.items()}
         self.schedule.load_state_dict(state["schedule"])
         self.steps, self.state, self._backend_name = steps, arrays, "numpy"
 

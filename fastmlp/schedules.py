@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .schedule import Schedule
 from .validation import as_integer, as_number
 
 __all__ = [
@@ -23,41 +24,6 @@ __all__ = [
     "StepDecay",
     "as_schedule",
 ]
-
-
-class Schedule:
-    """Base of the schedules: arguments are attributes of the same names."""
-
-    def __call__(self, step: int) -> float:
-        """The learning rate of step ``step``."""
-        raise NotImplementedError(f"{type(self).__name__} gives no rate.")
-
-    def update(self, value: float) -> None:
-        """Take note of an evaluation's loss; most schedules do not depend on it."""
-
-    def config(self) -> dict[str, Any]:
-        """The type and the arguments that make the schedule again; fit for JSON."""
-        arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return {"type": type(self).__name__, **arguments}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the schedule has learnt from `update`; fit for JSON."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
-
-        Raises
-        ------
-        ValueError
-            If the names are not those of this schedule.
-        """
-        if set(state) != set(self.state_dict()):
-            raise ValueError(f"The schedule's state has {sorted(state)}; expected {sorted(self.state_dict())}.")
-
-    def __repr__(self) -> str:
-        arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
-        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 def as_schedule(lr: float | Schedule) -> Schedule:
@@ -80,7 +46,15 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """lr factor^floor(step / every)."""
+    """lr factor^floor(step / every).
+
+    Parameters
+    ----------
+    every : int
+        Steps from one cut to the next.
+    factor : float
+        Above 0.
+    """
 
     def __init__(self, lr: float, every: int, factor: float = 0.1) -> None:
         self.lr = _rate(lr)
@@ -92,7 +66,15 @@ class StepDecay(Schedule):
 
 
 class Exponential(Schedule):
-    """lr decay^(step / every)."""
+    """lr decay^(step / every).
+
+    Parameters
+    ----------
+    decay : float
+        What the rate is multiplied by over ``every`` steps, above 0.
+    every : int
+        At least 1.
+    """
 
     def __init__(self, lr: float, decay: float, every: int = 1) -> None:
         self.lr = _rate(lr)
@@ -104,7 +86,15 @@ class Exponential(Schedule):
 
 
 class Cosine(Schedule):
-    """final + (lr - final) (1 + cos(pi step / steps)) / 2 (Loshchilov and Hutter, arXiv:1608.03983)."""
+    """final + (lr - final) (1 + cos(pi step / steps)) / 2 (Loshchilov and Hutter, arXiv:1608.03983).
+
+    Parameters
+    ----------
+    steps : int
+        How many lead from lr to final.
+    final : float
+        At least 0.
+    """
 
     def __init__(self, lr: float, steps: int, final: float = 0.0) -> None:
         self.lr = _rate(lr)
@@ -120,6 +110,17 @@ class OneCycle(Schedule):
 
     Along cosines; the rise takes ``pct_start`` of the steps (Smith and Topin, arXiv:1708.07120, as in
     PyTorch's OneCycleLR).
+
+    Parameters
+    ----------
+    max_lr : float
+        The peak, at least 0.
+    steps : int
+        The whole run's.
+    pct_start : float
+        From 0 to 1.
+    div_factor, final_div_factor : float
+        Above 0.
     """
 
     def __init__(
@@ -147,7 +148,19 @@ class OneCycle(Schedule):
 
 
 class LinearWarmup(Schedule):
-    """The rate of step 0 times start + (1 - start) step / steps at first, then the schedule from step 0."""
+    """The rate of step 0 times start + (1 - start) step / steps at first, then the schedule from step 0.
+
+    Goyal et al., arXiv:1706.02677.
+
+    Parameters
+    ----------
+    schedule : float or Schedule
+        What follows; a number stands for `Constant`.
+    steps : int
+        Of the warm-up.
+    start : float
+        From 0 to 1.
+    """
 
     def __init__(self, schedule: float | Schedule, steps: int, start: float = 0.0) -> None:
         self.schedule = as_schedule(schedule)
@@ -180,7 +193,17 @@ class ReduceOnPlateau(Schedule):
     """lr times factor whenever the loss has not fallen for more than ``patience`` evaluations.
 
     Fallen means below best (1 - threshold); for ``cooldown`` evaluations after a cut none is counted
-    (as PyTorch's ReduceLROnPlateau with mode "min" and threshold_mode "rel").
+    (as PyTorch's ReduceLROnPlateau with mode "min" and threshold_mode "rel"). `Trainer.fit` passes on
+    the validation loss, or the training loss where there is no validation set.
+
+    Parameters
+    ----------
+    factor : float
+        From 0 to below 1.
+    patience, cooldown : int
+        Evaluations, at least 0.
+    threshold, min_lr : float
+        At least 0; the rate does not fall below ``min_lr``.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ __all__ = [
     "as_dtype",
     "as_elementwise_targets",
     "as_features",
+    "as_float",
     "as_gradient",
     "as_integer",
     "as_number",
@@ -94,10 +95,33 @@ def as_real_array(values: object, what: str) -> Array:
     return array
 
 
+def as_float(array: Array, dtype: np.dtype[Any], what: str) -> Array:
+    """``array`` in ``dtype``; a finite number beyond the range of ``dtype`` is refused, not made infinite."""
+    try:
+        # The processor notes the overflow while it casts: this costs no pass over the numbers of its own.
+        with np.errstate(over="raise", invalid="ignore"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        lost = np.isfinite(array) & ~np.isfinite(_cast(array, dtype))
+    _refuse_size(array, np.unravel_index(int(np.argmax(lost)), lost.shape), dtype, what)
+
+
 def _cast(array: Array, dtype: np.dtype[Any]) -> Array:
-    # A float64 value beyond float32 becomes inf, as NumPy and PyTorch have it, but without a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(dtype, copy=False)
+
+
+def _refuse_size(array: Array, index: tuple[Any, ...], dtype: np.dtype[Any], what: str) -> NoReturn:
+    limit = f"{np.finfo(dtype).max:.4g}"
+    raise ValueError(
+        f"{what} is {array[index]!s}{_place(index)}; expected numbers of {dtype}, at most {limit} in size."
+    )
+
+
+def _place(index: tuple[Any, ...]) -> str:
+    if len(index) == 2:
+        return f" at row {index[0]}, column {index[1]}"
+    return f" at index {', '.join(map(str, index))}" if index else ""
 
 
 def as_features(x: object, width: int | None, dtype: np.dtype[Any] | None, where: str, raw: bool = False) -> Array:
@@ -112,9 +136,9 @@ def as_features(x: object, width: int | None, dtype: np.dtype[Any] | None, where
         array = as_real_array(x, f"{where}: x")
         if dtype is None:
             wide = array.dtype.kind == "f" and array.dtype.itemsize >= 8
-            array = _cast(array, _FLOAT64 if wide else _FLOAT32)
+            array = as_float(array, _FLOAT64 if wide else _FLOAT32, f"{where}: x")
         elif not (raw and array.dtype == np.uint8):
-            array = _cast(array, dtype)
+            array = as_float(array, dtype, f"{where}: x")
     shape = array.shape
     if len(shape) != 2 or (shape[1] != width if width is not None else shape[1] == 0):
         expected = f"(N, {'features' if width is None else width})"
@@ -127,7 +151,8 @@ def as_gradient(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any], where:
     if type(dy) is np.ndarray and dy.dtype == dtype:
         array: Array = dy
     else:
-        array = _cast(as_real_array(dy, f"{where}.backward: dy"), dtype)
+        what = f"{where}.backward: dy"
+        array = as_float(as_real_array(dy, what), dtype, what)
     if array.shape != shape:
         raise ValueError(
             f"{where}.backward expected dy of shape {shape}, that of the last forward's result, got {array.shape}."
@@ -137,7 +162,7 @@ def as_gradient(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any], where:
 
 def as_vector(values: object, length: int | None, what: str, *, positive: bool = False) -> Array:
     """Finite numbers ``(length,)`` in float64, of at least 0 where ``positive``."""
-    array = _cast(as_real_array(values, what), _FLOAT64)
+    array = as_float(as_real_array(values, what), _FLOAT64, what)
     if array.ndim != 1 or (length is not None and len(array) != length):
         expected = "(n,)" if length is None else f"({length},)"
         raise ValueError(f"{what} has shape {array.shape}; expected {expected}.")
@@ -150,10 +175,12 @@ def as_vector(values: object, length: int | None, what: str, *, positive: bool =
 
 
 def as_sample_weight(sample_weight: object, rows: int) -> Array:
-    """Weights ``(N,)`` of the rows in float64: finite, at least 0, and not all 0."""
+    """Weights ``(N,)`` of the rows in float64: finite, at least 0, and of a finite sum above 0."""
     weights = as_vector(sample_weight, rows, "sample_weight", positive=True)
-    if not weights.sum() > 0:
-        raise ValueError(f"sample_weight sums to {weights.sum():g} over {rows} rows; expected a sum above 0.")
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if not 0 < total < math.inf:
+        raise ValueError(f"sample_weight sums to {total:g} over {rows} rows; expected a finite sum above 0.")
     return weights
 
 
@@ -162,7 +189,7 @@ def as_state(value: object, current: Array, name: str) -> Array:
     array = as_real_array(value, name)
     if array.shape != current.shape:
         raise ValueError(f"{name} has shape {array.shape}; expected {current.shape}.")
-    return _cast(array, current.dtype)
+    return as_float(array, current.dtype, name)
 
 
 def require_rows(rows: int, what: str) -> None:
@@ -171,18 +198,20 @@ def require_rows(rows: int, what: str) -> None:
         raise ValueError(f"{what} has no rows; expected at least one.")
 
 
-def require_finite(array: Array, what: str) -> None:
-    """No NaN and no infinity; looks at blocks of rows, so that memory stays bounded."""
+def require_finite(array: Array, what: str, dtype: np.dtype[Any] | None = None) -> None:
+    """No NaN, no infinity, and nothing that ``dtype`` would make one; in blocks, so that memory stays bounded."""
     if array.dtype.kind != "f":
         return
     step = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
-        block = np.isfinite(array[start : start + step])
-        if not block.all():
-            index = tuple(int(i) for i in np.unravel_index(int(np.argmin(block)), block.shape))
+        block = array[start : start + step]
+        finite = np.isfinite(block if dtype is None else _cast(block, dtype))
+        if not finite.all():
+            index = np.unravel_index(int(np.argmin(finite)), finite.shape)
             index = (start + index[0], *index[1:])
-            where = f"row {index[0]}" + (f", column {index[1]}" if len(index) > 1 else "")
-            raise ValueError(f"{what} is {array[index]} at {where}; expected finite numbers.")
+            if dtype is not None and np.isfinite(array[index]):
+                _refuse_size(array, index, dtype, what)
+            raise ValueError(f"{what} is {array[index]}{_place(index)}; expected finite numbers.")
 
 
 # ------------------------------------------------------------------------------------------ targets
@@ -225,7 +254,7 @@ def as_elementwise_targets(
 
 
 def _require_range(y: Array, low: float, high: float, dtype: np.dtype[Any], where: str) -> Array:
-    cast = _cast(y, dtype)
+    cast = as_float(y, dtype, f"{where}: y")
     good = np.isfinite(cast)
     if low > -math.inf:
         good &= cast >= low

@@ -74,6 +74,12 @@ def test_a_callable():
         fm.Linear(3, 2, init=lambda shape, generator, dtype: np.zeros(shape[::-1]))
 
 
+def test_numbers_beyond_the_dtype():
+    for init in (fm.init.Normal(1e300), lambda shape, generator, dtype: np.full(shape, 1e300)):
+        with pytest.raises(ValueError, match="init: weight is .* at row 0, column 0; expected numbers of float32"):
+            fm.Linear(3, 2, init=init, rng=0)
+
+
 def test_bad_names():
     for init in ("glorot", None, 3):
         with pytest.raises(ValueError, match=f"init is {init!r}; expected a callable or one of 'default', 'normal'"):

@@ -70,6 +70,7 @@ BAD = [
     (fm.BCEWithLogitsLoss, X3[:, :1], [0, 1, -1, 0], "targets from 0 to 1, got -1 at row 2, column 0"),
     (fm.MSELoss, np.zeros(4), np.zeros(4), r"MSELoss expected x of shape \(N, features\), got \(4,\)"),
     (fm.MSELoss, np.zeros((0, 1)), np.zeros((0, 1)), "MSELoss: x has no rows; expected at least one"),
+    (fm.MSELoss, np.float32([[0]]), [1e300], "MSELoss: y is 1e[+]300 at row 0, column 0; expected numbers of float32"),
     (fm.CrossEntropyLoss, np.zeros((0, 3)), np.zeros(0, int), "CrossEntropyLoss: x has no rows"),
 ]
 
@@ -89,7 +90,8 @@ def test_bad_targets(backend, make, x, y, text, method):
         (1.0, r"sample_weight has shape \(\)"),
         ([1, 2, -1, 0], "sample_weight is -1.0 at index 2; expected finite numbers of at least 0"),
         ([1, np.nan, 1, 1], "sample_weight is nan at index 1"),
-        ([0, 0, 0, 0], "sample_weight sums to 0 over 4 rows; expected a sum above 0"),
+        ([0, 0, 0, 0], "sample_weight sums to 0 over 4 rows; expected a finite sum above 0"),
+        ([1e308] * 4, "sample_weight sums to inf over 4 rows"),
         (["a"] * 4, "sample_weight has dtype <U1"),
     ],
 )
@@ -113,6 +115,14 @@ def test_bad_arguments():
             (lambda: fm.HuberLoss(0), "delta is 0; expected a finite number above 0"),
             (lambda: fm.BCEWithLogitsLoss(pos_weight=[1, 2]).forward(X3, X3), "2 entries; expected 1 or 3"),
             (lambda: fm.BCEWithLogitsLoss(pos_weight=-1), "pos_weight is -1.0"),
+            (
+                lambda: fm.BCEWithLogitsLoss(pos_weight=[1, 1e300]).forward(np.float32([[0, 0]]), [[0, 1]]),
+                "pos_weight is 1e[+]300 at index 1; expected numbers of float32",
+            ),
+            (
+                lambda: fm.CrossEntropyLoss(class_weight=[1e39, 1]).forward(np.float32([[0, 0]]), [1]),
+                "class_weight is 1e[+]39 at index 0; expected numbers of float32",
+            ),
         ]:
             with pytest.raises(ValueError, match=text):
                 make()

@@ -51,7 +51,17 @@ def get_backend(name: str | None = None) -> ModuleType:
 
 
 def set_backend(name: str) -> None:
-    """Make ``name`` the backend of modules made from now on, in every thread of the process."""
+    """Make ``name`` the backend of modules made from now on, in every thread of the process.
+
+    Parameters
+    ----------
+    name : {"numba", "numpy"}
+
+    Raises
+    ------
+    BackendError
+        As `get_backend`; the choice is then what it was.
+    """
     global _process_wide
     get_backend(name)
     _process_wide = name
@@ -59,7 +69,17 @@ def set_backend(name: str) -> None:
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[ModuleType]:
-    """Make ``name`` the backend of modules made inside the ``with`` block, in this thread or task."""
+    """Make ``name`` the backend of modules made inside the ``with`` block, in this thread or task.
+
+    Parameters
+    ----------
+    name : {"numba", "numpy"}
+
+    Raises
+    ------
+    BackendError
+        As `get_backend`.
+    """
     backend = get_backend(name)
     token = _current.set(name)
     try:

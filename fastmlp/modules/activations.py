@@ -30,6 +30,9 @@ class Activation(Module):
     # Whether the first or second derivative jumps at 0: central differences across it say nothing.
     has_kink = False
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty(x.shape, x.dtype)
         self.backend.activation_forward(self.kind, self.alpha, x, out)
@@ -48,25 +51,30 @@ class Activation(Module):
 
 
 class Identity(Activation):
-    """h(x) = x."""
+    """h(x) = x, in a new array."""
 
     kind = "identity"
 
 
 class ReLU(Activation):
-    """h(x) = max(x, 0); h'(0) = 0."""
+    """h(x) = max(x, 0); h'(0) = 0 (Nair and Hinton, ICML 2010)."""
 
     kind = "relu"
     has_kink = True
 
 
 class LeakyReLU(Activation):
-    """h(x) = x where x > 0, else negative_slope x.
+    """h(x) = x where x > 0, else negative_slope x; h'(0) = negative_slope (Maas et al., ICML 2013).
 
     Parameters
     ----------
     negative_slope : float
         Any finite number.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
     """
 
     kind = "leaky_relu"
@@ -87,7 +95,12 @@ class ELU(Activation):
     Parameters
     ----------
     alpha : float
-        Any finite number.
+        Any finite number; h'(0) = alpha.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
     """
 
     kind = "elu"
@@ -121,6 +134,11 @@ class GELU(Activation):
     ----------
     approximate : {"none", "tanh"}
         ``"tanh"`` takes x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 instead.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
     """
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
@@ -136,13 +154,13 @@ class GELU(Activation):
 
 
 class SiLU(Activation):
-    """h(x) = x / (1 + exp(-x))."""
+    """h(x) = x / (1 + exp(-x)) (Elfwing et al., arXiv:1702.03118)."""
 
     kind = "silu"
 
 
 class Softplus(Activation):
-    """h(x) = log(1 + exp(x)), computed without a threshold."""
+    """h(x) = log(1 + exp(x)), without PyTorch's threshold, above which it is x (Dugas et al., NIPS 2000)."""
 
     kind = "softplus"
 
@@ -161,7 +179,12 @@ _NAMES: dict[str, type[Activation]] = {
 
 
 def activation_from_name(name: str) -> Activation:
-    """A new activation called ``name``, in lower case as in `MLP`.
+    """A new activation.
+
+    Parameters
+    ----------
+    name : str
+        In lower case, as `MLP` lists them.
 
     Raises
     ------

@@ -11,33 +11,11 @@ import numpy as np
 from .._kernels import get_backend
 from ..placement import Placed
 from ..validation import Array, as_features, as_gradient, as_state
+from .arrays import ArrayDict
 
-__all__ = ["ArrayDict", "Module"]
+__all__ = ["Module"]
 
 M = TypeVar("M", bound="Module")
-
-
-class ArrayDict(dict[str, Array]):
-    """Arrays by name, whose names, shapes and dtypes stay as they were made.
-
-    Assigning to a name copies the values into the array that is there: the kernels trust shapes, and
-    an optimizer's state belongs to them.
-    """
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self:
-            raise KeyError(f"There is no array {name!r}; expected one of {', '.join(self) or 'none'}.")
-        current = self[name]
-        if value is not current:
-            current[...] = as_state(value, current, name)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Assign to several names."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),)
 
 
 class Module(Placed):
@@ -108,7 +86,8 @@ class Module(Placed):
         Raises
         ------
         ValueError
-            If ``x`` has another shape or is not an array of real numbers.
+            If ``x`` has another shape, is not an array of real numbers, or has a finite one that the
+            module's dtype cannot hold.
         """
         x = self._check_input(x)
         y = self._compute(x, keep=True)
@@ -117,7 +96,10 @@ class Module(Placed):
     __call__ = forward
 
     def infer(self, x: Any) -> Array:
-        """`forward` as in `eval` mode, without keeping anything for `backward`."""
+        """`forward` as in `eval` mode, without keeping anything for `backward`.
+
+        Parameters and errors are those of `forward`.
+        """
         x = self._check_input(x)
         y = self._compute(x, keep=False)
         return self._fresh(y) if y is x else y
@@ -141,7 +123,7 @@ class Module(Placed):
         RuntimeError
             If there was no `forward` before.
         ValueError
-            If ``dy`` is not of the shape of the last forward's result.
+            If ``dy`` is not of the shape of the last forward's result, or its numbers are none for `forward`.
         """
         name = type(self).__name__
         if self._saved is None:
@@ -217,6 +199,11 @@ class Module(Placed):
 
     def to(self: M, backend: str) -> M:
         """Move to another backend in place; returns the module.
+
+        Parameters
+        ----------
+        backend : str
+            Its name, as `use_backend` takes it.
 
         Raises
         ------

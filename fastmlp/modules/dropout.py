@@ -48,7 +48,13 @@ class Dropout(Module):
         self._frozen = False
 
     def set_position(self, seed: int | None = None, step: int | None = None) -> None:
-        """Set the seed, the step of the next mask, or both."""
+        """Set the seed, the step of the next mask, or both.
+
+        Raises
+        ------
+        ValueError
+            If ``seed`` is not one, or ``step`` is negative.
+        """
         if seed is not None:
             self.seed = as_seed(seed)
         if step is not None:

@@ -34,7 +34,8 @@ class Linear(Module):
     rng : int, numpy.random.Generator or None
         Seed of the weights; None draws one. The seed is kept as ``seed``.
     layer : int
-        The layer's index: the weights are a function of the seed and it.
+        The layer's index: the weights are a function of the seed and it, so that the layers of a model, all
+        of one seed, differ (`MLP` counts them).
 
     Raises
     ------

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..validation import (
     Array,
     as_dtype,
+    as_float,
     as_integer,
     as_number,
     as_real_array,
@@ -39,7 +40,7 @@ class Normalize(Module):
     Raises
     ------
     ValueError
-        If they are not of one length, not finite, or a scale is 0.
+        If they are not of one length, not finite in ``dtype``, or a scale is 0 in it.
     """
 
     takes_raw = True
@@ -48,8 +49,9 @@ class Normalize(Module):
         mean = as_vector(mean, None, "mean")
         scale = as_vector(scale, len(mean), "scale")
         width = as_integer(len(mean), "the length of mean")
-        super().__init__(as_dtype(dtype), width, width)
-        buffers = {"mean": mean.astype(self.dtype), "scale": scale.astype(self.dtype)}
+        number = as_dtype(dtype)
+        super().__init__(number, width, width)
+        buffers = {"mean": as_float(mean, number, "mean"), "scale": as_float(scale, number, "scale")}
         self._check_buffers(buffers)
         self._set_arrays({}, buffers)
 
@@ -91,12 +93,13 @@ class Normalize(Module):
         require_finite(X, "Normalize.fit: X")
         # Less the first row, a constant column sums to exactly 0 and its mean is exactly its value.
         first = X[0].astype(np.float64)
-        mean = first + sum((block - first).sum(axis=0) for block in _blocks(X)) / len(X)
-        scale = np.ones_like(mean)
-        if kind == "standard":
-            std = np.sqrt(sum(((block - mean) ** 2).sum(axis=0) for block in _blocks(X)) / len(X))
-            spread = std >= np.finfo(as_dtype(dtype)).tiny
-            scale[spread] = std[spread]
+        with np.errstate(over="ignore", invalid="ignore"):  # the constructor refuses what is not finite
+            mean = first + sum((block - first).sum(axis=0) for block in _blocks(X)) / len(X)
+            scale = np.ones_like(mean)
+            if kind == "standard":
+                std = np.sqrt(sum(((block - mean) ** 2).sum(axis=0) for block in _blocks(X)) / len(X))
+                spread = ~(std < np.finfo(as_dtype(dtype)).tiny)
+                scale[spread] = std[spread]
         return cls(mean, scale, dtype)
 
     def _compute(self, x: Array, keep: bool) -> Array:

@@ -11,9 +11,12 @@ __all__ = ["Softmax"]
 class Softmax(Module):
     """y_ij = exp(x_ij) / sum_k exp(x_ik), for `CrossEntropyLoss` with ``from_logits=False``.
 
-    Less the largest of each row, so large logits do not overflow and -inf gives 0. The gradient is
+    Computed from x_ij - max_k x_ik, so large logits do not overflow and -inf gives 0. The gradient is
     dx_ij = y_ij (dy_ij - sum_n dy_in y_in).
     """
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty(x.shape, x.dtype)

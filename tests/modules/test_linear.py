@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from checks import assert_matches, linear_bound, product_bound
+from checks import C, assert_matches, eps, linear_bound, product_bound
 
 import fastmlp as fm
 
@@ -53,10 +53,12 @@ def test_any_memory_layout(backend, rng, dtype, layout):
     x, dy = rng.normal(size=(6, 9)).astype(dtype), rng.normal(size=(6, 7)).astype(dtype)
     ref, dref = layer.forward(x), layer.backward(dy)
     grads = {name: grad.copy() for name, grad in layer.grads.items()}
-    np.testing.assert_array_equal(ref, layer.forward(_laid_out(x, layout)))
-    np.testing.assert_array_equal(dref, layer.backward(_laid_out(dy, layout)))
+    # Older NumPy versions multiply such arrays without BLAS, so that their last bits differ.
+    scale = 0 if backend == "numba" else 2 * C * eps(dtype) * 9 * max(np.abs(x).max(), 1) * max(np.abs(dy).max(), 1)
+    assert_matches(ref, layer.forward(_laid_out(x, layout)), scale)
+    assert_matches(dref, layer.backward(_laid_out(dy, layout)), scale)
     for name, grad in grads.items():
-        np.testing.assert_array_equal(grad, layer.grads[name])
+        assert_matches(grad, layer.grads[name], scale)
 
 
 def _laid_out(x, layout):

@@ -41,6 +41,16 @@ def test_fit_standard(backend, rng):
     assert not module.forward(X)[:, 2].any()
 
 
+def test_fit_beyond_the_range():
+    """Sums that overflow are an error of one sentence, without NumPy's warnings beside it."""
+    with fm.use_backend("numpy"):
+        with pytest.raises(ValueError, match="mean is 1e[+]300 at index 0; expected numbers of float32"):
+            fm.Normalize.fit(np.full((2, 1), 1e300))
+        for size in (1e200, 1.5e308):
+            with pytest.raises(ValueError, match="(mean|scale) is (-?inf|nan) at index 0; expected finite numbers"):
+                fm.Normalize.fit(np.array([[size], [-size]]), dtype=np.float64)
+
+
 def test_fit_mean_image(backend, rng):
     X = rng.integers(0, 255, size=(300, 5)).astype(np.uint8)
     module = fm.Normalize.fit(X, kind="mean-image")

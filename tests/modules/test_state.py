@@ -64,6 +64,32 @@ def test_assignment_copies_and_checks(model):
         model[0].params["gamma"] = np.ones(3)
 
 
+def test_arrays_neither_come_nor_go(model):
+    params = model[0].params
+    weight = params["weight"]
+    params |= {"weight": np.ones((6, 4))}
+    assert params["weight"] is weight and (weight == 1).all()
+    for change in (
+        lambda: params.pop("bias"),
+        lambda: params.popitem(),
+        lambda: params.clear(),
+        lambda: params.setdefault("gamma", 1),
+        lambda: params.__delitem__("bias"),
+    ):
+        with pytest.raises(TypeError, match=r"arrays of a module are fixed \(weight, bias\)"):
+            change()
+    assert list(params) == ["weight", "bias"]
+
+
+def test_numbers_beyond_the_dtype_change_nothing(model):
+    before = model.state_dict()
+    state = {name: array + 1.0 for name, array in before.items()} | {"2.bias": np.array([0, 1e300, 0])}
+    with pytest.raises(ValueError, match=r"2\.bias is 1e[+]300 at index 1; expected numbers of float32"):
+        model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_to_another_backend(backend, rng):
     model = fm.MLP(4, [6], 3, rng=0)
     x, dy = rng.normal(size=(5, 4)), rng.normal(size=(5, 3))
