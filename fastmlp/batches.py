@@ -45,7 +45,7 @@ def check_features(X: Any, model: Module, what: str) -> Array:
     """``X`` as an array that the model takes, finite, not copied; ``what`` names it in errors."""
     array = as_real_array(X, what)
     array = as_features(array, model.in_width, array.dtype, what)
-    require_finite(array, what)
+    require_finite(array, what, model.dtype)
     return array
 
 

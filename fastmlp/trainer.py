@@ -278,9 +278,7 @@ class Trainer(Predictor):
     # ---------------------------------------------------------------------------------- evaluation
 
     def _evaluation(self, train_loss: float, held_out: Rows | None, began: float, check: Callable[[], None]) -> Record:
-        measured: dict[str, float] = {}
-        if held_out is not None:
-            measured = evaluate_rows(self.model, self.loss, held_out, None, check)
+        measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check)
         weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
         val_loss = measured.get("loss")
         if not all(np.isfinite(array).all() for array in weights):

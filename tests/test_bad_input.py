@@ -31,6 +31,10 @@ BAD_X = {
     "width": (X[:, :3], r"expected x of shape \(N, 4\), got \(12, 3\)"),
     "nan": (spoilt(7, 2, np.nan), "X is nan at row 7, column 2; expected finite numbers"),
     "inf": (spoilt(3, 0, -np.inf), "X is -inf at row 3, column 0"),
+    "beyond float32": (
+        spoilt(5, 1, -1e300, np.float64),
+        "X is -1e.300 at row 5, column 1; expected numbers of float32",
+    ),
     "objects": (X.astype(object), "X has dtype object; expected bools, integers or floats"),
     "text": (X.astype(str), "X has dtype <U"),
     "complex": (X.astype(complex), "X has dtype complex128"),

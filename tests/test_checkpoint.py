@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -150,6 +151,16 @@ def test_truncated_files(tmp_path):
     for size in {0, 1, 7, 8, 9, 100, len(data) // 2, len(data) - 1}:
         path.write_bytes(data[:size])
         with pytest.raises(fm.ModelFileError, match="damaged or not a safetensors file"):
+            fm.load_model(path)
+    for size in (2**63, 2**64 - 1, len(data)):  # what the header claims to be
+        path.write_bytes(size.to_bytes(8, "little") + data[8:])
+        with pytest.raises(fm.ModelFileError, match="damaged or not a safetensors file"):
+            fm.load_model(path)
+    for bit in range(0, 8 * 200, 7):  # in the header a flipped bit is an error or harmless, never another exception
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with contextlib.suppress(fm.ModelFileError):
             fm.load_model(path)
     path.write_bytes(data + b"\0")
     with pytest.raises(fm.ModelFileError, match="damaged or not a safetensors file"):

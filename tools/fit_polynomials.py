@@ -101,7 +101,9 @@ def fit(task: Fit, bits: int) -> tuple[list[float], float]:
         residual = [value - coefficients[-1] * term for value, term in zip(residual, power)]
 
     grid = chebyshev(mpf(low), mpf(high), GRID)
-    error = max(abs(task.effect(y) * (mp.fsum(c * y**n for n, c in enumerate(coefficients)) - task.function(y))) for y in grid)
+    error = max(
+        abs(task.effect(y) * (mp.fsum(c * y**n for n, c in enumerate(coefficients)) - task.function(y))) for y in grid
+    )
     return coefficients, float(error * 2 ** {32: 24, 64: 53}[bits])
 
 

@@ -68,7 +68,9 @@ def _fail(text: str, code: int = 1) -> int:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+        return (
+            f"{error.filename or repr('')}: {error.strerror}." if error.filename is not None else f"{error.strerror}."
+        )
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".strip()
     return " ".join(str(error).splitlines()) or type(error).__name__

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from ..callbacks import Callback
 from ..history import Record
 from ..trainer import Trainer
+from .info import kernel_cache
 
 __all__ = ["MetricsTable"]
 
@@ -23,9 +26,14 @@ class MetricsTable(Callback):
 
     def __init__(self, bar: bool) -> None:
         self.bar = bar
+        self._watch: Any = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Print the heading."""
+        """Print the heading, and say so if kernels are compiled from now on: the first run waits for that."""
+        if trainer.model.backend_name == "numba":
+            self._watch = importlib.import_module("numba.core.event")
+            self._listener = _listener(self._watch, self._print)
+            self._watch.register("numba:compile", self._listener)
         self._print("   step   epoch  train loss    val loss  val acc        lr  seconds")
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
@@ -38,12 +46,29 @@ class MetricsTable(Callback):
             f"{record['lr']:9.3g} {record['seconds']:8.1f}"
         )
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Listen no more."""
+        if self._watch is not None:
+            self._watch.unregister("numba:compile", self._listener)
+            self._watch = None
+
     def _print(self, line: str) -> None:
         if self.bar:
             importlib.import_module("tqdm").tqdm.write(line, file=sys.stdout)
         else:
             print(line)
         sys.stdout.flush()
+
+
+def _listener(event: Any, say: Callable[[str], None]) -> Any:
+    """Of numba's compiler, which tells it of what comes from no cache; says so once."""
+    notes = [f"compiling kernels: once, they are kept in {kernel_cache()}"]
+
+    def on_start(self: Any, started: Any) -> None:
+        if notes:
+            say(notes.pop())
+
+    return type("Note", (event.Listener,), {"on_start": on_start, "on_end": lambda self, ended: None})()
 
 
 def _loss(value: float) -> str:

@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..modules import Module
 from .options import UsageError
 
-__all__ = ["DATA_OPTIONS", "data_options", "fingerprint", "is_named", "labelled_rows", "load_data"]
+__all__ = ["DATA_OPTIONS", "checked", "data_options", "fingerprint", "is_named", "labelled_rows", "load_data"]
 
 _TABLE_OPTIONS = ("target", "test", "test_size", "task")
 DATA_OPTIONS = ("dataset", "data_dir", *_TABLE_OPTIONS)
@@ -30,7 +30,11 @@ def is_named(dataset: str) -> bool:
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of a command that say which data; file names made absolute, to be valid elsewhere too."""
-    options = {key: getattr(args, key) for key in DATA_OPTIONS}
+    return checked({key: getattr(args, key) for key in DATA_OPTIONS})
+
+
+def checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options, if they fit each other, with absolute names."""
     if is_named(options["dataset"]):
         given = next((key for key in _TABLE_OPTIONS if options[key] is not None), None)
         if given is not None:
@@ -39,6 +43,9 @@ def data_options(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("--test and --test-size exclude each other.")
     elif os.path.exists(options["dataset"]):
         options["dataset"] = os.path.abspath(options["dataset"])
+        target = options["target"]
+        if target is not None and target.lower().endswith(".npy") and os.path.exists(target):
+            options["target"] = os.path.abspath(target)
     for key in ("data_dir", "test"):
         if options[key] is not None:
             options[key] = os.path.abspath(os.path.expanduser(options[key]))
@@ -56,22 +63,23 @@ def labelled_rows(path: str, target: str | None, model: Module, preprocessing: d
 
     Of an ``.npz`` file with a test part of its own, that part.
     """
-    if not Path(path).expanduser().is_file():
-        raise DataError(f"{path} does not exist; expected a table, or one of {', '.join(available())}.")
+    file = Path(os.path.expanduser(path))
+    if not file.is_file():
+        seen = "is not a file" if file.exists() else "does not exist"
+        raise DataError(f"{path or repr(path)} {seen}; expected a table, or one of {', '.join(available())}.")
     known: dict[str, Any] = {"task": "regression" if model.task == "regression" else "classification"}
     if target is not None:
         known["target"] = target
     elif preprocessing is not None and preprocessing.get("target") is not None:
         known["target"] = preprocessing["target"]
-    if preprocessing is not None and Path(path).suffix.lower() in (".csv", ".tsv"):
+    if preprocessing is not None and file.suffix.lower() in (".csv", ".tsv"):
         known["header"] = bool(preprocessing["header"])
-    arrays = Path(path).suffix.lower() == ".npz"
-    own_test = arrays and "X_test" in read_npz(Path(path).expanduser(), ("X_test",))
+    own_test = file.suffix.lower() == ".npz" and "X_test" in read_npz(file, ("X_test",))
     # Given as its own test part, a table is not split.
     data = load(path, test=None if own_test else path, **known)
     X, y = data.X_test, data.y_test
-    if preprocessing is not None and not arrays:
-        X = apply_preprocessing(path, preprocessing)
+    if preprocessing is not None:
+        X = apply_preprocessing(_matrix(file) if own_test else file, preprocessing)
     if data.classes is not None and model.classes is not None:
         place = {str(label): index for index, label in enumerate(model.classes)}
         unknown = [label for label in data.classes if label not in place]
@@ -79,6 +87,12 @@ def labelled_rows(path: str, target: str | None, model: Module, preprocessing: d
             raise DataError(f"{path} has the label {unknown[0]!r}, which the model was not trained on.")
         y = np.array([place[label] for label in data.classes], np.int64)[y]
     return X, y
+
+
+def _matrix(file: Path) -> np.ndarray:
+    """The test part of an ``.npz`` file."""
+    X = read_npz(file, ("X_test",))["X_test"]
+    return X.reshape(len(X), -1)
 
 
 def fingerprint(data: Dataset) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from .._kernels import get_backend, use_backend
 from ..predictor import Predictor
-from .data import DATA_OPTIONS, data_options, fingerprint, is_named, labelled_rows, load_data
+from .data import DATA_OPTIONS, checked, data_options, fingerprint, is_named, labelled_rows, load_data
 from .options import UsageError, add_backend_option, add_data_options
 from .runs import Saved, loss_for, open_saved
 
@@ -50,7 +51,10 @@ def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
         if given is not None:
             option = given.replace("_", "-")
             raise UsageError(f"--{option} does not go with --dataset FILE, which takes all rows of the file.")
-        X, y = labelled_rows(args.dataset, args.target, saved.model, saved.preprocessing)
+        target = args.target
+        if target is None and recorded is not None and recorded["dataset"] == os.path.abspath(args.dataset):
+            target = recorded.get("target")
+        X, y = labelled_rows(args.dataset, target, saved.model, saved.preprocessing)
         return args.dataset, X, y
     if args.dataset is not None:
         data = load_data(data_options(args))
@@ -58,7 +62,10 @@ def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
     if recorded is None:
         raise UsageError(f"{saved.path} has no config.json beside it that names its data; give --dataset.")
     changed = {key: getattr(args, key) for key in DATA_OPTIONS if getattr(args, key) is not None}
-    data = load_data({**recorded, **changed})
+    options = {**dict.fromkeys(DATA_OPTIONS), **recorded}
+    if "test" in changed or "test_size" in changed:  # which exclude each other
+        options |= {"test": None, "test_size": None}
+    data = load_data(checked({**options, **changed}))
     known = (saved.config or {}).get("dataset", {}).get("sha256")
     if not changed and known is not None and known != fingerprint(data):
         print(f"note: {data.name} is no longer what the model was trained on")

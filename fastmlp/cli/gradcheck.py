@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
         "--backend", choices=list(BACKENDS), action="append", help="may be repeated (default: all there are)"
     )
     parser.add_argument("--tolerance", type=number(0, above=True), default=1e-6, help="(default: 1e-6)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the inputs (default: 0)")
+    parser.add_argument("--seed", type=at_least(0, 2**64 - 1), default=0, help="of the inputs (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from ..datasets.fetch import data_folder
 from ..errors import BackendError
 from .runs import version_of
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "kernel_cache"]
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm", "pooch", "matplotlib", "pandas", "pyarrow")
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]
     lines += [("backend", _backend()), ("cpu", _processor()), ("vectors", _vectors())]
-    lines += [("threads", _threads()), ("kernel cache", _kernel_cache())]
+    lines += [("threads", _threads()), ("kernel cache", kernel_cache())]
     lines.append(("data folder", _data_folder()))
     for name, value in lines:
         print(f"{name:13s} {value}")
@@ -93,7 +93,8 @@ def _cgroup_quota() -> float | None:
     return None
 
 
-def _kernel_cache() -> str:
+def kernel_cache() -> str:
+    """Where compiled kernels are kept."""
     folder = os.environ.get("NUMBA_CACHE_DIR")
     if folder:
         return f"{folder} (NUMBA_CACHE_DIR)"

@@ -18,6 +18,8 @@ __all__ = [
     "widths",
 ]
 
+_WIDEST = 10**8  # of a layer: the size of a matrix between two such layers is still a number to NumPy
+
 
 class UsageError(ValueError):
     """Options that do not fit each other; exit code 2."""
@@ -31,16 +33,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"fastmlp: error: {message} (see {self.prog} --help)\n")
 
 
-def at_least(minimum: int) -> Any:
-    """The argparse type of an integer of at least ``minimum``."""
+def at_least(minimum: int, most: int = 2**63 - 1) -> Any:
+    """The argparse type of an integer from ``minimum`` to ``most``."""
 
     def integer(text: str) -> int:
         try:
             value = int(text)
-        except ValueError:
-            value = minimum - 1
+        except ValueError:  # also: more digits than Python reads
+            value = most + 1 if text.isdecimal() else minimum - 1
         if value < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {minimum}")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not an integer of at least {minimum}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large; expected at most {most}")
         return value
 
     return integer
@@ -57,7 +61,7 @@ def number(low: float, *, above: bool = False, below: float = math.inf) -> Any:
         if not (low <= value < below) or (above and value == low):
             limits = f"{'above' if above else 'of at least'} {low:g}"
             limits += f" and below {below:g}" if below < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limits}")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number {limits}")
         return value
 
     return real
@@ -65,7 +69,7 @@ def number(low: float, *, above: bool = False, below: float = math.inf) -> Any:
 
 def widths(text: str) -> tuple[int, ...]:
     """The argparse type of hidden layers: ``100``, ``50,40,50``, or nothing at all."""
-    integer = at_least(1)
+    integer = at_least(1, _WIDEST)
     return tuple(integer(part) for part in text.split(",")) if text.strip() else ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _shown(value: Any) -> str:
 def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     if is_named(args.file):
         return load(args.file, data_dir=args.data_dir).X_test
-    path = Path(args.file).expanduser()
+    path = Path(os.path.expanduser(args.file))
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a file of rows, or the name of a data set.")
     if saved.preprocessing is not None:
@@ -110,7 +111,11 @@ def _numbers(path: Path, separator: str, width: int | None) -> np.ndarray:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a text file in UTF-8 ({error.reason}).") from error
     rows = []
-    for place, fields in enumerate(csv.reader(lines, delimiter=separator)):
+    try:
+        table = list(csv.reader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.") from error
+    for place, fields in enumerate(table):
         if not fields:
             continue
         try:
@@ -121,4 +126,6 @@ def _numbers(path: Path, separator: str, width: int | None) -> np.ndarray:
             continue  # the heading
         if len(fields) != width:
             raise DataError(f"{path}, line {place + 1} has {len(fields)} numbers, expected {width}.")
+    if not rows:
+        raise DataError(f"{path} has no rows of numbers; expected at least one.")
     return np.array(rows, np.float64).reshape(len(rows), width or 0)

@@ -14,6 +14,7 @@ from ..errors import ModelFileError
 from ..files import atomic_write
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
 from ..modules import Module, Softmax
+from .options import UsageError
 
 __all__ = [
     "CONFIG",
@@ -21,6 +22,7 @@ __all__ = [
     "METRICS",
     "MODEL",
     "Saved",
+    "drop_old_run",
     "loss_for",
     "make_folder",
     "open_saved",
@@ -34,8 +36,10 @@ MODEL, CONFIG, METRICS, CURVES = "model.safetensors", "config.json", "metrics.js
 def make_folder(out: str | None, dataset: str, force: bool) -> Path:
     """Make the folder of a new run; one that holds anything is refused unless ``force``.
 
-    With ``force`` the files of the old run are removed, so that no file of two runs stand side by side.
+    With ``force`` the files of the old run stay until `drop_old_run`.
     """
+    if out == "":
+        raise UsageError("--out is empty; expected a folder.")
     if out is None:
         stem = f"{Path(dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
         for number in range(1, 1000):
@@ -47,16 +51,19 @@ def make_folder(out: str | None, dataset: str, force: bool) -> Path:
                     raise
                 continue  # another run began in this second
             return folder
-    folder = Path(out or "runs").expanduser()
+    folder = Path(os.path.expanduser(out or "runs"))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder for the run, or a name that is free.")
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        if not force:
-            raise FileExistsError(f"{folder} is not empty; give another --out, or --force to overwrite it.")
-        for name in (MODEL, CONFIG, METRICS, CURVES):
-            (folder / name).unlink(missing_ok=True)
+    if not force and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty; give another --out, or --force to overwrite it.")
     return folder
+
+
+def drop_old_run(folder: Path) -> None:
+    """Remove what describes an older model, once the new one has taken its place."""
+    for name in (CONFIG, METRICS, CURVES):
+        (folder / name).unlink(missing_ok=True)
 
 
 def version_of(package: str) -> str | None:
@@ -91,15 +98,28 @@ class Saved:
         self.config: dict[str, Any] | None = None
         beside = path.parent / CONFIG
         if path.name == MODEL and beside.is_file():
-            try:
-                self.config = dict(json.loads(beside.read_bytes()))
-            except (ValueError, TypeError) as error:
-                raise ModelFileError(f"{beside} is damaged: {error}.") from error
+            self.config = _read_config(beside)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: Any = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}.") from error
+    parts: list[Any] = (
+        [config, *(config.get(key, {}) for key in ("data", "dataset"))] if isinstance(config, dict) else [None]
+    )
+    if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[1].get("dataset"), str):
+        raise ModelFileError(f"{path} is damaged: it does not name the data; expected what fastmlp train wrote.")
+    for key, value in parts[1].items():
+        if value is not None and not isinstance(value, float if key == "test_size" else str):
+            raise ModelFileError(f"{path} is damaged: its {key} is {str(value)[:40]}.")
+    return dict(config)
 
 
 def open_saved(run_or_model: str) -> Saved:
     """The model of a run folder, or in a file of its own."""
-    path = Path(run_or_model).expanduser()
+    path = Path(os.path.expanduser(run_or_model))
     if path.is_dir():
         if not (path / MODEL).exists():
             raise ModelFileError(f"{path} has no {MODEL}; expected a run folder or a saved model.")
@@ -111,6 +131,10 @@ def open_saved(run_or_model: str) -> Saved:
 
 def loss_for(model: Module) -> Loss:
     """The loss that belongs to a saved model's task."""
+    outputs = {"classification": model.out_width, "binary": 2}.get(str(model.task))
+    if model.classes is not None and outputs is not None:
+        if len(model.classes) != outputs or not all(isinstance(c, (str, int, float)) for c in model.classes):
+            raise ModelFileError(f"The model's classes are not {outputs} labels, one for each of its answers.")
     if model.task == "classification":
         last = list(model.modules())[-1]
         return CrossEntropyLoss(from_logits=not isinstance(last, Softmax))

@@ -13,8 +13,9 @@ import numpy as np
 from .. import __version__, optim
 from .._kernels import get_backend, use_backend
 from ..callbacks import MetricsFile, ProgressBar, SaveModel
+from ..checkpoint import save
 from ..datasets import Dataset
-from ..errors import DivergenceError
+from ..errors import DataError, DivergenceError
 from ..init import NAMES as INITIALISERS
 from ..losses import CrossEntropyLoss, Loss, MSELoss
 from ..modules import MLP, Module, Normalize, Sequential
@@ -24,7 +25,7 @@ from .curves import draw_curves
 from .data import data_options, fingerprint, load_data
 from .defaults import RATES, defaults_for, describe_defaults
 from .options import UsageError, add_backend_option, add_data_options, at_least, number, widths
-from .runs import CURVES, METRICS, MODEL, make_folder, version_of, write_config
+from .runs import CURVES, METRICS, MODEL, drop_old_run, make_folder, version_of, write_config
 
 __all__ = ["add_parser"]
 
@@ -79,7 +80,7 @@ def add_parser(commands: Any) -> None:
     training.add_argument(
         "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
     )
-    training.add_argument("--seed", type=at_least(0), default=42, metavar="N", help="(default: 42)")
+    training.add_argument("--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="(default: 42)")
     add_backend_option(training)
     training.add_argument(
         "--threads", type=at_least(1), metavar="N", help="recorded; training runs on one thread for now"
@@ -103,7 +104,12 @@ def run(args: argparse.Namespace) -> int:
         trainer = Trainer(model, loss, optimizer, classes=data.classes)
     options["backend"] = model.backend_name
 
+    if not len(data.y_test):
+        raise DataError(f"{data.name} leaves no rows to test on: it has {len(data.y)}. Give more rows, or --test FILE.")
     folder = make_folder(args.out, args.dataset, args.force)
+    # Where this fails, a run that --force is to overwrite is still whole.
+    save(model, folder / MODEL, preprocessing=data.preprocessing)
+    drop_old_run(folder)
     write_config(folder, _config(source, options, data, model, loss, optimizer))
     bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
     callbacks: list[Any] = [MetricsFile(folder / METRICS)]

@@ -88,7 +88,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, KeyError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read as .npz: {str(reason).rstrip('.')}.") from error
+        raise DataError(f"{path} cannot be read as .npz: {str(reason)[:200].rstrip('.')}.") from error
     return arrays
 
 

@@ -156,7 +156,10 @@ def _object_column(series: Any, label: str) -> Column:
     # Decimals and integers beyond 64 bits come as objects; a categorical column of numbers stays one.
     categorical = isinstance(series.dtype, require("pandas").CategoricalDtype)
     if kinds and not categorical and all(_is_number_type(kind) for kind in kinds):
-        floats = [np.nan if gone else float(cell) for cell, gone in zip(cells, missing, strict=True)]
+        try:
+            floats = [np.nan if gone else float(cell) for cell, gone in zip(cells, missing, strict=True)]
+        except OverflowError as error:
+            raise DataError(f"{label} holds an integer too large for float64; expected at most 1.8e308.") from error
         return Column(label, "number", np.array(floats, dtype=np.float64))
     values = [None if gone else _cell_text(cell, label) for cell, gone in zip(cells, missing, strict=True)]
     return Column(label, "text", np.array(values, dtype=object))

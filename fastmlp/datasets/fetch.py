@@ -34,7 +34,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """
     chosen = data_dir if data_dir is not None else os.environ.get(_ENVIRONMENT)
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()
     return Path(_pooch(f"give data_dir= or set {_ENVIRONMENT}").os_cache("fastmlp"))
 
 

@@ -104,14 +104,15 @@ def load(
 
 
 def _table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file():
         raise DataError(
             f"There is no data set named {str(name)!r}; known are {', '.join(SOURCES)}, and a path to a "
             f"table ({', '.join(TABLE_SUFFIXES)}) is accepted too."
         )
-    if not path.exists() and data_dir is not None and (Path(data_dir).expanduser() / path).exists():
-        path = Path(data_dir).expanduser() / path
+    if not path.exists() and data_dir is not None:
+        beside = Path(os.path.expanduser(data_dir)) / path
+        path = beside if beside.exists() else path
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a table.")
     return path

@@ -224,7 +224,9 @@ class _Reader:
                 self.fail(f"the pickle is damaged before byte {self.position}")
         role = _ADMITTED.get((module, name))
         if role is None:
-            self.fail(f"its pickle names {module[:80]}.{name[:80]}, and only NumPy arrays are admitted")
+            shown = f"{module[:80]}.{name[:80]}"
+            shown = shown if shown.isprintable() else ascii(shown)
+            self.fail(f"its pickle names {shown}, and only NumPy arrays are admitted")
         self.stack.append(_Name(role))
 
     def describe(self, name: object, arguments: object) -> object:

@@ -82,7 +82,7 @@ def _open(frame_or_path: Any, header: bool, texts: list[str]) -> Table:
         return ArrayTable(frame_or_path, "The array")
     if not isinstance(frame_or_path, (str, os.PathLike)):
         raise DataError(f"New rows are of type {type(frame_or_path).__name__}; expected a frame or a path.")
-    path = Path(frame_or_path).expanduser()
+    path = Path(os.path.expanduser(frame_or_path))
     suffix = path.suffix.lower()
     if suffix in ARRAY_SUFFIXES:
         arrays = read_npz(path, ("X",)) if suffix == ".npz" else {"X": read_npy(path)}

@@ -58,7 +58,8 @@ def load_table(
     if test is not None:
         if held_out is not None:
             raise DataError(f"{path} has a test part of its own (X_test, y_test); expected no test=.")
-        other = _Source(Path(test).expanduser(), source.target, source.header)
+        file = Path(os.path.expanduser(test))
+        other = source if file == path else _Source(file, source.target, source.header)
         held_out = (other.table, other.goal)
     if held_out is not None:
         train_table, test_table, y_train = features, held_out[0], y
@@ -181,7 +182,7 @@ class _Source:
 def _target_file(path: Path, target: _ColumnChoice | None) -> Path | None:
     """The file of targets that belongs to a ``.npy`` file of features, if the caller means one."""
     if isinstance(target, str) and target.lower().endswith(".npy"):
-        named = Path(target).expanduser()
+        named = Path(os.path.expanduser(target))
         return named if named.is_absolute() or named.exists() else path.with_name(target)
     if target is None and path.stem.endswith("_X"):
         return path.with_name(path.stem.removesuffix("_X") + "_y.npy")

@@ -1,0 +1,138 @@
+"""Files and values that no run expects: each is one line on standard error, and an older run stays whole."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+
+
+@pytest.fixture(autouse=True)
+def numpy_backend(monkeypatch):
+    monkeypatch.setenv("FASTMLP_BACKEND", "numpy")
+
+
+@pytest.fixture
+def refused(fastmlp):
+    """The one line of an error, without the command's name."""
+
+    def run(code, *arguments):
+        seen, _, err = fastmlp(*arguments)
+        assert seen == code and err.startswith("fastmlp: error: ") and err.count("\n") == 1
+        return err.removeprefix("fastmlp: error: ")
+
+    return run
+
+
+@pytest.fixture
+def trained(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+    return folder / "run"
+
+
+TOO_LARGE = {
+    "hidden": (["--hidden", "9" * 20], 10**8),
+    "batch": (["--batch-size", 2**63], 2**63 - 1),
+    "epochs": (["--epochs", "9" * 5000], 2**63 - 1),
+    "seed": (["--seed", 2**64], 2**64 - 1),
+}
+
+
+@pytest.mark.parametrize("arguments, most", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_numbers_too_large(arguments, most, refused):
+    message = refused(2, "train", *arguments)
+    assert f"is too large; expected at most {most}" in message and len(message) < 200
+
+
+def test_names_that_are_none(refused, trained):
+    assert refused(2, "train", "--out", "") == "--out is empty; expected a folder.\n"
+    for arguments in (
+        ("train", "--dataset", "~no-such-user/x.csv"),
+        ("evaluate", "~no-such-user/run"),
+        ("predict", trained, "~no-such-user/x.csv"),
+    ):
+        assert "~no-such-user" in refused(1, *arguments)
+    assert refused(1, "evaluate", trained, "--dataset", ".").startswith(". is not a file; expected a table")
+    assert refused(1, "predict", trained, "digits", "--output", "").startswith("'': ")
+    assert "--target is for tables; digits takes none" in refused(2, "evaluate", trained, "--target", "x")
+
+
+CONFIGS = ("5", "[]", '{"data": 5}', '{"data": {"dataset": 5}}', '{"data": {"dataset": "digits"}, "dataset": 5}',
+           '{"data": {"dataset": "digits", "data_dir": 5}}', "[" * 100_000)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_a_damaged_config(config, refused, trained):
+    (trained / "config.json").write_text(config)
+    assert "config.json is damaged: " in refused(1, "evaluate", trained)
+
+
+@pytest.mark.parametrize("classes", [["a"], [[1]] * 3])
+def test_classes_that_do_not_fit(classes, refused, folder):
+    model = fm.MLP(64, [], 3)
+    model.task, model.classes = "classification", classes
+    fm.save(model, folder / "m")
+    assert "classes are not 3 labels" in refused(1, "predict", "m", "digits")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a,b\n"])
+def test_predict_without_rows(text, refused, trained, folder):
+    (folder / "t.csv").write_text(text)
+    assert refused(1, "predict", trained, "t.csv") == "t.csv has no rows of numbers; expected at least one.\n"
+
+
+def test_odd_text_tables(refused, trained, folder):
+    (folder / "t.csv").write_text("1" * 200_000 + ",2\n")
+    assert "t.csv cannot be read as a table" in refused(1, "predict", trained, "t.csv")
+    pytest.importorskip("pandas", reason="tables need the extra")
+    (folder / "t.csv").write_text("a,b\n" + f"{'9' * 400},1\n1,0\n" * 10)
+    assert "an integer too large for float64" in refused(1, "train", "--dataset", "t.csv")
+    (folder / "t.csv").write_text("a,b\n1,x\n2,y\n")
+    assert "leaves no rows to test on: it has 2" in refused(1, "train", "--dataset", "t.csv", "--out", "other")
+    assert not (folder / "other").exists()
+
+
+def test_a_failing_start_leaves_the_run_that_force_would_overwrite(refused, trained, monkeypatch):
+    from fastmlp import files
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        assert "No space left" in refused(1, "train", "--out", trained, "--force", "--seed", 1)
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_targets_in_a_file_of_their_own(fastmlp, folder, monkeypatch):
+    generator = np.random.default_rng(0)
+    X, y = generator.standard_normal((100, 4)), np.arange(100) % 3
+    np.save(folder / "x.npy", X)
+    (folder / "labels").mkdir()
+    np.save(folder / "labels" / "y.npy", y)
+    given = ("--dataset", "x.npy", "--target", "labels/y.npy")
+    assert fastmlp("train", *given, "--epochs", 3, "--out", "run", "--quiet")[0] == 0
+    model = fm.load_model(folder / "run" / "model.safetensors")
+    accuracy = np.mean(model.infer(X).argmax(axis=1) == y)
+    for arguments in (given, given[:2]):
+        code, out, err = fastmlp("evaluate", "run", *arguments)
+        assert (code, err) == (0, "") and "100 rows" in out and float(out.split()[-1]) == pytest.approx(accuracy)
+    expected = fastmlp("evaluate", "run")[1].splitlines()[1:]
+    assert json.loads((folder / "run" / "config.json").read_text())["data"]["target"] == str(
+        folder / "labels" / "y.npy"
+    )
+    monkeypatch.chdir(folder / "labels")
+    assert fastmlp("evaluate", folder / "run")[1].splitlines()[1:] == expected
+
+
+def test_the_first_run_says_that_it_compiles(start, folder):
+    arguments = ("train", "--steps", 1, "--hidden", "", "--backend", "numba")
+    for name, notes in (("a", 1), ("b", 0)):
+        with start(*arguments, "--out", name, env={"NUMBA_CACHE_DIR": str(folder / "cache")}) as process:
+            out, err = process.communicate(timeout=240)
+        assert (process.returncode, err, out.count("compiling kernels: once")) == (0, "", notes)
+        assert str(folder / "cache") in out or not notes
