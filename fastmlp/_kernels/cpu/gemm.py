@@ -85,12 +85,19 @@ def _narrow_panel(m, a, panel, bias, c):
 def _pack_rows(b, i, k, vectors, count, packed):
     """Pack B where its rows are contiguous (b.column is 1); element i is the block's first."""
     width = lanes(packed)
-    for p in range(k):
-        to, at = p * vectors * width, i + p * b.row
+    to, at = 0, i
+    if vectors == 2 and count == width:
+        for _ in range(k):
+            store(packed, to, load(b.data, at))
+            store(packed, to + width, load(b.data, at + width))
+            to, at = to + 2 * width, at + b.row
+        return
+    for _ in range(k):
         if vectors == 2:
             store(packed, to, load(b.data, at))
-            to, at = to + width, at + width
-        store(packed, to, load_tail(b.data, at, count))
+        last = (vectors - 1) * width
+        store(packed, to + last, load_tail(b.data, at + last, count))
+        to, at = to + vectors * width, at + b.row
 
 
 @inline
