@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
+import fastmlp as fm
 from fastmlp.datasets import load
 
 
@@ -35,3 +36,15 @@ def test_cifar10(real_data):
     # Mean red, green and blue; a copy that went through JPEG agrees to a thousandth.
     means = data.X.reshape(-1, 3, 1024).mean(axis=(0, 2)) / 255
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=1e-3)
+
+
+def test_a_short_run_on_mnist_learns(real_data):
+    """300 steps of the command line's net; full runs are in docs/reproduction.md."""
+    if not (real_data / "mnist").is_dir():
+        pytest.skip("the folder of real data has no mnist/")
+    X, y, X_test, y_test = load("mnist", data_dir=real_data, download=False)
+    scaling = fm.Normalize(np.zeros(784), np.full(784, 255.0))
+    model = fm.MLP(784, [128], 10, normalize=scaling, rng=42)
+    trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.Adam(lr=1e-3))
+    trainer.fit(X, y, batch_size=128, max_steps=300, rng=42)
+    assert trainer.evaluate(X_test, y_test)["accuracy"] > 0.92
