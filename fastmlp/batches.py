@@ -101,13 +101,24 @@ class Order:
 
     def next(self, size: int) -> Array:
         """Numbers of the next rows: ``size`` of them, or the epoch's last few."""
-        epoch, row = self.position
-        if row >= self._used:
-            epoch, row = epoch + 1, 0
-        if self._drawn is None or self._drawn[0] != epoch:
-            rows = self._rows
-            order = np.arange(rows) if self._seed is None else shuffle_order(self._seed, epoch, rows)
-            self._drawn = (epoch, order)
-        last = min(row + size, self._used)
-        self.position = (epoch, last)
-        return self._drawn[1][row:last]
+        return self.take(size, 1)[0]
+
+    def take(self, size: int, steps: int) -> tuple[Array, Array]:
+        """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them."""
+        parts, bounds = [], [np.zeros(1, np.int64)]
+        taken = 0
+        while steps > 0:
+            epoch, row = self.position
+            if row >= self._used:
+                epoch, row = epoch + 1, 0
+            if self._drawn is None or self._drawn[0] != epoch:
+                rows = self._rows
+                order = np.arange(rows) if self._seed is None else shuffle_order(self._seed, epoch, rows)
+                self._drawn = (epoch, order)
+            count = min(steps, -(-(self._used - row) // size))
+            last = min(row + count * size, self._used)
+            self.position = (epoch, last)
+            parts.append(self._drawn[1][row:last])
+            bounds.append(np.minimum(np.arange(1, count + 1) * size, last - row) + taken)
+            taken, steps = taken + last - row, steps - count
+        return np.concatenate(parts), np.concatenate(bounds)

@@ -84,8 +84,13 @@ def evaluate_rows(
     rows: Rows,
     batch_size: int | None = None,
     between: Callable[[], None] = lambda: None,
+    infer: Callable[[Array], Array] | None = None,
 ) -> dict[str, float]:
-    """The loss over all rows, and accuracy or R2; ``between`` is called after each block."""
+    """The loss over all rows, and accuracy or R2; ``between`` is called after each block.
+
+    ``infer`` takes the place of the model's own.
+    """
+    infer = infer or model.infer
     measure: Accuracy | R2
     if loss.task == "regression":
         measure = R2(rows.y, rows.weight)
@@ -94,7 +99,7 @@ def evaluate_rows(
     total = normaliser = 0.0
     for block in _blocks(model, len(rows), batch_size):
         x, y, weight = rows.take(block)
-        outputs = model.infer(x)
+        outputs = infer(x)
         share = loss.normaliser(y, weight)
         total += loss.forward(outputs, y, weight) * share
         normaliser += share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -56,10 +56,28 @@ class Optimizer:
         self.weight_decay = as_number(weight_decay, "weight_decay", 0)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
-        self.state: dict[str, dict[str, Array]] = {}
+        self._state: dict[str, dict[str, Array]] = {}
+        # Called before the state is looked at, where the engine has its numbers.
+        self._recall: Callable[[], None] | None = None
         self.steps = 0
         # The backend that the state's arrays belong to.
         self._backend_name: str | None = None
+
+    @property
+    def state(self) -> dict[str, dict[str, Array]]:
+        """By the parameter's name, the arrays that the formula keeps."""
+        if self._recall is not None:
+            self._recall()
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, dict[str, Array]]) -> None:
+        if self._recall is not None:
+            self._recall()
+        self._state = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_state": self.state, "_recall": None}
 
     @property
     def current_lr(self) -> float:
@@ -136,6 +154,11 @@ class Optimizer:
                 for gradient in gradients:
                     backend.scale(gradient, factor, gradient)
 
+    @property
+    def state_names(self) -> frozenset[str]:
+        """The names of the arrays that the formula keeps for each parameter."""
+        return frozenset(self._initial_state(get_backend("numpy"), np.zeros(1, np.float32)))
+
     def _initial_state(self, backend: ModuleType, param: Array) -> dict[str, Array]:
         """The arrays that the formula keeps for a parameter, before its first step."""
         return {}
@@ -166,8 +189,7 @@ class Optimizer:
         if set(state) != {"steps", "schedule", "state"}:
             raise ValueError(f"The optimizer's state has {sorted(state)}; expected schedule, state and steps.")
         steps = as_integer(state["steps"], "steps", 0)
-        probe = np.zeros(1, np.float32)
-        expected = set(self._initial_state(get_backend("numpy"), probe))
+        expected = self.state_names
         arrays: dict[str, dict[str, Array]] = {}
         for name, kinds in state["state"].items():
             if set(kinds) != expected:
@@ -178,7 +200,7 @@ class Optimizer:
 
     def config(self) -> dict[str, Any]:
         """The type and the arguments that make the optimizer again; fit for JSON."""
-        hidden = ("schedule", "state", "steps")
+        hidden = ("schedule", "steps")
         arguments = {
             name: value for name, value in vars(self).items() if name not in hidden and not name.startswith("_")
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .optim import Optimizer
 from .predictor import Predictor
 from .random import Rng, as_seed
 from .validation import Array, as_integer
+
+if TYPE_CHECKING:
+    from .engine.session import Session
 
 __all__ = ["Trainer"]
 
@@ -50,7 +53,8 @@ class Trainer(Predictor):
     history : History
         Of the last `fit`, also of one that ended by an error or an interruption.
     seed, threads : int or None
-        As the last `fit` used them.
+        As the last `fit` used them. Where the model, the loss and the optimizer are ones that it knows, a native
+        engine makes the steps, on so many threads; else they go module by module on one, and the log says why.
     planned_steps : int
         The updates that the last `fit` was to make.
 
@@ -82,6 +86,9 @@ class Trainer(Predictor):
         self.seed: int | None = None
         self.threads: int | None = None
         self._order = Order()
+        # What makes many steps in one native call, where the model allows it.
+        self._session: Session | None = None
+        self._refused: tuple[Any, ...] = ()
         self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
         self._last_lr = optimizer.current_lr
         self._stopping = False
@@ -141,7 +148,8 @@ class Trainer(Predictor):
             Seeds the order of the rows and the Dropout masks, as functions of the seed and of the epoch or
             step. None: the seed of the call before, or a new one, kept as ``seed``.
         threads : int, optional
-            Recorded. Training runs on one thread for now.
+            Exactly so many; None chooses by the work of a step, not more than the processors that the process
+            may use (affinity, cgroup quota, FASTMLP_NUM_THREADS, OMP_NUM_THREADS). Results do not depend on it.
         shuffle : bool
             Whether each epoch has an order of its own.
         drop_last : bool
@@ -178,10 +186,13 @@ class Trainer(Predictor):
         if max_steps is not None:
             planned = as_integer(max_steps, "max_steps")
         every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
-        self.threads = None if threads is None else as_integer(threads, "threads")
+        if threads is not None:
+            as_integer(threads, "threads")
         if rng is not None or self.seed is None:
             self.seed = as_seed(rng)
         self._order.start(self.seed if shuffle else None, len(train), used)
+        session = self._open_session(threads, min(size, used))
+        self.threads = 1 if session is None else session.limit.count
 
         began = time.perf_counter()
         history = self.history = History()
@@ -189,42 +200,81 @@ class Trainer(Predictor):
         end = self.steps + planned
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self):
-            good = self._snapshot()
+            # Listeners to steps are given the arrays after each: then they are no copy of the last good ones.
+            apart = session is None or listeners.listens("on_step")
+            good = self._snapshot(apart)
             try:
                 while self.steps < end and not self._stopping:
                     count = min(every, end - self.steps)
                     with np.errstate(**_QUIET):
-                        mean = self._run_steps(train, size, count, listeners.on_step, check_interrupt)
+                        mean = self._run_steps(train, size, count, listeners, check_interrupt)
                         history.append(self._evaluation(mean, held_out, began, check_interrupt))
-                    good = self._snapshot()
+                    good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
+                    if session is not None and listeners.listens("on_evaluation"):
+                        session.release()  # they may have changed the weights
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
                 raise DivergenceError(f"{error} {kept}") from None
             finally:
+                if session is not None:
+                    session.close()
                 self.model.eval()
         return history
+
+    def _open_session(self, threads: int | None, batch: int) -> Session | None:
+        """The session for such batches, None where steps go module by module."""
+        key = (self.model, self.loss, self.optimizer, threads, batch, self.model.backend_name)
+        if self._session is not None and self._session.fits(*key):
+            return self._session
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        if self.model.backend_name != "numba" or self._refused == key:
+            return None
+        from .engine.session import open_session  # brings numba along
+
+        self._session = open_session(*key[:-1])
+        self._refused = () if self._session else key
+        return self._session
 
     def _run_steps(
         self,
         train: Rows,
         size: int,
         count: int,
-        on_step: Callable[[Trainer, int, float], None],
+        listeners: CallbackList,
         check_interrupt: Callable[[], None],
     ) -> float:
-        """Make ``count`` steps, or fewer after `stop`; the mean of their losses.
-
-        Whatever runs many steps at once takes this method's place.
-        """
+        """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
         total, done = 0.0, 0
         while done < count and not self._stopping:
-            loss = self._update(*train.take(self._order.next(size)))
-            total, done = total + loss, done + 1
-            on_step(self, self.steps, loss)
+            if self._session is None:
+                losses = np.array([self._update(*train.take(self._order.next(size)))])
+            else:
+                most = 1 if listeners.listens("on_step") else count - done
+                losses = self._run_natively(self._session, train, size, most)
+                if listeners.listens("on_step"):
+                    self._session.release()  # they may look at the weights, and change them
+            # Added one by one, however many there are at once.
+            total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
+            if listeners.listens("on_step"):
+                listeners.on_step(self, self.steps, float(losses[-1]))
+            listeners.on_progress(self)
             check_interrupt()
         return total / done
+
+    def _run_natively(self, session: Session, train: Rows, size: int, most: int) -> Array:
+        """Up to ``most`` steps in one call; their losses."""
+        index, bounds = session.take(self._order, train, size, most)
+        losses, rates = session.run(train, index, bounds, self.seed, self.steps)
+        self._last_lr = float(rates[len(losses) - 1])
+        made = len(losses) if math.isfinite(losses[-1]) else len(losses) - 1
+        self.steps += made
+        if made < len(losses):
+            raise self._diverged(f"the loss of step {self.steps + 1} is {losses[-1]}")
+        return losses
 
     def _update(self, x: Array, y: Array, weight: Array | None) -> float:
         """One forward, backward and update; nothing is changed where the loss is not finite."""
@@ -263,29 +313,63 @@ class Trainer(Predictor):
         batch = self._check(x, y, sample_weight, "step")
         if not self.model.training:
             self.model.train()
-        with np.errstate(**_QUIET):
-            return self._update(*batch.take(slice(None)))
+        session = self._open_session(None, len(batch))
+        if session is None:
+            with np.errstate(**_QUIET):
+                return self._update(*batch.take(slice(None)))
+        try:
+            losses, rates = session.run(batch, np.arange(len(batch)), np.array([0, len(batch)]), self.seed, self.steps)
+        finally:
+            session.lend()
+        self._last_lr = float(rates[0])
+        if not math.isfinite(losses[0]):
+            raise self._diverged(f"the loss of step {self.steps + 1} is {losses[0]}")
+        self.steps += 1
+        return float(losses[0])
 
-    def _snapshot(self) -> tuple[Any, ...]:
-        place = (self.steps, self._order.position, self._last_lr)
-        return self.model.state_dict(), self.optimizer.state_dict(), place
+    def _snapshot(self, apart: bool) -> tuple[Any, ...]:
+        """What `_restore` goes back to; the arrays are ``apart``, or the user's, which a session leaves alone."""
+        if apart:
+            arrays, state = self.model.state_dict(), self.optimizer.state_dict()
+        else:
+            arrays, state = None, {"steps": self.optimizer.steps, "schedule": self.optimizer.schedule.state_dict()}
+        return arrays, state, (self.steps, self._order.position, self._last_lr)
 
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
-        self.model.load_state_dict(snapshot[0])
-        self.optimizer.load_state_dict(snapshot[1])
-        self.steps, self._order.position, self._last_lr = snapshot[2]
+        arrays, state, (self.steps, self._order.position, self._last_lr) = snapshot
+        if self._session is not None:
+            self._session.discard()
+        if arrays is None:
+            self.optimizer.steps = state["steps"]
+            self.optimizer.schedule.load_state_dict(state["schedule"])
+        else:
+            self.model.load_state_dict(arrays)
+            self.optimizer.load_state_dict(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._session is not None:
+            self._session.release()
+        return {**self.__dict__, "_session": None}
 
     # ---------------------------------------------------------------------------------- evaluation
 
     def _evaluation(self, train_loss: float, held_out: Rows | None, began: float, check: Callable[[], None]) -> Record:
-        measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check)
-        weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
+        session = self._session
+        infer = None if session is None else session.infer
+        measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
+        if session is not None:
+            finite = session.weights_are_finite()
+        else:
+            weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
+            finite = all(np.isfinite(array).all() for array in weights)
         val_loss = measured.get("loss")
-        if not all(np.isfinite(array).all() for array in weights):
+        if not finite:
             raise self._diverged(f"after step {self.steps} a weight is not finite")
         if val_loss is not None and not math.isfinite(val_loss):
             raise self._diverged(f"after step {self.steps} the validation loss is {val_loss}")
         self.optimizer.schedule.update(train_loss if val_loss is None else val_loss)
+        if session is not None:
+            session.give_back()
         return {
             "step": self.steps,
             "epoch": self.epoch,

@@ -115,7 +115,9 @@ def test_every_kernel_with_a_gradient_is_on_the_page():
         names = [name for name in vars(resolve(f"cpu/{file}.py")) if re.fullmatch(pattern, name)]
         assert names
         assert {f"cpu/{file}.py: {name}" for name in names} <= set(LOCATIONS)
-    assert {f"cpu/rows.py: {name}" for name in resolve("cpu/rows.py: __all__")} <= set(LOCATIONS)
+    parts = re.compile(".+_rows|philox_words")  # of kernels that are on the page
+    names = [name for name in resolve("cpu/rows.py: __all__") if not parts.fullmatch(name)]
+    assert {f"cpu/rows.py: {name}" for name in names} <= set(LOCATIONS)
 
 
 def test_every_module_and_loss_is_on_the_page():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -124,16 +125,16 @@ def test_the_seed_decides():
 
 def test_every_row_is_used_once_an_epoch():
     X, y = toy(rows=21)
-    X[:, 0] = np.arange(21)
     seen = []
     trainer = trainer_of()
-    update = trainer._update
+    take = trainer._order.take
 
-    def spy(x, y, weight):
-        seen.append(x[:, 0].astype(int).tolist())
-        return update(x, y, weight)
+    def spy(size, steps):
+        index, bounds = take(size, steps)
+        seen.extend(index[start:stop].tolist() for start, stop in itertools.pairwise(bounds))
+        return index, bounds
 
-    trainer._update = spy
+    trainer._order.take = spy
     trainer.fit(X, y, batch_size=8, epochs=2, rng=0)
     assert [len(batch) for batch in seen] == [8, 8, 5] * 2
     first, second = sum(seen[:3], []), sum(seen[3:], [])

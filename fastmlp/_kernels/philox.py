@@ -23,6 +23,9 @@ KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
+# Rows that `shuffle_order` draws at once, a power of 2: six buffers of 64 KiB stay in the second-level cache.
+_BLOCK = 8192
+
 
 def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarray, ...]:
     """Four arrays of uint64 that hold 32-bit random words, one of each for each counter.
@@ -49,10 +52,68 @@ def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarra
 
 
 def shuffle_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of ``n`` rows in an epoch, int64 (n,): rows sorted by a random 64-bit word of their own."""
-    rows = np.arange(n, dtype=np.uint64)
-    high, low, _, _ = philox4x32((rows & _LOW, rows >> _HALF, np.uint64(epoch), np.uint64(SHUFFLE << 24)), seed)
-    return np.argsort(high << _HALF | low, kind="stable")
+    """The order of ``n`` rows in an epoch, int64 (n,): rows sorted by a random 64-bit word of their own.
+
+    That word is the first two of the row's Philox words. Sorting takes the upper one's two halves, lower
+    half first, as NumPy's stable sort of 16-bit numbers is a radix sort; the few rows that share all
+    of it are then put right by the whole word.
+    """
+    upper = _upper_words(seed, epoch, n)
+    order = np.argsort(upper.astype(np.uint16), kind="stable")
+    order = order[np.argsort((upper >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
+    ranked = upper[order]
+    same = ranked[1:] == ranked[:-1]
+    if same.any():
+        place = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        rows = order[place].astype(np.uint64)
+        high, low, _, _ = philox4x32((rows & _LOW, rows >> _HALF, np.uint64(epoch), np.uint64(SHUFFLE << 24)), seed)
+        # Runs of equal upper words follow each other in ascending order, so all are sorted in one.
+        order[place] = order[place][np.argsort(high << _HALF | low, kind="stable")]
+    return order
+
+
+def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The first Philox word of each row's counter (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
+
+    As `philox4x32`, but in place, block by block. Of the counter only the first word differs within a
+    block, so half of the first round is made of integers; of the last round one word is needed.
+    """
+    words = np.empty(n, np.uint32)
+    size = min(n, _BLOCK)
+    buffers = np.empty((6, size), np.uint64)
+    within = np.arange(size, dtype=np.uint64)
+    keys = [[key + i * step for i in range(ROUNDS)] for key, step in zip((seed & 0xFFFFFFFF, seed >> 32), KEY_STEPS)]
+    keys0, keys1 = np.array(keys, np.uint64) & _LOW
+    # Arrays of no dimension: a scalar would be made one in each call.
+    m0, m1, low, half = (np.array(value, np.uint64) for value in (*MULTIPLIERS, _LOW, _HALF))
+    product = epoch * MULTIPLIERS[1]
+    for start in range(0, n, _BLOCK):
+        count = min(_BLOCK, n - start)
+        c0, c1, c2, c3, p0, p1 = buffers[:, :count]
+        np.bitwise_or(within[:count], np.uint64(start & 0xFFFFFFFF), out=c0)
+        np.multiply(c0, m0, out=p0)
+        c0[:] = product >> 32 ^ start >> 32 ^ int(keys0[0])
+        c1[:] = product & 0xFFFFFFFF
+        np.right_shift(p0, half, out=c2)
+        np.bitwise_xor(c2, np.uint64(SHUFFLE << 24) ^ keys1[0], out=c2)
+        np.bitwise_and(p0, low, out=c3)
+        for i in range(1, ROUNDS - 1):
+            np.multiply(c0, m0, out=p0)
+            np.multiply(c2, m1, out=p1)
+            np.right_shift(p1, half, out=c0)
+            np.bitwise_xor(c0, c1, out=c0)
+            np.bitwise_xor(c0, keys0[i, ...], out=c0)
+            np.bitwise_and(p1, low, out=c1)
+            np.right_shift(p0, half, out=c2)
+            np.bitwise_xor(c2, c3, out=c2)
+            np.bitwise_xor(c2, keys1[i, ...], out=c2)
+            np.bitwise_and(p0, low, out=c3)
+        np.multiply(c2, m1, out=p1)
+        np.right_shift(p1, half, out=p1)
+        np.bitwise_xor(p1, c1, out=p1)
+        np.bitwise_xor(p1, keys0[-1, ...], out=p1)
+        words[start : start + count] = p1
+    return words
 
 
 def derive_seed(seed: int, purpose: int, layer: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import platform
@@ -13,10 +14,13 @@ from .. import __version__
 from .._kernels import BACKENDS, get_backend
 from ..datasets.fetch import data_folder
 from ..errors import BackendError
+from ..threads import WORK_PER_THREAD, usable_threads
 from .runs import version_of
 
 __all__ = ["add_parser", "kernel_cache"]
 
+# Of x86 and ARM: all that `host` asks for, and what says more of the machine.
+_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw", "neon", "sve")
 _PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm", "pooch", "matplotlib", "pandas", "pyarrow")
 
 
@@ -36,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     lines = [("fastmlp", f"{__version__} in {Path(__file__).parents[1]}")]
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]
-    lines += [("backend", _backend()), ("cpu", _processor()), ("vectors", _vectors())]
-    lines += [("threads", _threads()), ("kernel cache", kernel_cache())]
+    lines += [("backend", _backend()), ("cpu", _processor()), ("features", _features()), ("vectors", _vectors())]
+    lines += [("threads", _threads()), ("kernel cache", kernel_cache(count=True))]
     lines.append(("data folder", _data_folder()))
     for name, value in lines:
         print(f"{name:13s} {value}")
@@ -62,46 +66,53 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _features() -> str:
+    """What llvmlite finds of the instruction sets that decide how fast kernels are."""
+    try:
+        binding = importlib.import_module("llvmlite.binding")
+        found = binding.get_host_cpu_features()
+    except (ImportError, RuntimeError) as error:  # RuntimeError: LLVM knows no way to ask this processor
+        return f"unknown: {error}"
+    return f"{' '.join(name for name in _FEATURES if found.get(name)) or 'none'} ({binding.get_host_cpu_name()})"
+
+
 def _vectors() -> str:
     try:
         host = importlib.import_module("fastmlp._kernels.cpu.host")
     except (BackendError, ImportError) as error:
         return f"unknown: {error}"
-    return f"{host.VECTOR_BYTES} bytes: {host.LANES[4]} float32 or {host.LANES[8]} float64"
+    return (
+        f"{host.VECTOR_BYTES} bytes: {host.LANES[4]} float32 or {host.LANES[8]} float64; "
+        f"tiles of {host.TILE_ROWS} rows x 2 vectors"
+    )
 
 
 def _threads() -> str:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_quota()
-    limit = "no cgroup quota" if quota is None else f"cgroup quota of {quota:g}"
-    return f"{os.cpu_count()} processors, {usable} usable by this process, {limit}; training uses 1 for now"
+    try:
+        usable = usable_threads()
+    except BackendError as error:
+        return f"none: {error}"
+    return f"{usable}; one for each {WORK_PER_THREAD / 1e6:g} Mflop of a step"
 
 
-def _cgroup_quota() -> float | None:
-    """Processors that the control group grants, of version 2 or 1; None without a limit."""
-    for file, period_file in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        if not os.path.isfile(file):
-            continue
-        fields = Path(file).read_text().split()
-        if period_file is not None:
-            fields += Path(period_file).read_text().split()
-        if len(fields) == 2 and fields[0] not in ("max", "-1"):
-            return int(fields[0]) / int(fields[1])
-    return None
+def kernel_cache(count: bool = False) -> str:
+    """Where compiled kernels are kept, and with ``count`` how much of them."""
+    try:
+        folder, files = importlib.import_module("fastmlp._kernels.cpu.jit").cache_files()
+    except (BackendError, ImportError) as error:
+        return f"none: {error}"
+    if folder is None:
+        return "none: no folder can be written to, so each process compiles anew; NUMBA_CACHE_DIR names another"
+    text = f"{folder}{' (NUMBA_CACHE_DIR)' if os.environ.get('NUMBA_CACHE_DIR') else ''}"
+    return f"{text}: {len(files)} files, {_megabytes(files)} MB" if count else text
 
 
-def kernel_cache() -> str:
-    """Where compiled kernels are kept."""
-    folder = os.environ.get("NUMBA_CACHE_DIR")
-    if folder:
-        return f"{folder} (NUMBA_CACHE_DIR)"
-    beside = Path(__file__).parents[1] / "_kernels" / "cpu" / "__pycache__"
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
-        return str(beside)
-    return "numba's own for this user: the package's folder is not writable"
+def _megabytes(files: list[Path]) -> str:
+    size = 0
+    for file in files:
+        with contextlib.suppress(OSError):  # deleted since the folder was read
+            size += file.stat().st_size
+    return f"{size / 1e6:.1f}"
 
 
 def _data_folder() -> str:

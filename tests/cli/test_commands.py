@@ -139,19 +139,38 @@ def test_info(fastmlp, monkeypatch, folder):
     for text in (
         fm.__version__,
         "FASTMLP_BACKEND=numpy",
-        "float32",
-        "usable by this process",
+        "rows x 2 vectors",
+        "usable (",
+        "Mflop of a step",
         str(folder / "data"),
     ):
         assert text in out
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert any(name in lines["features"] for name in ("sse", "avx", "neon"))
     monkeypatch.setenv("FASTMLP_BACKEND", "abacus")
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
     code, out, _ = fastmlp("info")
     assert code == 0 and "There is no backend 'abacus'" in out
+    assert "threads       none: FASTMLP_NUM_THREADS is 'many'; expected an integer of at least 1." in out
+
+
+def test_info_counts_the_kernels_that_are_kept(fastmlp, monkeypatch, folder):
+    from fastmlp._kernels.cpu import jit
+
+    monkeypatch.setattr(jit.numba.config, "CACHE_DIR", str(folder / "kernels"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "kernels"))
+    kept = jit.cache_files()[0]
+    assert f"kernel cache  {kept} (NUMBA_CACHE_DIR): 0 files, 0.0 MB" in fastmlp("info")[1]
+    (kept / "f-1.py311.fastmlp-0.1.nbc").write_bytes(bytes(1_300_000))
+    (kept / "gone.py311.fastmlp-0.1.nbc").symlink_to(folder / "nowhere")
+    assert ": 2 files, 1.3 MB" in fastmlp("info")[1]
+    monkeypatch.setattr(jit, "cache_files", lambda: (None, []))
+    assert "kernel cache  none: no folder can be written to" in fastmlp("info")[1]
 
 
 def test_version_and_help(fastmlp):
     assert fastmlp("--version")[:2] == (0, f"fastmlp {fm.__version__}\n")
-    for command in ("train", "evaluate", "predict", "gradcheck", "info"):
+    for command in ("train", "evaluate", "predict", "gradcheck", "info", "warmup"):
         code, out, _ = fastmlp(command, "--help")
         assert code == 0 and f"usage: fastmlp {command}" in out
         assert command in fastmlp("--help")[1]

@@ -10,8 +10,8 @@ from .simd import fma, full_like, greater, lanes, less, load, load_tail, negativ
 from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "activation", "activation_backward", "activation_forward", "clamp", "load_some", "map_elements", "softplus",
-    "store_some",
+    "activation", "activation_backward", "activation_forward", "clamp", "load_some", "map_backward",
+    "map_elements", "slope", "slope_of_output", "softplus", "store_some",
 ]  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def map_elements(h, alpha, x, out):
 
 
 @inline
-def _map_backward(slope, alpha, dy, x, y, dx):
+def map_backward(slope, alpha, dy, x, y, dx):
     n, width = x.size, lanes(x)
     for i in range(0, n, width):
         count = min(width, n - i)
@@ -200,6 +200,43 @@ def activation(kind):
     return _FUNCTIONS[kind][0]
 
 
+def slope(kind):
+    """The function h'(v, alpha) given as slope(v, y, alpha) with y = h(v)."""
+    return _FUNCTIONS[kind][1]
+
+
+@inline
+def _relu_slope_of_output(v, y, alpha):
+    return where(greater(y, 0.0), full_like(y, 1.0), 0.0)
+
+
+@inline
+def _leaky_relu_slope_of_output(v, y, alpha):
+    return where(greater(y, 0.0), full_like(y, 1.0), alpha)
+
+
+@inline
+def _elu_slope_of_output(v, y, alpha):
+    return where(greater(y, 0.0), full_like(y, 1.0), y + alpha)
+
+
+_SLOPES_OF_OUTPUT = {
+    "identity": _identity_slope,
+    "relu": _relu_slope_of_output,
+    "leaky_relu": _leaky_relu_slope_of_output,
+    "elu": _elu_slope_of_output,
+    "tanh": _tanh_slope,
+    "sigmoid": _sigmoid_slope,
+}
+
+
+def slope_of_output(kind, alpha):
+    """`slope` as a function that needs y only, None where there is none: then x need not be kept."""
+    if kind in ("leaky_relu", "elu") and not alpha > 0:  # y no longer tells the sign of x
+        return None
+    return _SLOPES_OF_OUTPUT.get(kind)
+
+
 # One kernel for each activation, made when it is first asked for: nobody waits for the compilation of ten.
 
 
@@ -218,10 +255,10 @@ def activation_forward(kind):
 @functools.cache
 def activation_backward(kind):
     """The kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
-    slope = _FUNCTIONS[kind][1]
+    h = slope(kind)
 
     @kernel
     def backward(alpha, dy, x, y, dx):
-        _map_backward(slope, alpha, dy, x, y, dx)
+        map_backward(h, alpha, dy, x, y, dx)
 
     return backward

@@ -19,7 +19,7 @@ from .simd import (
 )  # fmt: skip
 from .vecmath import sigmoid
 
-__all__ = ["BCE", "HUBER", "L1", "MSE", "elementwise_loss"]
+__all__ = ["BCE", "FUNCTIONS", "HUBER", "L1", "MSE", "elementwise_loss", "elementwise_rows"]
 
 MSE, L1, HUBER, BCE = range(4)
 
@@ -58,8 +58,11 @@ def _bce(x, t, p, delta):
     return term, fma(rest, sigmoid(x), negative(weight * sigmoid(negative(x))))
 
 
+FUNCTIONS = {"mse": _mse, "l1": _l1, "huber": _huber, "bce": _bce}
+
+
 @inline
-def _rows(function, x, target, pos_weight, delta, row_scale, losses, dx):
+def elementwise_rows(function, x, target, pos_weight, delta, row_scale, losses, dx):
     rows, columns = x.shape
     width = lanes(x)
     for r in range(rows):
@@ -84,10 +87,10 @@ def _rows(function, x, target, pos_weight, delta, row_scale, losses, dx):
 def elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
     """x, target, dx (N, O); row_scale, losses (N,); pos_weight (O,). Empty: pos_weight (ones), losses, dx."""
     if kind == MSE:
-        _rows(_mse, x, target, pos_weight, delta, row_scale, losses, dx)
+        elementwise_rows(_mse, x, target, pos_weight, delta, row_scale, losses, dx)
     elif kind == L1:
-        _rows(_l1, x, target, pos_weight, delta, row_scale, losses, dx)
+        elementwise_rows(_l1, x, target, pos_weight, delta, row_scale, losses, dx)
     elif kind == HUBER:
-        _rows(_huber, x, target, pos_weight, delta, row_scale, losses, dx)
+        elementwise_rows(_huber, x, target, pos_weight, delta, row_scale, losses, dx)
     else:
-        _rows(_bce, x, target, pos_weight, delta, row_scale, losses, dx)
+        elementwise_rows(_bce, x, target, pos_weight, delta, row_scale, losses, dx)

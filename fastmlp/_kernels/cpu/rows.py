@@ -30,8 +30,9 @@ from .simd import (
 from .vecmath import exp
 
 __all__ = [
-    "cross_entropy", "cross_entropy_probabilities", "dropout", "layer_norm_backward", "layer_norm_forward", "normalize",
-    "softmax_backward", "softmax_forward",
+    "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows", "cross_entropy_rows", "dropout",
+    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize", "philox_words",
+    "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def _exponentials(x, start, columns, largest, out):
     return lane_sum(total)
 
 
-@kernel
-def softmax_forward(x, out):
+@inline
+def softmax_forward_rows(x, out):
     """x (N, C), out (N, C)."""
     rows, columns = x.shape
     width = lanes(x)
@@ -73,7 +74,12 @@ def softmax_forward(x, out):
 
 
 @kernel
-def softmax_backward(dy, y, dx):
+def softmax_forward(x, out):
+    softmax_forward_rows(x, out)
+
+
+@inline
+def softmax_backward_rows(dy, y, dx):
     """dy, y, dx (N, C)."""
     rows, columns = y.shape
     width = lanes(y)
@@ -88,6 +94,11 @@ def softmax_backward(dy, y, dx):
             count = min(width, columns - c)
             v = load_some(y, start + c, count) * (load_some(dy, start + c, count) - mean)
             store_some(dx, start + c, v, count)
+
+
+@kernel
+def softmax_backward(dy, y, dx):
+    softmax_backward_rows(dy, y, dx)
 
 
 # ---------------------------------------------------------------------------------- cross-entropy
@@ -118,8 +129,8 @@ def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
     return lane_sum(total)
 
 
-@kernel
-def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
+@inline
+def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     """x (N, C); index int64 (N,) or, where that is empty, soft (N, C). Empty: class_weight (ones), losses, dx.
 
     ``scratch (2, C)`` holds a row's exponentials and target weights.
@@ -157,7 +168,12 @@ def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx
 
 
 @kernel
-def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
+def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
+    cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch)
+
+
+@inline
+def cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
     """As `cross_entropy`, from probabilities x (N, C), which are clamped at ``floor``."""
     rows, classes = x.shape
     weights = scratch[1]
@@ -173,11 +189,16 @@ def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_sca
             losses[i] = row_scale[i] * loss
 
 
+@kernel
+def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
+    cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor)
+
+
 # ------------------------------------------------------------------- normalisation and dropout
 
 
-@kernel
-def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+@inline
+def layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out):
     """x, out (N, C); mean, rstd (N,); weight and bias (C,), both empty for none."""
     rows, columns = x.shape
     width = lanes(x)
@@ -201,6 +222,11 @@ def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
             if weight.size > 0:
                 z = fma(z, load_some(weight, c, count), load_some(bias, c, count))
             store_some(out, start + c, z, count)
+
+
+@kernel
+def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+    layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out)
 
 
 @kernel
@@ -252,7 +278,7 @@ def normalize(x, mean, scale, out):
 
 
 @inline
-def _philox(c0, c1, c2, c3, key0, key1):
+def philox_words(c0, c1, c2, c3, key0, key1):
     """The four words of `philox.philox4x32`, in uint64."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     for _ in range(ROUNDS):
@@ -270,7 +296,7 @@ def dropout(x, threshold, scale, key0, key1, layer, step, out):
     last = np.uint64(DROPOUT << 24) | layer
     for r in range(rows):
         for block in range((columns + 3) // 4):
-            words = _philox(np.uint64(block), np.uint64(r), step, last, key0, key1)
+            words = philox_words(np.uint64(block), np.uint64(r), step, last, key0, key1)
             start = 4 * block
             for c in range(start, min(start + 4, columns)):
                 word = words[c - start]

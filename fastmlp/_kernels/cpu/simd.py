@@ -27,7 +27,7 @@ from .host import LANES
 
 __all__ = [
     "absolute", "broadcast", "copy_sign", "element", "equal", "fma", "full_like", "greater", "keep_first",
-    "lane_max", "lane_sum", "lanes", "less", "load", "load_tail", "negative", "polynomial", "scale_by_power",
+    "lane_max", "lane_sum", "lanes", "less", "load", "load_as", "load_tail", "negative", "polynomial", "scale_by_power",
     "set_element", "square_root", "store", "store_tail", "where",
 ]  # fmt: skip
 
@@ -149,6 +149,24 @@ def _lower_load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
     # NumPy promises the alignment of one element only.
     return builder.load(_pointer(context, builder, sig, values, vector.llvm), align=vector.dtype.bitwidth // 8)
+
+
+def load_as(a: np.ndarray, i: int, like: np.ndarray) -> np.ndarray:
+    """As many elements from ``i`` on as fill a vector of ``like``'s dtype, cast to it; ``a`` of uint8 or floats."""
+    return _memory(a, i, LANES[like.itemsize]).astype(like.dtype)
+
+
+@operation(load_as, lambda a, i, like: VectorType(like.dtype), types.Array, types.Integer, types.Array)
+def _lower_load_as(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    vector, kind = sig.return_type, sig.args[0].dtype
+    source = ir.VectorType(context.get_data_type(kind), vector.lanes)
+    loaded = builder.load(_pointer(context, builder, sig, values, source), align=kind.bitwidth // 8)
+    if isinstance(kind, types.Integer):
+        return builder.uitofp(loaded, vector.llvm)
+    if kind.bitwidth == vector.dtype.bitwidth:
+        return loaded
+    cast = builder.fpext if kind.bitwidth < vector.dtype.bitwidth else builder.fptrunc
+    return cast(loaded, vector.llvm)
 
 
 def load_tail(a: np.ndarray, i: int, count: int) -> np.ndarray:

@@ -12,7 +12,10 @@ from .elementwise import clamp, load_some, store_some
 from .jit import inline, kernel
 from .simd import element, fma, lanes, square_root
 
-__all__ = ["adagrad", "adam", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
+__all__ = [
+    "adagrad", "adagrad_rule", "adam", "adam_rule", "clip", "rmsprop", "rmsprop_rule", "scale", "sgd", "sgd_rule",
+    "sum_of_squares",
+]  # fmt: skip
 
 
 @inline
@@ -23,8 +26,8 @@ def _decayed(grad, param, i, count, weight_decay):
     return g
 
 
-@kernel
-def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
+@inline
+def sgd_rule(grad, lr, momentum, weight_decay, nesterov, velocity, param):
     """An empty velocity is none."""
     n, width = param.size, lanes(param)
     for i in range(0, n, width):
@@ -38,7 +41,12 @@ def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
 
 
 @kernel
-def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param):
+def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
+    sgd_rule(grad, lr, momentum, weight_decay, nesterov, velocity, param)
+
+
+@inline
+def adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param):
     """correction1 = 1 - beta1^t; correction2 = sqrt(1 - beta2^t)."""
     n, width = param.size, lanes(param)
     shrink = 1.0 - lr * weight_decay if decoupled else 1.0
@@ -57,7 +65,12 @@ def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, corr
 
 
 @kernel
-def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
+def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param):
+    adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param)
+
+
+@inline
+def rmsprop_rule(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
     """An empty mean (of the centred form) or velocity is none."""
     n, width = param.size, lanes(param)
     for i in range(0, n, width):
@@ -80,7 +93,12 @@ def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity
 
 
 @kernel
-def adagrad(grad, lr, eps, weight_decay, total, param):
+def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
+    rmsprop_rule(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param)
+
+
+@inline
+def adagrad_rule(grad, lr, eps, weight_decay, total, param):
     """total: the sum of all squares so far."""
     n, width = param.size, lanes(param)
     for i in range(0, n, width):
@@ -90,6 +108,11 @@ def adagrad(grad, lr, eps, weight_decay, total, param):
         store_some(total, i, s, count)
         update = g / (square_root(s) + eps)
         store_some(param, i, fma(update, -lr, load_some(param, i, count)), count)
+
+
+@kernel
+def adagrad(grad, lr, eps, weight_decay, total, param):
+    adagrad_rule(grad, lr, eps, weight_decay, total, param)
 
 
 @kernel

@@ -1,0 +1,338 @@
+"""A run of training steps in one native call: the kernel that each thread of a team runs.
+
+A step has two phases (see docs/performance.md). In the first a thread owns some rows of the batch and takes them
+through the whole model and back; in the second it owns some weights, computes their gradient over the whole batch
+and updates them at once, a block at a time. Between the phases all threads wait for each other, nowhere else.
+
+Nothing here depends on the number of threads: rows are independent of each other in phase 1, blocks in phase 2,
+and what is added up over rows or blocks every thread adds up for itself, in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .elementwise import clamp
+from .jit import inline, kernel
+from .native import (
+    atomic_add, atomic_load, flush_denormals, invoke, pause, restore_float_mode, yield_processor,
+)  # fmt: skip
+from .products import K_BLOCK, Epilogue, Left, Right, Target, product
+from .simd import keep_first, lanes, load, load_tail, store
+from .table import (
+    BACKWARD, BIAS, CAPACITY, COLUMNS, DX, DY, EPILOGUE, FORWARD, GRADIENT, IN, KIND, LINEAR, NUMBERS, OUT, OWN, PANELS,
+    PARAM_COLUMNS, PRE, TRANSPOSED, WEIGHT, X, Y,
+)  # fmt: skip
+from .tile import transpose_block
+
+__all__ = ["ABORT", "BUFFER", "CLIP_NORM", "CLIP_VALUE", "CONTROLS", "ITEM_COLUMNS", "LOSSES", "METERS",
+           "SCRATCH", "SCRATCH_SIZE", "UPDATE", "WEIGHT_BLOCK", "BIAS_PANEL", "OWN_GRADIENT", "train"]
+
+ROW_BLOCK = 480  # rows of A that stay in L2 while B's panels pass: a multiple of every tile's height
+BATCH_BLOCK = K_BLOCK // 2  # rows of the batch whose part of two panels stays in L1
+
+# Entries of ``meters``: what a run is told in integers.
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, BUFFER, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
+# Entries of ``clips``.
+CLIP_VALUE, CLIP_NORM = 0, 1
+# Entries of ``control``, each on a cache line of its own.
+ARRIVED, ABORT, CONTROLS = 0, 16, 32
+
+# Kinds of items of phase 2, and their columns: kind, operation, first
+# output of the panel, and for weights the first input and the one behind the last.
+WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT = range(3)
+ITEM_COLUMNS = 5
+
+
+@inline
+def _barrier(control, threads, turn):
+    """Wait until all threads have come here for the ``turn``-th time; False if one of them has given up."""
+    if threads == 1:
+        return True
+    atomic_add(control, ARRIVED, 1)
+    spins = 0
+    while atomic_load(control, ARRIVED) < turn * threads:
+        if atomic_load(control, ABORT) != 0:
+            return False
+        spins += 1
+        if spins < 1000:
+            pause()
+        else:
+            yield_processor()
+    return True
+
+
+@inline
+def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
+    """Rows r0 .. r1 of the batch through operation ``o``."""
+    op = ops[o]
+    if op[KIND] != LINEAR:
+        width = op[OUT] if op[KIND] == PANELS else 1
+        for column in range(0, width, 2 * lanes(work)):
+            extra = column if op[KIND] == PANELS else s
+            invoke(op[FORWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, extra)
+        return
+    inputs, rows, panel = op[IN], op[CAPACITY], 2 * lanes(work)
+    weight = params[op[WEIGHT], 0]
+    weight_rows = -(-inputs // lanes(work)) * lanes(work)
+    bias, start = 0, 2
+    if op[BIAS] >= 0:
+        bias, start = params[op[BIAS], 0], 1
+    for row in range(r0, r1, ROW_BLOCK):
+        m = min(ROW_BLOCK, r1 - row)
+        for k in range(0, inputs, K_BLOCK):
+            last = k + K_BLOCK >= inputs
+            full = (min(inputs, k + K_BLOCK) - k) // panel
+            tail = inputs % panel if last else 0
+            tail_row = panel if tail > lanes(work) else lanes(work)
+            tail_start = op[X] + (k + full * panel) * rows + row * tail_row
+            product(
+                Left(work, op[X] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
+                     tail_start, tail_row, unit, tail),
+                Right(weights, weight, weight_rows, k), start if k == 0 else 0, bias,
+                Target(work, op[PRE], rows, row, m, op[OUT]),
+                Epilogue(op[FORWARD] if last else 0, weights, ops, o * COLUMNS, numbers, o * NUMBERS),
+            )  # fmt: skip
+
+
+@inline
+def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
+    """Gradients of the rows' losses with respect to what operation ``o`` took in, from those of what it gave."""
+    op = ops[o]
+    if op[KIND] != LINEAR:
+        if op[BACKWARD] != 0:
+            width = op[OUT] if op[KIND] == PANELS else 1
+            for column in range(0, width, 2 * lanes(work)):
+                extra = column if op[KIND] == PANELS else s
+                invoke(op[BACKWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, extra)
+        return
+    if op[OWN] != 0:
+        for column in range(0, op[OUT], 2 * lanes(work)):
+            invoke(op[BACKWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, column)
+    if op[DX] < 0:
+        return
+    outputs, rows, panel = op[OUT], op[CAPACITY], 2 * lanes(work)
+    copy_rows = -(-outputs // lanes(work)) * lanes(work)
+    below = op[EPILOGUE]
+    address = ops[below, BACKWARD] if below >= 0 else 0
+    for row in range(r0, r1, ROW_BLOCK):
+        m = min(ROW_BLOCK, r1 - row)
+        for k in range(0, outputs, K_BLOCK):
+            last = k + K_BLOCK >= outputs
+            full = (min(outputs, k + K_BLOCK) - k) // panel
+            tail = outputs % panel if last else 0
+            tail_row = panel if tail > lanes(work) else lanes(work)
+            tail_start = op[DY] + (k + full * panel) * rows + row * tail_row
+            product(
+                Left(work, op[DY] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
+                     tail_start, tail_row, unit, tail),
+                Right(weights, op[TRANSPOSED], copy_rows, k), 2 if k == 0 else 0, np.int64(0),
+                Target(work, op[DX], rows, row, m, op[IN]),
+                Epilogue(address if last else 0, weights, ops, below * COLUMNS, numbers, below * NUMBERS),
+            )  # fmt: skip
+
+
+@inline
+def _weight_gradient(o, first, stop, column, n, ops, numbers, work, weights, out, unit):
+    """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out]."""
+    op = ops[o]
+    rows, panel = op[CAPACITY], 2 * lanes(work)
+    width = min(panel, op[OUT] - column)
+    stride = panel if width > lanes(work) else lanes(work)
+    for b in range(0, n, BATCH_BLOCK):
+        length = min(BATCH_BLOCK, n - b)
+        for i in range(first, stop, panel):
+            m = min(panel, op[IN] - i)
+            step = panel if m > lanes(work) else lanes(work)
+            start = op[X] + i * rows + b * step
+            product(
+                Left(work, start, unit, step, 0, 0, 0, start, unit, step, length),
+                Right(work, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
+                Target(work, out + (i - first) * stride, 0, 0, m, width),
+                Epilogue(0, weights, ops, 0, numbers, 0),
+            )  # fmt: skip
+    return (stop - first) * stride
+
+
+@inline
+def _bias_gradient(op, column, n, work, out):
+    """Sums of a panel of DY over the batch to work[out]: four partial sums, row by row in turn."""
+    width = lanes(work)
+    stride = 2 * width if op[OUT] - column > width else width
+    at = op[DY] + column * op[CAPACITY]
+    for v in range(0, stride, width):
+        zeros = load_tail(work, 0, 0)
+        a, b, c, d = zeros, zeros, zeros, zeros
+        i = at + v
+        for _ in range(n // 4):
+            a, b = a + load(work, i), b + load(work, i + stride)
+            c, d = c + load(work, i + 2 * stride), d + load(work, i + 3 * stride)
+            i += 4 * stride
+        for _ in range(n % 4):
+            a = a + load(work, i)
+            i += stride
+        store(work, out + v, (a + b) + (c + d))
+    return stride
+
+
+@inline
+def _gradient(item, o, ops, numbers, n, work, weights, out, s, unit):
+    """Compute an item's gradient to work[out]; returns its size."""
+    op = ops[o]
+    if item[0] == WEIGHT_BLOCK:
+        return _weight_gradient(o, item[3], item[4], item[2], n, ops, numbers, work, weights, out, unit)
+    if item[0] == BIAS_PANEL:
+        return _bias_gradient(op, item[2], n, work, out)
+    # A module that finds its parameters' gradients itself; item[3] tells which of them.
+    invoke(op[GRADIENT], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, out, n, item[2] * 2 + item[3])
+    return 2 * lanes(work) if op[OUT] - item[2] > lanes(work) else lanes(work)
+
+
+@inline
+def _place(item, op, work):
+    """(row of params, offset in it, filled columns, stride) of an item."""
+    width = lanes(work)
+    stride = 2 * width if op[OUT] - item[2] > width else width
+    filled = min(stride, op[OUT] - item[2])
+    if item[0] == WEIGHT_BLOCK:
+        rows = -(-op[IN] // width) * width
+        return op[WEIGHT], item[2] * rows + item[3] * stride, filled, stride
+    which = op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]
+    return which, item[2], filled, stride
+
+
+@inline
+def _clear(a, at, size, filled, stride):
+    """Zero the columns of ``a`` that only fill up the last vector of a row."""
+    width = lanes(a)
+    for i in range(at + stride - width, at + size, stride):
+        store(a, i, keep_first(load(a, i), filled - (stride - width), 0.0))
+
+
+@inline
+def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, size):
+    """Apply the gradient at work[gradient] to an item's weights, and copy them to where the other product reads."""
+    op = ops[o]
+    row, at, filled, stride = _place(item, op, work)
+    invoke(address, work, weights, params, row * PARAM_COLUMNS, hyper, h, gradient, at, size)
+    if filled < stride:  # a formula may divide zero by zero there
+        for column in range(PARAM_COLUMNS - 1):
+            if params[row, column] >= 0:
+                _clear(weights, params[row, column] + at, size, filled, stride)
+    if item[0] == WEIGHT_BLOCK and op[TRANSPOSED] >= 0:
+        width = lanes(work)
+        copy_rows = -(-op[OUT] // width) * width
+        start = params[row, 0] + at
+        for i in range(item[3], item[4], 2 * width):
+            side = 2 * width if op[IN] - i > width else width
+            to = op[TRANSPOSED] + i * copy_rows + item[2] * side
+            for a in range(0, side, width):
+                for b in range(0, stride, width):
+                    transpose_block(
+                        weights, start + (i - item[3] + a) * stride + b, stride, weights, to + b * side + a, side
+                    )
+
+
+@inline
+def _clip(work, at, size, bound):
+    for i in range(at, at + size, lanes(work)):
+        store(work, i, clamp(load(work, i), bound))
+
+
+@inline
+def _scale(work, at, size, factor):
+    for i in range(at, at + size, lanes(work)):
+        store(work, i, load(work, i) * factor)
+
+
+@inline
+def _squares(work, at, size):
+    """Sum of the squares of work[at .. at + size] in float64, as four sums of every fourth element."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for i in range(at, at + size, 4):
+        a, b = a + np.float64(work[i]) ** 2, b + np.float64(work[i + 1]) ** 2
+        c, d = c + np.float64(work[i + 2]) ** 2, d + np.float64(work[i + 3]) ** 2
+    return (a + b) + (c + d)
+
+
+@kernel
+def train(
+    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, losses, squares,
+    control, work, weights, unit,
+):  # fmt: skip
+    """Make ``bounds.size - 1`` steps, or as many as have a finite loss; returns how many.
+
+    ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)`` are `table`'s; ``items (M,
+    ITEM_COLUMNS)`` the parts of phase 2, of which this thread has splits[thread] .. splits[thread + 1]; ``hyper
+    (S, H)`` the optimizer's numbers of each step; batch s has bounds[s + 1] - bounds[s] rows; its loss goes to
+    losses[s]. ``squares (M)`` is scratch. ``unit`` is 1.
+
+    Without losses: forward only, and no thread waits for another.
+    """
+    mode = flush_denormals()
+    turn, done = 0, 0
+    training = meters[TRAINING] != 0
+    scratch = meters[SCRATCH] + thread * meters[SCRATCH_SIZE]
+    norm_clipped = clips[CLIP_NORM] > 0.0
+    for s in range(bounds.size - 1):
+        n = bounds[s + 1] - bounds[s]
+        r0, r1 = n * thread // threads, n * (thread + 1) // threads
+        if r1 > r0:
+            for o in range(ops.shape[0]):
+                _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit)
+            if training:
+                for back in range(ops.shape[0]):
+                    _backward(ops.shape[0] - 1 - back, ops, numbers, work, weights, r0, r1, s, unit)
+        if not training:
+            done += 1
+            continue
+        turn += 1
+        if not _barrier(control, threads, turn):
+            break
+        total = 0.0
+        for r in range(n):
+            total += np.float64(work[meters[LOSSES] + r])
+        if thread == 0:
+            losses[s] = total
+        if not math.isfinite(total):
+            break
+        h = s * hyper.shape[1]
+        if norm_clipped:
+            for m in range(splits[thread], splits[thread + 1]):
+                item, o = items[m], items[m, 1]
+                row, at, filled, stride = _place(item, ops[o], work)
+                out = params[row, PARAM_COLUMNS - 1] + at
+                size = _gradient(item, o, ops, numbers, n, work, weights, out, s, unit)
+                if clips[CLIP_VALUE] > 0.0:
+                    _clip(work, out, size, clips[CLIP_VALUE])
+                squares[m] = _squares(work, out, size)
+            turn += 1
+            if not _barrier(control, threads, turn):
+                break
+            total = 0.0
+            for m in range(items.shape[0]):
+                total += squares[m]
+            factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
+        for m in range(splits[thread], splits[thread + 1]):
+            item, o = items[m], items[m, 1]
+            if norm_clipped:
+                row, at, filled, stride = _place(item, ops[o], work)
+                out = params[row, PARAM_COLUMNS - 1] + at
+                rows = item[4] - item[3] if item[0] == WEIGHT_BLOCK else 1
+                size = rows * stride
+                if not factor >= 1.0:  # a norm that is NaN must reach the parameters, not vanish
+                    _scale(work, out, size, factor)
+            else:
+                out = scratch
+                size = _gradient(item, o, ops, numbers, n, work, weights, out, s, unit)
+                if clips[CLIP_VALUE] > 0.0:
+                    _clip(work, out, size, clips[CLIP_VALUE])
+            _update(item, o, ops, params, hyper, h, meters[UPDATE], work, weights, out, size)
+        turn += 1
+        if not _barrier(control, threads, turn):
+            break
+        done += 1
+    restore_float_mode(mode)
+    return done

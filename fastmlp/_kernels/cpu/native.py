@@ -1,0 +1,202 @@
+"""What the engine needs below the language: calls by address, atomics, the processor's float mode.
+
+Each is an LLVM instruction or two. None has a meaning in NumPy: the engine runs jitted only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+__all__ = [
+    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at", "pause",
+    "reals_at", "restore_float_mode", "singles_at", "yield_processor",
+]  # fmt: skip
+
+_X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+_ARM = platform.machine().lower() in ("aarch64", "arm64")
+_INT = ir.IntType(64)
+
+
+def _data(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any = None, index: Any = None) -> Any:
+    """Pointer to element ``index`` of an array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    if index is None:
+        return data
+    return builder.gep(data, [context.cast(builder, index, index_type, types.intp)])
+
+
+@intrinsic
+def invoke(typing, address, work, weights, table, row, numbers, number, first, last, extra):  # type: ignore[no-untyped-def]
+    """Call the operation at ``address``, see `jit.operation`; ``row`` and ``number`` index table and numbers."""
+    sig = types.void(address, work, weights, table, row, numbers, number, first, last, extra)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        kinds = signature.args
+        pointers = [
+            _data(context, builder, kinds[1], args[1]),
+            _data(context, builder, kinds[2], args[2]),
+            _data(context, builder, kinds[3], args[3], kinds[4], args[4]),
+            _data(context, builder, kinds[5], args[5], kinds[6], args[6]),
+        ]
+        integers = [context.cast(builder, args[i], kinds[i], types.int64) for i in (7, 8, 9)]
+        values = pointers + integers
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        target = context.cast(builder, args[0], kinds[0], types.int64)
+        builder.call(builder.inttoptr(target, function.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return sig, generate
+
+
+def _array_at(dtype):  # type: ignore[no-untyped-def]
+    """An intrinsic that makes a pointer of an address; `numba.carray` makes the array of it."""
+
+    @intrinsic
+    def at(typing, address):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(dtype)(types.int64), generate
+
+    at.__name__ = f"{dtype}_at"  # kernels that capture it are cached by this name
+    return at
+
+
+integers_at = _array_at(types.int64)
+numbers_at = _array_at(types.float64)
+bytes_at = _array_at(types.uint8)
+singles_at = _array_at(types.float32)
+
+
+@intrinsic
+def reals_at(typing, address, like):  # type: ignore[no-untyped-def]
+    """A pointer of ``like``'s type to an address."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return like(types.int64, like), generate
+
+
+# ---------------------------------------------------------------------------------------- atomics
+
+
+@intrinsic
+def atomic_add(typing, a, i, x):  # type: ignore[no-untyped-def]
+    """a[i] += x on an int64 array, in one order for all threads; returns what was there."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        value = context.cast(builder, args[2], signature.args[2], types.int64)
+        return builder.atomic_rmw("add", pointer, value, "seq_cst")
+
+    return types.int64(a, i, x), generate
+
+
+@intrinsic
+def atomic_load(typing, a, i):  # type: ignore[no-untyped-def]
+    """a[i] of an int64 array, with all that its writer wrote before."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(a, i), generate
+
+
+@intrinsic
+def atomic_store(typing, a, i, x):  # type: ignore[no-untyped-def]
+    """a[i] = x on an int64 array, after all that this thread wrote before."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        value = context.cast(builder, args[2], signature.args[2], types.int64)
+        builder.store_atomic(value, pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(a, i, x), generate
+
+
+@intrinsic
+def pause(typing):  # type: ignore[no-untyped-def]
+    """Tell the processor that this is a waiting loop."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        if _X86:
+            function = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
+        elif _ARM:
+            _control(builder, "llvm.aarch64.hint", ir.Constant(ir.IntType(32), 1))  # yield
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def yield_processor(typing):  # type: ignore[no-untyped-def]
+    """Let another thread run on this processor."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        name = "SwitchToThread" if os.name == "nt" else "sched_yield"
+        function = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# ------------------------------------------------------------------------------------- float mode
+# Denormal numbers cost a hundred cycles each on many processors; bits 15 and 6 of x86's MXCSR make
+# them zero as results and as operands, bit 24 of ARM's FPCR does both.
+
+
+def _control(builder: Any, name: str, argument: Any) -> None:
+    function = ir.FunctionType(ir.VoidType(), [argument.type])
+    builder.call(cgutils.get_or_insert_function(builder.module, function, name), [argument])
+
+
+@intrinsic
+def flush_denormals(typing):  # type: ignore[no-untyped-def]
+    """Treat denormal numbers as zero in this thread from now on; returns the mode before."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        if _X86:
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            bytes_at = builder.bitcast(place, ir.IntType(8).as_pointer())
+            _control(builder, "llvm.x86.sse.stmxcsr", bytes_at)
+            before = builder.load(place)
+            builder.store(builder.or_(before, ir.Constant(ir.IntType(32), 0x8040)), place)
+            _control(builder, "llvm.x86.sse.ldmxcsr", bytes_at)
+            return builder.zext(before, _INT)
+        if _ARM:
+            function = ir.FunctionType(_INT, [])
+            before = builder.call(
+                cgutils.get_or_insert_function(builder.module, function, "llvm.aarch64.get.fpcr"), []
+            )
+            _control(builder, "llvm.aarch64.set.fpcr", builder.or_(before, ir.Constant(_INT, 1 << 24)))
+            return before
+        return ir.Constant(_INT, 0)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def restore_float_mode(typing, mode):  # type: ignore[no-untyped-def]
+    """Back to what `flush_denormals` returned."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        if _X86:
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(builder.trunc(args[0], ir.IntType(32)), place)
+            _control(builder, "llvm.x86.sse.ldmxcsr", builder.bitcast(place, ir.IntType(8).as_pointer()))
+        elif _ARM:
+            _control(builder, "llvm.aarch64.set.fpcr", args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

@@ -1,0 +1,377 @@
+"""What a step does beside products, as functions that the engine calls by address.
+
+Each is f(work, weights, table, numbers, first, last, extra) on pointers: ``table`` and ``numbers`` are the
+operation's rows of `table`'s arrays, first .. last the rows of the batch; ``extra`` is the step's number in this
+run, or for functions of one panel the panel's first column. Functions of rows copy each row out of its panels
+into scratch, where the row kernels of the module API do the work: the same formulas, in the same order.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import carray
+
+from ..philox import DROPOUT
+from .elementwise import activation, map_backward, map_elements, slope, slope_of_output
+from .jit import addressed, inline
+from .losses import FUNCTIONS, elementwise_rows
+from .native import bytes_at, integers_at, numbers_at, reals_at, singles_at
+from .panels import panel_stride, place
+from .rows import (
+    cross_entropy_probabilities_rows, cross_entropy_rows, layer_norm_forward_rows, philox_words, softmax_backward_rows,
+    softmax_forward_rows,
+)  # fmt: skip
+from .simd import element, fma, keep_first, lane_sum, lanes, load, load_as, load_tail, set_element, store
+from .table import (
+    AHEAD, BIAS, BOUNDS, CAPACITY, CLASS_WEIGHT, DX, DY, EXTRA, IN, MEAN, MEANS, NORMALIZERS, ORDER, OUT, PRE,
+    ROW_LOSSES, RSTDS, SAMPLE_WEIGHT, SCALE, SOURCE, SOURCE_ROW, TARGET, WEIGHT, X, Y,
+)  # fmt: skip
+
+__all__ = [
+    "LOSS_SCRATCH", "activation_backward", "activation_forward", "cross_entropy", "dropout_backward", "dropout_forward", "elementwise",
+    "emit", "gather", "layer_norm_backward", "layer_norm_forward", "layer_norm_gradient", "softmax_backward",
+    "softmax_forward",
+]  # fmt: skip
+
+LOSS_SCRATCH = 5  # rounded rows of scratch that a row of a loss needs
+
+_ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
+
+_POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
+
+
+@inline
+def _copy_out(a, offset, rows, width, row, b, to):
+    """b[to ..] = one row of a matrix in panels, whole vectors."""
+    unit = lanes(a)
+    for c in range(0, width, unit):
+        store(b, to + c, load(a, place(a, offset, rows, width, row, c)))
+
+
+@inline
+def _copy_in(b, at, a, offset, rows, width, row):
+    """One row of a matrix in panels = b[at .. at + width], then zeros."""
+    unit = lanes(a)
+    for c in range(0, width, unit):
+        v = load(b, at + c)
+        if width - c < unit:
+            v = keep_first(v, width - c, 0.0)
+        store(a, place(a, offset, rows, width, row, c), v)
+
+
+@inline
+def _clear_last(a, at, rows, stride, filled):
+    """Zero what only fills up the last vector of the rows of a panel at ``at``."""
+    unit = lanes(a)
+    if filled < stride:
+        for i in range(at + stride - unit, at + rows * stride, stride):
+            store(a, i, keep_first(load(a, i), filled - (stride - unit), 0.0))
+
+
+# ------------------------------------------------------------------------------- first and last
+
+
+@functools.cache
+def gather(source):
+    """Rows of the data set, in the order of the batch, less the mean and over the scale, to panels."""
+    pointer = _POINTERS[source]
+
+    @addressed
+    def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+        order, bounds = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)
+        data = carray(pointer(table[SOURCE]), _ALL)
+        width, rows, step, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
+        mean, scale, batch = table[MEAN], table[SCALE], bounds[extra]
+        # A few rows at a time, so that whole stretches of each panel are written.
+        for block in range(first, last, 8):
+            for column in range(0, width, 2 * unit):
+                for r in range(block, min(block + 8, last)):
+                    at = order[batch + r] * step + column
+                    to = place(work, table[Y], rows, width, r, column)
+                    for c in range(0, min(2 * unit, width - column), unit):
+                        filled = width - column - c
+                        if filled >= unit:
+                            v = load_as(data, at + c, work)
+                        else:  # what follows the row's end may not be ours to read
+                            store(work, to + c, load_tail(work, 0, 0))
+                            for j in range(filled):
+                                set_element(work, to + c + j, element(data, at + c + j))
+                            v = load(work, to + c)
+                        if mean >= 0:
+                            v = v - load(weights, mean + column + c)
+                        if scale >= 0:
+                            v = v / load(weights, scale + column + c)
+                        store(work, to + c, v)
+
+    return gather_rows
+
+
+@addressed
+def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    """The outputs of the batch to a row-major array."""
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    bounds, out = carray(integers_at(table[BOUNDS]), _ALL), carray(reals_at(table[TARGET], work_p), _ALL)
+    width = table[IN]
+    for r in range(first, last):
+        to = (bounds[extra] + r) * width
+        for c in range(width):
+            at = place(work, table[X], table[CAPACITY], width, r, c - c % lanes(work)) + c % lanes(work)
+            set_element(out, to + c, element(work, at))
+
+
+# ------------------------------------------------------------------------------------ activations
+
+
+@functools.cache
+def activation_forward(kind):
+    """y = h(pre) on a panel; numbers[0] is alpha."""
+    h = activation(kind)
+
+    @addressed
+    def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
+        work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+        stride = panel_stride(work, table[OUT], column)
+        at = column * table[CAPACITY] + first * stride
+        size = (last - first) * stride
+        pre, y = table[PRE] + at, table[Y] + at
+        map_elements(h, carray(numbers_p, 1)[0], work[pre : pre + size], work[y : y + size])
+        _clear_last(work, y, last - first, stride, table[OUT] - column)
+
+    return forward
+
+
+@functools.cache
+def activation_backward(kind, of_output):
+    """dx = dy h' on a panel, in place; with ``of_output`` h' is found from y."""
+    h = slope_of_output(kind, 1.0) if of_output else slope(kind)
+
+    @addressed
+    def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
+        work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+        stride = panel_stride(work, table[OUT], column)
+        at = column * table[CAPACITY] + first * stride
+        size = (last - first) * stride
+        dy, pre, y = table[DY] + at, table[PRE] + at, table[Y] + at
+        gradient = work[dy : dy + size]
+        map_backward(
+            h, carray(numbers_p, 1)[0], gradient, work[pre : pre + size], work[y : y + size], gradient
+        )
+        _clear_last(work, dy, last - first, stride, table[OUT] - column)
+
+    return backward
+
+
+# ------------------------------------------------------------------------------ functions of rows
+
+
+@addressed
+def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
+    row = work[at : at + width].reshape(1, width)
+    for r in range(first, last):
+        _copy_out(work, table[X], rows, width, r, work, at)
+        softmax_forward_rows(row, row)
+        _copy_in(work, at, work, table[Y], rows, width, r)
+
+
+@addressed
+def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
+    to = at + table[EXTRA] // 2
+    y, dy = work[at : at + width].reshape(1, width), work[to : to + width].reshape(1, width)
+    for r in range(first, last):
+        _copy_out(work, table[Y], rows, width, r, work, at)
+        _copy_out(work, table[DY], rows, width, r, work, to)
+        softmax_backward_rows(dy, y, dy)
+        _copy_in(work, to, work, table[DX], rows, width, r)
+
+
+@addressed
+def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    """``WEIGHT`` and ``BIAS`` are rows of params; their places in weights are in EXTRA + 3 and + 4."""
+    work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA + 2]
+    row = work[at : at + width].reshape(1, width)
+    size = width if table[WEIGHT] >= 0 else 0
+    weight, bias = weights[table[EXTRA + 3] :][:size], weights[table[EXTRA + 4] :][:size]
+    for r in range(first, last):
+        _copy_out(work, table[X], rows, width, r, work, at)
+        mean, rstd = work[table[MEANS] + r :][:1], work[table[RSTDS] + r :][:1]
+        layer_norm_forward_rows(row, weight, bias, carray(numbers_p, 1)[0], mean, rstd, row)
+        _copy_in(work, at, work, table[Y], rows, width, r)
+
+
+@addressed
+def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    """dx, see `reference.layer_norm_backward`; the parameters' gradients are found in phase 2."""
+    work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+    width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
+    real = work.dtype.type
+    for r in range(first, last):
+        mean, rstd = element(work, table[MEANS] + r), element(work, table[RSTDS] + r)
+        total, inner = load_tail(work, 0, 0), load_tail(work, 0, 0)
+        for c in range(0, width, unit):
+            z = (load(work, place(work, table[X], rows, width, r, c)) - mean) * rstd
+            g = load(work, place(work, table[DY], rows, width, r, c))  # zero behind the row's end
+            if table[WEIGHT] >= 0:
+                g = g * load(weights, table[EXTRA + 3] + c)
+            total = total + g
+            inner = fma(g, z, inner)
+        mean_g, mean_gz = lane_sum(total) / real(width), lane_sum(inner) / real(width)
+        for c in range(0, width, unit):
+            z = (load(work, place(work, table[X], rows, width, r, c)) - mean) * rstd
+            g = load(work, place(work, table[DY], rows, width, r, c))
+            if table[WEIGHT] >= 0:
+                g = g * load(weights, table[EXTRA + 3] + c)
+            dx = (g - mean_g - z * mean_gz) * rstd
+            store(work, place(work, table[DX], rows, width, r, c), keep_first(dx, width - c, 0.0))
+
+
+@addressed
+def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
+    """Gradient of a panel of the weight (which even) or the bias (odd) to work[out]; which // 2 is its column."""
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
+    for v in range(0, panel_stride(work, width, column), unit):
+        total = load_tail(work, 0, 0)
+        at = place(work, table[DY], rows, width, 0, column) + v
+        x = place(work, table[X], rows, width, 0, column) + v
+        for r in range(n):
+            g = load(work, at)
+            if which % 2 == 0:
+                z = (load(work, x) - element(work, table[MEANS] + r)) * element(work, table[RSTDS] + r)
+                total = fma(g, z, total)
+            else:
+                total = g + total
+            at += panel_stride(work, width, column)
+            x += panel_stride(work, width, column)
+        store(work, out + v, keep_first(total, width - column - v, 0.0))
+
+
+@inline
+def _drop(work, table, numbers, x, y, first, last, step):
+    """y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
+    width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
+    key0, key1 = np.uint64(table[EXTRA]), np.uint64(table[EXTRA + 1])
+    layer = np.uint64(DROPOUT << 24) | np.uint64(table[EXTRA + 2])
+    count = np.uint64((table[EXTRA + 3] + step) & 0xFFFFFFFF)
+    threshold, factor = np.uint64(table[EXTRA + 4]), work.dtype.type(numbers[0])
+    for r in range(first, last):
+        for c in range(0, width, 4):
+            w0, w1, w2, w3 = philox_words(np.uint64(c // 4), np.uint64(r), count, layer, key0, key1)
+            at = c - c % unit
+            source, to = place(work, x, rows, width, r, at) + c % unit, place(work, y, rows, width, r, at) + c % unit
+            zero = work.dtype.type(0)
+            set_element(work, to, element(work, source) * factor if w0 >= threshold else zero)
+            set_element(work, to + 1, element(work, source + 1) * factor if w1 >= threshold else zero)
+            set_element(work, to + 2, element(work, source + 2) * factor if w2 >= threshold else zero)
+            set_element(work, to + 3, element(work, source + 3) * factor if w3 >= threshold else zero)
+
+
+@addressed
+def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    """EXTRA .. + 4: the key's two words, the layer, the step of this run's first step, the threshold."""
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
+
+
+@addressed
+def dropout_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    _drop(work, table, carray(numbers_p, 1), table[DY], table[DX], first, last, extra)
+
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+@inline
+def _row_scale(table, batch, r, step):
+    """(sample weight or 1) / normalizer of one row of the batch."""
+    normalizer = carray(numbers_at(table[NORMALIZERS]), _ALL)[step]
+    if table[SAMPLE_WEIGHT] == 0:
+        return 1.0 / normalizer
+    order = carray(integers_at(table[ORDER]), _ALL)
+    return carray(numbers_at(table[SAMPLE_WEIGHT]), _ALL)[order[batch + r]] / normalizer
+
+
+@functools.cache
+def cross_entropy(from_logits, by_index):
+    """Losses and DX of rows of logits or probabilities X; numbers: the smoothing, and where probabilities are clamped.
+
+    TARGET is the address of all rows' int64 indices, or of their rows of numbers.
+    """
+
+    @inline
+    def from_logits_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+        cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
+
+    @inline
+    def from_probabilities_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+        cross_entropy_probabilities_rows(
+            x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(floor)
+        )
+
+    @inline
+    def index_targets(address, order, r, width, work, work_p):
+        return carray(integers_at(address), _ALL)[order[r] :][:1], work[:0].reshape(0, width)
+
+    @inline
+    def row_targets(address, order, r, width, work, work_p):
+        return order[:0], carray(reals_at(address, work_p), _ALL)[order[r] * width :][:width].reshape(1, width)
+
+    compute = from_logits_rows if from_logits else from_probabilities_rows
+    targets = index_targets if by_index else row_targets
+
+    @addressed
+    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+        order, batch = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)[extra]
+        numbers = carray(numbers_p, 2)
+        width, rows = table[IN], table[CAPACITY]
+        unit = -(-width // lanes(work)) * lanes(work)
+        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        x, dx = work[at : at + width].reshape(1, width), work[at + unit : at + unit + width].reshape(1, width)
+        scratch = work[at + 2 * unit : at + 2 * unit + 2 * width].reshape(2, width)
+        scale = work[at + 4 * unit :][:1]
+        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
+        for r in range(first, last):
+            index, soft = targets(table[TARGET], order, batch + r, width, work, work_p)
+            scale[0] = _row_scale(table, batch, r, extra)
+            _copy_out(work, table[X], rows, width, r, work, at)
+            losses = work[table[ROW_LOSSES] + r :][:1]
+            compute(x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
+            _copy_in(work, at + unit, work, table[DX], rows, width, r)
+
+    return loss
+
+
+@functools.cache
+def elementwise(kind):
+    """Losses and DX of rows of outputs X and TARGETs; numbers[0] is delta, CLASS_WEIGHT the positive weights."""
+    function = FUNCTIONS[kind]
+
+    @addressed
+    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+        order, batch = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)[extra]
+        targets = carray(reals_at(table[TARGET], work_p), _ALL)
+        width, rows = table[IN], table[CAPACITY]
+        unit = -(-width // lanes(work)) * lanes(work)
+        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        x, dx = work[at : at + width].reshape(1, width), work[at + unit : at + unit + width].reshape(1, width)
+        scale = work[at + 4 * unit :][:1]
+        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
+        for r in range(first, last):
+            target = targets[order[batch + r] * width :][:width].reshape(1, width)
+            scale[0] = _row_scale(table, batch, r, extra)
+            _copy_out(work, table[X], rows, width, r, work, at)
+            losses = work[table[ROW_LOSSES] + r :][:1]
+            elementwise_rows(function, x, target, weight, carray(numbers_p, 1)[0], scale, losses, dx)
+            _copy_in(work, at + unit, work, table[DX], rows, width, r)
+
+    return loss

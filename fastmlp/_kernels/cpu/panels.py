@@ -1,0 +1,63 @@
+"""Column panels: the layout of every matrix that the engine touches.
+
+A matrix of R rows is cut into panels of `WIDTH` columns (two vectors), stored one after the other, each row
+after row; the last panel is one vector wide where that is enough. All three products of a layer then stream
+through memory. Columns that only fill up a vector are zero, always.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .host import LANES
+from .jit import inline
+from .simd import lanes
+
+__all__ = ["pack", "panel_stride", "place", "rounded", "size", "unpack"]
+
+
+def rounded(width, dtype):
+    """``width`` with what fills its last vector."""
+    unit = LANES[np.dtype(dtype).itemsize]
+    return -(-width // unit) * unit
+
+
+def size(rows, width, dtype):
+    """Elements of a matrix in panels."""
+    return rows * rounded(width, dtype)
+
+
+def _blocks(matrix, offset, rows, width):
+    """(view of a panel's filled columns (rows, c), its columns) for each panel of ``matrix``."""
+    unit = LANES[matrix.itemsize]
+    for start in range(0, width, 2 * unit):
+        stride = 2 * unit if width - start > unit else unit
+        at = offset + start * rows
+        panel = matrix[at : at + rows * stride].reshape(rows, stride)
+        stop = min(width, start + stride)
+        yield panel[:, : stop - start], slice(start, stop)
+
+
+def pack(source, matrix, offset, rows):
+    """Write ``source (R, C)`` into a matrix with room for ``rows`` >= R at ``offset`` of the flat ``matrix``."""
+    for panel, columns in _blocks(matrix, offset, rows, source.shape[1]):
+        panel[: len(source)] = source[:, columns]
+
+
+def unpack(matrix, offset, rows, out):
+    """The other way: fill ``out (R, C)``."""
+    for panel, columns in _blocks(matrix, offset, rows, out.shape[1]):
+        out[:, columns] = panel[: len(out)]
+
+
+@inline
+def panel_stride(a, width, column):
+    """Elements from one row of the panel that begins at ``column`` to the next; ``a`` is of the matrix's dtype."""
+    return 2 * lanes(a) if width - column > lanes(a) else lanes(a)
+
+
+@inline
+def place(a, offset, rows, width, row, column):
+    """Where element (row, column) is; ``column`` begins a vector."""
+    first = column - column % (2 * lanes(a))
+    return offset + first * rows + row * panel_stride(a, width, first) + (column - first)

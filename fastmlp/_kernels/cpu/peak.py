@@ -1,0 +1,26 @@
+"""The micro-kernel alone: how fast the multiply-adds of `gemm` could be at most."""
+
+from __future__ import annotations
+
+from .host import TILE_ROWS
+from .jit import kernel
+from .simd import lanes
+from .tile import load_tile, multiply_add, new_tile, store_tile
+
+__all__ = ["repeat_tile"]
+
+
+@kernel
+def repeat_tile(a, panel, c, k, repeats, unit):
+    """``repeats`` times C (TILE_ROWS, 2 vectors) += A (TILE_ROWS, k) panel (k, 2 vectors), all of it in L1.
+
+    ``unit`` is always 1, see `linear`.
+    """
+    width = lanes(c)
+    for _ in range(repeats):
+        sums = load_tile(new_tile(c, TILE_ROWS, 2), c, 0, 2 * width, width)
+        i = 0
+        for p in range(k):
+            sums = multiply_add(sums, a, i, k, panel, p)
+            i += unit
+        store_tile(sums, c, 0, 2 * width, width)

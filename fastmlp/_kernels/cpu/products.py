@@ -1,0 +1,182 @@
+"""C = A B (+ bias) where B and C are in panels: what all three products of a layer are made of.
+
+B's panels are streamed through, a block of rows at a time that stays in L1; A is only ever broadcast. An element
+of C is one chain of fused multiply-adds in ascending k that starts at its bias, in whichever tile it is computed:
+no choice below changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .host import TILE_ROWS, VECTOR_BYTES
+from .jit import inline, shared
+from .native import invoke
+from .simd import lanes
+from .tile import load_tile, multiply_add, new_tile, store_tile
+
+__all__ = ["K_BLOCK", "Epilogue", "Left", "Right", "Target", "product"]
+
+K_BLOCK = 16384 // (2 * VECTOR_BYTES)  # rows of a panel of B: half of the smallest L1 in use
+
+# Heights of tiles, largest first: enough sums at once to keep the multipliers busy, and the tails in between.
+_SIZES = {6: (6, 5, 4, 3, 2, 1), 12: (12, 10, 8, 6, 4, 1)}[TILE_ROWS]
+S0, S1, S2, S3, S4, S5 = _SIZES
+# A panel of one vector has half as many sums in a row.
+N0, N1, N2, N3, N4 = (12, 8, 6, 3, 1)
+
+
+class Left(NamedTuple):
+    """A: element (r, k) for k in ``full`` panels of ``inner`` columns, and then ``tail`` more columns."""
+
+    data: Any
+    start: int
+    row: int
+    unit: int  # always 1, see `linear`
+    panel: int  # from one panel to the next
+    full: int
+    inner: int
+    tail_start: int
+    tail_row: int
+    tail_unit: int
+    tail: int
+
+
+class Right(NamedTuple):
+    """B: rows ``first`` .. of panels that are ``rows`` rows apart."""
+
+    data: Any
+    start: int
+    rows: int
+    first: int
+
+
+class Target(NamedTuple):
+    """C: ``m`` rows from ``first`` on of a matrix in panels with room for ``rows``, ``width`` columns."""
+
+    data: Any
+    start: int
+    rows: int
+    first: int
+    m: int
+    width: int
+
+
+class Epilogue(NamedTuple):
+    """The function that is called on each panel of C when it is done; address 0 for none."""
+
+    address: int
+    weights: Any
+    table: Any
+    row: int
+    numbers: Any
+    number: int
+
+
+@inline
+def _tile(tile, left, r, right, j, begin, bias, c, at, row):
+    """One tile of C: rows r .. of A, from row j of B's panel on. ``begin``: 0 from C, 1 from bias, 2 from zero."""
+    if begin == 0:
+        sums = load_tile(tile, c, at, row, lanes(c))
+    elif begin == 1:
+        sums = load_tile(tile, right.data, bias, 0, lanes(c))
+    else:
+        sums = tile
+    i = left.start + r * left.row
+    step, unit, inner = left.row, left.unit, left.inner
+    for segment in range(left.full + (1 if left.tail > 0 else 0)):
+        if segment == left.full:
+            i, step, unit, inner = left.tail_start + r * left.tail_row, left.tail_row, left.tail_unit, left.tail
+        k = i
+        for p in range(inner):
+            sums = multiply_add(sums, left.data, k, step, right.data, j + p)
+            k += unit
+        j += inner
+        i += left.panel
+    store_tile(sums, c, at, row, lanes(c))
+
+
+@inline
+def _height(m, most):
+    """Rows of the next tile: two of like height are better than a full one and a low one."""
+    if m <= most:
+        return m
+    if m >= 2 * most:
+        return most
+    return (m + 1) // 2
+
+
+@inline
+def _wide(m, left, right, j, begin, bias, c, at, row):
+    r = 0
+    while r < m:
+        height = _height(m - r, S0)
+        to = at + r * row
+        if height >= S0:
+            _tile(new_tile(c, S0, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S0
+        elif height >= S1:
+            _tile(new_tile(c, S1, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S1
+        elif height >= S2:
+            _tile(new_tile(c, S2, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S2
+        elif height >= S3:
+            _tile(new_tile(c, S3, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S3
+        elif height >= S4:
+            _tile(new_tile(c, S4, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S4
+        else:
+            _tile(new_tile(c, S5, 2), left, r, right, j, begin, bias, c, to, row)
+            r += S5
+
+
+@inline
+def _narrow(m, left, right, j, begin, bias, c, at, row):
+    r = 0
+    while r < m:
+        height = _height(m - r, N0)
+        to = at + r * row
+        if height >= N0:
+            _tile(new_tile(c, N0, 1), left, r, right, j, begin, bias, c, to, row)
+            r += N0
+        elif height >= N1:
+            _tile(new_tile(c, N1, 1), left, r, right, j, begin, bias, c, to, row)
+            r += N1
+        elif height >= N2:
+            _tile(new_tile(c, N2, 1), left, r, right, j, begin, bias, c, to, row)
+            r += N2
+        elif height >= N3:
+            _tile(new_tile(c, N3, 1), left, r, right, j, begin, bias, c, to, row)
+            r += N3
+        else:
+            _tile(new_tile(c, N4, 1), left, r, right, j, begin, bias, c, to, row)
+            r += N4
+
+
+@shared
+def product(left, right, begin, bias, target, epilogue):
+    """Add A B to C, see `Left`, `Right` and `Target`.
+
+    ``begin`` 0 adds to what is in C, 1 to the bias at ``bias`` of right.data, 2 to zero.
+    """
+    c, unit = target.data, lanes(target.data)
+    column = 0
+    while column < target.width:
+        if target.width - column > unit:
+            stride = 2 * unit
+            at = target.start + column * target.rows + target.first * stride
+            j = (right.start + column * right.rows) // stride + right.first
+            _wide(target.m, left, right, j, begin, bias + column, c, at, stride)
+        else:
+            stride = unit
+            at = target.start + column * target.rows + target.first * stride
+            j = (right.start + column * right.rows) // stride + right.first
+            _narrow(target.m, left, right, j, begin, bias + column, c, at, stride)
+        if epilogue.address != 0:
+            invoke(
+                epilogue.address, c, epilogue.weights, epilogue.table, epilogue.row, epilogue.numbers,
+                epilogue.number, target.first, target.first + target.m, column,
+            )  # fmt: skip
+        column += stride

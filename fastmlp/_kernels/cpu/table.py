@@ -1,0 +1,43 @@
+"""The engine's tables: what the columns of its integer arrays mean.
+
+A model is a list of operations, one row of ``ops`` each, in the order of the forward pass: GATHER, what the
+modules do, LOSS or EMIT. Offsets of matrices count elements of ``work`` or ``weights``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AHEAD", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE", "EXTRA",
+    "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS",
+    "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW", "TARGET",
+    "TRANSPOSED", "WEIGHT", "X", "Y",
+]  # fmt: skip
+
+# Kinds of operations: products, which the engine makes itself; functions of one panel; functions of rows.
+LINEAR, PANELS, ROWS = range(3)
+
+KIND = 0
+CAPACITY = 1  # rows that each matrix of activations has room for
+IN, OUT = 2, 3  # widths
+X, PRE, Y = 4, 5, 6  # input, values before the activation (Y itself where they are not needed), output; in work
+DY, DX = 7, 8  # gradients with respect to Y and X; DX is -1 where nobody needs it
+FORWARD, BACKWARD = 9, 10  # addresses of functions, 0 for none; a LINEAR's are its activation's
+EPILOGUE = 11  # the operation whose BACKWARD follows, panel by panel, on this LINEAR's DX; -1 for none
+WEIGHT, BIAS = 12, 13  # rows of ``params``; -1 for none
+TRANSPOSED = 14  # the weight's other copy in weights: panels over I, O rows; -1 where DX is not needed
+AHEAD = 15  # scratch of a function of rows: in work
+OWN = 16  # whether a LINEAR calls its own BACKWARD, as no other operation's epilogue does
+EXTRA = 17  # from here on a function's own integers
+GRADIENT = 39  # address of a function that finds its parameters' gradients itself
+COLUMNS = 40
+
+# EXTRA of a GATHER and a LOSS: where the rows come from.
+SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
+TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
+# Of a LAYER NORM: its rows' statistics in work. Of a DROPOUT: see `operations.dropout_forward`.
+MEANS, RSTDS = range(EXTRA, EXTRA + 2)
+
+NUMBERS = 8  # columns of ``numbers``: a function's own floats
+
+# Columns of ``params``: the array's place in weights, then those of the optimizer's arrays.
+PARAM_COLUMNS = 5  # the last: its gradient in work, where the norm is clipped

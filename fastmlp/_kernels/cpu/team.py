@@ -1,0 +1,107 @@
+"""A team of Python threads that run one kernel together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .engine import ABORT
+
+__all__ = ["Team"]
+
+
+class _Member:
+    """A thread that waits for work; it ends with its team, and never keeps the interpreter alive."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._start, self._done = threading.Lock(), threading.Lock()
+        self._start.acquire()
+        self._done.acquire()
+        self._job: Callable[[int], Any] | None = None
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name=f"fastmlp-{number}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._start.acquire()
+            job = self._job
+            if job is None:
+                return
+            try:
+                job(self.number)
+            except BaseException as error:  # it is raised again in the caller
+                self.error = error
+            self._job = job = None
+            self._done.release()
+
+    def begin(self, job: Callable[[int], Any]) -> None:
+        self._job, self.error = job, None
+        self._start.release()
+
+    def wait(self) -> None:
+        self._done.acquire()
+
+    def end(self) -> None:
+        self._job = None
+        self._start.release()
+
+
+def _end(members: list[_Member], process: int) -> None:
+    if os.getpid() == process:  # a forked child has none of the threads
+        for member in members:
+            member.end()
+        for member in members:
+            member.thread.join()
+
+
+class Team:
+    """``size`` threads, of which the caller is the first.
+
+    The others wait between runs, until `close` or until nobody holds the team any longer. In a forked child,
+    which has only the caller, they are started anew.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._members: list[_Member] = []
+        self._close: Callable[[], Any] = lambda: None
+        self._process: int | None = None
+
+    def run(self, job: Callable[[int], Any], control: Any) -> Any:
+        """Call ``job(thread)`` in all threads at once and return what the caller's own call gave.
+
+        An exception in any of them ends the others' waiting through ``control`` and is raised here.
+        """
+        if self.size > 1 and self._process != os.getpid():
+            self._members = [_Member(number) for number in range(1, self.size)]
+            self._process = os.getpid()
+            self._close = weakref.finalize(self, _end, self._members, self._process)
+
+        def guarded(thread: int) -> Any:
+            try:
+                return job(thread)
+            except BaseException:
+                control[ABORT] = 1
+                raise
+
+        for member in self._members:
+            member.begin(guarded)
+        try:
+            result = guarded(0)
+        finally:
+            for member in self._members:
+                member.wait()
+        for member in self._members:
+            if member.error is not None:
+                raise member.error
+        return result
+
+    def close(self) -> None:
+        """End the threads."""
+        self._close()
+        self._members, self._process, self._close = [], None, lambda: None

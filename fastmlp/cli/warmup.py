@@ -1,0 +1,106 @@
+"""``fastmlp warmup``: compile ahead what a first fit would wait for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import losses, optim
+from .._kernels import use_backend
+from .._kernels.reference import ACTIVATIONS
+from ..modules import MLP, Normalize, Sequential, Softmax
+from ..trainer import Trainer
+from .info import kernel_cache
+
+__all__ = ["add_parser"]
+
+# Activations, losses, optimizers, and the dtypes of rows.
+_PLAIN = (
+    ("relu", "elu", "tanh"),
+    ("CrossEntropyLoss", "MSELoss", "BCEWithLogitsLoss"),
+    ("SGD", "Adam"),
+    ("uint8", "float32"),
+)
+_ALL = (
+    ACTIVATIONS,
+    (*_PLAIN[1], "L1Loss", "HuberLoss", "CrossEntropyLoss of probabilities"),
+    (*_PLAIN[2], "AdamW", "RMSprop", "Adagrad"),
+    (*_PLAIN[3], "float64"),
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "warmup",
+        help="compile kernels ahead",
+        description="Compile the kernels that training and prediction use, by training tiny models, so that the first "
+        "real run does not wait for it: relu, elu and tanh, CrossEntropyLoss, MSELoss and BCEWithLogitsLoss, SGD and "
+        "Adam, on rows of uint8 and of floats. What is in the cache already is not compiled again.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        action="append",
+        help="of the models; may be repeated (default: float32)",
+    )
+    parser.add_argument("--all", action="store_true", help="every activation, loss, optimizer and kind of layer")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    began, compiled = time.perf_counter(), 0
+    with use_backend("numba"):
+        event = importlib.import_module("numba.core.event")
+        for dtype in dict.fromkeys(args.dtype or ["float32"]):
+            for parts in _combinations(dtype, args.all):
+                before = time.perf_counter()
+                with event.install_recorder("numba:compile") as recorder:
+                    _fit(dtype, *parts)
+                    if args.all:
+                        _fit(dtype, *parts, layer_norm=True, dropout=0.1)
+                count = sum(record.is_start for _, record in recorder.buffer)
+                compiled += count
+                seconds = time.perf_counter() - before
+                print(f"{dtype} {', '.join(parts):63s} {count:4d} compiled {seconds:6.1f} s", flush=True)
+    print(f"{compiled} functions compiled in {time.perf_counter() - began:.1f} s; kernels are kept in")
+    print(kernel_cache(count=True))
+    return 0
+
+
+def _combinations(dtype: str, everything: bool) -> Iterator[tuple[str, ...]]:
+    """(activation, loss, optimizer, dtype of the rows) of few fits in which each of them occurs.
+
+    Each has kernels of its own, whatever stands beside it.
+    """
+    choices = _ALL if everything else (*_PLAIN[:3], ("uint8", dtype))
+    for i in range(max(map(len, choices))):
+        yield tuple(names[i % len(names)] for names in choices)
+
+
+def _fit(dtype: str, activation: str, loss: str, optimizer: str, source: str, **layers: Any) -> None:
+    """Train a tiny model and apply it."""
+    rows, width, outputs = 24, 5, 3
+    X = np.arange(rows * width).reshape(rows, width).astype(source)
+    name, _, probabilities = loss.partition(" of ")
+    y: np.ndarray = np.arange(rows) % outputs
+    if name != "CrossEntropyLoss":
+        y = (y[:, None] == np.arange(outputs)).astype(dtype)
+    model: Any = MLP(
+        width, [4, 4], outputs, activation, normalize=Normalize.fit(X, dtype=dtype), dtype=dtype, rng=0, **layers
+    )
+    if probabilities:
+        model = Sequential(model, Softmax())
+    measure = getattr(losses, name)(**({"from_logits": False} if probabilities else {}))
+    trainer = Trainer(model, measure, getattr(optim, optimizer)(lr=1e-3))
+    trainer.fit(X, y, validation=(X, y), batch_size=8, epochs=1, rng=0)
+    trainer.predict(X)
+    if measure.task != "regression":
+        trainer.predict_proba(X)

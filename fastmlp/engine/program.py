@@ -1,0 +1,300 @@
+"""Program: a model laid out as the engine's tables, for batches of at most so many rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._kernels.cpu import operations, rules, table
+from .._kernels.cpu.elementwise import slope_of_output
+from .._kernels.cpu.engine import (
+    BIAS_PANEL, BUFFER, ITEM_COLUMNS, LOSSES, METERS, OWN_GRADIENT, SCRATCH, SCRATCH_SIZE, TRAINING, UPDATE,
+    WEIGHT_BLOCK,
+)  # fmt: skip
+from .._kernels.cpu.host import LANES, VECTOR_BYTES
+from .._kernels.cpu.operations import LOSS_SCRATCH
+from .._kernels.cpu.panels import rounded
+from .._kernels.reference import probability_floor
+from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from ..modules import Dropout, LayerNorm, Linear, Normalize
+from ..modules.activations import Activation
+from ..optim import Optimizer
+from ..validation import Array
+from .storage import Room, Weights
+from .support import Layer, rule
+
+__all__ = ["Program"]
+
+_ELEMENTWISE = {MSELoss: "mse", L1Loss: "l1", HuberLoss: "huber", BCEWithLogitsLoss: "bce"}
+_PAGE = 4096
+_MOST_PANELS = 4  # of inputs in a block of weights
+_FEW_BLOCKS = 16  # below so many, blocks are made smaller, so that threads get even shares
+
+
+class Program:
+    """Tables and working memory for batches of up to ``batch`` rows.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    weights : Weights
+    loss : Loss or None
+        None for inference.
+    optimizer : Optimizer or None
+        None for inference.
+    batch : int
+    source, by_index
+        dtype of the features as they are gathered; whether targets are class indices.
+
+    Attributes
+    ----------
+    ops, numbers, items : ndarray
+        See `_kernels.cpu.table` and `_kernels.cpu.engine`.
+    work : ndarray
+        Activations, gradients and scratch.
+    """
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        weights: Weights,
+        loss: Loss | None,
+        optimizer: Optimizer | None,
+        batch: int,
+        source: str,
+        by_index: bool,
+        threads: int,
+    ) -> None:
+        self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
+        self._room = Room(self.dtype)
+        self.capacity = batch
+        if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # panels a multiple of pages apart would share few lines of L1
+            self.capacity = batch + 1
+        self._ops: list[list[int]] = []
+        self._numbers: list[list[float]] = []
+        self._slopes: dict[int, tuple[str, bool]] = {}
+        self._layers = layers
+        self._source = source
+        self.dropouts: list[tuple[int, Dropout]] = []
+        self._forward()
+        if loss is None:
+            self._add(table.ROWS, self._width, X=self._value, FORWARD=operations.emit.address(self.dtype))
+        else:
+            self._loss(loss, by_index)
+            self._backward()
+        self.meters = np.zeros(METERS, np.int64)
+        self._items(None if optimizer is None else optimizer)
+        if optimizer is not None:
+            self._training(optimizer)
+        self.ops = np.array(self._ops, np.int64)
+        self.numbers = np.array(self._numbers, np.float64)
+        self.work = self._room.array()
+
+    # ------------------------------------------------------------------------------------ operations
+
+    def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> int:
+        """Append an operation that gives ``width`` columns; returns its number."""
+        row = [-1] * table.COLUMNS
+        row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = 0
+        row[table.KIND], row[table.CAPACITY], row[table.OUT] = kind, self.capacity, width
+        row[table.IN] = width
+        for name, value in columns.items():
+            row[getattr(table, name)] = int(value)
+        self._ops.append(row)
+        self._numbers.append([*numbers, *[0.0] * (table.NUMBERS - len(numbers))])
+        return len(self._ops) - 1
+
+    def _forward(self) -> None:
+        layers, dtype = self._layers, self.dtype
+        first = layers[0].module
+        mean = scale = -1
+        if isinstance(first, Normalize):
+            mean = self.weights.constants[0, "mean"]
+            scale = -1 if (first.buffers["scale"] == 1).all() else self.weights.constants[0, "scale"]
+        width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
+        self._width, self._value = width, self._room.matrix(self.capacity, width)
+        self._add(
+            table.ROWS, width, Y=self._value, FORWARD=operations.gather(self._source).address(dtype), MEAN=mean,
+            SCALE=scale,
+        )  # fmt: skip
+        fused = False
+        for index, (_, module) in enumerate(layers):
+            after = layers[index + 1].module if index + 1 < len(layers) else None
+            if isinstance(module, Linear):
+                self._linear(index, module)
+                fused = isinstance(after, Activation)
+                if isinstance(after, Activation):
+                    self._activate(self._ops[-1], self._numbers[-1], after)
+                else:
+                    self._ops[-1][table.PRE] = self._ops[-1][table.Y]
+            elif isinstance(module, Activation):
+                if not fused:
+                    self._add(table.PANELS, self._width, PRE=self._value, X=self._value)
+                    self._activate(self._ops[-1], self._numbers[-1], module, apart=True)
+                fused = False
+            elif not isinstance(module, Normalize):
+                self._rows(index, module)
+            self._value = self._ops[-1][table.Y]
+        self._outputs = self._value
+
+    def _linear(self, index: int, module: Linear) -> None:
+        weights = self.weights
+        self._add(
+            table.LINEAR, module.out_features, IN=module.in_features, X=self._value,
+            Y=self._room.matrix(self.capacity, module.out_features), WEIGHT=weights.rows[index, "weight"],
+            BIAS=weights.rows.get((index, "bias"), -1), TRANSPOSED=weights.copies.get(index, -1),
+        )  # fmt: skip
+        self._width = module.out_features
+
+    def _activate(self, op: list[int], numbers: list[float], module: Activation, apart: bool = False) -> None:
+        """Put an activation on an operation; ``apart``: it has no product before it."""
+        numbers[0] = module.alpha
+        of_output = slope_of_output(module.kind, module.alpha) is not None
+        if apart:
+            op[table.Y] = self._room.matrix(self.capacity, self._width)
+        else:
+            op[table.PRE] = op[table.Y] if of_output else self._room.matrix(self.capacity, self._width)
+        if module.kind != "identity" or apart:
+            op[table.FORWARD] = operations.activation_forward(module.kind).address(self.dtype)
+            self._slopes[len(self._ops) - 1] = (module.kind, of_output)
+
+    def _rows(self, index: int, module: Any) -> None:
+        width, dtype = self._width, self.dtype
+        room = rounded(width, dtype)
+        y = self._room.matrix(self.capacity, width)
+        if isinstance(module, LayerNorm):
+            scratch = self._room.take(self.capacity * room)
+            op = self._add(
+                table.ROWS, width, module.eps, X=self._value, Y=y, AHEAD=scratch,
+                FORWARD=operations.layer_norm_forward.address(dtype), MEANS=self._room.take(self.capacity),
+                RSTDS=self._room.take(self.capacity), WEIGHT=self.weights.rows.get((index, "weight"), -1),
+                BIAS=self.weights.rows.get((index, "bias"), -1),
+            )  # fmt: skip
+            extra = [room, -1, -1]
+            for place, name in enumerate(("weight", "bias"), 1):
+                if name in module.params:
+                    extra[place] = int(self.weights.params[self.weights.rows[index, name], 0])
+            self._ops[op][table.EXTRA + 2 : table.EXTRA + 5] = extra
+        elif isinstance(module, Dropout):
+            factor = 1 / (1 - module.p) if module.p < 1 else 0.0
+            op = self._add(
+                table.ROWS, width, factor, X=self._value, Y=y,
+                FORWARD=operations.dropout_forward.address(dtype),
+            )  # fmt: skip
+            self._ops[op][table.EXTRA + 4] = math.floor(module.p * 2**32)
+            self.dropouts.append((op, module))
+        else:
+            scratch = self._room.take(self.capacity * 2 * room)
+            self._add(
+                table.ROWS, width, X=self._value, Y=y, AHEAD=scratch, EXTRA=2 * room,
+                FORWARD=operations.softmax_forward.address(dtype),
+            )  # fmt: skip
+
+    def _loss(self, loss: Loss, by_index: bool) -> None:
+        dtype, width = self.dtype, self._width
+        numbers: tuple[float, ...] = ()
+        weight = -1
+        if isinstance(loss, CrossEntropyLoss):
+            function = operations.cross_entropy(loss.from_logits, by_index)
+            numbers = (loss.label_smoothing, probability_floor(dtype))
+        else:
+            function = operations.elementwise(_ELEMENTWISE[type(loss)])
+            numbers = (loss.delta,) if isinstance(loss, HuberLoss) else ()
+        if (type(loss).__name__, "weight") in self.weights.constants:
+            weight = self.weights.constants[type(loss).__name__, "weight"]
+        self.row_losses = self._room.take(self.capacity)
+        self._add(
+            table.ROWS, width, *numbers, X=self._value, DX=self._room.matrix(self.capacity, width),
+            FORWARD=function.address(dtype), ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight,
+            AHEAD=self._room.take(self.capacity * LOSS_SCRATCH * rounded(width, dtype)), SAMPLE_WEIGHT=0,
+        )  # fmt: skip
+
+    def _backward(self) -> None:
+        """Say where gradients go, from the loss down to the first operation that has parameters."""
+        last = len(self._ops) - 1
+        gradient = self._ops[last][table.DX]
+        trained = [o for o in range(last) if self._ops[o][table.WEIGHT] >= 0]
+        lowest = trained[0] if trained else last
+        above: list[int] | None = None
+        for o in range(last - 1, lowest - 1, -1):
+            op = self._ops[o]
+            op[table.DY] = op[table.DX] = gradient
+            kind, address = op[table.KIND], 0
+            if o in self._slopes:
+                name, of_output = self._slopes[o]
+                address = operations.activation_backward(name, of_output).address(self.dtype)
+            if kind == table.LINEAR:
+                op[table.BACKWARD] = address
+                if address and above is not None and above[table.KIND] == table.LINEAR:
+                    above[table.EPILOGUE] = o
+                else:
+                    op[table.OWN] = int(address != 0)
+            elif kind == table.PANELS:
+                op[table.BACKWARD] = address
+            else:
+                op[table.BACKWARD] = self._row_backward(op).address(self.dtype) if o > lowest else 0
+                if op[table.WEIGHT] >= 0:
+                    op[table.GRADIENT] = operations.layer_norm_gradient.address(self.dtype)
+            if op[table.FORWARD] == operations.layer_norm_forward.address(self.dtype) or kind == table.LINEAR:
+                below = op[table.IN] if kind == table.LINEAR else op[table.OUT]
+                op[table.DX] = self._room.matrix(self.capacity, below) if o > lowest else -1
+            gradient, above = op[table.DX], op
+
+    def _row_backward(self, op: list[int]) -> Any:
+        for name in ("layer_norm", "dropout", "softmax"):
+            if op[table.FORWARD] == getattr(operations, f"{name}_forward").address(self.dtype):
+                return getattr(operations, f"{name}_backward")
+        raise AssertionError("an operation of rows has no backward")
+
+    # --------------------------------------------------------------------------------------- phase 2
+
+    def _items(self, optimizer: Optimizer | None) -> None:
+        """Cut the parameters into pieces, in an order that does not depend on the number of threads."""
+        panel = 2 * LANES[self.dtype.itemsize]
+        items, costs = [], []
+        for o, op in enumerate(self._ops):
+            if optimizer is None or op[table.WEIGHT] < 0:
+                continue
+            inputs, outputs = op[table.IN], op[table.OUT]
+            columns = range(0, outputs, panel)
+            if op[table.KIND] == table.LINEAR:
+                height = _MOST_PANELS * panel
+                if len(columns) * -(-inputs // height) < _FEW_BLOCKS:
+                    height = panel
+                for group in range(0, len(columns), 4):
+                    for first in range(0, inputs, height):
+                        for column in columns[group : group + 4]:
+                            stop = min(inputs, first + height)
+                            items.append((WEIGHT_BLOCK, o, column, first, stop))
+                            costs.append((stop - first + 4) * min(panel, rounded(outputs - column, self.dtype)))
+                if op[table.BIAS] >= 0:
+                    for column in columns:
+                        items.append((BIAS_PANEL, o, column, 0, 1))
+                        costs.append(4 * panel)
+            else:
+                for column in columns:
+                    for which in (0, 1):
+                        items.append((OWN_GRADIENT, o, column, which, which + 1))
+                        costs.append(8 * panel)
+        self.items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
+        total = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
+        shares = np.arange(self.threads + 1) / self.threads * total[-1]
+        self.splits = np.abs(total[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
+        self.splits[0], self.splits[-1] = 0, len(items)
+
+    def _training(self, optimizer: Optimizer) -> None:
+        panel = 2 * LANES[self.dtype.itemsize]
+        block = _MOST_PANELS * panel * panel
+        meters = self.meters
+        meters[TRAINING] = 1
+        meters[UPDATE] = rules.RULES[rule(optimizer)].address(self.dtype)
+        meters[LOSSES] = self.row_losses
+        meters[SCRATCH], meters[SCRATCH_SIZE] = self._room.take(self.threads * block), block
+        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0])
+        if optimizer.clip_norm is not None:
+            params = self.weights.params
+            for row in range(len(params)):
+                params[row, -1] = self._room.take(self.weights.size(row))
+        meters[BUFFER] = 0

@@ -1,0 +1,198 @@
+"""Engine: runs of training steps, and outputs of many rows, by the native engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._kernels.cpu import engine as kernels
+from .._kernels.cpu import table
+from .._kernels.cpu.team import Team
+from ..batches import Rows
+from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from ..modules import Module
+from ..optim import Optimizer
+from ..validation import Array, as_float
+from .program import Program
+from .storage import Weights
+from .support import hyperparameters, layers_of, require_loss, rule
+
+__all__ = ["Engine"]
+
+_IN_PLACE = ("uint8", "float32", "float64")
+_INFERENCE_ROWS = 96  # of a thread at a time: activations of a few layers stay in its caches
+_NO_NUMBERS = np.zeros((1, 1))
+
+
+class Engine:
+    """A model on its way through many steps, with its numbers laid out as the kernels read them.
+
+    Parameters
+    ----------
+    model : Module
+    loss : Loss or None
+    optimizer : Optimizer or None
+        Both None: for inference only.
+    threads : int
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not know the model, the loss or the optimizer.
+    """
+
+    def __init__(self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int) -> None:
+        self.layers = layers_of(model)
+        if loss is not None and optimizer is not None:
+            require_loss(loss)
+            rule(optimizer)
+        assert model.dtype is not None
+        self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
+        self.threads = threads
+        self.weights = Weights(self.layers, optimizer, self.dtype)
+        self._loss_constant()
+        if optimizer is not None:
+            optimizer.prepare(model)
+        self.weights.allocate()
+        self._team = Team(threads)
+        self._program: Program | None = None
+        self._key: tuple[Any, ...] | None = None
+        self._inference: dict[str, Program] = {}
+        # Atomics need eight bytes aligned; each entry has a cache line of its own.
+        self._control = np.zeros(kernels.CONTROLS, np.int64)
+
+    def _loss_constant(self) -> None:
+        loss = self.loss
+        weight = None
+        if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
+            weight = as_float(loss.class_weight, self.dtype, "class_weight")
+        elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
+            of_columns = np.broadcast_to(as_float(loss.pos_weight, self.dtype, "pos_weight"), self.model.out_width)
+            weight = np.array(of_columns)
+        if weight is not None:
+            self.weights.constants[type(loss).__name__, "weight"] = self.weights.constant(weight)
+
+    def close(self) -> None:
+        """End the team's threads."""
+        self._team.close()
+
+    @staticmethod
+    def reads_in_place(X: Array) -> bool:
+        """Whether kernels can read these features where they are."""
+        contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
+        return X.dtype.isnative and X.dtype.name in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
+
+    def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
+        """(features, the order in which to gather them, their dtype's name)."""
+        if self.reads_in_place(X):
+            return X, index, X.dtype.name
+        return np.ascontiguousarray(X[index], self.dtype), np.arange(len(index)), self.dtype.name
+
+    # -------------------------------------------------------------------------------------- training
+
+    def run(self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int) -> tuple[Array, Array]:
+        """Make one step for each batch, index[bounds[s]:bounds[s + 1]], of the rows.
+
+        Parameters
+        ----------
+        rows : Rows
+        index : ndarray of int64
+            Row numbers.
+        bounds : ndarray of int64, of shape (steps + 1,)
+        seed, step : int
+            For the Dropout masks.
+
+        Returns
+        -------
+        ndarray of float64
+            The losses; where the last of them is not finite, that step and those after it were not made.
+        ndarray of float64
+            The learning rates.
+        """
+        assert self.optimizer is not None and self.loss is not None
+        steps = len(bounds) - 1
+        index = index if rows.index is None else rows.index[index]
+        X, gather_order, source = self._source(rows.X, index)
+        program = self._prepare(int((bounds[1:] - bounds[:-1]).max()), source, rows.y.ndim == 1)
+        target = np.ascontiguousarray(rows.y)
+        weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
+        normalizers = self._normalizers(target, weight, index, bounds)
+        rates, hyper = hyperparameters(self.optimizer, steps)
+        losses = np.full(steps, np.nan)
+        first, last = program.ops[0], program.ops[-1]
+        first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
+        first[table.ORDER], first[table.BOUNDS] = gather_order.ctypes.data, bounds.ctypes.data
+        last[table.ORDER], last[table.BOUNDS] = index.ctypes.data, bounds.ctypes.data
+        last[table.TARGET], last[table.NORMALIZERS] = target.ctypes.data, normalizers.ctypes.data
+        last[table.SAMPLE_WEIGHT] = 0 if weight is None else weight.ctypes.data
+        for op, dropout in program.dropouts:
+            key = dropout.seed if seed is None else seed
+            position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, step)
+            program.ops[op, table.EXTRA : table.EXTRA + 4] = position
+        done = self._launch(program, hyper, bounds, losses)
+        self.optimizer.steps += done
+        return losses[: done + 1] if done < steps else losses, rates
+
+    def _prepare(self, batch: int, source: str, by_index: bool) -> Program:
+        """The program for such batches: the last one where it fits."""
+        key = (source, by_index, self.loss, self.optimizer and self.optimizer.clip_norm)
+        program = self._program
+        if program is None or key != self._key or program.batch < batch:
+            program = Program(
+                self.layers, self.weights, self.loss, self.optimizer, batch, source, by_index, self.threads
+            )
+            self._program, self._key = program, key
+        return program
+
+    def _launch(self, program: Program, hyper: Array, bounds: Array, losses: Array) -> int:
+        self._control[:] = 0
+        squares = np.zeros(len(program.items))
+        fixed = (
+            self.threads, program.ops, program.numbers, self.weights.params, program.items, program.splits,
+            program.meters, program.clips, hyper, bounds, losses, squares, self._control, program.work,
+            self.weights.data, 1,
+        )  # fmt: skip
+        return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
+
+    def _normalizers(self, target: Array, weight: Array | None, index: Array, bounds: Array) -> Array:
+        """What each batch's rows are divided by: `Loss.normaliser` of each of them."""
+        assert self.loss is not None
+        columns = 1.0
+        of_rows: Array | None = None if weight is None else weight[index]
+        if not isinstance(self.loss, CrossEntropyLoss):
+            columns = float(target.shape[1] if target.ndim == 2 else 1)
+        elif target.ndim == 1 and self.loss.class_weight is not None:
+            of_targets = self.loss.class_weight[target[index]]
+            of_rows = of_targets if of_rows is None else of_targets * of_rows
+        if of_rows is None:
+            return columns * (bounds[1:] - bounds[:-1]).astype(np.float64)
+        sums: Array = np.add.reduceat(of_rows.astype(np.float64), bounds[:-1])
+        if not (sums > 0).all():
+            raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
+        return columns * sums
+
+    # ------------------------------------------------------------------------------------- inference
+
+    def infer(self, X: Array) -> Array:
+        """The outputs (N, C) of checked features, as the model's `infer` gives them."""
+        rows = len(X)
+        index = np.arange(rows)
+        X, order, source = self._source(X, index)
+        program = self._inference.get(source)
+        if program is None:
+            batch = _INFERENCE_ROWS * self.threads
+            program = Program(self.layers, self.weights, None, None, batch, source, True, self.threads)
+            program.clips = np.zeros(2)
+            self._inference[source] = program
+        block = _INFERENCE_ROWS * self.threads
+        bounds = np.append(np.arange(0, rows, block), rows)
+        out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
+        first, last = program.ops[0], program.ops[-1]
+        first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
+        first[table.ORDER] = order.ctypes.data
+        first[table.BOUNDS] = last[table.BOUNDS] = bounds.ctypes.data
+        last[table.TARGET] = out.ctypes.data
+        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0))
+        return out
+

@@ -1,0 +1,195 @@
+"""Session: the engine's hold on a trainer's model and optimizer, and how their arrays are lent and given back."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+from ..batches import Order, Rows
+from ..losses import Loss
+from ..modules import Module
+from ..modules.arrays import ArrayDict
+from ..optim import Optimizer
+from ..threads import choose_threads
+from ..validation import Array
+from .runner import Engine
+from .support import Unsupported, layers_of, work_of
+
+__all__ = ["Session", "open_session"]
+
+_log = logging.getLogger("fastmlp")
+
+_TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
+_STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
+_UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
+
+
+class Session:
+    """Runs steps in native calls; the numbers stay with the engine until somebody asks for an array.
+
+    Parameters
+    ----------
+    model, loss, optimizer
+    requested : int or None
+        Threads; None chooses by the work of a step.
+
+    Attributes
+    ----------
+    chunk : int or None
+        Steps in a native call; None: as many as take some hundredths of a second. It changes no result.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not know the model, the loss or the optimizer.
+    """
+
+    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> None:
+        self.limit = choose_threads(requested, work_of(layers_of(model), batch))
+        self.engine = Engine(model, loss, optimizer, self.limit.count)
+        self.chunk: int | None = None
+        self._key = (model, loss, optimizer, requested, batch, model.backend_name)
+        self._holds, self._ahead = True, False
+        self._step_seconds = 0.0
+
+    def fits(self, *key: Any) -> bool:
+        """Whether this session is for just these arguments, the model's backend among them."""
+        return all(a is b or a == b for a, b in zip(self._key, key, strict=True))
+
+    def close(self) -> None:
+        """Give the arrays back and end the threads."""
+        self.release()
+        self.engine.close()
+
+    # --------------------------------------------------------------------------------- the arrays
+
+    def hold(self) -> None:
+        """Take the arrays' numbers, where the user may have changed them."""
+        if not self._holds:
+            self.engine.weights.load()
+            self._holds = True
+
+    def give_back(self) -> None:
+        """Write the numbers into the user's arrays; the engine's stay valid until the user changes his."""
+        if self._ahead:
+            self.engine.weights.unload()
+            self._ahead = False
+
+    def release(self) -> None:
+        """`give_back`, and whatever the user does to the arrays counts from now on."""
+        self.give_back()
+        self._holds = False
+        for params in self._lent_dicts():
+            params.__class__ = ArrayDict
+        self.engine.optimizer._recall = None  # type: ignore[union-attr]
+
+    def discard(self) -> None:
+        """Forget the engine's numbers: those in the user's arrays count."""
+        self._ahead = False
+        self.release()
+
+    def lend(self) -> None:
+        """Between two calls of `Trainer.step`: leave the numbers with the engine until an array is asked for.
+
+        Where somebody holds an array already, nobody would ask: then they are given back at once.
+        """
+        if self._shared():
+            self.release()
+            return
+        for params in self._lent_dicts():
+            params.__class__ = _Lent
+            params._recall = self.release
+        self.engine.optimizer._recall = self.release  # type: ignore[union-attr]
+
+    def _lent_dicts(self) -> list[Any]:
+        return [layer.module.params for layer in self.engine.layers if dict.__len__(layer.module.params)]
+
+    def _shared(self) -> bool:
+        for params in self._lent_dicts():
+            for name in dict.keys(params):
+                if sys.getrefcount(dict.__getitem__(params, name)) > _UNSHARED:
+                    return True
+        for arrays in self.engine.optimizer._state.values():  # type: ignore[union-attr]
+            for name in arrays:
+                if sys.getrefcount(arrays[name]) > _UNSHARED:
+                    return True
+        return False
+
+    # -------------------------------------------------------------------------------------- steps
+
+    def run(self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int) -> tuple[Array, Array]:
+        """`Engine.run` on the arrays' present numbers."""
+        self.hold()
+        try:
+            began = time.perf_counter()
+            result = self.engine.run(rows, index, bounds, seed, step)
+            self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
+        except BaseException:  # some weights of a step may be updated and some not
+            self.discard()
+            raise
+        self._ahead = True
+        return result
+
+    def steps_at_once(self, rows: Rows, size: int) -> int:
+        """How many steps to make in the next native call."""
+        if self.chunk is not None:
+            return self.chunk
+        if not self._step_seconds:
+            return 1
+        most = max(1, int(_TURN / self._step_seconds))
+        if not self.engine.reads_in_place(rows.X):
+            most = max(1, min(most, _STAGED // (size * rows.X.shape[1] * self.engine.dtype.itemsize)))
+        return most
+
+    def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
+        """(row numbers, bounds) of the batches of the next native call."""
+        return order.take(size, min(most, self.steps_at_once(rows, size)))
+
+    def infer(self, x: Array) -> Array:
+        """The model's outputs for checked features."""
+        self.hold()
+        return self.engine.infer(x)
+
+    def weights_are_finite(self) -> bool:
+        """Whether all parameters are."""
+        return self.engine.weights.finite()
+
+
+class _Lent(ArrayDict):
+    """Arrays whose numbers the engine has: to read one brings them back."""
+
+    _recall: Callable[[], None]
+
+
+def _recalling(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._recall()  # the class is then ArrayDict again
+        return getattr(self, name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+# __iter__ too: dict(params) and {**params} go by it once it is not dict's own.
+for _name in ("__getitem__", "__setitem__", "__iter__", "__eq__", "__ne__", "__or__", "__ror__", "__repr__",
+              "__reduce__", "get", "items", "values", "copy", "update"):  # fmt: skip
+    setattr(_Lent, _name, _recalling(_name))
+
+
+def open_session(
+    model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int
+) -> Session | None:
+    """A session, or None where steps have to go module by module; the log says why, once for a model."""
+    try:
+        if numba.config.DISABLE_JIT:
+            raise Unsupported("jitting is disabled")
+        return Session(model, loss, optimizer, requested, batch)
+    except Unsupported as reason:
+        _log.info("training goes module by module, which is slower: %s", reason)
+        return None

@@ -1,0 +1,151 @@
+"""Weights: a model's parameters and the optimizer's arrays as the engine's kernels read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._kernels.cpu import panels
+from .._kernels.cpu.host import LANES
+from .._kernels.cpu.table import PARAM_COLUMNS
+from ..modules import LayerNorm, Linear, Module
+from ..optim import Optimizer
+from ..validation import Array
+from .support import Layer, state_kinds
+
+__all__ = ["Room", "Weights"]
+
+
+class Room:
+    """Hands out stretches of one flat array that is allocated at the end, each on a cache line of its own."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self._line = max(2 * LANES[dtype.itemsize], 64 // dtype.itemsize)
+        self._end = 0
+
+    def take(self, size: int) -> int:
+        """The offset of ``size`` elements."""
+        start = self._end
+        self._end += -(-size // self._line) * self._line
+        return start
+
+    def matrix(self, rows: int, width: int) -> int:
+        """The offset of a matrix in panels."""
+        return self.take(panels.size(rows, width, self.dtype))
+
+    def array(self) -> Array:
+        """Zeros, untouched: memory that nobody writes to costs nothing."""
+        # Kernels load whole vectors that may begin at the last element.
+        raw = np.zeros((self._end + 2 * self._line) * self.dtype.itemsize + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        flat: Array = raw[start : start + (self._end + 2 * self._line) * self.dtype.itemsize].view(self.dtype)
+        return flat
+
+
+class Weights:
+    """Parameters in panels, with their second copies and the optimizer's arrays beside them.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        See `support.layers_of`.
+    optimizer : Optimizer or None
+        None for inference: neither state nor second copies.
+
+    Attributes
+    ----------
+    data : ndarray
+        The flat array; ``params (P, PARAM_COLUMNS)`` says what is where in it.
+    """
+
+    def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any]) -> None:
+        self.layers, self.optimizer, self.dtype = layers, optimizer, dtype
+        self._room = Room(dtype)
+        kinds = [] if optimizer is None else state_kinds(optimizer)
+        self._entries: list[tuple[Module, str, str, tuple[int, ...]]] = []
+        places: list[list[int]] = []
+        self.rows: dict[tuple[int, str], int] = {}
+        self.copies: dict[int, int] = {}
+        self.constants: dict[tuple[int, str], int] = {}
+        self._vectors: list[tuple[int, Array]] = []
+        trained_before = False
+        for index, layer in enumerate(layers):
+            for name, array in layer.module.params.items():
+                shape = tuple(array.shape)
+                self.rows[index, name] = len(places)
+                self._entries.append((layer.module, layer.prefix, name, shape))
+                arrays = [self._place(shape)] + [self._place(shape) if kind else -1 for kind in kinds]
+                places.append((arrays + [-1] * PARAM_COLUMNS)[:PARAM_COLUMNS])
+            if isinstance(layer.module, Linear):
+                if optimizer is not None and trained_before:
+                    outputs, inputs = layer.module.params["weight"].shape
+                    self.copies[index] = self._room.matrix(panels.rounded(outputs, dtype), inputs)
+                trained_before = True
+            elif isinstance(layer.module, LayerNorm):
+                trained_before = trained_before or bool(layer.module.params)
+            for name, array in layer.module.buffers.items():
+                self.constants[index, name] = self.constant(array)
+        self.params = np.array(places, np.int64).reshape(len(places), PARAM_COLUMNS)
+        self.data: Array = np.empty(0, dtype)
+
+    def _place(self, shape: tuple[int, ...]) -> int:
+        rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
+        return self._room.matrix(rows, shape[0])
+
+    def size(self, row: int) -> int:
+        """Elements of a parameter in panels."""
+        shape = self._entries[row][3]
+        rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
+        return panels.size(rows, shape[0], self.dtype)
+
+    def constant(self, values: Array) -> int:
+        """Room for a vector that training leaves alone; before `allocate`."""
+        place = self._room.matrix(1, len(values))
+        self._vectors.append((place, values))
+        return place
+
+    def allocate(self) -> None:
+        """Make the array and fill it."""
+        self.data = self._room.array()
+        for place, values in self._vectors:
+            self.data[place : place + len(values)] = values
+        self.load()
+
+    def _arrays(self) -> Any:
+        """(array of the user's, its place, whether it is the parameter itself) one by one."""
+        kinds = [] if self.optimizer is None else state_kinds(self.optimizer)
+        for row, (module, prefix, name, _) in zip(self.params, self._entries, strict=True):
+            yield dict.__getitem__(module.params, name), row[0]
+            if self.optimizer is not None:
+                state = self.optimizer._state[prefix + name]
+                for kind, place in zip(kinds, row[1:], strict=False):
+                    if kind:
+                        yield state[kind], place
+
+    def _matrix(self, array: Array) -> tuple[Array, int]:
+        """The array as the rows of its panels, and how many rows there is room for."""
+        if array.ndim == 1:
+            return array.reshape(1, -1), 1
+        return array.T, panels.rounded(array.shape[1], self.dtype)
+
+    def load(self) -> None:
+        """Take over the user's arrays."""
+        for array, place in self._arrays():
+            matrix, rows = self._matrix(array)
+            panels.pack(matrix, self.data, place, rows)
+        for index, place in self.copies.items():
+            weight = dict.__getitem__(self.layers[index].module.params, "weight")
+            panels.pack(weight, self.data, place, panels.rounded(len(weight), self.dtype))
+
+    def finite(self) -> bool:
+        """Whether every parameter is."""
+        sizes = ((place, self.size(row)) for row, place in enumerate(self.params[:, 0]))
+        return all(bool(np.isfinite(self.data[place : place + size]).all()) for place, size in sizes)
+
+    def unload(self) -> None:
+        """Write everything back into the user's arrays."""
+        for array, place in self._arrays():
+            matrix, rows = self._matrix(array)
+            panels.unpack(self.data, place, rows, matrix)

@@ -1,0 +1,103 @@
+"""`fastmlp warmup`: nothing is left to compile for a plain fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastmlp import losses, optim
+from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.cli import warmup
+
+# Every combination of what the help lists, in a process that finds the kernels on disk.
+FITS = """
+import itertools
+import numpy as np
+import fastmlp as fm
+from numba.core import event
+
+generator = np.random.default_rng(0)
+raw = generator.integers(0, 256, (50, 7), np.uint8)
+labels = generator.integers(0, 4, 50)
+flags = np.eye(4, dtype=np.float32)[labels]
+with event.install_recorder("numba:compile") as recorder:
+    for activation, loss, optimizer, source, hidden, scaled in itertools.product(
+        ("relu", "elu", "tanh"),
+        (fm.CrossEntropyLoss, fm.MSELoss, fm.BCEWithLogitsLoss),
+        (lambda: fm.SGD(1e-6, momentum=0.9), lambda: fm.Adam(1e-6, weight_decay=1e-4), lambda: fm.SGD(1e-6)),
+        ("uint8", "float32"),
+        ((), (9,), (9, 5)),
+        (False, True),
+    ):
+        X, y = raw.astype(source), labels if loss is fm.CrossEntropyLoss else flags
+        scaling = fm.Normalize.fit(X) if scaled else None
+        model = fm.MLP(7, hidden, 4, activation, normalize=scaling, rng=0)
+        trainer = fm.Trainer(model, loss(), optimizer())
+        trainer.fit(X, y, validation=(X, y), batch_size=16, epochs=1, rng=0)
+        trainer.evaluate(X, y), trainer.predict(X)
+        if loss is not fm.MSELoss:
+            trainer.predict_proba(X)
+print([record.data["dispatcher"] for _, record in recorder.buffer if record.is_start])
+"""
+
+
+def test_afterwards_a_plain_fit_compiles_nothing(start, folder):
+    environment = {"NUMBA_CACHE_DIR": str(folder / "kernels")}
+    with start("warmup", env=environment) as process:
+        out, err = process.communicate(timeout=250)
+    lines = out.splitlines()
+    assert (process.returncode, err) == (0, "") and len(lines) == 5
+    assert lines[0].startswith("float32 relu, CrossEntropyLoss, SGD, uint8  ")
+    assert lines[3].endswith("; kernels are kept in") and lines[4].startswith(f"{folder / 'kernels'}")
+    assert int(lines[3].split()[0]) == sum(int(line.split()[-4]) for line in lines[:3]) > 5
+    with start(env=environment, python=("-W", "error", "-c", FITS)) as process:
+        out, err = process.communicate(timeout=250)
+    assert (process.returncode, err, out) == (0, "", "[]\n")
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The fits that would be made."""
+    made = []
+    monkeypatch.setattr(warmup, "_fit", lambda dtype, *parts, **layers: made.append((dtype, parts, layers)))
+    return made
+
+
+def test_plain(fastmlp, fits):
+    assert fastmlp("warmup")[::2] == (0, "")
+    assert {dtype for dtype, _, _ in fits} == {"float32"} and not any(layers for _, _, layers in fits)
+    assert [sorted({parts[i] for _, parts, _ in fits}) for i in range(4)] == [
+        ["elu", "relu", "tanh"],
+        ["BCEWithLogitsLoss", "CrossEntropyLoss", "MSELoss"],
+        ["Adam", "SGD"],
+        ["float32", "uint8"],
+    ]
+    fits.clear()
+    code, out, _ = fastmlp("warmup", "--dtype", "float64", "--dtype", "float32", "--dtype", "float64")
+    assert code == 0 and "0 functions compiled in" in out
+    assert [dtype for dtype, _, _ in fits] == 3 * ["float64"] + 3 * ["float32"]
+    assert {parts[3] for dtype, parts, _ in fits if dtype == "float64"} == {"uint8", "float64"}
+
+
+def test_all(fastmlp, fits):
+    assert fastmlp("warmup", "--all")[0] == 0
+    activations, measures, optimizers, sources = (sorted({parts[i] for _, parts, _ in fits}) for i in range(4))
+    assert activations == sorted(ACTIVATIONS) and sources == ["float32", "float64", "uint8"]
+    assert {name.partition(" of ")[0] for name in measures} == {*losses.__all__} - {"Loss"}
+    assert "CrossEntropyLoss of probabilities" in measures
+    assert optimizers == sorted({*optim.__all__} - {"Optimizer"})
+    with_layers = [parts for _, parts, layers in fits if layers]
+    assert with_layers == [parts for _, parts, layers in fits if not layers]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_each_fit_works(dtype):
+    """On the backend that needs no compiler."""
+    with warmup.use_backend("numpy"):
+        for parts in warmup._combinations(dtype, True):
+            warmup._fit(dtype, *parts)
+            warmup._fit(dtype, *parts, layer_norm=True, dropout=0.1)
+
+
+def test_bad_usage(fastmlp):
+    code, _, err = fastmlp("warmup", "--dtype", "float16")
+    assert code == 2 and "float16" in err

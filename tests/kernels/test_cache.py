@@ -1,0 +1,199 @@
+"""The on-disk cache of compiled kernels: used again, swept of what is stale, and never a reason to fail."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+
+numba = pytest.importorskip("numba")
+if numba.config.DISABLE_JIT:
+    pytest.skip("nothing is compiled", allow_module_level=True)
+
+from fastmlp._kernels.cpu import jit  # noqa: E402
+
+SOURCE = """
+from fastmlp._kernels.cpu.jit import kernel
+
+@kernel
+def add(x, out):
+    for i in range(x.size):
+        out[i] = x[i] + 1
+"""
+# Prints how many functions were compiled, and how many came from the cache.
+FIT = """
+import numpy as np
+from numba.core import event
+from fastmlp._kernels import get_backend
+
+with event.install_recorder("numba:compile") as compiled:
+    backend = get_backend("numba")
+    x = np.ones((3, 5), np.float32)
+    backend.activation_forward("relu", 0.0, x, np.empty_like(x))
+    backend.sgd(x, 0.1, 0.0, 0.0, False, None, x.copy())
+print(len(compiled.buffer), backend.updates.sgd.stats.cache_hits)
+"""
+names = itertools.count()
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """A new copy of a module with one kernel, as another process would have it; its cache is in ``tmp_path``."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(jit._KernelCache, "_swept", set())
+    file = tmp_path / "small.py"
+    file.write_text(SOURCE)
+
+    def copy():
+        spec = importlib.util.spec_from_file_location(f"small{next(names)}", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.add
+
+    return copy
+
+
+def hits(add, dtype=np.float32):
+    """Whether the kernel works, and whether its version for a dtype came from the cache."""
+    x = np.arange(3, dtype=dtype)
+    out = np.empty_like(x)
+    add(x, out)
+    assert np.array_equal(out, x + 1)
+    return sum(add.stats.cache_hits.values())
+
+
+def files(folder):
+    return sorted(path.name for path in folder.glob("*.nb*"))
+
+
+def in_a_process(code, **environment):
+    variables = {**os.environ, "PYTHONPATH": str(Path(fastmlp.__file__).parents[1]), **environment}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    first = in_a_process(FIT, NUMBA_CACHE_DIR=str(tmp_path)).split(maxsplit=1)
+    assert int(first[0]) > 0 and first[1] == "Counter()\n"
+    kept = files(next(tmp_path.iterdir()))
+    second = in_a_process(FIT, NUMBA_CACHE_DIR=str(tmp_path)).split(maxsplit=1)
+    assert int(second[0]) == 0 and second[1] != "Counter()\n"
+    assert files(next(tmp_path.iterdir())) == kept and len(kept) == 4
+
+
+def test_two_versions_have_files_of_their_own(load, tmp_path):
+    assert hits(load()) == 0 and hits(load(), np.float64) == 0
+    assert hits(load()) == hits(load(), np.float64) == 1
+    assert [Path(name).suffix for name in files(tmp_path / "__pycache__")] == [".nbc", ".nbc", ".nbi"]
+
+
+def test_a_lost_entry_of_the_index_is_no_mix_up(load):
+    """Two processes read the index at once, and each adds its own version: the last one's stays."""
+    one, other = load(), load()
+    hits(one)
+    other._cache._cache_file._load_index = dict  # as it was before
+    hits(other, np.float64)
+    assert hits(load(), np.float64) == 1
+    assert hits(load()) == 0
+
+
+def test_stale_files_are_deleted(load, tmp_path, monkeypatch):
+    folder = tmp_path / "__pycache__"
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "_VERSION", ".fastmlp-0123456789abcdef")
+        hits(load())
+    stale = files(folder)
+    assert len(stale) == 2 and all("0123456789abcdef" in name for name in stale)
+    others = ["gone.f-1.py310.fastmlp-0123456789abcdef.nbi", "gone.f-1.py310.fastmlp-0123456789abcdef.7.nbc.tmp.ab"]
+    strangers = ["theirs.f-1.py311.1.nbc", "theirs.f-1.py311.nbi"]
+    for name in others + strangers:
+        (folder / name).touch()
+    jit._KernelCache._swept.clear()
+    add = load()
+    assert set(stale + others) < set(files(folder))  # until there is something new to keep
+    assert hits(add) == 0
+    left = files(folder)
+    assert set(strangers) < set(left) and len(left) == 4 and not set(stale + others) & set(left)
+    assert hits(load()) == 1
+
+
+def test_what_another_process_deletes_meanwhile_does_not_matter(load, tmp_path, monkeypatch):
+    folder = tmp_path / "__pycache__"
+    folder.mkdir()
+    (folder / "gone.f-1.py310.fastmlp-0.nbi").mkdir()  # nothing that unlink could take
+    delete = Path.unlink
+
+    def twice(path, *args):
+        if path.suffix == ".nbc":
+            delete(path)
+        delete(path, *args)
+
+    (folder / "gone.f-1.py310.fastmlp-0.1.nbc").touch()
+    monkeypatch.setattr(Path, "unlink", twice)
+    assert hits(load()) == 0 and hits(load()) == 1
+    assert "gone.f-1.py310.fastmlp-0.1.nbc" not in files(folder)
+
+
+def test_a_file_that_is_gone_or_damaged_is_written_anew(load, tmp_path):
+    folder = tmp_path / "__pycache__"
+    hits(load())
+    for suffix in ("nbc", "nbi"):
+        for damage in (b"", b"\x80\x05K", b"no pickle", pickle.dumps("another version"), None):
+            path = next(folder.glob(f"*.{suffix}"))
+            path.unlink() if damage is None else path.write_bytes(damage)
+            assert hits(load()) == 0, (suffix, damage)
+            assert hits(load()) == 1, (suffix, damage)
+
+
+@pytest.mark.parametrize("writer", ["_save_data", "_save_index"])
+def test_a_full_disk_is_no_error(load, tmp_path, monkeypatch, writer):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jit._Files, writer, full)
+        add = load()
+        assert hits(add) == 0 and hits(add, np.float64) == 0
+    assert hits(load()) == 0 and hits(load()) == 1
+
+
+def test_a_folder_that_can_no_longer_be_written_to_is_no_error(load, tmp_path):
+    add = load()
+    folder = tmp_path / "__pycache__"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("a file, below which root cannot write either")
+    assert hits(add) == 0 and hits(add, np.float64) == 0
+
+
+def test_no_folder_at_all_is_no_error(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    settings = {"NUMBA_CACHE_DIR": str(file / "below"), "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    compiled = in_a_process(FIT, **settings).split(maxsplit=1)
+    if hasattr(numba.config, "CACHE_LOCATOR_CLASSES"):  # older ones take the next best folder
+        assert int(compiled[0]) > 0 and compiled[1] == "Counter()\n"
+        assert (
+            in_a_process("from fastmlp._kernels.cpu import jit; print(jit.cache_files())", **settings) == "(None, [])\n"
+        )
+
+
+def test_where_the_files_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "elsewhere"))
+    folder, found = jit.cache_files()
+    assert folder.parent == tmp_path / "elsewhere" and found == []
+    for name in ("gemm.f-1.py311.fastmlp-0.nbi", "gemm.f-1.py311.fastmlp-0.1.nbc", "jit.cpython-311.pyc"):
+        (folder / name).touch()
+    assert [path.suffix for path in jit.cache_files()[1]] == [".nbc", ".nbi"]
