@@ -11,7 +11,7 @@ extras = {
     "tables": ["pandas>=2.0", "pyarrow>=14"],
 }
 # Pinned: the CPU build has this number; a later torch brings gigabytes of CUDA libraries along.
-peers = ["torch==2.13.0", "scikit-learn>=1.3", "threadpoolctl>=3.1"]
+peers = ["torch==2.13.0", "jax>=0.4.30", "scikit-learn>=1.3", "threadpoolctl>=3.1"]
 test = [
     *extras["plot"], *extras["tables"],
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",

@@ -30,7 +30,7 @@ __all__ = ["Program"]
 _ELEMENTWISE = {MSELoss: "mse", L1Loss: "l1", HuberLoss: "huber", BCEWithLogitsLoss: "bce"}
 _PAGE = 4096
 _MOST_PANELS = 4  # of inputs in a block of weights
-_FEW_BLOCKS = 16  # below so many, blocks are made smaller, so that threads get even shares
+_GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
 
 
 class Program:
@@ -261,11 +261,11 @@ class Program:
             columns = range(0, outputs, panel)
             if op[table.KIND] == table.LINEAR:
                 height = _MOST_PANELS * panel
-                if len(columns) * -(-inputs // height) < _FEW_BLOCKS:
-                    height = panel
-                for group in range(0, len(columns), 4):
+                # All panels of a group meet a stretch of the inputs while it is in the caches.
+                wide = max(1, _GROUP_BYTES // (self.batch * 2 * VECTOR_BYTES))
+                for group in range(0, len(columns), wide):
                     for first in range(0, inputs, height):
-                        for column in columns[group : group + 4]:
+                        for column in columns[group : group + wide]:
                             stop = min(inputs, first + height)
                             items.append((WEIGHT_BLOCK, o, column, first, stop))
                             costs.append((stop - first + 4) * min(panel, rounded(outputs - column, self.dtype)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Engine:
     optimizer : Optimizer or None
         Both None: for inference only.
     threads : int
+    batch : int
+        Rows of a step, at most.
 
     Raises
     ------
@@ -42,14 +45,16 @@ class Engine:
         If the engine does not know the model, the loss or the optimizer.
     """
 
-    def __init__(self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int) -> None:
+    def __init__(
+        self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int, batch: int = 1
+    ) -> None:
         self.layers = layers_of(model)
         if loss is not None and optimizer is not None:
             require_loss(loss)
             rule(optimizer)
         assert model.dtype is not None
         self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
-        self.threads = threads
+        self.threads, self.batch = threads, batch
         self.weights = Weights(self.layers, optimizer, self.dtype)
         self._loss_constant()
         if optimizer is not None:
@@ -114,7 +119,7 @@ class Engine:
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)
-        program = self._prepare(int((bounds[1:] - bounds[:-1]).max()), source, rows.y.ndim == 1)
+        program = self._prepare(source, rows.y.ndim == 1)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         normalizers = self._normalizers(target, weight, index, bounds)
@@ -123,6 +128,7 @@ class Engine:
         first, last = program.ops[0], program.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = gather_order.ctypes.data, bounds.ctypes.data
+        first[table.STEPS] = steps if _is_mapped(X) else 0
         last[table.ORDER], last[table.BOUNDS] = index.ctypes.data, bounds.ctypes.data
         last[table.TARGET], last[table.NORMALIZERS] = target.ctypes.data, normalizers.ctypes.data
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else weight.ctypes.data
@@ -134,13 +140,13 @@ class Engine:
         self.optimizer.steps += done
         return losses[: done + 1] if done < steps else losses, rates
 
-    def _prepare(self, batch: int, source: str, by_index: bool) -> Program:
-        """The program for such batches: the last one where it fits."""
+    def _prepare(self, source: str, by_index: bool) -> Program:
+        """The program for such data: the last one where it fits."""
         key = (source, by_index, self.loss, self.optimizer and self.optimizer.clip_norm)
         program = self._program
-        if program is None or key != self._key or program.batch < batch:
+        if program is None or key != self._key:
             program = Program(
-                self.layers, self.weights, self.loss, self.optimizer, batch, source, by_index, self.threads
+                self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads
             )
             self._program, self._key = program, key
         return program
@@ -190,9 +196,15 @@ class Engine:
         out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
         first, last = program.ops[0], program.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
-        first[table.ORDER] = order.ctypes.data
+        first[table.ORDER], first[table.STEPS] = order.ctypes.data, len(bounds) - 1 if _is_mapped(X) else 0
         first[table.BOUNDS] = last[table.BOUNDS] = bounds.ctypes.data
         last[table.TARGET] = out.ctypes.data
         self._launch(program, _NO_NUMBERS, bounds, np.zeros(0))
         return out
 
+
+def _is_mapped(array: Any) -> bool:
+    """Whether the numbers are those of a mapped file."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)

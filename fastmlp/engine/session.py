@@ -52,7 +52,7 @@ class Session:
 
     def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> None:
         self.limit = choose_threads(requested, work_of(layers_of(model), batch))
-        self.engine = Engine(model, loss, optimizer, self.limit.count)
+        self.engine = Engine(model, loss, optimizer, self.limit.count, batch)
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch, model.backend_name)
         self._holds, self._ahead = True, False

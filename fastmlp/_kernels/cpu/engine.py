@@ -17,7 +17,7 @@ import numpy as np
 from .elementwise import clamp
 from .jit import inline, kernel
 from .native import (
-    atomic_add, atomic_load, flush_denormals, invoke, pause, restore_float_mode, yield_processor,
+    atomic_add, atomic_load, flush_denormals, invoke, pause, pointer, prefetch, restore_float_mode, yield_processor,
 )  # fmt: skip
 from .products import K_BLOCK, Epilogue, Left, Right, Target, product
 from .simd import keep_first, lanes, load, load_tail, store
@@ -31,7 +31,9 @@ __all__ = ["ABORT", "BUFFER", "CLIP_NORM", "CLIP_VALUE", "CONTROLS", "ITEM_COLUM
            "SCRATCH", "SCRATCH_SIZE", "UPDATE", "WEIGHT_BLOCK", "BIAS_PANEL", "OWN_GRADIENT", "train"]
 
 ROW_BLOCK = 480  # rows of A that stay in L2 while B's panels pass: a multiple of every tile's height
-BATCH_BLOCK = K_BLOCK // 2  # rows of the batch whose part of two panels stays in L1
+BATCH_BLOCK = K_BLOCK  # rows of the batch whose part of a panel stays in L1
+
+FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
 
 # Entries of ``meters``: what a run is told in integers.
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, BUFFER, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
@@ -67,12 +69,13 @@ def _barrier(control, threads, turn):
 @inline
 def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
     """Rows r0 .. r1 of the batch through operation ``o``."""
+    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     if op[KIND] != LINEAR:
         width = op[OUT] if op[KIND] == PANELS else 1
         for column in range(0, width, 2 * lanes(work)):
             extra = column if op[KIND] == PANELS else s
-            invoke(op[FORWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, extra)
+            invoke(op[FORWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1, extra)
         return
     inputs, rows, panel = op[IN], op[CAPACITY], 2 * lanes(work)
     weight = params[op[WEIGHT], 0]
@@ -89,28 +92,34 @@ def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
             tail_row = panel if tail > lanes(work) else lanes(work)
             tail_start = op[X] + (k + full * panel) * rows + row * tail_row
             product(
-                Left(work, op[X] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
+                Left(work_p, op[X] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
                      tail_start, tail_row, unit, tail),
-                Right(weights, weight, weight_rows, k), start if k == 0 else 0, bias,
-                Target(work, op[PRE], rows, row, m, op[OUT]),
-                Epilogue(op[FORWARD] if last else 0, weights, ops, o * COLUMNS, numbers, o * NUMBERS),
+                Right(weights_p, weight, weight_rows, k), start if k == 0 else 0, bias,
+                Target(work_p, op[PRE], rows, row, m, op[OUT]),
+                Epilogue(op[FORWARD] if last else 0, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS)),
             )  # fmt: skip
 
 
 @inline
 def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
     """Gradients of the rows' losses with respect to what operation ``o`` took in, from those of what it gave."""
+    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     if op[KIND] != LINEAR:
         if op[BACKWARD] != 0:
             width = op[OUT] if op[KIND] == PANELS else 1
             for column in range(0, width, 2 * lanes(work)):
                 extra = column if op[KIND] == PANELS else s
-                invoke(op[BACKWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, extra)
+                invoke(
+                    op[BACKWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1,
+                    extra,
+                )  # fmt: skip
         return
     if op[OWN] != 0:
         for column in range(0, op[OUT], 2 * lanes(work)):
-            invoke(op[BACKWARD], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, r0, r1, column)
+            invoke(
+                op[BACKWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1, column
+            )
     if op[DX] < 0:
         return
     outputs, rows, panel = op[OUT], op[CAPACITY], 2 * lanes(work)
@@ -126,17 +135,18 @@ def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
             tail_row = panel if tail > lanes(work) else lanes(work)
             tail_start = op[DY] + (k + full * panel) * rows + row * tail_row
             product(
-                Left(work, op[DY] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
+                Left(work_p, op[DY] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
                      tail_start, tail_row, unit, tail),
-                Right(weights, op[TRANSPOSED], copy_rows, k), 2 if k == 0 else 0, np.int64(0),
-                Target(work, op[DX], rows, row, m, op[IN]),
-                Epilogue(address if last else 0, weights, ops, below * COLUMNS, numbers, below * NUMBERS),
+                Right(weights_p, op[TRANSPOSED], copy_rows, k), 2 if k == 0 else 0, np.int64(0),
+                Target(work_p, op[DX], rows, row, m, op[IN]),
+                Epilogue(address if last else 0, weights_p, pointer(ops, below * COLUMNS), pointer(numbers, below * NUMBERS)),
             )  # fmt: skip
 
 
 @inline
 def _weight_gradient(o, first, stop, column, n, ops, numbers, work, weights, out, unit):
     """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out]."""
+    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     rows, panel = op[CAPACITY], 2 * lanes(work)
     width = min(panel, op[OUT] - column)
@@ -148,10 +158,10 @@ def _weight_gradient(o, first, stop, column, n, ops, numbers, work, weights, out
             step = panel if m > lanes(work) else lanes(work)
             start = op[X] + i * rows + b * step
             product(
-                Left(work, start, unit, step, 0, 0, 0, start, unit, step, length),
-                Right(work, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
-                Target(work, out + (i - first) * stride, 0, 0, m, width),
-                Epilogue(0, weights, ops, 0, numbers, 0),
+                Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
+                Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
+                Target(work_p, out + (i - first) * stride, 0, 0, m, width),
+                Epilogue(0, weights_p, pointer(ops, 0), pointer(numbers, 0)),
             )  # fmt: skip
     return (stop - first) * stride
 
@@ -178,15 +188,32 @@ def _bias_gradient(op, column, n, work, out):
 
 
 @inline
+def _fetch(item, op, params, weights):
+    """Ask for the weights of a block and the optimizer's arrays while their gradient is computed."""
+    line = 64 // weights.itemsize
+    row, at, filled, stride = _place(item, op, weights)
+    size = (item[4] - item[3]) * stride
+    for column in range(PARAM_COLUMNS - 1):
+        if params[row, column] >= 0:
+            start = params[row, column] + at
+            for i in range(start, start + size, line):
+                prefetch(weights, i)
+
+
+@inline
 def _gradient(item, o, ops, numbers, n, work, weights, out, s, unit):
     """Compute an item's gradient to work[out]; returns its size."""
+    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
         return _weight_gradient(o, item[3], item[4], item[2], n, ops, numbers, work, weights, out, unit)
     if item[0] == BIAS_PANEL:
         return _bias_gradient(op, item[2], n, work, out)
     # A module that finds its parameters' gradients itself; item[3] tells which of them.
-    invoke(op[GRADIENT], work, weights, ops, o * COLUMNS, numbers, o * NUMBERS, out, n, item[2] * 2 + item[3])
+    invoke(
+        op[GRADIENT], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), out, n,
+        item[2] * 2 + item[3],
+    )  # fmt: skip
     return 2 * lanes(work) if op[OUT] - item[2] > lanes(work) else lanes(work)
 
 
@@ -216,7 +243,10 @@ def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, si
     """Apply the gradient at work[gradient] to an item's weights, and copy them to where the other product reads."""
     op = ops[o]
     row, at, filled, stride = _place(item, op, work)
-    invoke(address, work, weights, params, row * PARAM_COLUMNS, hyper, h, gradient, at, size)
+    invoke(
+        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h), gradient,
+        at, size,
+    )  # fmt: skip
     if filled < stride:  # a formula may divide zero by zero there
         for column in range(PARAM_COLUMNS - 1):
             if params[row, column] >= 0:
@@ -326,6 +356,8 @@ def train(
                     _scale(work, out, size, factor)
             else:
                 out = scratch
+                if item[0] == WEIGHT_BLOCK and n >= FETCH_ROWS:
+                    _fetch(item, ops[o], params, weights)
                 size = _gradient(item, o, ops, numbers, n, work, weights, out, s, unit)
                 if clips[CLIP_VALUE] > 0.0:
                     _clip(work, out, size, clips[CLIP_VALUE])

@@ -5,6 +5,7 @@ Each is an LLVM instruction or two. None has a meaning in NumPy: the engine runs
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 from typing import Any
@@ -14,8 +15,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
-    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at", "pause",
-    "reals_at", "restore_float_mode", "singles_at", "yield_processor",
+    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at", "pause", "pointer",
+    "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need", "yield_processor",
 ]  # fmt: skip
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -32,22 +33,25 @@ def _data(context: Any, builder: Any, array_type: Any, array: Any, index_type: A
 
 
 @intrinsic
-def invoke(typing, address, work, weights, table, row, numbers, number, first, last, extra):  # type: ignore[no-untyped-def]
-    """Call the operation at ``address``, see `jit.operation`; ``row`` and ``number`` index table and numbers."""
-    sig = types.void(address, work, weights, table, row, numbers, number, first, last, extra)
+def pointer(typing, a, i):  # type: ignore[no-untyped-def]
+    """A pointer to element ``i`` of an array, counted from its first one: cheaper to hand on than the array."""
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        kinds = signature.args
-        pointers = [
-            _data(context, builder, kinds[1], args[1]),
-            _data(context, builder, kinds[2], args[2]),
-            _data(context, builder, kinds[3], args[3], kinds[4], args[4]),
-            _data(context, builder, kinds[5], args[5], kinds[6], args[6]),
-        ]
-        integers = [context.cast(builder, args[i], kinds[i], types.int64) for i in (7, 8, 9)]
-        values = pointers + integers
+        return _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+
+    return types.CPointer(a.dtype)(a, i), generate
+
+
+@intrinsic
+def invoke(typing, address, work, weights, table, numbers, first, last, extra):  # type: ignore[no-untyped-def]
+    """Call the function at ``address``, see `jit.addressed`, with four pointers and three integers."""
+    sig = types.void(address, work, weights, table, numbers, first, last, extra)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        integers = [context.cast(builder, args[i], signature.args[i], types.int64) for i in (5, 6, 7)]
+        values = [*args[1:5], *integers]
         function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        target = context.cast(builder, args[0], kinds[0], types.int64)
+        target = context.cast(builder, args[0], signature.args[0], types.int64)
         builder.call(builder.inttoptr(target, function.as_pointer()), values)
         return context.get_dummy_value()
 
@@ -82,6 +86,44 @@ def reals_at(typing, address, like):  # type: ignore[no-untyped-def]
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return like(types.int64, like), generate
+
+
+@intrinsic
+def prefetch(typing, a, i):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of element ``i``, which is going to be written."""
+    sig = types.void(a, i)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+        number = ir.IntType(32)
+        kinds = [pointer.type, number, number, number]
+        name = "llvm.prefetch.p0"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        builder.call(function, [pointer, *(ir.Constant(number, x) for x in (1, 2, 1))])
+        return context.get_dummy_value()
+
+    return sig, generate
+
+
+_PAGE = mmap.PAGESIZE
+
+
+@intrinsic
+def will_need(typing, address, size):  # type: ignore[no-untyped-def]
+    """Have the system read ``size`` bytes of a mapped file ahead, while this thread goes on."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        if os.name == "posix":
+            first = builder.and_(args[0], ir.Constant(_INT, -_PAGE))
+            length = builder.sub(builder.add(args[0], args[1]), first)
+            advice = ir.Constant(ir.IntType(32), mmap.MADV_WILLNEED)
+            byte = ir.IntType(8).as_pointer()
+            function = ir.FunctionType(ir.IntType(32), [byte, _INT, ir.IntType(32)])
+            madvise = cgutils.get_or_insert_function(builder.module, function, "madvise")
+            builder.call(madvise, [builder.inttoptr(first, byte), length, advice])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 # ---------------------------------------------------------------------------------------- atomics

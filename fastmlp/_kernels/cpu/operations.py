@@ -17,7 +17,7 @@ from ..philox import DROPOUT
 from .elementwise import activation, map_backward, map_elements, slope, slope_of_output
 from .jit import addressed, inline
 from .losses import FUNCTIONS, elementwise_rows
-from .native import bytes_at, integers_at, numbers_at, reals_at, singles_at
+from .native import bytes_at, integers_at, numbers_at, reals_at, singles_at, will_need
 from .panels import panel_stride, place
 from .rows import (
     cross_entropy_probabilities_rows, cross_entropy_rows, layer_norm_forward_rows, philox_words, softmax_backward_rows,
@@ -26,7 +26,7 @@ from .rows import (
 from .simd import element, fma, keep_first, lane_sum, lanes, load, load_as, load_tail, set_element, store
 from .table import (
     AHEAD, BIAS, BOUNDS, CAPACITY, CLASS_WEIGHT, DX, DY, EXTRA, IN, MEAN, MEANS, NORMALIZERS, ORDER, OUT, PRE,
-    ROW_LOSSES, RSTDS, SAMPLE_WEIGHT, SCALE, SOURCE, SOURCE_ROW, TARGET, WEIGHT, X, Y,
+    ROW_LOSSES, RSTDS, SAMPLE_WEIGHT, SCALE, SOURCE, SOURCE_ROW, STEPS, TARGET, WEIGHT, X, Y,
 )  # fmt: skip
 
 __all__ = [
@@ -85,26 +85,43 @@ def gather(source):
         data = carray(pointer(table[SOURCE]), _ALL)
         width, rows, step, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
         mean, scale, batch = table[MEAN], table[SCALE], bounds[extra]
+        if extra + 1 < table[STEPS]:
+            ahead = bounds[extra + 1]
+            for r in range(ahead + first, min(ahead + last, bounds[extra + 2])):
+                will_need(table[SOURCE] + order[r] * step * data.itemsize, width * data.itemsize)
+        whole = width - width % (2 * unit)
         # A few rows at a time, so that whole stretches of each panel are written.
         for block in range(first, last, 8):
-            for column in range(0, width, 2 * unit):
-                for r in range(block, min(block + 8, last)):
+            stop = min(block + 8, last)
+            for column in range(0, whole, 2 * unit):
+                to = table[Y] + column * rows + block * 2 * unit
+                for r in range(block, stop):
+                    at = order[batch + r] * step + column
+                    u, v = load_as(data, at, work), load_as(data, at + unit, work)
+                    if mean >= 0:
+                        u, v = u - load(weights, mean + column), v - load(weights, mean + column + unit)
+                    if scale >= 0:
+                        u, v = u / load(weights, scale + column), v / load(weights, scale + column + unit)
+                    store(work, to, u)
+                    store(work, to + unit, v)
+                    to += 2 * unit
+            for column in range(whole, width, unit):
+                filled = min(unit, width - column)
+                for r in range(block, stop):
                     at = order[batch + r] * step + column
                     to = place(work, table[Y], rows, width, r, column)
-                    for c in range(0, min(2 * unit, width - column), unit):
-                        filled = width - column - c
-                        if filled >= unit:
-                            v = load_as(data, at + c, work)
-                        else:  # what follows the row's end may not be ours to read
-                            store(work, to + c, load_tail(work, 0, 0))
-                            for j in range(filled):
-                                set_element(work, to + c + j, element(data, at + c + j))
-                            v = load(work, to + c)
-                        if mean >= 0:
-                            v = v - load(weights, mean + column + c)
-                        if scale >= 0:
-                            v = v / load(weights, scale + column + c)
-                        store(work, to + c, v)
+                    if filled == unit:
+                        v = load_as(data, at, work)
+                    else:  # what follows the row's end may not be ours to read
+                        store(work, to, load_tail(work, 0, 0))
+                        for j in range(filled):
+                            set_element(work, to + j, element(data, at + j))
+                        v = load(work, to)
+                    if mean >= 0:
+                        v = v - load(weights, mean + column)
+                    if scale >= 0:
+                        v = v / keep_first(load(weights, scale + column), filled, 1.0)
+                    store(work, to, v)
 
     return gather_rows
 

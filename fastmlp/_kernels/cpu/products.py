@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from numba import carray
+
 from .host import TILE_ROWS, VECTOR_BYTES
 from .jit import inline, shared
 from .native import invoke
@@ -16,6 +18,8 @@ from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile
 
 __all__ = ["K_BLOCK", "Epilogue", "Left", "Right", "Target", "product"]
+
+_ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
 K_BLOCK = 16384 // (2 * VECTOR_BYTES)  # rows of a panel of B: half of the smallest L1 in use
 
@@ -27,7 +31,7 @@ N0, N1, N2, N3, N4 = (12, 8, 6, 3, 1)
 
 
 class Left(NamedTuple):
-    """A: element (r, k) for k in ``full`` panels of ``inner`` columns, and then ``tail`` more columns."""
+    """A: element (r, k) of the numbers at pointer ``data``, for k in ``full`` panels of ``inner`` columns, and then ``tail`` more columns."""
 
     data: Any
     start: int
@@ -52,7 +56,7 @@ class Right(NamedTuple):
 
 
 class Target(NamedTuple):
-    """C: ``m`` rows from ``first`` on of a matrix in panels with room for ``rows``, ``width`` columns."""
+    """C: ``m`` rows from ``first`` on of a matrix in panels at pointer ``data``, with room for ``rows``, ``width`` columns."""
 
     data: Any
     start: int
@@ -68,18 +72,17 @@ class Epilogue(NamedTuple):
     address: int
     weights: Any
     table: Any
-    row: int
     numbers: Any
-    number: int
 
 
 @inline
 def _tile(tile, left, r, right, j, begin, bias, c, at, row):
     """One tile of C: rows r .. of A, from row j of B's panel on. ``begin``: 0 from C, 1 from bias, 2 from zero."""
+    a, b = carray(left.data, _ALL), carray(right.data, _ALL)
     if begin == 0:
         sums = load_tile(tile, c, at, row, lanes(c))
     elif begin == 1:
-        sums = load_tile(tile, right.data, bias, 0, lanes(c))
+        sums = load_tile(tile, b, bias, 0, lanes(c))
     else:
         sums = tile
     i = left.start + r * left.row
@@ -89,7 +92,7 @@ def _tile(tile, left, r, right, j, begin, bias, c, at, row):
             i, step, unit, inner = left.tail_start + r * left.tail_row, left.tail_row, left.tail_unit, left.tail
         k = i
         for p in range(inner):
-            sums = multiply_add(sums, left.data, k, step, right.data, j + p)
+            sums = multiply_add(sums, a, k, step, b, j + p)
             k += unit
         j += inner
         i += left.panel
@@ -161,7 +164,8 @@ def product(left, right, begin, bias, target, epilogue):
 
     ``begin`` 0 adds to what is in C, 1 to the bias at ``bias`` of right.data, 2 to zero.
     """
-    c, unit = target.data, lanes(target.data)
+    c = carray(target.data, _ALL)
+    unit = lanes(c)
     column = 0
     while column < target.width:
         if target.width - column > unit:
@@ -176,7 +180,7 @@ def product(left, right, begin, bias, target, epilogue):
             _narrow(target.m, left, right, j, begin, bias + column, c, at, stride)
         if epilogue.address != 0:
             invoke(
-                epilogue.address, c, epilogue.weights, epilogue.table, epilogue.row, epilogue.numbers,
-                epilogue.number, target.first, target.first + target.m, column,
+                epilogue.address, target.data, epilogue.weights, epilogue.table, epilogue.numbers, target.first,
+                target.first + target.m, column,
             )  # fmt: skip
         column += stride

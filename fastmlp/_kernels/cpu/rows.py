@@ -130,11 +130,40 @@ def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
 
 
 @inline
+def _plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
+    """`cross_entropy_rows` where each row has one right class and all count the same: the same bits, sooner."""
+    rows, classes = x.shape
+    width = lanes(x)
+    for i in range(rows):
+        start, right = i * classes, index[i]
+        largest = _row_max(x, start, classes)
+        total = load_tail(x, start, 0)
+        for c in range(0, classes, width):
+            count = min(width, classes - c)
+            e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
+            store_some(exponentials, c, e, count)
+            total = total + e
+        sum_of_exponentials = lane_sum(total)
+        if losses.size > 0:
+            losses[i] = row_scale[i] * (math.log(sum_of_exponentials) - (element(x, start + right) - largest))
+        if dx.size > 0:
+            p = element(exponentials, right) / sum_of_exponentials
+            for c in range(0, classes, width):
+                count = min(width, classes - c)
+                q = load_some(exponentials, c, count) / sum_of_exponentials
+                store_some(dx, start + c, q * row_scale[i], count)
+            set_element(dx, start + right, (p - x.dtype.type(1)) * row_scale[i])
+
+
+@inline
 def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     """x (N, C); index int64 (N,) or, where that is empty, soft (N, C). Empty: class_weight (ones), losses, dx.
 
     ``scratch (2, C)`` holds a row's exponentials and target weights.
     """
+    if index.size > 0 and class_weight.size == 0 and smoothing == 0.0:
+        _plain_cross_entropy(x, index, row_scale, losses, dx, scratch[0])
+        return
     rows, classes = x.shape
     width = lanes(x)
     exponentials, weights = scratch[0], scratch[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AHEAD", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE", "EXTRA",
     "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS",
-    "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW", "TARGET",
+    "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
     "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
@@ -34,6 +34,7 @@ COLUMNS = 40
 # EXTRA of a GATHER and a LOSS: where the rows come from.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
 TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
+STEPS = EXTRA + 11  # of this run, where the source is a file and the next batch is to be read ahead; else 0
 # Of a LAYER NORM: its rows' statistics in work. Of a DROPOUT: see `operations.dropout_forward`.
 MEANS, RSTDS = range(EXTRA, EXTRA + 2)
 

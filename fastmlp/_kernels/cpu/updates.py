@@ -50,6 +50,7 @@ def adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1,
     """correction1 = 1 - beta1^t; correction2 = sqrt(1 - beta2^t)."""
     n, width = param.size, lanes(param)
     shrink = 1.0 - lr * weight_decay if decoupled else 1.0
+    inverse = 1.0 / correction2  # a second division would cost as much as all the rest
     for i in range(0, n, width):
         count = min(width, n - i)
         g = _decayed(grad, param, i, count, 0.0 if decoupled else weight_decay)
@@ -59,7 +60,7 @@ def adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1,
         s = fma(g * g, 1.0 - beta2, s)
         store_some(mean, i, m, count)
         store_some(square, i, s, count)
-        root = square_root(s) / correction2 + eps
+        root = fma(square_root(s), inverse, eps)
         p = load_some(param, i, count) * shrink
         store_some(param, i, fma(m / root, -(lr / correction1), p), count)
 

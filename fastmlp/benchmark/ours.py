@@ -1,0 +1,72 @@
+"""fastmlp itself, through `Trainer.fit`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..trainer import Trainer
+from ..validation import Array
+from .cases import SEED, Case, Data
+from .contender import Contender
+
+__all__ = ["Ours", "step_latency"]
+
+
+class Ours(Contender):
+    """`Trainer.fit` without validation, on shuffled rows.
+
+    It goes through its own order of rows; of a new one, that is the order of `batches`.
+    """
+
+    def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
+        super().__init__(case, data, weights, threads)
+        self._data, self._threads = data, threads
+        model = case.model(data)
+        names = [name for name, _ in model.named_parameters()]
+        model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})
+        self._trainer = Trainer(model, case.make_loss(), case.make_optimizer())
+
+    def _fit(self, steps: int, eval_every: int) -> Any:
+        return self._trainer.fit(
+            self._data.X,
+            self._data.y,
+            batch_size=self.case.batch,
+            max_steps=steps,
+            eval_every=eval_every,
+            rng=SEED,
+            threads=self._threads,
+            drop_last=True,
+        )
+
+    def losses(self, order: Array) -> list[float]:
+        """Make the first steps."""
+        return list(self._fit(len(order), 1)["train_loss"])
+
+    def weights(self) -> list[Array]:
+        """Copies of the parameters."""
+        state = self._trainer.model.state_dict()
+        return [state[name] for name, _ in self._trainer.model.named_parameters()]
+
+    def seconds(self, order: Array) -> float:
+        """From the second half of a fit: the checks of the data come once a fit, not once a step.
+
+        A half has at least an epoch, as by default: each ends with a look at all weights and a copy of them.
+        """
+        steps = max(len(order), self.case.rows // self.case.batch)
+        first, second = self._fit(2 * steps, steps)["seconds"]
+        return float(second - first) * len(order) / steps
+
+
+def step_latency(case: Case, data: Data, steps: int) -> list[float]:
+    """Seconds of each of ``steps`` calls of `Trainer.step` on batches that lie ready, after as many to warm up."""
+    trainer = Trainer(case.model(data), case.make_loss(), case.make_optimizer())
+    rows = [slice(start, start + case.batch) for start in range(0, case.rows - case.batch + 1, case.batch)]
+    ready = [(data.X[some], data.y[some]) for some in rows[:256]]
+    times = []
+    for number in range(2 * steps):
+        x, y = ready[number % len(ready)]
+        start = time.perf_counter()
+        trainer.step(x, y)
+        times.append(time.perf_counter() - start)
+    return times[steps:]

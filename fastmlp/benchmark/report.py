@@ -1,0 +1,117 @@
+"""A run's JSON, and the table that is made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ..files import atomic_write
+from .contender import OURS, PEERS
+from .runner import FORMAT
+
+__all__ = ["read", "table", "write"]
+
+_TITLES = {"torch": "PyTorch", "torch.compile": "torch.compile", "jax": "JAX", "scikit-learn": "scikit-learn"}
+
+
+def write(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the JSON file, whole or not at all."""
+    with atomic_write(path) as stream:
+        stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `write` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is something else.
+    """
+    with open(path, "rb") as stream:
+        content = stream.read()
+    try:
+        document: Any = json.loads(content)
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']!r}")
+        table(document)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a result of fastmlp bench: {type(error).__name__}: {error}.") from error
+    return dict(document)
+
+
+def table(document: dict[str, Any]) -> str:
+    """Markdown: a line for each case, times in microseconds of a step; below it what the columns do not say."""
+    cases, machine = document["cases"], document["machine"]
+    shown = [name for name in PEERS if any(name in case["contenders"] for case in cases)]
+    heading = ["case", "net", "batch", "update", OURS, *(_TITLES[name] for name in shown)]
+    heading += ["times the best peer's speed", "asked", "of the micro-kernel's rate"]
+    lines = [_row(heading), _row(["---"] * len(heading))]
+    for case in cases:
+        contenders = case["contenders"]
+        cells = [case["name"], case["net"], str(case["batch"]), case["optimizer"]]
+        cells += [_cell(contenders.get(name)) for name in (OURS, *shown)]
+        cells += [_number(case["ratio"]), _number(case["asked"]), _number(case["fraction_of_peak"])]
+        lines.append(_row(cells))
+    lines += ["", f"Microseconds of a training step, medians of {document['rounds']} rounds; float32, "
+        f"{document['threads']} {'thread' if document['threads'] == 1 else 'threads'}; {document['date'][:10]}, "
+        f"{machine['cpu']}, {machine['cores']} cores; "
+        + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "."]  # fmt: skip
+    lines += _notes(document)
+    return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _time(us: float) -> str:
+    return f"{us:.1f}" if us < 1000 else f"{us:.0f}"
+
+
+def _cell(numbers: dict[str, Any] | None) -> str:
+    if numbers is None or numbers["status"] == "left out":
+        return "-"
+    return _time(numbers["us"]) if numbers["status"] == "ok" else str(numbers["status"])
+
+
+def _is_disturbed(case: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether others wanted the same cores: threads that wait for each other may then take a hundred times as long."""
+    wanted = document["threads"] + (case["other_load"] or 0.0)
+    return bool(wanted > document["machine"]["processors"] + 0.1)
+
+
+def _notes(document: dict[str, Any]) -> list[str]:
+    notes = [f"{name}: {reason}." for name, reason in document["left_out"].items()]
+    disturbed = [
+        f"{case['name']} {case['other_load']:.2f}" for case in document["cases"] if _is_disturbed(case, document)
+    ]
+    if disturbed:
+        notes.append(f"Not to be trusted: other processes used cores meanwhile, {', '.join(disturbed)}.")
+    for case in document["cases"]:
+        for name, numbers in case["contenders"].items():
+            if numbers["status"] in ("failed", "wrong"):
+                notes.append(f"{name} in {case['name']}: {numbers['status']}, {numbers['why']}.")
+    latencies = [
+        f"{case['name']} {_time(case['trainer_step']['us'])} us (batch {case['batch']})"
+        for case in document["cases"]
+        if "trainer_step" in case
+    ]
+    if latencies:
+        notes.append(f"One call of `Trainer.step`: {', '.join(latencies)}.")
+    memory = document.get("memory")
+    if memory:
+        parts = [
+            f"{name} {numbers['bytes'] / 2**20:.0f} MiB" if "bytes" in numbers else f"{name} {numbers['why']}"
+            for name, numbers in memory["contenders"].items()
+        ]
+        notes.append(
+            f"Memory of training, case {memory['case']}, without the data set: {', '.join(parts)}; "
+            f"weights and gradients are {memory['weights_and_gradients'] / 2**20:.0f} MiB."
+        )
+    return notes and ["", *notes]

@@ -1,0 +1,86 @@
+"""Contenders in turns: one timing of each in every round, so that what slows the machine slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..validation import Array
+from .contender import Contender
+
+__all__ = ["PAUSE", "alternate", "steps_for", "summary"]
+
+PAUSE = 0.005  # before each timing: threads that ran last look for more work for a while before they sleep
+_MOST_STEPS = 50_000
+
+
+def steps_for(contender: Contender, order: Callable[[int], Array], seconds: float) -> int:
+    """How many steps take about so long; ``order`` gives the rows of so many steps."""
+    steps = 2
+    while True:
+        took = contender.seconds(order(steps))
+        wanted = steps * seconds / max(took, 1e-9)
+        if took >= seconds / 3 or steps >= _MOST_STEPS:
+            return max(1, min(_MOST_STEPS, round(wanted)))
+        # Not more than 16 times at once: the first steps may be slower than those that follow.
+        steps = min(_MOST_STEPS, 16 * steps, max(2 * steps, round(wanted)))
+
+
+def alternate(
+    contenders: Mapping[str, Contender],
+    order: Callable[[int], Array],
+    rounds: int,
+    seconds: float,
+    between: Callable[[], object] = lambda: None,
+) -> dict[str, dict[str, Any]]:
+    """Time each contender once a round, each round beginning with another of them.
+
+    Parameters
+    ----------
+    contenders : mapping of str to Contender
+    order : callable
+        The rows of so many steps.
+    rounds : int
+    seconds : float
+        About how long each timing takes.
+    between : callable
+        Called at the end of each round.
+
+    Returns
+    -------
+    dict
+        For each name ``steps`` of a timing, ``us`` (of a step), ``quartiles`` and ``cores``: the processor time
+        of this process over the wall time, which shows whether threads were as many as they should be.
+    """
+    orders = {}
+    for name, contender in contenders.items():
+        orders[name] = order(steps_for(contender, order, seconds))
+        contender.seconds(orders[name])
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    cores: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(PAUSE)
+            wall, busy = time.perf_counter(), time.process_time()
+            times[name].append(1e6 * contenders[name].seconds(orders[name]) / len(orders[name]))
+            cores[name].append((time.process_time() - busy) / (time.perf_counter() - wall))
+        time.sleep(PAUSE)
+        between()
+    return {
+        name: {
+            "steps": len(orders[name]),
+            **summary(times[name]),
+            "cores": round(statistics.median(cores[name]), 2),
+        }
+        for name in names
+    }
+
+
+def summary(times: Sequence[float]) -> dict[str, Any]:
+    """Median and quartiles, in the unit of ``times``, which is microseconds."""
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * [times[0]]
+    return {"us": middle, "quartiles": [low, high]}

@@ -1,0 +1,71 @@
+"""Whether a contender computes what it should: its first steps beside the NumPy backend's in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._kernels import use_backend
+from ..validation import Array
+from .cases import Case, Data
+from .contender import Contender
+
+__all__ = ["TOLERANCE", "Reference", "disagreement", "reference"]
+
+TOLERANCE = 1e-3  # of the root mean square of what the steps change
+# Entries that have to agree. In float32 a ReLU's input that is 0 but for rounding switches a unit on or off,
+# and Adam divides one rounding error by another: a few entries may be anything, another formula changes most.
+SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Losses of the first steps, and weights before and after them."""
+
+    order: Array
+    losses: list[float]
+    before: list[Array]
+    after: list[Array]
+
+
+def reference(case: Case, data: Data, weights: list[Array], order: Array) -> Reference:
+    """Make the steps by hand in float64."""
+    with use_backend("numpy"):
+        model, loss, optimizer = case.model(data, np.float64), case.make_loss(), case.make_optimizer()
+        names = [name for name, _ in model.named_parameters()]
+        model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})
+        losses = []
+        for rows in order:
+            outputs = model.forward(data.X[rows])
+            value, gradient = loss.forward_backward(outputs, loss.check_targets(data.y[rows], outputs), None)
+            losses.append(float(value))
+            model.backward(gradient, need_dx=False)
+            optimizer.step(model)
+    return Reference(order, losses, weights, [np.array(array) for _, array in model.named_parameters()])
+
+
+def disagreement(contender: Contender, expected: Reference) -> str | None:
+    """Let it make the steps; what is wrong with its losses or its weights, None where nothing is.
+
+    Weights are compared by what the steps have changed of them: the weights themselves would agree with
+    those of a contender that does nothing.
+    """
+    for step, (loss, right) in enumerate(zip(contender.losses(expected.order), expected.losses, strict=True), 1):
+        if not abs(loss - right) <= TOLERANCE * abs(right):
+            return f"the loss of step {step} is {loss:.6g}; expected {right:.6g}"
+    arrays = zip(contender.weights(), expected.before, expected.after, strict=True)
+    for number, (array, before, after) in enumerate(arrays):
+        if array.shape != after.shape:
+            return f"array {number} has shape {array.shape}; expected {after.shape}"
+        change = float(np.sqrt(np.mean((after - before) ** 2)))
+        # Each step also rounds the weight itself, by half an ulp.
+        rounding = len(expected.order) * float(np.finfo(np.float32).eps) / 2 * float(np.abs(after).max())
+        error = np.abs(array.astype(np.float64) - after)
+        agree = float(np.mean(error <= TOLERANCE * change + rounding))  # NaN does not
+        if agree < SHARE:
+            return (
+                f"after {len(expected.order)} steps {agree:.0%} of array {number} agree; the steps change it by "
+                f"{change:.1e}, and it is off by up to {float(error.max()):.1e}"
+            )
+    return None
