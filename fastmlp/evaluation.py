@@ -108,8 +108,10 @@ def evaluate_rows(
     return {"loss": total / normaliser, measure.name: measure.value()}
 
 
-def outputs_of(model: Module, X: Array) -> Array:
-    """The model's outputs (N, C) for checked features, in NumPy."""
+def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
+    """The model's outputs (N, C) for checked features, in NumPy; ``infer`` as for `evaluate_rows`."""
+    if infer is not None:
+        return infer(X)
     blocks = _blocks(model, len(X), None)
     parts = [model.backend.to_numpy(model.infer(X[block])) for block in blocks]
     return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X))

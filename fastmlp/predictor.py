@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Predictor:
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
         rows = self._check(X, y, sample_weight, "evaluate")
-        return evaluate_rows(self.model, self.loss, rows, size)
+        return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
 
     def predict(self, X: Any) -> Array:
         """The model's answers.
@@ -75,7 +76,7 @@ class Predictor:
             Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or
             labels. Regression: the outputs. A single column comes as (N,).
         """
-        outputs = outputs_of(self.model, check_features(X, self.model, "predict: X"))
+        outputs = self._outputs(X, "predict: X")
         if self.loss.task == "classification":
             answers: Array = outputs.argmax(axis=1)
         else:
@@ -95,8 +96,20 @@ class Predictor:
         """
         if self.loss.task == "regression":
             raise ValueError(f"{type(self.loss).__name__} is for regression; use predict, not predict_proba.")
-        outputs = outputs_of(self.model, check_features(X, self.model, "predict_proba: X"))
+        outputs = self._outputs(X, "predict_proba: X")
         return probabilities_of(self.model, self.loss, outputs)
+
+    def _outputs(self, X: Any, what: str) -> Array:
+        features = check_features(X, self.model, what)
+        return outputs_of(self.model, features, self._infer(len(features)))
+
+    def _infer(self, rows: int) -> Callable[[Array], Array] | None:
+        """What takes the place of the model's own way for many rows, where there is something."""
+        if self.model.backend_name != "numba":
+            return None
+        from .engine.session import native_infer  # brings numba along
+
+        return native_infer(self.model, rows)
 
     def _check(self, X: Any, y: Any, sample_weight: Any, where: str) -> Rows:
         if self.loss.backend is not self.model.backend:  # the model may have moved

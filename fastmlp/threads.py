@@ -16,7 +16,7 @@ from .validation import as_integer
 __all__ = ["WORK_PER_THREAD", "Limit", "choose_threads", "usable_threads"]
 
 # Floating-point operations of a step for each thread: with fewer, waiting for each other costs more than it gains.
-WORK_PER_THREAD = 400_000
+WORK_PER_THREAD = 1_500_000
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")

@@ -318,7 +318,7 @@ class Trainer(Predictor):
             with np.errstate(**_QUIET):
                 return self._update(*batch.take(slice(None)))
         try:
-            losses, rates = session.run(batch, np.arange(len(batch)), np.array([0, len(batch)]), self.seed, self.steps)
+            losses, rates = session.run(batch, *session.whole(len(batch)), self.seed, self.steps)
         finally:
             session.lend()
         self._last_lr = float(rates[0])

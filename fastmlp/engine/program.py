@@ -10,7 +10,16 @@ import numpy as np
 from .._kernels.cpu import operations, rules, table
 from .._kernels.cpu.elementwise import slope_of_output
 from .._kernels.cpu.engine import (
-    BIAS_PANEL, BUFFER, ITEM_COLUMNS, LOSSES, METERS, OWN_GRADIENT, SCRATCH, SCRATCH_SIZE, TRAINING, UPDATE,
+    BIAS_PANEL,
+    BUFFER,
+    ITEM_COLUMNS,
+    LOSSES,
+    METERS,
+    OWN_GRADIENT,
+    SCRATCH,
+    SCRATCH_SIZE,
+    TRAINING,
+    UPDATE,
     WEIGHT_BLOCK,
 )  # fmt: skip
 from .._kernels.cpu.host import LANES, VECTOR_BYTES
@@ -21,7 +30,6 @@ from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Los
 from ..modules import Dropout, LayerNorm, Linear, Normalize
 from ..modules.activations import Activation
 from ..optim import Optimizer
-from ..validation import Array
 from .storage import Room, Weights
 from .support import Layer, rule
 
@@ -195,15 +203,14 @@ class Program:
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
         numbers: tuple[float, ...] = ()
-        weight = -1
         if isinstance(loss, CrossEntropyLoss):
-            function = operations.cross_entropy(loss.from_logits, by_index)
+            plain = by_index and loss.class_weight is None and not loss.label_smoothing
+            function = operations.cross_entropy(loss.from_logits, by_index, plain)
             numbers = (loss.label_smoothing, probability_floor(dtype))
         else:
             function = operations.elementwise(_ELEMENTWISE[type(loss)])
             numbers = (loss.delta,) if isinstance(loss, HuberLoss) else ()
-        if (type(loss).__name__, "weight") in self.weights.constants:
-            weight = self.weights.constants[type(loss).__name__, "weight"]
+        weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._room.take(self.capacity)
         self._add(
             table.ROWS, width, *numbers, X=self._value, DX=self._room.matrix(self.capacity, width),

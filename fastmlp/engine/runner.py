@@ -21,7 +21,8 @@ from .support import hyperparameters, layers_of, require_loss, rule
 
 __all__ = ["Engine"]
 
-_IN_PLACE = ("uint8", "float32", "float64")
+# By dtype: its name costs more to look up than it seems.
+_IN_PLACE = {np.dtype(name): name for name in ("uint8", "float32", "float64")}
 _INFERENCE_ROWS = 96  # of a thread at a time: activations of a few layers stay in its caches
 _NO_NUMBERS = np.zeros((1, 1))
 
@@ -45,9 +46,7 @@ class Engine:
         If the engine does not know the model, the loss or the optimizer.
     """
 
-    def __init__(
-        self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int, batch: int = 1
-    ) -> None:
+    def __init__(self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int, batch: int) -> None:
         self.layers = layers_of(model)
         if loss is not None and optimizer is not None:
             require_loss(loss)
@@ -73,10 +72,12 @@ class Engine:
         if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
             weight = as_float(loss.class_weight, self.dtype, "class_weight")
         elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
-            of_columns = np.broadcast_to(as_float(loss.pos_weight, self.dtype, "pos_weight"), self.model.out_width)
+            of_columns = np.broadcast_to(
+                as_float(loss.pos_weight, self.dtype, "pos_weight"), (self.model.out_width or 1,)
+            )
             weight = np.array(of_columns)
         if weight is not None:
-            self.weights.constants[type(loss).__name__, "weight"] = self.weights.constant(weight)
+            self.weights.constants[-1, "class weight"] = self.weights.constant(weight)
 
     def close(self) -> None:
         """End the team's threads."""
@@ -86,13 +87,13 @@ class Engine:
     def reads_in_place(X: Array) -> bool:
         """Whether kernels can read these features where they are."""
         contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
-        return X.dtype.isnative and X.dtype.name in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
+        return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
 
     def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
         """(features, the order in which to gather them, their dtype's name)."""
         if self.reads_in_place(X):
-            return X, index, X.dtype.name
-        return np.ascontiguousarray(X[index], self.dtype), np.arange(len(index)), self.dtype.name
+            return X, index, _IN_PLACE[X.dtype]
+        return np.ascontiguousarray(X[index], self.dtype), np.arange(len(index)), _IN_PLACE[self.dtype]
 
     # -------------------------------------------------------------------------------------- training
 
@@ -126,12 +127,12 @@ class Engine:
         rates, hyper = hyperparameters(self.optimizer, steps)
         losses = np.full(steps, np.nan)
         first, last = program.ops[0], program.ops[-1]
-        first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
-        first[table.ORDER], first[table.BOUNDS] = gather_order.ctypes.data, bounds.ctypes.data
+        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
+        first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
         first[table.STEPS] = steps if _is_mapped(X) else 0
-        last[table.ORDER], last[table.BOUNDS] = index.ctypes.data, bounds.ctypes.data
-        last[table.TARGET], last[table.NORMALIZERS] = target.ctypes.data, normalizers.ctypes.data
-        last[table.SAMPLE_WEIGHT] = 0 if weight is None else weight.ctypes.data
+        last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
+        last[table.TARGET], last[table.NORMALIZERS] = _address(target), _address(normalizers)
+        last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
         for op, dropout in program.dropouts:
             key = dropout.seed if seed is None else seed
             position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, step)
@@ -142,7 +143,7 @@ class Engine:
 
     def _prepare(self, source: str, by_index: bool) -> Program:
         """The program for such data: the last one where it fits."""
-        key = (source, by_index, self.loss, self.optimizer and self.optimizer.clip_norm)
+        key = (source, by_index, self.optimizer and self.optimizer.clip_norm)
         program = self._program
         if program is None or key != self._key:
             program = Program(
@@ -195,12 +196,17 @@ class Engine:
         bounds = np.append(np.arange(0, rows, block), rows)
         out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
         first, last = program.ops[0], program.ops[-1]
-        first[table.SOURCE], first[table.SOURCE_ROW] = X.ctypes.data, X.strides[0] // X.itemsize
-        first[table.ORDER], first[table.STEPS] = order.ctypes.data, len(bounds) - 1 if _is_mapped(X) else 0
-        first[table.BOUNDS] = last[table.BOUNDS] = bounds.ctypes.data
-        last[table.TARGET] = out.ctypes.data
+        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
+        first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
+        first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
+        last[table.TARGET] = _address(out)
         self._launch(program, _NO_NUMBERS, bounds, np.zeros(0))
         return out
+
+
+def _address(array: Any) -> int:
+    """Where an array's first element is."""
+    return int(array.__array_interface__["data"][0])
 
 
 def _is_mapped(array: Any) -> bool:

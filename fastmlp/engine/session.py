@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-
+import numpy as np
 
 from ..batches import Order, Rows
 from ..losses import Loss
@@ -21,11 +21,12 @@ from ..validation import Array
 from .runner import Engine
 from .support import Unsupported, layers_of, work_of
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "native_infer", "open_session"]
 
 _log = logging.getLogger("fastmlp")
 
 _TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
+_FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
 _STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
 _UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
 
@@ -55,8 +56,11 @@ class Session:
         self.engine = Engine(model, loss, optimizer, self.limit.count, batch)
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch, model.backend_name)
-        self._holds, self._ahead = True, False
+        self._holds, self._ahead, self._lent = True, False, False
+        modules = [layer.module for layer in self.engine.layers]
+        self._dicts: list[Any] = [module.params for module in modules if len(module.params)]
         self._step_seconds = 0.0
+        self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
         """Whether this session is for just these arguments, the model's backend among them."""
@@ -85,9 +89,11 @@ class Session:
         """`give_back`, and whatever the user does to the arrays counts from now on."""
         self.give_back()
         self._holds = False
-        for params in self._lent_dicts():
-            params.__class__ = ArrayDict
-        self.engine.optimizer._recall = None  # type: ignore[union-attr]
+        if self._lent:
+            for params in self._dicts:
+                params.__class__ = ArrayDict
+            self.engine.optimizer._recall = None  # type: ignore[union-attr]
+            self._lent = False
 
     def discard(self) -> None:
         """Forget the engine's numbers: those in the user's arrays count."""
@@ -99,19 +105,19 @@ class Session:
 
         Where somebody holds an array already, nobody would ask: then they are given back at once.
         """
+        if self._lent:  # still: nobody has got hold of one since
+            return
         if self._shared():
             self.release()
             return
-        for params in self._lent_dicts():
+        for params in self._dicts:
             params.__class__ = _Lent
             params._recall = self.release
         self.engine.optimizer._recall = self.release  # type: ignore[union-attr]
-
-    def _lent_dicts(self) -> list[Any]:
-        return [layer.module.params for layer in self.engine.layers if dict.__len__(layer.module.params)]
+        self._lent = True
 
     def _shared(self) -> bool:
-        for params in self._lent_dicts():
+        for params in self._dicts:
             for name in dict.keys(params):
                 if sys.getrefcount(dict.__getitem__(params, name)) > _UNSHARED:
                     return True
@@ -151,6 +157,12 @@ class Session:
         """(row numbers, bounds) of the batches of the next native call."""
         return order.take(size, min(most, self.steps_at_once(rows, size)))
 
+    def whole(self, rows: int) -> tuple[Array, Array]:
+        """(row numbers, bounds) of one batch of all rows."""
+        if len(self._whole[0]) != rows:
+            self._whole = np.arange(rows), np.array([0, rows])
+        return self._whole
+
     def infer(self, x: Array) -> Array:
         """The model's outputs for checked features."""
         self.hold()
@@ -182,9 +194,19 @@ for _name in ("__getitem__", "__setitem__", "__iter__", "__eq__", "__ne__", "__o
     setattr(_Lent, _name, _recalling(_name))
 
 
-def open_session(
-    model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int
-) -> Session | None:
+def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
+    """What gives the outputs of many rows on all processors; None where the model's own way is as good."""
+    if rows < _FEW_ROWS or model.backend_name != "numba" or numba.config.DISABLE_JIT:
+        return None
+    try:
+        layers = layers_of(model)
+    except Unsupported:
+        return None
+    limit = choose_threads(None, work_of(layers, rows) / 3)
+    return Engine(model, None, None, limit.count, 1).infer
+
+
+def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> Session | None:
     """A session, or None where steps have to go module by module; the log says why, once for a model."""
     try:
         if numba.config.DISABLE_JIT:

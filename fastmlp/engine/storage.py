@@ -68,6 +68,7 @@ class Weights:
         places: list[list[int]] = []
         self.rows: dict[tuple[int, str], int] = {}
         self.copies: dict[int, int] = {}
+        # (the layer's number, the buffer's name), or (-1, "class weight")
         self.constants: dict[tuple[int, str], int] = {}
         self._vectors: list[tuple[int, Array]] = []
         trained_before = False
@@ -98,7 +99,7 @@ class Weights:
         """Elements of a parameter in panels."""
         shape = self._entries[row][3]
         rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
-        return panels.size(rows, shape[0], self.dtype)
+        return int(panels.size(rows, shape[0], self.dtype))
 
     def constant(self, values: Array) -> int:
         """Room for a vector that training leaves alone; before `allocate`."""

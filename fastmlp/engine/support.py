@@ -10,7 +10,7 @@ import numpy as np
 
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from ..modules import MLP, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
-from ..modules.activations import ELU, GELU, Activation, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from ..modules.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from ..schedules import Constant
 from ..validation import Array
@@ -42,7 +42,7 @@ def layers_of(model: Module) -> list[Layer]:
     Unsupported
         If one of them is of an unknown class, or stands where the engine cannot have it.
     """
-    layers = []
+    layers: list[Layer] = []
     for prefix, module in model._named_modules():
         if type(module) in (Sequential, MLP):
             continue
@@ -64,7 +64,11 @@ def require_loss(loss: Loss) -> None:
 
 def work_of(layers: list[Layer], batch: int) -> float:
     """Floating-point operations of a training step: of each product of matrices, twice its multiplications."""
-    products = [float(layer.module.in_features * layer.module.out_features) for layer in layers if isinstance(layer.module, Linear)]
+    products = [
+        float(layer.module.in_features * layer.module.out_features)
+        for layer in layers
+        if isinstance(layer.module, Linear)
+    ]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
 
 

@@ -153,6 +153,9 @@ def _targets(target, like):
 def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
     index, soft = _targets(target, x)
     scratch = np.empty((2, x.shape[1]), x.dtype)
+    if target.ndim == 1 and class_weight is None and not smoothing:
+        rows.plain_cross_entropy(_plain(x), index, _plain(row_scale), _vector(losses, x), _matrix(dx, x), scratch[0])
+        return
     rows.cross_entropy(
         _plain(x),
         index,

@@ -13,26 +13,69 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import carray
 
 from .elementwise import clamp
+from .host import VECTOR_BYTES
 from .jit import inline, kernel
 from .native import (
-    atomic_add, atomic_load, flush_denormals, invoke, pause, pointer, prefetch, restore_float_mode, yield_processor,
+    atomic_add,
+    atomic_load,
+    flush_denormals,
+    invoke,
+    pause,
+    pointer,
+    prefetch,
+    restore_float_mode,
+    yield_processor,
 )  # fmt: skip
-from .products import K_BLOCK, Epilogue, Left, Right, Target, product
+from .products import Epilogue, Left, Right, Target, product, rows_product
 from .simd import keep_first, lanes, load, load_tail, store
 from .table import (
-    BACKWARD, BIAS, CAPACITY, COLUMNS, DX, DY, EPILOGUE, FORWARD, GRADIENT, IN, KIND, LINEAR, NUMBERS, OUT, OWN, PANELS,
-    PARAM_COLUMNS, PRE, TRANSPOSED, WEIGHT, X, Y,
+    BACKWARD,
+    BIAS,
+    CAPACITY,
+    COLUMNS,
+    DX,
+    DY,
+    EPILOGUE,
+    FORWARD,
+    GRADIENT,
+    IN,
+    KIND,
+    LINEAR,
+    NUMBERS,
+    OUT,
+    OWN,
+    PANELS,
+    PARAM_COLUMNS,
+    PRE,
+    TRANSPOSED,
+    WEIGHT,
+    X,
 )  # fmt: skip
 from .tile import transpose_block
 
-__all__ = ["ABORT", "BUFFER", "CLIP_NORM", "CLIP_VALUE", "CONTROLS", "ITEM_COLUMNS", "LOSSES", "METERS",
-           "SCRATCH", "SCRATCH_SIZE", "UPDATE", "WEIGHT_BLOCK", "BIAS_PANEL", "OWN_GRADIENT", "train"]
+__all__ = [
+    "ABORT",
+    "BUFFER",
+    "CLIP_NORM",
+    "CLIP_VALUE",
+    "CONTROLS",
+    "ITEM_COLUMNS",
+    "LOSSES",
+    "METERS",
+    "SCRATCH",
+    "SCRATCH_SIZE",
+    "UPDATE",
+    "WEIGHT_BLOCK",
+    "BIAS_PANEL",
+    "OWN_GRADIENT",
+    "train",
+]
 
-ROW_BLOCK = 480  # rows of A that stay in L2 while B's panels pass: a multiple of every tile's height
-BATCH_BLOCK = K_BLOCK  # rows of the batch whose part of a panel stays in L1
 
+BATCH_BLOCK = 9216 // (2 * VECTOR_BYTES)  # rows of the batch: their parts of a panel of A and one of B share L1
 FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
 
 # Entries of ``meters``: what a run is told in integers.
@@ -67,6 +110,20 @@ def _barrier(control, threads, turn):
 
 
 @inline
+def _call(address, o, ops, numbers, work, weights, first, last, extra):
+    """Call a function of operation ``o``, see `operations`."""
+    invoke(
+        address, pointer(work, 0), pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS),
+        first, last, extra,
+    )  # fmt: skip
+
+
+@inline
+def _epilogue(address, o, ops, numbers, weights):
+    return Epilogue(address, pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS))
+
+
+@inline
 def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
     """Rows r0 .. r1 of the batch through operation ``o``."""
     work_p, weights_p = pointer(work, 0), pointer(weights, 0)
@@ -75,29 +132,15 @@ def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
         width = op[OUT] if op[KIND] == PANELS else 1
         for column in range(0, width, 2 * lanes(work)):
             extra = column if op[KIND] == PANELS else s
-            invoke(op[FORWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1, extra)
+            _call(op[FORWARD], o, ops, numbers, work, weights, r0, r1, extra)
         return
-    inputs, rows, panel = op[IN], op[CAPACITY], 2 * lanes(work)
-    weight = params[op[WEIGHT], 0]
-    weight_rows = -(-inputs // lanes(work)) * lanes(work)
-    bias, start = 0, 2
+    bias, begin = 0, 2
     if op[BIAS] >= 0:
-        bias, start = params[op[BIAS], 0], 1
-    for row in range(r0, r1, ROW_BLOCK):
-        m = min(ROW_BLOCK, r1 - row)
-        for k in range(0, inputs, K_BLOCK):
-            last = k + K_BLOCK >= inputs
-            full = (min(inputs, k + K_BLOCK) - k) // panel
-            tail = inputs % panel if last else 0
-            tail_row = panel if tail > lanes(work) else lanes(work)
-            tail_start = op[X] + (k + full * panel) * rows + row * tail_row
-            product(
-                Left(work_p, op[X] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
-                     tail_start, tail_row, unit, tail),
-                Right(weights_p, weight, weight_rows, k), start if k == 0 else 0, bias,
-                Target(work_p, op[PRE], rows, row, m, op[OUT]),
-                Epilogue(op[FORWARD] if last else 0, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS)),
-            )  # fmt: skip
+        bias, begin = params[op[BIAS], 0], 1
+    rows_product(
+        work_p, op[X], op[IN], params[op[WEIGHT], 0], begin, bias, op[PRE], op[OUT], weights_p, op[CAPACITY], r0, r1,
+        _epilogue(op[FORWARD], o, ops, numbers, weights), unit,
+    )  # fmt: skip
 
 
 @inline
@@ -110,60 +153,74 @@ def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
             width = op[OUT] if op[KIND] == PANELS else 1
             for column in range(0, width, 2 * lanes(work)):
                 extra = column if op[KIND] == PANELS else s
-                invoke(
-                    op[BACKWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1,
-                    extra,
-                )  # fmt: skip
+                _call(op[BACKWARD], o, ops, numbers, work, weights, r0, r1, extra)
         return
     if op[OWN] != 0:
         for column in range(0, op[OUT], 2 * lanes(work)):
             invoke(
-                op[BACKWARD], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), r0, r1, column
+                op[BACKWARD],
+                work_p,
+                weights_p,
+                pointer(ops, o * COLUMNS),
+                pointer(numbers, o * NUMBERS),
+                r0,
+                r1,
+                column,
             )
     if op[DX] < 0:
         return
-    outputs, rows, panel = op[OUT], op[CAPACITY], 2 * lanes(work)
-    copy_rows = -(-outputs // lanes(work)) * lanes(work)
     below = op[EPILOGUE]
     address = ops[below, BACKWARD] if below >= 0 else 0
-    for row in range(r0, r1, ROW_BLOCK):
-        m = min(ROW_BLOCK, r1 - row)
-        for k in range(0, outputs, K_BLOCK):
-            last = k + K_BLOCK >= outputs
-            full = (min(outputs, k + K_BLOCK) - k) // panel
-            tail = outputs % panel if last else 0
-            tail_row = panel if tail > lanes(work) else lanes(work)
-            tail_start = op[DY] + (k + full * panel) * rows + row * tail_row
-            product(
-                Left(work_p, op[DY] + k * rows + row * panel, panel, unit, rows * panel, full, panel,
-                     tail_start, tail_row, unit, tail),
-                Right(weights_p, op[TRANSPOSED], copy_rows, k), 2 if k == 0 else 0, np.int64(0),
-                Target(work_p, op[DX], rows, row, m, op[IN]),
-                Epilogue(address if last else 0, weights_p, pointer(ops, below * COLUMNS), pointer(numbers, below * NUMBERS)),
-            )  # fmt: skip
+    rows_product(
+        work_p, op[DY], op[OUT], op[TRANSPOSED], np.int64(2), np.int64(0), op[DX], op[IN], weights_p,
+        op[CAPACITY], r0, r1, _epilogue(address, below, ops, numbers, weights), unit,
+    )  # fmt: skip
 
 
 @inline
-def _weight_gradient(o, first, stop, column, n, ops, numbers, work, weights, out, unit):
+def _fetch(op, params, weights, column, i, height, stride):
+    """Ask for a square of weights, the optimizer's arrays and the second copy while their gradient is computed."""
+    width = lanes(weights)
+    line = 64 // weights.itemsize
+    rows = -(-op[IN] // width) * width
+    at, size = column * rows + i * stride, height * stride
+    for array in range(PARAM_COLUMNS - 1):
+        if params[op[WEIGHT], array] >= 0:
+            start = params[op[WEIGHT], array] + at
+            for j in range(start, start + size, line):
+                prefetch(weights, j)
+    if op[TRANSPOSED] >= 0:
+        side = 2 * width if op[IN] - i > width else width
+        start = op[TRANSPOSED] + i * (-(-op[OUT] // width) * width) + column * side
+        for j in range(start, start + stride * side, line):
+            prefetch(weights, j)
+
+
+@inline
+def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit):
     """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out]."""
-    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
+    work_p = pointer(work, 0)
     op = ops[o]
     rows, panel = op[CAPACITY], 2 * lanes(work)
     width = min(panel, op[OUT] - column)
     stride = panel if width > lanes(work) else lanes(work)
-    for b in range(0, n, BATCH_BLOCK):
-        length = min(BATCH_BLOCK, n - b)
+    block = BATCH_BLOCK
+    if n > BATCH_BLOCK:
+        block = -(-n // -(-n // BATCH_BLOCK))
+    for b in range(0, n, block):
+        length = min(block, n - b)
         for i in range(first, stop, panel):
             m = min(panel, op[IN] - i)
             step = panel if m > lanes(work) else lanes(work)
             start = op[X] + i * rows + b * step
+            if b == 0 and n >= FETCH_ROWS:
+                _fetch(op, params, weights, column, i, m, stride)
             product(
                 Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
                 Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
                 Target(work_p, out + (i - first) * stride, 0, 0, m, width),
-                Epilogue(0, weights_p, pointer(ops, 0), pointer(numbers, 0)),
+                _epilogue(0, 0, ops, numbers, weights),
             )  # fmt: skip
-    return (stop - first) * stride
 
 
 @inline
@@ -184,50 +241,34 @@ def _bias_gradient(op, column, n, work, out):
             a = a + load(work, i)
             i += stride
         store(work, out + v, (a + b) + (c + d))
-    return stride
 
 
 @inline
-def _fetch(item, op, params, weights):
-    """Ask for the weights of a block and the optimizer's arrays while their gradient is computed."""
-    line = 64 // weights.itemsize
-    row, at, filled, stride = _place(item, op, weights)
-    size = (item[4] - item[3]) * stride
-    for column in range(PARAM_COLUMNS - 1):
-        if params[row, column] >= 0:
-            start = params[row, column] + at
-            for i in range(start, start + size, line):
-                prefetch(weights, i)
-
-
-@inline
-def _gradient(item, o, ops, numbers, n, work, weights, out, s, unit):
-    """Compute an item's gradient to work[out]; returns its size."""
-    work_p, weights_p = pointer(work, 0), pointer(weights, 0)
+def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit):
+    """Compute an item's gradient to work[out]."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
-        return _weight_gradient(o, item[3], item[4], item[2], n, ops, numbers, work, weights, out, unit)
-    if item[0] == BIAS_PANEL:
-        return _bias_gradient(op, item[2], n, work, out)
-    # A module that finds its parameters' gradients itself; item[3] tells which of them.
-    invoke(
-        op[GRADIENT], work_p, weights_p, pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), out, n,
-        item[2] * 2 + item[3],
-    )  # fmt: skip
-    return 2 * lanes(work) if op[OUT] - item[2] > lanes(work) else lanes(work)
+        _weight_gradient(o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit)
+    elif item[0] == BIAS_PANEL:
+        _bias_gradient(op, item[2], n, work, out)
+    else:  # a module that finds its parameters' gradients itself; item[3] tells which of them
+        _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, item[2] * 2 + item[3])
+
+
+@inline
+def _stride(op, column, work):
+    """Elements of a row of the panel of outputs at ``column``."""
+    return 2 * lanes(work) if op[OUT] - column > lanes(work) else lanes(work)
 
 
 @inline
 def _place(item, op, work):
-    """(row of params, offset in it, filled columns, stride) of an item."""
+    """(row of params, offset in it) of an item."""
     width = lanes(work)
-    stride = 2 * width if op[OUT] - item[2] > width else width
-    filled = min(stride, op[OUT] - item[2])
     if item[0] == WEIGHT_BLOCK:
         rows = -(-op[IN] // width) * width
-        return op[WEIGHT], item[2] * rows + item[3] * stride, filled, stride
-    which = op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]
-    return which, item[2], filled, stride
+        return op[WEIGHT], item[2] * rows + item[3] * _stride(op, item[2], work)
+    return (op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]), item[2]
 
 
 @inline
@@ -242,10 +283,12 @@ def _clear(a, at, size, filled, stride):
 def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, size):
     """Apply the gradient at work[gradient] to an item's weights, and copy them to where the other product reads."""
     op = ops[o]
-    row, at, filled, stride = _place(item, op, work)
+    row, at = _place(item, op, work)
+    stride = _stride(op, item[2], work)
+    filled = min(stride, op[OUT] - item[2])
     invoke(
-        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h), gradient,
-        at, size,
+        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h),
+        gradient, at, size,
     )  # fmt: skip
     if filled < stride:  # a formula may divide zero by zero there
         for column in range(PARAM_COLUMNS - 1):
@@ -301,14 +344,29 @@ def train(
 
     Without losses: forward only, and no thread waits for another.
     """
+    # Without owners: counting who holds an array would cost small nets a third of a step, and more where threads
+    # fight for the counter.
+    ops = carray(pointer(ops, 0), (ops.shape[0], COLUMNS))
+    numbers = carray(pointer(numbers, 0), (numbers.shape[0], NUMBERS))
+    params = carray(pointer(params, 0), (params.shape[0], PARAM_COLUMNS))
+    items = carray(pointer(items, 0), (items.shape[0], ITEM_COLUMNS))
+    hyper = carray(pointer(hyper, 0), (hyper.shape[0], hyper.shape[1]))
+    splits, meters = carray(pointer(splits, 0), splits.size), carray(pointer(meters, 0), meters.size)
+    clips, bounds = carray(pointer(clips, 0), clips.size), carray(pointer(bounds, 0), bounds.size)
+    losses, squares = carray(pointer(losses, 0), losses.size), carray(pointer(squares, 0), squares.size)
+    control = carray(pointer(control, 0), control.size)
+    work, weights = carray(pointer(work, 0), work.size), carray(pointer(weights, 0), weights.size)
     mode = flush_denormals()
     turn, done = 0, 0
     training = meters[TRAINING] != 0
     scratch = meters[SCRATCH] + thread * meters[SCRATCH_SIZE]
     norm_clipped = clips[CLIP_NORM] > 0.0
+    stages, alive = 2 if norm_clipped else 1, True
     for s in range(bounds.size - 1):
         n = bounds[s + 1] - bounds[s]
-        r0, r1 = n * thread // threads, n * (thread + 1) // threads
+        r0, r1 = 0, n
+        if threads > 1:
+            r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
             for o in range(ops.shape[0]):
                 _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit)
@@ -328,42 +386,35 @@ def train(
             losses[s] = total
         if not math.isfinite(total):
             break
-        h = s * hyper.shape[1]
-        if norm_clipped:
+        h, factor = s * hyper.shape[1], 1.0
+        # Where the norm is clipped, all gradients have to be known before the first update.
+        for stage in range(stages):
             for m in range(splits[thread], splits[thread + 1]):
                 item, o = items[m], items[m, 1]
-                row, at, filled, stride = _place(item, ops[o], work)
-                out = params[row, PARAM_COLUMNS - 1] + at
-                size = _gradient(item, o, ops, numbers, n, work, weights, out, s, unit)
-                if clips[CLIP_VALUE] > 0.0:
-                    _clip(work, out, size, clips[CLIP_VALUE])
-                squares[m] = _squares(work, out, size)
-            turn += 1
-            if not _barrier(control, threads, turn):
-                break
-            total = 0.0
-            for m in range(items.shape[0]):
-                total += squares[m]
-            factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
-        for m in range(splits[thread], splits[thread + 1]):
-            item, o = items[m], items[m, 1]
-            if norm_clipped:
-                row, at, filled, stride = _place(item, ops[o], work)
-                out = params[row, PARAM_COLUMNS - 1] + at
-                rows = item[4] - item[3] if item[0] == WEIGHT_BLOCK else 1
-                size = rows * stride
+                out, size = scratch, (item[4] - item[3]) * _stride(ops[o], item[2], work)
+                if norm_clipped:
+                    row, at = _place(item, ops[o], work)
+                    out = params[row, PARAM_COLUMNS - 1] + at
+                if stage == 0:
+                    _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit)
+                    if clips[CLIP_VALUE] > 0.0:
+                        _clip(work, out, size, clips[CLIP_VALUE])
+                if stage + 1 < stages:
+                    squares[m] = _squares(work, out, size)
+                    continue
                 if not factor >= 1.0:  # a norm that is NaN must reach the parameters, not vanish
                     _scale(work, out, size, factor)
-            else:
-                out = scratch
-                if item[0] == WEIGHT_BLOCK and n >= FETCH_ROWS:
-                    _fetch(item, ops[o], params, weights)
-                size = _gradient(item, o, ops, numbers, n, work, weights, out, s, unit)
-                if clips[CLIP_VALUE] > 0.0:
-                    _clip(work, out, size, clips[CLIP_VALUE])
-            _update(item, o, ops, params, hyper, h, meters[UPDATE], work, weights, out, size)
-        turn += 1
-        if not _barrier(control, threads, turn):
+                _update(item, o, ops, params, hyper, h, meters[UPDATE], work, weights, out, size)
+            turn += 1
+            alive = _barrier(control, threads, turn)
+            if not alive:
+                break
+            if stage + 1 < stages:
+                total = 0.0
+                for m in range(items.shape[0]):
+                    total += squares[m]
+                factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
+        if not alive:
             break
         done += 1
     restore_float_mode(mode)

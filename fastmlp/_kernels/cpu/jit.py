@@ -129,7 +129,7 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(inline="always", **_OPTIONS)(function)
 
 
-class addressed:  # noqa: N801  (a decorator)
+class addressed:
     """A function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
     ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64;
@@ -138,15 +138,16 @@ class addressed:  # noqa: N801  (a decorator)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._compiled: dict[str, CFunc] = {}
+        self._compiled: dict[str, Any] = {}
 
     def address(self, dtype: Any) -> int:
         """Where the version for ``dtype`` is; valid in this process and its forks."""
         name = str(dtype)
         if name not in self._compiled:
-            real = types.CPointer(getattr(types, name))
-            arguments = (real, real, types.CPointer(types.int64), types.CPointer(types.float64), *3 * (types.int64,))
-            compiled = CFunc(self.function, (arguments, types.void), locals={}, options=_OPTIONS)
+            pointer: Any = types.CPointer  # type: ignore[attr-defined]
+            real = pointer(getattr(types, name))
+            arguments = (real, real, pointer(types.int64), pointer(types.float64), *3 * (types.int64,))
+            compiled: Any = CFunc(self.function, (arguments, types.void), locals={}, options=_OPTIONS)
             with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
                 compiled._cache = _KernelCache(self.function)
             compiled.compile()

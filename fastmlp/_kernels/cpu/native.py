@@ -15,8 +15,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
-    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at", "pause", "pointer",
-    "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need", "yield_processor",
+    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at",
+    "pause", "pointer", "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need", "yield_processor",
 ]  # fmt: skip
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -33,21 +33,21 @@ def _data(context: Any, builder: Any, array_type: Any, array: Any, index_type: A
 
 
 @intrinsic
-def pointer(typing, a, i):  # type: ignore[no-untyped-def]
+def pointer(typing, a, i):
     """A pointer to element ``i`` of an array, counted from its first one: cheaper to hand on than the array."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         return _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
 
     return types.CPointer(a.dtype)(a, i), generate
 
 
 @intrinsic
-def invoke(typing, address, work, weights, table, numbers, first, last, extra):  # type: ignore[no-untyped-def]
+def invoke(typing, address, work, weights, table, numbers, first, last, extra):
     """Call the function at ``address``, see `jit.addressed`, with four pointers and three integers."""
     sig = types.void(address, work, weights, table, numbers, first, last, extra)
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         integers = [context.cast(builder, args[i], signature.args[i], types.int64) for i in (5, 6, 7)]
         values = [*args[1:5], *integers]
         function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -58,12 +58,12 @@ def invoke(typing, address, work, weights, table, numbers, first, last, extra): 
     return sig, generate
 
 
-def _array_at(dtype):  # type: ignore[no-untyped-def]
+def _array_at(dtype):
     """An intrinsic that makes a pointer of an address; `numba.carray` makes the array of it."""
 
     @intrinsic
-    def at(typing, address):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def at(typing, address):
+        def generate(context, builder, signature, args):
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
         return types.CPointer(dtype)(types.int64), generate
@@ -79,21 +79,21 @@ singles_at = _array_at(types.float32)
 
 
 @intrinsic
-def reals_at(typing, address, like):  # type: ignore[no-untyped-def]
+def reals_at(typing, address, like):
     """A pointer of ``like``'s type to an address."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return like(types.int64, like), generate
 
 
 @intrinsic
-def prefetch(typing, a, i):  # type: ignore[no-untyped-def]
+def prefetch(typing, a, i):
     """Ask for the cache line of element ``i``, which is going to be written."""
     sig = types.void(a, i)
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
         number = ir.IntType(32)
         kinds = [pointer.type, number, number, number]
@@ -109,10 +109,10 @@ _PAGE = mmap.PAGESIZE
 
 
 @intrinsic
-def will_need(typing, address, size):  # type: ignore[no-untyped-def]
+def will_need(typing, address, size):
     """Have the system read ``size`` bytes of a mapped file ahead, while this thread goes on."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         if os.name == "posix":
             first = builder.and_(args[0], ir.Constant(_INT, -_PAGE))
             length = builder.sub(builder.add(args[0], args[1]), first)
@@ -130,10 +130,10 @@ def will_need(typing, address, size):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_add(typing, a, i, x):  # type: ignore[no-untyped-def]
+def atomic_add(typing, a, i, x):
     """a[i] += x on an int64 array, in one order for all threads; returns what was there."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
         value = context.cast(builder, args[2], signature.args[2], types.int64)
         return builder.atomic_rmw("add", pointer, value, "seq_cst")
@@ -142,10 +142,10 @@ def atomic_add(typing, a, i, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_load(typing, a, i):  # type: ignore[no-untyped-def]
+def atomic_load(typing, a, i):
     """a[i] of an int64 array, with all that its writer wrote before."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
         return builder.load_atomic(pointer, "acquire", 8)
 
@@ -153,10 +153,10 @@ def atomic_load(typing, a, i):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_store(typing, a, i, x):  # type: ignore[no-untyped-def]
+def atomic_store(typing, a, i, x):
     """a[i] = x on an int64 array, after all that this thread wrote before."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
         value = context.cast(builder, args[2], signature.args[2], types.int64)
         builder.store_atomic(value, pointer, "release", 8)
@@ -166,10 +166,10 @@ def atomic_store(typing, a, i, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pause(typing):  # type: ignore[no-untyped-def]
+def pause(typing):
     """Tell the processor that this is a waiting loop."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         if _X86:
             function = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
@@ -181,10 +181,10 @@ def pause(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def yield_processor(typing):  # type: ignore[no-untyped-def]
+def yield_processor(typing):
     """Let another thread run on this processor."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         name = "SwitchToThread" if os.name == "nt" else "sched_yield"
         function = ir.FunctionType(ir.IntType(32), [])
         builder.call(cgutils.get_or_insert_function(builder.module, function, name), [])
@@ -204,10 +204,10 @@ def _control(builder: Any, name: str, argument: Any) -> None:
 
 
 @intrinsic
-def flush_denormals(typing):  # type: ignore[no-untyped-def]
+def flush_denormals(typing):
     """Treat denormal numbers as zero in this thread from now on; returns the mode before."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         if _X86:
             place = cgutils.alloca_once(builder, ir.IntType(32))
             bytes_at = builder.bitcast(place, ir.IntType(8).as_pointer())
@@ -218,9 +218,7 @@ def flush_denormals(typing):  # type: ignore[no-untyped-def]
             return builder.zext(before, _INT)
         if _ARM:
             function = ir.FunctionType(_INT, [])
-            before = builder.call(
-                cgutils.get_or_insert_function(builder.module, function, "llvm.aarch64.get.fpcr"), []
-            )
+            before = builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.aarch64.get.fpcr"), [])
             _control(builder, "llvm.aarch64.set.fpcr", builder.or_(before, ir.Constant(_INT, 1 << 24)))
             return before
         return ir.Constant(_INT, 0)
@@ -229,10 +227,10 @@ def flush_denormals(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def restore_float_mode(typing, mode):  # type: ignore[no-untyped-def]
+def restore_float_mode(typing, mode):
     """Back to what `flush_denormals` returned."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         if _X86:
             place = cgutils.alloca_once(builder, ir.IntType(32))
             builder.store(builder.trunc(args[0], ir.IntType(32)), place)

@@ -17,22 +17,50 @@ from ..philox import DROPOUT
 from .elementwise import activation, map_backward, map_elements, slope, slope_of_output
 from .jit import addressed, inline
 from .losses import FUNCTIONS, elementwise_rows
-from .native import bytes_at, integers_at, numbers_at, reals_at, singles_at, will_need
+from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
 from .rows import (
-    cross_entropy_probabilities_rows, cross_entropy_rows, layer_norm_forward_rows, philox_words, softmax_backward_rows,
+    cross_entropy_probabilities_rows,
+    cross_entropy_rows,
+    layer_norm_forward_rows,
+    philox_words,
+    plain_cross_entropy_rows,
+    softmax_backward_rows,
     softmax_forward_rows,
 )  # fmt: skip
-from .simd import element, fma, keep_first, lane_sum, lanes, load, load_as, load_tail, set_element, store
+from .simd import element, fma, keep_first, lane_sum, lanes, load, load_as, load_tail, set_element, store, store_tail
 from .table import (
-    AHEAD, BIAS, BOUNDS, CAPACITY, CLASS_WEIGHT, DX, DY, EXTRA, IN, MEAN, MEANS, NORMALIZERS, ORDER, OUT, PRE,
-    ROW_LOSSES, RSTDS, SAMPLE_WEIGHT, SCALE, SOURCE, SOURCE_ROW, STEPS, TARGET, WEIGHT, X, Y,
+    AHEAD,
+    BOUNDS,
+    CAPACITY,
+    CLASS_WEIGHT,
+    DX,
+    DY,
+    EXTRA,
+    IN,
+    MEAN,
+    MEANS,
+    NORMALIZERS,
+    ORDER,
+    OUT,
+    PRE,
+    ROW_LOSSES,
+    RSTDS,
+    SAMPLE_WEIGHT,
+    SCALE,
+    SOURCE,
+    SOURCE_ROW,
+    STEPS,
+    TARGET,
+    WEIGHT,
+    X,
+    Y,
 )  # fmt: skip
 
 __all__ = [
-    "LOSS_SCRATCH", "activation_backward", "activation_forward", "cross_entropy", "dropout_backward", "dropout_forward", "elementwise",
-    "emit", "gather", "layer_norm_backward", "layer_norm_forward", "layer_norm_gradient", "softmax_backward",
-    "softmax_forward",
+    "LOSS_SCRATCH", "activation_backward", "activation_forward", "cross_entropy", "dropout_backward",
+    "dropout_forward", "elementwise", "emit", "gather", "layer_norm_backward", "layer_norm_forward",
+    "layer_norm_gradient", "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
 LOSS_SCRATCH = 5  # rounded rows of scratch that a row of a loss needs
@@ -40,6 +68,12 @@ LOSS_SCRATCH = 5  # rounded rows of scratch that a row of a loss needs
 _ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
 _POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
+
+
+@inline
+def _row(a, at, width):
+    """a[at : at + width] as the one row of a matrix."""
+    return carray(pointer(a, at), (1, width))
 
 
 @inline
@@ -131,12 +165,15 @@ def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """The outputs of the batch to a row-major array."""
     work, table = carray(work_p, _ALL), carray(table_p, _ALL)
     bounds, out = carray(integers_at(table[BOUNDS]), _ALL), carray(reals_at(table[TARGET], work_p), _ALL)
-    width = table[IN]
+    width, rows, unit = table[IN], table[CAPACITY], lanes(work)
     for r in range(first, last):
         to = (bounds[extra] + r) * width
-        for c in range(width):
-            at = place(work, table[X], table[CAPACITY], width, r, c - c % lanes(work)) + c % lanes(work)
-            set_element(out, to + c, element(work, at))
+        for c in range(0, width, unit):
+            v = load(work, place(work, table[X], rows, width, r, c))
+            if width - c >= unit:
+                store(out, to + c, v)
+            else:
+                store_tail(out, to + c, v, width - c)
 
 
 # ------------------------------------------------------------------------------------ activations
@@ -173,9 +210,7 @@ def activation_backward(kind, of_output):
         size = (last - first) * stride
         dy, pre, y = table[DY] + at, table[PRE] + at, table[Y] + at
         gradient = work[dy : dy + size]
-        map_backward(
-            h, carray(numbers_p, 1)[0], gradient, work[pre : pre + size], work[y : y + size], gradient
-        )
+        map_backward(h, carray(numbers_p, 1)[0], gradient, work[pre : pre + size], work[y : y + size], gradient)
         _clear_last(work, dy, last - first, stride, table[OUT] - column)
 
     return backward
@@ -188,7 +223,7 @@ def activation_backward(kind, of_output):
 def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, _ALL), carray(table_p, _ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
-    row = work[at : at + width].reshape(1, width)
+    row = _row(work, at, width)
     for r in range(first, last):
         _copy_out(work, table[X], rows, width, r, work, at)
         softmax_forward_rows(row, row)
@@ -200,7 +235,7 @@ def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, _ALL), carray(table_p, _ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
     to = at + table[EXTRA] // 2
-    y, dy = work[at : at + width].reshape(1, width), work[to : to + width].reshape(1, width)
+    y, dy = _row(work, at, width), _row(work, to, width)
     for r in range(first, last):
         _copy_out(work, table[Y], rows, width, r, work, at)
         _copy_out(work, table[DY], rows, width, r, work, to)
@@ -213,7 +248,7 @@ def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra
     """``WEIGHT`` and ``BIAS`` are rows of params; their places in weights are in EXTRA + 3 and + 4."""
     work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA + 2]
-    row = work[at : at + width].reshape(1, width)
+    row = _row(work, at, width)
     size = width if table[WEIGHT] >= 0 else 0
     weight, bias = weights[table[EXTRA + 3] :][:size], weights[table[EXTRA + 4] :][:size]
     for r in range(first, last):
@@ -317,11 +352,16 @@ def _row_scale(table, batch, r, step):
 
 
 @functools.cache
-def cross_entropy(from_logits, by_index):
+def cross_entropy(from_logits, by_index, plain):
     """Losses and DX of rows of logits or probabilities X; numbers: the smoothing, and where probabilities are clamped.
 
-    TARGET is the address of all rows' int64 indices, or of their rows of numbers.
+    TARGET is the address of all rows' int64 indices, or of their rows of numbers. ``plain``: indices, no smoothing
+    and no class weights.
     """
+
+    @inline
+    def plain_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+        plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
 
     @inline
     def from_logits_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
@@ -335,13 +375,13 @@ def cross_entropy(from_logits, by_index):
 
     @inline
     def index_targets(address, order, r, width, work, work_p):
-        return carray(integers_at(address), _ALL)[order[r] :][:1], work[:0].reshape(0, width)
+        return carray(integers_at(address), _ALL)[order[r] :][:1], carray(work_p, (0, width))
 
     @inline
     def row_targets(address, order, r, width, work, work_p):
-        return order[:0], carray(reals_at(address, work_p), _ALL)[order[r] * width :][:width].reshape(1, width)
+        return order[:0], _row(carray(reals_at(address, work_p), _ALL), order[r] * width, width)
 
-    compute = from_logits_rows if from_logits else from_probabilities_rows
+    compute = from_probabilities_rows if not from_logits else plain_rows if plain else from_logits_rows
     targets = index_targets if by_index else row_targets
 
     @addressed
@@ -352,8 +392,8 @@ def cross_entropy(from_logits, by_index):
         width, rows = table[IN], table[CAPACITY]
         unit = -(-width // lanes(work)) * lanes(work)
         at = table[AHEAD] + first * LOSS_SCRATCH * unit
-        x, dx = work[at : at + width].reshape(1, width), work[at + unit : at + unit + width].reshape(1, width)
-        scratch = work[at + 2 * unit : at + 2 * unit + 2 * width].reshape(2, width)
+        x, dx = _row(work, at, width), _row(work, at + unit, width)
+        scratch = carray(pointer(work, at + 2 * unit), (2, width))
         scale = work[at + 4 * unit :][:1]
         weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
         for r in range(first, last):
@@ -380,11 +420,11 @@ def elementwise(kind):
         width, rows = table[IN], table[CAPACITY]
         unit = -(-width // lanes(work)) * lanes(work)
         at = table[AHEAD] + first * LOSS_SCRATCH * unit
-        x, dx = work[at : at + width].reshape(1, width), work[at + unit : at + unit + width].reshape(1, width)
+        x, dx = _row(work, at, width), _row(work, at + unit, width)
         scale = work[at + 4 * unit :][:1]
         weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
         for r in range(first, last):
-            target = targets[order[batch + r] * width :][:width].reshape(1, width)
+            target = _row(targets, order[batch + r] * width, width)
             scale[0] = _row_scale(table, batch, r, extra)
             _copy_out(work, table[X], rows, width, r, work, at)
             losses = work[table[ROW_LOSSES] + r :][:1]

@@ -17,21 +17,22 @@ from .native import invoke
 from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile
 
-__all__ = ["K_BLOCK", "Epilogue", "Left", "Right", "Target", "product"]
+__all__ = ["Epilogue", "Left", "Right", "Target", "product", "rows_product"]
 
 _ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
-K_BLOCK = 16384 // (2 * VECTOR_BYTES)  # rows of a panel of B: half of the smallest L1 in use
+ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels pass
+K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B: most of the smallest L1 in use
 
 # Heights of tiles, largest first: enough sums at once to keep the multipliers busy, and the tails in between.
-_SIZES = {6: (6, 5, 4, 3, 2, 1), 12: (12, 10, 8, 6, 4, 1)}[TILE_ROWS]
-S0, S1, S2, S3, S4, S5 = _SIZES
+# Each costs a third of a second to compile.
+S0, S1, S2, S3, S4 = {6: (6, 5, 4, 2, 1), 12: (12, 10, 8, 4, 1)}[TILE_ROWS]
 # A panel of one vector has half as many sums in a row.
-N0, N1, N2, N3, N4 = (12, 8, 6, 3, 1)
+N0, N1, N2, N3 = 12, 8, 4, 1
 
 
 class Left(NamedTuple):
-    """A: element (r, k) of the numbers at pointer ``data``, for k in ``full`` panels of ``inner`` columns, and then ``tail`` more columns."""
+    """A at pointer ``data``: element (r, k), k in ``full`` panels of ``inner`` columns and then ``tail`` more."""
 
     data: Any
     start: int
@@ -56,7 +57,7 @@ class Right(NamedTuple):
 
 
 class Target(NamedTuple):
-    """C: ``m`` rows from ``first`` on of a matrix in panels at pointer ``data``, with room for ``rows``, ``width`` columns."""
+    """C: ``m`` rows from ``first`` on of a matrix (rows, width) in panels at ``start`` of pointer ``data``."""
 
     data: Any
     start: int
@@ -127,12 +128,9 @@ def _wide(m, left, right, j, begin, bias, c, at, row):
         elif height >= S3:
             _tile(new_tile(c, S3, 2), left, r, right, j, begin, bias, c, to, row)
             r += S3
-        elif height >= S4:
+        else:
             _tile(new_tile(c, S4, 2), left, r, right, j, begin, bias, c, to, row)
             r += S4
-        else:
-            _tile(new_tile(c, S5, 2), left, r, right, j, begin, bias, c, to, row)
-            r += S5
 
 
 @inline
@@ -150,12 +148,9 @@ def _narrow(m, left, right, j, begin, bias, c, at, row):
         elif height >= N2:
             _tile(new_tile(c, N2, 1), left, r, right, j, begin, bias, c, to, row)
             r += N2
-        elif height >= N3:
+        else:
             _tile(new_tile(c, N3, 1), left, r, right, j, begin, bias, c, to, row)
             r += N3
-        else:
-            _tile(new_tile(c, N4, 1), left, r, right, j, begin, bias, c, to, row)
-            r += N4
 
 
 @shared
@@ -184,3 +179,39 @@ def product(left, right, begin, bias, target, epilogue):
                 target.first + target.m, column,
             )  # fmt: skip
         column += stride
+
+
+@inline
+def _block(length, most, unit):
+    """``length`` in even parts of at most about ``most``, each a multiple of ``unit``."""
+    block = most
+    if length > most:  # divisions by what is no constant would cost small nets as much as their products
+        block = -(-length // (-(-length // most) * unit)) * unit
+    return block
+
+
+@shared
+def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, epilogue, unit):
+    """Rows r0 .. r1 of C = A B (+ bias): A (rows, k) and C (rows, width) in panels at ``a`` and ``c`` of ``data``.
+
+    B (k, width) is at ``b`` of ``weights``, with room for whole vectors of rows; ``begin`` is that of `product`,
+    ``unit`` is 1.
+    """
+    panel = 2 * lanes(carray(data, 1))
+    room = -(-k // (panel // 2)) * (panel // 2)
+    block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
+    for row in range(r0, r1, height):
+        m = min(height, r1 - row)
+        for first in range(0, k, block):
+            length = min(block, k - first)
+            full, tail = length // panel, length % panel
+            tail_row = panel if tail > panel // 2 else panel // 2
+            product(
+                Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
+                     a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
+                Right(weights, b, room, first), begin if first == 0 else 0, bias,
+                Target(data, c, rows, row, m, width),
+                Epilogue(
+                    epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table, epilogue.numbers
+                ),
+            )  # fmt: skip

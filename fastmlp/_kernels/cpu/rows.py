@@ -32,6 +32,7 @@ from .vecmath import exp
 __all__ = [
     "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows", "cross_entropy_rows", "dropout",
     "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize", "philox_words",
+    "plain_cross_entropy", "plain_cross_entropy_rows",
     "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
 
@@ -130,8 +131,11 @@ def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
 
 
 @inline
-def _plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
-    """`cross_entropy_rows` where each row has one right class and all count the same: the same bits, sooner."""
+def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
+    """`cross_entropy_rows` where each row has one right class and all count the same: the same bits, sooner.
+
+    ``exponentials (C,)`` is scratch.
+    """
     rows, classes = x.shape
     width = lanes(x)
     for i in range(rows):
@@ -155,15 +159,17 @@ def _plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
             set_element(dx, start + right, (p - x.dtype.type(1)) * row_scale[i])
 
 
+@kernel
+def plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
+    plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials)
+
+
 @inline
 def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     """x (N, C); index int64 (N,) or, where that is empty, soft (N, C). Empty: class_weight (ones), losses, dx.
 
     ``scratch (2, C)`` holds a row's exponentials and target weights.
     """
-    if index.size > 0 and class_weight.size == 0 and smoothing == 0.0:
-        _plain_cross_entropy(x, index, row_scale, losses, dx, scratch[0])
-        return
     rows, classes = x.shape
     width = lanes(x)
     exponentials, weights = scratch[0], scratch[1]

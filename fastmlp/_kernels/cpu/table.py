@@ -8,9 +8,9 @@ from __future__ import annotations
 
 __all__ = [
     "AHEAD", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE", "EXTRA",
-    "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS",
-    "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
-    "TRANSPOSED", "WEIGHT", "X", "Y",
+    "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN",
+    "PANELS", "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW",
+    "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine makes itself; functions of one panel; functions of rows.
