@@ -25,6 +25,7 @@ from .._kernels.cpu.engine import (
 from .._kernels.cpu.host import LANES, VECTOR_BYTES
 from .._kernels.cpu.operations import LOSS_SCRATCH
 from .._kernels.cpu.panels import rounded
+from .._kernels.cpu.products import TURNED
 from .._kernels.reference import probability_floor
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
@@ -293,7 +294,7 @@ class Program:
 
     def _training(self, optimizer: Optimizer) -> None:
         panel = 2 * LANES[self.dtype.itemsize]
-        block = _MOST_PANELS * panel * panel
+        block = max(_MOST_PANELS * panel, TURNED) * panel
         meters = self.meters
         meters[TRAINING] = 1
         meters[UPDATE] = rules.RULES[rule(optimizer)].address(self.dtype)

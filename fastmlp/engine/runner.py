@@ -54,7 +54,7 @@ class Engine:
         assert model.dtype is not None
         self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
         self.threads, self.batch = threads, batch
-        self.weights = Weights(self.layers, optimizer, self.dtype)
+        self.weights = Weights(self.layers, optimizer, self.dtype, batch)
         self._loss_constant()
         if optimizer is not None:
             optimizer.prepare(model)

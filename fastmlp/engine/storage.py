@@ -14,7 +14,10 @@ from ..optim import Optimizer
 from ..validation import Array
 from .support import Layer, state_kinds
 
-__all__ = ["Room", "Weights"]
+__all__ = ["MANY_ROWS", "Room", "Weights"]
+
+# From here on the second product of a layer turns its weights over block by block: no slower, and no copy in memory.
+MANY_ROWS = 512
 
 
 class Room:
@@ -53,6 +56,9 @@ class Weights:
         See `support.layers_of`.
     optimizer : Optimizer or None
         None for inference: neither state nor second copies.
+    dtype : numpy.dtype
+    batch : int
+        Rows of a step; with `MANY_ROWS` or more there are no second copies.
 
     Attributes
     ----------
@@ -60,7 +66,7 @@ class Weights:
         The flat array; ``params (P, PARAM_COLUMNS)`` says what is where in it.
     """
 
-    def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any]) -> None:
+    def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any], batch: int = 0) -> None:
         self.layers, self.optimizer, self.dtype = layers, optimizer, dtype
         self._room = Room(dtype)
         kinds = [] if optimizer is None else state_kinds(optimizer)
@@ -80,7 +86,7 @@ class Weights:
                 arrays = [self._place(shape)] + [self._place(shape) if kind else -1 for kind in kinds]
                 places.append((arrays + [-1] * PARAM_COLUMNS)[:PARAM_COLUMNS])
             if isinstance(layer.module, Linear):
-                if optimizer is not None and trained_before:
+                if optimizer is not None and trained_before and batch < MANY_ROWS:
                     outputs, inputs = layer.module.params["weight"].shape
                     self.copies[index] = self._room.matrix(panels.rounded(outputs, dtype), inputs)
                 trained_before = True

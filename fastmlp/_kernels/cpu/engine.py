@@ -29,7 +29,7 @@ from .native import (
     restore_float_mode,
     yield_processor,
 )  # fmt: skip
-from .products import Epilogue, Left, Right, Target, product, rows_product
+from .products import Epilogue, Left, Right, Target, product, rows_product, transposed_product
 from .simd import keep_first, lanes, load, load_tail, store
 from .table import (
     BACKWARD,
@@ -120,7 +120,7 @@ def _call(address, o, ops, numbers, work, weights, first, last, extra):
 
 @inline
 def _epilogue(address, o, ops, numbers, weights):
-    return Epilogue(address, pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS))
+    return Epilogue(address, pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), 0)
 
 
 @inline
@@ -144,7 +144,7 @@ def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
 
 
 @inline
-def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
+def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
     """Gradients of the rows' losses with respect to what operation ``o`` took in, from those of what it gave."""
     work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
@@ -171,10 +171,17 @@ def _backward(o, ops, numbers, work, weights, r0, r1, s, unit):
         return
     below = op[EPILOGUE]
     address = ops[below, BACKWARD] if below >= 0 else 0
-    rows_product(
-        work_p, op[DY], op[OUT], op[TRANSPOSED], np.int64(2), np.int64(0), op[DX], op[IN], weights_p,
-        op[CAPACITY], r0, r1, _epilogue(address, below, ops, numbers, weights), unit,
-    )  # fmt: skip
+    epilogue = _epilogue(address, below, ops, numbers, weights)
+    if op[TRANSPOSED] >= 0:
+        rows_product(
+            work_p, op[DY], op[OUT], op[TRANSPOSED], np.int64(2), np.int64(0), op[DX], op[IN], weights_p,
+            op[CAPACITY], r0, r1, epilogue, unit,
+        )  # fmt: skip
+    else:
+        transposed_product(
+            work_p, op[DY], op[OUT], params[op[WEIGHT], 0], op[DX], op[IN], weights_p, op[CAPACITY], r0, r1,
+            epilogue, unit, scratch,
+        )  # fmt: skip
 
 
 @inline
@@ -372,7 +379,7 @@ def train(
                 _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit)
             if training:
                 for back in range(ops.shape[0]):
-                    _backward(ops.shape[0] - 1 - back, ops, numbers, work, weights, r0, r1, s, unit)
+                    _backward(ops.shape[0] - 1 - back, ops, params, numbers, work, weights, r0, r1, s, unit, scratch)
         if not training:
             done += 1
             continue

@@ -321,8 +321,9 @@ def _drop(work, table, numbers, x, y, first, last, step):
             zero = work.dtype.type(0)
             set_element(work, to, element(work, source) * factor if w0 >= threshold else zero)
             set_element(work, to + 1, element(work, source + 1) * factor if w1 >= threshold else zero)
-            set_element(work, to + 2, element(work, source + 2) * factor if w2 >= threshold else zero)
-            set_element(work, to + 3, element(work, source + 3) * factor if w3 >= threshold else zero)
+            if width - c > 2 or unit >= 4:  # a vector of two doubles may be the row's last
+                set_element(work, to + 2, element(work, source + 2) * factor if w2 >= threshold else zero)
+                set_element(work, to + 3, element(work, source + 3) * factor if w3 >= threshold else zero)
 
 
 @addressed

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import carray
 
 from .host import TILE_ROWS, VECTOR_BYTES
 from .jit import inline, shared
 from .native import invoke
 from .simd import lanes
-from .tile import load_tile, multiply_add, new_tile, store_tile
+from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
 
-__all__ = ["Epilogue", "Left", "Right", "Target", "product", "rows_product"]
+__all__ = ["TURNED", "Epilogue", "Left", "Right", "Target", "product", "rows_product", "transposed_product"]
 
 _ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
 ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels pass
 K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B: most of the smallest L1 in use
+TURNED = K_BLOCK + 64  # rows that a block of B has at most
 
 # Heights of tiles, largest first: enough sums at once to keep the multipliers busy, and the tails in between.
 # Each costs a third of a second to compile.
@@ -74,6 +76,7 @@ class Epilogue(NamedTuple):
     weights: Any
     table: Any
     numbers: Any
+    column: int  # where C begins in the matrix that the function knows
 
 
 @inline
@@ -176,7 +179,7 @@ def product(left, right, begin, bias, target, epilogue):
         if epilogue.address != 0:
             invoke(
                 epilogue.address, target.data, epilogue.weights, epilogue.table, epilogue.numbers, target.first,
-                target.first + target.m, column,
+                target.first + target.m, epilogue.column + column,
             )  # fmt: skip
         column += stride
 
@@ -212,6 +215,46 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
                 Right(weights, b, room, first), begin if first == 0 else 0, bias,
                 Target(data, c, rows, row, m, width),
                 Epilogue(
-                    epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table, epilogue.numbers
+                    epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
+                    epilogue.numbers, 0,
                 ),
             )  # fmt: skip
+
+
+@shared
+def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue, unit, scratch):
+    """`rows_product` without bias where B's transpose (width, k) is at ``b``: a block of it is turned over at a time.
+
+    ``scratch`` is room in ``data`` for `TURNED` rows of a panel. With many rows that costs less than to keep the
+    other copy up to date, and no memory.
+    """
+    source, target = carray(weights, _ALL), carray(data, _ALL)
+    half = lanes(target)
+    panel, room = 2 * half, -(-width // half) * half
+    block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
+    for row in range(r0, r1, height):
+        m = min(height, r1 - row)
+        for first in range(0, k, block):
+            length = min(block, k - first)
+            full, tail = length // panel, length % panel
+            tail_row = panel if tail > half else half
+            for column in range(0, width, panel):
+                side = panel if width - column > half else half
+                for p in range(0, length, panel):
+                    stride = panel if k - first - p > half else half
+                    start = b + (first + p) * room + column * stride
+                    for i in range(0, side, half):
+                        for o in range(0, stride, half):
+                            transpose_block(
+                                source, start + i * stride + o, stride, target, scratch + (p + o) * side + i, side
+                            )
+                product(
+                    Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
+                         a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
+                    Right(data, scratch, 0, 0), 2 if first == 0 else 0, np.int64(0),
+                    Target(data, c + column * rows, rows, row, m, min(panel, width - column)),
+                    Epilogue(
+                        epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
+                        epilogue.numbers, column,
+                    ),
+                )  # fmt: skip
