@@ -9,11 +9,11 @@ import platform
 import shutil
 import subprocess
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..machine import processor, version_of
 
 __all__ = ["OtherLoad", "describe", "usable_cores"]
 
@@ -51,7 +51,7 @@ def describe() -> dict[str, Any]:
     """``machine``, ``versions`` and ``commit``, fit for JSON."""
     host = importlib.import_module("fastmlp._kernels.cpu.host")
     machine = {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": usable_cores(),
         "processors": os.cpu_count(),
         "lanes": host.LANES[4],
@@ -59,24 +59,8 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
     }
     versions = {"fastmlp": __version__, "python": platform.python_version()}
-    versions.update((package, version) for package in _PACKAGES if (version := _version(package)))
+    versions.update((package, version) for package in _PACKAGES if (version := version_of(package)))
     return {"machine": machine, "versions": versions, **_commit(Path(__file__).parents[2])}
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _commit(root: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from .. import __version__
 from .._kernels import BACKENDS, get_backend
 from ..datasets.fetch import data_folder
 from ..errors import BackendError
+from ..machine import processor, version_of
 from ..threads import WORK_PER_THREAD, usable_threads
-from .runs import version_of
 
 __all__ = ["add_parser", "kernel_cache"]
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     lines = [("fastmlp", f"{__version__} in {Path(__file__).parents[1]}")]
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]
-    lines += [("backend", _backend()), ("cpu", _processor()), ("features", _features()), ("vectors", _vectors())]
+    lines += [("backend", _backend()), ("cpu", processor()), ("features", _features()), ("vectors", _vectors())]
     lines += [("threads", _threads()), ("kernel cache", kernel_cache(count=True))]
     lines.append(("data folder", _data_folder()))
     for name, value in lines:
@@ -55,15 +55,6 @@ def _backend() -> str:
         return f"{get_backend().name} ({why}; there are {', '.join(BACKENDS)})"
     except BackendError as error:
         return f"none ({why}): {error}"
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _features() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ __all__ = [
     "loss_for",
     "make_folder",
     "open_saved",
-    "version_of",
     "write_config",
 ]
 
@@ -64,14 +62,6 @@ def drop_old_run(folder: Path) -> None:
     """Remove what describes an older model, once the new one has taken its place."""
     for name in (CONFIG, METRICS, CURVES):
         (folder / name).unlink(missing_ok=True)
-
-
-def version_of(package: str) -> str | None:
-    """The version of an installed package."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ..datasets import Dataset
 from ..errors import DataError, DivergenceError
 from ..init import NAMES as INITIALISERS
 from ..losses import CrossEntropyLoss, Loss, MSELoss
+from ..machine import version_of
 from ..modules import MLP, Module, Normalize, Sequential
 from ..trainer import Trainer
 from .console import MetricsTable
@@ -25,7 +26,7 @@ from .curves import draw_curves
 from .data import data_options, fingerprint, load_data
 from .defaults import RATES, defaults_for, describe_defaults
 from .options import UsageError, add_backend_option, add_data_options, at_least, number, widths
-from .runs import CURVES, METRICS, MODEL, drop_old_run, make_folder, version_of, write_config
+from .runs import CURVES, METRICS, MODEL, drop_old_run, make_folder, write_config
 
 __all__ = ["add_parser"]
 
