@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..threads import choose_threads
 from ..trainer import Trainer
 from ..validation import Array
 from .cases import SEED, Case, Data
@@ -21,7 +22,9 @@ class Ours(Contender):
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
-        self._data, self._threads = data, threads
+        self._data = data
+        # As for the others, a bound: a net too small to share takes one.
+        self._threads = min(threads, choose_threads(None, case.useful_operations).count)
         model = case.model(data)
         names = [name for name, _ in model.named_parameters()]
         model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})

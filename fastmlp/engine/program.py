@@ -86,6 +86,7 @@ class Program:
         self._slopes: dict[int, tuple[str, bool]] = {}
         self._layers = layers
         self._source = source
+        self._trains = loss is not None
         self.dropouts: list[tuple[int, Dropout]] = []
         self._forward()
         if loss is None:
@@ -143,6 +144,8 @@ class Program:
                     self._add(table.PANELS, self._width, PRE=self._value, X=self._value)
                     self._activate(self._ops[-1], self._numbers[-1], module, apart=True)
                 fused = False
+            elif isinstance(module, Dropout) and not self._trains:
+                continue
             elif not isinstance(module, Normalize):
                 self._rows(index, module)
             self._value = self._ops[-1][table.Y]
