@@ -200,8 +200,10 @@ class Trainer(Predictor):
         end = self.steps + planned
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self):
-            # Listeners to steps are given the arrays after each: then they are no copy of the last good ones.
-            apart = session is None or listeners.listens("on_step")
+            if session is not None:
+                session.release()  # of earlier steps; and a listener may have changed the weights
+            # Listeners to steps may look at the arrays in between: then these are no copy of the last good ones.
+            apart = session is None or listeners.listens("on_step") or listeners.listens("on_progress")
             good = self._snapshot(apart)
             try:
                 while self.steps < end and not self._stopping:
@@ -211,8 +213,8 @@ class Trainer(Predictor):
                         history.append(self._evaluation(mean, held_out, began, check_interrupt))
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
-                    if session is not None and listeners.listens("on_evaluation"):
-                        session.release()  # they may have changed the weights
+                    if session is not None and listeners.listens("on_evaluation") and not session.release_good():
+                        raise self._diverged(f"after step {self.steps} a listener left a weight that is not finite")
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
@@ -231,12 +233,13 @@ class Trainer(Predictor):
         if self._session is not None:
             self._session.close()
             self._session = None
-        if self.model.backend_name != "numba" or self._refused == key:
+        subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
+        if self.model.backend_name != "numba" or self._refused == subject:
             return None
         from .engine.session import open_session  # brings numba along
 
         self._session = open_session(*key[:-1])
-        self._refused = () if self._session else key
+        self._refused = () if self._session else subject
         return self._session
 
     def _run_steps(
@@ -261,7 +264,10 @@ class Trainer(Predictor):
             total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
-            listeners.on_progress(self)
+            if listeners.listens("on_progress"):
+                if self._session is not None:
+                    self._session.lend()
+                listeners.on_progress(self)
             check_interrupt()
         return total / done
 
@@ -317,14 +323,16 @@ class Trainer(Predictor):
         if session is None:
             with np.errstate(**_QUIET):
                 return self._update(*batch.take(slice(None)))
-        try:
-            losses, rates = session.run(batch, *session.whole(len(batch)), self.seed, self.steps)
-        finally:
-            session.lend()
-        self._last_lr = float(rates[0])
-        if not math.isfinite(losses[0]):
+        with held_interrupts():
+            try:
+                losses, rates = session.run(batch, *session.whole(len(batch)), self.seed, self.steps)
+            finally:
+                session.lend()
+            made = math.isfinite(losses[0])
+            self.steps += made
+            self._last_lr = float(rates[0])
+        if not made:
             raise self._diverged(f"the loss of step {self.steps + 1} is {losses[0]}")
-        self.steps += 1
         return float(losses[0])
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:

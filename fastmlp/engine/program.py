@@ -83,6 +83,7 @@ class Program:
             self.capacity = batch + 1
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
+        self._row_backwards: dict[int, Any] = {}
         self._slopes: dict[int, tuple[str, bool]] = {}
         self._layers = layers
         self._source = source
@@ -189,6 +190,7 @@ class Program:
                 if name in module.params:
                     extra[place] = int(self.weights.params[self.weights.rows[index, name], 0])
             self._ops[op][table.EXTRA + 2 : table.EXTRA + 5] = extra
+            self._row_backwards[op] = operations.layer_norm_backward
         elif isinstance(module, Dropout):
             factor = 1 / (1 - module.p) if module.p < 1 else 0.0
             op = self._add(
@@ -197,12 +199,14 @@ class Program:
             )  # fmt: skip
             self._ops[op][table.EXTRA + 4] = math.floor(module.p * 2**32)
             self.dropouts.append((op, module))
+            self._row_backwards[op] = operations.dropout_backward
         else:
             scratch = self._room.take(self.capacity * 2 * room)
-            self._add(
+            op = self._add(
                 table.ROWS, width, X=self._value, Y=y, AHEAD=scratch, EXTRA=2 * room,
                 FORWARD=operations.softmax_forward.address(dtype),
             )  # fmt: skip
+            self._row_backwards[op] = operations.softmax_backward
 
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
@@ -245,19 +249,13 @@ class Program:
             elif kind == table.PANELS:
                 op[table.BACKWARD] = address
             else:
-                op[table.BACKWARD] = self._row_backward(op).address(self.dtype) if o > lowest else 0
+                op[table.BACKWARD] = self._row_backwards[o].address(self.dtype) if o > lowest else 0
                 if op[table.WEIGHT] >= 0:
                     op[table.GRADIENT] = operations.layer_norm_gradient.address(self.dtype)
-            if op[table.FORWARD] == operations.layer_norm_forward.address(self.dtype) or kind == table.LINEAR:
+            if kind == table.LINEAR or self._row_backwards.get(o) is operations.layer_norm_backward:
                 below = op[table.IN] if kind == table.LINEAR else op[table.OUT]
                 op[table.DX] = self._room.matrix(self.capacity, below) if o > lowest else -1
             gradient, above = op[table.DX], op
-
-    def _row_backward(self, op: list[int]) -> Any:
-        for name in ("layer_norm", "dropout", "softmax"):
-            if op[table.FORWARD] == getattr(operations, f"{name}_forward").address(self.dtype):
-                return getattr(operations, f"{name}_backward")
-        raise AssertionError("an operation of rows has no backward")
 
     # --------------------------------------------------------------------------------------- phase 2
 

@@ -79,6 +79,17 @@ class Engine:
         if weight is not None:
             self.weights.constants[-1, "class weight"] = self.weights.constant(weight)
 
+    def load(self) -> None:
+        """Take over the user's arrays."""
+        if self.optimizer is not None:
+            self.optimizer.prepare(self.model)
+        self.weights.load()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the last run has come so far that it may have changed something."""
+        return bool(self._control[kernels.STARTED])
+
     def close(self) -> None:
         """End the team's threads."""
         self._team.close()
@@ -117,6 +128,7 @@ class Engine:
             The learning rates.
         """
         assert self.optimizer is not None and self.loss is not None
+        self._control[kernels.STARTED] = 0
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)
@@ -139,6 +151,8 @@ class Engine:
             program.ops[op, table.EXTRA : table.EXTRA + 4] = position
         done = self._launch(program, hyper, bounds, losses)
         self.optimizer.steps += done
+        for _, dropout in program.dropouts:
+            dropout.set_position(seed, step + done)
         return losses[: done + 1] if done < steps else losses, rates
 
     def _prepare(self, source: str, by_index: bool) -> Program:

@@ -19,7 +19,7 @@ from ..optim import Optimizer
 from ..threads import choose_threads
 from ..validation import Array
 from .runner import Engine
-from .support import Unsupported, layers_of, work_of
+from .support import Unsupported, layers_of, settings, work_of
 
 __all__ = ["Session", "native_infer", "open_session"]
 
@@ -56,6 +56,7 @@ class Session:
         self.engine = Engine(model, loss, optimizer, self.limit.count, batch)
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch, model.backend_name)
+        self._settings = settings(self.engine.layers, loss, optimizer)
         self._holds, self._ahead, self._lent = True, False, False
         modules = [layer.module for layer in self.engine.layers]
         self._dicts: list[Any] = [module.params for module in modules if len(module.params)]
@@ -63,8 +64,10 @@ class Session:
         self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
-        """Whether this session is for just these arguments, the model's backend among them."""
-        return all(a is b or a == b for a, b in zip(self._key, key, strict=True))
+        """Whether this session is for just these arguments, the model's backend among them, as they are now."""
+        if any(a is not b and a != b for a, b in zip(self._key, key, strict=True)):
+            return False
+        return self._settings == settings(self.engine.layers, key[1], key[2])
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
@@ -76,8 +79,19 @@ class Session:
     def hold(self) -> None:
         """Take the arrays' numbers, where the user may have changed them."""
         if not self._holds:
-            self.engine.weights.load()
+            for params in self._dicts:
+                if isinstance(params, _Lent):  # by another session of the same model
+                    params._recall()
+            self.engine.load()
             self._holds = True
+
+    def release_good(self) -> bool:
+        """`release` after listeners had the arrays; if they left one not finite, bring back what was there: False."""
+        finite = all(np.isfinite(array).all() for params in self._dicts for array in dict.values(params))
+        if not finite:
+            self.engine.weights.unload()
+        self.release()
+        return finite
 
     def give_back(self) -> None:
         """Write the numbers into the user's arrays; the engine's stay valid until the user changes his."""
@@ -136,8 +150,9 @@ class Session:
             began = time.perf_counter()
             result = self.engine.run(rows, index, bounds, seed, step)
             self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
-        except BaseException:  # some weights of a step may be updated and some not
-            self.discard()
+        except BaseException:
+            if self.engine.has_started:  # some weights of a step may be updated and some not
+                self.discard()
             raise
         self._ahead = True
         return result
@@ -170,6 +185,7 @@ class Session:
 
     def weights_are_finite(self) -> bool:
         """Whether all parameters are."""
+        self.hold()
         return self.engine.weights.finite()
 
 

@@ -15,7 +15,17 @@ from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from ..schedules import Constant
 from ..validation import Array
 
-__all__ = ["Layer", "Unsupported", "hyperparameters", "layers_of", "require_loss", "rule", "state_kinds", "work_of"]
+__all__ = [
+    "Layer",
+    "Unsupported",
+    "hyperparameters",
+    "layers_of",
+    "require_loss",
+    "rule",
+    "settings",
+    "state_kinds",
+    "work_of",
+]
 
 # By exact type: a class derived from one of these may compute something else.
 _ACTIVATIONS = (ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh)
@@ -70,6 +80,26 @@ def work_of(layers: list[Layer], batch: int) -> float:
         if isinstance(layer.module, Linear)
     ]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
+
+
+def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any, ...]:
+    """What the engine's tables are made of besides the arrays: where it has changed they are made anew."""
+    found: list[Any] = []
+    for _, module in layers:
+        if isinstance(module, Dropout):
+            found.append(module.p)
+        elif isinstance(module, Normalize):
+            found += [dict.__getitem__(module.buffers, name).tobytes() for name in ("mean", "scale")]
+        else:
+            found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]
+    for name in ("label_smoothing", "from_logits", "delta"):
+        found.append(getattr(loss, name, None))
+    for name in ("class_weight", "pos_weight"):
+        weight = getattr(loss, name, None)
+        found.append(None if weight is None else weight.tobytes())
+    for name in ("momentum", "centered"):  # without them there is one array less
+        found.append(bool(getattr(optimizer, name, False)))
+    return (*found, optimizer.clip_norm, optimizer.clip_value)
 
 
 def _rates(optimizer: Optimizer, steps: int) -> Array:

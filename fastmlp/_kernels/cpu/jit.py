@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,6 +130,9 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(inline="always", **_OPTIONS)(function)
 
 
+_COMPILING = threading.RLock()
+
+
 class addressed:
     """A function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
@@ -143,13 +147,17 @@ class addressed:
     def address(self, dtype: Any) -> int:
         """Where the version for ``dtype`` is; valid in this process and its forks."""
         name = str(dtype)
-        if name not in self._compiled:
-            pointer: Any = types.CPointer  # type: ignore[attr-defined]
-            real = pointer(getattr(types, name))
-            arguments = (real, real, pointer(types.int64), pointer(types.float64), *3 * (types.int64,))
-            compiled: Any = CFunc(self.function, (arguments, types.void), locals={}, options=_OPTIONS)
-            with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
-                compiled._cache = _KernelCache(self.function)
-            compiled.compile()
-            self._compiled[name] = compiled
+        with _COMPILING:  # one version, however many threads ask first
+            if name not in self._compiled:
+                self._compile(name)
         return int(self._compiled[name].address)
+
+    def _compile(self, name: str) -> None:
+        pointer: Any = types.CPointer  # type: ignore[attr-defined]
+        real = pointer(getattr(types, name))
+        arguments = (real, real, pointer(types.int64), pointer(types.float64), *3 * (types.int64,))
+        compiled: Any = CFunc(self.function, (arguments, types.void), locals={}, options=_OPTIONS)
+        with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
+            compiled._cache = _KernelCache(self.function)
+        compiled.compile()
+        self._compiled[name] = compiled

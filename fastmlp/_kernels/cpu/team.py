@@ -78,9 +78,15 @@ class Team:
         An exception in any of them ends the others' waiting through ``control`` and is raised here.
         """
         if self.size > 1 and self._process != os.getpid():
-            self._members = [_Member(number) for number in range(1, self.size)]
+            self._members = []
             self._process = os.getpid()
             self._close = weakref.finalize(self, _end, self._members, self._process)
+            try:
+                for number in range(1, self.size):
+                    self._members.append(_Member(number))
+            except BaseException:
+                self.close()
+                raise
 
         def guarded(thread: int) -> Any:
             try:
@@ -94,8 +100,16 @@ class Team:
         try:
             result = guarded(0)
         finally:
+            interrupt = None
             for member in self._members:
-                member.wait()
+                while True:  # the arrays are theirs until all are done, whatever comes meanwhile
+                    try:
+                        member.wait()
+                        break
+                    except KeyboardInterrupt as noted:
+                        interrupt = noted
+            if interrupt is not None:
+                raise interrupt
         for member in self._members:
             if member.error is not None:
                 raise member.error

@@ -1,0 +1,282 @@
+"""The life of arrays and threads: whoever looks sees the last step's numbers, and whatever he changes counts."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import operator
+import os
+import pickle
+import signal
+import zlib
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+from fastmlp.callbacks import ProgressBar
+
+numba = pytest.importorskip("numba")
+if numba.config.DISABLE_JIT:
+    pytest.skip("the engine runs jitted only", allow_module_level=True)
+
+from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
+
+BATCH = 13
+generator = np.random.default_rng(5)
+X, Y = generator.integers(0, 10, (33, 9)).astype(np.float32), generator.integers(0, 3, 33)
+ONE = X[:BATCH], Y[:BATCH]
+
+
+@pytest.fixture(autouse=True)
+def on_numba():
+    with fm.use_backend("numba"):
+        yield
+
+
+def modules_only():
+    return mock.patch("fastmlp.engine.session.open_session", return_value=None)
+
+
+def trainer_of(optimizer=None, loss=None, **kwargs):
+    kwargs = {"dropout": 0.2, "normalize": fm.Normalize(np.full(9, 4.5), np.full(9, 3.0)), "rng": 0, **kwargs}
+    return fm.Trainer(fm.MLP(9, [12], 3, "tanh", **kwargs), loss or fm.CrossEntropyLoss(), optimizer or fm.Adam(0.01))
+
+
+def bits(trainer):
+    """All that training changes, array by array as a checksum."""
+    state = trainer.optimizer.state_dict()["state"]
+    arrays = trainer.model.state_dict()
+    arrays |= {f"{kind} of {name}": array for name in state for kind, array in state[name].items()}
+    sums = {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
+    return {"steps": (trainer.steps, trainer.optimizer.steps), **sums}
+
+
+def fit(trainer, *, x=X, y=Y, **options):
+    trainer.fit(x, y, **{"batch_size": BATCH, "rng": 3, "threads": 1, **options})
+    return trainer
+
+
+def assert_near(ref, comp, tolerance=1e-4):
+    for name, array in ref.model.state_dict().items():
+        np.testing.assert_allclose(comp.model.state_dict()[name], array, tolerance, tolerance, err_msg=name)
+
+
+# ----------------------------------------------------------------------------- looking between two steps
+
+
+def from_file(trainer, folder):
+    fm.save(trainer.model, folder / "model")
+    return fm.load_model(folder / "model")[1].params["weight"]
+
+
+LOOKS = {
+    "item": lambda t, _: t.model[1].params["weight"],
+    "get": lambda t, _: t.model[1].params.get("weight"),
+    "items": lambda t, _: next(iter(t.model[1].params.items()))[1],
+    "values": lambda t, _: next(iter(t.model[1].params.values())),
+    "dict": lambda t, _: dict(t.model[1].params)["weight"],
+    "stars": lambda t, _: {**t.model[1].params}["weight"],
+    "keywords": lambda t, _: (lambda **arrays: arrays["weight"])(**t.model[1].params),
+    "or": lambda t, _: (t.model[1].params | {})["weight"],
+    "ror": lambda t, _: ({} | t.model[1].params)["weight"],
+    "update": lambda t, _: operator.ior({}, t.model[1].params)["weight"],
+    "copy": lambda t, _: t.model[1].params.copy()["weight"],
+    "getter": lambda t, _: operator.itemgetter("weight")(t.model[1].params),
+    "copy.copy": lambda t, _: copy.copy(t.model[1].params)["weight"],
+    "deepcopy": lambda t, _: copy.deepcopy(t.model[1].params)["weight"],
+    "pickle": lambda t, _: pickle.loads(pickle.dumps(t.model[1].params))["weight"],
+    "state_dict": lambda t, _: t.model.state_dict()["1.weight"],
+    "named_parameters": lambda t, _: dict(t.model.named_parameters())["1.weight"],
+    "model-deepcopy": lambda t, _: copy.deepcopy(t.model)[1].params["weight"],
+    "model-pickle": lambda t, _: pickle.loads(pickle.dumps(t.model))[1].params["weight"],
+    "trainer-deepcopy": lambda t, _: copy.deepcopy(t).model[1].params["weight"],
+    "trainer-pickle": lambda t, _: pickle.loads(pickle.dumps(t)).model[1].params["weight"],
+    "file": from_file,
+}
+STATES = {
+    "state": lambda o: o.state["1.weight"]["mean"],
+    "state_dict": lambda o: o.state_dict()["state"]["1.weight"]["mean"],
+    "deepcopy": lambda o: copy.deepcopy(o).state["1.weight"]["mean"],
+    "pickle": lambda o: pickle.loads(pickle.dumps(o)).state["1.weight"]["mean"],
+}
+
+
+@pytest.mark.parametrize("look", [*LOOKS.values(), *STATES.values()], ids=[*LOOKS, *(f"o-{name}" for name in STATES)])
+def test_every_way_to_look_shows_the_last_step(look, tmp_path):
+    ref, comp = trainer_of(), trainer_of()
+    held = [*dict(ref.model.named_parameters()).values()]
+    for number in range(3):
+        for _ in range(2):
+            ref.step(*ONE)
+            comp.step(*ONE)
+        if look in STATES.values():
+            np.testing.assert_array_equal(look(comp.optimizer), ref.optimizer.state["1.weight"]["mean"])
+        else:
+            np.testing.assert_array_equal(look(comp, tmp_path), held[0])
+        assert comp.steps == comp.optimizer.steps == 2 * number + 2
+    assert bits(ref) == bits(comp)
+    np.testing.assert_array_equal(ref.model.infer(X), comp.model.infer(X))
+
+
+def test_arrays_held_from_before_are_the_models_and_so_are_changes_to_them():
+    ref, comp = trainer_of(), trainer_of()
+    held = [dict(trainer.model.named_parameters())["1.weight"] for trainer in (ref, comp)]
+    with modules_only():
+        ref.step(*ONE)
+    comp.step(*ONE)
+    moments = [trainer.optimizer.state["4.weight"]["square"] for trainer in (ref, comp)]
+    for number in range(6):
+        ref.step(*ONE)
+        comp.step(*ONE)
+        for one, other in (held, moments):
+            np.testing.assert_allclose(other, one, 1e-4, 1e-6)
+        for array in (*held, *moments):
+            array *= 1.5
+        for trainer in (ref, comp):
+            trainer.model[4].params["bias"] = [number, 0, -number]
+    assert_near(ref, comp)
+    assert ref._session is None and comp._session is not None
+
+
+def test_a_step_after_fit_and_a_fit_after_steps_go_on():
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        with modules_only() if trainer is ref else contextlib.nullcontext():
+            for _ in range(2):
+                fit(trainer, max_steps=4, threads=2)
+                trainer.step(*ONE)
+                trainer.step(X[:5], Y[:5])
+                fit(trainer, max_steps=3, threads=None)
+    assert ref.steps == comp.steps == 18
+    assert_near(ref, comp)
+
+
+def test_two_trainers_of_one_model_take_turns():
+    ref, comp = trainer_of(fm.SGD(0.1), dropout=0.0), trainer_of(fm.SGD(0.1), dropout=0.0)
+    other = fm.Trainer(comp.model, fm.CrossEntropyLoss(), fm.SGD(0.1))
+    losses = [ref.step(*ONE) for _ in range(6)]
+    assert [trainer.step(*ONE) for trainer in (comp, other) * 3] == losses
+
+
+def test_an_error_in_a_step_takes_none_back():
+    ref, comp = (trainer_of(loss=fm.CrossEntropyLoss(class_weight=[1, 1, 0])) for _ in range(2))
+    for trainer in (ref, comp):
+        trainer.step(X, Y)
+        trainer.step(X, Y)
+    with pytest.raises(ValueError, match="class weights of the targets sum to 0"):
+        comp.step(X, np.full(33, 2))
+    assert bits(ref) == bits(comp)
+    comp.step(X, Y)
+    ref.step(X, Y)
+    assert bits(ref) == bits(comp)
+
+
+# -------------------------------------------------------------------------------------------- callbacks
+
+
+class Listener:
+    """Calls ``act(trainer)`` at one event."""
+
+    def __init__(self, event, act):
+        setattr(self, event, lambda trainer, *rest: act(trainer))
+
+
+@pytest.mark.parametrize("event", ["on_fit_begin", "on_step", "on_evaluation"])
+def test_listeners_see_the_weights_of_now_and_what_they_change_counts(event):
+    ref, comp = trainer_of(), trainer_of()
+    seen = {ref: [], comp: []}
+
+    def act(trainer):
+        seen[trainer].append(trainer.model.state_dict()["1.weight"])
+        trainer.model[1].params["weight"] *= 0.9
+
+    for trainer in (ref, comp):
+        with modules_only() if trainer is ref else contextlib.nullcontext():
+            fit(trainer, max_steps=8, eval_every=2, callbacks=[Listener(event, act)])
+    assert len(seen[ref]) == len(seen[comp]) == {"on_fit_begin": 1, "on_evaluation": 4, "on_step": 8}[event]
+    for one, other in zip(seen[ref], seen[comp], strict=True):
+        np.testing.assert_allclose(other, one, 1e-4, 1e-5)
+    assert_near(ref, comp)
+
+
+def test_progress_is_told_between_native_calls():
+    steps, stream, trainer = [], io.StringIO(), trainer_of()
+    trainer._open_session(1, BATCH).chunk = 7
+    tell = Listener("on_progress", lambda t: steps.append(t.steps))
+    fit(trainer, max_steps=20, eval_every=10, callbacks=[tell, ProgressBar(stream)])
+    assert steps == [7, 10, 17, 20]
+    assert "/20" in stream.getvalue()
+
+
+def test_weights_looked_at_in_on_progress_are_those_of_now():
+    trainer, seen = trainer_of(), {}
+    trainer._open_session(1, BATCH).chunk = 3
+    look = Listener("on_progress", lambda t: seen.update({t.steps: t.model.state_dict()["1.weight"]}))
+    fit(trainer, max_steps=9, eval_every=9, callbacks=[look])
+    for steps, comp in seen.items():
+        np.testing.assert_array_equal(comp, fit(trainer_of(), max_steps=steps).model[1].params["weight"])
+
+
+def test_training_may_stop_between_native_calls():
+    trainer = trainer_of()
+    trainer._open_session(1, BATCH).chunk = 2
+    fit(trainer, max_steps=20, eval_every=20, callbacks=[Listener("on_progress", lambda t: t.stop())])
+    assert trainer.steps == 2 and bits(trainer) == bits(fit(trainer_of(), max_steps=2))
+
+
+# ----------------------------------------------------------------------------------------- how runs end
+
+
+@pytest.mark.parametrize("event", [None, "on_step", "on_evaluation"])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_run_that_diverges_restores_the_last_good_weights(event, before):
+    def spoil(trainer):
+        if trainer.steps >= before + 8:
+            trainer.model[1].params["weight"][0, 0] = np.inf
+
+    rate = 0.01 if event else fm.StepDecay(0.01, before + 6, 1e32)
+    ref, comp = (trainer_of(fm.SGD(rate, 0.9)) for _ in range(2))
+    for trainer in (ref, comp):
+        for _ in range(before):
+            trainer.step(*ONE)
+    with pytest.raises(fm.DivergenceError):
+        fit(comp, max_steps=40, eval_every=2, callbacks=[Listener(event, spoil)] if event else [])
+    assert comp.steps == comp.optimizer.steps > before
+    assert bits(fit(ref, max_steps=comp.steps - before)) == bits(comp)
+
+
+def test_a_run_that_diverges_at_once_leaves_everything_as_it_was():
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        for _ in range(5):
+            trainer.step(*ONE)
+    comp.optimizer.schedule = fm.Constant(1e38)
+    with pytest.raises(fm.DivergenceError):
+        fit(comp, threads=None, max_steps=40)
+    assert bits(ref) == bits(comp)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_leaves_the_weights_of_the_last_step():
+    trainer = trainer_of()
+    trainer._open_session(2, BATCH).chunk = 4
+    kill = Listener("on_progress", lambda t: t.steps == 14 and os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, threads=2, max_steps=40, eval_every=10, callbacks=[kill])
+    assert trainer.steps == 14 and bits(trainer) == bits(fit(trainer_of(), max_steps=14))
+    assert bits(fit(trainer, max_steps=6)) == bits(fit(trainer_of(), max_steps=20))
+
+
+def test_ctrl_c_in_a_step_leaves_the_weights_of_the_one_before(monkeypatch):
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        for _ in range(3):
+            trainer.step(*ONE)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kernels, "train", mock.Mock(side_effect=KeyboardInterrupt))
+        comp.step(*ONE)
+    assert bits(ref) == bits(comp)
+    assert comp.step(*ONE) == ref.step(*ONE)

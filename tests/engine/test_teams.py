@@ -1,0 +1,233 @@
+"""Threads and processes: who trains where changes no bit, and nobody is left behind."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+
+numba = pytest.importorskip("numba")
+if numba.config.DISABLE_JIT:
+    pytest.skip("the engine runs jitted only", allow_module_level=True)
+
+from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
+
+BATCH = 13
+generator = np.random.default_rng(5)
+X, Y = generator.standard_normal((33, 9)).astype(np.float32), generator.integers(0, 3, 33)
+
+# What a spawned process imports: the tests themselves have no name there.
+JOB = """
+import fastmlp as fm
+
+def train(seed, threads, X, y):
+    fm.set_backend("numba")
+    trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", dropout=0.2, rng=seed), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    trainer.fit(X, y, batch_size=13, max_steps=40, rng=seed, threads=threads)
+    assert trainer._session is not None
+    return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
+"""
+exec(JOB)
+
+
+@pytest.fixture(autouse=True)
+def on_numba():
+    before = threads_left()
+    with fm.use_backend("numba"):
+        yield
+    gc.collect()
+    assert threads_left() <= before
+
+
+def threads_left():
+    """The engine's threads that are running."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("fastmlp")}
+
+
+def trainer_of(threads=2):
+    """One that has made a step on so many threads, which now wait for the next."""
+    trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    session = trainer._open_session(threads, BATCH)
+    trainer._open_session = lambda *args: session
+    trainer.step(X[:BATCH], Y[:BATCH])
+    return trainer
+
+
+def weights(trainer):
+    return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
+
+
+def test_threads_end_with_the_fit_and_with_the_trainer():
+    trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    before = threads_left()
+    for threads in (3, 1, 2):
+        trainer.fit(X, Y, max_steps=2, threads=threads)
+        assert threads_left() == before
+    trainer = trainer_of(3)
+    assert len(threads_left() - before) == 2
+    trainer.model.state_dict()  # the arrays, which were lent, know the trainer's session no more
+    del trainer
+    gc.collect()
+    assert threads_left() == before
+
+
+def in_a_process(code):
+    variables = {**os.environ, "PYTHONPATH": str(Path(fm.__file__).parents[1])}
+    command = [sys.executable, "-W", "error", "-c", JOB + code]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=250)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+WAITING = """
+import numpy as np, threading
+fm.set_backend("numba")
+trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.SGD())
+session = trainer._open_session(3, 5)
+trainer._open_session = lambda *args: session
+trainer.step(np.ones((5, 9)), np.zeros(5, int))
+print(sum(thread.name.startswith("fastmlp") for thread in threading.enumerate()))
+"""
+AT_ONCE = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+X, y = np.random.default_rng(0).standard_normal((33, 9)), np.arange(33) % 3
+together = threading.Barrier(6)
+def first(number):
+    together.wait()
+    return train(1, 1 + number % 2, X, y)
+with ThreadPoolExecutor(6) as pool:
+    print(len(set(pool.map(first, range(6)))))
+"""
+
+
+def test_waiting_threads_do_not_keep_the_interpreter_alive():
+    assert in_a_process(WAITING) == "2\n"
+
+
+def test_many_models_may_be_the_first_at_once():
+    """When each of them asks for the same kernels, which nobody has loaded yet."""
+    assert in_a_process(AT_ONCE) == "1\n"
+
+
+def test_models_train_at_once_as_they_do_alone():
+    cases = [(seed, threads, X, Y) for seed in range(6) for threads in (1, 2)]
+    ref = [train(*case) for case in cases]  # noqa: F821
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            assert list(pool.map(lambda case: train(*case), cases)) == ref  # noqa: F821
+    assert ref[0::2] == ref[1::2] and len(set(ref)) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_trains(monkeypatch):
+    ref = [train(1, threads, X, Y) for threads in (2, 1)]  # noqa: F821
+    parent = trainer_of(2)  # its thread waits, and is not there in the child
+    twin = trainer_of(2)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork with threads
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            results = [train(1, threads, X, Y) for threads in (2, 1)]  # noqa: F821
+            parent.step(X[:BATCH], Y[:BATCH])
+            with os.fdopen(writing, "wb") as stream:
+                stream.write(b"".join([*results, weights(parent)]))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        comp = stream.read()
+    os.waitpid(child, 0)
+    twin.step(X[:BATCH], Y[:BATCH])
+    assert comp == b"".join([*ref, weights(twin)])
+    parent.step(X[:BATCH], Y[:BATCH])
+    assert weights(parent) == weights(twin)
+
+
+def test_a_spawned_child_trains(tmp_path, monkeypatch):
+    (tmp_path / "engine_job.py").write_text(JOB)
+    monkeypatch.syspath_prepend(tmp_path)
+    job = __import__("engine_job")
+    ref = train(1, 2, X, Y)  # noqa: F821
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(job.train, 1, 2, X, Y).result() == ref
+
+
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_an_error_in_one_thread_is_raised_in_the_caller_and_ends_the_others(fails, monkeypatch):
+    ref, comp = (fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01)) for _ in range(2))
+    options = {"batch_size": BATCH, "threads": 3, "rng": 0}
+    for trainer in (ref, comp):
+        trainer.fit(X, Y, max_steps=6, **options)
+    run = kernels.train
+
+    def failing(thread, *rest):
+        if thread == fails:
+            raise MemoryError("in a thread")
+        return run(thread, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError, match="in a thread"):
+        patch.setattr(kernels, "train", failing)
+        comp.fit(X, Y, max_steps=6, **options)
+    assert weights(ref) == weights(comp)
+    for trainer in (ref, comp):
+        trainer._order.position = (2, 33)
+        trainer.fit(X, Y, max_steps=6, **options)
+    assert weights(ref) == weights(comp)
+
+
+def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
+    trainer, before = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01)), threads_left()
+    start = threading.Thread.start
+
+    def third_fails(thread):
+        if thread.name == "fastmlp-3":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start"):
+        patch.setattr(threading.Thread, "start", third_fails)
+        trainer.fit(X, Y, max_steps=6, threads=4)
+    assert threads_left() == before
+    trainer.fit(X, Y, max_steps=6, threads=4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_no_call_returns_before_its_threads_are_done(monkeypatch):
+    """Not even the one after a wait that Ctrl-C has ended."""
+    trainer, run, working, killed = trainer_of(2), kernels.train, [], []
+
+    def slow(thread, *rest):
+        working.append(thread)
+        result = run(thread, *rest)
+        if thread == 1:
+            time.sleep(0.1)  # the caller has long been waiting then
+            if not killed:
+                killed.append(os.kill(os.getpid(), signal.SIGINT))
+            time.sleep(0.2)
+        working.remove(thread)
+        return result
+
+    monkeypatch.setattr(kernels, "train", slow)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.step(X[:BATCH], Y[:BATCH])
+    assert working == []
+    trainer.step(X[:BATCH], Y[:BATCH])
+    assert working == []
