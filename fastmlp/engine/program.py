@@ -11,7 +11,6 @@ from .._kernels.cpu import operations, rules, table
 from .._kernels.cpu.elementwise import slope_of_output
 from .._kernels.cpu.engine import (
     BIAS_PANEL,
-    BUFFER,
     ITEM_COLUMNS,
     LOSSES,
     METERS,
@@ -306,4 +305,3 @@ class Program:
             params = self.weights.params
             for row in range(len(params)):
                 params[row, -1] = self._room.take(self.weights.size(row))
-        meters[BUFFER] = 0

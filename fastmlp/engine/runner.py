@@ -24,6 +24,7 @@ __all__ = ["Engine"]
 # By dtype: its name costs more to look up than it seems.
 _IN_PLACE = {np.dtype(name): name for name in ("uint8", "float32", "float64")}
 _INFERENCE_ROWS = 96  # of a thread at a time: activations of a few layers stay in its caches
+_STAGED_ROWS = 4096
 _NO_NUMBERS = np.zeros((1, 1))
 
 
@@ -198,15 +199,18 @@ class Engine:
     def infer(self, X: Array) -> Array:
         """The outputs (N, C) of checked features, as the model's `infer` gives them."""
         rows = len(X)
-        index = np.arange(rows)
-        X, order, source = self._source(X, index)
+        if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # a few at a time are converted
+            return np.concatenate([self.infer(X[at : at + _STAGED_ROWS]) for at in range(0, rows, _STAGED_ROWS)])
+        X, order, source = self._source(X, np.arange(rows))
         program = self._inference.get(source)
         if program is None:
             batch = _INFERENCE_ROWS * self.threads
             program = Program(self.layers, self.weights, None, None, batch, source, True, self.threads)
             program.clips = np.zeros(2)
             self._inference[source] = program
-        block = _INFERENCE_ROWS * self.threads
+        blocks = max(1, -(-rows // program.batch))
+        block = max(1, -(-rows // blocks))
+        program.meters[kernels.STRIPE] = -(-block // self.threads)
         bounds = np.append(np.arange(0, rows, block), rows)
         out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
         first, last = program.ops[0], program.ops[-1]

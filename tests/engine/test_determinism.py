@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -193,6 +194,27 @@ def test_evaluations_do_not_depend_on_threads(dtype, team):
         assert all(whole[:rows].tobytes() == bits for rows, bits in zip((1, 2, 95, 96, 97), outputs, strict=False))
         session.close()
     assert results[1:] == results[:1] * 3
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_no_thread_takes_the_room_of_one_that_is_a_block_behind(threads, monkeypatch):
+    """The last block of rows is a short one, and nobody waits for it: here the first thread comes late."""
+    train, late = kernels.train, [0.0]
+
+    def spy(thread, *rest):
+        if thread == 0:
+            time.sleep(late[0])
+        return train(thread, *rest)
+
+    monkeypatch.setattr(kernels, "train", spy)
+    model = fm.MLP(21, [512, 512, 512], 5, "gelu", rng=0)
+    session = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD())._open_session(threads, 1)
+    X, _ = rows_of(np.float32, 96 * threads + 90)
+    ref = np.concatenate([session.infer(X[row : row + 1]) for row in range(len(X))])
+    for turn in range(40):
+        late[0] = turn * 5e-5
+        assert session.infer(X).tobytes() == ref.tobytes()
+    session.close()
 
 
 def test_more_rows_in_a_batch_leave_a_rows_outputs_as_they_are(dtype):

@@ -193,6 +193,26 @@ def test_an_error_in_one_thread_is_raised_in_the_caller_and_ends_the_others(fail
     assert weights(ref) == weights(comp)
 
 
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_an_error_in_one_thread_takes_no_step_back(fails, monkeypatch):
+    ref, comp = trainer_of(3), trainer_of(3)
+    for trainer in (ref, comp):
+        for _ in range(3):
+            trainer.step(X[:BATCH], Y[:BATCH])
+    run = kernels.train
+
+    def failing(thread, *rest):
+        if thread == fails:
+            raise MemoryError("in a thread")
+        return run(thread, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError, match="in a thread"):
+        patch.setattr(kernels, "train", failing)
+        comp.step(X[:BATCH], Y[:BATCH])
+    assert weights(ref) == weights(comp) and ref.steps == comp.steps == comp.optimizer.steps
+    assert ref.step(X[:BATCH], Y[:BATCH]) == comp.step(X[:BATCH], Y[:BATCH])
+
+
 def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
     trainer, before = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01)), threads_left()
     start = threading.Thread.start

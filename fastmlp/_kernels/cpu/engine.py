@@ -59,7 +59,6 @@ from .tile import transpose_block
 
 __all__ = [
     "ABORT",
-    "BUFFER",
     "CLIP_NORM",
     "CLIP_VALUE",
     "CONTROLS",
@@ -69,6 +68,7 @@ __all__ = [
     "SCRATCH",
     "SCRATCH_SIZE",
     "STARTED",
+    "STRIPE",
     "UPDATE",
     "WEIGHT_BLOCK",
     "BIAS_PANEL",
@@ -81,7 +81,7 @@ BATCH_BLOCK = 9216 // (2 * VECTOR_BYTES)  # rows of the batch: their parts of a 
 FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
 
 # Entries of ``meters``: what a run is told in integers.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, BUFFER, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
 # Entries of ``clips``.
 CLIP_VALUE, CLIP_NORM = 0, 1
 # Entries of ``control``, each on a cache line of its own.
@@ -375,7 +375,10 @@ def train(
     for s in range(bounds.size - 1):
         n = bounds[s + 1] - bounds[s]
         r0, r1 = 0, n
-        if threads > 1:
+        if not training:  # nobody waits: a thread keeps to its own rows of the matrices, in a short batch too
+            r0 = min(n, thread * meters[STRIPE])
+            r1 = min(n, r0 + meters[STRIPE])
+        elif threads > 1:
             r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
             for o in range(ops.shape[0]):
