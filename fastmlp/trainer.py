@@ -54,7 +54,8 @@ class Trainer(Predictor):
         Of the last `fit`, also of one that ended by an error or an interruption.
     seed, threads : int or None
         As the last `fit` used them. Where the model, the loss and the optimizer are ones that it knows, a native
-        engine makes the steps, on so many threads; else they go module by module on one, and the log says why.
+        engine makes the steps, on so many threads, and leaves no ``grads`` in the modules; else they go module by
+        module on one, and the log says why.
     planned_steps : int
         The updates that the last `fit` was to make.
 
@@ -202,8 +203,8 @@ class Trainer(Predictor):
         with held_interrupts() as check_interrupt, listeners.running(self):
             if session is not None:
                 session.release()  # of earlier steps; and a listener may have changed the weights
-            # Listeners to steps may look at the arrays in between: then these are no copy of the last good ones.
-            apart = session is None or listeners.listens("on_step") or listeners.listens("on_progress")
+            # Listeners may change the arrays: then these are no copy of the last good ones.
+            apart = session is None or any(map(listeners.listens, ("on_step", "on_progress", "on_evaluation")))
             good = self._snapshot(apart)
             try:
                 while self.steps < end and not self._stopping:
@@ -213,8 +214,8 @@ class Trainer(Predictor):
                         history.append(self._evaluation(mean, held_out, began, check_interrupt))
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
-                    if session is not None and listeners.listens("on_evaluation") and not session.release_good():
-                        raise self._diverged(f"after step {self.steps} a listener left a weight that is not finite")
+                    if session is not None and listeners.listens("on_evaluation"):
+                        session.release()  # they may have changed the weights
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."

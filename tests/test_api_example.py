@@ -69,6 +69,7 @@ def test_the_parts(backend, rng, tmp_path, monkeypatch):
         y_out = layer.forward(x); dx = layer.backward(dy)         # layer.params["weight"] (O, I), layer.grads["bias"] (O,)
         loss = fm.CrossEntropyLoss(); value = loss.forward(logits, targets); dlogits = loss.backward(logits, targets)
         before = model.state_dict()
+        model.backward(loss.backward(model.forward(x), targets))  # the engine of `fit` leaves no gradients behind
         fm.SGD(lr=1e-3).step(model)                               # applies layer.grads
     assert layer.backend_name == loss.backend_name == "numpy" and model.backend_name == backend
     assert y_out.shape == (7, 100) and dx.shape == (7, 64) and y_out.dtype == dx.dtype == np.float32

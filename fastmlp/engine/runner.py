@@ -86,11 +86,6 @@ class Engine:
             self.optimizer.prepare(self.model)
         self.weights.load()
 
-    @property
-    def has_started(self) -> bool:
-        """Whether the last run has come so far that it may have changed something."""
-        return bool(self._control[kernels.STARTED])
-
     def close(self) -> None:
         """End the team's threads."""
         self._team.close()
@@ -129,7 +124,6 @@ class Engine:
             The learning rates.
         """
         assert self.optimizer is not None and self.loss is not None
-        self._control[kernels.STARTED] = 0
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)

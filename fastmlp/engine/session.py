@@ -85,14 +85,6 @@ class Session:
             self.engine.load()
             self._holds = True
 
-    def release_good(self) -> bool:
-        """`release` after listeners had the arrays; if they left one not finite, bring back what was there: False."""
-        finite = all(np.isfinite(array).all() for params in self._dicts for array in dict.values(params))
-        if not finite:
-            self.engine.weights.unload()
-        self.release()
-        return finite
-
     def give_back(self) -> None:
         """Write the numbers into the user's arrays; the engine's stay valid until the user changes his."""
         if self._ahead:
@@ -151,8 +143,7 @@ class Session:
             result = self.engine.run(rows, index, bounds, seed, step)
             self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
         except BaseException:
-            if self.engine.has_started:  # some weights of a step may be updated and some not
-                self.discard()
+            self._ahead = True  # threads stop at barriers only: no step is half made
             raise
         self._ahead = True
         return result

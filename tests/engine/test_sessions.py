@@ -248,6 +248,19 @@ def test_a_run_that_diverges_restores_the_last_good_weights(event, before):
     assert bits(fit(ref, max_steps=comp.steps - before)) == bits(comp)
 
 
+def test_what_a_listener_changed_after_the_last_good_evaluation_goes_too():
+    def enlarge(trainer, record):
+        if record["step"] == 4:
+            trainer.model[4].params["weight"][...] = 3e38  # finite still
+
+    ref, comp = trainer_of(fm.SGD(0.1)), trainer_of(fm.SGD(0.1))
+    for trainer in (ref, comp):
+        with modules_only() if trainer is ref else contextlib.nullcontext(), pytest.raises(fm.DivergenceError):
+            fit(trainer, max_steps=40, eval_every=2, callbacks=[enlarge])
+    assert ref.steps == comp.steps == 4
+    assert_near(ref, comp)
+
+
 def test_a_run_that_diverges_at_once_leaves_everything_as_it_was():
     ref, comp = trainer_of(), trainer_of()
     for trainer in (ref, comp):

@@ -21,7 +21,6 @@ from .jit import inline, kernel
 from .native import (
     atomic_add,
     atomic_load,
-    atomic_store,
     flush_denormals,
     invoke,
     pause,
@@ -67,7 +66,6 @@ __all__ = [
     "METERS",
     "SCRATCH",
     "SCRATCH_SIZE",
-    "STARTED",
     "STRIPE",
     "UPDATE",
     "WEIGHT_BLOCK",
@@ -85,7 +83,7 @@ UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, METERS = 0, 1, 2, 3, 4,
 # Entries of ``clips``.
 CLIP_VALUE, CLIP_NORM = 0, 1
 # Entries of ``control``, each on a cache line of its own.
-ARRIVED, ABORT, STARTED, CONTROLS = 0, 16, 32, 48
+ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
 # Kinds of items of phase 2, and their columns: kind, operation, first
 # output of the panel, and for weights the first input and the one behind the last.
@@ -365,7 +363,6 @@ def train(
     losses, squares = carray(pointer(losses, 0), losses.size), carray(pointer(squares, 0), squares.size)
     control = carray(pointer(control, 0), control.size)
     work, weights = carray(pointer(work, 0), work.size), carray(pointer(weights, 0), weights.size)
-    atomic_store(control, STARTED, 1)
     mode = flush_denormals()
     turn, done = 0, 0
     training = meters[TRAINING] != 0
