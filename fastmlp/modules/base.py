@@ -56,7 +56,7 @@ class Module(Placed):
         self.out_width = out_width
         self.training = True
         self.params: dict[str, Array] = ArrayDict()
-        self.grads: dict[str, Array] = ArrayDict()
+        self._grads: ArrayDict | None = None
         self.buffers: dict[str, Array] = ArrayDict()
         self.has_gradients = False
         # What backward needs of the last forward: a tuple that begins with x.
@@ -65,8 +65,16 @@ class Module(Placed):
     def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
         backend = self.backend
         self.params = ArrayDict({name: backend.from_numpy(array) for name, array in params.items()})
-        self.grads = ArrayDict({name: backend.zeros(array.shape, array.dtype) for name, array in params.items()})
+        self._grads = None
         self.buffers = ArrayDict({name: backend.from_numpy(array) for name, array in buffers.items()})
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """Gradients of the last `backward`; zeros before the first."""
+        if self._grads is None:  # not sooner: most models only predict, or train where no gradient is stored
+            zeros = self.backend.zeros
+            self._grads = ArrayDict({name: zeros(array.shape, array.dtype) for name, array in self.params.items()})
+        return self._grads
 
     # --------------------------------------------------------------------------- forward, backward
 
@@ -212,7 +220,7 @@ class Module(Placed):
         """
         target = get_backend(backend)
         for module in self.modules():
-            for arrays in (module.params, module.grads, module.buffers):
+            for arrays in (module.params, module._grads or {}, module.buffers):
                 for name, array in arrays.items():
                     dict.__setitem__(arrays, name, target.from_numpy(module.backend.to_numpy(array)))
             module.backend = target
