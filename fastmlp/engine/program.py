@@ -25,6 +25,7 @@ from .._kernels.cpu.host import LANES, VECTOR_BYTES
 from .._kernels.cpu.operations import LOSS_SCRATCH
 from .._kernels.cpu.panels import rounded
 from .._kernels.cpu.products import TURNED
+from .._kernels.cpu.random import WORDS
 from .._kernels.reference import probability_floor
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
@@ -193,7 +194,7 @@ class Program:
         elif isinstance(module, Dropout):
             factor = 1 / (1 - module.p) if module.p < 1 else 0.0
             op = self._add(
-                table.ROWS, width, factor, X=self._value, Y=y,
+                table.ROWS, width, factor, X=self._value, Y=y, AHEAD=self._room.take(self.capacity * WORDS),
                 FORWARD=operations.dropout_forward.address(dtype),
             )  # fmt: skip
             self._ops[op][table.EXTRA + 4] = math.floor(module.p * 2**32)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 from numba import carray
 
 from ..philox import DROPOUT
@@ -19,11 +18,11 @@ from .jit import addressed, inline
 from .losses import FUNCTIONS, elementwise_rows
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
+from .random import WORDS, keep_at_least, random_words
 from .rows import (
     cross_entropy_probabilities_rows,
     cross_entropy_rows,
     layer_norm_forward_rows,
-    philox_words,
     plain_cross_entropy_rows,
     softmax_backward_rows,
     softmax_forward_rows,
@@ -309,21 +308,19 @@ def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
 def _drop(work, table, numbers, x, y, first, last, step):
     """y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
-    key0, key1 = np.uint64(table[EXTRA]), np.uint64(table[EXTRA + 1])
-    layer = np.uint64(DROPOUT << 24) | np.uint64(table[EXTRA + 2])
-    count = np.uint64((table[EXTRA + 3] + step) & 0xFFFFFFFF)
-    threshold, factor = np.uint64(table[EXTRA + 4]), work.dtype.type(numbers[0])
+    layer = (DROPOUT << 24) | table[EXTRA + 2]
+    count = (table[EXTRA + 3] + step) & 0xFFFFFFFF
+    threshold, factor = table[EXTRA + 4], work.dtype.type(numbers[0])
+    words = table[AHEAD] + first * WORDS
     for r in range(first, last):
-        for c in range(0, width, 4):
-            w0, w1, w2, w3 = philox_words(np.uint64(c // 4), np.uint64(r), count, layer, key0, key1)
-            at = c - c % unit
-            source, to = place(work, x, rows, width, r, at) + c % unit, place(work, y, rows, width, r, at) + c % unit
-            zero = work.dtype.type(0)
-            set_element(work, to, element(work, source) * factor if w0 >= threshold else zero)
-            set_element(work, to + 1, element(work, source + 1) * factor if w1 >= threshold else zero)
-            if width - c > 2 or unit >= 4:  # a vector of two doubles may be the row's last
-                set_element(work, to + 2, element(work, source + 2) * factor if w2 >= threshold else zero)
-                set_element(work, to + 3, element(work, source + 3) * factor if w3 >= threshold else zero)
+        for block in range(0, width, WORDS):
+            random_words(work, words, block // 4, r, count, layer, table[EXTRA], table[EXTRA + 1])
+            for c in range(block, min(block + WORDS, width), unit):
+                v = load_tail(work, 0, 0)
+                if threshold <= 0xFFFFFFFF:  # else all are dropped
+                    v = load(work, place(work, x, rows, width, r, c)) * factor
+                    v = keep_at_least(v, work, words + c - block, threshold)
+                store(work, place(work, y, rows, width, r, c), v)
 
 
 @addressed

@@ -74,9 +74,14 @@ def call(builder: Any, name: str, result: ir.Type, *values: Any) -> Any:
 
 def fill(builder: Any, vector: VectorType, scalar: Any) -> Any:
     """A vector whose lanes all hold ``scalar``."""
-    undefined = ir.Constant(vector.llvm, ir.Undefined)
+    return splat(builder, vector.llvm, scalar)
+
+
+def splat(builder: Any, kind: Any, scalar: Any) -> Any:
+    """A vector of LLVM's type ``kind`` whose lanes all hold ``scalar``."""
+    undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
 
 
 def _integers(vector: VectorType, values: list[int]) -> Any:
@@ -95,11 +100,8 @@ def first_lanes(context: Any, builder: Any, vector: VectorType, count: Any, coun
     wide = context.cast(builder, count, count_type, types.intp)
     kind = vector.llvm_int.element
     narrow = builder.trunc(wide, kind) if kind.width < wide.type.width else wide
-    undefined = ir.Constant(vector.llvm_int, ir.Undefined)
-    first = builder.insert_element(undefined, narrow, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), None)
     return builder.icmp_signed(
-        "<", _integers(vector, list(range(vector.lanes))), builder.shuffle_vector(first, undefined, zeros)
+        "<", _integers(vector, list(range(vector.lanes))), splat(builder, vector.llvm_int, narrow)
     )
 
 
