@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 
 extras = {
+    # For any driver since CUDA 12.
+    "cuda": ["numba-cuda[cu12]>=0.28"],
     "plot": ["matplotlib>=3.7"],
     "tables": ["pandas>=2.0", "pyarrow>=14"],
 }
@@ -15,6 +17,7 @@ peers = ["torch==2.13.0", "jax>=0.4.30", "scikit-learn>=1.3", "threadpoolctl>=3.
 test = [
     *extras["plot"], *extras["tables"],
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
+    "numba-cuda>=0.28",  # its simulator needs no GPU
     "threadpoolctl>=3.1",
 ]  # fmt: skip
 

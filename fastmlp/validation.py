@@ -124,13 +124,18 @@ def _place(index: tuple[Any, ...]) -> str:
     return f" at index {', '.join(map(str, index))}" if index else ""
 
 
-def as_features(x: object, width: int | None, dtype: np.dtype[Any] | None, where: str, raw: bool = False) -> Array:
+def _is_array(values: Any) -> bool:
+    """Whether ``values`` are taken as they are: NumPy's own, or a GPU's array, whose numbers stay where they are."""
+    return type(values) is np.ndarray or hasattr(values, "copy_to_host")
+
+
+def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: str, raw: bool = False) -> Array:
     """A batch ``x (N, width)`` in ``dtype``.
 
     ``width`` None admits any number of columns. ``dtype`` None keeps float32 and float64 and makes
     float32 of everything narrower; ``raw`` lets uint8 through as it is.
     """
-    if type(x) is np.ndarray and (x.dtype == dtype or (dtype is None and x.dtype in (_FLOAT32, _FLOAT64))):
+    if _is_array(x) and (x.dtype == dtype or (dtype is None and x.dtype in (_FLOAT32, _FLOAT64))):
         array: Array = x
     else:
         array = as_real_array(x, f"{where}: x")
@@ -146,9 +151,9 @@ def as_features(x: object, width: int | None, dtype: np.dtype[Any] | None, where
     return array
 
 
-def as_gradient(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> Array:
+def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> Array:
     """``dy`` in ``dtype``, of the shape of the last forward's result."""
-    if type(dy) is np.ndarray and dy.dtype == dtype:
+    if _is_array(dy) and dy.dtype == dtype:
         array: Array = dy
     else:
         what = f"{where}.backward: dy"

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compiled import BACKENDS, COMPILED, operations
 
 from fastmlp._kernels import use_backend
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture(params=COMPILED)
+def compiled(request):
+    """The operations of each compiled backend."""
+    return operations(request.param)
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request):
     """Runs the test on each backend: modules made inside it belong to that one."""
     with use_backend(request.param):

@@ -64,7 +64,7 @@ def test_an_error_leaves_the_block_and_the_choice():
     assert current() == "numba"
 
 
-@pytest.mark.parametrize("name", ["cuda", "NumPy", "tpu"])
+@pytest.mark.parametrize("name", ["CUDA", "NumPy", "tpu"])
 def test_a_backend_that_is_not_there(monkeypatch, name):
     message = rf"There is no backend '{name}'; expected one of 'numpy', 'numba'"
     fm.set_backend("numpy")

@@ -22,6 +22,7 @@ __all__ = ["BACKENDS", "get_backend", "set_backend", "use_backend"]
 BACKENDS = {
     "numpy": ("reference", "numpy", "pip install numpy"),
     "numba": ("cpu.backend", "numba", "pip install numba"),
+    "cuda": ("cuda.backend", "numba_cuda", "pip install 'fastmlp[cuda]'"),
 }
 DEFAULT = "numba"
 
@@ -38,7 +39,7 @@ def get_backend(name: str | None = None) -> ModuleType:
     Raises
     ------
     BackendError
-        If there is no such backend, or the package that it needs is not installed.
+        If there is no such backend, or the package or the GPU that it needs is not there.
     """
     if name is None:
         name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or DEFAULT
@@ -47,7 +48,10 @@ def get_backend(name: str | None = None) -> ModuleType:
     module, package, remedy = BACKENDS[name]
     if importlib.util.find_spec(package) is None:
         raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
-    return importlib.import_module(f".{module}", __name__)
+    backend = importlib.import_module(f".{module}", __name__)
+    if name == "cuda":
+        backend.check()
+    return backend
 
 
 def set_backend(name: str) -> None:
@@ -55,7 +59,7 @@ def set_backend(name: str) -> None:
 
     Parameters
     ----------
-    name : {"numba", "numpy"}
+    name : {"numba", "numpy", "cuda"}
 
     Raises
     ------
@@ -73,7 +77,7 @@ def use_backend(name: str) -> Iterator[ModuleType]:
 
     Parameters
     ----------
-    name : {"numba", "numpy"}
+    name : {"numba", "numpy", "cuda"}
 
     Raises
     ------

@@ -38,8 +38,8 @@ def zeros(shape, dtype):
 
 
 def from_numpy(array):
-    """A NumPy array on this backend's device."""
-    return array
+    """An array on this backend's device; one that is there is not copied."""
+    return array if type(array) is np.ndarray else np.asarray(array)
 
 
 def to_numpy(array):

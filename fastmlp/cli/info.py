@@ -52,9 +52,17 @@ def _backend() -> str:
     chosen = os.environ.get("FASTMLP_BACKEND")
     why = f"FASTMLP_BACKEND={chosen}" if chosen else "the default"
     try:
-        return f"{get_backend().name} ({why}; there are {', '.join(BACKENDS)})"
+        return f"{get_backend().name} ({why}; there are {', '.join(_usable())})"
     except BackendError as error:
         return f"none ({why}): {error}"
+
+
+def _usable() -> list[str]:
+    names = []
+    for name in BACKENDS:
+        with contextlib.suppress(BackendError):
+            names.append(get_backend(name).name)
+    return names
 
 
 def _features() -> str:

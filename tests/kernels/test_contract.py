@@ -7,16 +7,16 @@ import inspect
 import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor, linear_bound, product_bound
+from compiled import COMPILED, operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp._kernels import BACKENDS, get_backend, reference
+from fastmlp._kernels import get_backend, reference
 from fastmlp._kernels.reference import ACTIVATIONS
 
 OPERATIONS = [name for name, value in vars(reference).items() if inspect.isfunction(value) and not name.startswith("_")]
 for other in ("philox4x32", "probability_floor"):
     OPERATIONS.remove(other)
-COMPILED = [name for name in BACKENDS if name != "numpy"]
 
 # Around the tile's rows (6 or 12, then 4, 2, 1) and around one and two vectors of 4, 8 or 16 lanes.
 EDGES = [1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 25, 31, 32, 33, 40, 65]
@@ -52,7 +52,7 @@ def test_linear_forward(name, n, inputs, outputs, seed, dtype, has_bias):
     b = b if has_bias else None
     ref, comp = np.empty((n, outputs)), np.full((n, outputs), np.nan, dtype)
     reference.linear_forward(*wide(x, w), None if b is None else b.astype(np.float64), ref)
-    get_backend(name).linear_forward(x, w, b, comp)
+    operations(name).linear_forward(x, w, b, comp)
     assert_matches(ref, comp, linear_bound(*wide(x, w), b, dtype))
 
 
@@ -68,7 +68,7 @@ def test_linear_backward(name, n, inputs, outputs, seed, dtype, need_dx):
         ref[0] = comp[0] = None
     x64, w64, dy64 = wide(x, w, dy)
     reference.linear_backward(dy64, x64, w64, *ref)
-    get_backend(name).linear_backward(dy, x, w, *comp)
+    operations(name).linear_backward(dy, x, w, *comp)
     bounds = (
         product_bound(dy64, w64, dtype),
         product_bound(dy64.T, x64, dtype),
@@ -80,17 +80,17 @@ def test_linear_backward(name, n, inputs, outputs, seed, dtype, need_dx):
 
 
 @pytest.mark.parametrize("inner", [127, 128, 129, 255, 256, 257, 513, 3072])
-def test_linear_across_blocks_of_the_inner_dimension(dtype, rng, inner):
+def test_linear_across_blocks_of_the_inner_dimension(compiled, dtype, rng, inner):
     x, w, b = draw(rng, (7, inner), dtype), draw(rng, (33, inner), dtype), draw(rng, 33, dtype)
     ref, comp = np.empty((7, 33)), np.empty((7, 33), dtype)
     reference.linear_forward(*wide(x, w, b), ref)
-    get_backend("numba").linear_forward(x, w, b, comp)
+    compiled.linear_forward(x, w, b, comp)
     assert_matches(ref, comp, linear_bound(*wide(x, w, b), dtype))
 
 
-def test_a_row_has_the_same_bits_in_any_batch(dtype, rng):
+def test_a_row_has_the_same_bits_in_any_batch(compiled, dtype, rng):
     """Full tiles, tails and batch 1 compute one chain of multiply-adds."""
-    backend = get_backend("numba")
+    backend = compiled
     x, w, b = draw(rng, (29, 300), dtype), draw(rng, (41, 300), dtype), draw(rng, 41, dtype)
     ref = np.empty((29, 41), dtype)
     backend.linear_forward(x, w, b, ref)
@@ -100,8 +100,8 @@ def test_a_row_has_the_same_bits_in_any_batch(dtype, rng):
         assert comp.tobytes() == ref[:size].tobytes()
 
 
-def test_no_rows_and_no_inner_dimension(dtype):
-    backend = get_backend("numba")
+def test_no_rows_and_no_inner_dimension(compiled, dtype):
+    backend = compiled
     out = np.empty((0, 3), dtype)
     backend.linear_forward(np.empty((0, 5), dtype), np.ones((3, 5), dtype), np.ones(3, dtype), out)
     dweight, dbias = np.full((3, 5), np.nan, dtype), np.full(3, np.nan, dtype)
@@ -109,12 +109,12 @@ def test_no_rows_and_no_inner_dimension(dtype):
     assert not dweight.any() and not dbias.any()
 
 
-def test_layouts_that_kernels_do_not_take_are_copied(dtype, rng):
+def test_layouts_that_kernels_do_not_take_are_copied(compiled, dtype, rng):
     x, w = draw(rng, (10, 24), dtype), draw(rng, (9, 12), dtype)
     sliced, fortran = x[:, ::2], np.asfortranarray(w)
     frozen = sliced.copy()
     frozen.flags.writeable = False
-    ref, backend = np.empty((10, 9), dtype), get_backend("numba")
+    ref, backend = np.empty((10, 9), dtype), compiled
     backend.linear_forward(sliced.copy(), w, None, ref)
     for left, right in ((sliced, fortran), (frozen, w), (sliced, w)):
         comp = np.empty((10, 9), dtype)
@@ -135,8 +135,8 @@ def _exact(kind, alpha, x):
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_activations(kind, dtype):
-    backend, alpha = get_backend("numba"), 0.7
+def test_activations(compiled, kind, dtype):
+    backend, alpha = compiled, 0.7
     x = POINTS[None, :].astype(np.float32).astype(dtype)
     y, slope = _exact(kind, alpha, x.astype(np.float64))
     out, dx, dy = np.empty_like(x), np.empty_like(x), np.full_like(x, 1.5)
@@ -149,17 +149,17 @@ def test_activations(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_activations_keep_nan_and_take_infinities(kind, dtype):
+def test_activations_keep_nan_and_take_infinities(compiled, kind, dtype):
     x = np.array([[np.nan, np.inf]], dtype)
     out = np.empty_like(x)
-    get_backend("numba").activation_forward(kind, 1.0, x, out)
+    compiled.activation_forward(kind, 1.0, x, out)
     assert np.isnan(out[0, 0])
     assert out[0, 1] == (1 if kind in ("tanh", "sigmoid") else np.inf)
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_fused_bias_and_activation_has_the_bits_of_the_two_steps(kind, dtype, rng):
-    backend = get_backend("numba")
+def test_fused_bias_and_activation_has_the_bits_of_the_two_steps(compiled, kind, dtype, rng):
+    backend = compiled
     x, w, b = draw(rng, (13, 30), dtype), draw(rng, (19, 30), dtype), draw(rng, 19, dtype)
     pre, ref = np.empty((13, 19), dtype), np.empty((13, 19), dtype)
     backend.linear_forward(x, w, b, pre)

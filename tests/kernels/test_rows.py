@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor
+from compiled import COMPILED, operations
 
-from fastmlp._kernels import get_backend, reference
+from fastmlp._kernels import reference
 
 SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
 
@@ -16,13 +19,18 @@ def shape(request):
     return request.param
 
 
-def run(operation, inputs, outputs, backend="numba"):
-    """What the reference makes of the inputs in float64, and the backend of the inputs as they are."""
+@pytest.fixture
+def run(compiled):
+    """What the reference makes of inputs in float64, and each backend of the inputs as they are."""
+    return functools.partial(_run, compiled)
+
+
+def _run(compiled, operation, inputs, outputs):
     ref = [None if a is None else a.astype(np.float64) for a in outputs]
     comp = [None if a is None else a.copy() for a in outputs]
     floats = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in inputs]
     getattr(reference, operation)(*floats, *ref)
-    getattr(get_backend(backend), operation)(*inputs, *comp)
+    getattr(compiled, operation)(*inputs, *comp)
     return ref, comp
 
 
@@ -35,7 +43,7 @@ def blank(shape, dtype):
     return np.full(shape, np.nan, dtype)
 
 
-def test_softmax(shape, dtype, rng):
+def test_softmax(run, shape, dtype, rng):
     x = (rng.normal(size=shape) * 4).astype(dtype)
     (ref,), (comp,) = run("softmax_forward", [x], [blank(shape, dtype)])
     # A relative error of the exponent's argument counts as often as the argument is large.
@@ -47,7 +55,7 @@ def test_softmax(shape, dtype, rng):
     assert_matches(ref, comp, bound(dtype, shape[1], size.astype(np.float64)))
 
 
-def test_softmax_of_huge_and_infinite_logits(dtype):
+def test_softmax_of_huge_and_infinite_logits(run, dtype):
     x = np.array([[1e4, -1e4, 0.0], [-np.inf, 0.0, 0.0], [3e38, -3e38, 3e38]], dtype)
     (ref,), (comp,) = run("softmax_forward", [x], [blank(x.shape, dtype)])
     np.testing.assert_array_equal(ref, [[1, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]])
@@ -58,7 +66,7 @@ def test_softmax_of_huge_and_infinite_logits(dtype):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("operation", ["cross_entropy", "cross_entropy_probabilities"])
-def test_cross_entropy(operation, soft, weighted, smoothing, shape, dtype, rng):
+def test_cross_entropy(run, operation, soft, weighted, smoothing, shape, dtype, rng):
     n, classes = shape
     x = rng.normal(size=shape) * 4 if operation == "cross_entropy" else rng.uniform(0.01, 1, shape)
     x = x.astype(dtype)
@@ -79,7 +87,7 @@ def test_cross_entropy(operation, soft, weighted, smoothing, shape, dtype, rng):
         assert alone[keep].tobytes() == comp[keep].tobytes()
 
 
-def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(dtype):
+def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
     x = np.array([[-np.inf, 1.0, 2.0]], dtype)
     ones = np.ones(1, dtype)
     for target in (np.array([2]), np.array([[0, 0, 1]], dtype)):
@@ -93,7 +101,7 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(dtype):
     "operation, extra",
     [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])],
 )
-def test_elementwise_losses(operation, extra, shape, dtype, rng):
+def test_elementwise_losses(run, operation, extra, shape, dtype, rng):
     x = (rng.normal(size=shape) * 2).astype(dtype)
     target = rng.integers(0, 2, shape).astype(dtype)
     x[0, 0] = target[0, 0]  # a tie: slope 0 for L1
@@ -106,7 +114,7 @@ def test_elementwise_losses(operation, extra, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_layer_norm(affine, shape, dtype, rng):
+def test_layer_norm(run, affine, shape, dtype, rng):
     n, columns = shape
     x = rng.normal(size=shape).astype(dtype)
     w, b = (rng.normal(size=columns).astype(dtype), rng.normal(size=columns).astype(dtype)) if affine else (None, None)
@@ -130,7 +138,7 @@ def test_layer_norm(affine, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_, np.float32, np.float64])
-def test_normalize(kind, shape, dtype, rng):
+def test_normalize(run, kind, shape, dtype, rng):
     x = rng.integers(0, 255, shape).astype(kind)
     mean, scale = rng.uniform(0, 255, shape[1]).astype(dtype), rng.uniform(1, 9, shape[1]).astype(dtype)
     (ref,), (comp,) = run("normalize", [x, mean, scale], [blank(shape, dtype)])
@@ -138,19 +146,19 @@ def test_normalize(kind, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999, 1.0])
-def test_dropout_has_the_same_mask_on_every_backend(rate, shape, dtype, rng):
+def test_dropout_has_the_same_mask_on_every_backend(compiled, rate, shape, dtype, rng):
     x = rng.normal(size=shape).astype(dtype)
     outputs = [np.full(shape, np.nan, dtype)]
     ref, comp = outputs[0].copy(), outputs[0].copy()
     arguments = (x, rate, 0xFEDCBA9876543210, 3, 2**32 + 5)
     reference.dropout(*arguments, ref)
-    get_backend("numba").dropout(*arguments, comp)
+    compiled.dropout(*arguments, comp)
     np.testing.assert_array_equal(comp, ref)
 
 
-def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key():
+def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
     x = np.ones((400, 250), np.float32)
-    backend = get_backend("numba")
+    backend = compiled
 
     def mask(seed, layer, step):
         out = np.empty_like(x)
@@ -173,7 +181,7 @@ SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
 
 
 @pytest.mark.parametrize("operation, scalars, states", UPDATES)
-def test_updates(operation, scalars, states, shape, dtype, rng):
+def test_updates(run, operation, scalars, states, shape, dtype, rng):
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     # Squares large enough that a centred variance is positive.
     state = [rng.uniform(3, 4, shape).astype(dtype) for _ in range(states)] + [None] * (SLOTS[operation] - states)
@@ -186,22 +194,22 @@ def test_updates(operation, scalars, states, shape, dtype, rng):
             assert_matches(r, c, bound(dtype, 4, size))
 
 
-def test_clipping_helpers(shape, dtype, rng):
+def test_clipping_helpers(compiled, run, shape, dtype, rng):
     grad = rng.normal(size=shape).astype(dtype)
     ref = float(np.sum(grad.astype(np.float64) ** 2))
-    assert_matches(ref, get_backend("numba").sum_of_squares(grad), bound(np.dtype(np.float64), grad.size, ref))
+    assert_matches(ref, compiled.sum_of_squares(grad), bound(np.dtype(np.float64), grad.size, ref))
     for operation in ("clip", "scale"):
         (expected,), (comp,) = run(operation, [grad, 0.3], [blank(shape, dtype)])
         assert_matches(expected, comp, bound(dtype, 1, np.abs(expected)))
     in_place = grad.copy()
-    get_backend("numba").clip(in_place, 0.3, in_place)
+    compiled.clip(in_place, 0.3, in_place)
     assert np.abs(in_place).max() <= dtype.type(0.3)
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["numpy", *COMPILED])
 def test_a_probability_of_zero_gives_finite_gradients(name, dtype):
     """Softmax's backward multiplies them by that 0; an infinity would make NaN of the whole row."""
     x, weight = np.array([[1, 0]], dtype), np.array([1, 1e6], dtype)
     losses, dx = blank(1, dtype), blank((1, 2), dtype)
-    get_backend(name).cross_entropy_probabilities(x, np.array([1]), weight, 0.0, np.ones(1, dtype), losses, dx)
+    operations(name).cross_entropy_probabilities(x, np.array([1]), weight, 0.0, np.ones(1, dtype), losses, dx)
     assert np.isfinite(losses).all() and np.isfinite(dx).all()

@@ -1,0 +1,94 @@
+"""The CUDA backend: the operations of `reference`, name by name, on arrays of the GPU.
+
+An array given as NumPy's is copied there; what is written must be there already (`empty`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import elementwise, products, rows
+from .elementwise import normalize as _normalize
+from .runtime import check, device, empty, from_numpy, to_numpy, zeros
+from .updates import adagrad, adam, clip, rmsprop, scale, sgd, sum_of_squares
+
+__all__ = [
+    "activation_backward", "activation_forward", "adagrad", "adam", "bce_with_logits", "check", "clip", "cross_entropy",
+    "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1", "layer_norm_backward",
+    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize",
+    "rmsprop", "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+]  # fmt: skip
+
+name = "cuda"
+
+activation_forward = elementwise.activation_forward
+activation_backward = elementwise.activation_backward
+dropout = elementwise.dropout
+softmax_forward = rows.softmax_forward
+softmax_backward = rows.softmax_backward
+layer_norm_forward = rows.layer_norm_forward
+layer_norm_backward = rows.layer_norm_backward
+
+
+def linear_forward(x, weight, bias, out):
+    products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True)
+
+
+def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
+    pre = out if pre is None else pre
+    linear_forward(x, weight, bias, pre)
+    activation_forward(kind, alpha, pre, out)
+
+
+def linear_backward(dy, x, weight, dx, dweight, dbias):
+    if dx is not None:
+        products.product(dy, weight, None, dx, dx.reshape(-1))
+    products.product(dy, x, None, dweight, dweight.reshape(-1), left_transposed=True)
+    if dbias is not None:
+        products.column_sums(dy, dbias)
+
+
+def normalize(x, mean, scale, out):
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        x = to_numpy(x).astype(out.dtype)
+    _normalize(device(x), mean, scale, out)
+
+
+def _cross_entropy(from_logits, x, target, class_weight, smoothing, row_scale, losses, dx):
+    target, row_scale = device(target), device(row_scale)
+    by_index = target.ndim == 1
+    index = target if by_index else empty(1, np.int64)
+    weight = None if class_weight is None else device(class_weight)
+    rows.cross_entropy(
+        from_logits, x, index, None if by_index else target, weight, smoothing, row_scale, losses, dx
+    )  # fmt: skip
+
+
+def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
+    _cross_entropy(True, x, target, class_weight, smoothing, row_scale, losses, dx)
+
+
+def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
+    _cross_entropy(False, x, target, class_weight, smoothing, row_scale, losses, dx)
+
+
+def _elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
+    numbers = device(np.asarray(numbers, x.dtype)) if not by_column else device(numbers)
+    rows.elementwise_loss(kind, x, device(target), numbers, by_column, device(row_scale), losses, dx)
+
+
+def mse(x, target, row_scale, losses, dx):
+    _elementwise_loss("mse", x, target, [0.0], False, row_scale, losses, dx)
+
+
+def l1(x, target, row_scale, losses, dx):
+    _elementwise_loss("l1", x, target, [0.0], False, row_scale, losses, dx)
+
+
+def huber(x, target, delta, row_scale, losses, dx):
+    _elementwise_loss("huber", x, target, [delta], False, row_scale, losses, dx)
+
+
+def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
+    weighted = pos_weight is not None
+    _elementwise_loss("bce", x, target, pos_weight if weighted else [1.0], weighted, row_scale, losses, dx)

@@ -1,0 +1,379 @@
+"""Softmax, LayerNorm and the losses: a block of threads for each row, sums by halving in shared memory.
+
+The order of a sum is that of the threads, so results are the same to the bit in every run.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numba
+import numpy as np
+
+from ..reference import probability_floor
+from .products import COLUMNS, PARTS
+from .runtime import SIMULATED, cuda, launch
+
+__all__ = [
+    "cross_entropy", "elementwise_loss", "layer_norm_backward", "layer_norm_forward", "softmax_backward",
+    "softmax_forward",
+]  # fmt: skip
+
+THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would leave most of a larger block idle
+MOST_BLOCKS = 65536
+
+
+@cuda.jit(device=True)
+def _total(value, shared):
+    """The sum of all threads' values, to each of them."""
+    i = cuda.threadIdx.x
+    shared[i] = value
+    cuda.syncthreads()
+    half = THREADS // 2
+    while half > 0:
+        if i < half:
+            shared[i] += shared[i + half]
+        cuda.syncthreads()
+        half //= 2
+    total = shared[0]
+    cuda.syncthreads()
+    return total
+
+
+@cuda.jit(device=True)
+def _largest(value, shared):
+    i = cuda.threadIdx.x
+    shared[i] = value
+    cuda.syncthreads()
+    half = THREADS // 2
+    while half > 0:
+        if i < half and shared[i + half] > shared[i]:
+            shared[i] = shared[i + half]
+        cuda.syncthreads()
+        half //= 2
+    largest = shared[0]
+    cuda.syncthreads()
+    return largest
+
+
+def _kinds(dtype):
+    dtype = np.dtype(dtype)
+    return numba.from_dtype(dtype), dtype.type
+
+
+def _blocks(rows):
+    return min(MOST_BLOCKS, rows)
+
+
+# ------------------------------------------------------------------------------------------ softmax
+
+
+@functools.cache
+def _softmax(dtype):
+    scalar, T = _kinds(dtype)
+    zero, lowest = T(0), T(-math.inf)
+
+    @cuda.jit
+    def softmax(x, out):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = x.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            m = lowest
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                if x[r, c] > m:
+                    m = x[r, c]
+            m = _largest(m, shared)
+            total = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                e = math.exp(x[r, c] - m)
+                out[r, c] = e
+                total += e
+            total = _total(total, shared)
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                out[r, c] /= total
+
+    return softmax
+
+
+def softmax_forward(x, out):
+    launch(_softmax(out.dtype), _blocks(out.shape[0]), THREADS, x, out)
+
+
+@functools.cache
+def _softmax_backward(dtype):
+    scalar, T = _kinds(dtype)
+    zero = T(0)
+
+    @cuda.jit
+    def backward(dy, y, dx):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = y.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            inner = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                inner += dy[r, c] * y[r, c]
+            inner = _total(inner, shared)
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                dx[r, c] = y[r, c] * (dy[r, c] - inner)
+
+    return backward
+
+
+def softmax_backward(dy, y, dx):
+    launch(_softmax_backward(dx.dtype), _blocks(dx.shape[0]), THREADS, dy, y, dx)
+
+
+# ---------------------------------------------------------------------------------------- LayerNorm
+
+
+@functools.cache
+def _layer_norm(dtype):
+    scalar, T = _kinds(dtype)
+    zero, one = T(0), T(1)
+
+    @cuda.jit
+    def forward(x, weight, bias, affine, eps, mean, rstd, out):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = x.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            total = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                total += x[r, c]
+            middle = _total(total, shared) / T(columns)
+            total = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                d = x[r, c] - middle
+                total += d * d
+            scale = one / math.sqrt(_total(total, shared) / T(columns) + eps)
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                z = (x[r, c] - middle) * scale
+                out[r, c] = z * weight[c] + bias[c] if affine else z
+            if cuda.threadIdx.x == 0:
+                mean[r] = middle
+                rstd[r] = scale
+
+    return forward
+
+
+def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
+    affine = weight is not None
+    launch(
+        _layer_norm(out.dtype), _blocks(out.shape[0]), THREADS, x, weight if affine else mean, bias if affine else mean,
+        affine, out.dtype.type(eps), mean, rstd, out,
+    )  # fmt: skip
+
+
+@functools.cache
+def _layer_norm_backward(dtype):
+    scalar, T = _kinds(dtype)
+    zero, one = T(0), T(1)
+
+    @cuda.jit
+    def backward(dy, x, weight, affine, mean, rstd, dx):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = x.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            first, second = zero, zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                g = dy[r, c] * (weight[c] if affine else one)
+                first += g
+                second += g * ((x[r, c] - mean[r]) * rstd[r])
+            first = _total(first, shared) / T(columns)
+            second = _total(second, shared) / T(columns)
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                g = dy[r, c] * (weight[c] if affine else one)
+                dx[r, c] = rstd[r] * (g - first - (x[r, c] - mean[r]) * rstd[r] * second)
+
+    return backward
+
+
+@functools.cache
+def _layer_norm_gradient(dtype):
+    scalar, T = _kinds(dtype)
+    zero = T(0)
+
+    @cuda.jit
+    def gradient(dy, x, mean, rstd, dweight, dbias):
+        weights = cuda.shared.array((PARTS, COLUMNS), scalar)
+        biases = cuda.shared.array((PARTS, COLUMNS), scalar)
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        column = cuda.blockIdx.x * COLUMNS + tx
+        w, b = zero, zero
+        if column < dbias.size:
+            for r in range(ty, x.shape[0], PARTS):
+                w += dy[r, column] * ((x[r, column] - mean[r]) * rstd[r])
+                b += dy[r, column]
+        weights[ty, tx] = w
+        biases[ty, tx] = b
+        cuda.syncthreads()
+        if ty == 0 and column < dbias.size:
+            for part in range(1, PARTS):
+                w += weights[part, tx]
+                b += biases[part, tx]
+            dweight[column] = w
+            dbias[column] = b
+
+    return gradient
+
+
+def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
+    affine = weight is not None
+    launch(
+        _layer_norm_backward(dx.dtype), _blocks(dx.shape[0]), THREADS, dy, x, weight if affine else mean, affine, mean,
+        rstd, dx,
+    )  # fmt: skip
+    if affine:
+        grid = -(-dbias.size // COLUMNS)
+        launch(_layer_norm_gradient(dx.dtype), grid, (COLUMNS, PARTS), dy, x, mean, rstd, dweight, dbias)
+
+
+# ------------------------------------------------------------------------------------------- losses
+
+
+@functools.cache
+def _cross_entropy(dtype, from_logits):
+    scalar, T = _kinds(dtype)
+    zero, one, lowest = T(0), T(1), T(-math.inf)
+    floor = T(probability_floor(dtype))
+
+    @cuda.jit(device=True)
+    def weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing):
+        """w_j t'_ij, see `reference.cross_entropy`."""
+        t = soft[r if not by_index else 0, c if not by_index else 0]
+        if by_index:
+            t = one if index[r] == c else zero
+        t = (one - smoothing) * t + smoothing / T(columns)
+        return t * class_weight[c] if weighted else t
+
+    @cuda.jit
+    def cross_entropy(
+        x, index, soft, by_index, class_weight, weighted, smoothing, row_scale, losses, has_losses, dx, has_dx
+    ):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = x.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            m, total, weights = lowest, zero, zero
+            if from_logits:
+                for c in range(cuda.threadIdx.x, columns, THREADS):
+                    if x[r, c] > m:
+                        m = x[r, c]
+                m = _largest(m, shared)
+                for c in range(cuda.threadIdx.x, columns, THREADS):
+                    total += math.exp(x[r, c] - m)
+                    weights += weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing)
+                total = _total(total, shared)
+                weights = _total(weights, shared)
+            loss = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                w = weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing)
+                if from_logits:
+                    if has_losses and w != zero:  # a logit of -inf is no loss where its target is zero
+                        loss += w * (math.log(total) - (x[r, c] - m))
+                    if has_dx:
+                        dx[r, c] = (math.exp(x[r, c] - m) / total * weights - w) * row_scale[r]
+                else:
+                    p = floor if x[r, c] < floor else x[r, c]
+                    if has_losses:
+                        loss -= w * math.log(p)
+                    if has_dx:
+                        dx[r, c] = row_scale[r] * (-w / p)
+            if has_losses:
+                loss = _total(loss, shared)
+                if cuda.threadIdx.x == 0:
+                    losses[r] = row_scale[r] * loss
+
+    return cross_entropy
+
+
+def cross_entropy(from_logits, x, index, soft, class_weight, smoothing, row_scale, losses, dx):
+    """Both cross entropies; the one of ``index`` and ``soft`` that is not given is None."""
+    by_index, weighted = soft is None, class_weight is not None
+    # What a kernel is not to look at may be anything of its type.
+    launch(
+        _cross_entropy(x.dtype, from_logits), _blocks(x.shape[0]), THREADS, x, index, x if by_index else soft,
+        by_index, class_weight if weighted else row_scale, weighted, x.dtype.type(smoothing), row_scale,
+        row_scale if losses is None else losses, losses is not None, x if dx is None else dx, dx is not None,
+    )  # fmt: skip
+
+
+@functools.cache
+def _terms(kind, dtype):
+    """term(d or x, t, number) and slope(...) of an element."""
+    T = dtype.type
+    zero, half, one, two = T(0), T(0.5), T(1), T(2)
+
+    @cuda.jit(device=True)
+    def tail(x):
+        return math.log1p(math.exp(-abs(x)))
+
+    @cuda.jit(device=True)
+    def sigmoid(x):
+        e = math.exp(-abs(x))
+        return (one if x >= zero else e) / (one + e)
+
+    def mse(x, t, p):
+        return (x - t) * (x - t)
+
+    def mse_slope(x, t, p):
+        return two * (x - t)
+
+    def l1(x, t, p):
+        return abs(x - t)
+
+    def l1_slope(x, t, p):
+        d = x - t
+        return one if d > zero else -one if d < zero else d  # zero, or NaN
+
+    def huber(x, t, p):
+        d = x - t
+        size = abs(d)
+        return half * d * d if size <= p else p * (size - half * p)
+
+    def huber_slope(x, t, p):
+        d = x - t
+        return p if d > p else -p if d < -p else d
+
+    def bce(x, t, p):
+        rest = tail(x)
+        return p * t * ((-x if x < zero else zero) + rest) + (one - t) * ((x if x > zero else zero) + rest)
+
+    def bce_slope(x, t, p):
+        return (one - t) * sigmoid(x) - p * t * sigmoid(-x)
+
+    pairs = {"mse": (mse, mse_slope), "l1": (l1, l1_slope), "huber": (huber, huber_slope), "bce": (bce, bce_slope)}
+    return tuple(cuda.jit(device=True)(function) for function in pairs[kind])
+
+
+@functools.cache
+def _elementwise_loss(kind, dtype):
+    scalar, T = _kinds(dtype)
+    zero = T(0)
+    term, slope = _terms(kind, dtype)
+
+    @cuda.jit
+    def loss(x, target, numbers, by_column, row_scale, losses, has_losses, dx, has_dx):
+        shared = cuda.shared.array(THREADS, scalar)
+        rows, columns = x.shape
+        for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
+            total = zero
+            for c in range(cuda.threadIdx.x, columns, THREADS):
+                number = numbers[c if by_column else 0]
+                if has_losses:
+                    total += term(x[r, c], target[r, c], number)
+                if has_dx:
+                    dx[r, c] = row_scale[r] * slope(x[r, c], target[r, c], number)
+            if has_losses:
+                total = _total(total, shared)
+                if cuda.threadIdx.x == 0:
+                    losses[r] = row_scale[r] * total
+
+    return loss
+
+
+def elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
+    """MSE, L1, Huber or BCE; ``numbers`` are Huber's delta (1,) or BCE's weights (O,)."""
+    launch(
+        _elementwise_loss(kind, x.dtype), _blocks(x.shape[0]), THREADS, x, target, numbers, by_column, row_scale,
+        row_scale if losses is None else losses, losses is not None, x if dx is None else dx, dx is not None,
+    )  # fmt: skip
