@@ -77,7 +77,11 @@ class Optimizer:
         self._state = state
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": self.state, "_recall": None}
+        state, backend = self.state, get_backend(self._backend_name or "numpy")
+        # On a GPU they can be no part of a copy; `prepare` takes them back there.
+        arrays = {name: {kind: backend.to_numpy(a) for kind, a in kinds.items()} for name, kinds in state.items()}
+        name = self._backend_name and "numpy"
+        return {**self.__dict__, "_state": arrays, "_backend_name": name, "_recall": None}
 
     @property
     def current_lr(self) -> float:

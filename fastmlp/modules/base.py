@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -279,7 +279,19 @@ class Module(Placed):
         return cls(**{name: value for name, value in config.items() if name != "type"})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_saved": None}
+        return {**super().__getstate__(), **self._arrays(self.backend.to_numpy), "_saved": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__.update(self._arrays(self.backend.from_numpy))
+
+    def _arrays(self, move: Callable[[Array], Array]) -> dict[str, ArrayDict | None]:
+        """Parameters, gradients and buffers on the other side of ``move``: a GPU's arrays can be no part of a copy."""
+        groups = {"params": self.params, "_grads": self._grads, "buffers": self.buffers}
+        return {
+            key: None if group is None else ArrayDict({name: move(array) for name, array in group.items()})
+            for key, group in groups.items()
+        }
 
     def __repr__(self) -> str:
         arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import elementwise, products, rows
 from .elementwise import normalize as _normalize
-from .runtime import check, device, empty, from_numpy, to_numpy, zeros
+from .runtime import check, empty, from_numpy, to_numpy, zeros
 from .updates import adagrad, adam, clip, rmsprop, scale, sgd, sum_of_squares
 
 __all__ = [
@@ -51,14 +51,14 @@ def linear_backward(dy, x, weight, dx, dweight, dbias):
 def normalize(x, mean, scale, out):
     if x.dtype not in (np.uint8, np.float32, np.float64):
         x = to_numpy(x).astype(out.dtype)
-    _normalize(device(x), mean, scale, out)
+    _normalize(from_numpy(x), mean, scale, out)
 
 
 def _cross_entropy(from_logits, x, target, class_weight, smoothing, row_scale, losses, dx):
-    target, row_scale = device(target), device(row_scale)
+    target, row_scale = from_numpy(target), from_numpy(row_scale)
     by_index = target.ndim == 1
     index = target if by_index else empty(1, np.int64)
-    weight = None if class_weight is None else device(class_weight)
+    weight = None if class_weight is None else from_numpy(class_weight)
     rows.cross_entropy(
         from_logits, x, index, None if by_index else target, weight, smoothing, row_scale, losses, dx
     )  # fmt: skip
@@ -73,8 +73,8 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
 
 
 def _elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
-    numbers = device(np.asarray(numbers, x.dtype)) if not by_column else device(numbers)
-    rows.elementwise_loss(kind, x, device(target), numbers, by_column, device(row_scale), losses, dx)
+    numbers = from_numpy(np.asarray(numbers, x.dtype)) if not by_column else from_numpy(numbers)
+    rows.elementwise_loss(kind, x, from_numpy(target), numbers, by_column, from_numpy(row_scale), losses, dx)
 
 
 def mse(x, target, row_scale, losses, dx):

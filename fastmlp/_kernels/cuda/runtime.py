@@ -10,7 +10,7 @@ from numba import cuda
 
 from ...errors import BackendError
 
-__all__ = ["SIMULATED", "check", "cuda", "device", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
+__all__ = ["SIMULATED", "check", "cuda", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 
 # The simulator makes a Python thread of each of a block's: blocks are small there, the code is the same.
 SIMULATED = numba_config.ENABLE_CUDASIM != 0
@@ -18,7 +18,7 @@ SIMULATED = numba_config.ENABLE_CUDASIM != 0
 try:  # numba-cuda's own settings; the simulator has none
     from numba.cuda import config
 except ImportError:
-    from numba.core import config  # type: ignore[no-redef]
+    from numba.core import config
 # It warns of grids that leave multiprocessors idle, as those of small nets always do.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
@@ -26,11 +26,8 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 def check() -> None:
     """Raise BackendError where no GPU can be used."""
     if not cuda.is_available():
-        cause = getattr(cuda, "cuda_error", lambda: None)()
-        raise BackendError(
-            "The backend 'cuda' needs an NVIDIA GPU and its driver, and none was found here"
-            + (f" ({cause})." if cause else ".")
-        )
+        cause = " ".join(str(getattr(cuda, "cuda_error", lambda: "")() or "no device").split()).rstrip(".: ")
+        raise BackendError(f"The backend 'cuda' needs an NVIDIA GPU and its driver, and none can be used: {cause}.")
 
 
 def _on_device(array: Any) -> bool:
@@ -55,9 +52,6 @@ def from_numpy(array: Any) -> Any:
 def to_numpy(array: Any) -> Any:
     """An array of the GPU as a NumPy array, when all that was launched before is done."""
     return array.copy_to_host() if _on_device(array) else array
-
-
-device = from_numpy
 
 
 def launch(kernel: Any, blocks: Any, threads: Any, *args: Any) -> None:

@@ -1,0 +1,91 @@
+"""Every CUDA kernel compiles for a GPU, with no GPU at hand, and float32 is not computed in float64."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+from compiled import SIMULATED
+
+from fastmlp._kernels.reference import ACTIVATIONS
+
+pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
+ARCHITECTURE = (8, 0)
+T = np.float32
+X, V, N = np.ones((5, 7), T), np.ones(7, T), np.ones(5, T)
+W, B, Y = np.ones((3, 7), T), np.ones(3, T), np.ones((5, 3), T)
+INDEX = np.zeros(5, np.int64)
+
+CALLS = {
+    "linear_forward": [(X, W, B, Y), (X, W, None, Y)],
+    "linear_backward": [(Y, X, W, X, W, B)],
+    "linear_activation_forward": [(X, W, B, kind, 1.0, Y, Y) for kind in ACTIVATIONS],
+    "activation_backward": [(kind, 1.0, X, X, X, X) for kind in ACTIVATIONS],
+    "softmax_forward": [(X, X)],
+    "softmax_backward": [(X, X, X)],
+    "layer_norm_forward": [(X, V, V, 1e-5, N, N, X), (X, None, None, 1e-5, N, N, X)],
+    "layer_norm_backward": [(X, X, V, N, N, X, V, V)],
+    "normalize": [(X, V, V, X), (X.astype(np.uint8), V, V, X)],
+    "dropout": [(X, 0.5, 1 << 40, 1, 1, X)],
+    "cross_entropy": [(X, INDEX, None, 0.0, N, N, X), (X, X, V, 0.1, N, N, X)],
+    "cross_entropy_probabilities": [(X, INDEX, None, 0.0, N, N, X)],
+    "mse": [(X, X, N, N, X)],
+    "l1": [(X, X, N, N, X)],
+    "huber": [(X, X, 1.0, N, N, X)],
+    "bce_with_logits": [(X, X, V, N, N, X)],
+    "sgd": [(X, 0.1, 0.9, 0.1, True, X, X)],
+    "adam": [(X, 0.1, 0.9, 0.999, 1e-8, 0.1, True, 1, X, X, X)],
+    "rmsprop": [(X, 0.1, 0.9, 1e-8, 0.0, 0.9, X, X, X, X)],
+    "adagrad": [(X, 0.1, 1e-8, 0.0, X, X)],
+    "scale": [(X, 2.0, X)],
+    "clip": [(X, 2.0, X)],
+}
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    """Compiles what the operations would launch; gives the backend and the list of (kernel, PTX)."""
+    pytest.importorskip("numba_cuda")
+    runtime = importlib.import_module("fastmlp._kernels.cuda.runtime")
+    names = ("backend", "elementwise", "products", "rows", "updates")
+    modules = [importlib.import_module(f"fastmlp._kernels.cuda.{name}") for name in names]
+    found = []
+
+    def launch(kernel, blocks, threads, *args):
+        types = tuple(numba.typeof(a) for a in args)
+        found.append((kernel.py_func.__name__, runtime.cuda.compile_ptx(kernel.py_func, types, cc=ARCHITECTURE)[0]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Functions called by kernels are compiled for the device that there is.
+        for name in ("dispatcher", "compiler"):
+            module = importlib.import_module(f"numba.cuda.{name}")
+            patch.setattr(module, "get_current_device", lambda: SimpleNamespace(compute_capability=ARCHITECTURE))
+        for module in modules[1:]:
+            patch.setattr(module, "launch", launch)
+        patch.setattr(modules[0], "from_numpy", lambda array: array)
+        patch.setattr(modules[0], "empty", np.empty)
+        try:
+            modules[0].scale(X, 2.0, X)
+        except Exception as error:
+            if "nvrtc" not in str(error).lower() and "nvvm" not in str(error).lower():
+                raise
+            pytest.skip(f"the compiler's libraries are not there: {str(error).splitlines()[0]}")
+        found.clear()
+        yield modules[0], found
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_compiles_without_float64_or_spills(compiler, operation):
+    backend, found = compiler
+    for arguments in CALLS[operation]:
+        getattr(backend, operation)(*arguments)
+    assert found
+    for name, ptx in found:
+        assert ".visible .entry" in ptx, name
+        assert not re.search(r"\.f64", ptx), f"{name} computes in float64"
+        assert not re.search(r"(ld|st)\.local", ptx), f"{name} keeps its sums in memory"
+    found.clear()
