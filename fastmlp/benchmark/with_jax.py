@@ -16,8 +16,8 @@ from .contender import Contender
 __all__ = ["Jax"]
 
 
-def _load(threads: int) -> Any:
-    """JAX on this processor, with a pool of so many threads; it keeps the one of the first call.
+def _load(threads: int, platform: str | None) -> Any:
+    """JAX, on the processor with a pool of so many threads; it keeps the one of the first call.
 
     Of the switches that are passed around only NPROC works here: with
     ``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"`` JAX 0.10 still uses all cores.
@@ -26,7 +26,7 @@ def _load(threads: int) -> Any:
     os.environ["NPROC"] = str(threads)
     try:
         jax = importlib.import_module("jax")
-        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_platforms", platform)
         jax.devices()
     finally:
         os.environ.pop("NPROC")
@@ -38,9 +38,11 @@ def _load(threads: int) -> Any:
 class Jax(Contender):
     """`jax.jit` of a `lax.scan`, with the data set on the device and the rows' numbers given."""
 
+    platform: str | None = "cpu"  # None: the best that there is
+
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
-        jax = self._jax = _load(threads)
+        jax = self._jax = _load(threads, self.platform)
         self._data = tuple(jax.device_put(array) for array in (data.X, data.y.astype(self._target_dtype())))
         self._mean = None if data.mean is None else jax.device_put(data.mean)
         params = [jax.numpy.array(array) for array in weights]

@@ -16,13 +16,15 @@ __all__ = ["Compiled", "Eager"]
 class _Torch(Contender):
     """What both have: data and weights as tensors, the net and the loss as functions of them."""
 
+    device = "cpu"
+
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
         torch = self._torch = importlib.import_module("torch")
         torch.set_num_threads(threads)
-        self._X, self._y = torch.from_numpy(data.X), torch.from_numpy(data.y)
-        self._mean = None if data.mean is None else torch.from_numpy(data.mean)
-        self._params = [torch.tensor(array) for array in weights]
+        self._X, self._y = self._there(data.X), self._there(data.y)
+        self._mean = None if data.mean is None else self._there(data.mean)
+        self._params = [torch.tensor(array, device=self.device) for array in weights]
         functional = torch.nn.functional
         self._activation = getattr(functional, case.activation, None) or getattr(torch, case.activation)
         self._loss = {
@@ -31,6 +33,9 @@ class _Torch(Contender):
             "squared error": lambda x, t: functional.mse_loss(x[:, 0], t),
         }[case.loss]
         self._step: Callable[[Any], Any]
+
+    def _there(self, array: Array) -> Any:
+        return self._torch.from_numpy(array).to(self.device)
 
     def _gather(self, rows: Any) -> tuple[Any, Any]:
         # Twice as fast as X[rows] where rows are short.
@@ -45,19 +50,21 @@ class _Torch(Contender):
 
     def losses(self, order: Array) -> list[float]:
         """Make the first steps."""
-        return [float(self._step(rows)) for rows in self._torch.from_numpy(order).unbind(0)]
+        return [float(self._step(rows)) for rows in self._there(order).unbind(0)]
 
     def weights(self) -> list[Array]:
         """Copies of the parameters."""
-        return [param.detach().numpy().copy() for param in self._params]
+        return [param.detach().cpu().numpy().copy() for param in self._params]
 
     def ready(self, order: Array) -> Callable[[], object]:
         """One call of the step after another."""
-        rows, step = self._torch.from_numpy(order).unbind(0), self._step
+        rows, step = self._there(order).unbind(0), self._step
 
         def call() -> None:
             for some in rows:
                 step(some)
+            if self.device != "cpu":
+                self._torch.cuda.synchronize()
 
         return call
 
@@ -71,9 +78,11 @@ class Eager(_Torch):
         for param in self._params:
             param.requires_grad_()
         if case.optimizer == "Adam":
-            optimizer = optim.Adam(self._params, lr=case.lr)
+            optimizer = optim.Adam(self._params, lr=case.lr, capturable=self.device != "cpu")
         else:
             optimizer = optim.SGD(self._params, lr=case.lr, momentum=case.momentum)
+
+        self._optimizer = optimizer
 
         def step(rows: Any) -> Any:
             loss = self._forward(self._params, *self._gather(rows))
@@ -101,7 +110,7 @@ class Compiled(_Torch):
         # SGD: the velocity; Adam: means, squares and the number of the step.
         self._slots = [[torch.zeros_like(param) for param in self._params] for _ in range(2)]
         # Of one element: a compiled step of torch 2.13 does not add to a float64 tensor of no dimension.
-        self._count = torch.zeros(1, dtype=torch.float64)
+        self._count = torch.zeros(1, dtype=torch.float64, device=self.device)
 
         def step(rows: Any) -> Any:
             gradients, loss = gradient(self._params, *self._gather(rows))
