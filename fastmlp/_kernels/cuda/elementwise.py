@@ -13,7 +13,7 @@ import numpy as np
 from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
 from .runtime import SIMULATED, cuda, launch
 
-__all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize"]
+__all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "sigmoid_of"]
 
 THREADS = 8 if SIMULATED else 256
 MOST_BLOCKS = 4096  # more work than that is done in a loop
@@ -25,7 +25,8 @@ def blocks(size):
 
 
 @functools.cache
-def _sigmoid(dtype):
+def sigmoid_of(dtype):
+    """The logistic function as a device function."""
     one, zero = dtype.type(1), dtype.type(0)
 
     @cuda.jit(device=True)
@@ -43,7 +44,7 @@ def functions(kind, dtype):
     zero, half, one, three = T(0), T(0.5), T(1), T(3)
     root, density = T(math.sqrt(0.5)), T(1 / math.sqrt(2 * math.pi))
     c, k = T(2 * math.sqrt(2 / math.pi)), T(0.044715)
-    sigmoid = _sigmoid(dtype)
+    sigmoid = sigmoid_of(dtype)
 
     def identity(x, a):
         return x

@@ -12,6 +12,8 @@ import numba
 import numpy as np
 
 from ..reference import probability_floor
+from .elementwise import sigmoid_of
+from .halving import halving
 from .products import COLUMNS, PARTS
 from .runtime import SIMULATED, cuda, launch
 
@@ -24,37 +26,7 @@ THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would
 MOST_BLOCKS = 65536
 
 
-@cuda.jit(device=True)
-def _total(value, shared):
-    """The sum of all threads' values, to each of them."""
-    i = cuda.threadIdx.x
-    shared[i] = value
-    cuda.syncthreads()
-    half = THREADS // 2
-    while half > 0:
-        if i < half:
-            shared[i] += shared[i + half]
-        cuda.syncthreads()
-        half //= 2
-    total = shared[0]
-    cuda.syncthreads()
-    return total
-
-
-@cuda.jit(device=True)
-def _largest(value, shared):
-    i = cuda.threadIdx.x
-    shared[i] = value
-    cuda.syncthreads()
-    half = THREADS // 2
-    while half > 0:
-        if i < half and shared[i + half] > shared[i]:
-            shared[i] = shared[i + half]
-        cuda.syncthreads()
-        half //= 2
-    largest = shared[0]
-    cuda.syncthreads()
-    return largest
+_total, _largest = halving(THREADS), halving(THREADS, larger=True)
 
 
 def _kinds(dtype):
@@ -302,15 +274,11 @@ def _terms(kind, dtype):
     """term(d or x, t, number) and slope(...) of an element."""
     T = dtype.type
     zero, half, one, two = T(0), T(0.5), T(1), T(2)
+    sigmoid = sigmoid_of(dtype)
 
     @cuda.jit(device=True)
     def tail(x):
         return math.log1p(math.exp(-abs(x)))
-
-    @cuda.jit(device=True)
-    def sigmoid(x):
-        e = math.exp(-abs(x))
-        return (one if x >= zero else e) / (one + e)
 
     def mse(x, t, p):
         return (x - t) * (x - t)

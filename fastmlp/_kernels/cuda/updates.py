@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numba
 import numpy as np
 
 from .elementwise import THREADS, blocks
+from .halving import halving
 from .runtime import SIMULATED, cuda, empty, launch
 
 __all__ = ["adagrad", "adam", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
 
 _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
+_total, _double = halving(_SUM_THREADS), np.float64
 
 
 @cuda.jit
@@ -40,9 +41,7 @@ def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, root, mean, squ
 
 
 @cuda.jit
-def _rmsprop(
-    grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean, velocity, has_velocity, param
-):  # fmt: skip
+def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean, velocity, has_velocity, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         g = grad[i] + decay * param[i]
         s = keep * square[i] + blend * g * g
@@ -80,30 +79,16 @@ def _clip(grad, bound, out):
         out[i] = bound if g > bound else -bound if g < -bound else g  # NaN stays
 
 
-@functools.cache
-def _squares(dtype):
-    double = np.float64
-
-    @cuda.jit
-    def squares(grad, sums):
-        shared = cuda.shared.array(_SUM_THREADS, numba.float64)
-        i = cuda.threadIdx.x
-        total = double(0)
-        for j in range(cuda.grid(1), grad.size, cuda.gridsize(1)):
-            g = double(grad[j])
-            total += g * g
-        shared[i] = total
-        cuda.syncthreads()
-        half = _SUM_THREADS // 2
-        while half > 0:
-            if i < half:
-                shared[i] += shared[i + half]
-            cuda.syncthreads()
-            half //= 2
-        if i == 0:
-            sums[cuda.blockIdx.x] = shared[0]
-
-    return squares
+@cuda.jit
+def _squares(grad, sums):
+    shared = cuda.shared.array(_SUM_THREADS, numba.float64)
+    total = _double(0)
+    for j in range(cuda.grid(1), grad.size, cuda.gridsize(1)):
+        g = _double(grad[j])
+        total += g * g
+    total = _total(total, shared)
+    if cuda.threadIdx.x == 0:
+        sums[cuda.blockIdx.x] = total
 
 
 def _update(kernel, grad, numbers, *arrays):
@@ -140,7 +125,7 @@ def sum_of_squares(grad):
     if grad.size == 0:
         return 0.0
     sums = empty(_SUM_BLOCKS, np.float64)
-    launch(_squares(grad.dtype), _SUM_BLOCKS, _SUM_THREADS, grad.reshape(-1), sums)
+    launch(_squares, _SUM_BLOCKS, _SUM_THREADS, grad.reshape(-1), sums)
     return float(sums.copy_to_host().sum())
 
 
