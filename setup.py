@@ -1,10 +1,85 @@
 """Metadata, extras and the command line's entry point; tool settings are in pyproject.toml."""
 
+import os
+import platform
+import runpy
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
+AOT = Path("fastmlp", "_kernels", "aot")
+
+
+def write_constants() -> None:
+    """constants.h: the polynomials' coefficients, each exactly."""
+    tables = runpy.run_path(str(here / "fastmlp/_kernels/polynomials.py"))
+    lines = ["/* Written by setup.py from polynomials.py. */", f"#define CDF_SHIFT {tables['CDF_SHIFT']}"]
+    for bits, kind in ((32, "float"), (64, "double")):
+        for name, value in tables[f"FLOAT{bits}"]._asdict().items():
+            if isinstance(value, tuple):
+                numbers = ", ".join(number.hex() for number in value)
+                lines.append(f"static const {kind} C{bits}_{name}[] = {{{numbers}}};")
+            else:
+                lines.append(f"#define C{bits}_{name} {float(value).hex()}")
+    text = "\n".join(lines) + "\n"
+    header = here / AOT / "constants.h"
+    if not header.exists() or header.read_text() != text:
+        header.write_text(text)
+
+
+def extensions() -> list[Extension]:
+    """The same source for each instruction set; the best that the processor has is chosen when it is loaded."""
+    variants = {"baseline": []}
+    if sys.platform != "win32":  # Microsoft's compiler has no vector type: there it is plain C
+        if platform.machine() in ("x86_64", "AMD64"):
+            variants["avx2"] = ["-mavx2", "-mfma"]
+            variants["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx2", "-mfma"]
+        common = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-g0", "-Wno-psabi", "-fvisibility=hidden"]
+    else:
+        common = ["/O2"]
+    return [
+        Extension(
+            f"fastmlp._kernels.aot.{name}",
+            [str(AOT / f"{name}.pyx")],
+            depends=[str(AOT / file) for file in os.listdir(here / AOT) if file.endswith((".h", ".pxi"))],
+            include_dirs=[str(AOT)],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("CYTHON_WITHOUT_ASSERTIONS", None)],
+            extra_compile_args=[*common, *flags],
+        )
+        for name, flags in variants.items()
+    ]
+
+
+class OptionalExtensions(build_ext):
+    """Builds the predictor's kernels where that is possible; the package works through Numba without them."""
+
+    def run(self) -> None:
+        try:
+            import numpy
+            from Cython.Build import cythonize
+
+            write_constants()
+            self.extensions = cythonize(self.extensions, quiet=True)
+            for extension in self.extensions:
+                extension._needs_stub = False
+                extension.include_dirs.append(numpy.get_include())
+            super().run()
+        except Exception as error:
+            if os.environ.get("FASTMLP_REQUIRE_AOT"):
+                raise
+            for extension in self.extensions:  # an editable install would look for them
+                extension.optional = True
+            print(
+                f"fastmlp: the kernels of fastmlp.Predictor were not compiled ({type(error).__name__}: {error}). "
+                "The package works without them, through Numba; a C compiler (Debian: apt install gcc python3-dev) "
+                "makes small models start and predict faster.",
+                file=sys.stderr,
+            )
+            self.extensions = []
+
 
 extras = {
     # For any driver since CUDA 12.
@@ -47,6 +122,8 @@ setup(
         "dev": [*test, "build>=1.0", "mypy>=1.8", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["fastmlp = fastmlp.cli:main"]},
+    ext_modules=extensions(),
+    cmdclass={"build_ext": OptionalExtensions},
     zip_safe=False,
     keywords="mlp neural-network backpropagation numba simd",
     classifiers=[

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .optim import Adam as Adam
     from .optim import AdamW as AdamW
     from .optim import RMSprop as RMSprop
+    from .predictor import Predictor as Predictor
     from .schedules import Constant as Constant
     from .schedules import Cosine as Cosine
     from .schedules import Exponential as Exponential
@@ -92,6 +93,7 @@ _NAMES = {
         "Tanh",
     ),
     "optim": ("Adagrad", "Adam", "AdamW", "RMSprop", "SGD"),
+    "predictor": ("Predictor",),
     "schedules": (
         "Constant",
         "Cosine",
@@ -137,6 +139,7 @@ __all__ = [
     "Module",
     "Normalize",
     "OneCycle",
+    "Predictor",
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",

@@ -18,9 +18,10 @@ from .errors import ModelFileError
 from .files import atomic_write
 from .modules import Module, module_from_config
 
-__all__ = ["load_model", "model_info", "save"]
+__all__ = ["MODEL", "find_model", "load_model", "model_info", "save"]
 
 FORMAT, FORMAT_VERSION = "fastmlp-model", 1
+MODEL = "model.safetensors"  # in a run folder
 
 
 def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
@@ -63,6 +64,24 @@ def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str
     data = _serialize(model.state_dict(), metadata)
     with atomic_write(path) as stream:
         stream.write(data)
+
+
+def find_model(path: str | os.PathLike[str]) -> Path:
+    """The file of the model that a run folder holds, or ``path`` itself.
+
+    Raises
+    ------
+    ModelFileError
+        If there is nothing, or the folder holds no model.
+    """
+    found = Path(path).expanduser()
+    if found.is_dir():
+        if not (found / MODEL).exists():
+            raise ModelFileError(f"{found} has no {MODEL}; expected a run folder or a saved model.")
+        return found / MODEL
+    if not os.path.lexists(found):
+        raise ModelFileError(f"{found} does not exist; expected a run folder or a saved model.")
+    return found
 
 
 def load_model(path: str | os.PathLike[str]) -> Module:

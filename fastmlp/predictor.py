@@ -1,117 +1,209 @@
-"""Predictor: a model and its loss put to use, without training."""
+"""Predictor: a frozen model that starts and answers fast, with kernels compiled ahead of time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import copy
+import os
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
-from .batches import Rows, check_features, check_rows
-from .evaluation import evaluate_rows, outputs_of, probabilities_of
-from .losses import Loss
-from .modules import Module
-from .validation import Array, as_integer
+from ._kernels import use_backend
+from ._kernels.aot import extension
+from .answers import answers_of
+from .checkpoint import find_model, load_model
+from .frozen import activation_step, leaves, steps_of
+from .modules import Module, Softmax
+from .threads import usable_threads
+from .validation import Array, as_features, as_integer
 
 __all__ = ["Predictor"]
 
 
 class Predictor:
-    """Evaluates and applies a model.
+    """The forward pass of a frozen model: ``p(x)`` are its outputs, `predict` and `predict_proba` what they mean.
+
+    It copies the weights, so that training the model further does not change it, computes in the model's dtype and
+    behaves as in evaluation (Dropout does nothing). Rows are independent of each other: a row's outputs are the same to
+    the bit alone, in a batch, and for any number of threads. Several threads may call it at once; calls with more
+    than some microseconds of work release the GIL.
 
     Parameters
     ----------
-    model : Module
-        Any model, on any backend.
-    loss : Loss
-        Says what the outputs mean, and measures them.
+    model : Module or path-like
+        A model, the file of a saved one, or the folder of a run.
+    threads : int, optional
+        How many may share a call of many rows; None takes as many as are usable. A single row is shared only where
+        this says more than one: the helpers then stay awake for a while after each call, for the next.
+
+    Attributes
+    ----------
+    instructions : str
+        What computes: ``"baseline"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"scalar"``, the kernels compiled ahead
+        of time; or the backend of the module API (``"numba"``, ``"numpy"``), where the package was installed without a
+        compiler or the model has modules of other makers.
+    dtype : numpy.dtype or None
+    in_width, out_width : int or None
+    task, classes
+        The model's, see `Module`.
 
     Raises
     ------
     ValueError
-        If an argument is of another kind.
+        If ``model`` or ``threads`` is something else.
+    ModelFileError, OSError
+        As `load_model`.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, numpy as np
+    >>> p = fm.Predictor(fm.MLP(4, [8], 2, rng=0))
+    >>> p(np.zeros((3, 4), np.float32)).shape
+    (3, 2)
     """
 
-    def __init__(self, model: Module, loss: Loss) -> None:
-        for value, kind in ((model, Module), (loss, Loss)):
-            if not isinstance(value, kind):
-                raise ValueError(f"{type(self).__name__} expected a {kind.__name__}, got {value!r}.")
-        self.model, self.loss = model, loss
+    def __init__(self, model: Module | str | os.PathLike[str], *, threads: int | None = None) -> None:
+        aot = extension()
+        if isinstance(model, (str, os.PathLike)):
+            path = find_model(Path(model))
+            if aot is None:
+                model = load_model(path)
+            else:
+                with use_backend("numpy"):  # which brings nothing along
+                    model = load_model(path)
+        elif not isinstance(model, Module):
+            raise ValueError(f"Predictor expected a model or the path of one, got {type(model).__name__}.")
+        count = usable_threads().count if threads is None else as_integer(threads, "threads")
+        self.dtype, self.in_width, self.out_width = model.dtype, model.in_width, model.out_width
+        self.task, self.classes = model.task, model.classes
+        steps = None if aot is None else steps_of(model)
+        self._model: Module | None = None
+        self._plan: Any = _refuse
+        self._gate: Any = None  # from logits to probabilities
+        if aot is None or steps is None:
+            self._model = copy.deepcopy(model).eval()
+            self.instructions = model.backend_name
+        else:
+            self._plan = aot.Plan(self.in_width, self.dtype, steps, count, 1 if threads is None else count)
+            self.instructions = aot.instructions()
+        # What a Softmax gives are probabilities already.
+        self._needs_gate = not isinstance(([None, *leaves(model)])[-1], Softmax)
+        if self._needs_gate and self.task != "regression" and self._model is None:
+            gate = activation_step(self.out_width, "sigmoid") if self.task == "binary" else ("softmax", self.out_width)
+            assert aot is not None
+            self._gate = aot.Plan(self.out_width, self.dtype, [gate])
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, *, batch_size: int | None = None) -> dict[str, float]:
-        """Measure the model on some rows.
+    def __call__(self, x: Any, out: Array | None = None) -> Array:
+        """The model's outputs (logits, for a classifier without Softmax).
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `fit`.
-        batch_size : int, optional
-            Rows to compute at once; None chooses by the widest layer.
+        x : array-like of shape (N, in_width) or (in_width,)
+            Any real dtype and memory layout; a single row gives a single row. Arrays of the model's dtype and of
+            uint8 are read as they are.
+        out : ndarray, optional
+            Of the outputs' shape and dtype: written and returned.
 
         Returns
         -------
-        dict
-            ``loss``, and ``accuracy`` (classification; binary, over all elements at threshold 0.5) or ``r2``
-            (regression), all weighted by ``sample_weight``.
+        ndarray of shape (N, out_width) or (out_width,)
 
         Raises
         ------
         ValueError
-            As `fit`.
+            If ``x`` or ``out`` has another shape, ``out`` another dtype, or ``x`` a finite number that the model's
+            dtype cannot hold.
         """
-        size = None if batch_size is None else as_integer(batch_size, "batch_size")
-        rows = self._check(X, y, sample_weight, "evaluate")
-        return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
+        y = self._plan(x, out)
+        if y is None:
+            return self._convert(x, out)
+        fast: Array = y
+        return fast
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, x: Any) -> Array:
         """The model's answers.
 
         Parameters
         ----------
-        X : array-like of shape (N, features)
+        x : array-like of shape (N, in_width)
 
         Returns
         -------
         ndarray
-            Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or
-            labels. Regression: the outputs. A single column comes as (N,).
-        """
-        outputs = self._outputs(X, "predict: X")
-        if self.loss.task == "classification":
-            answers: Array = outputs.argmax(axis=1)
-        else:
-            answers = outputs if self.loss.task == "regression" else (outputs > 0).astype(np.int64)
-            answers = answers[:, 0] if answers.shape[1] == 1 else answers
-        if self.loss.task == "regression" or self.model.classes is None:
-            return answers
-        return np.asarray(self.model.classes)[answers]
+            Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or labels.
+            Regression: the outputs. A single column comes as (N,).
 
-    def predict_proba(self, X: Any) -> Array:
+        Raises
+        ------
+        ValueError
+            If the model has no ``task``, and as calling it.
+        """
+        return answers_of(self._batch(x, "predict"), self._task("predict"), self.classes)
+
+    def predict_proba(self, x: Any) -> Array:
         """Probabilities (N, C) of the classes, or (N, O) of the positive answers for binary tasks.
 
         Raises
         ------
         ValueError
-            If the task is regression, and as `predict`.
+            If the model has no ``task`` or is for regression, and as calling it.
         """
-        if self.loss.task == "regression":
-            raise ValueError(f"{type(self.loss).__name__} is for regression; use predict, not predict_proba.")
-        outputs = self._outputs(X, "predict_proba: X")
-        return probabilities_of(self.model, self.loss, outputs)
+        task = self._task("predict_proba")
+        if task == "regression":
+            raise ValueError("The model is for regression; use predict, not predict_proba.")
+        outputs = self._batch(x, "predict_proba")
+        if not self._needs_gate:
+            return outputs
+        if self._model is None:
+            gated: Array = self._gate(outputs)
+            return gated
+        backend, there = self._model.backend, self._model.backend.from_numpy(outputs)
+        result = backend.empty(there.shape, there.dtype)
+        if task == "binary":
+            backend.activation_forward("sigmoid", 0.0, there, result)
+        else:
+            backend.softmax_forward(there, result)
+        probabilities: Array = backend.to_numpy(result)
+        return probabilities
 
-    def _outputs(self, X: Any, what: str) -> Array:
-        features = check_features(X, self.model, what)
-        return outputs_of(self.model, features, self._infer(len(features)))
+    def _task(self, what: str) -> str:
+        if self.task is None:
+            raise ValueError(
+                f"{what}: the model does not say what its outputs mean; set model.task to 'classification', "
+                "'binary' or 'regression' before the Predictor is made, or call the Predictor for the outputs."
+            )
+        return self.task
 
-    def _infer(self, rows: int) -> Callable[[Array], Array] | None:
-        """What takes the place of the model's own way for many rows, where there is something."""
-        if self.model.backend_name != "numba":
-            return None
-        from .engine.session import native_infer  # brings numba along
+    def _batch(self, x: Any, what: str) -> Array:
+        y = self(x)
+        if y.ndim != 2:
+            raise ValueError(f"{what} expected x of shape (N, {self.in_width}), got {np.shape(x)}.")
+        return y
 
-        return native_infer(self.model, rows)
+    def _convert(self, x: Any, out: Array | None) -> Array:
+        """What the kernels do not take as it is."""
+        single = np.ndim(x) == 1
+        features = as_features(np.asarray(x)[None] if single else x, self.in_width, self.dtype, "Predictor", raw=True)
+        if self._model is None:
+            y: Array = self._plan(np.require(features, requirements=["C", "A"]))
+        else:
+            y = self._model.backend.to_numpy(self._model.infer(features))
+        y = y[0] if single else y
+        if out is None:
+            return y
+        if not isinstance(out, np.ndarray) or out.shape != y.shape or out.dtype != y.dtype or not out.flags.writeable:
+            seen = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(f"Predictor expected out to be a writable {y.dtype} array of shape {y.shape}, got {seen}.")
+        out[...] = y
+        return out
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, where: str) -> Rows:
-        if self.loss.backend is not self.model.backend:  # the model may have moved
-            self.loss.to(self.model.backend_name)
-        return check_rows(X, y, sample_weight, self.model, self.loss, where)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Predictor cannot be pickled; save or pickle the model and make a Predictor of it again.")
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.in_width} to {self.out_width}, {self.dtype}, {self.instructions})"
+
+
+def _refuse(x: Any, out: Any = None) -> None:
+    """In the place of a plan, where there is none."""

@@ -13,12 +13,12 @@ from .batches import Order, Rows
 from .callbacks import CallbackList
 from .errors import DivergenceError
 from .evaluation import evaluate_rows
+from .evaluator import Evaluator
 from .history import History, Record
 from .interrupts import held_interrupts
 from .losses import Loss
 from .modules import Dropout, Module
 from .optim import Optimizer
-from .predictor import Predictor
 from .random import Rng, as_seed
 from .validation import Array, as_integer
 
@@ -31,8 +31,8 @@ __all__ = ["Trainer"]
 _QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 
-class Trainer(Predictor):
-    """Trains a model; evaluates and applies it, see `Predictor`.
+class Trainer(Evaluator):
+    """Trains a model; evaluates and applies it, see `Evaluator`.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ BACKENDS = {
     "numba": ("cpu.backend", "numba", "pip install numba"),
     "cuda": ("cuda.backend", "numba_cuda", "pip install 'fastmlp[cuda]'"),
 }
-DEFAULT = "numba"
+DEFAULT, WITHOUT_NUMBA = "numba", "numpy"
 
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastmlp_backend", default=None)
 _process_wide: str | None = None
@@ -34,7 +34,7 @@ def get_backend(name: str | None = None) -> ModuleType:
     """The backend called ``name``, or the current one.
 
     The current one is that of `use_backend`, else of `set_backend`, else of the environment
-    variable ``FASTMLP_BACKEND``, else ``"numba"``.
+    variable ``FASTMLP_BACKEND``, else ``"numba"``, or ``"numpy"`` where numba is not installed.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def get_backend(name: str | None = None) -> ModuleType:
         If there is no such backend, or the package or the GPU that it needs is not there.
     """
     if name is None:
-        name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or DEFAULT
+        name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or _default()
     if name not in BACKENDS:
         raise BackendError(f"There is no backend {name!r}; expected one of {', '.join(map(repr, BACKENDS))}.")
     module, package, remedy = BACKENDS[name]
@@ -52,6 +52,11 @@ def get_backend(name: str | None = None) -> ModuleType:
     if name == "cuda":
         backend.check()
     return backend
+
+
+def _default() -> str:
+    """An installation that only predicts needs no numba."""
+    return DEFAULT if importlib.util.find_spec(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
 
 
 def set_backend(name: str) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from .._kernels import get_backend, use_backend
-from ..predictor import Predictor
+from ..evaluator import Evaluator
 from .data import DATA_OPTIONS, checked, data_options, fingerprint, is_named, labelled_rows, load_data
 from .options import UsageError, add_backend_option, add_data_options
 from .runs import Saved, loss_for, open_saved
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         saved = open_saved(args.model)
         loss = loss_for(saved.model)
     source, X, y = _rows(args, saved)
-    result = Predictor(saved.model, loss).evaluate(X, y)
+    result = Evaluator(saved.model, loss).evaluate(X, y)
     print(f"{saved.path} on {source}, {len(y):,} rows")
     for key, value in result.items():
         print(f"{key:9s} {value:.6f}")

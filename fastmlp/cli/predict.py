@@ -16,8 +16,8 @@ from .._kernels import get_backend, use_backend
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..errors import DataError
+from ..evaluator import Evaluator
 from ..files import atomic_write
-from ..predictor import Predictor
 from .data import is_named
 from .options import UsageError, add_backend_option
 from .runs import Saved, loss_for, open_saved
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with use_backend(args.backend or get_backend().name):
         saved = open_saved(args.model)
-        predictor = Predictor(saved.model, loss_for(saved.model))
+        predictor = Evaluator(saved.model, loss_for(saved.model))
     if args.proba and saved.model.task == "regression":
         raise UsageError("--proba is for classification; this model is for regression.")
     X = _rows(args, saved)

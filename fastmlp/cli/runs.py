@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_model, model_info
+from ..checkpoint import MODEL, find_model, load_model, model_info
 from ..errors import ModelFileError
 from ..files import atomic_write
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
@@ -28,7 +28,7 @@ __all__ = [
     "write_config",
 ]
 
-MODEL, CONFIG, METRICS, CURVES = "model.safetensors", "config.json", "metrics.jsonl", "curves.png"
+CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 
 
 def make_folder(out: str | None, dataset: str, force: bool) -> Path:
@@ -109,14 +109,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def open_saved(run_or_model: str) -> Saved:
     """The model of a run folder, or in a file of its own."""
-    path = Path(os.path.expanduser(run_or_model))
-    if path.is_dir():
-        if not (path / MODEL).exists():
-            raise ModelFileError(f"{path} has no {MODEL}; expected a run folder or a saved model.")
-        path /= MODEL
-    elif not os.path.lexists(path):
-        raise ModelFileError(f"{path} does not exist; expected a run folder or a saved model.")
-    return Saved(path)
+    return Saved(find_model(run_or_model))
 
 
 def loss_for(model: Module) -> Loss:

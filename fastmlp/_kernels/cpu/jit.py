@@ -24,7 +24,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck"
 def _fingerprint() -> str:
     """Hash of every kernel source: numba itself hashes only the file of the function that it caches."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *here.parent.glob("*.py")]):  # constants are compiled in from there
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -4,21 +4,21 @@ All of them are branch-free: every lane is computed in the same way, so that a r
 its argument only, not on its lane, its neighbours or the vector's width. NaN stays NaN, results
 below the normal range lose bits gradually, and those above it are infinite.
 
-The coefficients were fitted for this module by ``tools/fit_polynomials.py``, which prints them.
+The coefficients are in `polynomials`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba.core import types
 from numba.extending import overload
 
+from ..polynomials import CDF_SHIFT, FLOAT32, FLOAT64, Constants
 from .jit import inline
 from .simd import (
-    ROUNDING,
     VectorType,
     absolute,
     copy_sign,
@@ -35,95 +35,16 @@ from .simd import (
 __all__ = ["exp", "expm1", "log1p_unit", "normal_cdf", "normal_pdf", "sigmoid", "tanh"]
 
 
-class _Constants(NamedTuple):
-    """The numbers of one dtype; polynomials with the lowest power first."""
-
-    rounding: float
-    log2e: float
-    ln2_high: float  # of so few bits that the fused x - n * ln2_high is exact
-    ln2_low: float
-    exp_lowest: float  # e^x is 0 here
-    exp_highest: float  # e^x is infinite here
-    identity: float  # expm1(x) is x below
-    normal_limit: float  # e^(-x^2 / 2) is 0 here, also after division by a normal number
-    pdf_peak: float  # 1 / sqrt(2 pi)
-    exp: tuple[float, ...]
-    log1p: tuple[float, ...]
-    tanh: tuple[float, ...]
-    normal_center: float  # g(0) of the distribution function
-    normal_slope: tuple[float, ...]  # (g(t) - g(0)) / t
-
-
-_FLOAT32 = _Constants(
-    rounding=ROUNDING[np.dtype(np.float32)],
-    log2e=1.4426950216293335,
-    ln2_high=0.6931471824645996,
-    ln2_low=-1.9046542121259336e-09,
-    exp_lowest=-104.0,
-    exp_highest=89.0,
-    identity=2.0**-25,
-    normal_limit=14.5,
-    pdf_peak=0.3989422917366028,
-    exp=(0.4999999701976776, 0.16666541993618011, 0.041667528450489044, 0.008366692811250687, 0.00138621567748487),
-    log1p=(0.6666695475578308, 0.39957305788993835, 0.3036912679672241),
-    tanh=(-0.3333328068256378, 0.13331419229507446, -0.053738292306661606, 0.02063542976975441, -0.005701635032892227),
-    normal_center=0.6914337277412415,
-    normal_slope=(
-        -0.386381059885025, 0.08013325184583664, 0.027837321162223816, -0.010564901866018772, -0.005640355870127678,
-        0.000831298588309437, 0.0013694600202143192, 0.00023104940191842616, -0.00021549906523432583,
-        -9.45679348660633e-05,
-    ),
-)  # fmt: skip
-
-_FLOAT64 = _Constants(
-    rounding=ROUNDING[np.dtype(np.float64)],
-    log2e=1.4426950408889634,
-    ln2_high=0.6931471805598903,
-    ln2_low=5.497923018708371e-14,
-    exp_lowest=-746.0,
-    exp_highest=710.0,
-    identity=2.0**-54,
-    normal_limit=39.0,
-    pdf_peak=0.3989422804014327,
-    exp=(
-        0.5000000000000006, 0.166666666666666, 0.04166666666657362, 0.008333333333383519, 0.0013888888932399315,
-        0.00019841269731676298, 2.480150439420565e-05, 2.755739643193934e-06, 2.762635760774076e-07,
-        2.5057264000887157e-08,
-    ),
-    log1p=(
-        0.6666666666667287, 0.3999999999610431, 0.28571429402835674, 0.22222138021928645, 0.18186371988992064,
-        0.1524992272807199, 0.15369955845355204,
-    ),
-    tanh=(
-        -0.3333333333333285, 0.13333333333261696, -0.05396825393120126, 0.02186948757606972, -0.008863221014018957,
-        0.0035919893245427805, -0.0014549598448376487, 0.0005863201152168961, -0.00022857197242785423,
-        7.715357709509668e-05, -1.6077188444448463e-05,
-    ),
-    normal_center=0.6914337184072874,
-    normal_slope=(
-        -0.3863810608479399, 0.08013323879102721, 0.027837498619363747, -0.010562332387535801, -0.005642406278168549,
-        0.0008118614118572968, 0.001375049302933534, 0.00028773617208117404, -0.00021266675309803313,
-        -0.00016753315547393807, -2.6005144429862526e-05, 3.254954408620974e-05, 2.5978386192074282e-05,
-        5.931780347784539e-06, -4.204719275089013e-06, -4.633662870654525e-06, -1.8804414358665783e-06,
-        1.5736725224333086e-07, 8.450698500984176e-07, 6.486241981959335e-07, 1.1095877855764047e-07,
-        -2.10672653592038e-07, -1.482777862903204e-07, -3.0132111192197e-10, 3.032712737309606e-08,
-        8.28382938980958e-09,
-    ),
-)  # fmt: skip
-
-_CDF_SHIFT = 2.25  # that of the fit
-
-
-def _constants(v: np.ndarray) -> _Constants:
+def _constants(v: np.ndarray) -> Constants:
     """The constants of ``v``'s dtype: all that the functions below know of it."""
-    return _FLOAT32 if v.dtype == np.float32 else _FLOAT64
+    return FLOAT32 if v.dtype == np.float32 else FLOAT64
 
 
 @overload(_constants, jit_options={"forceinline": True}, strict=False)  # strict: annotations must agree too
-def _constants_of_type(v: Any) -> Callable[[Any], _Constants] | None:
+def _constants_of_type(v: Any) -> Callable[[Any], Constants] | None:
     if not isinstance(v, VectorType):
         return None
-    chosen = _FLOAT32 if v.dtype == types.float32 else _FLOAT64
+    chosen = FLOAT32 if v.dtype == types.float32 else FLOAT64
     return lambda v: chosen
 
 
@@ -257,12 +178,12 @@ def normal_cdf(v: np.ndarray) -> np.ndarray:
     c = _constants(v)
     a = _limited(v)
     rounded, r, d = _gaussian(a)
-    below = a + _CDF_SHIFT
-    lost = a - (below - _CDF_SHIFT)  # by the rounding of that sum
+    below = a + CDF_SHIFT
+    lost = a - (below - CDF_SHIFT)  # by the rounding of that sum
     inverse = full_like(v, 1.0) / below
     # The inverse is too small by this share, which t and the result would inherit several times over.
     error = fma(negative(inverse), lost, fma(negative(inverse), below, 1.0))
-    t = fma(inverse * error, -2.0 * _CDF_SHIFT, fma(inverse, -2.0 * _CDF_SHIFT, 1.0))
+    t = fma(inverse * error, -2.0 * CDF_SHIFT, fma(inverse, -2.0 * CDF_SHIFT, 1.0))
     # The last step of g(t) and the quotient, each with what its rounding lost.
     center = full_like(v, c.normal_center)
     slope = polynomial(t, c.normal_slope)

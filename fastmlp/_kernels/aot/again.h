@@ -1,0 +1,19 @@
+/* Undefines what the kernels of one type were made with, for the next type. */
+#undef REAL
+#undef INTEGER
+#undef BITS
+#undef NAME
+#undef CONSTANT
+#undef SQRT
+#undef FUSED
+#undef AT_LEAST
+#undef LANES
+#undef VEC
+#undef INTS
+#undef LESS
+#undef SIGN
+#undef TERM
+#undef POLYNOMIAL
+#undef FULL
+#undef K
+#undef MAP

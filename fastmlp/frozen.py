@@ -1,0 +1,58 @@
+"""A model as a flat list of what it computes, for all that run or write it without the module API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ._kernels.reference import ACTIVATIONS
+from .modules import Dropout, Identity, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
+from .modules.activations import Activation
+
+__all__ = ["activation_step", "leaves", "steps_of"]
+
+
+def leaves(model: Module) -> Iterator[Module]:
+    """The modules that compute something in evaluation, in order."""
+    if isinstance(model, Sequential):
+        for inner in model:
+            yield from leaves(inner)
+    elif not isinstance(model, (Dropout, Identity)):
+        yield model
+
+
+def activation_step(width: int | None, kind: str, alpha: float = 0.0) -> tuple[Any, ...]:
+    """The step of an activation, see `Plan`."""
+    return ("activation", width, list(ACTIVATIONS).index(kind), alpha)
+
+
+def steps_of(model: Module) -> list[tuple[Any, ...]] | None:
+    """The steps of a `Plan`, an activation as part of the Linear before it; None for a model that has none.
+
+    That is one with modules of other makers, without a width, or without a dtype.
+    """
+    if model.in_width is None or model.dtype is None:
+        return None
+    steps: list[tuple[Any, ...]] = []
+    width = model.in_width
+    for module in leaves(model):
+        move = module.backend.to_numpy
+        arrays = {name: move(array) for part in (module.params, module.buffers) for name, array in part.items()}
+        if type(module) is Linear:
+            width = module.out_features
+            steps.append(("linear", arrays["weight"], arrays.get("bias"), 0, 0.0))
+        elif isinstance(module, Activation) and module.kind in ACTIVATIONS:
+            code, alpha = activation_step(width, module.kind, module.alpha)[2:]
+            if steps and steps[-1][0] == "linear" and steps[-1][3] == 0:
+                steps[-1] = (*steps[-1][:3], code, alpha)
+            else:
+                steps.append(("activation", width, code, alpha))
+        elif type(module) is LayerNorm:
+            steps.append(("layer_norm", width, arrays.get("weight"), arrays.get("bias"), module.eps))
+        elif type(module) is Softmax:
+            steps.append(("softmax", width))
+        elif type(module) is Normalize:
+            steps.append(("normalize", arrays["mean"], arrays["scale"]))
+        else:
+            return None
+    return steps

@@ -1,0 +1,410 @@
+"""fastmlp.Predictor: each instruction set that this processor has, against the float64 reference."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from checks import C, MLPReference, assert_matches, elementwise_bound, eps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import curve, softmax
+
+import fastmlp as fm
+from fastmlp._kernels import aot, use_backend
+from fastmlp._kernels.reference import ACTIVATIONS
+
+
+def usable():
+    best = aot.extension()
+    return aot.VARIANTS[: aot.VARIANTS.index(best.best()) + 1] if best else ()
+
+
+pytestmark = pytest.mark.skipif(not usable(), reason="installed without a compiler")
+
+
+@pytest.fixture(params=usable() or ["none"])
+def instructions(request, monkeypatch):
+    """Runs the test with each instruction set that there is."""
+    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", request.param)
+    aot.extension.cache_clear()
+    yield request.param
+    aot.extension.cache_clear()
+
+
+def made(*args, **kwargs):
+    """A model on the NumPy backend: nothing of Numba's takes part here."""
+    with use_backend("numpy"):
+        return fm.MLP(*args, **{"rng": 3, **kwargs})
+
+
+def reference(model, activation, x, dtype):
+    state = {name: array.astype(np.float64) for name, array in model.state_dict().items()}
+    names = [name for name in state if name.endswith("weight")]
+    layers = [(state[name], state.get(name.replace("weight", "bias"))) for name in names]
+    return MLPReference(layers, activation, x.astype(np.float64), dtype)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_each_activation(instructions, kind, dtype, rng):
+    model = made(9, [33, 17], 5, activation=kind, dtype=dtype)
+    x = rng.normal(size=(14, 9)).astype(dtype)
+    alpha = next(m.alpha for m in model.modules() if isinstance(m, fm.modules.activations.Activation))
+    ref = reference(model, curve(kind, alpha), x, dtype)
+    assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound, kind)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activations_alone(instructions, kind, dtype):
+    """The whole range of numbers, kinks and specials; with a fused multiply-add, the bits of Numba's kernels."""
+    top = np.log2(np.finfo(dtype).max)
+    sizes = 2.0 ** np.linspace(-top, top - 1, 700)
+    near = np.linspace(-120, 120, 4001)
+    x = np.concatenate([sizes, -sizes, near, near / 100, [0.0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)[None]
+    alpha = 0.3 if kind in ("elu", "leaky_relu") else 0.0
+    plan = aot.extension().Plan(x.shape[1], dtype, [fm.frozen.activation_step(x.shape[1], kind, alpha)])
+    comp = plan(x)
+    with use_backend("numba") as backend:
+        ref = backend.empty(x.shape, dtype)
+        backend.activation_forward(kind, alpha, x, ref)
+    # Below the normal range results are flushed to zero here, and so is the gate in x times a gate.
+    tiny = np.finfo(dtype).tiny * np.clip(np.nan_to_num(np.abs(x.astype(np.float64))), 1, 1000)
+    if instructions != "baseline":
+        normal = ~(np.abs(ref) < tiny)
+        np.testing.assert_array_equal(comp[normal], ref[normal])
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        exact = ref.astype(np.float64)
+        bound = elementwise_bound(np.where(np.isfinite(exact), exact, 0), dtype) + tiny
+    assert_matches(exact, comp, 2 * bound, kind)  # twice: the kernels that it is held beside have an error too
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 25, 200])
+@pytest.mark.parametrize("widths", [(1, 1), (4, 3), (16, 32, 33), (64, 31, 15, 1), (100, 129, 10)])
+def test_widths_around_the_tile(instructions, rows, widths, dtype, rng):
+    model = made(widths[0], widths[1:-1], widths[-1], activation="relu", dtype=dtype)
+    x = rng.normal(size=(rows, widths[0])).astype(dtype)
+    ref = reference(model, curve("relu"), x, dtype)
+    comp = fm.Predictor(model)(x)
+    assert comp.dtype == dtype and comp.flags.c_contiguous
+    assert_matches(ref.y, comp, ref.y_bound)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=5), st.integers(1, 30), st.sampled_from(ACTIVATIONS))
+def test_any_shape(widths, rows, kind):
+    model = made(widths[0], widths[1:-1], widths[-1], activation=kind)
+    x = np.random.default_rng(rows).normal(size=(rows, widths[0])).astype(np.float32)
+    alpha = {"elu": 1.0, "leaky_relu": 0.01}.get(kind, 0.0)
+    ref = reference(model, curve(kind, alpha), x, np.float32)
+    assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound)
+
+
+def test_a_row_has_the_same_bits_in_any_company(instructions, dtype, rng):
+    model = made(50, [300, 300], 7, activation="tanh", layer_norm=True, dtype=dtype)
+    x = rng.normal(size=(700, 50)).astype(dtype)
+    ref = fm.Predictor(model, threads=1)(x)
+    for threads in (1, 2, 5):
+        predictor = fm.Predictor(model, threads=threads)
+        np.testing.assert_array_equal(predictor(x), ref)
+        for rows in (1, 2, 7, 13):
+            np.testing.assert_array_equal(predictor(x[:rows]), ref[:rows])
+        for row in (0, 1, 699):
+            np.testing.assert_array_equal(predictor(x[row]), ref[row])
+
+
+def test_every_module(instructions, dtype, rng):
+    with use_backend("numpy"):
+        scaling = fm.Normalize(rng.normal(size=11), rng.uniform(1, 3, 11), dtype=dtype)
+        model = fm.Sequential(
+            scaling, fm.Tanh(), fm.Linear(11, 37, bias=False, dtype=dtype, rng=1), fm.LayerNorm(37, dtype=dtype),
+            fm.Identity(), fm.Dropout(0.5, rng=1), fm.LeakyReLU(0.2),
+            fm.Sequential(
+                fm.Linear(37, 6, dtype=dtype, rng=2), fm.LayerNorm(6, affine=False, dtype=dtype), fm.Softmax()
+            ),
+        )  # fmt: skip
+    for _, array in model.named_parameters():
+        array += rng.normal(size=array.shape).astype(dtype) * 0.1
+    x = rng.normal(size=(20, 11)).astype(dtype)
+    state = {name: array.astype(np.float64) for name, array in model.state_dict().items()}
+    z = np.tanh((x - state["0.mean"]) / state["0.scale"]) @ state["2.weight"].T
+    z = _layer_norm(z) * state["3.weight"] + state["3.bias"]
+    z = np.where(z > 0, z, 0.2 * z) @ state["7.0.weight"].T + state["7.0.bias"]
+    ref = softmax(_layer_norm(z))
+    # Sums of at most 37 terms of order 1, in four layers that do not enlarge an error of theirs.
+    assert_matches(ref, fm.Predictor(model)(x), 8 * C * eps(dtype) * np.sqrt(37))
+
+
+def _layer_norm(z):
+    return (z - z.mean(axis=1, keepdims=True)) / np.sqrt(z.var(axis=1, keepdims=True) + 1e-5)
+
+
+def test_layouts_and_dtypes_of_the_input(instructions, dtype, rng):
+    with use_backend("numpy"):
+        scaling = fm.Normalize(np.ones(6), np.full(6, 2.0), dtype)
+    model = made(6, [20], 3, activation="elu", dtype=dtype, normalize=scaling)
+    plain = made(6, [20], 3, activation="elu", dtype=dtype)
+    pixels = rng.integers(0, 255, (9, 6)).astype(np.uint8)
+    for predictor in (fm.Predictor(model), fm.Predictor(plain)):
+        ref = predictor(pixels.astype(dtype))
+        wide = np.zeros((9, 12), dtype)
+        wide[:, ::2] = pixels
+        raw = np.zeros(9 * 6 * pixels.itemsize * dtype.itemsize + 1, np.uint8)
+        shifted = raw[1:].view(dtype).reshape(9, 6)
+        shifted[...] = pixels
+        layouts = [
+            pixels, pixels[:, :], np.asfortranarray(pixels), wide[:, ::2], np.asfortranarray(pixels.astype(dtype)),
+            pixels.astype(np.float64), pixels.astype(np.float32), pixels.astype(np.int16), pixels.tolist(), shifted,
+            pixels.astype(dtype.newbyteorder()), pixels[::-1][::-1], np.pad(pixels, 3)[3:-3, 3:-3],
+            np.pad(pixels.astype(dtype), 3)[3:-3, 3:-3],
+        ]  # fmt: skip
+        for number, x in enumerate(layouts):
+            np.testing.assert_array_equal(predictor(x), ref, err_msg=str(number))
+        np.testing.assert_array_equal(predictor(wide[::-1, ::2]), ref[::-1])
+
+
+def test_out(instructions, rng):
+    predictor = fm.Predictor(made(5, [8], 5))
+    x = rng.normal(size=(4, 5)).astype(np.float32)
+    ref = predictor(x)
+    out = np.zeros((4, 5), np.float32)
+    assert predictor(x, out) is out and (out == ref).all()
+    strided = np.zeros((4, 10), np.float32)
+    assert (
+        predictor(x, out=strided[:, ::2]) is not None and (strided[:, ::2] == ref).all() and not strided[:, 1::2].any()
+    )
+    same = x.copy()
+    assert predictor(same, out=same) is same and (same == ref).all()
+    row = np.zeros(5, np.float32)
+    assert predictor(x[0], out=row) is row and (row == ref[0]).all()
+    for bad in (np.zeros((3, 5), np.float32), np.zeros((4, 5)), [[0.0] * 5] * 4):
+        with pytest.raises(ValueError, match="expected out to be a writable float32 array of shape"):
+            predictor(x, out=bad)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="writable"):
+        predictor(x, out=out)
+
+
+def test_bad_input(instructions):
+    predictor = fm.Predictor(made(5, [8], 2))
+    for x, message in [
+        (np.zeros((2, 4), np.float32), r"expected x of shape \(N, 5\), got \(2, 4\)"),
+        (np.zeros(4), r"expected x of shape \(N, 5\)"),
+        (np.zeros((2, 5, 1)), "expected x of shape"),
+        (np.zeros((2, 5), complex), "complex128"),
+        (np.full((2, 5), 1e300), "1e\\+300 at row 0, column 0"),
+        ([["a"] * 5], "expected bools, integers or floats"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            predictor(x)
+    with pytest.raises(ValueError, match="threads is 0"):
+        fm.Predictor(made(5, [8], 2), threads=0)
+    with pytest.raises(ValueError, match="expected a model or the path of one, got int"):
+        fm.Predictor(3)
+    with pytest.raises(fm.ModelFileError, match="does not exist"):
+        fm.Predictor("nothing.safetensors")
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(predictor)
+    assert "Predictor(5 to 2, float32" in repr(predictor)
+
+
+def test_special_numbers_go_their_way(instructions, dtype):
+    with use_backend("numpy"):
+        model = fm.Sequential(fm.Linear(3, 20, dtype=dtype, rng=0), fm.ReLU(), fm.Linear(20, 2, dtype=dtype, rng=1))
+    x = np.zeros((15, 3), dtype)
+    x[3, 1], x[4, 2] = np.nan, np.inf
+    y = fm.Predictor(model)(x)
+    assert np.isnan(y[3]).all() and not np.isfinite(y[4]).any()
+    assert np.isfinite(np.delete(y, [3, 4], axis=0)).all()
+    np.testing.assert_array_equal(fm.Predictor(model)(x[3:4]), y[3:4])
+
+
+def test_softmax_of_extremes(instructions, dtype):
+    with use_backend("numpy"):
+        model = fm.Sequential(fm.Normalize(np.zeros(3), np.ones(3), dtype), fm.Softmax())
+    x = np.array([[1e4, -1e4, 0], [-np.inf, 0, 0], [np.nan, 0, 0]], dtype)
+    y = fm.Predictor(model)(x)
+    np.testing.assert_array_equal(y[:2], [[1, 0, 0], [0, 0.5, 0.5]])
+    assert np.isnan(y[2]).all()
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "regression"])
+def test_answers_are_those_of_the_trainer(instructions, task, rng, tmp_path):
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    loss = {"classification": fm.CrossEntropyLoss, "binary": fm.BCEWithLogitsLoss, "regression": fm.MSELoss}[task]()
+    labels = np.where(x[:, 0] > 0, 1, 0)
+    with use_backend("numpy"):
+        trainer = fm.Trainer(fm.MLP(4, [6], 2 if task == "classification" else 1, rng=0), loss, fm.Adam(0.01))
+        trainer.fit(x, labels if task != "regression" else x[:, :1], epochs=2, rng=0)
+        fm.save(trainer.model, tmp_path / "model.safetensors")
+        if task == "classification":
+            trainer.model.classes = ["no", "yes"]
+    for predictor in (
+        fm.Predictor(trainer.model),
+        fm.Predictor(tmp_path),
+        fm.Predictor(tmp_path / "model.safetensors"),
+    ):
+        if predictor.classes is None:
+            trainer.model.classes = None
+        ref, comp = trainer.predict(x), predictor.predict(x)
+        assert ref.dtype == comp.dtype and ref.shape == comp.shape
+        if task == "regression":
+            assert_matches(ref, comp, 1e-5)
+            with pytest.raises(ValueError, match="use predict, not predict_proba"):
+                predictor.predict_proba(x)
+        else:
+            np.testing.assert_array_equal(ref, comp)
+            assert_matches(trainer.predict_proba(x), predictor.predict_proba(x), 16 * eps(np.float32))
+
+
+def test_probabilities_of_a_softmax_are_its_own(instructions):
+    with use_backend("numpy"):
+        model = fm.Sequential(fm.Linear(3, 2, rng=0), fm.Softmax(), fm.Dropout(0.5, rng=0))
+    model.task = "classification"
+    x = np.ones((2, 3), np.float32)
+    predictor = fm.Predictor(model)
+    np.testing.assert_array_equal(predictor.predict_proba(x), predictor(x))
+    with pytest.raises(ValueError, match=r"predict expected x of shape \(N, 3\), got \(3,\)"):
+        predictor.predict(x[0])
+    model.task = None
+    with pytest.raises(ValueError, match="does not say what its outputs mean"):
+        fm.Predictor(model).predict(x)
+
+
+def test_it_is_frozen(instructions):
+    model = made(3, [4], 2)
+    predictor = fm.Predictor(model)
+    x = np.ones((1, 3), np.float32)
+    before = predictor(x).copy()
+    for _, array in model.named_parameters():
+        array += 1
+    np.testing.assert_array_equal(predictor(x), before)
+
+
+def test_many_threads_at_once(instructions, rng):
+    model = made(20, [200, 200], 3, activation="silu")
+    x = rng.normal(size=(500, 20)).astype(np.float32)
+    predictor = fm.Predictor(model, threads=3)
+    ref, wrong = predictor(x), []
+
+    def call(number):
+        for turn in range(60):
+            start = (37 * number + turn) % 490
+            rows = 1 if turn % 3 == 0 else 10 if turn % 3 == 1 else 500 - start
+            if not (predictor(x[start : start + rows]) == ref[start : start + rows]).all():
+                wrong.append((number, turn))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_predicts():
+    code = (
+        "import os, numpy as np, fastmlp as fm\n"
+        "p = fm.Predictor(fm.MLP(100, [500, 500], 2, rng=0).to('numpy'), threads=2)\n"
+        "x = np.ones((1000, 100), np.float32); ref = p(x); p(x[0])\n"
+        "child = os.fork()\n"
+        "same = (p(x) == ref).all() and (p(x[0]) == ref[0]).all()\n"
+        "if child == 0: os._exit(0 if same else 3)\n"
+        "print(same, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.split() == ["True", "0"], result.stderr
+
+
+def test_denormal_numbers_are_flushed_inside_only(instructions):
+    predictor = fm.Predictor(made(4, [8], 2))
+    predictor(np.full((3, 4), 1e-40, np.float32))
+    assert np.float32(1e-40) * np.float32(0.5) != 0
+
+
+def test_modules_of_other_makers_run_by_themselves():
+    class Twice(fm.Module):
+        def _compute(self, x, keep):
+            return x * 2
+
+    with use_backend("numpy"):
+        model = fm.Sequential(fm.Linear(3, 2, rng=0), Twice())
+    predictor = fm.Predictor(model)
+    x = np.ones((4, 3), np.float32)
+    assert predictor.instructions == "numpy"
+    np.testing.assert_array_equal(predictor(x), model.infer(x))
+    np.testing.assert_array_equal(predictor(x[0]), model.infer(x)[0])
+
+
+def test_without_the_extension(monkeypatch, rng):
+    model = made(5, [7], 3)
+    model.task = "classification"
+    x = rng.normal(size=(6, 5)).astype(np.float32)
+    compiled = fm.Predictor(model)
+    monkeypatch.setattr(fm.predictor, "extension", lambda: None)
+    plain = fm.Predictor(model)
+    assert plain.instructions == "numpy"
+    bound = 32 * eps(np.float32)
+    assert_matches(plain(x), compiled(x), bound)
+    assert_matches(plain.predict_proba(x), compiled.predict_proba(x), bound)
+    np.testing.assert_array_equal(plain.predict(x), compiled.predict(x))
+    assert plain(x[0]).shape == (3,)
+
+
+def test_a_wrong_choice_of_instructions(monkeypatch):
+    aot.extension.cache_clear()
+    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", "sse9")
+    with pytest.raises(fm.BackendError, match="FASTMLP_INSTRUCTIONS is 'sse9'; expected one of baseline"):
+        fm.Predictor(made(2, [], 2))
+    monkeypatch.undo()
+    aot.extension.cache_clear()
+
+
+WITHOUT_NUMBA = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numba", "llvmlite", "pooch", "tqdm", "scipy"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "numba" else real(name, package)
+import numpy as np, fastmlp as fm
+p_file = sys.argv[1] + '/model.safetensors'
+p = fm.Predictor(sys.argv[1])
+print(p(np.ones((2, 3), np.float32)).shape, p.predict(np.ones((2, 3))), fm.load_model(p_file).backend_name)
+"""
+
+
+def test_predicting_needs_no_numba(tmp_path):
+    model = made(3, [4], 2)
+    model.task = "classification"
+    fm.save(model, tmp_path / "model.safetensors")
+    command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split()[:2] == ["(2,", "2)"] and result.stdout.split()[-1] == "numpy", result.stderr
+
+
+def test_bits_do_not_depend_on_the_instructions_where_there_is_fma(monkeypatch, rng):
+    names = [name for name in usable() if name != "baseline"]
+    if len(names) < 2:
+        pytest.skip("this processor has one such set")
+    model = made(30, [64, 64], 2, activation="gelu")
+    x = rng.normal(size=(50, 30)).astype(np.float32)
+    outputs = []
+    for name in names:
+        monkeypatch.setenv("FASTMLP_INSTRUCTIONS", name)
+        aot.extension.cache_clear()
+        outputs.append(fm.Predictor(model)(x))
+    aot.extension.cache_clear()
+    for a, b in itertools.pairwise(outputs):
+        np.testing.assert_array_equal(a, b)
