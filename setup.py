@@ -84,13 +84,17 @@ class OptionalExtensions(build_ext):
 extras = {
     # For any driver since CUDA 12.
     "cuda": ["numba-cuda[cu12]>=0.28"],
+    "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
     "tables": ["pandas>=2.0", "pyarrow>=14"],
 }
 # Pinned: the CPU build has this number; a later torch brings gigabytes of CUDA libraries along.
-peers = ["torch==2.13.0", "jax>=0.4.30", "scikit-learn>=1.3", "threadpoolctl>=3.1"]
+peers = [
+    *extras["onnx"],
+    "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "scikit-learn>=1.3", "threadpoolctl>=3.1",
+]  # fmt: skip
 test = [
-    *extras["plot"], *extras["tables"],
+    *extras["onnx"], *extras["plot"], *extras["tables"], "onnxruntime>=1.17",
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
     "threadpoolctl>=3.1",
@@ -119,7 +123,7 @@ setup(
         **extras,
         "peers": peers,
         "test": test,
-        "dev": [*test, "build>=1.0", "mypy>=1.8", "ruff>=0.6"],
+        "dev": [*test, "build>=1.0", "cython>=3.1", "mypy>=1.8", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["fastmlp = fastmlp.cli:main"]},
     ext_modules=extensions(),

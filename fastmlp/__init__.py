@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
+    from .exchange.as_c import export_c as export_c
+    from .exchange.as_npz import export_npz as export_npz
+    from .exchange.with_onnx import export_onnx as export_onnx
+    from .exchange.with_onnx import import_onnx as import_onnx
+    from .exchange.with_torch import from_torch as from_torch
+    from .exchange.with_torch import to_torch as to_torch
     from .gradcheck import GradientReport as GradientReport
     from .gradcheck import check_gradients as check_gradients
     from .history import History as History
@@ -70,6 +76,10 @@ _NAMES = {
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
     "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"),
+    "exchange.as_c": ("export_c",),
+    "exchange.as_npz": ("export_npz",),
+    "exchange.with_onnx": ("export_onnx", "import_onnx"),
+    "exchange.with_torch": ("from_torch", "to_torch"),
     "gradcheck": ("GradientReport", "check_gradients"),
     "history": ("History",),
     "losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
@@ -154,12 +164,18 @@ __all__ = [
     "Trainer",
     "__version__",
     "check_gradients",
+    "export_c",
+    "export_npz",
+    "export_onnx",
+    "from_torch",
     "get_backend",
+    "import_onnx",
     "init",
     "load",
     "load_model",
     "save",
     "set_backend",
+    "to_torch",
     "use_backend",
 ]
 

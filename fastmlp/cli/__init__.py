@@ -1,4 +1,4 @@
-"""The command line: ``fastmlp train | evaluate | predict | gradcheck | info | bench | warmup``.
+"""The command line: ``fastmlp train | evaluate | predict | export | gradcheck | info | bench | warmup``.
 
 Exit codes: 0, 1 for a run that failed, 2 for bad usage. A user's mistake is one line on standard error;
 with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import BackendError, DivergenceError
-from . import bench, evaluate, gradcheck, info, predict, train, warmup
+from . import bench, evaluate, export, gradcheck, info, predict, train, warmup
 from .options import Parser, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (train, evaluate, predict, gradcheck, info, bench, warmup)
+_COMMANDS = (train, evaluate, predict, export, gradcheck, info, bench, warmup)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._kernels import get_backend
+from ..exchange.states import plain, read_state
 from ..placement import Placed
 from ..validation import Array, as_features, as_gradient, as_state
 from .arrays import ArrayDict
@@ -238,19 +240,24 @@ class Module(Placed):
             for name, array in arrays.items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any] | str | os.PathLike[str]) -> None:
         """Copy arrays into the module's, in place; a bad ``state`` changes nothing.
 
         Parameters
         ----------
-        state : mapping of str to array-like
-            Exactly the names and shapes of `state_dict`; other real dtypes are cast.
+        state : mapping of str to array-like, or path-like
+            Exactly the names and shapes of `state_dict`; other real dtypes are cast. PyTorch's tensors will do, and so
+            will a file of weights: ``.safetensors``, ``.npz``, or what ``torch.save`` wrote of a state_dict.
 
         Raises
         ------
         ValueError
             If names or shapes differ, or an array is not one of real numbers.
+        ModelFileError, OSError
+            If the file holds no weights, or cannot be read.
         """
+        if isinstance(state, (str, os.PathLike)):
+            state = read_state(state)
         current = self.state_dict()
         missing = [name for name in current if name not in state]
         unknown = [name for name in state if name not in current]
@@ -258,7 +265,7 @@ class Module(Placed):
             raise ValueError(
                 f"The state does not fit {type(self).__name__}: missing {_some(missing)}, unexpected {_some(unknown)}."
             )
-        checked = {name: as_state(state[name], array, name) for name, array in current.items()}
+        checked = {name: as_state(plain(state[name]), array, name) for name, array in current.items()}
         for prefix, module in self._named_modules():
             module._check_buffers({name: checked[prefix + name] for name in module.buffers})
         for prefix, module in self._named_modules():

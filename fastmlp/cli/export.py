@@ -1,0 +1,64 @@
+"""``fastmlp export``: a saved model for another program."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import find_model, load_model
+from ..files import atomic_write
+from ..modules import Module
+
+__all__ = ["add_parser"]
+
+_SUFFIX = {"onnx": ".onnx", "torch": ".pt", "c": ".c", "npz": ".npz"}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "export",
+        help="write a saved model for another program",
+        description="Write a saved model as ONNX, as a state_dict of PyTorch, as one file of C99, "
+        "or as NumPy arrays. The input scaling is part of it.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="RUN", help="a run folder, or a saved model")
+    parser.add_argument("--to", choices=sorted(_SUFFIX), required=True, help="the form")
+    parser.add_argument("--out", metavar="FILE", help="(default: beside the model, with the form's ending)")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    source = find_model(args.model)
+    model = load_model(source)
+    out = Path(args.out).expanduser() if args.out else source.with_suffix(_SUFFIX[args.to])
+    if not args.force and out.exists():
+        raise FileExistsError(f"{out} exists; give another --out, or --force to overwrite it.")
+    _write(model, args.to, out)
+    print(f"{out}: {out.stat().st_size} bytes; {_hint(args.to, out)}")
+    return 0
+
+
+def _write(model: Module, form: str, out: Path) -> None:
+    if form == "torch":
+        made = importlib.import_module("fastmlp.exchange.with_torch").to_torch(model)
+        torch = importlib.import_module("torch")
+        with atomic_write(out) as stream:
+            torch.save(made.state_dict(), stream)
+        return
+    file = "with_onnx" if form == "onnx" else f"as_{form}"
+    getattr(importlib.import_module(f"fastmlp.exchange.{file}"), f"export_{form}")(model, out)
+
+
+def _hint(form: str, out: Path) -> str:
+    return {
+        "onnx": "input x (N, I), output y (N, O), opset 20.",
+        "torch": f"net.load_state_dict(torch.load({out.name!r}, weights_only=True)).",
+        "c": f"cc -std=c99 -O2 -c {out.name}, link with -lm.",
+        "npz": f"numpy.load({out.name!r}).",
+    }[form]
