@@ -17,7 +17,7 @@ from ..machine import processor, version_of
 
 __all__ = ["OtherLoad", "describe", "usable_cores"]
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn")
+_PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntime", "scikit-learn")
 
 
 def usable_cores() -> int:

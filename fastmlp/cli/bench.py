@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..benchmark import CASES, Settings, growth, memory, report
+from ..benchmark import CASES, Settings, growth, inference, memory, report
 from ..benchmark import run as run_cases
 from ..benchmark.contender import OURS, PEERS
 from ..benchmark.machine import usable_cores
@@ -46,6 +46,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.05 s, and 3 points of each --growth")
     parser.add_argument("--growth", action="store_true", help="also how a step grows with batch, width and depth")
     parser.add_argument("--memory", action="store_true", help="also the peak memory of case big beside PyTorch's")
+    parser.add_argument(
+        "--inference",
+        action="store_true",
+        help="time predictions instead, of one row and of 10,000, beside ONNX Runtime and others",
+    )
     parser.add_argument("--out", metavar="FILE", help="(default: bench-DATE.json, in bench/results where there is one)")
     parser.add_argument("--table", metavar="FILE", help="only print the table of a JSON file that there is")
 
@@ -55,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None:
         print(report.table(report.read(args.table)))
         return 0
+    if args.inference:
+        return _inference(args)
     cases = [CASES[name] for name in _chosen(args.cases, list(CASES), "--cases")]
     default = _QUICK if args.quick else _FULL
     settings = Settings(
@@ -82,6 +89,24 @@ def run(args: argparse.Namespace) -> int:
     return int(any(case["contenders"][OURS]["status"] != "ok" for case in document["cases"]))
 
 
+def _inference(args: argparse.Namespace) -> int:
+    """Time predictions."""
+    for option in ("cases", "threads", "growth", "memory"):
+        if getattr(args, option):
+            raise UsageError(f"--{option} is of training steps; --inference has cases and threads of its own.")
+    out = _out(args.out, "inference")
+    document = inference.run(
+        peers=_chosen(args.peers, list(inference.PEERS), "--peers"),
+        rounds=args.rounds or (3 if args.quick else 15),
+        seconds=args.seconds or (0.01 if args.quick else 0.05),
+        say=_say,
+    )
+    report.write(document, out)
+    print(inference.table(document))
+    _say(f"saved {out}")
+    return int(any(case["contenders"][OURS]["status"] != "ok" for case in document["cases"]))
+
+
 def _chosen(text: str | None, known: list[str], option: str) -> list[str]:
     """The names in a list with commas; nothing at all chooses none."""
     if text is None:
@@ -93,13 +118,13 @@ def _chosen(text: str | None, known: list[str], option: str) -> list[str]:
     return [name for name in known if name in names]
 
 
-def _out(out: str | None) -> Path:
+def _out(out: str | None, kind: str = "bench") -> Path:
     """The file to write; a folder that is not there is found out before anything is timed."""
     if out == "":
         raise UsageError("--out is empty; expected a file.")
     if out is None:
         results = Path("bench", "results")
-        folder, stem = results if results.is_dir() else Path(), f"bench-{time.strftime('%Y-%m-%d')}"
+        folder, stem = results if results.is_dir() else Path(), f"{kind}-{time.strftime('%Y-%m-%d')}"
         names = (f"{stem}-{number}.json" if number > 1 else f"{stem}.json" for number in itertools.count(1))
         return next(folder / name for name in names if not (folder / name).exists())
     path = Path(os.path.expanduser(out))

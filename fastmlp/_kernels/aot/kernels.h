@@ -120,6 +120,19 @@ static inline void restore_flushing(uint64_t before) { (void)before; }
 static inline void relax(void) {}
 #endif
 
+/* Waiting: threads that share a processor must let each other run. */
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+static inline void give_way(void) { SwitchToThread(); }
+#else
+#include <sched.h>
+static inline void give_way(void) { sched_yield(); }
+#endif
+static inline void wait_a_little(long turn) {
+    if (turn % 64 == 63) give_way(); else relax();
+}
+
 /* Sequentially consistent operations on a long. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>

@@ -27,7 +27,7 @@ cdef extern from "kernels.h" nogil:
     const char *best_instructions()
     uint64_t flush_to_zero()
     void restore_flushing(uint64_t)
-    void relax()
+    void wait_a_little(long)
     long atomic_get(long *)
     void atomic_set(long *, long)
     long atomic_add(long *, long)
@@ -219,11 +219,12 @@ cdef void _rows(const Job *job, long start, long rows, real *buffer) noexcept no
 cdef void _panels(Job *job, long chunk) noexcept nogil:
     """One chunk of the single row, once the steps before it are done."""
     cdef const Net *net = job.net
-    cdef long i = 0, first, last
+    cdef long i = 0, turn = 0
     while chunk >= job.firsts[i + 1]:
         i += 1
     while atomic_get(&job.done) < job.firsts[i]:
-        relax()
+        wait_a_little(turn)
+        turn += 1
     if net.is_double:
         _panel_chunk[double](job, i, chunk - job.firsts[i], <double *>job.buffers)
     else:
@@ -309,7 +310,7 @@ cdef void _help(long index) noexcept nogil:
             if atomic_get(&_job) == 0 or not atomic_swap(&_states[index], ASLEEP, AWAKE):
                 return
             looks = 0
-        relax()
+        wait_a_little(looks)
 
 
 def _serve(long index, lock):
@@ -347,7 +348,7 @@ if hasattr(os, "register_at_fork"):
 
 
 cdef int _run(Job *job, long threads, bint keep_gil) except -1:
-    cdef long helpers = min(threads, job.chunks, MOST_THREADS) - 1
+    cdef long helpers = min(threads, job.chunks, MOST_THREADS) - 1, turn = 0
     if not HAS_TEAM or helpers < 1 or not atomic_swap(&_owned, 0, 1):
         if keep_gil:
             _work(job)
@@ -363,10 +364,12 @@ cdef int _run(Job *job, long threads, bint keep_gil) except -1:
         with nogil:
             _work(job)
             while atomic_get(&job.done) < job.chunks:
-                relax()
+                wait_a_little(turn)
+                turn += 1
             atomic_set(&_job, 0)
             while atomic_get(&_active):
-                relax()
+                wait_a_little(turn)
+                turn += 1
             atomic_set(&_owned, 0)
     if job.failed:
         raise MemoryError("Not enough memory for the activations of a block of rows.")
