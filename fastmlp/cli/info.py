@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]
     lines += [("backend", _backend()), ("cpu", processor()), ("features", _features()), ("vectors", _vectors())]
-    lines += [("threads", _threads()), ("kernel cache", kernel_cache(count=True))]
+    lines += [("threads", _threads()), ("predictor", _predictor()), ("kernel cache", kernel_cache(count=True))]
     lines.append(("data folder", _data_folder()))
     for name, value in lines:
         print(f"{name:13s} {value}")
@@ -84,6 +84,17 @@ def _vectors() -> str:
         f"{host.VECTOR_BYTES} bytes: {host.LANES[4]} float32 or {host.LANES[8]} float64; "
         f"tiles of {host.TILE_ROWS} rows x 2 vectors"
     )
+
+
+def _predictor() -> str:
+    """What computes in `fastmlp.Predictor`."""
+    try:
+        found = importlib.import_module("fastmlp._kernels.aot").extension()
+    except BackendError as error:
+        return f"none: {error}"
+    if found is None:
+        return "through the backend: this installation had no C compiler (install one, and then fastmlp again)"
+    return f"compiled ahead of time, {found.instructions()}"
 
 
 def _threads() -> str:

@@ -25,13 +25,22 @@ def extension() -> ModuleType | None:
     BackendError
         If that variable names none, or one that this processor cannot run.
     """
+    baseline = _load("baseline")
+    if baseline is None:
+        return None
+    usable = VARIANTS[: VARIANTS.index(baseline.best()) + 1]
+    asked = os.environ.get("FASTMLP_INSTRUCTIONS")
+    if asked:
+        found = _load(asked) if asked in usable else None
+        if found is None:
+            raise BackendError(f"FASTMLP_INSTRUCTIONS is {asked!r}; expected one of {', '.join(usable)} here.")
+        return found
+    # An old compiler may have made some of them only.
+    return next(module for name in reversed(usable) if (module := _load(name)))
+
+
+def _load(name: str) -> ModuleType | None:
     try:
-        baseline = importlib.import_module(".baseline", __name__)
+        return importlib.import_module(f".{name}", __name__)
     except ImportError:
         return None
-    best: str = baseline.best()
-    asked = os.environ.get("FASTMLP_INSTRUCTIONS") or best
-    if asked not in VARIANTS[: VARIANTS.index(best) + 1]:
-        usable = ", ".join(VARIANTS[: VARIANTS.index(best) + 1])
-        raise BackendError(f"FASTMLP_INSTRUCTIONS is {asked!r}; expected one of {usable} on this processor.")
-    return importlib.import_module(f".{asked}", __name__)

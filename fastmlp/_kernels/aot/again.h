@@ -1,6 +1,7 @@
 /* Undefines what the kernels of one type were made with, for the next type. */
 #undef REAL
 #undef INTEGER
+#undef UNSIGNED
 #undef BITS
 #undef NAME
 #undef CONSTANT

@@ -3,6 +3,7 @@
 #define FASTMLP_KERNELS_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ enum { IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SO
 
 #define REAL float
 #define INTEGER int32_t
+#define UNSIGNED uint32_t
 #define BITS 32
 #define NAME(x) f32_##x
 #define CONSTANT(x) C32_##x
@@ -71,6 +73,7 @@ enum { IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SO
 
 #define REAL double
 #define INTEGER int64_t
+#define UNSIGNED uint64_t
 #define BITS 64
 #define NAME(x) f64_##x
 #define CONSTANT(x) C64_##x
@@ -129,26 +132,27 @@ static inline void give_way(void) { SwitchToThread(); }
 #include <sched.h>
 static inline void give_way(void) { sched_yield(); }
 #endif
-static inline void wait_a_little(long turn) {
+static inline void wait_a_little(ptrdiff_t turn) {
     if (turn % 64 == 63) give_way(); else relax();
 }
 
-/* Sequentially consistent operations on a long. */
+/* Sequentially consistent operations; without helpers each call has its counters to itself. */
 #if defined(_MSC_VER) && !defined(__clang__)
-#include <intrin.h>
-#define HAS_TEAM 0
-static inline long atomic_get(long *p) { return _InterlockedOr((volatile long *)p, 0); }
-static inline void atomic_set(long *p, long v) { _InterlockedExchange((volatile long *)p, v); }
-static inline long atomic_add(long *p, long v) { return _InterlockedExchangeAdd((volatile long *)p, v); }
-static inline int atomic_swap(long *p, long from, long to) {
-    return _InterlockedCompareExchange((volatile long *)p, to, from) == from;
+#define HAS_TEAM 0 /* helpers are not written for Windows' threads */
+static inline ptrdiff_t atomic_get(ptrdiff_t *p) { return *p; }
+static inline void atomic_set(ptrdiff_t *p, ptrdiff_t v) { *p = v; }
+static inline ptrdiff_t atomic_add(ptrdiff_t *p, ptrdiff_t v) { ptrdiff_t old = *p; *p += v; return old; }
+static inline int atomic_swap(ptrdiff_t *p, ptrdiff_t from, ptrdiff_t to) {
+    int same = *p == from;
+    if (same) *p = to;
+    return same;
 }
 #else
 #define HAS_TEAM 1
-static inline long atomic_get(long *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
-static inline void atomic_set(long *p, long v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
-static inline long atomic_add(long *p, long v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
-static inline int atomic_swap(long *p, long from, long to) {
+static inline ptrdiff_t atomic_get(ptrdiff_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+static inline void atomic_set(ptrdiff_t *p, ptrdiff_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+static inline ptrdiff_t atomic_add(ptrdiff_t *p, ptrdiff_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+static inline int atomic_swap(ptrdiff_t *p, ptrdiff_t from, ptrdiff_t to) {
     return __atomic_compare_exchange_n(p, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 #endif

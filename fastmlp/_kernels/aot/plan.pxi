@@ -27,25 +27,25 @@ cdef extern from "kernels.h" nogil:
     const char *best_instructions()
     uint64_t flush_to_zero()
     void restore_flushing(uint64_t)
-    void wait_a_little(long)
-    long atomic_get(long *)
-    void atomic_set(long *, long)
-    long atomic_add(long *, long)
-    int atomic_swap(long *, long, long)
-    void f32_panel(int, long, long, const float *, long, const float *, const float *, float, float *, long)
-    void f64_panel(int, long, long, const double *, long, const double *, const double *, double, double *, long)
-    void f32_row(long, long, long, int, long, const float *, const float *, const float *, float, float *)
-    void f64_row(long, long, long, int, long, const double *, const double *, const double *, double, double *)
-    void f32_activate(int, float, float *, long)
-    void f64_activate(int, double, double *, long)
-    void f32_softmax(float *, long, long)
-    void f64_softmax(double *, long, long)
-    void f32_layer_norm(float *, long, long, const float *, const float *, float)
-    void f64_layer_norm(double *, long, long, const double *, const double *, double)
-    void f32_normalize(float *, long, const float *, const float *)
-    void f64_normalize(double *, long, const double *, const double *)
-    void f32_gather(const char *, long, int, long, float *)
-    void f64_gather(const char *, long, int, long, double *)
+    void wait_a_little(Py_ssize_t)
+    Py_ssize_t atomic_get(Py_ssize_t *)
+    void atomic_set(Py_ssize_t *, Py_ssize_t)
+    Py_ssize_t atomic_add(Py_ssize_t *, Py_ssize_t)
+    int atomic_swap(Py_ssize_t *, Py_ssize_t, Py_ssize_t)
+    void f32_panel(int, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, const float *, const float *, float, float *, Py_ssize_t)
+    void f64_panel(int, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, const double *, const double *, double, double *, Py_ssize_t)
+    void f32_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const float *, const float *, const float *, float, float *)
+    void f64_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const double *, const double *, const double *, double, double *)
+    void f32_activate(int, float, float *, Py_ssize_t)
+    void f64_activate(int, double, double *, Py_ssize_t)
+    void f32_softmax(float *, Py_ssize_t, Py_ssize_t)
+    void f64_softmax(double *, Py_ssize_t, Py_ssize_t)
+    void f32_layer_norm(float *, Py_ssize_t, Py_ssize_t, const float *, const float *, float)
+    void f64_layer_norm(double *, Py_ssize_t, Py_ssize_t, const double *, const double *, double)
+    void f32_normalize(float *, Py_ssize_t, const float *, const float *)
+    void f64_normalize(double *, Py_ssize_t, const double *, const double *)
+    void f32_gather(const char *, Py_ssize_t, int, Py_ssize_t, float *)
+    void f64_gather(const char *, Py_ssize_t, int, Py_ssize_t, double *)
 
 ctypedef fused real:
     float
@@ -65,27 +65,27 @@ cdef enum:
     MOST_BLOCK_ROWS = 192
     SPINS = 4096             # looks for work, each some tens of nanoseconds, before a thread sleeps
 
-cdef double KEEP_GIL = 4e4       # multiply-adds of a call below which the GIL stays: about as long as handing it over
+cdef double KEEP_GIL = 4e4       # multiply-adds of a call below which the GIL stays: about as Py_ssize_t as handing it over
 cdef double SHARED_ROW = 5e4     # multiply-adds of one row from which on threads share it
-cdef double SHARED_WORK = 1e6    # of all rows, for each thread: some ten microseconds, as long as waking one
+cdef double SHARED_WORK = 1e6    # of all rows, for each thread: some ten microseconds, as Py_ssize_t as waking one
 
 cdef struct Step:
     int kind
     int activation
     int vectors         # of the last panel
-    long width          # columns that come out
-    long inputs         # columns that go in
-    long panels
+    Py_ssize_t width          # columns that come out
+    Py_ssize_t inputs         # columns that go in
+    Py_ssize_t panels
     double number       # alpha, or eps
     const char *first   # weight panels; LayerNorm's weight; Normalize's mean
     const char *second  # bias; bias; scale
 
 cdef struct Net:
     Step *steps
-    long count
-    long inputs, outputs
-    long stride         # of the buffers: the widest step, padded to panels
-    long block          # rows
+    Py_ssize_t count
+    Py_ssize_t inputs, outputs
+    Py_ssize_t stride         # of the buffers: the widest step, padded to panels
+    Py_ssize_t block          # rows
     int is_double
     double work         # multiply-adds of a row
 
@@ -94,29 +94,29 @@ cdef struct Net:
 cdef struct Job:
     const Net *net
     const char *x
-    long row_bytes, column_bytes
+    Py_ssize_t row_bytes, column_bytes
     int as_bytes
     char *out
-    long rows
+    Py_ssize_t rows
     int by_panels
     char *buffers       # of the single row, which the threads share
-    long chunks
-    long *firsts
-    long next, done, failed
+    Py_ssize_t chunks
+    Py_ssize_t *firsts
+    Py_ssize_t next, done, failed
 
 
-cdef inline long _padded(const Net *net, long width) noexcept nogil:
-    cdef long panel = 2 * (F64_LANES if net.is_double else F32_LANES)
+cdef inline Py_ssize_t _padded(const Net *net, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t panel = 2 * (F64_LANES if net.is_double else F32_LANES)
     return (width + panel - 1) // panel * panel
 
 
-cdef inline void _linear(const Step *step, long first, long last, long rows, const real *a, long lda, real *c,
-                         long stride) noexcept nogil:
+cdef inline void _linear(const Step *step, Py_ssize_t first, Py_ssize_t last, Py_ssize_t rows, const real *a, Py_ssize_t lda, real *c,
+                         Py_ssize_t stride) noexcept nogil:
     """c (rows, panels first to last) = h(a W + b)."""
     cdef const real *weight = <const real *>step.first
     cdef const real *bias = <const real *>step.second
-    cdef long lanes = F32_LANES if real is float else F64_LANES
-    cdef long width = 2 * lanes, k = step.inputs, p, r, vectors, columns
+    cdef Py_ssize_t lanes = F32_LANES if real is float else F64_LANES
+    cdef Py_ssize_t width = 2 * lanes, k = step.inputs, p, r, vectors, columns
     cdef real lowest = 0 if step.activation == RELU else -INFINITY
     if rows == 1:
         if real is float:
@@ -140,16 +140,16 @@ cdef inline void _linear(const Step *step, long first, long last, long rows, con
             _activate(step, c + r * stride + first * width, columns)
 
 
-cdef inline void _activate(const Step *step, real *a, long count) noexcept nogil:
+cdef inline void _activate(const Step *step, real *a, Py_ssize_t count) noexcept nogil:
     if real is float:
         f32_activate(step.activation, <float>step.number, a, count)
     else:
         f64_activate(step.activation, step.number, a, count)
 
 
-cdef inline void _by_row(const Step *step, const Net *net, long rows, real *a) noexcept nogil:
+cdef inline void _by_row(const Step *step, const Net *net, Py_ssize_t rows, real *a) noexcept nogil:
     """A step other than Linear, in place."""
-    cdef long r, padded = _padded(net, step.width), lanes = F32_LANES if real is float else F64_LANES
+    cdef Py_ssize_t r, padded = _padded(net, step.width), lanes = F32_LANES if real is float else F64_LANES
     cdef real *row
     # Whole vectors suffice: the second one of a narrow last panel holds nothing.
     padded = (step.width + lanes - 1) // lanes * lanes
@@ -176,15 +176,15 @@ cdef inline void _by_row(const Step *step, const Net *net, long rows, real *a) n
                 f64_normalize(row, padded, <const double *>step.first, <const double *>step.second)
 
 
-cdef inline const real *_source(const Job *job, long start, long rows, real *buffer, long *lda) noexcept nogil:
+cdef inline const real *_source(const Job *job, Py_ssize_t start, Py_ssize_t rows, real *buffer, Py_ssize_t *lda) noexcept nogil:
     """Rows of x as the first step takes them: in place where that is a Linear, in a buffer otherwise."""
     cdef const Net *net = job.net
     cdef const char *x = job.x + start * job.row_bytes
-    cdef long r
+    cdef Py_ssize_t r
     # At 0 rows or steps nothing is read; a Linear reads rows of any distance whose columns are neighbours.
     if net.count and net.steps[0].kind == LINEAR and not job.as_bytes and job.column_bytes == sizeof(real):
-        if rows == 1 or job.row_bytes % <long>sizeof(real) == 0:
-            lda[0] = job.row_bytes // <long>sizeof(real)
+        if rows == 1 or job.row_bytes % <Py_ssize_t>sizeof(real) == 0:
+            lda[0] = job.row_bytes // <Py_ssize_t>sizeof(real)
             return <const real *>x
     for r in range(rows):
         if real is float:
@@ -195,11 +195,11 @@ cdef inline const real *_source(const Job *job, long start, long rows, real *buf
     return buffer
 
 
-cdef void _rows(const Job *job, long start, long rows, real *buffer) noexcept nogil:
+cdef void _rows(const Job *job, Py_ssize_t start, Py_ssize_t rows, real *buffer) noexcept nogil:
     """Some rows through all steps; ``buffer`` has room for twice as many."""
     cdef const Net *net = job.net
     cdef real *other = buffer + rows * net.stride
-    cdef long lda = net.stride, i, r
+    cdef Py_ssize_t lda = net.stride, i, r
     cdef const real *a = _source(job, start, rows, buffer, &lda)
     cdef real *target
     cdef real *out = <real *>job.out + start * net.outputs
@@ -216,10 +216,10 @@ cdef void _rows(const Job *job, long start, long rows, real *buffer) noexcept no
         memcpy(out + r * net.outputs, a + r * lda, net.outputs * sizeof(real))
 
 
-cdef void _panels(Job *job, long chunk) noexcept nogil:
+cdef void _panels(Job *job, Py_ssize_t chunk) noexcept nogil:
     """One chunk of the single row, once the steps before it are done."""
     cdef const Net *net = job.net
-    cdef long i = 0, turn = 0
+    cdef Py_ssize_t i = 0, turn = 0
     while chunk >= job.firsts[i + 1]:
         i += 1
     while atomic_get(&job.done) < job.firsts[i]:
@@ -231,11 +231,11 @@ cdef void _panels(Job *job, long chunk) noexcept nogil:
         _panel_chunk[float](job, i, chunk - job.firsts[i], <float *>job.buffers)
 
 
-cdef void _panel_chunk(Job *job, long i, long part, real *buffer) noexcept nogil:
+cdef void _panel_chunk(Job *job, Py_ssize_t i, Py_ssize_t part, real *buffer) noexcept nogil:
     cdef const Net *net = job.net
     cdef const Step *step = &net.steps[i]
     cdef real *other = buffer + net.stride
-    cdef long linears = 0, j, lda = net.stride, first = part * PANELS_AT_ONCE
+    cdef Py_ssize_t linears = 0, j, lda = net.stride, first = part * PANELS_AT_ONCE
     # Which buffer holds the row follows from the Linears so far.
     for j in range(i):
         linears += net.steps[j].kind == LINEAR
@@ -249,7 +249,7 @@ cdef void _panel_chunk(Job *job, long i, long part, real *buffer) noexcept nogil
 
 cdef void _work(Job *job) noexcept nogil:
     """Take chunks until none is left."""
-    cdef long chunk, block = job.net.block
+    cdef Py_ssize_t chunk, block = job.net.block
     cdef uint64_t before = flush_to_zero()
     cdef size_t size = sizeof(double) if job.net.is_double else sizeof(float)
     cdef void *memory = NULL
@@ -285,16 +285,16 @@ cdef enum:
     ASLEEP = 0
     AWAKE = 1
 
-cdef long _owned = 0
-cdef long _active = 0
-cdef long _job = 0     # the address of the posted job
-cdef long _states[64]
+cdef Py_ssize_t _owned = 0
+cdef Py_ssize_t _active = 0
+cdef Py_ssize_t _job = 0     # the address of the posted job
+cdef Py_ssize_t _states[64]
 _locks = []
 
 
-cdef void _help(long index) noexcept nogil:
+cdef void _help(Py_ssize_t index) noexcept nogil:
     """Work on posted jobs; return when there was none for a while."""
-    cdef long looks = 0
+    cdef Py_ssize_t looks = 0
     cdef Job *job
     while True:
         atomic_add(&_active, 1)  # from here until it is taken back, the owner waits
@@ -313,16 +313,16 @@ cdef void _help(long index) noexcept nogil:
         wait_a_little(looks)
 
 
-def _serve(long index, lock):
+def _serve(Py_ssize_t index, lock):
     while True:
         lock.acquire()
         with nogil:
             _help(index)
 
 
-cdef int _wake(long helpers) except -1:
+cdef int _wake(Py_ssize_t helpers) except -1:
     """Have so many helpers awake, made when first needed."""
-    cdef long i
+    cdef Py_ssize_t i
     while len(_locks) < helpers:
         lock = threading.Lock()
         lock.acquire()
@@ -347,8 +347,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-cdef int _run(Job *job, long threads, bint keep_gil) except -1:
-    cdef long helpers = min(threads, job.chunks, MOST_THREADS) - 1, turn = 0
+cdef int _run(Job *job, Py_ssize_t threads, bint keep_gil) except -1:
+    cdef Py_ssize_t helpers = min(threads, job.chunks, MOST_THREADS) - 1, turn = 0
     if not HAS_TEAM or helpers < 1 or not atomic_swap(&_owned, 0, 1):
         if keep_gil:
             _work(job)
@@ -356,7 +356,7 @@ cdef int _run(Job *job, long threads, bint keep_gil) except -1:
             with nogil:
                 _work(job)
     else:
-        atomic_set(&_job, <long>job)
+        atomic_set(&_job, <Py_ssize_t>job)
         try:
             _wake(helpers)
         except RuntimeError:  # no more threads are to be had: the work is done here
@@ -402,10 +402,10 @@ cdef class Plan:
     cdef readonly object dtype
     cdef int typenum
     cdef object arrays
-    cdef public long threads, row_threads
-    cdef long *firsts
+    cdef public Py_ssize_t threads, row_threads
+    cdef Py_ssize_t *firsts
 
-    def __cinit__(self, long inputs, dtype, steps, long threads=1, long row_threads=1):
+    def __cinit__(self, Py_ssize_t inputs, dtype, steps, Py_ssize_t threads=1, Py_ssize_t row_threads=1):
         self.dtype = np.dtype(dtype)
         self.typenum = cnp.NPY_FLOAT64 if self.dtype == np.float64 else cnp.NPY_FLOAT32
         self.net.is_double = self.dtype == np.float64
@@ -414,7 +414,7 @@ cdef class Plan:
         if len(steps) > MOST_STEPS:
             raise ValueError(f"The model has {len(steps)} steps; expected at most {MOST_STEPS}.")
         self.net.steps = <Step *>malloc(max(1, len(steps)) * sizeof(Step))
-        self.firsts = <long *>malloc((len(steps) + 1) * sizeof(long))
+        self.firsts = <Py_ssize_t *>malloc((len(steps) + 1) * sizeof(Py_ssize_t))
         if self.net.steps == NULL or self.firsts == NULL:
             raise MemoryError()
         self.net.inputs = self.net.outputs = inputs
@@ -422,7 +422,7 @@ cdef class Plan:
         self.firsts[0] = 0
         for step in steps:
             self._add(step)
-        cdef long room = BLOCK_BYTES // (2 * self.net.stride * self.dtype.itemsize)
+        cdef Py_ssize_t room = BLOCK_BYTES // (2 * self.net.stride * self.dtype.itemsize)
         self.net.block = max(1, min(MOST_BLOCK_ROWS, room) // TILE_ROWS) * TILE_ROWS
 
     def __dealloc__(self):
@@ -430,7 +430,7 @@ cdef class Plan:
         free(self.firsts)
 
     cdef const char *_keep(self, array):
-        """The array's numbers, aligned and kept as long as the plan."""
+        """The array's numbers, aligned and kept as Py_ssize_t as the plan."""
         flat = np.ascontiguousarray(array, self.dtype).reshape(-1)
         raw = np.empty(flat.nbytes + 64, np.uint8)
         start = -raw.ctypes.data % 64
@@ -439,7 +439,7 @@ cdef class Plan:
         self.arrays.append(place)
         return <const char *>cnp.PyArray_DATA(place)
 
-    def _vector(self, values, long width, fill):
+    def _vector(self, values, Py_ssize_t width, fill):
         """``values`` padded to whole panels."""
         padded = np.full(_padded(&self.net, width), fill, self.dtype)
         if values is not None:
@@ -448,7 +448,7 @@ cdef class Plan:
 
     cdef int _add(self, tuple described) except -1:
         cdef Step *step = &self.net.steps[self.net.count]
-        cdef long lanes = F64_LANES if self.net.is_double else F32_LANES, chunks = 1
+        cdef Py_ssize_t lanes = F64_LANES if self.net.is_double else F32_LANES, chunks = 1
         kind = described[0]
         step.activation, step.number, step.panels, step.inputs = IDENTITY, 0.0, 0, self.net.outputs
         step.width = self.net.outputs
@@ -508,7 +508,7 @@ cdef class Plan:
         cdef Job job
         cdef void *memory = NULL
         cdef const float *row
-        cdef long threads
+        cdef Py_ssize_t threads
         if type(x) is not np.ndarray:
             return None
         array = x
@@ -549,7 +549,7 @@ cdef class Plan:
                 raise MemoryError()
             job.buffers = <char *>((<uintptr_t>memory + 63) // 64 * 64)
         else:
-            threads = min(self.threads, 1 + <long>(self.net.work * <double>job.rows / SHARED_WORK))
+            threads = min(self.threads, 1 + <Py_ssize_t>(self.net.work * <double>job.rows / SHARED_WORK))
             job.chunks = (job.rows + self.net.block - 1) // self.net.block
         try:
             if job.by_panels:
@@ -568,7 +568,7 @@ cdef class Plan:
             f32_gather(job.x, job.column_bytes, job.as_bytes, self.net.inputs, <float *>job.buffers)
 
     cdef void _scatter(self, Job *job) noexcept:
-        cdef long linears = 0, i
+        cdef Py_ssize_t linears = 0, i
         cdef size_t size = self.dtype.itemsize
         for i in range(self.net.count):
             linears += self.net.steps[i].kind == LINEAR

@@ -1,4 +1,5 @@
-/* The SIMD vector of one floating type. Included for float and for double, with REAL, INTEGER, BITS and NAME(x) defined.
+/* The SIMD vector of one floating type. Included for float and for double, with REAL, INTEGER, UNSIGNED, BITS and NAME(x)
+ * defined.
  *
  * VEC is LANES REALs. Arithmetic is the compiler's (+ - * / on vectors); what it lacks is here, the fused multiply-add
  * above all: nothing is ever contracted to one that is not written as one (-ffp-contract=off). */
@@ -8,9 +9,11 @@
 #if VECTOR_BYTES
 typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES)));
 typedef INTEGER NAME(ints) __attribute__((vector_size(VECTOR_BYTES)));
+typedef UNSIGNED NAME(unsigneds) __attribute__((vector_size(VECTOR_BYTES)));
 #else
 typedef REAL NAME(vec);
 typedef INTEGER NAME(ints);
+typedef UNSIGNED NAME(unsigneds);
 #endif
 #define VEC NAME(vec)
 #define INTS NAME(ints)
@@ -39,7 +42,7 @@ static inline VEC NAME(where)(INTS mask, VEC a, VEC b) {
     return NAME(from_bits)((NAME(bits)(a) & mask) | (NAME(bits)(b) & ~mask));
 }
 
-#define SIGN ((INTEGER)1 << (BITS - 1))
+#define SIGN ((INTEGER)(BITS == 32 ? INT32_MIN : INT64_MIN))
 static inline VEC NAME(absolute)(VEC v) { return NAME(from_bits)(NAME(bits)(v) & ~SIGN); }
 static inline VEC NAME(copy_sign)(VEC v, VEC sign) {
     return NAME(from_bits)((NAME(bits)(v) & ~SIGN) | (NAME(bits)(sign) & SIGN));

@@ -27,11 +27,11 @@
 #define STEPS12(S) STEPS6(S) S(6, a6[0]) S(7, a6[lda]) S(8, a6[2 * lda]) S(9, a9[0]) S(10, a9[lda]) S(11, a9[2 * lda])
 
 #define TILE(M, V)                                                                                                   \
-    static void NAME(tile##M##x##V)(long k, const REAL *a, long lda, const REAL *b, const REAL *bias, REAL lowest,   \
-                                    REAL *c, long ldc) {                                                             \
+    static void NAME(tile##M##x##V)(ptrdiff_t k, const REAL *a, ptrdiff_t lda, const REAL *b, const REAL *bias, REAL lowest,   \
+                                    REAL *c, ptrdiff_t ldc) {                                                             \
         const REAL *a3 = a + 3 * lda, *a6 = a + 6 * lda, *a9 = a + 9 * lda;                                          \
         EACH##M(ZERO##V)                                                                                             \
-        for (long p = 0; p < k; p++) {                                                                               \
+        for (ptrdiff_t p = 0; p < k; p++) {                                                                               \
             LOAD##V STEPS##M(STEP##V)                                                                                \
             b += V * LANES, a++, a3++, a6++, a9++;                                                                   \
         }                                                                                                            \
@@ -54,8 +54,8 @@ TILE(12, 1) TILE(12, 2)
 #endif
 
 /* c (rows, V LANES) for one panel and any number of rows. */
-static void NAME(panel)(int vectors, long rows, long k, const REAL *a, long lda, const REAL *b, const REAL *bias,
-                        REAL lowest, REAL *c, long ldc) {
+static void NAME(panel)(int vectors, ptrdiff_t rows, ptrdiff_t k, const REAL *a, ptrdiff_t lda, const REAL *b, const REAL *bias,
+                        REAL lowest, REAL *c, ptrdiff_t ldc) {
     if (vectors == 2) { ALL_ROWS(2) } else { ALL_ROWS(1) }
 }
 
@@ -68,12 +68,12 @@ static void NAME(panel)(int vectors, long rows, long k, const REAL *a, long lda,
     NAME(store)(c + (2 * (i) + 1) * LANES, NAME(at_least)(c##i##1 + NAME(load)(bias + (2 * (i) + 1) * LANES), low));
 
 /* One row and four panels at once: eight chains, as many as it takes to hide an addition behind the others. */
-static void NAME(four_panels)(long k, const REAL *a, const REAL *b, const REAL *bias, REAL lowest, REAL *c) {
-    const long panel = 2 * LANES * k;
+static void NAME(four_panels)(ptrdiff_t k, const REAL *a, const REAL *b, const REAL *bias, REAL lowest, REAL *c) {
+    const ptrdiff_t panel = 2 * LANES * k;
     const REAL *p0 = b, *p1 = b + panel, *p2 = p1 + panel, *p3 = p2 + panel;
     VEC low = FULL(lowest);
     EACH4(ZERO2)
-    for (long p = 0; p < k; p++) {
+    for (ptrdiff_t p = 0; p < k; p++) {
         VEC x = NAME(full)(a[p]);
         EACH4(ROW_STEP)
     }
@@ -81,11 +81,11 @@ static void NAME(four_panels)(long k, const REAL *a, const REAL *b, const REAL *
 }
 
 /* c for one row and the panels from first on, up to last; the last panel of all may have one vector (`vectors`). */
-static void NAME(row)(long first, long last, long panels, int vectors, long k, const REAL *a, const REAL *b,
+static void NAME(row)(ptrdiff_t first, ptrdiff_t last, ptrdiff_t panels, int vectors, ptrdiff_t k, const REAL *a, const REAL *b,
                       const REAL *bias, REAL lowest, REAL *c) {
-    const long width = 2 * LANES;
+    const ptrdiff_t width = 2 * LANES;
     while (first < last) {
-        const long whole = (last == panels && vectors == 1 ? last - 1 : last) - first, at = first * width;
+        const ptrdiff_t whole = (last == panels && vectors == 1 ? last - 1 : last) - first, at = first * width;
         if (whole >= 4) {
             NAME(four_panels)(k, a, b + at * k, bias + at, lowest, c + at);
             first += 4;

@@ -15,8 +15,8 @@ static inline VEC NAME(polynomial)(VEC v, const REAL *c, int count) {
 static inline VEC NAME(scale)(VEC v, VEC rounded) {
     const INTEGER mantissa = BITS == 32 ? 23 : 52, bias = BITS == 32 ? 127 : 1023;
     INTS n = NAME(bits)(rounded) - NAME(bits)(FULL(K(rounding))), half = n >> 1;
-    v = v * NAME(from_bits)((half + bias) << mantissa);
-    return v * NAME(from_bits)((n - half + bias) << mantissa);
+    v = v * NAME(from_bits)((INTS)((NAME(unsigneds))(half + bias) << mantissa));
+    return v * NAME(from_bits)((INTS)((NAME(unsigneds))(n - half + bias) << mantissa));
 }
 
 static inline VEC NAME(reduce)(VEC v, VEC *rounded, VEC *n) {
@@ -93,14 +93,14 @@ static inline VEC NAME(normal_cdf)(VEC v) {
 }
 
 #define MAP(EXPRESSION)                                                                                              \
-    for (long i = 0; i < count; i += LANES) {                                                                        \
+    for (ptrdiff_t i = 0; i < count; i += LANES) {                                                                        \
         VEC v = NAME(load)(a + i);                                                                                   \
         NAME(store)(a + i, EXPRESSION);                                                                              \
     }                                                                                                                \
     break;
 
 /* a (count) = h(a) in place; count is a multiple of LANES. */
-static void NAME(activate)(int kind, REAL alpha, REAL *a, long count) {
+static void NAME(activate)(int kind, REAL alpha, REAL *a, ptrdiff_t count) {
     VEC slope = FULL(alpha), zero = FULL(0);
     switch (kind) {
     case RELU: MAP(NAME(at_least)(v, zero))
