@@ -74,7 +74,7 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     ModelFileError
         If there is nothing, or the folder holds no model.
     """
-    found = Path(path).expanduser()
+    found = Path(os.path.expanduser(path))  # a name that is none stays as it is
     if found.is_dir():
         if not (found / MODEL).exists():
             raise ModelFileError(f"{found} has no {MODEL}; expected a run folder or a saved model.")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from checks import assert_matches, product_bound
 
+from fastmlp._kernels import aot
 from fastmlp._kernels.cpu.host import LANES, TILE_ROWS
 from fastmlp._kernels.cpu.peak import repeat_tile
-from fastmlp.benchmark import growth, machine, memory, peak, report, runner, timing, validate
+from fastmlp.benchmark import growth, inference, machine, memory, peak, report, runner, timing, validate
 from fastmlp.benchmark.cases import CASES, Case, batches, first_weights, make_data
 from fastmlp.benchmark.contender import OURS, PEERS, find
 from fastmlp.benchmark.ours import Ours
@@ -290,3 +293,39 @@ def test_a_disturbed_run_says_so():
 def test_the_load_of_others():
     cores = machine.OtherLoad().cores()
     assert cores is None or cores >= 0
+
+
+INFERENCE = [
+    inference.InferenceCase((5, 6, 3), 1, 1, asked_us=2.0),
+    inference.InferenceCase((5, 6, 3), 40, None, asked_ratio=1.0),
+]
+
+
+@pytest.mark.skipif(aot.extension() is None, reason="installed without a compiler")
+def test_inference_checks_all_and_shows_a_table(monkeypatch, capsys):
+    peers = [name for name, (package, _) in inference.PEERS.items() if importlib.util.find_spec(package)]
+    monkeypatch.setattr(inference, "_QUIET", 0.0)
+    monkeypatch.setattr(inference, "CASES", INFERENCE)
+    monkeypatch.setattr(inference.run, "__defaults__", (tuple(peers), 2, 1e-3, INFERENCE, lambda line: None))
+    assert main(["bench", "--inference", "--rounds", "2", "--seconds", "0.001", "--out", "i.json"]) == 0
+    document = json.loads(Path("i.json").read_text())
+    for case in document["cases"]:
+        assert list(case["contenders"]) == ["fastmlp", *peers]
+        for name, numbers in case["contenders"].items():
+            assert numbers["status"] == "ok", (name, numbers)
+    assert document["start"].keys() >= {"numpy", "fastmlp"} and document["sizes"]["fastmlp to predict"] > 1e5
+    shown = capsys.readouterr().out
+    assert shown == inference.table(document) + "\n" and "| 5-6-3 | 40 |" in shown
+
+
+def test_inference_notices_a_wrong_answer(monkeypatch):
+    wrong = {"numpy": ("numpy", lambda model, x, threads: lambda: np.zeros((len(x), 3)))}
+    monkeypatch.setattr(inference, "PEERS", wrong)
+    contenders = inference._time_case(INFERENCE[0], ["numpy"], 1, 1e-3)["contenders"]
+    assert contenders["numpy"]["status"] == "wrong" and "us" not in contenders["numpy"]
+    assert contenders["fastmlp"]["status"] == "ok"
+
+
+def test_inference_has_cases_of_its_own(capsys):
+    assert main(["bench", "--inference", "--cases", "seed"]) == 2
+    assert "--cases is of training steps" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     source = find_model(args.model)
     model = load_model(source)
-    out = Path(args.out).expanduser() if args.out else source.with_suffix(_SUFFIX[args.to])
+    out = Path(os.path.expanduser(args.out)) if args.out else source.with_suffix(_SUFFIX[args.to])
     if not args.force and out.exists():
         raise FileExistsError(f"{out} exists; give another --out, or --force to overwrite it.")
     _write(model, args.to, out)

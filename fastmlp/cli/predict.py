@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from .._kernels import get_backend, use_backend
+from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..errors import DataError
 from ..evaluator import Evaluator
 from ..files import atomic_write
+from ..predictor import Predictor
 from .data import is_named
 from .options import UsageError, add_backend_option
 from .runs import Saved, loss_for, open_saved
@@ -48,9 +50,12 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    with use_backend(args.backend or get_backend().name):
+    # Without a backend's name the kernels that are compiled ahead of time answer: they need no JIT to start.
+    chosen = args.backend or os.environ.get("FASTMLP_BACKEND") or (None if extension() else get_backend().name)
+    with use_backend(chosen or "numpy"):
         saved = open_saved(args.model)
-        predictor = Evaluator(saved.model, loss_for(saved.model))
+        loss = loss_for(saved.model)
+        predictor = Evaluator(saved.model, loss) if chosen else Predictor(saved.model)
     if args.proba and saved.model.task == "regression":
         raise UsageError("--proba is for classification; this model is for regression.")
     X = _rows(args, saved)
