@@ -307,6 +307,28 @@ def test_many_threads_at_once(instructions, rng):
     assert not wrong
 
 
+def test_large_calls_let_other_threads_run(instructions, rng):
+    predictor = fm.Predictor(made(300, [1000, 1000], 300), threads=1)
+    x = rng.normal(size=(2000, 300)).astype(np.float32)
+    turns, started = [], threading.Event()
+
+    def count():
+        started.set()
+        while not done.wait(0.001):
+            turns.append(1)
+
+    done = threading.Event()
+    other = threading.Thread(target=count)
+    other.start()
+    started.wait()
+    before = len(turns)
+    predictor(x)  # tens of milliseconds without a line of Python
+    during = len(turns) - before
+    done.set()
+    other.join()
+    assert during > 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_predicts():
     code = (

@@ -361,16 +361,17 @@ cdef int _run(Job *job, Py_ssize_t threads, bint keep_gil) except -1:
             _wake(helpers)
         except RuntimeError:  # no more threads are to be had: the work is done here
             pass
-        with nogil:
-            _work(job)
-            while atomic_get(&job.done) < job.chunks:
-                wait_a_little(turn)
-                turn += 1
-            atomic_set(&_job, 0)
-            while atomic_get(&_active):
-                wait_a_little(turn)
-                turn += 1
-            atomic_set(&_owned, 0)
+        finally:  # after Ctrl-C too: helpers may hold the job, which is gone when this returns
+            with nogil:
+                _work(job)
+                while atomic_get(&job.done) < job.chunks:
+                    wait_a_little(turn)
+                    turn += 1
+                atomic_set(&_job, 0)
+                while atomic_get(&_active):
+                    wait_a_little(turn)
+                    turn += 1
+                atomic_set(&_owned, 0)
     if job.failed:
         raise MemoryError("Not enough memory for the activations of a block of rows.")
     return 0
