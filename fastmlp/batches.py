@@ -12,14 +12,12 @@ from .losses import Loss
 from .modules import Module
 from .validation import (
     Array,
-    as_features,
-    as_real_array,
     as_sample_weight,
-    require_finite,
+    finite_features,
     require_rows,
 )
 
-__all__ = ["Order", "Rows", "check_features", "check_rows"]
+__all__ = ["Order", "Rows", "check_rows"]
 
 
 @dataclass
@@ -41,17 +39,9 @@ class Rows:
         return self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows]
 
 
-def check_features(X: Any, model: Module, what: str) -> Array:
-    """``X`` as an array that the model takes, finite, not copied; ``what`` names it in errors."""
-    array = as_real_array(X, what)
-    array = as_features(array, model.in_width, array.dtype, what)
-    require_finite(array, what, model.dtype)
-    return array
-
-
 def check_rows(X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str) -> Rows:
     """Everything that can be wrong with the rows, found before the first of them is used."""
-    features = check_features(X, model, f"{where}: X")
+    features = finite_features(X, model.in_width, model.dtype, f"{where}: X")
     require_rows(len(features), f"{where}: X")
     width, dtype = model.out_width, model.dtype
     if width is None or dtype is None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .answers import answers_of
-from .batches import Rows, check_features, check_rows
+from .batches import Rows, check_rows
 from .evaluation import evaluate_rows, outputs_of, probabilities_of
 from .losses import Loss
 from .modules import Module
-from .validation import Array, as_integer
+from .validation import Array, as_integer, finite_features
 
 __all__ = ["Evaluator"]
 
@@ -91,7 +91,7 @@ class Evaluator:
         return probabilities_of(self.model, self.loss, outputs)
 
     def _outputs(self, X: Any, what: str) -> Array:
-        features = check_features(X, self.model, what)
+        features = finite_features(X, self.model.in_width, self.model.dtype, what)
         return outputs_of(self.model, features, self._infer(len(features)))
 
     def _infer(self, rows: int) -> Callable[[Array], Array] | None:

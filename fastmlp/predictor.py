@@ -16,7 +16,7 @@ from .checkpoint import find_model, load_model
 from .frozen import activation_step, leaves, steps_of
 from .modules import Module, Softmax
 from .threads import usable_threads
-from .validation import Array, as_features, as_integer
+from .validation import Array, as_features, as_integer, finite_features
 
 __all__ = ["Predictor"]
 
@@ -137,7 +137,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the model has no ``task``, and as calling it.
+            If the model has no ``task``, a number is not finite, and as calling it.
         """
         return answers_of(self._batch(x, "predict"), self._task("predict"), self.classes)
 
@@ -147,7 +147,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the model has no ``task`` or is for regression, and as calling it.
+            If the model has no ``task`` or is for regression, and as `predict`.
         """
         task = self._task("predict_proba")
         if task == "regression":
@@ -176,10 +176,8 @@ class Predictor:
         return self.task
 
     def _batch(self, x: Any, what: str) -> Array:
-        y = self(x)
-        if y.ndim != 2:
-            raise ValueError(f"{what} expected x of shape (N, {self.in_width}), got {np.shape(x)}.")
-        return y
+        """Outputs for rows of finite numbers: of NaN there is no answer."""
+        return self(finite_features(x, self.in_width, self.dtype, f"{what}: X"))
 
     def _convert(self, x: Any, out: Array | None) -> Array:
         """What the kernels do not take as it is."""

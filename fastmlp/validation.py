@@ -29,6 +29,7 @@ __all__ = [
     "as_sample_weight",
     "as_state",
     "as_vector",
+    "finite_features",
     "require_finite",
     "require_rows",
 ]
@@ -148,6 +149,14 @@ def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: s
     if len(shape) != 2 or (shape[1] != width if width is not None else shape[1] == 0):
         expected = f"(N, {'features' if width is None else width})"
         raise ValueError(f"{where} expected x of shape {expected}, got {shape}.")
+    return array
+
+
+def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what: str) -> Array:
+    """``X (N, width)`` in its own dtype, not copied, every number finite also in ``dtype``."""
+    array = as_real_array(X, what)
+    array = as_features(array, width, array.dtype, what)
+    require_finite(array, what, dtype)
     return array
 
 

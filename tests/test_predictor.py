@@ -269,8 +269,11 @@ def test_probabilities_of_a_softmax_are_its_own(instructions):
     x = np.ones((2, 3), np.float32)
     predictor = fm.Predictor(model)
     np.testing.assert_array_equal(predictor.predict_proba(x), predictor(x))
-    with pytest.raises(ValueError, match=r"predict expected x of shape \(N, 3\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"predict: X expected x of shape \(N, 3\), got \(3,\)"):
         predictor.predict(x[0])
+    for refused in (predictor.predict, predictor.predict_proba):
+        with pytest.raises(ValueError, match="X is nan at row 1, column 2; expected finite numbers"):
+            refused([[1, 2, 3], [1, 2, np.nan]])
     model.task = None
     with pytest.raises(ValueError, match="does not say what its outputs mean"):
         fm.Predictor(model).predict(x)
