@@ -21,6 +21,7 @@ import pytest
 from mpmath import mp
 
 import fastmlp
+from fastmlp._kernels import polynomials
 from fastmlp._kernels.cpu import vecmath
 from fastmlp._kernels.cpu.jit import inline
 from fastmlp._kernels.cpu.simd import lanes, load, load_tail, store, store_tail
@@ -236,7 +237,7 @@ def test_constants_are_those_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None
         spec.loader.exec_module(tool)
         monkeypatch.setattr(tool, "GRID", 50)
         with mp.workdps(60):
-            for bits, table in ((32, vecmath._FLOAT32), (64, vecmath._FLOAT64)):
+            for bits, table in ((32, polynomials.FLOAT32), (64, polynomials.FLOAT64)):
                 for name, value in tool.constants(bits).items():
                     assert getattr(table, name) == value, name
                 for name, task in tool.FITS.items():
