@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ._kernels import get_backend as get_backend
     from ._kernels import set_backend as set_backend
     from ._kernels import use_backend as use_backend
+    from .callbacks import Callback as Callback
+    from .callbacks import EarlyStopping as EarlyStopping
+    from .callbacks import MetricsFile as MetricsFile
+    from .callbacks import ProgressBar as ProgressBar
+    from .callbacks import SaveModel as SaveModel
     from .checkpoint import load_model as load_model
     from .checkpoint import save as save
     from .datasets import Dataset as Dataset
@@ -73,6 +78,7 @@ __version__ = "0.1.0"
 # file: the public names that it defines
 _NAMES = {
     "_kernels": ("get_backend", "set_backend", "use_backend"),
+    "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
     "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"),
@@ -123,6 +129,7 @@ __all__ = [
     "AdamW",
     "BCEWithLogitsLoss",
     "BackendError",
+    "Callback",
     "Constant",
     "Cosine",
     "CrossEntropyLoss",
@@ -131,6 +138,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "ELU",
+    "EarlyStopping",
     "Exponential",
     "GELU",
     "GradientCheckError",
@@ -145,15 +153,18 @@ __all__ = [
     "LinearWarmup",
     "MLP",
     "MSELoss",
+    "MetricsFile",
     "ModelFileError",
     "Module",
     "Normalize",
     "OneCycle",
     "Predictor",
+    "ProgressBar",
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",
     "SGD",
+    "SaveModel",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 from . import checkpoint
 from .files import LineFile
 from .history import Record
+from .validation import Array, as_integer, as_number
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Callback", "CallbackList", "MetricsFile", "ProgressBar", "SaveModel"]
+__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"]
 
 
 class Callback:
@@ -130,7 +131,7 @@ class SaveModel(Callback):
     def __init__(self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
         self.path = path
         self.preprocessing = preprocessing
-        self._saved_at: int | None = None
+        self._saved_at: tuple[int, int | None] | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save the model as it is."""
@@ -143,13 +144,93 @@ class SaveModel(Callback):
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Save the model, unless that was done at this very step."""
+        """Save the model, unless that was done with these very weights."""
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved_at != trainer.steps:
+        weights = (trainer.steps, trainer.restored)
+        if self._saved_at != weights:
             checkpoint.save(trainer.model, self.path, preprocessing=self.preprocessing)
-            self._saved_at = trainer.steps
+            self._saved_at = weights
+
+
+class EarlyStopping(Callback):
+    """End the run when a measure has not become better for some evaluations.
+
+    Parameters
+    ----------
+    patience : int
+        Evaluations in a row without a better value, after which the run ends.
+    min_delta : float
+        By how much a value has to be better to count.
+    monitor : {"val_loss", "val_accuracy", "train_loss"}, optional
+        The measure; None takes val_loss, or train_loss in a fit without validation.
+    restore_best : bool
+        Whether the model gets the weights of its best evaluation when the run ends, whether early or after all planned
+        steps; not after an interruption or an error, so that a further `fit` can go on. The optimizer keeps its state.
+        Give this callback before those that save the model.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value of the last fit; best_step : int or None, the step it belongs to.
+    stopped : bool
+        Whether the last fit was ended by this callback.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range; from `fit`, if it has no validation and ``monitor`` needs one.
+    """
+
+    def __init__(
+        self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
+    ) -> None:
+        self.patience = as_integer(patience, "patience")
+        self.min_delta = as_number(min_delta, "min_delta", 0)
+        if monitor not in (None, "val_loss", "val_accuracy", "train_loss"):
+            raise ValueError(f"monitor is {monitor!r}; expected 'val_loss', 'val_accuracy', 'train_loss' or None.")
+        self.monitor = monitor
+        self.restore_best = bool(restore_best)
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.stopped = False
+        self._first, self._waited = 0, 0
+        self._weights: dict[str, Array] | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Forget the fit before."""
+        self.best, self.best_step, self.stopped = None, None, False
+        self._first, self._waited, self._weights = trainer.steps, 0, None
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Compare, and stop the run where it is time."""
+        monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
+        value = record[monitor]
+        if value is None:
+            raise ValueError(
+                f"EarlyStopping watches {monitor}, which this fit does not measure; give it validation rows."
+            )
+        gain = 1.0 if self.best is None else self.best - value
+        if monitor == "val_accuracy" and self.best is not None:
+            gain = value - self.best
+        if gain > self.min_delta or self.best is None:
+            self.best, self.best_step, self._waited = value, trainer.steps, 0
+            if self.restore_best:
+                self._weights = trainer.model.state_dict()
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self.stopped = True
+            trainer.stop()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Put back the best weights."""
+        whole = self.stopped or trainer.steps - self._first == trainer.planned_steps
+        if whole and self._weights is not None and self.best_step is not None and self.best_step != trainer.steps:
+            trainer.model.load_state_dict(self._weights)
+            trainer.restored = self.best_step
+        self._weights = None
 
 
 class ProgressBar(Callback):

@@ -58,6 +58,8 @@ class Trainer(Evaluator):
         module on one, and the log says why.
     planned_steps : int
         The updates that the last `fit` was to make.
+    restored : int or None
+        The step whose weights the model has, where `EarlyStopping` put those of an earlier one back.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class Trainer(Evaluator):
         self.history = History()
         self.steps = 0
         self.planned_steps = 0
+        self.restored: int | None = None
         self.seed: int | None = None
         self.threads: int | None = None
         self._order = Order()
@@ -197,7 +200,7 @@ class Trainer(Evaluator):
 
         began = time.perf_counter()
         history = self.history = History()
-        self.planned_steps, self._stopping = planned, False
+        self.planned_steps, self.restored, self._stopping = planned, None, False
         end = self.steps + planned
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self):

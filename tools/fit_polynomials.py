@@ -1,4 +1,4 @@
-"""Fit the polynomials of fastmlp/_kernels/cpu/vecmath.py and print them as its constants.
+"""Fit the polynomials of fastmlp/_kernels/polynomials.py and print them as its constants.
 
 Each polynomial is a least-squares fit at Chebyshev nodes, which is close to the minimax one. Its
 coefficients are rounded to the dtype one after the other, the lowest power first, and those that

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__, optim
 from .._kernels import get_backend, use_backend
-from ..callbacks import MetricsFile, ProgressBar, SaveModel
+from ..callbacks import EarlyStopping, MetricsFile, ProgressBar, SaveModel
 from ..checkpoint import save
 from ..datasets import Dataset
 from ..errors import DataError, DivergenceError
@@ -81,10 +81,19 @@ def add_parser(commands: Any) -> None:
     training.add_argument(
         "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
     )
+    training.add_argument(
+        "--early-stopping",
+        type=at_least(1),
+        metavar="N",
+        help="end after N evaluations without a better test loss, and keep the best weights",
+    )
     training.add_argument("--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="(default: 42)")
     add_backend_option(training)
     training.add_argument(
-        "--threads", type=at_least(1), metavar="N", help="recorded; training runs on one thread for now"
+        "--threads",
+        type=at_least(1),
+        metavar="N",
+        help="exactly so many; the result is the same (default: by the work of a step)",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="run folder (default: runs/<dataset>-<time>)")
@@ -114,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
     write_config(folder, _config(source, options, data, model, loss, optimizer))
     bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
     callbacks: list[Any] = [MetricsFile(folder / METRICS)]
+    if options["early_stopping"] is not None:
+        callbacks.append(EarlyStopping(options["early_stopping"]))
     callbacks.append(SaveModel(folder / MODEL, preprocessing=data.preprocessing))
     if bar:
         callbacks.append(ProgressBar())
@@ -140,6 +151,10 @@ def run(args: argparse.Namespace) -> int:
     except DivergenceError as error:
         _draw(trainer, options, data.name, folder)
         raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
+    if ending == "done" and trainer.steps < trainer.planned_steps:
+        ending = f"stopped early after {trainer.steps:,} of {trainer.planned_steps:,} steps"
+    if trainer.restored is not None:
+        ending += f", with the weights of step {trainer.restored:,}"
     no_curves = _draw(trainer, options, data.name, folder)
     if not args.quiet:
         _print_end(ending, trainer, data, folder, no_curves)
@@ -171,6 +186,7 @@ def _resolve(args: argparse.Namespace, data: Dataset) -> dict[str, Any]:
         "epochs": defaults.epochs if own_length else args.epochs,
         "batch_size": args.batch_size or defaults.batch_size,
         "eval_every": args.eval_every or defaults.eval_every,
+        "early_stopping": args.early_stopping,
         "seed": args.seed,
         "threads": args.threads,
     }

@@ -74,14 +74,14 @@ def test_every_option_arrives(fastmlp, folder):
         "train", "--hidden", "20,10", "--activation", "gelu", "--optimizer", "sgd", "--lr", "0.05",
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
-        "--dtype", "float64", "--out", "run", "--no-progress",
+        "--dtype", "float64", "--early-stopping", 9, "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
     assert config["options"] == {
         "hidden": [20, 10], "activation": "gelu", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
         "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
-        "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64",
+        "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
@@ -193,3 +193,17 @@ def test_two_runs_in_one_second_do_not_meet(fastmlp, monkeypatch, folder):
         assert fastmlp("train", "--epochs", 1)[0] == 0
     stem = "digits-20200101-000000"
     assert sorted(p.name for p in (folder / "runs").iterdir()) == [stem, stem + "-2", stem + "-3"]
+
+
+def test_early_stopping(fastmlp, folder):
+    options = ("--steps", 4000, "--eval-every", 20, "--lr", 0.05, "--out", "run", "--early-stopping", 3)
+    code, out, err = fastmlp("train", *options)
+    assert code == 0 and err == ""
+    metrics, config = metrics_of(folder / "run"), config_of(folder / "run")
+    best = int(np.argmin([record["val_loss"] for record in metrics]))
+    assert len(metrics) == best + 4 and config["options"]["early_stopping"] == 3
+    steps = metrics[-1]["step"]
+    assert f"stopped early after {steps:,} of 4,000 steps, with the weights of step {metrics[best]['step']:,}:" in out
+    _, _, X, y = fm.load("digits")
+    loss = fm.CrossEntropyLoss().forward(fm.Predictor(folder / "run")(X), y)
+    assert loss == pytest.approx(metrics[best]["val_loss"], rel=1e-5)
