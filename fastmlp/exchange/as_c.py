@@ -30,6 +30,13 @@ _FUNCTIONS = {
     "softplus": "(x > 0 ? x : 0) + log1pS(expS(-fabsS(x)))",
 }
 _NEEDS_LOGISTIC = ("sigmoid", "gelu_tanh", "silu")
+# Words of C99, what the file itself defines, and what it may take from math.h.
+_TAKEN = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main x y "
+    "linear layer_norm softmax normalize logistic buffers".split()
+)
+_MATH = re.compile(r"(exp|expm1|tanh|erfc|log1p|fabs|sqrt)[fl]?|c\d+|h_\w+")
 _LOGISTIC = """static T logistic(T x) {
     T e = expS(-fabsS(x)); /* never overflows */
     return (x >= 0 ? 1 : e) / (1 + e);
@@ -103,8 +110,9 @@ def c_source(model: Module, name: str = "predict") -> str:
     """The text that `export_c` writes."""
     if not isinstance(model, Module):
         raise ValueError(f"export_c expected a fastmlp module, got {type(model).__name__}.")
-    if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name):
-        raise ValueError(f"name is {name!r}; expected a C name such as 'predict'.")
+    right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
+    if not right or name in _TAKEN or _MATH.fullmatch(name):
+        raise ValueError(f"name is {name!r}; expected a C name such as 'predict' that is not taken.")
     if model.in_width is None or model.dtype is None:
         raise ValueError("export_c expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
     body = _Body(model.dtype)
