@@ -70,8 +70,9 @@ class OptionalExtensions(build_ext):
         except Exception as error:
             if os.environ.get("FASTMLP_REQUIRE_AOT"):
                 raise
-            for extension in self.extensions:  # an editable install would look for them
-                extension.optional = True
+            for extension in self.extensions:
+                extension.optional = True  # an editable install would look for them
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)  # of an older source
             print(
                 f"fastmlp: the kernels of fastmlp.Predictor were not compiled ({type(error).__name__}: {error}). "
                 "The package works without them, through Numba; a C compiler (Debian: apt install gcc python3-dev) "
