@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,28 +32,27 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
-    with open(path, "rb"):  # raises what is wrong with the file itself
-        pass
+    content = Path(path).read_bytes()
     suffix = Path(path).suffix.lower()
     try:
         if suffix == ".safetensors":
-            from safetensors.numpy import load_file
+            from safetensors.numpy import load
 
-            return dict(load_file(path))
+            return dict(load(content))
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files if not name.startswith("__")}
-        return _torch_state(path)
-    except (OSError, MemoryError, BackendError):
+        return _torch_state(content)
+    except BackendError:
         raise
     except Exception as error:  # readers of untrusted bytes raise whatever the bytes lead them to
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFileError(f"{path} holds no weights that can be read ({text[:200]}).") from error
 
 
-def _torch_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _torch_state(content: bytes) -> dict[str, Any]:
     torch = library("torch", "pip install torch")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(state, Mapping):
         raise ValueError(f"it is a {type(state).__name__}, expected a state_dict")
     return dict(state)

@@ -202,9 +202,18 @@ class _Chain:
         self._onnx, self._graph = onnx, graph
         self._constants: dict[str, np.ndarray] = {}
         for tensor in graph.initializer:
-            self._constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+            self._constants[tensor.name] = self._array(tensor)
         self._found: list[Module] = []
         self._dtype: np.dtype[Any] | None = None
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        try:
+            array: np.ndarray = self._onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # a type that there is not, a file beside this one, too few bytes
+            raise ValueError(
+                f"the constant {tensor.name!r} cannot be read ({type(error).__name__}: {error})."
+            ) from error
+        return array
 
     def modules(self) -> list[Module]:
         """The modules of the chain."""
@@ -219,7 +228,7 @@ class _Chain:
             node = nodes.pop(0)
             attributes = {a.name: self._onnx.helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant" and "value" in attributes:
-                self._constants[node.output[0]] = self._onnx.numpy_helper.to_array(attributes["value"])
+                self._constants[node.output[0]] = self._array(attributes["value"])
                 continue
             if now not in node.input:
                 raise ValueError(f"node {node.name or node.op_type} does not follow the one before; expected a chain.")
@@ -255,9 +264,9 @@ class _Chain:
         elif kind == "Softmax" and attributes.get("axis", -1) in (-1, 1):
             self._found.append(Softmax())
         elif kind == "Gemm" and not attributes.get("transA", 0):
-            weight = self._other(node, now, first=True) * attributes.get("alpha", 1.0)
+            weight = _scaled(self._other(node, now, first=True), attributes.get("alpha", 1.0))
             bias = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-            bias = None if bias is None else bias * attributes.get("beta", 1.0)
+            bias = None if bias is None else _scaled(bias, attributes.get("beta", 1.0))
             self._linear(weight if attributes.get("transB", 0) else weight.T, bias)
         elif kind == "MatMul":
             self._linear(self._other(node, now, first=True).T, None)
@@ -298,3 +307,9 @@ class _Chain:
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name!r} has dtype {array.dtype}, expected float32 or float64.")
         return array
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    """Gemm's alpha or beta times a constant, in the constant's dtype."""
+    with np.errstate(all="ignore"):  # what is not finite is not this function's business
+        return array if factor == 1 else array * array.dtype.type(factor)

@@ -144,6 +144,18 @@ def test_bad_files(tmp_path, rng):
     assert not (tmp_path / "x.onnx").exists()
 
 
+def test_damage_that_fuzzing_found(tmp_path):
+    path = tmp_path / "m.onnx"
+    proto = graph([("MatMul", ["x", "w"], ["y"])], {"w": W.T})
+    proto.graph.initializer[0].data_type = 117
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(fm.ModelFileError, match="not a valid ONNX file|cannot be read"):
+        fm.import_onnx(path)
+    proto = graph([("Gemm", ["x", "w"], ["y"], {"alpha": float("inf")})], {"w": W.T})
+    path.write_bytes(proto.SerializeToString())
+    assert not np.isfinite(fm.import_onnx(path)[0].params["weight"]).any()
+
+
 def test_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(fm.BackendError, match=r"needs the package onnx.*fastmlp\[onnx\]"):

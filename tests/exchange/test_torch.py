@@ -128,8 +128,21 @@ def test_bad_files_of_weights(tmp_path, capsys):
     for name in ("rubbish.pt", "rubbish.npz", "rubbish.safetensors"):
         (tmp_path / name).write_bytes(b"\x80\x02rubbish" * 20)
     (tmp_path / "empty.pt").write_bytes(b"")
+    fm.export_npz(model, tmp_path / "offset.npz")
+    damaged = bytearray((tmp_path / "offset.npz").read_bytes())
+    damaged[-6:-2] = b"\xff\xff\xff\x7f"  # where the zip's directory begins
+    (tmp_path / "offset.npz").write_bytes(damaged)
     np.savez(tmp_path / "objects.npz", a=np.array([Evil()], dtype=object))
-    for name in ("evil.pt", "list.pt", "rubbish.pt", "rubbish.npz", "rubbish.safetensors", "empty.pt", "objects.npz"):
+    for name in (
+        "evil.pt",
+        "list.pt",
+        "rubbish.pt",
+        "rubbish.npz",
+        "rubbish.safetensors",
+        "empty.pt",
+        "objects.npz",
+        "offset.npz",
+    ):
         with pytest.raises(fm.ModelFileError, match=f"{name} holds no weights that can be read"):
             model.load_state_dict(tmp_path / name)
     with pytest.raises(ValueError, match="missing '0.bias', '2.weight', '2.bias'"):
