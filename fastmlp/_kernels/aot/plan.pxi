@@ -149,10 +149,10 @@ cdef inline void _activate(const Step *step, real *a, Py_ssize_t count) noexcept
 
 cdef inline void _by_row(const Step *step, const Net *net, Py_ssize_t rows, real *a) noexcept nogil:
     """A step other than Linear, in place."""
-    cdef Py_ssize_t r, padded = _padded(net, step.width), lanes = F32_LANES if real is float else F64_LANES
-    cdef real *row
+    cdef Py_ssize_t lanes = F32_LANES if real is float else F64_LANES
     # Whole vectors suffice: the second one of a narrow last panel holds nothing.
-    padded = (step.width + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t r, padded = (step.width + lanes - 1) // lanes * lanes
+    cdef real *row
     for r in range(rows):
         row = a + r * net.stride
         if step.kind == ACTIVATION:
