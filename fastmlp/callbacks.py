@@ -211,10 +211,8 @@ class EarlyStopping(Callback):
             raise ValueError(
                 f"EarlyStopping watches {monitor}, which this fit does not measure; give it validation rows."
             )
-        gain = 1.0 if self.best is None else self.best - value
-        if monitor == "val_accuracy" and self.best is not None:
-            gain = value - self.best
-        if gain > self.min_delta or self.best is None:
+        sign = 1 if monitor == "val_accuracy" else -1
+        if self.best is None or sign * (value - self.best) > self.min_delta:
             self.best, self.best_step, self._waited = value, trainer.steps, 0
             if self.restore_best:
                 self._weights = trainer.model.state_dict()

@@ -9,7 +9,15 @@ from ._kernels.reference import ACTIVATIONS
 from .modules import Dropout, Identity, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
 from .modules.activations import Activation
 
-__all__ = ["activation_step", "leaves", "steps_of"]
+__all__ = ["activation_step", "leaves", "require_model", "steps_of"]
+
+
+def require_model(model: object, where: str, *, sized: bool = False) -> None:
+    """Raise ValueError where ``model`` is no module, or with ``sized`` one that takes any width or dtype."""
+    if not isinstance(model, Module):
+        raise ValueError(f"{where} expected a fastmlp module, got {type(model).__name__}.")
+    if sized and (model.in_width is None or model.dtype is None):
+        raise ValueError(f"{where} expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
 
 
 def leaves(model: Module) -> Iterator[Module]:

@@ -89,7 +89,7 @@ class Predictor:
             self.instructions = aot.instructions()
         # What a Softmax gives are probabilities already.
         self._needs_gate = not isinstance(([None, *leaves(model)])[-1], Softmax)
-        if self._needs_gate and self.task != "regression" and self._model is None:
+        if self._needs_gate and self.task in ("classification", "binary") and self._model is None:
             gate = activation_step(self.out_width, "sigmoid") if self.task == "binary" else ("softmax", self.out_width)
             assert aot is not None
             self._gate = aot.Plan(self.out_width, self.dtype, [gate])

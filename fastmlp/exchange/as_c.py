@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..files import atomic_write
-from ..frozen import leaves
+from ..frozen import leaves, require_model
 from ..modules import Dropout, LayerNorm, Linear, Module, Normalize, Softmax
 from ..modules.activations import Activation
 from ..validation import Array
@@ -108,13 +108,11 @@ def export_c(model: Module, path: str | os.PathLike[str], name: str = "predict")
 
 def c_source(model: Module, name: str = "predict") -> str:
     """The text that `export_c` writes."""
-    if not isinstance(model, Module):
-        raise ValueError(f"export_c expected a fastmlp module, got {type(model).__name__}.")
+    require_model(model, "export_c", sized=True)
+    assert model.in_width is not None and model.dtype is not None
     right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
     if not right or name in _TAKEN or _MATH.fullmatch(name):
         raise ValueError(f"name is {name!r}; expected a C name such as 'predict' that is not taken.")
-    if model.in_width is None or model.dtype is None:
-        raise ValueError("export_c expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
     body = _Body(model.dtype)
     for module in leaves(model):
         body.add(module, model.in_width)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from ..files import atomic_write
+from ..frozen import require_model
 from ..modules import Module
 
 __all__ = ["export_npz"]
@@ -31,7 +32,6 @@ def export_npz(model: Module, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    if not isinstance(model, Module):
-        raise ValueError(f"export_npz expected a fastmlp module, got {type(model).__name__}.")
+    require_model(model, "export_npz")
     with atomic_write(path) as stream:
         np.savez(stream, __model__=np.array(json.dumps(model.config())), **model.state_dict())  # type: ignore[arg-type]

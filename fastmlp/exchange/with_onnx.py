@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..errors import ModelFileError
 from ..files import atomic_write
-from ..frozen import leaves
+from ..frozen import leaves, require_model
 from ..modules import (
     ELU,
     GELU,
@@ -62,12 +62,8 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    if not isinstance(model, Module):
-        raise ValueError(f"export_onnx expected a fastmlp module, got {type(model).__name__}.")
-    if model.in_width is None or model.dtype is None:
-        raise ValueError(
-            "export_onnx expected a model with a Linear, LayerNorm or Normalize; this one takes any width."
-        )
+    require_model(model, "export_onnx", sized=True)
+    assert model.dtype is not None
     onnx = _onnx()
     graph = _Graph(onnx, model.dtype)
     for module in leaves(model):

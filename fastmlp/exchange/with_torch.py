@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import modules as ours
+from ..frozen import require_model
 from . import library
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def to_torch(model: ours.Module) -> Any:
     ValueError
         If the model has a module of another maker.
     """
-    if not isinstance(model, ours.Module):
-        raise ValueError(f"to_torch expected a fastmlp module, got {type(model).__name__}.")
+    require_model(model, "to_torch")
     made = _made(model if isinstance(model, ours.Sequential) else ours.Sequential(model))
     state = model.state_dict() if isinstance(model, ours.Sequential) else _prefixed(model)
     made.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})

@@ -5,7 +5,6 @@
 # panels. Blocks of rows are independent, so threads take them from a counter; with a single row they take groups of
 # panels instead, layer after layer.
 
-cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
@@ -32,10 +31,14 @@ cdef extern from "kernels.h" nogil:
     void atomic_set(Py_ssize_t *, Py_ssize_t)
     Py_ssize_t atomic_add(Py_ssize_t *, Py_ssize_t)
     int atomic_swap(Py_ssize_t *, Py_ssize_t, Py_ssize_t)
-    void f32_panel(int, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, const float *, const float *, float, float *, Py_ssize_t)
-    void f64_panel(int, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, const double *, const double *, double, double *, Py_ssize_t)
-    void f32_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const float *, const float *, const float *, float, float *)
-    void f64_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const double *, const double *, const double *, double, double *)
+    void f32_panel(int, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, const float *, const float *, float, float *,
+                   Py_ssize_t)
+    void f64_panel(int, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, const double *, const double *, double, double *,
+                   Py_ssize_t)
+    void f32_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const float *, const float *, const float *, float,
+                 float *)
+    void f64_row(Py_ssize_t, Py_ssize_t, Py_ssize_t, int, Py_ssize_t, const double *, const double *, const double *, double,
+                 double *)
     void f32_activate(int, float, float *, Py_ssize_t)
     void f64_activate(int, double, double *, Py_ssize_t)
     void f32_softmax(float *, Py_ssize_t, Py_ssize_t)
@@ -65,16 +68,16 @@ cdef enum:
     MOST_BLOCK_ROWS = 192
     SPINS = 4096             # looks for work, each some tens of nanoseconds, before a thread sleeps
 
-cdef double KEEP_GIL = 4e4       # multiply-adds of a call below which the GIL stays: about as Py_ssize_t as handing it over
+cdef double KEEP_GIL = 4e4       # multiply-adds of a call below which the GIL stays: about as long as handing it over
 cdef double SHARED_ROW = 5e4     # multiply-adds of one row from which on threads share it
-cdef double SHARED_WORK = 1e6    # of all rows, for each thread: some ten microseconds, as Py_ssize_t as waking one
+cdef double SHARED_WORK = 1e6    # of all rows, for each thread: some ten microseconds, as long as waking one
 
 cdef struct Step:
     int kind
     int activation
     int vectors         # of the last panel
-    Py_ssize_t width          # columns that come out
-    Py_ssize_t inputs         # columns that go in
+    Py_ssize_t width    # columns that come out
+    Py_ssize_t inputs   # columns that go in
     Py_ssize_t panels
     double number       # alpha, or eps
     const char *first   # weight panels; LayerNorm's weight; Normalize's mean
@@ -84,8 +87,8 @@ cdef struct Net:
     Step *steps
     Py_ssize_t count
     Py_ssize_t inputs, outputs
-    Py_ssize_t stride         # of the buffers: the widest step, padded to panels
-    Py_ssize_t block          # rows
+    Py_ssize_t stride   # of the buffers: the widest step, padded to panels
+    Py_ssize_t block    # rows
     int is_double
     double work         # multiply-adds of a row
 
@@ -110,8 +113,8 @@ cdef inline Py_ssize_t _padded(const Net *net, Py_ssize_t width) noexcept nogil:
     return (width + panel - 1) // panel * panel
 
 
-cdef inline void _linear(const Step *step, Py_ssize_t first, Py_ssize_t last, Py_ssize_t rows, const real *a, Py_ssize_t lda, real *c,
-                         Py_ssize_t stride) noexcept nogil:
+cdef inline void _linear(const Step *step, Py_ssize_t first, Py_ssize_t last, Py_ssize_t rows, const real *a,
+                         Py_ssize_t lda, real *c, Py_ssize_t stride) noexcept nogil:
     """c (rows, panels first to last) = h(a W + b)."""
     cdef const real *weight = <const real *>step.first
     cdef const real *bias = <const real *>step.second
@@ -176,7 +179,8 @@ cdef inline void _by_row(const Step *step, const Net *net, Py_ssize_t rows, real
                 f64_normalize(row, padded, <const double *>step.first, <const double *>step.second)
 
 
-cdef inline const real *_source(const Job *job, Py_ssize_t start, Py_ssize_t rows, real *buffer, Py_ssize_t *lda) noexcept nogil:
+cdef inline const real *_source(const Job *job, Py_ssize_t start, Py_ssize_t rows, real *buffer,
+                                Py_ssize_t *lda) noexcept nogil:
     """Rows of x as the first step takes them: in place where that is a Linear, in a buffer otherwise."""
     cdef const Net *net = job.net
     cdef const char *x = job.x + start * job.row_bytes
@@ -431,7 +435,7 @@ cdef class Plan:
         free(self.firsts)
 
     cdef const char *_keep(self, array):
-        """The array's numbers, aligned and kept as Py_ssize_t as the plan."""
+        """The array's numbers, aligned and kept as long as the plan."""
         flat = np.ascontiguousarray(array, self.dtype).reshape(-1)
         raw = np.empty(flat.nbytes + 64, np.uint8)
         start = -raw.ctypes.data % 64
@@ -492,11 +496,6 @@ cdef class Plan:
         self.firsts[self.net.count] = self.firsts[self.net.count - 1] + chunks
         return 0
 
-    @property
-    def nbytes(self):
-        """Bytes of the packed weights."""
-        return sum(array.nbytes for array in self.arrays)
-
     def __call__(self, x, out=None):
         """Outputs (N, O) for x (N, I), or None if x or out are not arrays that can be read or written as they are.
 
@@ -508,7 +507,6 @@ cdef class Plan:
         cdef cnp.npy_intp shape[2]
         cdef Job job
         cdef void *memory = NULL
-        cdef const float *row
         cdef Py_ssize_t threads
         if type(x) is not np.ndarray:
             return None
