@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
+    from .estimators import MLPClassifier as MLPClassifier
+    from .estimators import MLPRegressor as MLPRegressor
     from .exchange.as_c import export_c as export_c
     from .exchange.as_npz import export_npz as export_npz
     from .exchange.with_onnx import export_onnx as export_onnx
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
     from .losses import CrossEntropyLoss as CrossEntropyLoss
     from .losses import HuberLoss as HuberLoss
     from .losses import L1Loss as L1Loss
+    from .losses import LogCoshLoss as LogCoshLoss
     from .losses import MSELoss as MSELoss
+    from .losses import PoissonLoss as PoissonLoss
+    from .losses import QuantileLoss as QuantileLoss
     from .modules import ELU as ELU
     from .modules import GELU as GELU
     from .modules import MLP as MLP
@@ -82,13 +87,23 @@ _NAMES = {
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
     "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "exchange.as_c": ("export_c",),
     "exchange.as_npz": ("export_npz",),
     "exchange.with_onnx": ("export_onnx", "import_onnx"),
     "exchange.with_torch": ("from_torch", "to_torch"),
     "gradcheck": ("GradientReport", "check_gradients"),
     "history": ("History",),
-    "losses": ("BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss"),
+    "losses": (
+        "BCEWithLogitsLoss",
+        "CrossEntropyLoss",
+        "HuberLoss",
+        "L1Loss",
+        "LogCoshLoss",
+        "MSELoss",
+        "PoissonLoss",
+        "QuantileLoss",
+    ),
     "modules": (
         "Dropout",
         "ELU",
@@ -151,15 +166,20 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LinearWarmup",
+    "LogCoshLoss",
     "MLP",
+    "MLPClassifier",
+    "MLPRegressor",
     "MSELoss",
     "MetricsFile",
     "ModelFileError",
     "Module",
     "Normalize",
     "OneCycle",
+    "PoissonLoss",
     "Predictor",
     "ProgressBar",
+    "QuantileLoss",
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",

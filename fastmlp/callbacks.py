@@ -28,7 +28,14 @@ class Callback:
     A callback need not derive from this class: an object with some of these methods will do, and a plain
     function ``f(trainer, record)`` is called at each evaluation. ``trainer.stop()`` ends the run after
     the current step.
+
+    Attributes
+    ----------
+    may_change_model : bool
+        Whether its `on_evaluation` may write to the model's or the optimizer's arrays: False saves the trainer to look.
     """
+
+    may_change_model: bool = True
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step; ``trainer.planned_steps`` says how many there will be."""
@@ -56,6 +63,7 @@ class CallbackList:
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
+        self.may_change_model = False
         for callback in callbacks:
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
             if not methods and callable(callback):
@@ -69,6 +77,8 @@ class CallbackList:
                 # An event that a subclass leaves alone is not worth a call at each step.
                 if getattr(method, "__func__", None) is not getattr(Callback, event):
                     self._listeners[event].append(method)
+                    if event == "on_evaluation" and getattr(callback, "may_change_model", True):
+                        self.may_change_model = True
 
     def listens(self, event: str) -> bool:
         """Whether any of them wants to know."""
@@ -102,6 +112,8 @@ class MetricsFile(Callback):
         The file; an old one is overwritten when the fit begins.
     """
 
+    may_change_model = False
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self._file: LineFile | None = None
@@ -127,6 +139,8 @@ class SaveModel(Callback):
     The save at the beginning shows a full disk or a folder without write permission before any time is
     spent; the one at the end also follows an interruption or a divergence, with the last good weights.
     """
+
+    may_change_model = False
 
     def __init__(self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
         self.path = path
@@ -182,6 +196,8 @@ class EarlyStopping(Callback):
     ValueError
         If an argument is out of range; from `fit`, if it has no validation and ``monitor`` needs one.
     """
+
+    may_change_model = False
 
     def __init__(
         self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
@@ -239,6 +255,8 @@ class ProgressBar(Callback):
     stream : text stream, optional
         Where to draw it; default: standard error as it is when the fit begins.
     """
+
+    may_change_model = False
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream

@@ -143,9 +143,13 @@ class Loss(Placed):
         return self._normaliser(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
 
     def _normaliser(self, target: Array, weights: Array | None) -> float:
-        """Mean over all elements; a sample weight counts for each element of its row."""
+        """What a row counts for, times the rows or the sum of their weights."""
         columns = target.shape[1] if target.ndim == 2 else 1
-        return columns * (len(target) if weights is None else float(weights.sum()))
+        return self.row_count(columns) * (len(target) if weights is None else float(weights.sum()))
+
+    def row_count(self, columns: int) -> float:
+        """What a row of ``columns`` elements adds to the normaliser: all of them, for the mean over elements."""
+        return float(columns)
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
         """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once.

@@ -22,7 +22,18 @@ from .validation import (
     as_vector,
 )
 
-__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss", "MSELoss"]
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "ElementwiseLoss",
+    "HuberLoss",
+    "L1Loss",
+    "LogCoshLoss",
+    "Loss",
+    "MSELoss",
+    "PoissonLoss",
+    "QuantileLoss",
+]
 
 
 class CrossEntropyLoss(Loss):
@@ -102,15 +113,62 @@ class CrossEntropyLoss(Loss):
         }
 
 
-class MSELoss(Loss):
-    """The mean of (x - y)^2 over all elements; targets of x's shape, or (N,) for outputs (N, 1)."""
+class ElementwiseLoss(Loss):
+    """Base of the losses that add up over single elements; targets of x's shape, or (N,) for outputs (N, 1).
+
+    Parameters
+    ----------
+    reduction : {"mean", "rows"}
+        "mean" is that over all elements; "rows" adds up the elements of each row, and takes the mean over the rows.
+
+    Raises
+    ------
+    ValueError
+        If it is another.
+    """
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in ("mean", "rows"):
+            raise ValueError(f"reduction is {reduction!r}; expected 'mean' or 'rows'.")
+        self.reduction = reduction
+
+    def row_count(self, columns: int) -> float:
+        """All its elements, or 1 where they are added up."""
+        return float(columns) if self.reduction == "mean" else 1.0
+
+    def config(self) -> dict[str, Any]:
+        """The reduction."""
+        return {"type": type(self).__name__, "reduction": self.reduction}
+
+
+class MSELoss(ElementwiseLoss):
+    """The mean of (x - y)^2 over all elements; targets and ``reduction`` as for `ElementwiseLoss`.
+
+    Parameters
+    ----------
+    half : bool
+        Whether it is half of that, whose slope is x - y.
+    """
+
+    def __init__(self, *, reduction: str = "mean", half: bool = False) -> None:
+        super().__init__(reduction=reduction)
+        self.half = bool(half)
+
+    def row_count(self, columns: int) -> float:
+        """As `ElementwiseLoss`, twice that for the half."""
+        return super().row_count(columns) * (2 if self.half else 1)
+
+    def config(self) -> dict[str, Any]:
+        """The reduction, and whether it is half."""
+        return {**super().config(), "half": self.half}
 
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         self.backend.mse(x, target, *rest)
 
 
-class L1Loss(Loss):
-    """The mean of |x - y| over all elements, of slope 0 at 0; targets as for `MSELoss`."""
+class L1Loss(ElementwiseLoss):
+    """The mean of |x - y| over all elements, of slope 0 at 0; targets and ``reduction`` as for `ElementwiseLoss`."""
 
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         self.backend.l1(x, target, *rest)
@@ -121,22 +179,83 @@ class L1Loss(Loss):
         return sides
 
 
-class HuberLoss(Loss):
+class LogCoshLoss(ElementwiseLoss):
+    """The mean of log cosh(x - y) over all elements; targets and ``reduction`` as for `ElementwiseLoss`."""
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.log_cosh(x, target, *rest)
+
+
+class PoissonLoss(ElementwiseLoss):
+    """The mean of exp(x) - y x over all elements: x is the logarithm of the rate of a count y, at least 0.
+
+    It is the negative logarithm of the likelihood less what does not depend on x, as PyTorch's PoissonNLLLoss.
+    Targets and ``reduction`` are as for `ElementwiseLoss`.
+    """
+
+    def check_targets(self, y: Any, outputs: Array) -> Array:
+        """Targets of at least 0, of the outputs' shape and dtype; see `Loss.check_targets`."""
+        where = type(self).__name__
+        y = as_real_array(y, f"{where}: y")
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, 0.0, np.inf)
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.poisson(x, target, *rest)
+
+
+class QuantileLoss(ElementwiseLoss):
+    """The mean of q d where d = y - x > 0, else (q - 1) d: least where a share q of the targets lies below x.
+
+    Of slope 0 at d = 0 (Koenker and Bassett, 1978, doi:10.2307/1913643).
+
+    Parameters
+    ----------
+    quantile : float
+        Above 0 and below 1; 0.5 is half of `L1Loss`.
+    reduction
+        See `ElementwiseLoss`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    def __init__(self, quantile: float = 0.5, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.quantile = as_number(quantile, "quantile", 0, 1, open_low=True, open_high=True)
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        self.backend.quantile(x, target, self.quantile, *rest)
+
+    def kink_sides(self, x: Array, target: Array) -> Array:
+        """The sign of x - y."""
+        sides: Array = np.sign(x - target)
+        return sides
+
+    def config(self) -> dict[str, Any]:
+        """The quantile, and the reduction."""
+        return {**super().config(), "quantile": self.quantile}
+
+
+class HuberLoss(ElementwiseLoss):
     """The mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - y (Huber, 1964).
 
     Parameters
     ----------
     delta : float
         Above 0.
+    reduction
+        See `ElementwiseLoss`.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If an argument is not as described.
     """
 
-    def __init__(self, delta: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, delta: float = 1.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
         self.delta = as_number(delta, "delta", 0, open_low=True)
 
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
@@ -148,11 +267,11 @@ class HuberLoss(Loss):
         return sides
 
     def config(self) -> dict[str, Any]:
-        """Delta."""
-        return {"type": "HuberLoss", "delta": self.delta}
+        """Delta, and the reduction."""
+        return {**super().config(), "delta": self.delta}
 
 
-class BCEWithLogitsLoss(Loss):
+class BCEWithLogitsLoss(ElementwiseLoss):
     """The mean of p y softplus(-x) + (1 - y) softplus(x) over all elements: binary cross-entropy from logits.
 
     Targets y are of x's shape, or (N,) for outputs (N, 1), from 0 to 1.
@@ -161,6 +280,8 @@ class BCEWithLogitsLoss(Loss):
     ----------
     pos_weight : float or array-like of shape (O,), optional
         Weight p of the positive targets of each column, at least 0.
+    reduction
+        See `ElementwiseLoss`.
 
     Raises
     ------
@@ -170,8 +291,8 @@ class BCEWithLogitsLoss(Loss):
 
     task = "binary"
 
-    def __init__(self, pos_weight: npt.ArrayLike | None = None) -> None:
-        super().__init__()
+    def __init__(self, pos_weight: npt.ArrayLike | None = None, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
         self.pos_weight: Array | None = None
         if pos_weight is not None:
             self.pos_weight = as_vector(
@@ -196,6 +317,6 @@ class BCEWithLogitsLoss(Loss):
     def config(self) -> dict[str, Any]:
         """Weights of the positive targets."""
         return {
-            "type": "BCEWithLogitsLoss",
+            **super().config(),
             "pos_weight": None if self.pos_weight is None else self.pos_weight.tolist(),
         }

@@ -17,10 +17,10 @@ from .evaluator import Evaluator
 from .history import History, Record
 from .interrupts import held_interrupts
 from .losses import Loss
-from .modules import Dropout, Module
+from .modules import Dropout, Linear, Module
 from .optim import Optimizer
 from .random import Rng, as_seed
-from .validation import Array, as_integer
+from .validation import Array, as_integer, as_number
 
 if TYPE_CHECKING:
     from .engine.session import Session
@@ -42,6 +42,10 @@ class Trainer(Evaluator):
         Its task becomes the model's.
     optimizer : Optimizer
         Its state lives on over several calls of `fit` and `step`.
+    l2 : float
+        Adds l2 / (2 m) times the sum of squares of the weights of all `Linear` layers to the loss of each batch, m its
+        rows or the sum of their sample weights: scikit-learn's ``alpha``. Biases and norms are left alone, and
+        `evaluate` leaves it out. It reaches the optimizer as part of the gradient, before any clipping.
     classes : sequence, optional
         Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
         they are saved with the model.
@@ -68,12 +72,19 @@ class Trainer(Evaluator):
     """
 
     def __init__(
-        self, model: Module, loss: Loss, optimizer: Optimizer, *, classes: Sequence[Any] | None = None
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        classes: Sequence[Any] | None = None,
+        l2: float = 0.0,
     ) -> None:
         super().__init__(model, loss)
         if not isinstance(optimizer, Optimizer):
             raise ValueError(f"Trainer expected an Optimizer, got {optimizer!r}.")
         self.optimizer = optimizer
+        self.l2 = as_number(l2, "l2", 0)
         model.task = loss.task
         if classes is not None:
             outputs = {"classification": model.out_width, "binary": 2}.get(loss.task, 0)
@@ -86,6 +97,7 @@ class Trainer(Evaluator):
         self.history = History()
         self.steps = 0
         self.planned_steps = 0
+        self._made: list[tuple[Array, Array]] = []
         self.restored: int | None = None
         self.seed: int | None = None
         self.threads: int | None = None
@@ -101,6 +113,16 @@ class Trainer(Evaluator):
     def epoch(self) -> float:
         """Passes over the training rows so far."""
         return self._order.epoch
+
+    @property
+    def step_losses(self) -> Array:
+        """The losses of `fit`'s updates since the evaluation before the last one."""
+        return np.concatenate([losses for losses, _ in self._made] or [np.zeros(0)])
+
+    @property
+    def step_penalties(self) -> Array:
+        """The penalties (``l2``) in `step_losses`."""
+        return np.concatenate([penalties for _, penalties in self._made] or [np.zeros(0)])
 
     def stop(self) -> None:
         """End the running `fit` after its current step; for callbacks."""
@@ -207,7 +229,7 @@ class Trainer(Evaluator):
             if session is not None:
                 session.release()  # of earlier steps; and a listener may have changed the weights
             # Listeners may change the arrays: then these are no copy of the last good ones.
-            apart = session is None or any(map(listeners.listens, ("on_step", "on_progress", "on_evaluation")))
+            apart = session is None or listeners.may_change_model or any(map(listeners.listens, ("on_step", "on_progress")))
             good = self._snapshot(apart)
             try:
                 while self.steps < end and not self._stopping:
@@ -217,8 +239,8 @@ class Trainer(Evaluator):
                         history.append(self._evaluation(mean, held_out, began, check_interrupt))
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
-                    if session is not None and listeners.listens("on_evaluation"):
-                        session.release()  # they may have changed the weights
+                    if session is not None and listeners.may_change_model:
+                        session.release()
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
@@ -256,14 +278,17 @@ class Trainer(Evaluator):
     ) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
         total, done = 0.0, 0
+        self._made = []
         while done < count and not self._stopping:
             if self._session is None:
-                losses = np.array([self._update(*train.take(self._order.next(size)))])
+                loss, penalty = self._update(*train.take(self._order.next(size)))
+                losses, penalties = np.array([loss]), np.array([penalty])
             else:
                 most = 1 if listeners.listens("on_step") else count - done
-                losses = self._run_natively(self._session, train, size, most)
+                losses, penalties = self._run_natively(self._session, train, size, most)
                 if listeners.listens("on_step"):
                     self._session.release()  # they may look at the weights, and change them
+            self._made.append((losses, penalties))
             # Added one by one, however many there are at once.
             total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
             if listeners.listens("on_step"):
@@ -275,19 +300,21 @@ class Trainer(Evaluator):
             check_interrupt()
         return total / done
 
-    def _run_natively(self, session: Session, train: Rows, size: int, most: int) -> Array:
-        """Up to ``most`` steps in one call; their losses."""
+    def _run_natively(self, session: Session, train: Rows, size: int, most: int) -> tuple[Array, Array]:
+        """Up to ``most`` steps in one call; their losses, and the penalties in them."""
         index, bounds = session.take(self._order, train, size, most)
-        losses, rates = session.run(train, index, bounds, self.seed, self.steps)
+        losses, rates, penalties = session.run(train, index, bounds, self.seed, self.steps, self.l2)
         self._last_lr = float(rates[len(losses) - 1])
-        made = len(losses) if math.isfinite(losses[-1]) else len(losses) - 1
-        self.steps += made
-        if made < len(losses):
+        self.steps += len(penalties)
+        if len(penalties) < len(losses):
             raise self._diverged(f"the loss of step {self.steps + 1} is {losses[-1]}")
-        return losses
+        return losses + penalties, penalties
 
-    def _update(self, x: Array, y: Array, weight: Array | None) -> float:
-        """One forward, backward and update; nothing is changed where the loss is not finite."""
+    def _update(self, x: Array, y: Array, weight: Array | None) -> tuple[float, float]:
+        """One forward, backward and update; nothing is changed where the loss is not finite.
+
+        Returns the loss, and the penalty in it.
+        """
         for dropout in self._dropouts:
             dropout.set_position(self.seed, self.steps)
         outputs = self.model.forward(x)
@@ -296,9 +323,20 @@ class Trainer(Evaluator):
         if not math.isfinite(loss):
             raise self._diverged(f"the loss of step {self.steps + 1} is {loss}")
         self.model.backward(gradient, need_dx=False)
+        penalty = self._penalize(len(x) if weight is None else float(weight.sum())) if self.l2 else 0.0
         self.optimizer.step(self.model)
         self.steps += 1
-        return loss
+        return loss + penalty, penalty
+
+    def _penalize(self, rows: float) -> float:
+        """Add the penalty's gradient to the weights'; the penalty."""
+        squares, backend = 0.0, self.model.backend
+        for module in self.model.modules():
+            if isinstance(module, Linear):
+                weight = module.params["weight"]
+                backend.add_scaled(weight, self.l2 / rows, module.grads["weight"])
+                squares += backend.sum_of_squares(weight)
+        return self.l2 / (2 * rows) * squares
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """One update on one batch, for online and reinforcement learning.
@@ -326,18 +364,20 @@ class Trainer(Evaluator):
         session = self._open_session(None, len(batch))
         if session is None:
             with np.errstate(**_QUIET):
-                return self._update(*batch.take(slice(None)))
+                return self._update(*batch.take(slice(None)))[0]
         with held_interrupts():
             try:
-                losses, rates = session.run(batch, *session.whole(len(batch)), self.seed, self.steps)
+                losses, rates, penalties = session.run(
+                    batch, *session.whole(len(batch)), self.seed, self.steps, self.l2
+                )
             finally:
                 session.lend()
-            made = math.isfinite(losses[0])
+            made = len(penalties)
             self.steps += made
             self._last_lr = float(rates[0])
         if not made:
             raise self._diverged(f"the loss of step {self.steps + 1} is {losses[0]}")
-        return float(losses[0])
+        return float(losses[0] + penalties[0])
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
         """What `_restore` goes back to; the arrays are ``apart``, or the user's, which a session leaves alone."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Array",
+    "SparseRows",
     "as_class_indices",
     "as_distributions",
     "as_dtype",
@@ -152,8 +153,39 @@ def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: s
     return array
 
 
+class SparseRows:
+    """Rows of a matrix of SciPy's, dense as they are taken.
+
+    Parameters
+    ----------
+    matrix : sparse array or matrix of shape (N, features)
+        Kept by rows: without a copy where it is in CSR format.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix.tocsr()
+        self.shape, self.dtype = self.matrix.shape, self.matrix.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Array:
+        """Rows (M, features) as an array, of a slice or of row numbers."""
+        dense: Array = self.matrix[rows].toarray()
+        return dense
+
+
 def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what: str) -> Array:
-    """``X (N, width)`` in its own dtype, not copied, every number finite also in ``dtype``."""
+    """``X (N, width)`` in its own dtype, not copied, every number finite also in ``dtype``.
+
+    A matrix of SciPy's comes as `SparseRows`.
+    """
+    if isinstance(X, SparseRows) or hasattr(X, "tocsr"):
+        rows = X if isinstance(X, SparseRows) else SparseRows(X)
+        if len(rows.shape) != 2 or rows.shape[1] != (rows.shape[1] if width is None else width):
+            raise ValueError(f"{what} has shape {rows.shape}; expected (N, {'features' if width is None else width}).")
+        require_finite(rows.matrix.data, f"{what}: a stored number", dtype)
+        return rows  # type: ignore[return-value]
     array = as_real_array(X, what)
     array = as_features(array, width, array.dtype, what)
     require_finite(array, what, dtype)

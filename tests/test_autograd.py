@@ -187,11 +187,17 @@ def test_cross_entropy_with_minus_infinity(backend, rng):
     close(fm.CrossEntropyLoss().backward(x, y), X.grad, 5)
 
 
+def by_rows(loss):
+    """Summed over elements, averaged over rows."""
+    return lambda x, y: loss(x, y) / len(x)
+
+
 LOSSES = {
     "mse": (fm.MSELoss, torch.nn.MSELoss),
     "l1": (fm.L1Loss, torch.nn.L1Loss),
     "huber": (lambda: fm.HuberLoss(0.7), lambda: torch.nn.HuberLoss(delta=0.7)),
     "huber default": (fm.HuberLoss, torch.nn.HuberLoss),
+    "huber rows": (lambda: fm.HuberLoss(reduction="rows"), lambda: by_rows(torch.nn.HuberLoss(reduction="sum"))),
     "bce": (fm.BCEWithLogitsLoss, torch.nn.BCEWithLogitsLoss),
     "bce weighted": (
         lambda: fm.BCEWithLogitsLoss(pos_weight=3.0),

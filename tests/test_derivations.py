@@ -101,7 +101,7 @@ def test_location_exists(location):
 
 def test_every_operation_with_a_gradient_is_on_the_page():
     others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32"}  # make arrays and numbers
-    others |= {"sgd", "adam", "rmsprop", "adagrad", "sum_of_squares", "scale", "clip"}  # use gradients
+    others |= {"sgd", "adam", "rmsprop", "adagrad", "sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
     operations = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
     assert {f"reference.{name}" for name in operations - others} <= set(LOCATIONS)
 
@@ -422,6 +422,13 @@ ELEMENTS = {
         lambda x, t, j: (x - t) ** 2 / 2 if abs(x - t) <= DELTA else DELTA * (absolute(x - t) - DELTA / 2),
         lambda x, t, j: min(max(x - t, -DELTA), DELTA),
     ),
+    "log_cosh": (fm.LogCoshLoss, lambda x, t, j: cmath.log(cmath.cosh(x - t)), lambda x, t, j: math.tanh(x - t)),
+    "quantile": (
+        lambda: fm.QuantileLoss(0.2),
+        lambda x, t, j: 0.2 * (t - x) if positive(t - x) else -0.8 * (t - x),
+        lambda x, t, j: -0.2 if positive(t - x) else 0.8,
+    ),
+    "poisson": (fm.PoissonLoss, lambda x, t, j: cmath.exp(x) - t * x, lambda x, t, j: math.exp(x) - t),
     "bce_with_logits": (
         lambda: fm.BCEWithLogitsLoss(POSITIVE),
         lambda x, t, j: POSITIVE[j] * t * softplus(-x) + (1 - t) * softplus(x),

@@ -42,6 +42,10 @@ LOSSES = {
     "mse": (fm.MSELoss, lambda rng: rng.normal(size=(6, 4))),
     "l1": (fm.L1Loss, lambda rng: rng.normal(size=(6, 4))),
     "huber": (lambda: fm.HuberLoss(0.8), lambda rng: rng.normal(size=(6, 4))),
+    "log_cosh": (fm.LogCoshLoss, lambda rng: rng.normal(size=(6, 4))),
+    "quantile": (lambda: fm.QuantileLoss(0.2), lambda rng: rng.normal(size=(6, 4))),
+    "poisson": (lambda: fm.PoissonLoss(reduction="rows"), lambda rng: rng.poisson(2.0, (6, 4))),
+    "half mse": (lambda: fm.MSELoss(reduction="rows", half=True), lambda rng: rng.normal(size=(6, 4))),
     "bce": (lambda: fm.BCEWithLogitsLoss(pos_weight=2), lambda rng: rng.integers(0, 2, (6, 4))),
 }
 

@@ -116,6 +116,21 @@ ELEMENTWISE = {
         lambda x, t: (t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x), sigmoid(x) - t),
         lambda x, t: t * np.logaddexp(0, -x) + (1 - t) * np.logaddexp(0, x),
     ),
+    "log_cosh": (
+        fm.LogCoshLoss,
+        lambda x, t: (np.logaddexp(x - t, t - x) - np.log(2), np.tanh(x - t)),
+        lambda x, t: 2 * np.abs(x - t) + np.log(2),
+    ),
+    "quantile": (
+        lambda: fm.QuantileLoss(0.2),
+        lambda x, t: (np.maximum(0.2 * (t - x), -0.8 * (t - x)), np.where(t > x, -0.2, 0.8 * (t < x))),
+        lambda x, t: np.abs(x - t),
+    ),
+    "poisson": (
+        fm.PoissonLoss,
+        lambda x, t: (np.exp(x) - t * x, np.exp(x) - t),
+        lambda x, t: (1 + np.abs(x)) * np.exp(x) + np.abs(t * x),
+    ),
 }
 
 
@@ -126,7 +141,7 @@ def test_elementwise(backend, rng, dtype, name, shape, weighted):
     make, formula, size = ELEMENTWISE[name]
     loss = make()
     x = rng.normal(size=shape).astype(dtype)
-    t = (rng.uniform(size=shape) if name == "bce" else rng.normal(size=shape)).astype(dtype)
+    t = (rng.uniform(size=shape) if name in ("bce", "poisson") else rng.normal(size=shape)).astype(dtype)
     x.flat[0] = t.flat[0]  # the kink of L1, the bottom of the others
     s = rng.uniform(0, 2, shape[0]) if weighted else np.ones(shape[0])
     rows = s / s.sum() / shape[1]

@@ -277,6 +277,26 @@ def huber(x, target, delta, row_scale, losses, dx):
     _write_elementwise(terms, np.clip(d, -delta, delta), row_scale, losses, dx)
 
 
+def log_cosh(x, target, row_scale, losses, dx):
+    """l_i = sum_j log cosh d = |d| + log1p(e^{-2 |d|}) - log 2, d = x_ij - t_ij, which does not overflow."""
+    d = x - target
+    size = np.abs(d)
+    _write_elementwise(size + np.log1p(np.exp(-2 * size)) - math.log(2), np.tanh(d), row_scale, losses, dx)
+
+
+def quantile(x, target, level, row_scale, losses, dx):
+    """l_i = sum_j (level d if d > 0 else (level - 1) d), d = t_ij - x_ij, of slope 0 at 0 (Koenker, Bassett 1978)."""
+    d = target - x
+    slopes = np.where(d > 0, -level, np.where(d < 0, 1 - level, d))
+    _write_elementwise(np.where(d > 0, level * d, (level - 1) * d), slopes, row_scale, losses, dx)
+
+
+def poisson(x, target, row_scale, losses, dx):
+    """l_i = sum_j (e^{x_ij} - t_ij x_ij): x is the logarithm of the rate."""
+    rate = np.exp(x)
+    _write_elementwise(rate - target * x, rate - target, row_scale, losses, dx)
+
+
 def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
     """l_i = sum_j p_j t softplus(-x) + (1 - t) softplus(x); ``pos_weight`` p (O,) may be None."""
     p = 1 if pos_weight is None else pos_weight
@@ -351,6 +371,11 @@ def sum_of_squares(grad):
 def scale(grad, factor, out):
     """out = factor grad; out may be grad."""
     np.multiply(grad, grad.dtype.type(factor), out=out)
+
+
+def add_scaled(x, factor, out):
+    """out += factor x."""
+    out += x.dtype.type(factor) * x
 
 
 def clip(grad, bound, out):

@@ -27,16 +27,15 @@ from .._kernels.cpu.panels import rounded
 from .._kernels.cpu.products import TURNED
 from .._kernels.cpu.random import WORDS
 from .._kernels.reference import probability_floor
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from ..losses import CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
 from ..modules.activations import Activation
 from ..optim import Optimizer
 from .storage import Room, Weights
-from .support import Layer, rule
+from .support import ELEMENTWISE, Layer, rule
 
 __all__ = ["Program"]
 
-_ELEMENTWISE = {MSELoss: "mse", L1Loss: "l1", HuberLoss: "huber", BCEWithLogitsLoss: "bce"}
 _PAGE = 4096
 _MOST_PANELS = 4  # of inputs in a block of weights
 _GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
@@ -96,7 +95,7 @@ class Program:
             self._loss(loss, by_index)
             self._backward()
         self.meters = np.zeros(METERS, np.int64)
-        self._items(None if optimizer is None else optimizer)
+        self._items(optimizer)
         if optimizer is not None:
             self._training(optimizer)
         self.ops = np.array(self._ops, np.int64)
@@ -216,8 +215,9 @@ class Program:
             function = operations.cross_entropy(loss.from_logits, by_index, plain)
             numbers = (loss.label_smoothing, probability_floor(dtype))
         else:
-            function = operations.elementwise(_ELEMENTWISE[type(loss)])
-            numbers = (loss.delta,) if isinstance(loss, HuberLoss) else ()
+            function = operations.elementwise(ELEMENTWISE[type(loss)])
+            if isinstance(loss, (HuberLoss, QuantileLoss)):
+                numbers = (loss.delta if isinstance(loss, HuberLoss) else loss.quantile,)
         weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._room.take(self.capacity)
         self._add(

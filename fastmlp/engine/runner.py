@@ -91,8 +91,10 @@ class Engine:
         self._team.close()
 
     @staticmethod
-    def reads_in_place(X: Array) -> bool:
+    def reads_in_place(X: Any) -> bool:
         """Whether kernels can read these features where they are."""
+        if not isinstance(X, np.ndarray):  # sparse
+            return False
         contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
         return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
 
@@ -104,7 +106,9 @@ class Engine:
 
     # -------------------------------------------------------------------------------------- training
 
-    def run(self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int) -> tuple[Array, Array]:
+    def run(
+        self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int, l2: float = 0.0
+    ) -> tuple[Array, Array, Array]:
         """Make one step for each batch, index[bounds[s]:bounds[s + 1]], of the rows.
 
         Parameters
@@ -115,6 +119,8 @@ class Engine:
         bounds : ndarray of int64, of shape (steps + 1,)
         seed, step : int
             For the Dropout masks.
+        l2 : float
+            See `Trainer`.
 
         Returns
         -------
@@ -122,6 +128,8 @@ class Engine:
             The losses; where the last of them is not finite, that step and those after it were not made.
         ndarray of float64
             The learning rates.
+        ndarray of float64
+            The penalties, which the losses do not hold.
         """
         assert self.optimizer is not None and self.loss is not None
         steps = len(bounds) - 1
@@ -144,11 +152,16 @@ class Engine:
             key = dropout.seed if seed is None else seed
             position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, step)
             program.ops[op, table.EXTRA : table.EXTRA + 4] = position
-        done = self._launch(program, hyper, bounds, losses)
+        penalties = np.zeros(steps)
+        if l2:
+            of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
+            penalties[:] = l2 / of_rows
+        done = self._launch(program, hyper, bounds, losses, penalties)
         self.optimizer.steps += done
         for _, dropout in program.dropouts:
             dropout.set_position(seed, step + done)
-        return losses[: done + 1] if done < steps else losses, rates
+        made = min(done + 1, steps)
+        return losses[:made], rates, penalties[:done]
 
     def _prepare(self, source: str, by_index: bool) -> Program:
         """The program for such data: the last one where it fits."""
@@ -161,12 +174,12 @@ class Engine:
             self._program, self._key = program, key
         return program
 
-    def _launch(self, program: Program, hyper: Array, bounds: Array, losses: Array) -> int:
+    def _launch(self, program: Program, hyper: Array, bounds: Array, losses: Array, penalties: Array) -> int:
         self._control[:] = 0
-        squares = np.zeros(len(program.items))
+        squares = np.zeros(2 * len(program.items))
         fixed = (
             self.threads, program.ops, program.numbers, self.weights.params, program.items, program.splits,
-            program.meters, program.clips, hyper, bounds, losses, squares, self._control, program.work,
+            program.meters, program.clips, hyper, bounds, losses, penalties, squares, self._control, program.work,
             self.weights.data, 1,
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
@@ -177,7 +190,7 @@ class Engine:
         columns = 1.0
         of_rows: Array | None = None if weight is None else weight[index]
         if not isinstance(self.loss, CrossEntropyLoss):
-            columns = float(target.shape[1] if target.ndim == 2 else 1)
+            columns = self.loss.row_count(target.shape[1] if target.ndim == 2 else 1)
         elif target.ndim == 1 and self.loss.class_weight is not None:
             of_targets = self.loss.class_weight[target[index]]
             of_rows = of_targets if of_rows is None else of_targets * of_rows
@@ -212,7 +225,7 @@ class Engine:
         first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
         first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
         last[table.TARGET] = _address(out)
-        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0))
+        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0), np.zeros(0))
         return out
 
 

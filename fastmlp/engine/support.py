@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from ..losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    LogCoshLoss,
+    Loss,
+    MSELoss,
+    PoissonLoss,
+    QuantileLoss,
+)
 from ..modules import MLP, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
 from ..modules.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -16,6 +26,7 @@ from ..schedules import Constant
 from ..validation import Array
 
 __all__ = [
+    "ELEMENTWISE",
     "Layer",
     "Unsupported",
     "hyperparameters",
@@ -30,7 +41,16 @@ __all__ = [
 # By exact type: a class derived from one of these may compute something else.
 _ACTIVATIONS = (ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh)
 _LAYERS = (Linear, LayerNorm, Dropout, Softmax, Normalize, *_ACTIVATIONS)
-_LOSSES = (BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss)
+# class: the name of the kernel's formula
+ELEMENTWISE: dict[type, str] = {
+    BCEWithLogitsLoss: "bce",
+    HuberLoss: "huber",
+    L1Loss: "l1",
+    LogCoshLoss: "log_cosh",
+    MSELoss: "mse",
+    PoissonLoss: "poisson",
+    QuantileLoss: "quantile",
+}
 
 
 class Unsupported(Exception):
@@ -68,7 +88,7 @@ def layers_of(model: Module) -> list[Layer]:
 
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
-    if type(loss) not in _LOSSES:
+    if type(loss) is not CrossEntropyLoss and type(loss) not in ELEMENTWISE:
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -92,7 +112,7 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
             found += [dict.__getitem__(module.buffers, name).tobytes() for name in ("mean", "scale")]
         else:
             found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]
-    for name in ("label_smoothing", "from_logits", "delta"):
+    for name in ("label_smoothing", "from_logits", "delta", "quantile"):
         found.append(getattr(loss, name, None))
     for name in ("class_weight", "pos_weight"):
         weight = getattr(loss, name, None)

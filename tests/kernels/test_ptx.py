@@ -36,12 +36,16 @@ CALLS = {
     "mse": [(X, X, N, N, X)],
     "l1": [(X, X, N, N, X)],
     "huber": [(X, X, 1.0, N, N, X)],
+    "log_cosh": [(X, X, N, N, X)],
+    "quantile": [(X, X, 0.2, N, N, X)],
+    "poisson": [(X, X, N, N, X)],
     "bce_with_logits": [(X, X, V, N, N, X)],
     "sgd": [(X, 0.1, 0.9, 0.1, True, X, X)],
     "adam": [(X, 0.1, 0.9, 0.999, 1e-8, 0.1, True, 1, X, X, X)],
     "rmsprop": [(X, 0.1, 0.9, 1e-8, 0.0, 0.9, X, X, X, X)],
     "adagrad": [(X, 0.1, 1e-8, 0.0, X, X)],
     "scale": [(X, 2.0, X)],
+    "add_scaled": [(X, 2.0, X)],
     "clip": [(X, 2.0, X)],
 }
 

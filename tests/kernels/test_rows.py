@@ -101,7 +101,8 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
 
 @pytest.mark.parametrize(
     "operation, extra",
-    [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])],
+    [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])]
+    + [("log_cosh", []), ("quantile", [0.2]), ("poisson", [])],
 )
 def test_elementwise_losses(run, operation, extra, shape, dtype, rng):
     x = (rng.normal(size=shape) * 2).astype(dtype)
@@ -111,6 +112,8 @@ def test_elementwise_losses(run, operation, extra, shape, dtype, rng):
     row_scale = rng.uniform(0.1, 1, shape[0]).astype(dtype)
     ref, comp = run(operation, [x, target, *extra, row_scale], [blank(shape[0], dtype), blank(shape, dtype)])
     size = (1 + np.abs(x).astype(np.float64)) ** 2 * 2
+    if operation == "poisson":  # what an error of x makes of its exponential counts too
+        size = (1 + np.abs(x)) * np.exp(x.astype(np.float64)) + size
     assert_matches(ref[0], comp[0], bound(dtype, shape[1], size.sum(axis=1)))
     assert_matches(ref[1], comp[1], bound(dtype, 1, size))
 

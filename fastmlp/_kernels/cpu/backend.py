@@ -17,10 +17,11 @@ from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
-    "activation_backward", "activation_forward", "adagrad", "adam", "bce_with_logits", "clip", "cross_entropy",
-    "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1", "layer_norm_backward",
-    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize",
-    "rmsprop", "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "activation_backward", "activation_forward", "adagrad", "adam", "add_scaled", "bce_with_logits", "clip",
+    "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
+    "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
+    "log_cosh", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
+    "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "numba"
@@ -203,6 +204,18 @@ def huber(x, target, delta, row_scale, losses, dx):
     _elementwise_loss(loss_kernels.HUBER, x, target, None, float(delta), row_scale, losses, dx)
 
 
+def log_cosh(x, target, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.LOG_COSH, x, target, None, 0.0, row_scale, losses, dx)
+
+
+def quantile(x, target, level, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.QUANTILE, x, target, None, float(level), row_scale, losses, dx)
+
+
+def poisson(x, target, row_scale, losses, dx):
+    _elementwise_loss(loss_kernels.POISSON, x, target, None, 0.0, row_scale, losses, dx)
+
+
 def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
     _elementwise_loss(loss_kernels.BCE, x, target, pos_weight, 0.0, row_scale, losses, dx)
 
@@ -247,6 +260,10 @@ def sum_of_squares(grad):
 
 def scale(grad, factor, out):
     updates.scale(_gradient(grad), float(factor), out.reshape(-1))
+
+
+def add_scaled(x, factor, out):
+    updates.add_scaled(_gradient(x), float(factor), out.reshape(-1))
 
 
 def clip(grad, bound, out):

@@ -30,7 +30,7 @@ from .native import (
     yield_processor,
 )  # fmt: skip
 from .products import Epilogue, Left, Right, Target, product, rows_product, transposed_product
-from .simd import keep_first, lanes, load, load_tail, store
+from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
 from .table import (
     BACKWARD,
     BIAS,
@@ -316,6 +316,25 @@ def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, si
 
 
 @inline
+def _penalize(work, out, weights, at, size, factor):
+    """Add ``factor`` W to the gradient of a block W of weights; the sum of W's squares."""
+    width = lanes(work)
+    zeros = load_tail(work, 0, 0)
+    a, b = zeros, zeros
+    for i in range(0, size - width, 2 * width):
+        v, w = load(weights, at + i), load(weights, at + i + width)
+        store(work, out + i, fma(v, factor, load(work, out + i)))
+        store(work, out + i + width, fma(w, factor, load(work, out + i + width)))
+        a, b = fma(v, v, a), fma(w, w, b)
+    if size % (2 * width) != 0:
+        i = size - width
+        v = load(weights, at + i)
+        store(work, out + i, fma(v, factor, load(work, out + i)))
+        a = fma(v, v, a)
+    return np.float64(lane_sum(a + b))
+
+
+@inline
 def _clip(work, at, size, bound):
     for i in range(at, at + size, lanes(work)):
         store(work, i, clamp(load(work, i), bound))
@@ -339,15 +358,16 @@ def _squares(work, at, size):
 
 @kernel
 def train(
-    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, losses, squares,
-    control, work, weights, unit,
+    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, losses, penalties,
+    squares, control, work, weights, unit,
 ):  # fmt: skip
     """Make ``bounds.size - 1`` steps, or as many as have a finite loss; returns how many.
 
     ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)`` are `table`'s; ``items (M,
     ITEM_COLUMNS)`` the parts of phase 2, of which this thread has splits[thread] .. splits[thread + 1]; ``hyper
     (S, H)`` the optimizer's numbers of each step; batch s has bounds[s + 1] - bounds[s] rows; its loss goes to
-    losses[s]. ``squares (M)`` is scratch. ``unit`` is 1.
+    losses[s]. penalties[s] times the squares of the weights of linear layers, halved, is added to that loss's gradient,
+    and takes the place of penalties[s]. ``squares (2 M)`` is scratch. ``unit`` is 1.
 
     Without losses: forward only, and no thread waits for another.
     """
@@ -360,7 +380,8 @@ def train(
     hyper = carray(pointer(hyper, 0), (hyper.shape[0], hyper.shape[1]))
     splits, meters = carray(pointer(splits, 0), splits.size), carray(pointer(meters, 0), meters.size)
     clips, bounds = carray(pointer(clips, 0), clips.size), carray(pointer(bounds, 0), bounds.size)
-    losses, squares = carray(pointer(losses, 0), losses.size), carray(pointer(squares, 0), squares.size)
+    losses, penalties = carray(pointer(losses, 0), losses.size), carray(pointer(penalties, 0), penalties.size)
+    squares = carray(pointer(squares, 0), squares.size)
     control = carray(pointer(control, 0), control.size)
     work, weights = carray(pointer(work, 0), work.size), carray(pointer(weights, 0), weights.size)
     mode = flush_denormals()
@@ -407,6 +428,11 @@ def train(
                     out = params[row, PARAM_COLUMNS - 1] + at
                 if stage == 0:
                     _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit)
+                    if penalties[s] != 0.0 and item[0] == WEIGHT_BLOCK:
+                        row, at = _place(item, ops[o], work)
+                        squares[items.shape[0] + m] = _penalize(
+                            work, out, weights, params[row, 0] + at, size, penalties[s]
+                        )
                     if clips[CLIP_VALUE] > 0.0:
                         _clip(work, out, size, clips[CLIP_VALUE])
                 if stage + 1 < stages:
@@ -426,6 +452,11 @@ def train(
                 factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
         if not alive:
             break
+        if thread == 0 and penalties[s] != 0.0:  # the others look at it in the next phase 2 at the earliest
+            total = 0.0
+            for m in range(items.shape[0]):
+                total += squares[items.shape[0] + m]
+            penalties[s] *= 0.5 * total
         done += 1
     restore_float_mode(mode)
     return done

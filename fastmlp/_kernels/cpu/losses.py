@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .elementwise import clamp, load_some, softplus, store_some
 from .jit import inline, kernel
 from .simd import (
@@ -17,11 +19,15 @@ from .simd import (
     negative,
     where,
 )  # fmt: skip
-from .vecmath import sigmoid
+from .vecmath import exp, sigmoid, tanh
 
-__all__ = ["BCE", "FUNCTIONS", "HUBER", "L1", "MSE", "elementwise_loss", "elementwise_rows"]
+__all__ = [
+    "BCE", "FUNCTIONS", "HUBER", "L1", "LOG_COSH", "MSE", "POISSON", "QUANTILE", "elementwise_loss", "elementwise_rows",
+]  # fmt: skip
 
-MSE, L1, HUBER, BCE = range(4)
+MSE, L1, HUBER, BCE, LOG_COSH, QUANTILE, POISSON = range(7)
+
+_LOG_2 = math.log(2)
 
 
 @inline
@@ -58,7 +64,32 @@ def _bce(x, t, p, delta):
     return term, fma(rest, sigmoid(x), negative(weight * sigmoid(negative(x))))
 
 
-FUNCTIONS = {"mse": _mse, "l1": _l1, "huber": _huber, "bce": _bce}
+@inline
+def _log_cosh(x, t, p, delta):
+    d = x - t
+    # log cosh d = softplus(2 |d|) - |d| - log 2, and softplus(v) = v + log1p(e^-v).
+    size = absolute(d)
+    return softplus(size + size) - size - _LOG_2, tanh(d)
+
+
+@inline
+def _quantile(x, t, p, delta):
+    d = t - x
+    above, below = greater(d, 0.0), less(d, 0.0)
+    slope = where(above, full_like(d, -delta), where(below, full_like(d, 1.0 - delta), d))
+    return where(above, d * delta, d * (delta - 1.0)), slope
+
+
+@inline
+def _poisson(x, t, p, delta):
+    rate = exp(x)
+    return fma(t, negative(x), rate), rate - t
+
+
+FUNCTIONS = {
+    "mse": _mse, "l1": _l1, "huber": _huber, "bce": _bce, "log_cosh": _log_cosh, "quantile": _quantile,
+    "poisson": _poisson,
+}  # fmt: skip
 
 
 @inline
@@ -92,5 +123,11 @@ def elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
         elementwise_rows(_l1, x, target, pos_weight, delta, row_scale, losses, dx)
     elif kind == HUBER:
         elementwise_rows(_huber, x, target, pos_weight, delta, row_scale, losses, dx)
+    elif kind == LOG_COSH:
+        elementwise_rows(_log_cosh, x, target, pos_weight, delta, row_scale, losses, dx)
+    elif kind == QUANTILE:
+        elementwise_rows(_quantile, x, target, pos_weight, delta, row_scale, losses, dx)
+    elif kind == POISSON:
+        elementwise_rows(_poisson, x, target, pos_weight, delta, row_scale, losses, dx)
     else:
         elementwise_rows(_bce, x, target, pos_weight, delta, row_scale, losses, dx)

@@ -13,8 +13,8 @@ from .jit import inline, kernel
 from .simd import element, fma, lanes, square_root
 
 __all__ = [
-    "adagrad", "adagrad_rule", "adam", "adam_rule", "clip", "rmsprop", "rmsprop_rule", "scale", "sgd", "sgd_rule",
-    "sum_of_squares",
+    "adagrad", "adagrad_rule", "adam", "adam_rule", "add_scaled", "clip", "rmsprop", "rmsprop_rule", "scale", "sgd",
+    "sgd_rule", "sum_of_squares",
 ]  # fmt: skip
 
 
@@ -136,6 +136,15 @@ def scale(grad, factor, out):
     for i in range(0, n, width):
         count = min(width, n - i)
         store_some(out, i, load_some(grad, i, count) * factor, count)
+
+
+@kernel
+def add_scaled(x, factor, out):
+    """out += factor x."""
+    n, width = x.size, lanes(x)
+    for i in range(0, n, width):
+        count = min(width, n - i)
+        store_some(out, i, fma(load_some(x, i, count), factor, load_some(out, i, count)), count)
 
 
 @kernel

@@ -10,13 +10,14 @@ import numpy as np
 from . import elementwise, products, rows
 from .elementwise import normalize as _normalize
 from .runtime import check, empty, from_numpy, to_numpy, zeros
-from .updates import adagrad, adam, clip, rmsprop, scale, sgd, sum_of_squares
+from .updates import adagrad, adam, add_scaled, clip, rmsprop, scale, sgd, sum_of_squares
 
 __all__ = [
-    "activation_backward", "activation_forward", "adagrad", "adam", "bce_with_logits", "check", "clip", "cross_entropy",
-    "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1", "layer_norm_backward",
-    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "mse", "normalize",
-    "rmsprop", "scale", "sgd", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "activation_backward", "activation_forward", "adagrad", "adam", "add_scaled", "bce_with_logits", "check", "clip",
+    "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
+    "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
+    "log_cosh", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
+    "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "cuda"
@@ -87,6 +88,18 @@ def l1(x, target, row_scale, losses, dx):
 
 def huber(x, target, delta, row_scale, losses, dx):
     _elementwise_loss("huber", x, target, [delta], False, row_scale, losses, dx)
+
+
+def log_cosh(x, target, row_scale, losses, dx):
+    _elementwise_loss("log_cosh", x, target, [0.0], False, row_scale, losses, dx)
+
+
+def quantile(x, target, level, row_scale, losses, dx):
+    _elementwise_loss("quantile", x, target, [level], False, row_scale, losses, dx)
+
+
+def poisson(x, target, row_scale, losses, dx):
+    _elementwise_loss("poisson", x, target, [0.0], False, row_scale, losses, dx)
 
 
 def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):

@@ -309,7 +309,34 @@ def _terms(kind, dtype):
     def bce_slope(x, t, p):
         return (one - t) * sigmoid(x) - p * t * sigmoid(-x)
 
-    pairs = {"mse": (mse, mse_slope), "l1": (l1, l1_slope), "huber": (huber, huber_slope), "bce": (bce, bce_slope)}
+    log_two = T(math.log(2))
+
+    def log_cosh(x, t, p):
+        size = abs(x - t)
+        return size + math.log1p(math.exp(-two * size)) - log_two
+
+    def log_cosh_slope(x, t, p):
+        return math.tanh(x - t)
+
+    def quantile(x, t, p):
+        d = t - x
+        return p * d if d > zero else (p - one) * d
+
+    def quantile_slope(x, t, p):
+        d = t - x
+        return -p if d > zero else one - p if d < zero else d  # zero, or NaN
+
+    def poisson(x, t, p):
+        return math.exp(x) - t * x
+
+    def poisson_slope(x, t, p):
+        return math.exp(x) - t
+
+    pairs = {
+        "mse": (mse, mse_slope), "l1": (l1, l1_slope), "huber": (huber, huber_slope), "bce": (bce, bce_slope),
+        "log_cosh": (log_cosh, log_cosh_slope), "quantile": (quantile, quantile_slope),
+        "poisson": (poisson, poisson_slope),
+    }  # fmt: skip
     return tuple(cuda.jit(device=True)(function) for function in pairs[kind])
 
 
@@ -340,7 +367,7 @@ def _elementwise_loss(kind, dtype):
 
 
 def elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
-    """MSE, L1, Huber or BCE; ``numbers`` are Huber's delta (1,) or BCE's weights (O,)."""
+    """A loss of single elements; ``numbers`` are Huber's delta or the quantile's level (1,), or BCE's weights (O,)."""
     launch(
         _elementwise_loss(kind, x.dtype), _blocks(x.shape[0]), THREADS, x, target, numbers, by_column, row_scale,
         row_scale if losses is None else losses, losses is not None, x if dx is None else dx, dx is not None,

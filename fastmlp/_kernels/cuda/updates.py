@@ -11,7 +11,7 @@ from .elementwise import THREADS, blocks
 from .halving import halving
 from .runtime import SIMULATED, cuda, empty, launch
 
-__all__ = ["adagrad", "adam", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
+__all__ = ["adagrad", "adam", "add_scaled", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
 
 _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
 _total, _double = halving(_SUM_THREADS), np.float64
@@ -73,6 +73,12 @@ def _scale(grad, factor, out):
 
 
 @cuda.jit
+def _add_scaled(x, factor, out):
+    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        out[i] += factor * x[i]
+
+
+@cuda.jit
 def _clip(grad, bound, out):
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         g = grad[i]
@@ -131,6 +137,10 @@ def sum_of_squares(grad):
 
 def scale(grad, factor, out):
     _update(_scale, grad, (factor,), out)
+
+
+def add_scaled(x, factor, out):
+    _update(_add_scaled, x, (factor,), out)
 
 
 def clip(grad, bound, out):

@@ -1,0 +1,310 @@
+"""MLPClassifier: scikit-learn's, by fastmlp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from ..evaluation import probabilities_of
+from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from ..validation import Array
+from .base import BaseMLP
+
+__all__ = ["MLPClassifier"]
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+    """A multilayer perceptron for classes, or for several labels at once; scikit-learn's parameters, and some more.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int
+        Widths of the hidden layers; ``()`` for a linear model.
+    activation : str
+        "relu", "tanh", "logistic", "identity"; or "elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus".
+    solver : {"adam", "sgd", "lbfgs"}
+    alpha : float
+        alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
+    batch_size : int or "auto"
+        "auto": 200, or all rows where there are fewer.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        Of "sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth of the rate before
+        whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+    learning_rate_init, power_t : float
+    max_iter : int
+        Epochs; iterations of "lbfgs".
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    random_state : int, RandomState or None
+        The initial weights are those that scikit-learn draws; the orders of the rows are not.
+    tol, n_iter_no_change : float
+        The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
+        ``n_iter_no_change`` epochs.
+    verbose : bool
+        Whether to print a line for each epoch.
+    warm_start : bool
+        Whether a further `fit` goes on with the weights.
+    momentum, nesterovs_momentum
+        Of "sgd".
+    early_stopping : bool
+        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one.
+    validation_fraction : float
+        Share of the rows to hold out.
+    beta_1, beta_2, epsilon : float
+        Of "adam".
+    max_fun : int
+        Calls of the loss that "lbfgs" may make.
+    class_weight : dict, "balanced" or None
+        Weight of each class, by label; "balanced": inversely proportional to how often it comes. Not for several
+        labels at once, for which "balanced" or a list of dicts is meant by scikit-learn's compute_sample_weight.
+    dropout : float
+        Probability with which each output of a hidden layer is dropped in training.
+    layer_norm : bool
+        Whether each hidden layer is normalised before its activation (`LayerNorm`).
+    scoring : str, callable or None
+        What early stopping goes by: None for accuracy, "loss", or a scorer of scikit-learn.
+    callbacks : list or None
+        See `fastmlp.Callback`.
+    progress_bar : bool
+    threads : int or None
+        See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
+    backend : str or None
+        "numba", "numpy" or "cuda"; None for the current one.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights (I, O) and biases (O,) of each layer; they may be set.
+    loss_, best_loss_ : float
+    loss_curve_, validation_loss_curve_ : list of float
+        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss".
+    validation_scores_, best_validation_score_
+        With early stopping.
+    n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
+        Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
+    feature_names_in_, out_activation_
+    classes_ : ndarray
+        The labels in the order of the columns of `predict_proba`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import MLPClassifier
+    >>> X = np.array([[0.0, 0.0], [1.0, 1.0]] * 20)
+    >>> y = np.array(["no", "yes"] * 20)
+    >>> MLPClassifier((8,), random_state=0, learning_rate_init=0.05).fit(X, y).predict([[0.9, 1.1]])
+    array(['yes'], dtype='<U3')
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        class_weight: Any = None,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress_bar: bool = False,
+        threads: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self._keep(locals())
+
+    def _output_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _loss(self) -> Loss:
+        return CrossEntropyLoss() if self.out_activation_ == "softmax" else BCEWithLogitsLoss(reduction="rows")
+
+    def _targets(self, Y: Array) -> Array:
+        return Y.argmax(axis=1) if self.out_activation_ == "softmax" else Y.astype(np.float64)
+
+    def _balance(self, y: Any, sample_weight: Array | None, rows: int) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        balance = np.asarray(compute_sample_weight(self.class_weight, y))
+        return balance if sample_weight is None else sample_weight * balance
+
+    def _answers_of_targets(self, Y: Array) -> Array:
+        answers: Array = self._label_binarizer.inverse_transform(Y)
+        return answers
+
+    def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(accuracy_score(self._answers_of_targets(Y), self._answers(outputs), sample_weight=weight))
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=reset
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self._label_binarizer = LabelBinarizer()
+            self._label_binarizer.fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            classes = unique_labels(y)
+            if self.warm_start and not incremental:
+                if set(classes) != set(self.classes_):
+                    raise ValueError(
+                        "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                        f"Previously got {self.classes_}, `y` has {classes}"
+                    )
+            elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+                raise ValueError(f"y has the classes {classes}; expected some of `classes_`, {self.classes_}.")
+        return X, self._label_binarizer.transform(y).astype(bool)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> MLPClassifier:
+        """Fit to rows and their classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+            float32 is computed with in float32, all else in float64.
+        y : array-like of shape (N,), or (N, labels) of 0 and 1
+        sample_weight : array-like of shape (N,), optional
+        X_val, y_val : optional
+            Rows to measure on after each epoch; early stopping then goes by them and holds out none.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or the weights do not stay finite.
+        """
+        return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
+
+    @available_if(BaseMLP._solver_takes_steps)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
+        """One epoch over some rows, with the weights and the optimizer as they are.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+            float32 is computed with in float32, all else in float64.
+        y : array-like of shape (N,), or (N, labels) of 0 and 1
+        sample_weight : array-like of shape (N,), optional
+        classes : array-like
+            All classes that will ever come; needed by the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or the weights do not stay finite.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
+        return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
+
+    def _answers(self, outputs: Array) -> Array:
+        """Classes (N,) or labels (N, O) of outputs."""
+        if self.out_activation_ == "softmax":
+            answers: Array = self.classes_[outputs.argmax(axis=1)]
+        elif self._label_binarizer.y_type_.startswith("multilabel"):
+            answers = self._label_binarizer.inverse_transform((outputs > 0).astype(np.int64))
+        else:  # a single class has a binarizer of its own
+            positive = (outputs[:, 0] > 0).astype(np.int64)
+            answers = self.classes_[positive] if len(self.classes_) == 2 else self.classes_[np.zeros_like(positive)]
+        return answers
+
+    def predict(self, X: Any) -> Array:
+        """The classes of rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+
+        Returns
+        -------
+        ndarray of shape (N,) or (N, labels)
+        """
+        return self._answers(self._outputs(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+
+        Returns
+        -------
+        ndarray of shape (N, classes)
+            In the order of ``classes_``; for several labels, the probability of each.
+        """
+        outputs = self._outputs(X)
+        found = probabilities_of(self._linked().model, self._loss(), outputs)
+        return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithms of `predict_proba`."""
+        found = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(found, out=found)
+
+    def _labels(self) -> list[Any] | None:
+        single = self.out_activation_ == "softmax" or self.n_outputs_ == 1
+        return list(self.classes_) if single and len(self.classes_) > 1 else None
+
+    def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
+        classes = self.classes_
+        if self._labels() is None:
+            return lambda X: self._answers(predictor(X))
+        if self.out_activation_ == "softmax":
+            return lambda X: classes[predictor(X).argmax(axis=1)]
+        return lambda X: classes[(predictor(X)[:, 0] > 0).view(np.int8)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,264 @@
+"""MLPRegressor: scikit-learn's, by fastmlp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from ..losses import HuberLoss, L1Loss, LogCoshLoss, Loss, MSELoss, PoissonLoss, QuantileLoss
+from ..validation import Array
+from .base import BaseMLP
+
+__all__ = ["MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    """A multilayer perceptron for one or several numbers; scikit-learn's parameters, and some more.
+
+    Parameters
+    ----------
+    loss : str
+        "squared_error" (half of it), "poisson" (half of the deviance; the net gives the logarithm of the mean); or
+        "absolute_error", "huber", "log_cosh", "quantile".
+    hidden_layer_sizes : int or array-like of int
+        Widths of the hidden layers; ``()`` for a linear model.
+    activation : str
+        "relu", "tanh", "logistic", "identity"; or "elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus".
+    solver : {"adam", "sgd", "lbfgs"}
+    alpha : float
+        alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
+    batch_size : int or "auto"
+        "auto": 200, or all rows where there are fewer.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        Of "sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth of the rate before
+        whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+    learning_rate_init, power_t : float
+    max_iter : int
+        Epochs; iterations of "lbfgs".
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    random_state : int, RandomState or None
+        The initial weights are those that scikit-learn draws; the orders of the rows are not.
+    tol, n_iter_no_change : float
+        The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
+        ``n_iter_no_change`` epochs.
+    verbose : bool
+        Whether to print a line for each epoch.
+    warm_start : bool
+        Whether a further `fit` goes on with the weights.
+    momentum, nesterovs_momentum
+        Of "sgd".
+    early_stopping : bool
+        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one.
+    validation_fraction : float
+        Share of the rows to hold out.
+    beta_1, beta_2, epsilon : float
+        Of "adam".
+    max_fun : int
+        Calls of the loss that "lbfgs" may make.
+    delta : float
+        Of "huber": where it becomes linear.
+    quantile : float
+        Of "quantile": which.
+    dropout : float
+        Probability with which each output of a hidden layer is dropped in training.
+    layer_norm : bool
+        Whether each hidden layer is normalised before its activation (`LayerNorm`).
+    scoring : str, callable or None
+        What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn.
+    callbacks : list or None
+        See `fastmlp.Callback`.
+    progress_bar : bool
+    threads : int or None
+        See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
+    backend : str or None
+        "numba", "numpy" or "cuda"; None for the current one.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        Weights (I, O) and biases (O,) of each layer; they may be set.
+    loss_, best_loss_ : float
+    loss_curve_, validation_loss_curve_ : list of float
+        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss".
+    validation_scores_, best_validation_score_
+        With early stopping.
+    n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
+        Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
+    feature_names_in_, out_activation_
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import MLPRegressor
+    >>> X = np.linspace(-1, 1, 50)[:, None]
+    >>> net = MLPRegressor(hidden_layer_sizes=(20,), activation="tanh", solver="lbfgs", random_state=0)
+    >>> round(net.fit(X, np.sin(3 * X[:, 0])).score(X, np.sin(3 * X[:, 0])), 2)
+    1.0
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [
+            StrOptions({"squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile"}),
+        ],
+        "delta": [Interval(Real, 0, None, closed="neither")],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        delta: float = 1.0,
+        quantile: float = 0.5,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        scoring: Any = None,
+        callbacks: Any = None,
+        progress_bar: bool = False,
+        threads: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self._keep(locals())
+
+    def _output_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _loss(self) -> Loss:
+        made: dict[str, Callable[[], Loss]] = {
+            "squared_error": lambda: MSELoss(reduction="rows", half=True),
+            "poisson": lambda: PoissonLoss(reduction="rows"),
+            "absolute_error": L1Loss,
+            "huber": lambda: HuberLoss(float(self.delta)),
+            "log_cosh": LogCoshLoss,
+            "quantile": lambda: QuantileLoss(float(self.quantile)),
+        }
+        return made[self.loss]()
+
+    @property
+    def _loss_scale(self) -> float:  # type: ignore[override]
+        # scikit-learn follows the gradient of the sum over outputs, and reports the mean.
+        return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
+
+    def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
+        self._loss_constant = 0.0
+        if self.loss == "poisson":  # to make the deviance of it: sum_j y log y - y
+            logarithm = np.log(Y, out=np.zeros(Y.shape), where=Y > 0)
+            self._loss_constant = float(np.average((Y * logarithm - Y).sum(axis=1), weights=weight))
+
+    def _targets(self, Y: Array) -> Array:
+        return Y
+
+    def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(r2_score(Y, self._answers(outputs).reshape(Y.shape), sample_weight=weight))
+
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> MLPRegressor:
+        """Fit to rows and their numbers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+            float32 is computed with in float32, all else in float64.
+        y : array-like of shape (N,) or (N, outputs)
+        sample_weight : array-like of shape (N,), optional
+        X_val, y_val : optional
+            Rows to measure on after each epoch; early stopping then goes by them and holds out none.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or the weights do not stay finite.
+        """
+        return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
+
+    @available_if(BaseMLP._solver_takes_steps)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """One epoch over some rows, with the weights and the optimizer as they are.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+            float32 is computed with in float32, all else in float64.
+        y : array-like of shape (N,) or (N, outputs)
+        sample_weight : array-like of shape (N,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or the weights do not stay finite.
+        """
+        return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
+
+    def _answers(self, outputs: Array) -> Array:
+        answers: Array = np.exp(outputs) if self.loss == "poisson" else outputs
+        return answers[:, 0] if answers.shape[1] == 1 else answers
+
+    def predict(self, X: Any) -> Array:
+        """The numbers for rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+
+        Returns
+        -------
+        ndarray of shape (N,) or (N, outputs)
+        """
+        return self._answers(self._outputs(X))
+
+    def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
+        return lambda X: self._answers(predictor(X))

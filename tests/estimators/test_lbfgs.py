@@ -1,0 +1,38 @@
+"""The loss and the gradient that L-BFGS gets."""
+
+import numpy as np
+import pytest
+
+from fastmlp.batches import check_rows
+from fastmlp.estimators import lbfgs
+from fastmlp.estimators.network import Network, initial_weights
+from fastmlp.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, PoissonLoss
+
+LOSSES = {
+    "classes": (CrossEntropyLoss(), 3, lambda rng: rng.integers(0, 3, 11)),
+    "labels": (BCEWithLogitsLoss(reduction="rows"), 3, lambda rng: rng.integers(0, 2, (11, 3)).astype(float)),
+    "numbers": (MSELoss(reduction="rows", half=True), 2, lambda rng: rng.normal(size=(11, 2))),
+    "counts": (PoissonLoss(reduction="rows"), 1, lambda rng: rng.poisson(2, (11, 1)).astype(float)),
+}
+
+
+@pytest.mark.parametrize("block", [1 << 21, 24], ids=["whole", "blocks of rows"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient(name, weighted, block, rng, monkeypatch):
+    monkeypatch.setattr(lbfgs, "_BLOCK", block)
+    loss, outputs, targets = LOSSES[name]
+    weights = initial_weights([5, 8, outputs], "tanh", np.random.RandomState(0), np.dtype(np.float64))
+    network = Network(*weights, activation="tanh", dropout=0.0, layer_norm=True, backend=None)
+    weight = rng.uniform(0, 2, 11) * (np.arange(11) != 3) if weighted else None
+    rows = check_rows(rng.normal(size=(11, 5)), targets(rng), weight, network.model, loss, "fit")
+    objective = lbfgs.Objective(network, loss, rows, 0.3, 1.0, 0.0)
+    network.model.train()
+    theta = objective.start()
+    value, comp = objective(theta)
+    step = np.cbrt(np.finfo(float).eps)
+    ref = np.array([(objective(theta + step * e)[0] - objective(theta - step * e)[0]) / (2 * step)
+                    for e in np.eye(len(theta))])  # fmt: skip
+    # The rule of the gradient check: relative 1e-6, with a floor for what rounding makes of the difference.
+    floor = np.maximum(1e-3 * np.abs(comp).max(), 10 * np.finfo(float).eps * abs(value) / step / 1e-6)
+    assert (np.abs(comp - ref) <= 1e-6 * np.maximum(np.maximum(np.abs(comp), np.abs(ref)), floor)).all()
