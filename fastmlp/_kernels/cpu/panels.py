@@ -27,27 +27,34 @@ def size(rows, width, dtype):
     return rows * rounded(width, dtype)
 
 
-def _blocks(matrix, offset, rows, width):
-    """(view of a panel's filled columns (rows, c), its columns) for each panel of ``matrix``."""
+def _parts(matrix, offset, rows, other):
+    """(view of panels, view of their columns of ``other (R, C)``): the full panels at once, then a last, narrower one."""
     unit = LANES[matrix.itemsize]
-    for start in range(0, width, 2 * unit):
-        stride = 2 * unit if width - start > unit else unit
+    inner, width = other.shape
+    wide = 2 * unit
+    full = width // wide
+    if full:
+        panels = matrix[offset : offset + full * wide * rows].reshape(full, rows, wide)
+        # Splitting one axis gives a view, whatever the strides are.
+        yield panels[:, :inner], other.T[: full * wide].reshape(full, wide, inner).transpose(0, 2, 1)
+    start = full * wide
+    if start < width:
+        stride = wide if width - start > unit else unit
         at = offset + start * rows
         panel = matrix[at : at + rows * stride].reshape(rows, stride)
-        stop = min(width, start + stride)
-        yield panel[:, : stop - start], slice(start, stop)
+        yield panel[:inner, : width - start], other[:, start:]
 
 
 def pack(source, matrix, offset, rows):
     """Write ``source (R, C)`` into a matrix with room for ``rows`` >= R at ``offset`` of the flat ``matrix``."""
-    for panel, columns in _blocks(matrix, offset, rows, source.shape[1]):
-        panel[: len(source)] = source[:, columns]
+    for panels, columns in _parts(matrix, offset, rows, source):
+        panels[...] = columns
 
 
 def unpack(matrix, offset, rows, out):
     """The other way: fill ``out (R, C)``."""
-    for panel, columns in _blocks(matrix, offset, rows, out.shape[1]):
-        out[:, columns] = panel[: len(out)]
+    for panels, columns in _parts(matrix, offset, rows, out):
+        columns[...] = panels
 
 
 @inline
