@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
+    from .errors import ResumeError as ResumeError
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
     from .exchange.as_c import export_c as export_c
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from .optim import AdamW as AdamW
     from .optim import RMSprop as RMSprop
     from .predictor import Predictor as Predictor
+    from .saving import ModelCheckpoint as ModelCheckpoint
+    from .saving import SaveState as SaveState
     from .schedules import Constant as Constant
     from .schedules import Cosine as Cosine
     from .schedules import Exponential as Exponential
@@ -86,7 +89,7 @@ _NAMES = {
     "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
-    "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"),
+    "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "exchange.as_c": ("export_c",),
     "exchange.as_npz": ("export_npz",),
@@ -125,6 +128,7 @@ _NAMES = {
     ),
     "optim": ("Adagrad", "Adam", "AdamW", "RMSprop", "SGD"),
     "predictor": ("Predictor",),
+    "saving": ("ModelCheckpoint", "SaveState"),
     "schedules": (
         "Constant",
         "Cosine",
@@ -172,6 +176,7 @@ __all__ = [
     "MLPRegressor",
     "MSELoss",
     "MetricsFile",
+    "ModelCheckpoint",
     "ModelFileError",
     "Module",
     "Normalize",
@@ -183,8 +188,10 @@ __all__ = [
     "RMSprop",
     "ReLU",
     "ReduceOnPlateau",
+    "ResumeError",
     "SGD",
     "SaveModel",
+    "SaveState",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -19,7 +19,7 @@ from .validation import Array, as_integer, as_number
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"]
+__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel", "Watch"]
 
 
 class Callback:
@@ -64,6 +64,8 @@ class CallbackList:
     def __init__(self, callbacks: Iterable[Any]) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
         self.may_change_model = False
+        # Those with a state that belongs to the fit's: pairs (fit for JSON, arrays or None).
+        self.remembering: list[Any] = []
         for callback in callbacks:
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
             if not methods and callable(callback):
@@ -73,6 +75,8 @@ class CallbackList:
                     f"callbacks holds {callback!r}; expected functions f(trainer, record), or objects with "
                     f"one of {', '.join(self._EVENTS)}."
                 )
+            if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
+                self.remembering.append(callback)
             for event, method in methods.items():
                 # An event that a subclass leaves alone is not worth a call at each step.
                 if getattr(method, "__func__", None) is not getattr(Callback, event):
@@ -94,12 +98,17 @@ class CallbackList:
         return call
 
     @contextlib.contextmanager
-    def running(self, trainer: Trainer) -> Iterator[None]:
-        """on_fit_begin now, and on_fit_end of every callback when the block ends, however it ends."""
+    def running(self, trainer: Trainer, *, resumed: bool = False) -> Iterator[None]:
+        """on_fit_begin now, and on_fit_end of every callback when the block ends, however it ends.
+
+        ``resumed``: those that remember have begun already.
+        """
         with contextlib.ExitStack() as ends:
             for end in reversed(self._listeners["on_fit_end"]):
                 ends.callback(end, trainer)
-            self.on_fit_begin(trainer)
+            for begin in self._listeners["on_fit_begin"]:
+                if not (resumed and getattr(begin, "__self__", None) in self.remembering):
+                    begin(trainer)
             yield
 
 
@@ -119,8 +128,10 @@ class MetricsFile(Callback):
         self._file: LineFile | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Open the file."""
+        """Open the file; of a fit that goes on, with what was measured before."""
         self._file = LineFile(self.path)
+        for record in trainer.history:
+            self.on_evaluation(trainer, record)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Append the record."""
@@ -168,6 +179,47 @@ class SaveModel(Callback):
             self._saved_at = weights
 
 
+class Watch:
+    """The best value of a measure so far.
+
+    Parameters
+    ----------
+    monitor : {"val_loss", "val_accuracy", "train_loss"} or None
+        None: val_loss, or train_loss in a fit without validation.
+    min_delta : float
+        By how much a value has to be better to count.
+    """
+
+    def __init__(self, monitor: str | None, min_delta: float = 0.0) -> None:
+        if monitor not in (None, "val_loss", "val_accuracy", "train_loss"):
+            raise ValueError(f"monitor is {monitor!r}; expected 'val_loss', 'val_accuracy', 'train_loss' or None.")
+        self.monitor, self.min_delta = monitor, as_number(min_delta, "min_delta", 0)
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was."""
+        self.best: float | None = None
+        self.best_step: int | None = None
+
+    def improves(self, step: int, record: Record, who: str) -> bool:
+        """Whether the record's value is the best so far; it is noted.
+
+        Raises
+        ------
+        ValueError
+            If the fit does not measure it.
+        """
+        monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
+        value = record[monitor]
+        if value is None:
+            raise ValueError(f"{who} watches {monitor}, which this fit does not measure; give it validation rows.")
+        sign = 1 if monitor == "val_accuracy" else -1
+        better = self.best is None or sign * (value - self.best) > self.min_delta
+        if better:
+            self.best, self.best_step = value, step
+        return better
+
+
 class EarlyStopping(Callback):
     """End the run when a measure has not become better for some evaluations.
 
@@ -203,33 +255,32 @@ class EarlyStopping(Callback):
         self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
     ) -> None:
         self.patience = as_integer(patience, "patience")
-        self.min_delta = as_number(min_delta, "min_delta", 0)
-        if monitor not in (None, "val_loss", "val_accuracy", "train_loss"):
-            raise ValueError(f"monitor is {monitor!r}; expected 'val_loss', 'val_accuracy', 'train_loss' or None.")
-        self.monitor = monitor
+        self._watch = Watch(monitor, min_delta)
         self.restore_best = bool(restore_best)
-        self.best: float | None = None
-        self.best_step: int | None = None
         self.stopped = False
         self._first, self._waited = 0, 0
         self._weights: dict[str, Array] | None = None
 
+    @property
+    def best(self) -> float | None:
+        """The best value of the last fit."""
+        return self._watch.best
+
+    @property
+    def best_step(self) -> int | None:
+        """The step that it belongs to."""
+        return self._watch.best_step
+
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Forget the fit before."""
-        self.best, self.best_step, self.stopped = None, None, False
+        self._watch.start()
+        self.stopped = False
         self._first, self._waited, self._weights = trainer.steps, 0, None
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Compare, and stop the run where it is time."""
-        monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
-        value = record[monitor]
-        if value is None:
-            raise ValueError(
-                f"EarlyStopping watches {monitor}, which this fit does not measure; give it validation rows."
-            )
-        sign = 1 if monitor == "val_accuracy" else -1
-        if self.best is None or sign * (value - self.best) > self.min_delta:
-            self.best, self.best_step, self._waited = value, trainer.steps, 0
+        if self._watch.improves(trainer.steps, record, "EarlyStopping"):
+            self._waited = 0
             if self.restore_best:
                 self._weights = trainer.model.state_dict()
             return
@@ -237,6 +288,17 @@ class EarlyStopping(Callback):
         if self._waited >= self.patience:
             self.stopped = True
             trainer.stop()
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Array] | None]:
+        """What it remembers of the fit under way, for `SaveState`."""
+        names = ("best", "best_step", "stopped", "_first", "_waited")
+        return {name: getattr(self, name) for name in names}, self._weights
+
+    def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
+        """Go on with that."""
+        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        self.stopped = bool(state["stopped"])
+        self._first, self._waited, self._weights = int(state["_first"]), int(state["_waited"]), arrays
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Put back the best weights."""
@@ -265,10 +327,11 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Draw it."""
-        self._first = trainer.steps
+        self._first = trainer.end - trainer.planned_steps
         # By name, as tqdm brings no types along.
         self._bar = importlib.import_module("tqdm").tqdm(
             total=trainer.planned_steps,
+            initial=trainer.steps - self._first,
             file=self.stream or sys.stderr,
             unit="step",
             leave=False,

@@ -1,8 +1,8 @@
 """Saved models: one safetensors file with the weights, and everything else as its metadata.
 
 Metadata, all of it text: ``format`` ("fastmlp-model"), ``format_version``, ``fastmlp_version``, ``model``
-(the module's config as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON). The tensors
-are the module's `state_dict`, so any program that reads safetensors can use the weights.
+(the module's config as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON), and ``sha256``, see
+`tensor_file`. The tensors are the module's `state_dict`, so any program that reads safetensors can use the weights.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelFileError
-from .files import atomic_write
 from .modules import Module, module_from_config
+from .tensor_file import read_tensors, write_tensors
 
 __all__ = ["MODEL", "find_model", "load_model", "model_info", "save"]
 
@@ -61,9 +61,7 @@ def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str
         "classes": _to_json(model.classes, "classes"),
         "preprocessing": _to_json(preprocessing, "preprocessing"),
     }
-    data = _serialize(model.state_dict(), metadata)
-    with atomic_write(path) as stream:
-        stream.write(data)
+    write_tensors(path, model.state_dict(), metadata)
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
@@ -104,7 +102,7 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     OSError
         If it cannot be read.
     """
-    metadata, tensors = _read(path, with_tensors=True)
+    metadata, tensors = read_tensors(path, FORMAT, FORMAT_VERSION)
     fields = _parse(metadata, path)
     try:
         model = module_from_config(fields["model"])
@@ -129,7 +127,7 @@ def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelFileError, OSError
         As `load_model`.
     """
-    return _parse(_read(path, with_tensors=False)[0], path)
+    return _parse(read_tensors(path, FORMAT, FORMAT_VERSION, with_tensors=False)[0], path)
 
 
 def _to_json(value: Any, what: str) -> str:
@@ -144,36 +142,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"{value!r} is neither text nor a number")
-
-
-def _serialize(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
-    from safetensors.numpy import save as serialize
-
-    data = serialize(tensors, metadata)
-    # The library writes the metadata in random order. A file is the header's length (8 bytes, little
-    # endian), the header in JSON padded with spaces to a multiple of 8, and the tensors.
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = metadata
-    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
-
-
-def _read(path: str | os.PathLike[str], *, with_tensors: bool) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        with open(path, "rb"):  # raises what is wrong: missing, a folder, no permission
-            pass
-        raise ModelFileError(f"{path} is not a regular file; expected a model saved by fastmlp.")
-    try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            names = file.keys() if with_tensors and metadata.get("format") == FORMAT else ()
-            return metadata, {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, TypeError, AttributeError) as error:  # also: a dtype that NumPy does not have
-        raise ModelFileError(f"{path} is damaged or not a safetensors file ({error}).") from error
 
 
 def _parse(metadata: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ ValueError`` keeps working; the command line turns all of them into one line on 
 
 from __future__ import annotations
 
-__all__ = ["BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError"]
+__all__ = ["BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"]
 
 
 class DataError(ValueError):
@@ -15,6 +15,10 @@ class DataError(ValueError):
 
 class ModelFileError(ValueError):
     """A saved model is damaged, too new, or not a fastmlp model."""
+
+
+class ResumeError(ValueError):
+    """A training state belongs to another fit than the one that is to go on with it."""
 
 
 class BackendError(RuntimeError):

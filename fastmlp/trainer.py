@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .losses import Loss
 from .modules import Dropout, Linear, Module
 from .optim import Optimizer
 from .random import Rng, as_seed
+from .training_state import Fit, TrainingState
 from .validation import Array, as_integer, as_number
 
 if TYPE_CHECKING:
@@ -108,6 +110,14 @@ class Trainer(Evaluator):
         self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
         self._last_lr = optimizer.current_lr
         self._stopping = False
+        self._fit: Fit | None = None
+        # Sum and number of the losses since the last evaluation.
+        self._window = (0.0, 0)
+
+    @property
+    def end(self) -> int:
+        """The step that the running `fit` is to end with; outside of one, the last step made."""
+        return self.steps if self._fit is None else self._fit.end
 
     @property
     def epoch(self) -> float:
@@ -146,6 +156,7 @@ class Trainer(Evaluator):
         threads: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train; a second call goes on where the first one ended, with the optimizer's state.
 
@@ -180,6 +191,10 @@ class Trainer(Evaluator):
             Whether each epoch has an order of its own.
         drop_last : bool
             Whether a short last batch is left out.
+        resume : path-like, optional
+            Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
+            optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
+            ``threads`` may differ.
 
         Returns
         -------
@@ -193,6 +208,8 @@ class Trainer(Evaluator):
         DivergenceError
             If the loss, or a weight at an evaluation, is not finite. The model and the optimizer then are
             as at the last evaluation at which all was well, or as before the call.
+        ResumeError, ModelFileError, OSError
+            If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
         size, listeners = as_integer(batch_size, "batch_size"), CallbackList(callbacks)
         if epochs is not None and max_steps is not None:
@@ -214,29 +231,63 @@ class Trainer(Evaluator):
         every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
         if threads is not None:
             as_integer(threads, "threads")
+        state = None if resume is None else TrainingState(resume)
+        if state is not None and rng is None:
+            rng = state.identity.get("seed")
         if rng is not None or self.seed is None:
             self.seed = as_seed(rng)
         self._order.start(self.seed if shuffle else None, len(train), used)
         session = self._open_session(threads, min(size, used))
         self.threads = 1 if session is None else session.limit.count
 
-        began = time.perf_counter()
-        history = self.history = History()
+        self.history = History()
         self.planned_steps, self.restored, self._stopping = planned, None, False
-        end = self.steps + planned
+        self._window = (0.0, 0)
+        arguments = {
+            "seed": self.seed, "steps": planned, "batch size": size, "evaluation interval": every,
+            "shuffle": bool(shuffle), "drop_last": bool(drop_last),
+        }  # fmt: skip
+        fit = self._fit = Fit(self, train, held_out, arguments, listeners, self.steps + planned)
+        try:
+            return self._make_steps(fit, state, session, train, held_out, size, every)
+        finally:
+            self._fit = None
+
+    def _make_steps(
+        self,
+        fit: Fit,
+        state: TrainingState | None,
+        session: Session | None,
+        train: Rows,
+        held_out: Rows | None,
+        size: int,
+        every: int,
+    ) -> History:
+        """Steps and evaluations until the end of ``fit``."""
+        listeners, history = fit.listeners, self.history
+        if state is not None:
+            for listener in listeners.remembering:  # they begin, and then get back what they knew
+                if hasattr(listener, "on_fit_begin"):
+                    listener.on_fit_begin(self)
+            if session is not None:
+                session.release()
+            fit.began -= state.restore(self)
         self.model.train()
-        with held_interrupts() as check_interrupt, listeners.running(self):
+        with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
             if session is not None:
                 session.release()  # of earlier steps; and a listener may have changed the weights
             # Listeners may change the arrays: then these are no copy of the last good ones.
-            apart = session is None or listeners.may_change_model or any(map(listeners.listens, ("on_step", "on_progress")))
+            apart = (
+                session is None or listeners.may_change_model or any(map(listeners.listens, ("on_step", "on_progress")))
+            )
             good = self._snapshot(apart)
             try:
-                while self.steps < end and not self._stopping:
-                    count = min(every, end - self.steps)
+                while self.steps < fit.end and not self._stopping:
+                    count = min(every, fit.end - self.steps + self._window[1])
                     with np.errstate(**_QUIET):
                         mean = self._run_steps(train, size, count, listeners, check_interrupt)
-                        history.append(self._evaluation(mean, held_out, began, check_interrupt))
+                        history.append(self._evaluation(mean, held_out, fit.began, check_interrupt))
+                    self._window = (0.0, 0)
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
@@ -277,7 +328,7 @@ class Trainer(Evaluator):
         check_interrupt: Callable[[], None],
     ) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
-        total, done = 0.0, 0
+        total, done = self._window
         self._made = []
         while done < count and not self._stopping:
             if self._session is None:
@@ -291,6 +342,7 @@ class Trainer(Evaluator):
             self._made.append((losses, penalties))
             # Added one by one, however many there are at once.
             total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
+            self._window = (total, done)
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
@@ -385,10 +437,10 @@ class Trainer(Evaluator):
             arrays, state = self.model.state_dict(), self.optimizer.state_dict()
         else:
             arrays, state = None, {"steps": self.optimizer.steps, "schedule": self.optimizer.schedule.state_dict()}
-        return arrays, state, (self.steps, self._order.position, self._last_lr)
+        return arrays, state, (self.steps, self._order.position, self._last_lr, self._window)
 
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
-        arrays, state, (self.steps, self._order.position, self._last_lr) = snapshot
+        arrays, state, (self.steps, self._order.position, self._last_lr, self._window) = snapshot
         if self._session is not None:
             self._session.discard()
         if arrays is None:
@@ -401,7 +453,7 @@ class Trainer(Evaluator):
     def __getstate__(self) -> dict[str, Any]:
         if self._session is not None:
             self._session.release()
-        return {**self.__dict__, "_session": None}
+        return {**self.__dict__, "_session": None, "_fit": None}
 
     # ---------------------------------------------------------------------------------- evaluation
 

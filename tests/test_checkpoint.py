@@ -103,7 +103,7 @@ def saved(tmp_path, **changes):
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     tensors = load_file(path)
     tensors = changes.pop("tensors", lambda tensors: tensors)(tensors)
-    metadata = {**header["__metadata__"], **changes}
+    metadata = {**header["__metadata__"], "sha256": None, **changes}  # None: none
     save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
     return path
 

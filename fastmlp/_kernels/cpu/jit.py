@@ -16,7 +16,7 @@ from numba.core.ccallback import CFunc
 
 from .host import VECTOR_BYTES
 
-__all__ = ["addressed", "cache_files", "inline", "kernel", "shared"]
+__all__ = ["VERSION", "addressed", "cache_files", "inline", "kernel", "shared"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 
@@ -33,6 +33,9 @@ def _fingerprint() -> str:
 # In the name of each cache file, so that those of other versions of the sources are known without opening them.
 _MARK = ".fastmlp-"
 _VERSION = f"{_MARK}{_fingerprint()}"
+
+# What the bits of results depend on.
+VERSION = f"{_fingerprint()}, {VECTOR_BYTES}-byte vectors, numba {numba.__version__}"
 
 
 class _Files(IndexDataCacheFile):

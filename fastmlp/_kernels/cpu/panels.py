@@ -28,7 +28,7 @@ def size(rows, width, dtype):
 
 
 def _parts(matrix, offset, rows, other):
-    """(view of panels, view of their columns of ``other (R, C)``): the full panels at once, then a last, narrower one."""
+    """(view of panels, view of their columns of ``other (R, C)``): the full ones at once, then a narrower one."""
     unit = LANES[matrix.itemsize]
     inner, width = other.shape
     wide = 2 * unit
