@@ -88,6 +88,7 @@ extras = {
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
     "sklearn": ["scikit-learn>=1.6", "scipy>=1.10"],
+    "tensorboard": ["tensorboardX>=2.6"],
     "tables": ["pandas>=2.0", "pyarrow>=14"],
 }
 # Pinned: the CPU build has this number; a later torch brings gigabytes of CUDA libraries along.
@@ -96,7 +97,8 @@ peers = [
     "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "threadpoolctl>=3.1",
 ]  # fmt: skip
 test = [
-    *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], "onnxruntime>=1.17", "polars>=1.0",
+    *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
+    "onnxruntime>=1.17", "polars>=1.0",
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
     "threadpoolctl>=3.1",
@@ -120,6 +122,7 @@ setup(
         "safetensors>=0.4.3",
         "pooch>=1.8",
         "tqdm>=4.65",
+        "tomli>=2.0; python_version < '3.11'",
     ],
     extras_require={
         **extras,

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .gradcheck import GradientReport as GradientReport
     from .gradcheck import check_gradients as check_gradients
     from .history import History as History
+    from .logging_callbacks import CSVFile as CSVFile
+    from .logging_callbacks import TensorBoard as TensorBoard
     from .losses import BCEWithLogitsLoss as BCEWithLogitsLoss
     from .losses import CrossEntropyLoss as CrossEntropyLoss
     from .losses import HuberLoss as HuberLoss
@@ -97,6 +99,7 @@ _NAMES = {
     "exchange.with_torch": ("from_torch", "to_torch"),
     "gradcheck": ("GradientReport", "check_gradients"),
     "history": ("History",),
+    "logging_callbacks": ("CSVFile", "TensorBoard"),
     "losses": (
         "BCEWithLogitsLoss",
         "CrossEntropyLoss",
@@ -148,6 +151,7 @@ __all__ = [
     "AdamW",
     "BCEWithLogitsLoss",
     "BackendError",
+    "CSVFile",
     "Callback",
     "Constant",
     "Cosine",
@@ -199,6 +203,7 @@ __all__ = [
     "Softplus",
     "StepDecay",
     "Tanh",
+    "TensorBoard",
     "Trainer",
     "__version__",
     "check_gradients",

@@ -149,18 +149,29 @@ class SaveModel(Callback):
 
     The save at the beginning shows a full disk or a folder without write permission before any time is
     spent; the one at the end also follows an interruption or a divergence, with the last good weights.
+
+    Parameters
+    ----------
+    path : path-like
+    preprocessing : dict, optional
+        See `save`.
+    at_begin : bool
+        Whether to save when the fit begins; not where it goes on with a run whose model is better than this one.
     """
 
     may_change_model = False
 
-    def __init__(self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None, at_begin: bool = True
+    ) -> None:
         self.path = path
+        self.at_begin = bool(at_begin)
         self.preprocessing = preprocessing
         self._saved_at: tuple[int, int | None] | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save the model as it is."""
-        for _ in range(2):  # every later save needs room for a second file beside the first
+        for _ in range(2 if self.at_begin else 0):  # every later save needs room for a second file beside the first
             self._saved_at = None
             self._save(trainer)
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastmlp train | evaluate | predict | export | gradcheck | info | bench | warmup``.
+"""The command line: ``fastmlp train``, ``compare``, ``sweep``, ``evaluate``, ``predict`` and more, see `_COMMANDS`.
 
 Exit codes: 0, 1 for a run that failed, 2 for bad usage. A user's mistake is one line on standard error;
 with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import BackendError, DivergenceError
-from . import bench, evaluate, export, gradcheck, info, predict, train, warmup
+from . import bench, compare, evaluate, export, gradcheck, info, predict, sweep, train, warmup
 from .options import Parser, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (train, evaluate, predict, export, gradcheck, info, bench, warmup)
+_COMMANDS = (train, compare, sweep, evaluate, predict, export, gradcheck, info, bench, warmup)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,16 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exit_:  # --help and bad usage
         return int(exit_.code or 0)
     try:
+        args.argv = list(sys.argv[1:] if argv is None else argv)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
+    except SystemExit as exit_:  # bad usage in a file of options
+        return int(exit_.code or 0)
     except BrokenPipeError:
         # Whoever read the output has gone, as `| head` does. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return _fail("interrupted.")
-    except (BackendError, DivergenceError, MemoryError, OSError, ValueError) as error:
+    except (BackendError, DivergenceError, ImportError, MemoryError, OSError, ValueError) as error:
         if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
             raise
         return _fail(_describe(error), 2 if isinstance(error, UsageError) else 1)

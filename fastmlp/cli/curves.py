@@ -1,13 +1,14 @@
-"""curves.png: loss and accuracy over epochs."""
+"""Pictures: loss and accuracy over epochs, of one run or of several."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..files import atomic_write
 from ..history import History
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_comparison", "draw_curves"]
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d62728"
 
@@ -25,16 +26,11 @@ def draw_curves(history: History, title: str, path: Path) -> str | None:
     """
     if not len(history):
         return "no evaluation was reached"
-    try:
-        # Not pyplot: it would choose a window system and keep every figure.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return 'pip install "fastmlp[plot]"'
     with_accuracy = history["val_accuracy"][0] is not None
-    figure = Figure(figsize=(10 if with_accuracy else 5.6, 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if with_accuracy else 1, squeeze=False)[0]
+    made = _panels(with_accuracy)
+    if made is None:
+        return _NO_MATPLOTLIB
+    figure, panels = made
     marker = "o" if len(history) <= 30 else None
     style = {"marker": marker, "markersize": 3.5, "linewidth": 1.6}
     epochs = history["epoch"]
@@ -52,13 +48,55 @@ def draw_curves(history: History, title: str, path: Path) -> str | None:
         panels[1].plot(epochs, accuracies, color=_VALIDATION, label=label, **style)
         panels[1].set_ylabel("accuracy")
         panels[1].set_title("Accuracy")
+    _finish(figure, panels, title, path, whole=epochs[-1] >= 5)
+    return None
+
+
+def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
+    """Draw the test losses, and accuracies where there are any, of several runs; the reason why there is no picture."""
+    with_accuracy = any(history["val_accuracy"][0] is not None for history in histories.values())
+    made = _panels(with_accuracy)
+    if made is None:
+        return _NO_MATPLOTLIB
+    figure, panels = made
+    for place, (name, history) in enumerate(histories.items()):
+        style = {"color": f"C{place % 10}", "linewidth": 1.6, "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
+        panels[0].plot(history["epoch"], history["val_loss"], label=name, **style)
+        if with_accuracy and history["val_accuracy"][0] is not None:
+            panels[1].plot(history["epoch"], history["val_accuracy"], label=name, **style)
+    for panel, what in zip(panels, ("loss", "accuracy"), strict=False):
+        panel.set_ylabel(f"validation {what}")
+        panel.set_title(what.capitalize())
+    longest = max(history["epoch"][-1] for history in histories.values())
+    _finish(figure, panels, None, path, whole=longest >= 5)
+    return None
+
+
+_NO_MATPLOTLIB = 'pip install "fastmlp[plot]"'
+
+
+def _panels(two: bool) -> tuple[Any, Any] | None:
+    """(figure, its panels); None without matplotlib."""
+    try:
+        # Not pyplot: it would choose a window system and keep every figure.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(10 if two else 5.6, 4.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, 2 if two else 1, squeeze=False)[0]
+
+
+def _finish(figure: Any, panels: Any, title: str | None, path: Path, *, whole: bool) -> None:
+    """Axes, legends, the title and the file; ``whole``: marks at whole epochs."""
     for panel in panels:
         panel.set_xlabel("epoch")
-        panel.xaxis.get_major_locator().set_params(integer=epochs[-1] >= 5)
+        panel.xaxis.get_major_locator().set_params(integer=whole)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
-    figure.suptitle(title, fontsize=11)
+    if title is not None:
+        figure.suptitle(title, fontsize=11)
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png")
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ __all__ = [
     "add_backend_option",
     "add_data_options",
     "at_least",
+    "config_arguments",
     "number",
     "widths",
 ]
@@ -65,6 +67,29 @@ def number(low: float, *, above: bool = False, below: float = math.inf) -> Any:
         return value
 
     return real
+
+
+def config_arguments(path: str) -> list[str]:
+    """The options in a TOML file: ``lr = 0.1`` for ``--lr 0.1``, a list for ``--hidden``, true for ``--quiet``."""
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        tomllib = importlib.import_module("tomli")
+    try:
+        with open(path, "rb") as stream:
+            values = tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    found: list[str] = []
+    for name, value in values.items():
+        option = f"--{name}"
+        if isinstance(value, dict) or name in ("config", "resume"):
+            raise UsageError(f"{path} has {name!r}; expected options of fastmlp train, each with its value.")
+        if isinstance(value, bool):
+            found += [option] if value else []
+        else:
+            found.append(f"{option}={','.join(map(str, value)) if isinstance(value, list) else value}")
+    return found
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from ..errors import ModelFileError
 from ..files import atomic_write
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
 from ..modules import Module, Softmax
+from ..training_state import STATE
 from .options import UsageError
 
 __all__ = [
@@ -20,11 +21,13 @@ __all__ = [
     "CURVES",
     "METRICS",
     "MODEL",
+    "STATE",
     "Saved",
     "drop_old_run",
     "loss_for",
     "make_folder",
     "open_saved",
+    "read_config",
     "write_config",
 ]
 
@@ -60,7 +63,7 @@ def make_folder(out: str | None, dataset: str, force: bool) -> Path:
 
 def drop_old_run(folder: Path) -> None:
     """Remove what describes an older model, once the new one has taken its place."""
-    for name in (CONFIG, METRICS, CURVES):
+    for name in (CONFIG, METRICS, CURVES, STATE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -88,10 +91,11 @@ class Saved:
         self.config: dict[str, Any] | None = None
         beside = path.parent / CONFIG
         if path.name == MODEL and beside.is_file():
-            self.config = _read_config(beside)
+            self.config = read_config(beside)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json holds, if it is what `write_config` wrote."""
     try:
         config: Any = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -28,7 +28,15 @@ _PLAIN = (
 )
 _ALL = (
     ACTIVATIONS,
-    (*_PLAIN[1], "L1Loss", "HuberLoss", "CrossEntropyLoss of probabilities"),
+    (
+        *_PLAIN[1],
+        "L1Loss",
+        "HuberLoss",
+        "LogCoshLoss",
+        "PoissonLoss",
+        "QuantileLoss",
+        "CrossEntropyLoss of probabilities",
+    ),
     (*_PLAIN[2], "AdamW", "RMSprop", "Adagrad"),
     (*_PLAIN[3], "float64"),
 )

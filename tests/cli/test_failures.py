@@ -188,11 +188,11 @@ def test_no_room_for_the_model_is_found_before_training(start, folder):
 
 @posix
 def test_the_disk_fills_up_during_the_run(start, folder):
-    """The table outgrows the limit: the run fails, what it had saved stays whole."""
+    """The state, whose history grows, meets the limit: the run fails, what it had saved stays whole."""
     arguments = ("train", "--epochs", 100, "--eval-every", 1, "--hidden", "", "--out", "run")
-    with start(*arguments, python=("-c", LIMITED, "10000")) as process:
+    with start(*arguments, python=("-c", LIMITED, "20000")) as process:
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and err == "fastmlp: error: run/metrics.jsonl: File too large.\n"
+    assert process.returncode == 1 and err == "fastmlp: error: run/training.safetensors: File too large.\n"
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) > 20 and [json.loads(line)["step"] for line in lines] == list(range(1, len(lines) + 1))
     fm.load_model(folder / "run" / "model.safetensors")
@@ -227,7 +227,12 @@ def test_without_matplotlib_a_run_ends_well(start, folder):
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == 'no curves.png: pip install "fastmlp[plot]"'
-    assert sorted(os.listdir(folder / "run")) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    assert sorted(os.listdir(folder / "run")) == [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "training.safetensors",
+    ]
 
 
 def test_help_imports_little(start):

@@ -12,7 +12,7 @@ import fastmlp as fm
 from fastmlp.checkpoint import model_info
 
 KEYS = ["step", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
-FILES = {"model.safetensors", "config.json", "metrics.jsonl", "curves.png"}
+FILES = {"training.safetensors", "model.safetensors", "config.json", "metrics.jsonl", "curves.png"}
 
 
 def config_of(folder):
@@ -74,7 +74,7 @@ def test_every_option_arrives(fastmlp, folder):
         "train", "--hidden", "20,10", "--activation", "gelu", "--optimizer", "sgd", "--lr", "0.05",
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
-        "--dtype", "float64", "--early-stopping", 9, "--out", "run", "--no-progress",
+        "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm", "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
@@ -82,11 +82,14 @@ def test_every_option_arrives(fastmlp, folder):
         "hidden": [20, 10], "activation": "gelu", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
         "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
+        "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False,
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
     model = fm.load_model(folder / "run" / "model.safetensors")
-    assert [type(m).__name__ for m in model] == ["Normalize", "Linear", "GELU", "Linear", "GELU", "Linear"]
+    assert [type(m).__name__ for m in model] == ["Normalize"] + ["Linear", "LayerNorm", "GELU", "Dropout"] * 2 + [
+        "Linear"
+    ]
     assert model.dtype == np.float64 and np.all(model[0].buffers["scale"] == 16)
 
 

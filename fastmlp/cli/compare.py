@@ -1,0 +1,85 @@
+"""``fastmlp compare``: the curves of several runs in one picture, and a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelFileError
+from ..history import KEYS, History
+from .curves import draw_comparison
+from .runs import METRICS
+
+__all__ = ["add_parser", "history_of", "print_ranking"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "compare",
+        help="compare runs: a table, and their curves in one picture",
+        description="A table of runs, the best first, and their curves in one picture.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of fastmlp train")
+    parser.add_argument("--out", default="compare.png", metavar="FILE", help="the picture (default: compare.png)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    names = list(dict.fromkeys(args.runs))
+    histories = {name: history_of(Path(name).expanduser()) for name in names}
+    print_ranking(histories)
+    missing = draw_comparison(histories, Path(args.out))
+    print(f"\nno {args.out}: {missing}" if missing else f"\nsaved {args.out}")
+    return 0
+
+
+def history_of(folder: Path) -> History:
+    """What a run measured.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder is none of a run that reached an evaluation, or its metrics are damaged.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        raise ModelFileError(f"{folder} has no {METRICS}; expected a run folder of fastmlp train.")
+    history = History()
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            if tuple(record) != KEYS or not all(_is_number(record[key]) for key in KEYS):
+                raise ValueError(f"a line has {line[:40]!r}")
+            history.append(record)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}.") from error
+    if not len(history):
+        raise ModelFileError(f"{folder} has reached no evaluation yet.")
+    return history
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def print_ranking(histories: dict[str, History]) -> None:
+    """A line for each run, the one with the best test loss first."""
+
+    def best(history: History) -> Any:
+        return min(history, key=lambda record: record["val_loss"])
+
+    ranked = sorted(histories.items(), key=lambda item: best(item[1])["val_loss"])
+    width = max(len("run"), *map(len, histories))
+    print(f"{'run':{width}}   best loss  at step  val acc   last loss     steps  seconds")
+    for name, history in ranked:
+        record, last = best(history), history[-1]
+        accuracy = "-" if record["val_accuracy"] is None else f"{record['val_accuracy']:.4f}"
+        print(
+            f"{name:{width}} {record['val_loss']:11.5f} {record['step']:8d} {accuracy:>8} {last['val_loss']:11.5f} "
+            f"{last['step']:9d} {last['seconds']:8.1f}"
+        )

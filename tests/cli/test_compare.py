@@ -1,0 +1,113 @@
+"""``fastmlp compare``, ``fastmlp sweep``, and options in a file."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+
+RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
+
+
+def test_compare(fastmlp, folder):
+    pytest.importorskip("matplotlib")
+    for lr in ("0.01", "0.0001"):
+        assert fastmlp("train", *RUN, "--lr", lr, "--out", lr)[0] == 0
+    code, out, err = fastmlp("compare", "0.0001", "0.01")
+    assert code == 0 and err == "" and out.endswith("saved compare.png\n")
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["run", "best", "loss"]
+    assert [line.split()[0] for line in lines[1:3]] == ["0.01", "0.0001"]  # the better first
+    last = json.loads((folder / "0.01" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"{last['val_loss']:.5f}" in lines[1]
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "has no metrics.jsonl"),
+        ("", "has reached no evaluation yet"),
+        ("{}\n", "is damaged"),
+        ("[", "is damaged"),
+    ],
+)
+def test_compare_what_is_no_run(content, message, fastmlp, folder):
+    (folder / "run").mkdir()
+    if content is not None:
+        (folder / "run" / "metrics.jsonl").write_text(content)
+    code, out, err = fastmlp("compare", "run")
+    assert code == 1 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_sweep(fastmlp, folder):
+    grid = ["--grid", "lr=0.0001,0.01", "--grid", "hidden=4:8,8"]
+    code, out, err = fastmlp("sweep", *grid, "--jobs", 2, "--", "--epochs", 1, "--threads", 1)
+    assert code == 0 and err == "", err
+    assert out.startswith("4 runs, 2 at a time, in sweep\n") and out.count("done ") == 4
+    runs = sorted(os.listdir(folder / "sweep"))
+    assert runs == ["lr=0.0001,hidden=4", "lr=0.0001,hidden=8,8", "lr=0.01,hidden=4", "lr=0.01,hidden=8,8"]
+    best = min(runs, key=lambda run: json.loads((folder / "sweep" / run / "metrics.jsonl").read_text())["val_loss"])
+    assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
+
+
+def test_sweep_at_random_and_with_failures(fastmlp, folder):
+    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1,nought", "--out", "s", "--", "--epochs", 1, "--hidden", 4)
+    assert code == 1 and "failed s/lr=nought: fastmlp: error: argument --lr" in out and out.count("done ") == 1
+    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1,0.2,0.3", "--random", 1, "--out", "r", "--", "--epochs", 1)
+    assert code == 0 and out.startswith("1 runs, 1 at a time")
+    for options, message in (
+        (["--grid", "lr"], "expected an option and its values"),
+        (["--grid", "lr=1,1"], "has a value of lr twice"),
+        (["--grid", "lr=1", "--grid", "lr=2"], "names an option twice"),
+        (["--grid", "out=a,b"], "cannot vary out"),
+    ):
+        code, _, err = fastmlp("sweep", *options)
+        assert code == 2 and message in err
+    code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "s")
+    assert code == 1 and "s is not empty" in err
+
+
+def test_options_in_a_file(fastmlp, folder):
+    (folder / "run.toml").write_text('hidden = [9, 5]\nlr = 0.02\nseed = 7\nlayer-norm = true\noptimizer = "sgd"\n')
+    code, _, err = fastmlp("train", "--config", "run.toml", "--seed", 42, "--epochs", 1, "--quiet", "--out", "run")
+    assert code == 0 and err == ""
+    options = json.loads((folder / "run" / "config.json").read_text())["options"]
+    assert (options["hidden"], options["lr"], options["seed"], options["layer_norm"]) == ([9, 5], 0.02, 42, True)
+    for text, code, message in (
+        ("lr = ", 2, "run.toml is not TOML"),
+        ("speed = 1", 2, "unrecognized arguments: --speed=1"),
+        ("lr = -1", 2, "argument --lr"),
+        ("[train]\nlr = 1", 2, "run.toml has 'train'"),
+    ):
+        (folder / "run.toml").write_text(text)
+        got, out, err = fastmlp("train", "--config", "run.toml", "--quiet")
+        assert got == code and message in err and out == "" and err.count("\n") == 1
+    assert fastmlp("train", "--config", "none.toml")[0] == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "warmup-cosine", "step", "one-cycle", "plateau"])
+def test_schedules(schedule, fastmlp, folder):
+    code, _, err = fastmlp("train", *RUN, "--schedule", schedule, "--dropout", "0.1", "--out", "run")
+    assert code == 0, err
+    optimizer = json.loads((folder / "run" / "config.json").read_text())["optimizer"]
+    assert isinstance(optimizer["lr"], dict)
+    rates = [json.loads(line)["lr"] for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rates) == 2 and (schedule == "plateau" or rates[0] != rates[1])
+
+
+def test_logs(fastmlp, folder):
+    pytest.importorskip("tensorboardX")
+    assert fastmlp("train", *RUN, "--tensorboard", "--out", "run")[0] == 0
+    events = list((folder / "run" / "tensorboard").iterdir())
+    assert len(events) == 1 and b"val_loss" in events[0].read_bytes()
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)), rng.integers(0, 2, 40)
+    trainer = fm.Trainer(fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss(), fm.SGD())
+    trainer.fit(X, y, epochs=2, rng=0, callbacks=[fm.CSVFile(folder / "log.csv")])
+    lines = (folder / "log.csv").read_text().splitlines()
+    assert lines[0] == "step,epoch,train_loss,val_loss,val_accuracy,lr,seconds" and len(lines) == 3
+    step, _, loss, val_loss = lines[2].split(",")[:4]
+    assert int(step) == trainer.steps and float(loss) == trainer.history[-1]["train_loss"] and val_loss == ""

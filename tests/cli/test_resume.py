@@ -1,0 +1,142 @@
+"""``fastmlp train --resume``: runs that are killed, and what is refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
+OPTIONS = ["--hidden", "64,32", "--epochs", 9000, "--eval-every", 1000, "--dropout", "0.1", "--schedule", "cosine",
+           "--early-stopping", 100000, "--threads", 1, "--save-minutes", "0.0002"]  # fmt: skip
+
+
+def weights(run):
+    return (run / "model.safetensors").read_bytes()
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_a_run_killed_twenty_times_ends_with_the_same_bytes(start, folder):
+    with start("train", *OPTIONS, "--out", "whole", "--quiet") as process:
+        process.communicate()
+    chance, kills, threads = random.Random(0), 0, 1
+    process = start("train", *OPTIONS, "--out", "parts", "--quiet")
+    steps = []
+    while kills < 20:
+        # Late enough for the state of the beginning to be there, and then at any moment.
+        state = folder / "parts" / "training.safetensors"
+        while process.poll() is None and not state.exists():
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.5, 1.1))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        kills += 1
+        steps.append(state.stat().st_mtime_ns)
+        threads = 3 - threads
+        process = start("train", "--resume", "parts", "--threads", threads, "--quiet", "--save-minutes", "0.0002")
+    out, err = process.communicate()
+    assert process.returncode == 0 and err == ""
+    assert kills == 20, "the run was over too soon to be killed often"
+    assert weights(folder / "parts") == weights(folder / "whole")
+    records = [
+        [{**json.loads(line), "seconds": 0} for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "parts")
+    ]
+    assert records[0] == records[1]
+
+
+@posix
+def test_ctrl_c_and_on(start, fastmlp, folder):
+    options = ["--hidden", 8, "--epochs", 400, "--eval-every", 50, "--threads", 1]
+    with start("train", *options, "--out", "run") as process:
+        for line in process.stdout:
+            if line.split()[:1] == ["50"]:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate()
+    assert process.returncode == 0 and "to go on: fastmlp train --resume run" in out
+    code, out, err = fastmlp("train", "--resume", "run", "--no-progress")
+    assert code == 0 and "done: test loss" in out
+    assert fastmlp("train", *options, "--out", "other", "--quiet")[0] == 0
+    assert weights(folder / "run") == weights(folder / "other")
+    before = weights(folder / "run")
+    assert fastmlp("train", "--resume", "run", "--quiet") == (0, "", "")  # it has ended: nothing changes
+    assert weights(folder / "run") == before
+
+
+def test_what_cannot_be_resumed(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+    kept = weights(folder / "run")
+
+    def refused(message, code=1, *options):
+        got, out, err = fastmlp("train", "--resume", "run", "--quiet", *options)
+        assert got == code and out == "" and message in err and err.count("\n") == 1, err
+        assert weights(folder / "run") == kept
+
+    refused("--lr does not go with --resume", 2, "--lr", "0.5")
+    refused("--epochs does not go with --resume", 2, "--epochs", "2")
+    config = json.loads((folder / "run" / "config.json").read_text())
+    for key, value, message in (
+        ("lr", 0.5, "its optimizer is"), ("batch_size", 16, "its steps is"), ("seed", 3, "its seed is 42, here it is 3"),
+        ("optimizer", "none", "config.json is damaged"), ("schedule", None, "config.json is damaged"),
+        ("more", 1, "its options are not those"),
+    ):  # fmt: skip
+        changed = {**config, "options": {**config["options"], key: value}}
+        (folder / "run" / "config.json").write_text(json.dumps(changed))
+        refused(message)
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    state = folder / "run" / "training.safetensors"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:-5])
+    refused("training.safetensors is damaged")
+    state.unlink()
+    refused("run has no training.safetensors; expected a run that fastmlp train began")
+    code, _, err = fastmlp("train", "--resume", "nowhere")
+    assert code == 1 and "nowhere is not a folder" in err
+
+
+def test_other_data_are_refused(fastmlp, folder):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    np.savez(folder / "t.npz", X=X, y=(X[:, 0] > 0).astype(int))
+    assert fastmlp("train", "--dataset", "t.npz", "--epochs", 2, "--out", "run", "--quiet")[0] == 0
+    X[5, 1] += 1e-3
+    np.savez(folder / "t.npz", X=X, y=(X[:, 0] > 0).astype(int))
+    code, _, err = fastmlp("train", "--resume", "run")
+    assert code == 1 and "cannot be resumed" in err
+
+
+@posix
+def test_a_disk_that_fills_up(start, folder):
+    """A tmpfs too small for a second file beside the state: the one before stays, and can be resumed."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a tmpfs")
+    try:
+        options = ["--hidden", 32, "--epochs", 600, "--eval-every", 100, "--threads", 1]
+        process = start("train", *options, "--out", disk / "run", "--quiet")
+        metrics = disk / "run" / "metrics.jsonl"
+        while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.01)
+        free = os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 8192)))
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1 and "No space left on device" in err and err.count("\n") == 1
+        assert not [name for name in os.listdir(disk / "run") if name.endswith(".tmp")]
+        (disk / "filler").unlink()
+        process = start("train", "--resume", disk / "run", "--quiet")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and err == ""
+    finally:
+        subprocess.run(["umount", disk], check=True)
