@@ -98,7 +98,8 @@ peers = [
 ]  # fmt: skip
 test = [
     *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
-    "onnxruntime>=1.17", "polars>=1.0",
+    "onnxruntime>=1.17", "polars>=1.0", "skl2onnx>=1.18", "skops>=0.11",
+    "dask[distributed]>=2024.1",
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
     "threadpoolctl>=3.1",

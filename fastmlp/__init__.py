@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .exchange.as_npz import export_npz as export_npz
     from .exchange.with_onnx import export_onnx as export_onnx
     from .exchange.with_onnx import import_onnx as import_onnx
+    from .exchange.with_skl2onnx import register_skl2onnx as register_skl2onnx
     from .exchange.with_torch import from_torch as from_torch
     from .exchange.with_torch import to_torch as to_torch
     from .gradcheck import GradientReport as GradientReport
@@ -96,6 +97,7 @@ _NAMES = {
     "exchange.as_c": ("export_c",),
     "exchange.as_npz": ("export_npz",),
     "exchange.with_onnx": ("export_onnx", "import_onnx"),
+    "exchange.with_skl2onnx": ("register_skl2onnx",),
     "exchange.with_torch": ("from_torch", "to_torch"),
     "gradcheck": ("GradientReport", "check_gradients"),
     "history": ("History",),
@@ -216,6 +218,7 @@ __all__ = [
     "init",
     "load",
     "load_model",
+    "register_skl2onnx",
     "save",
     "set_backend",
     "to_torch",

@@ -228,7 +228,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if progress.best is not None:
             network.model.load_state_dict(progress.best)
         network.refresh()
-        self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        self._show(network)
         self._rest = network.rest()
 
     def _split(self, X: Any, Y: Array, weight: Array | None, random_state: Any) -> tuple[Any, ...]:
@@ -317,9 +317,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )  # fmt: skip
         elif not network.shows(self.coefs_, self.intercepts_):
             network.load(self.coefs_, self.intercepts_)
-        if self.coefs_ is not network.coefs:
-            self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        self._show(network)
         return network
+
+    def _show(self, network: Network) -> None:
+        """Let the attributes hold the views, in lists of their own: an entry that is replaced is seen."""
+        if not network.shows(self.coefs_, self.intercepts_):
+            self.coefs_, self.intercepts_ = list(network.coefs), list(network.intercepts)
 
     def _outputs(self, X: Any) -> Array:
         """The model's outputs (N, O), before the output activation, for checked or unchecked rows."""

@@ -74,7 +74,8 @@ def test_every_option_arrives(fastmlp, folder):
         "train", "--hidden", "20,10", "--activation", "gelu", "--optimizer", "sgd", "--lr", "0.05",
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
-        "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm", "--out", "run", "--no-progress",
+        "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
+        "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")

@@ -1,0 +1,308 @@
+"""What our estimators have beyond scikit-learn's, and how they get on with what surrounds them."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_classification
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import QuantileRegressor
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastmlp as fm
+from fastmlp import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, np.array(list("abcdefghij"))[y]
+
+
+def small(**options):
+    defaults = {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0, "learning_rate_init": 0.01}
+    return MLPClassifier(**{**defaults, **options})
+
+
+COPIES = {
+    "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+    "deepcopy": copy.deepcopy,
+    "joblib": lambda net: joblib.load(_dumped(net)),
+}
+
+
+def _dumped(net):
+    stream = io.BytesIO()
+    joblib.dump(net, stream)
+    stream.seek(0)
+    return stream
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies(how, digits):
+    X, y = digits
+    net = small(layer_norm=True, dropout=0.1).fit(X, y)
+    comp = COPIES[how](net)
+    np.testing.assert_array_equal(comp.predict_proba(X), net.predict_proba(X))
+    for one in (net, comp):  # both go on in the same way
+        one.partial_fit(X, y)
+    assert comp.n_iter_ == 1
+    comp.coefs_[0][:] = 0
+    assert not np.array_equal(comp.predict_proba(X), net.predict_proba(X))
+
+
+def test_skops(digits, tmp_path):
+    skops = pytest.importorskip("skops.io")
+    X, y = digits
+    net = small().fit(X, y)
+    data = skops.dumps(net)
+    kinds = skops.get_untrusted_types(data=data)
+    assert all(kind.startswith(("fastmlp.", "numpy.")) for kind in kinds), kinds
+    np.testing.assert_array_equal(skops.loads(data, trusted=kinds).predict_proba(X), net.predict_proba(X))
+
+
+def test_weights_can_be_set(digits):
+    X, y = digits
+    net, other = small().fit(X, y), small(random_state=1).fit(X, y)
+    assert not np.array_equal(net.predict_proba(X), other.predict_proba(X))
+    net.coefs_, net.intercepts_ = other.coefs_, [np.array(b) for b in other.intercepts_]
+    np.testing.assert_array_equal(net.predict_proba(X), other.predict_proba(X))
+    net.coefs_[1] = np.zeros_like(net.coefs_[1])
+    net.intercepts_[1][:] = 0
+    np.testing.assert_allclose(net.predict_proba(X), 0.1)
+
+
+def test_compiled_predict(digits):
+    X, y = digits
+    labels = (X[:, 10:13] > 0.5).astype(int)
+    for net, target in (
+        (small(), y),
+        (small(), y > "d"),
+        (small(), labels),
+        (MLPRegressor(hidden_layer_sizes=(8,), max_iter=3), X[:, 0]),
+        (MLPRegressor("poisson", (8,), max_iter=3), X[:, :2]),
+    ):
+        for rows in (X, X.astype(np.float32)):
+            predict = net.fit(rows, target).compiled_predict()
+            for some in (rows, rows[:1]):
+                comp, ref = predict(some), net.predict(some)
+                assert comp.shape == ref.shape and comp.dtype == ref.dtype
+                if ref.dtype.kind == "f":
+                    np.testing.assert_allclose(comp, ref, 1e-5, 1e-5)
+                else:
+                    np.testing.assert_array_equal(comp, ref)
+    with pytest.raises(NotFittedError):
+        small().compiled_predict()
+
+
+def test_class_weight(digits):
+    X, y = digits
+    keep = (y == "a") | ((y == "b") & (np.arange(len(y)) % 10 == 0))
+    X, y = X[keep], y[keep]
+    weight = np.where(y == "a", 1.0, 30.0)
+    ref = small(shuffle=False).fit(X, y, sample_weight=weight)
+    comp = small(shuffle=False, class_weight={"a": 1.0, "b": 30.0}).fit(X, y)
+    for a, b in zip(ref.coefs_, comp.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    balanced = len(y) / 2 / np.where(y == "a", (y == "a").sum(), (y == "b").sum())
+    ref, comp = small().fit(X, y, balanced), small(class_weight="balanced").fit(X, y)
+    np.testing.assert_allclose(ref.predict_proba(X), comp.predict_proba(X))
+
+
+@pytest.mark.parametrize("activation", ["elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus"])
+def test_activations(activation, digits):
+    assert small(activation=activation, max_iter=30).fit(*digits).score(*digits) > 0.9
+
+
+def test_regression_losses():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3))
+    y = X @ [1.0, -2.0, 0.5] + rng.standard_t(2, 400)
+    options = {"solver": "lbfgs", "hidden_layer_sizes": (), "alpha": 0.0, "max_iter": 500, "tol": 1e-9}
+    for loss in ("absolute_error", "huber", "log_cosh"):
+        net = MLPRegressor(loss, **options).fit(X, y)
+        np.testing.assert_allclose(net.coefs_[0][:, 0], [1.0, -2.0, 0.5], atol=0.3)
+    adam = {"hidden_layer_sizes": (), "alpha": 0.0, "max_iter": 400, "learning_rate_init": 0.02, "random_state": 0}
+    for level in (0.1, 0.9):
+        net = MLPRegressor("quantile", quantile=level, **adam).fit(X, y)
+        ref = QuantileRegressor(quantile=level, alpha=0).fit(X, y)
+        assert abs((y < net.predict(X)).mean() - (y < ref.predict(X)).mean()) < 0.03
+
+
+def test_validation_rows(digits):
+    X, y = digits
+    net = small(max_iter=10).fit(X[:1000], y[:1000], X_val=X[1000:], y_val=y[1000:])
+    assert len(net.validation_loss_curve_) == len(net.loss_curve_) == 10 and net.validation_scores_ is None
+    assert net.validation_loss_curve_[-1] < net.validation_loss_curve_[0]
+    stopped = small(max_iter=400, early_stopping=True, n_iter_no_change=3, scoring="loss")
+    stopped.fit(X[:1000], y[:1000], X_val=X[1000:], y_val=y[1000:])
+    scores = stopped.validation_scores_
+    assert stopped.n_iter_ < 400 and stopped.best_validation_score_ == max(scores)
+    assert scores == [-loss for loss in stopped.validation_loss_curve_]
+    # the best weights are there again
+    proba = stopped.predict_proba(X[1000:])
+    loss = -np.log(proba[np.arange(len(proba)), np.searchsorted(stopped.classes_, y[1000:])]).mean()
+    assert loss == pytest.approx(-max(scores))
+    with pytest.raises(ValueError, match="fit got one of X_val and y_val"):
+        small().fit(X, y, X_val=X)
+
+
+@pytest.mark.parametrize("scoring", ["f1_macro", lambda net, X, y: float((net.predict(X) == y).mean())])
+def test_scorers(scoring, digits):
+    pandas = pytest.importorskip("pandas")
+    X, y = digits
+    frame = pandas.DataFrame(X, columns=[f"p{i}" for i in range(64)])
+    net = small(max_iter=30, early_stopping=True, scoring=scoring).fit(frame, y)
+    assert 0.5 < net.best_validation_score_ <= 1 and list(net.feature_names_in_) == list(frame.columns)
+
+
+def test_frames(digits):
+    X, y = digits
+    ref = small().fit(X, y).predict(X)
+    for library in ("pandas", "polars"):
+        module = pytest.importorskip(library)
+        frame = module.DataFrame({f"p{i}": X[:, i] for i in range(64)})
+        net = small().fit(frame, y)
+        np.testing.assert_array_equal(net.predict(frame), ref)
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            net.predict(X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_sparse_rows_are_dense_ones(solver, digits):
+    from scipy import sparse
+
+    X, y = digits
+    ref = small(solver=solver).fit(X, y)
+    for convert in (sparse.csr_matrix, sparse.csc_array):
+        comp = small(solver=solver).fit(convert(X), y)
+        np.testing.assert_allclose(comp.predict_proba(convert(X)), ref.predict_proba(X), 1e-6, 1e-9)
+
+
+def test_callbacks_threads_and_backends(digits):
+    X, y = digits
+    seen = []
+    ref = small(callbacks=[lambda trainer, record: seen.append(record["epoch"])], threads=1).fit(X, y)
+    assert seen == [1.0, 2.0, 3.0, 4.0, 5.0]
+    comp = small(threads=2).fit(X, y)
+    assert all((a == b).all() for a, b in zip(ref.coefs_, comp.coefs_, strict=True))
+    plain = small(backend="numpy").fit(X, y)
+    np.testing.assert_allclose(plain.predict_proba(X), ref.predict_proba(X), 1e-6, 1e-9)
+
+
+def test_same_seed_same_bits(digits):
+    X, y = digits
+    made = [small(dropout=0.2).fit(X, y) for _ in range(2)]
+    assert all((a == b).all() for a, b in zip(made[0].coefs_, made[1].coefs_, strict=True))
+
+
+def test_pipeline_and_grid_search(digits):
+    X, y = digits
+    pipeline = make_pipeline(StandardScaler(), small(max_iter=40)).set_output(transform="default")
+    grid = {"mlpclassifier__alpha": [1e-4, 1.0], "mlpclassifier__dropout": [0.0, 0.3]}
+    found = {}
+    for backend in ("loky", "threading"):
+        with joblib.parallel_config(backend=backend), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[backend] = GridSearchCV(pipeline, grid, n_jobs=2, cv=3).fit(X[:600], y[:600])
+    scores = [search.cv_results_["mean_test_score"] for search in found.values()]
+    np.testing.assert_array_equal(*scores)
+    assert found["loky"].best_score_ > 0.8
+    assert clone(pipeline)[-1].get_params() == small(max_iter=40).get_params()
+
+
+def test_joblib_threads_share(digits):
+    X, y = digits
+
+    big = small(hidden_layer_sizes=(512,), batch_size=500, max_iter=1)
+    alone = big.fit(X, y)._trainer.threads
+
+    def big_threads(_):
+        return small(hidden_layer_sizes=(512,), batch_size=500, max_iter=1).fit(X, y)._trainer.threads
+
+    beside = joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(big_threads)(i) for i in range(2))
+    assert beside == [1, 1] and alone >= 1
+
+
+def test_dask(digits):
+    distributed = pytest.importorskip("dask.distributed")
+    X, y = digits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+        with cluster, joblib.parallel_config(backend="dask"):
+            search = GridSearchCV(small(max_iter=40), {"alpha": [1e-4, 1.0]}, cv=3).fit(X[:600], y[:600])
+    assert search.best_score_ > 0.8
+
+
+def test_without_convergence_and_by_ctrl_c(digits):
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
+        small(max_iter=2).fit(*digits)
+
+    def stop(trainer, record):
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        net = small(callbacks=[stop]).fit(*digits)
+    assert net.n_iter_ == 1 and net.predict(digits[0]).shape == digits[1].shape
+
+
+def test_warm_start_with_another_shape(digits):
+    net = small(warm_start=True).fit(*digits)
+    with pytest.raises(ValueError, match=r"has hidden layers \[16\] and 10 outputs; expected \[8\] and 10"):
+        net.set_params(hidden_layer_sizes=(8,)).fit(*digits)
+
+
+ONNX = {
+    "classes": (lambda: MLPClassifier((12,), max_iter=5), lambda X, y: y),
+    "two": (lambda: MLPClassifier((12,), "tanh", max_iter=5), lambda X, y: (y > "d").astype(int)),
+    "labels": (lambda: MLPClassifier((12,), "elu", max_iter=5), lambda X, y: (X[:, 10:13] > 0.5).astype(int)),
+    "number": (lambda: MLPRegressor(hidden_layer_sizes=(12,), max_iter=5), lambda X, y: X[:, 0]),
+    "counts": (lambda: MLPRegressor("poisson", (12,), "softplus", max_iter=5), lambda X, y: X[:, :2]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", ONNX)
+def test_skl2onnx(case, digits):
+    skl2onnx, runtime = pytest.importorskip("skl2onnx"), pytest.importorskip("onnxruntime")
+    fm.register_skl2onnx()
+    X = digits[0].astype(np.float32)
+    make, target = ONNX[case]
+    pipeline = make_pipeline(StandardScaler(), make()).fit(X, target(*digits))
+    options = {"zipmap": False} if hasattr(pipeline, "predict_proba") else None
+    model = skl2onnx.to_onnx(pipeline, X[:1], options=options and {id(pipeline): options})
+    found = runtime.InferenceSession(model.SerializeToString()).run(None, {"X": X})
+    ref = pipeline.predict(X)
+    if options is None:
+        np.testing.assert_allclose(found[0].reshape(ref.shape), ref, 1e-4, 1e-4)
+    else:
+        np.testing.assert_array_equal(found[0], ref)
+        np.testing.assert_allclose(found[1], pipeline.predict_proba(X), 1e-4, 1e-5)
+
+
+def test_skl2onnx_refuses_what_it_cannot(digits):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    fm.register_skl2onnx()
+    X, y = digits
+    with pytest.raises(ValueError, match="A net with layer_norm cannot be converted"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        skl2onnx.to_onnx(small(layer_norm=True).fit(X, y), X[:1].astype(np.float32))
+
+
+def test_imbalanced_rows_of_weight_zero():
+    X, y = make_classification(200, random_state=0)
+    weight = (np.arange(200) % 2).astype(float)
+    ref = small(shuffle=False).fit(X[1::2], y[1::2])
+    comp = small(shuffle=False).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(comp.predict_proba(X), ref.predict_proba(X), 1e-9)
+    assert comp.t_ == ref.t_
