@@ -1,0 +1,103 @@
+"""Our estimators beside scikit-learn's: fits, and predictions of one row and of many; medians of interleaved runs.
+
+Usage: python bench/estimators.py [JSON]
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics
+import sys
+import time
+import warnings
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier as Theirs
+
+from fastmlp import MLPClassifier as Ours
+from fastmlp.machine import version_of
+
+# rows, features, hidden layers, classes, epochs
+CASES = [
+    (1000, 20, (100,), 2, 100),
+    (10000, 30, (64, 64), 2, 20),
+    (60000, 30, (64, 64), 2, 4),
+    (5000, 784, (512, 512), 10, 3),
+]
+ROUNDS = 5
+
+
+def timed(function, *arguments):
+    """(seconds, result) of one call."""
+    began = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - began, result
+
+
+def measure(rows, features, hidden, classes, epochs, dtype):
+    """A row of the table: milliseconds of a fit, microseconds of predictions."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(rows, features)).astype(dtype)
+    y = (X @ rng.normal(size=(features, classes))).argmax(axis=1)
+    options = {"max_iter": epochs, "random_state": 0, "tol": 0.0, "n_iter_no_change": 10**6}
+    Ours(hidden, **{**options, "max_iter": 1}).fit(X, y)  # the kernels are compiled
+    fits, fitted = {Theirs: [], Ours: []}, {}
+    for _ in range(ROUNDS):
+        for estimator, times in fits.items():
+            time.sleep(0.15)  # BLAS's threads of the call before spin for a while
+            seconds, fitted[estimator] = timed(estimator(hidden, **options).fit, X, y)
+            times.append(seconds)
+    scores = [fitted[estimator].score(X, y) for estimator in fits]
+    assert abs(scores[0] - scores[1]) < 0.03, scores
+    callers = {
+        "scikit-learn": fitted[Theirs].predict,
+        "fastmlp": fitted[Ours].predict,
+        "compiled": fitted[Ours].compiled_predict(),
+    }
+    answers = [predict(X) for predict in callers.values()]
+    assert (answers[1] == answers[2]).mean() > 0.999  # they round differently
+    single, many = ({name: [] for name in callers} for _ in range(2))
+    for _ in range(40):
+        for name, predict in callers.items():
+            predict(X[:1])
+            single[name].append(timed(lambda: [predict(X[:1]) for _ in range(20)])[0] / 20)
+    for _ in range(ROUNDS):
+        for name, predict in callers.items():
+            time.sleep(0.15)
+            many[name].append(timed(predict, X)[0])
+    return {
+        "net": "-".join(map(str, (features, *hidden, classes))),
+        "rows": rows,
+        "epochs": epochs,
+        "dtype": dtype,
+        "fit_ms": {e.__module__.split(".")[0]: 1e3 * statistics.median(times) for e, times in fits.items()},
+        "one_row_us": {name: 1e6 * statistics.median(times) for name, times in single.items()},
+        "all_rows_ms": {name: 1e3 * statistics.median(times) for name, times in many.items()},
+        "scores": scores,
+    }
+
+
+def main():
+    warnings.simplefilter("ignore")
+    found = []
+    for case in CASES:
+        for dtype in ("float64", "float32"):
+            row = measure(*case, dtype)
+            fit, one, rows = row["fit_ms"], row["one_row_us"], row["all_rows_ms"]
+            print(
+                f"{row['net']:18} {row['rows']:6} rows {row['epochs']:3} epochs {dtype}  fit {fit['sklearn']:8.1f} "
+                f"{fit['fastmlp']:7.1f} ms ({fit['sklearn'] / fit['fastmlp']:.2f})  one row {one['scikit-learn']:6.1f} "
+                f"{one['fastmlp']:6.1f} {one['compiled']:5.1f} us  all {rows['scikit-learn']:7.2f} {rows['fastmlp']:7.2f} "
+                f"{rows['compiled']:7.2f} ms",
+                flush=True,
+            )
+            found.append(row)
+    if len(sys.argv) > 1:
+        versions = {name: version_of(name) for name in ("numpy", "numba", "scikit-learn", "scipy")}
+        with open(sys.argv[1], "w") as stream:
+            json.dump({"date": str(datetime.date.today()), "versions": versions, "cases": found}, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()
