@@ -26,6 +26,7 @@ CASES = [
     (5000, 784, (512, 512), 10, 3),
 ]
 ROUNDS = 5
+_CALLS = 20
 
 
 def timed(function, *arguments):
@@ -33,6 +34,12 @@ def timed(function, *arguments):
     began = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - began, result
+
+
+def repeated(predict, x):
+    """Some calls in a row."""
+    for _ in range(_CALLS):
+        predict(x)
 
 
 def measure(rows, features, hidden, classes, epochs, dtype):
@@ -61,7 +68,7 @@ def measure(rows, features, hidden, classes, epochs, dtype):
     for _ in range(40):
         for name, predict in callers.items():
             predict(X[:1])
-            single[name].append(timed(lambda: [predict(X[:1]) for _ in range(20)])[0] / 20)
+            single[name].append(timed(repeated, predict, X[:1])[0] / _CALLS)
     for _ in range(ROUNDS):
         for name, predict in callers.items():
             time.sleep(0.15)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fastmlp.cli import main
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -34,3 +36,30 @@ def test_the_examples_run(page, needs, tmp_path, monkeypatch):
             float(subprocess.run(["./main"], check=True, capture_output=True, text=True).stdout)
     else:
         assert names["logits"].shape == (4,) and (names["out"][0] == names["logits"]).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_for_users_of_scikit_learn(tmp_path, monkeypatch):
+    pytest.importorskip("skl2onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks("scikit-learn.md", "python"):
+        exec(compile(block, "scikit-learn.md", "exec"), names)
+    assert names["score"] > 0.93 and names["labels"].shape == (1,) and names["graph"].graph.node
+    assert len(names["curves"][0]) == len(names["curves"][1])
+
+
+def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks("runs.md", "python"):
+        exec(compile(block, "runs.md", "exec"), names)
+    states = [trainer.model.state_dict() for trainer in (names["whole"], names["again"])]
+    assert all((array == states[1][name]).all() for name, array in states[0].items())
+    (tmp_path / "run.toml").write_text(blocks("runs.md", "toml")[0])
+    page = (DOCS / "runs.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ fastmlp (.*)$", page, re.M)
+    for command in commands:
+        assert main(command.split()) == 0, command
+    assert len(commands) == 5 and (tmp_path / "compare.png").is_file() and len(list((tmp_path / "grid").iterdir())) == 2
+    assert capsys.readouterr().err == ""
