@@ -93,10 +93,10 @@ def main():
             row = measure(*case, dtype)
             fit, one, rows = row["fit_ms"], row["one_row_us"], row["all_rows_ms"]
             print(
-                f"{row['net']:18} {row['rows']:6} rows {row['epochs']:3} epochs {dtype}  fit {fit['sklearn']:8.1f} "
-                f"{fit['fastmlp']:7.1f} ms ({fit['sklearn'] / fit['fastmlp']:.2f})  one row {one['scikit-learn']:6.1f} "
-                f"{one['fastmlp']:6.1f} {one['compiled']:5.1f} us  all {rows['scikit-learn']:7.2f} {rows['fastmlp']:7.2f} "
-                f"{rows['compiled']:7.2f} ms",
+                f"{row['net']:18} {row['rows']:6} rows {row['epochs']:3} epochs {dtype}  "
+                f"fit {fit['sklearn']:8.1f} {fit['fastmlp']:7.1f} ms ({fit['sklearn'] / fit['fastmlp']:.2f})  "
+                f"one row {one['scikit-learn']:6.1f} {one['fastmlp']:6.1f} {one['compiled']:5.1f} us  "
+                f"all {rows['scikit-learn']:7.2f} {rows['fastmlp']:7.2f} {rows['compiled']:7.2f} ms",
                 flush=True,
             )
             found.append(row)

@@ -35,6 +35,9 @@ class Optimizer:
     ----------
     state : dict of str to dict of str to array
         By the parameter's name, the arrays that the formula keeps.
+    average : float or None
+        The decay d of a moving average of the parameters, kept in the state as ``average``: after each step it becomes
+        d average + (1 - d) p. See `Trainer`.
     steps : int
         How many steps were taken.
 
@@ -56,6 +59,7 @@ class Optimizer:
         self.weight_decay = as_number(weight_decay, "weight_decay", 0)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
+        self.average: float | None = None
         self._state: dict[str, dict[str, Array]] = {}
         # Called before the state is looked at, where the engine has its numbers.
         self._recall: Callable[[], None] | None = None
@@ -115,6 +119,10 @@ class Optimizer:
         self.steps += 1
         for (name, param), (_, gradient) in zip(model.named_parameters(), gradients, strict=True):
             self._update(backend, gradient, lr, self.state[name], param)
+            if self.average is not None:
+                average = self.state[name]["average"]
+                backend.scale(average, self.average, average)
+                backend.add_scaled(param, 1 - self.average, average)
 
     def prepare(self, model: Module) -> None:
         """Make the state of each of the model's parameters that has none, on the model's backend.
@@ -130,8 +138,10 @@ class Optimizer:
         for name, param in model.named_parameters():
             arrays = self.state.get(name)
             if arrays is None:
-                self.state[name] = self._initial_state(backend, param)
-                continue
+                arrays = self.state[name] = self._initial_state(backend, param)
+            if self.average is not None and "average" not in arrays:  # it may have been asked for later
+                arrays["average"] = backend.zeros(param.shape, param.dtype)
+                backend.add_scaled(param, 1.0, arrays["average"])
             for kind, array in arrays.items():
                 if array.shape != param.shape or array.dtype != param.dtype:
                     raise ValueError(
@@ -161,7 +171,8 @@ class Optimizer:
     @property
     def state_names(self) -> frozenset[str]:
         """The names of the arrays that the formula keeps for each parameter."""
-        return frozenset(self._initial_state(get_backend("numpy"), np.zeros(1, np.float32)))
+        kinds = self._initial_state(get_backend("numpy"), np.zeros(1, np.float32))
+        return frozenset(kinds) | ({"average"} if self.average is not None else frozenset())
 
     def _initial_state(self, backend: ModuleType, param: Array) -> dict[str, Array]:
         """The arrays that the formula keeps for a parameter, before its first step."""
@@ -204,7 +215,7 @@ class Optimizer:
 
     def config(self) -> dict[str, Any]:
         """The type and the arguments that make the optimizer again; fit for JSON."""
-        hidden = ("schedule", "steps")
+        hidden = ("schedule", "steps", *(("average",) if self.average is None else ()))
         arguments = {
             name: value for name, value in vars(self).items() if name not in hidden and not name.startswith("_")
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -48,6 +49,10 @@ class Trainer(Evaluator):
         Adds l2 / (2 m) times the sum of squares of the weights of all `Linear` layers to the loss of each batch, m its
         rows or the sum of their sample weights: scikit-learn's ``alpha``. Biases and norms are left alone, and
         `evaluate` leaves it out. It reaches the optimizer as part of the gradient, before any clipping.
+    average : float, optional
+        Decay d, from 0 to below 1, of an exponential moving average of the weights: d average + (1 - d) w after each
+        update, beginning with the weights before the first (after Polyak and Juditsky, doi:10.1137/0330046).
+        `averaged_model` gives it; training itself does not see it.
     classes : sequence, optional
         Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
         they are saved with the model.
@@ -81,12 +86,15 @@ class Trainer(Evaluator):
         *,
         classes: Sequence[Any] | None = None,
         l2: float = 0.0,
+        average: float | None = None,
     ) -> None:
         super().__init__(model, loss)
         if not isinstance(optimizer, Optimizer):
             raise ValueError(f"Trainer expected an Optimizer, got {optimizer!r}.")
         self.optimizer = optimizer
         self.l2 = as_number(l2, "l2", 0)
+        if average is not None:
+            optimizer.average = as_number(average, "average", 0, 1, open_high=True)
         model.task = loss.task
         if classes is not None:
             outputs = {"classification": model.out_width, "binary": 2}.get(loss.task, 0)
@@ -133,6 +141,22 @@ class Trainer(Evaluator):
     def step_penalties(self) -> Array:
         """The penalties (``l2``) in `step_losses`."""
         return np.concatenate([penalties for _, penalties in self._made] or [np.zeros(0)])
+
+    def averaged_model(self) -> Module:
+        """A copy of the model with the averages of its weights (``average``), in evaluation mode.
+
+        Raises
+        ------
+        ValueError
+            If the trainer keeps none, or has made no update.
+        """
+        averages = {name: kinds["average"] for name, kinds in self.optimizer.state.items() if "average" in kinds}
+        if self.optimizer.average is None or not averages:
+            raise ValueError("There are no averages of the weights; expected a Trainer(average=...) that has trained.")
+        twin = copy.deepcopy(self.model)
+        move = self.model.backend.to_numpy
+        twin.load_state_dict({**twin.state_dict(), **{name: move(array) for name, array in averages.items()}})
+        return twin.eval()
 
     def stop(self) -> None:
         """End the running `fit` after its current step; for callbacks."""

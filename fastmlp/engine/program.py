@@ -301,7 +301,8 @@ class Program:
         meters[UPDATE] = rules.RULES[rule(optimizer)].address(self.dtype)
         meters[LOSSES] = self.row_losses
         meters[SCRATCH], meters[SCRATCH_SIZE] = self._room.take(self.threads * block), block
-        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0])
+        share = 0.0 if optimizer.average is None else 1 - optimizer.average
+        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
         if optimizer.clip_norm is not None:
             params = self.weights.params
             for row in range(len(params)):

@@ -213,7 +213,7 @@ class Engine:
         if program is None:
             batch = _INFERENCE_ROWS * self.threads
             program = Program(self.layers, self.weights, None, None, batch, source, True, self.threads)
-            program.clips = np.zeros(2)
+            program.clips = np.zeros(3)
             self._inference[source] = program
         blocks = max(1, -(-rows // program.batch))
         block = max(1, -(-rows // blocks))

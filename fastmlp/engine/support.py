@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._kernels.cpu.table import AVERAGE
 from ..losses import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -119,7 +120,7 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
         found.append(None if weight is None else weight.tobytes())
     for name in ("momentum", "centered"):  # without them there is one array less
         found.append(bool(getattr(optimizer, name, False)))
-    return (*found, optimizer.clip_norm, optimizer.clip_value)
+    return (*found, optimizer.clip_norm, optimizer.clip_value, optimizer.average)
 
 
 def _rates(optimizer: Optimizer, steps: int) -> Array:
@@ -185,9 +186,10 @@ def rule(optimizer: Optimizer) -> str:
 
 
 def state_kinds(optimizer: Optimizer) -> list[str | None]:
-    """The state's arrays in the order in which the rule takes them, None for one that is not kept."""
+    """The state's arrays by column of `table`'s params, after the parameter itself; None for one that is not kept."""
     kept = optimizer.state_names
-    return [kind if kind in kept else None for kind in _RULES[type(optimizer)][2]]
+    kinds = [kind if kind in kept else None for kind in _RULES[type(optimizer)][2]]
+    return [*kinds, *[None] * (AVERAGE - 1 - len(kinds)), "average" if "average" in kept else None]
 
 
 def hyperparameters(optimizer: Optimizer, steps: int) -> tuple[Array, Array]:

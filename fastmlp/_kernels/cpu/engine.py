@@ -32,6 +32,7 @@ from .native import (
 from .products import Epilogue, Left, Right, Target, product, rows_product, transposed_product
 from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
 from .table import (
+    AVERAGE,
     BACKWARD,
     BIAS,
     CAPACITY,
@@ -64,6 +65,7 @@ __all__ = [
     "ITEM_COLUMNS",
     "LOSSES",
     "METERS",
+    "NEW_SHARE",
     "SCRATCH",
     "SCRATCH_SIZE",
     "STRIPE",
@@ -80,8 +82,8 @@ FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than th
 
 # Entries of ``meters``: what a run is told in integers.
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
-# Entries of ``clips``.
-CLIP_VALUE, CLIP_NORM = 0, 1
+# Entries of ``clips``: what an update needs beside its formula.
+CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # the last: 1 - the decay of the moving average
 # Entries of ``control``, each on a cache line of its own.
 ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
@@ -287,7 +289,7 @@ def _clear(a, at, size, filled, stride):
 
 
 @inline
-def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, size):
+def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradient, size):
     """Apply the gradient at work[gradient] to an item's weights, and copy them to where the other product reads."""
     op = ops[o]
     row, at = _place(item, op, work)
@@ -297,6 +299,8 @@ def _update(item, o, ops, params, hyper, h, address, work, weights, gradient, si
         address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h),
         gradient, at, size,
     )  # fmt: skip
+    if params[row, AVERAGE] >= 0:
+        _average(weights, params[row, 0] + at, params[row, AVERAGE] + at, size, share)
     if filled < stride:  # a formula may divide zero by zero there
         for column in range(PARAM_COLUMNS - 1):
             if params[row, column] >= 0:
@@ -332,6 +336,14 @@ def _penalize(work, out, weights, at, size, factor):
         store(work, out + i, fma(v, factor, load(work, out + i)))
         a = fma(v, v, a)
     return np.float64(lane_sum(a + b))
+
+
+@inline
+def _average(weights, at, average, size, share):
+    """Move an average towards the weights by a ``share`` of the way."""
+    for i in range(0, size, lanes(weights)):
+        old = load(weights, average + i)
+        store(weights, average + i, fma(load(weights, at + i) - old, share, old))
 
 
 @inline
@@ -440,7 +452,7 @@ def train(
                     continue
                 if not factor >= 1.0:  # a norm that is NaN must reach the parameters, not vanish
                     _scale(work, out, size, factor)
-                _update(item, o, ops, params, hyper, h, meters[UPDATE], work, weights, out, size)
+                _update(item, o, ops, params, hyper, h, meters[UPDATE], clips[NEW_SHARE], work, weights, out, size)
             turn += 1
             alive = _barrier(control, threads, turn)
             if not alive:

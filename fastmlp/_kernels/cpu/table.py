@@ -7,10 +7,10 @@ modules do, LOSS or EMIT. Offsets of matrices count elements of ``work`` or ``we
 from __future__ import annotations
 
 __all__ = [
-    "AHEAD", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE", "EXTRA",
-    "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN",
-    "PANELS", "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE", "SOURCE_ROW",
-    "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
+    "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE",
+    "EXTRA", "FORWARD", "GRADIENT", "IN", "KIND", "LINEAR", "MEAN", "MEANS", "NORMALIZERS", "NUMBERS", "ORDER", "OUT",
+    "OWN", "PANELS", "PARAM_COLUMNS", "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SOURCE",
+    "SOURCE_ROW", "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine makes itself; functions of one panel; functions of rows.
@@ -41,4 +41,5 @@ MEANS, RSTDS = range(EXTRA, EXTRA + 2)
 NUMBERS = 8  # columns of ``numbers``: a function's own floats
 
 # Columns of ``params``: the array's place in weights, then those of the optimizer's arrays.
-PARAM_COLUMNS = 5  # the last: its gradient in work, where the norm is clipped
+AVERAGE = 4  # the moving average of the array itself
+PARAM_COLUMNS = 6  # the last: its gradient in work, where the norm is clipped
