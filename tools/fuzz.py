@@ -2,9 +2,9 @@
 
 Usage: python tools/fuzz.py SECONDS [SEED]
 
-Each file is cut, has bits flipped, bytes inserted or numbers replaced; of saved models and training states the metadata and
-the tensors' shapes are changed too, with the checksum made again, so that the damage gets past it. An allocation of more than
-256 MiB counts as a find.
+Each file is cut, has bits flipped, bytes inserted or numbers replaced; of saved models and training states the metadata
+and the tensors' shapes are changed too, with the checksum made again, so that the damage gets past it. An allocation of
+more than 256 MiB counts as a find.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fastmlp.cli.compare import history_of
 from fastmlp.cli.options import config_arguments
 from fastmlp.cli.runs import read_config
 from fastmlp.datasets.idx import read_idx
-from fastmlp.datasets.plain_pickle import loads as read_plain_pickle
+from fastmlp.datasets.plain_pickle import read_plain_pickle
 from fastmlp.tensor_file import read_tensors, write_tensors
 
 EXPECTED = (ValueError, OSError)
@@ -63,7 +63,7 @@ def make(folder):
     config = {"data": {"dataset": "digits"}, "options": {}, "dataset": {}}
 
     def reads_stream(reader):
-        return lambda path: reader(path.read_bytes())
+        return lambda path: reader(path.read_bytes(), str(path))
 
     return {
         "model": ((folder / "model").read_bytes(), fm.load_model, ".safetensors"),

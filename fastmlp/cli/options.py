@@ -78,7 +78,7 @@ def config_arguments(path: str) -> list[str]:
     try:
         with open(path, "rb") as stream:
             values = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     found: list[str] = []
     for name, value in values.items():

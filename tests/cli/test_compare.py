@@ -81,6 +81,7 @@ def test_options_in_a_file(fastmlp, folder):
         ("speed = 1", 2, "unrecognized arguments: --speed=1"),
         ("lr = -1", 2, "argument --lr"),
         ("[train]\nlr = 1", 2, "run.toml has 'train'"),
+        ("hidden = " + "[" * 5000, 2, "run.toml is not TOML"),
     ):
         (folder / "run.toml").write_text(text)
         got, out, err = fastmlp("train", "--config", "run.toml", "--quiet")
