@@ -122,21 +122,27 @@ class MetricsFile(Callback):
     """
 
     may_change_model = False
+    _heading: str | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self._file: LineFile | None = None
 
+    def _line(self, record: Record) -> str:
+        return json.dumps(record, allow_nan=False)
+
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Open the file; of a fit that goes on, with what was measured before."""
         self._file = LineFile(self.path)
+        if self._heading is not None:
+            self._file.write(self._heading)
         for record in trainer.history:
             self.on_evaluation(trainer, record)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Append the record."""
         if self._file is not None:
-            self._file.write(json.dumps(record, allow_nan=False))
+            self._file.write(self._line(record))
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Close the file."""

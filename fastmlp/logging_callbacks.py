@@ -8,8 +8,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from .callbacks import Callback
-from .files import LineFile
+from .callbacks import Callback, MetricsFile
 from .history import KEYS, Record
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CSVFile", "TensorBoard"]
 
 
-class CSVFile(Callback):
+class CSVFile(MetricsFile):
     """One line of comma-separated values for each evaluation, under a line of names; empty for what does not apply.
 
     Parameters
@@ -27,34 +26,12 @@ class CSVFile(Callback):
         The file; an old one is overwritten when the fit begins.
     """
 
-    may_change_model = False
+    _heading = ",".join(KEYS)
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
-        self._file: LineFile | None = None
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        """Open the file; of a fit that goes on, with what was measured before."""
-        self._file = LineFile(self.path)
-        self._write(KEYS)
-        for record in trainer.history:
-            self.on_evaluation(trainer, record)
-
-    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Append the record."""
-        self._write(["" if value is None else value for value in record.values()])
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _write(self, values: Any) -> None:
+    def _line(self, record: Record) -> str:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(values)
-        if self._file is not None:
-            self._file.write(line.getvalue())
+        csv.writer(line, lineterminator="").writerow(["" if value is None else value for value in record.values()])
+        return line.getvalue()
 
 
 class TensorBoard(Callback):

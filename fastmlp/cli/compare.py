@@ -60,6 +60,8 @@ def history_of(folder: Path) -> History:
         raise ModelFileError(f"{path} is damaged: {error}.") from error
     if not len(history):
         raise ModelFileError(f"{folder} has reached no evaluation yet.")
+    if None in history["val_loss"]:
+        raise ModelFileError(f"{path} has no validation losses to compare by.")
     return history
 
 

@@ -193,7 +193,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._set_loss_constant(Y, weight)
         trainer: Trainer | None = None if fresh else self.__dict__.get("_trainer")
         if trainer is None or trainer.model is not network.model:
-            trainer = self._trainer = Trainer(network.model, loss, self._optimizer.optimizer, l2=float(self.alpha))
+            trainer = self._trainer = Trainer(network.model, loss, self._optimizer.optimizer)
+        trainer.l2 = float(self.alpha)  # it may have been set since the last partial_fit
         seed = int(random_state.randint(np.iinfo(np.int32).max)) if trainer.seed is None else None
         targets = self._targets(Y)
         used = rows if weight is None else int(np.count_nonzero(weight))
