@@ -180,6 +180,7 @@ class Trainer(Evaluator):
         threads: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        accumulate: int = 1,
         resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train; a second call goes on where the first one ended, with the optimizer's state.
@@ -215,6 +216,9 @@ class Trainer(Evaluator):
             Whether each epoch has an order of its own.
         drop_last : bool
             Whether a short last batch is left out.
+        accumulate : int
+            So many batches to an update, which follows the gradient of all their rows: they go through the model
+            together, as one batch of batch_size accumulate rows. Steps are updates.
         resume : path-like, optional
             Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
             optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
@@ -236,6 +240,7 @@ class Trainer(Evaluator):
             If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
         size, listeners = as_integer(batch_size, "batch_size"), CallbackList(callbacks)
+        size *= as_integer(accumulate, "accumulate")
         if epochs is not None and max_steps is not None:
             raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
         train = self._check(X, y, sample_weight, "fit")

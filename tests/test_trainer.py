@@ -454,3 +454,28 @@ def test_a_step_that_diverges_changes_nothing():
         trainer.step(X, y)
     assert trainer.steps == 0
     assert all(np.array_equal(before[name], array) for name, array in trainer.model.state_dict().items())
+
+
+def test_accumulated_batches_follow_the_gradient_of_all_their_rows(backend):
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(48, 5)), rng.integers(0, 3, 48), rng.uniform(0.5, 2, 48)
+    made, by_hand = (fm.MLP(5, [7], 3, "tanh", dtype=np.float64, rng=0) for _ in range(2))
+    trainer = fm.Trainer(made, fm.CrossEntropyLoss(), fm.SGD(0.1))
+    trainer.fit(X, y, batch_size=8, accumulate=3, epochs=1, sample_weight=weight, shuffle=False)
+    assert trainer.steps == 2
+    loss, optimizer = fm.CrossEntropyLoss(), fm.SGD(0.1)
+    for first in (0, 24):
+        sums = None
+        for start in range(first, first + 24, 8):
+            rows = slice(start, start + 8)
+            by_hand.backward(loss.backward(by_hand.forward(X[rows]), y[rows], weight[rows]))
+            share = weight[rows].sum() / weight[first : first + 24].sum()
+            parts = {name: share * gradient for name, gradient in by_hand.named_gradients()}
+            sums = parts if sums is None else {name: sums[name] + part for name, part in parts.items()}
+        for name, gradient in by_hand.named_gradients():
+            gradient[...] = sums[name]
+        optimizer.step(by_hand)
+    for name, array in by_hand.state_dict().items():
+        np.testing.assert_allclose(made.state_dict()[name], array, 1e-12, 1e-14)
+    with pytest.raises(ValueError, match="accumulate is 0; expected an integer of at least 1"):
+        trainer.fit(X, y, accumulate=0)
