@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ._kernels import get_backend as get_backend
     from ._kernels import set_backend as set_backend
     from ._kernels import use_backend as use_backend
+    from .augmentation import GaussianNoise as GaussianNoise
+    from .augmentation import HorizontalFlip as HorizontalFlip
+    from .augmentation import Mixup as Mixup
     from .callbacks import Callback as Callback
     from .callbacks import EarlyStopping as EarlyStopping
     from .callbacks import MetricsFile as MetricsFile
@@ -89,6 +92,7 @@ __version__ = "0.1.0"
 # file: the public names that it defines
 _NAMES = {
     "_kernels": ("get_backend", "set_backend", "use_backend"),
+    "augmentation": ("GaussianNoise", "HorizontalFlip", "Mixup"),
     "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
@@ -166,9 +170,11 @@ __all__ = [
     "EarlyStopping",
     "Exponential",
     "GELU",
+    "GaussianNoise",
     "GradientCheckError",
     "GradientReport",
     "History",
+    "HorizontalFlip",
     "HuberLoss",
     "Identity",
     "L1Loss",
@@ -182,6 +188,7 @@ __all__ = [
     "MLPRegressor",
     "MSELoss",
     "MetricsFile",
+    "Mixup",
     "ModelCheckpoint",
     "ModelFileError",
     "Module",

@@ -28,6 +28,8 @@ class Rows:
     y: Array
     weight: Array | None
     index: Array | None  # the rows whose weight is not 0, where some are
+    outputs: int  # columns of the model's outputs, and their dtype
+    dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return len(self.X if self.index is None else self.index)
@@ -50,10 +52,10 @@ def check_rows(X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, wh
     # A stand-in for the outputs, of their shape and dtype but of no size.
     target = loss.check_targets(y, np.broadcast_to(np.zeros((), dtype), (len(features), width)))
     if sample_weight is None:
-        return Rows(features, target, None, None)
+        return Rows(features, target, None, None, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
     used = np.flatnonzero(weight)
-    return Rows(features, target, weight, None if len(used) == len(weight) else used)
+    return Rows(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
 
 
 class Order:

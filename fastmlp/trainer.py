@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import Order, Rows
-from .callbacks import CallbackList
+from .batches import Order
 from .errors import DivergenceError
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
+from .fit import Fit, held_out_rows
 from .history import History, Record
 from .interrupts import held_interrupts
 from .losses import Loss
 from .modules import Dropout, Linear, Module
 from .optim import Optimizer
 from .random import Rng, as_seed
-from .training_state import Fit, TrainingState
+from .training_state import TrainingState
 from .validation import Array, as_integer, as_number
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class Trainer(Evaluator):
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
+        augment: Iterable[Any] = (),
         resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train; a second call goes on where the first one ended, with the optimizer's state.
@@ -207,7 +208,7 @@ class Trainer(Evaluator):
         callbacks : iterable
             See `Callback`; a plain function is called as ``f(trainer, record)`` at each evaluation.
         rng : int, Generator or None
-            Seeds the order of the rows and the Dropout masks, as functions of the seed and of the epoch or
+            Seeds the order of the rows, the Dropout masks and ``augment``, as functions of the seed and of the epoch or
             step. None: the seed of the call before, or a new one, kept as ``seed``.
         threads : int, optional
             Exactly so many; None chooses by the work of a step, not more than the processors that the process
@@ -219,6 +220,8 @@ class Trainer(Evaluator):
         accumulate : int
             So many batches to an update, which follows the gradient of all their rows: they go through the model
             together, as one batch of batch_size accumulate rows. Steps are updates.
+        augment : iterable of HorizontalFlip, Mixup, GaussianNoise
+            Changes of the training rows at random, anew at each step, see `fastmlp.augmentation`.
         resume : path-like, optional
             Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
             optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
@@ -239,25 +242,12 @@ class Trainer(Evaluator):
         ResumeError, ModelFileError, OSError
             If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
-        size, listeners = as_integer(batch_size, "batch_size"), CallbackList(callbacks)
-        size *= as_integer(accumulate, "accumulate")
-        if epochs is not None and max_steps is not None:
-            raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
         train = self._check(X, y, sample_weight, "fit")
-        held_out = None
-        if validation is not None:
-            if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-                raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")
-            X_held, y_held, weight_held = (*validation, None)[:3]
-            held_out = self._check(X_held, y_held, weight_held, "validation")
-        used = len(train) - (len(train) % size if drop_last else 0)
-        if not used:
-            raise ValueError(f"drop_last leaves no batch of {size}: the set has {len(train)} rows.")
-        an_epoch = -(-used // size)
-        planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
-        if max_steps is not None:
-            planned = as_integer(max_steps, "max_steps")
-        every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
+        held_out = None if validation is None else self._check(*held_out_rows(validation), "validation")
+        fit = Fit(
+            self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
+            eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
+        )  # fmt: skip
         if threads is not None:
             as_integer(threads, "threads")
         state = None if resume is None else TrainingState(resume)
@@ -265,33 +255,19 @@ class Trainer(Evaluator):
             rng = state.identity.get("seed")
         if rng is not None or self.seed is None:
             self.seed = as_seed(rng)
-        self._order.start(self.seed if shuffle else None, len(train), used)
-        session = self._open_session(threads, min(size, used))
+        self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
+        session = self._open_session(threads, min(fit.size, fit.used))
         self.threads = 1 if session is None else session.limit.count
-
         self.history = History()
-        self.planned_steps, self.restored, self._stopping = planned, None, False
+        self.planned_steps, self.restored, self._stopping = fit.planned, None, False
         self._window = (0.0, 0)
-        arguments = {
-            "seed": self.seed, "steps": planned, "batch size": size, "evaluation interval": every,
-            "shuffle": bool(shuffle), "drop_last": bool(drop_last),
-        }  # fmt: skip
-        fit = self._fit = Fit(self, train, held_out, arguments, listeners, self.steps + planned)
+        self._fit = fit
         try:
-            return self._make_steps(fit, state, session, train, held_out, size, every)
+            return self._make_steps(fit, state, session)
         finally:
             self._fit = None
 
-    def _make_steps(
-        self,
-        fit: Fit,
-        state: TrainingState | None,
-        session: Session | None,
-        train: Rows,
-        held_out: Rows | None,
-        size: int,
-        every: int,
-    ) -> History:
+    def _make_steps(self, fit: Fit, state: TrainingState | None, session: Session | None) -> History:
         """Steps and evaluations until the end of ``fit``."""
         listeners, history = fit.listeners, self.history
         if state is not None:
@@ -312,10 +288,10 @@ class Trainer(Evaluator):
             good = self._snapshot(apart)
             try:
                 while self.steps < fit.end and not self._stopping:
-                    count = min(every, fit.end - self.steps + self._window[1])
+                    count = min(fit.every, fit.end - self.steps + self._window[1])
                     with np.errstate(**_QUIET):
-                        mean = self._run_steps(train, size, count, listeners, check_interrupt)
-                        history.append(self._evaluation(mean, held_out, fit.began, check_interrupt))
+                        mean = self._run_steps(fit, count, check_interrupt)
+                        history.append(self._evaluation(mean, fit, check_interrupt))
                     self._window = (0.0, 0)
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
@@ -348,24 +324,22 @@ class Trainer(Evaluator):
         self._refused = () if self._session else subject
         return self._session
 
-    def _run_steps(
-        self,
-        train: Rows,
-        size: int,
-        count: int,
-        listeners: CallbackList,
-        check_interrupt: Callable[[], None],
-    ) -> float:
+    def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
+        listeners = fit.listeners
         total, done = self._window
         self._made = []
         while done < count and not self._stopping:
             if self._session is None:
-                loss, penalty = self._update(*train.take(self._order.next(size)))
+                batch = fit.train.take(self._order.next(fit.size))
+                if fit.augment:
+                    assert self.seed is not None
+                    batch = fit.augment.apply(*batch, self.seed, self.steps)
+                loss, penalty = self._update(*batch)
                 losses, penalties = np.array([loss]), np.array([penalty])
             else:
                 most = 1 if listeners.listens("on_step") else count - done
-                losses, penalties = self._run_natively(self._session, train, size, most)
+                losses, penalties = self._run_natively(self._session, fit, most)
                 if listeners.listens("on_step"):
                     self._session.release()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
@@ -381,10 +355,12 @@ class Trainer(Evaluator):
             check_interrupt()
         return total / done
 
-    def _run_natively(self, session: Session, train: Rows, size: int, most: int) -> tuple[Array, Array]:
+    def _run_natively(self, session: Session, fit: Fit, most: int) -> tuple[Array, Array]:
         """Up to ``most`` steps in one call; their losses, and the penalties in them."""
-        index, bounds = session.take(self._order, train, size, most)
-        losses, rates, penalties = session.run(train, index, bounds, self.seed, self.steps, self.l2)
+        index, bounds = session.take(self._order, fit.train, fit.size, most)
+        losses, rates, penalties = session.run(
+            fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None
+        )
         self._last_lr = float(rates[len(losses) - 1])
         self.steps += len(penalties)
         if len(penalties) < len(losses):
@@ -486,8 +462,8 @@ class Trainer(Evaluator):
 
     # ---------------------------------------------------------------------------------- evaluation
 
-    def _evaluation(self, train_loss: float, held_out: Rows | None, began: float, check: Callable[[], None]) -> Record:
-        session = self._session
+    def _evaluation(self, train_loss: float, fit: Fit, check: Callable[[], None]) -> Record:
+        session, held_out = self._session, fit.held_out
         infer = None if session is None else session.infer
         measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
         if session is not None:
@@ -510,7 +486,7 @@ class Trainer(Evaluator):
             "val_loss": val_loss,
             "val_accuracy": measured.get("accuracy"),
             "lr": self._last_lr,
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - fit.began,
         }
 
     def _diverged(self, what: str) -> DivergenceError:

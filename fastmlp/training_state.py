@@ -9,77 +9,22 @@ model's arrays (``model.<name>``), the optimizer's (``optimizer.<parameter>.<kin
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .batches import Rows
 from .errors import ModelFileError, ResumeError
 from .tensor_file import read_tensors, write_tensors
 from .validation import Array
 
 if TYPE_CHECKING:
-    from .callbacks import CallbackList
     from .trainer import Trainer
 
-__all__ = ["STATE", "Fit", "TrainingState", "save_state"]
+__all__ = ["STATE", "TrainingState", "save_state"]
 
 FORMAT, FORMAT_VERSION = "fastmlp-training", 1
 STATE = "training.safetensors"  # in a run folder
-_BLOCK = 1 << 24  # bytes of rows that are looked at in one go
-
-
-class Fit:
-    """A `Trainer.fit` under way.
-
-    Parameters
-    ----------
-    trainer : Trainer
-    train, held_out : Rows
-    arguments : dict
-        Of `fit`, as far as the result depends on them.
-    listeners : CallbackList
-    end : int
-        The step to end with.
-
-    Attributes
-    ----------
-    began : float
-        By time.perf_counter, earlier by what a resumed fit had taken before.
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        train: Rows,
-        held_out: Rows | None,
-        arguments: dict[str, Any],
-        listeners: CallbackList,
-        end: int,
-    ) -> None:
-        self._trainer, self._train, self._held_out, self._arguments = trainer, train, held_out, arguments
-        self.listeners, self.end = listeners, end
-        self.began = time.perf_counter()
-
-    @functools.cached_property
-    def identity(self) -> dict[str, Any]:
-        """What has to be the same for the fit to go on; it takes a pass over the data."""
-        trainer, optimizer = self._trainer, self._trainer.optimizer.config()
-        return {
-            "model": trainer.model.config(),
-            "loss": trainer.loss.config(),
-            "optimizer": optimizer,
-            "l2": trainer.l2,
-            **self._arguments,
-            "training rows": _fingerprint(self._train),
-            "validation rows": None if self._held_out is None else _fingerprint(self._held_out),
-            "kernels": _kernels(trainer),
-        }
 
 
 def save_state(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -214,28 +159,3 @@ def _under(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _fingerprint(rows: Rows) -> str:
-    """SHA-256 over features, targets and weights, whatever their layout in memory is."""
-    digest = hashlib.sha256()
-    for array in (rows.X, rows.y, rows.weight):
-        if array is None:
-            digest.update(b"none;")
-            continue
-        digest.update(f"{tuple(array.shape)} {array.dtype.str};".encode())
-        step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
-        for start in range(0, len(array), step):
-            digest.update(np.ascontiguousarray(array[start : start + step]).data)
-    return digest.hexdigest()[:16]
-
-
-def _kernels(trainer: Trainer) -> str:
-    """What the bits of the results depend on beside the arguments."""
-    from . import __version__
-
-    if trainer.model.backend_name == "numba":
-        from ._kernels.cpu.jit import VERSION
-
-        return f"numba {VERSION}"
-    return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"

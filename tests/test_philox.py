@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp._kernels import philox
-from fastmlp._kernels.philox import SHUFFLE, philox4x32, shuffle_order
+from fastmlp._kernels.philox import SHUFFLE, normals, philox4x32, shuffle_order
 
 
 def plain_order(seed, epoch, n):
@@ -64,3 +64,25 @@ def test_blocks_do_not_show(monkeypatch):
     for size in (16, 256, 4096):
         monkeypatch.setattr(philox, "_BLOCK", size)
         assert np.array_equal(ref, philox._upper_words(1, 2, 1000))
+
+
+def test_normals_are_normal():
+    """Moments, tails and correlations of 3.2 million numbers, within 5 of their standard errors."""
+    n = 3_200_000
+    z = normals(5, 3, 1000, 3200)
+    assert z.shape == (1000, 3200) and np.abs(z).max() <= np.sqrt(48 * np.log(2)) + 1e-9
+    for power, ref, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)):
+        assert abs((z**power).mean() - ref) < 5 * np.sqrt(variance / n), power
+    for bound, share in ((-1, 0.15865525), (0, 0.5), (0.5, 0.69146246), (2, 0.97724987), (4, 0.99996833)):
+        assert abs((z < bound).mean() - share) < 5 * np.sqrt(share * (1 - share) / n), bound
+    blocks = z.reshape(1000, 100, 2, 16)  # the two of a point
+    assert abs((blocks[:, :, 0] * blocks[:, :, 1]).mean()) < 5 / np.sqrt(n / 2)
+    assert abs((z[:, 1:] * z[:, :-1]).mean()) < 5 / np.sqrt(n) and abs((z[1:] * z[:-1]).mean()) < 5 / np.sqrt(n)
+
+
+def test_normals_depend_on_the_place_alone():
+    z = normals(5, 3, 7, 70)
+    assert np.array_equal(z[:3, :33], normals(5, 3, 3, 33))
+    assert not np.array_equal(z, normals(5, 4, 7, 70)) and not np.array_equal(z, normals(6, 3, 7, 70))
+    assert np.array_equal(z, normals(5, 3 + 2**32, 7, 70))
+    assert normals(5, 3, 2, 0).shape == (2, 0)

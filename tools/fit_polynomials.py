@@ -50,6 +50,17 @@ def tanh_tail(z: Any) -> Any:
     return (mp.tanh(x) / x - 1) / z
 
 
+def sin_tail(z: Any) -> Any:
+    """(sin(pi f / 2) / f - pi / 2) / f^2 with f^2 = z."""
+    f = mp.sqrt(z)
+    return (mp.sin(mp.pi * f / 2) / f - mp.pi / 2) / z
+
+
+def cos_tail(z: Any) -> Any:
+    """(cos(pi f / 2) - 1) / f^2 with f^2 = z."""
+    return (mp.cos(mp.pi * mp.sqrt(z) / 2) - 1) / z
+
+
 def normal_tail(t: Any) -> Any:
     """(a + k) Phi(-a) e^(a^2/2) with a = k (1 + t) / (1 - t)."""
     a = CDF_SHIFT * (1 + t) / (1 - t)
@@ -68,6 +79,13 @@ FITS = {
     ),
     "log1p": Fit(log_tail, lambda z: z / 2, lambda bits: (0, mpf("0.04")), {32: 2, 64: 6}),
     "tanh": Fit(tanh_tail, lambda z: z, lambda bits: (0, mpf("0.625") ** 2), {32: 4, 64: 10}),
+    "sin": Fit(
+        sin_tail, lambda z: z * mp.sqrt(z) / mp.sin(mp.pi * mp.sqrt(z) / 2), lambda bits: (0, mpf("0.25")),
+        {32: 3, 64: 6},
+    ),
+    "cos": Fit(
+        cos_tail, lambda z: z / mp.cos(mp.pi * mp.sqrt(z) / 2), lambda bits: (0, mpf("0.25")), {32: 3, 64: 6}
+    ),
     "normal_cdf": Fit(
         normal_tail, lambda t: 1 / normal_tail(t),
         lambda bits: (-1, shifted({32: 14.5, 64: 39}[bits])), {32: 10, 64: 26},
@@ -120,7 +138,10 @@ def constants(bits: int) -> dict[str, float]:
     # code also holds where no wider type gives it a true fma; single precision always has one.
     high, low = split(mp.log(2), bits, {32: 24, 64: 42}[bits])
     peak = rounded(1 / mp.sqrt(2 * mp.pi), bits)
-    return {"log2e": rounded(1 / mp.log(2), bits), "ln2_high": high, "ln2_low": low, "pdf_peak": peak}
+    return {
+        "log2e": rounded(1 / mp.log(2), bits), "ln2_high": high, "ln2_low": low, "pdf_peak": peak,
+        "half_pi": rounded(mp.pi / 2, bits),
+    }  # fmt: skip
 
 
 def main() -> None:

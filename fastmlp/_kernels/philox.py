@@ -12,10 +12,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DROPOUT", "INIT", "ROUNDS", "SHUFFLE", "derive_seed", "philox4x32", "shuffle_order"]
+__all__ = [
+    "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "derive_seed", "normal_pairs", "normals",
+    "philox4x32", "shuffle_order",
+]  # fmt: skip
 
 # Purposes, the top byte of the last counter word.
-INIT, SHUFFLE, DROPOUT = 1, 2, 3
+INIT, SHUFFLE, DROPOUT, NOISE, FLIP, MIXUP = 1, 2, 3, 4, 5, 6
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -114,6 +117,33 @@ def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
         np.bitwise_xor(p1, keys0[-1, ...], out=p1)
         words[start : start + count] = p1
     return words
+
+
+def normals(seed: int, step: int, rows: int, columns: int) -> np.ndarray:
+    """Numbers from the standard normal distribution, float64 (rows, columns), one for each element of a batch.
+
+    Of the 32 words of a row's columns 32 b to 32 b + 31, words k and k + 16 give the numbers of columns k and k + 16,
+    see `normal_pairs`.
+    """
+    blocks = -(-columns // 32)
+    counter = (np.arange(8 * blocks)[None, :], np.arange(rows)[:, None], step & 0xFFFFFFFF, NOISE << 24)
+    words = np.stack(philox4x32(counter, seed), axis=-1).reshape(rows, blocks, 2, 16)
+    pairs = np.stack(normal_pairs(words[:, :, 0], words[:, :, 1]), axis=2)
+    return pairs.reshape(rows, 32 * blocks)[:, :columns]
+
+
+def normal_pairs(of_radius: np.ndarray, of_angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of independent standard normal numbers: points (r cos t, r sin t) with r = sqrt(-2 log u).
+
+    (Box and Muller, 1958, doi:10.1214/aoms/1177706645.) u are the upper 24 bits of one word, and 1, times 2^-24, so
+    that none is beyond 5.77. Of the other word, the two upper bits are the signs of cosine and sine, and the
+    next 22 are t / (pi / 2).
+    """
+    of_radius, of_angle = of_radius.astype(np.int64), of_angle.astype(np.int64)
+    radius = np.sqrt(-2 * np.log(((of_radius >> 8) + 1) * 2.0**-24))
+    angle = np.pi / 2 * ((of_angle >> 8 & 0x3FFFFF) * 2.0**-22)
+    first, second = 1 - 2 * (of_angle >> 31), 1 - 2 * (of_angle >> 30 & 1)
+    return radius * first * np.cos(angle), radius * second * np.sin(angle)
 
 
 def derive_seed(seed: int, purpose: int, layer: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.cpu import operations, rules, table
+from .._kernels.cpu import augment as augmented
+from .._kernels.cpu import loss_operations, operations, rules, table
 from .._kernels.cpu.elementwise import slope_of_output
 from .._kernels.cpu.engine import (
     BIAS_PANEL,
@@ -22,15 +23,17 @@ from .._kernels.cpu.engine import (
     WEIGHT_BLOCK,
 )  # fmt: skip
 from .._kernels.cpu.host import LANES, VECTOR_BYTES
-from .._kernels.cpu.operations import LOSS_SCRATCH
+from .._kernels.cpu.loss_operations import LOSS_SCRATCH
 from .._kernels.cpu.panels import rounded
 from .._kernels.cpu.products import TURNED
 from .._kernels.cpu.random import WORDS
 from .._kernels.reference import probability_floor
+from ..augmentation import Augmentations
 from ..losses import CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
 from ..modules.activations import Activation
 from ..optim import Optimizer
+from ..validation import Array
 from .storage import Room, Weights
 from .support import ELEMENTWISE, Layer, rule
 
@@ -55,6 +58,8 @@ class Program:
     batch : int
     source, by_index
         dtype of the features as they are gathered; whether targets are class indices.
+    threads : int
+    augment : Augmentations or None
 
     Attributes
     ----------
@@ -74,6 +79,7 @@ class Program:
         source: str,
         by_index: bool,
         threads: int,
+        augment: Augmentations | None = None,
     ) -> None:
         self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
         self._room = Room(self.dtype)
@@ -85,7 +91,7 @@ class Program:
         self._row_backwards: dict[int, Any] = {}
         self._slopes: dict[int, tuple[str, bool]] = {}
         self._layers = layers
-        self._source = source
+        self._source, self.augment = source, augment
         self._trains = loss is not None
         self.dropouts: list[tuple[int, Dropout]] = []
         self._forward()
@@ -125,10 +131,12 @@ class Program:
             scale = -1 if (first.buffers["scale"] == 1).all() else self.weights.constants[0, "scale"]
         width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
         self._width, self._value = width, self._room.matrix(self.capacity, width)
+        gather = operations.gather if self.augment is None else augmented.gather_augmented
         self._add(
-            table.ROWS, width, Y=self._value, FORWARD=operations.gather(self._source).address(dtype), MEAN=mean,
-            SCALE=scale,
+            table.ROWS, width, Y=self._value, FORWARD=gather(self._source).address(dtype), MEAN=mean, SCALE=scale,
         )  # fmt: skip
+        if self.augment is not None:
+            self._augment(self._ops[-1], self.augment, width)
         fused = False
         for index, (_, module) in enumerate(layers):
             after = layers[index + 1].module if index + 1 < len(layers) else None
@@ -150,6 +158,16 @@ class Program:
                 self._rows(index, module)
             self._value = self._ops[-1][table.Y]
         self._outputs = self._value
+
+    def _augment(self, op: list[int], augment: Augmentations, width: int) -> None:
+        op[table.AHEAD] = self._room.take(self.capacity * augmented.scratch(width))
+        op[table.FLIP] = op[table.NOISE] = op[table.SHARES] = 0
+        if augment.flip is not None:
+            op[table.FLIP], (op[table.PIXELS], op[table.PIXEL]) = augment.flip.threshold, augment.flip.strides
+        if augment.std is not None:
+            self._deviations: Array = np.zeros(augmented.row_room(width), self.dtype)  # as the kernel reads them
+            self._deviations[:width] = augment.std
+            op[table.NOISE] = self._deviations.ctypes.data
 
     def _linear(self, index: int, module: Linear) -> None:
         weights = self.weights
@@ -210,12 +228,13 @@ class Program:
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
         numbers: tuple[float, ...] = ()
+        mixed = self.augment is not None and self.augment.mixup is not None
         if isinstance(loss, CrossEntropyLoss):
             plain = by_index and loss.class_weight is None and not loss.label_smoothing
-            function = operations.cross_entropy(loss.from_logits, by_index, plain)
+            function = loss_operations.cross_entropy(loss.from_logits, by_index, plain, mixed)
             numbers = (loss.label_smoothing, probability_floor(dtype))
         else:
-            function = operations.elementwise(ELEMENTWISE[type(loss)])
+            function = loss_operations.elementwise(ELEMENTWISE[type(loss)], mixed)
             if isinstance(loss, (HuberLoss, QuantileLoss)):
                 numbers = (loss.delta if isinstance(loss, HuberLoss) else loss.quantile,)
         weight = self.weights.constants.get((-1, "class weight"), -1)

@@ -10,6 +10,7 @@ import numpy as np
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import table
 from .._kernels.cpu.team import Team
+from ..augmentation import Augmentations
 from ..batches import Rows
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
 from ..modules import Module
@@ -107,7 +108,14 @@ class Engine:
     # -------------------------------------------------------------------------------------- training
 
     def run(
-        self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int, l2: float = 0.0
+        self,
+        rows: Rows,
+        index: Array,
+        bounds: Array,
+        seed: int | None,
+        step: int,
+        l2: float = 0.0,
+        augment: Augmentations | None = None,
     ) -> tuple[Array, Array, Array]:
         """Make one step for each batch, index[bounds[s]:bounds[s + 1]], of the rows.
 
@@ -118,9 +126,10 @@ class Engine:
             Row numbers.
         bounds : ndarray of int64, of shape (steps + 1,)
         seed, step : int
-            For the Dropout masks.
+            For the Dropout masks and ``augment``.
         l2 : float
             See `Trainer`.
+        augment : Augmentations, optional
 
         Returns
         -------
@@ -135,10 +144,11 @@ class Engine:
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)
-        program = self._prepare(source, rows.y.ndim == 1)
+        program = self._prepare(source, rows.y.ndim == 1, augment)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
-        normalizers = self._normalizers(target, weight, index, bounds)
+        mixed = augment is not None and augment.mixup is not None
+        normalizers = self._normalizers(target, weight, index, bounds, mixed)
         rates, hyper = hyperparameters(self.optimizer, steps)
         losses = np.full(steps, np.nan)
         first, last = program.ops[0], program.ops[-1]
@@ -148,6 +158,15 @@ class Engine:
         last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
         last[table.TARGET], last[table.NORMALIZERS] = _address(target), _address(normalizers)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
+        drawn = None
+        if augment is not None:
+            assert seed is not None
+            first[table.KEY : table.KEY + 2] = seed & 0xFFFFFFFF, seed >> 32
+            first[table.FIRST_STEP] = step
+            if augment.mixup is not None:
+                drawn = augment.mixup.draw(seed, step, np.diff(bounds))  # kept until the kernel has run
+                first[table.SHARES], first[table.SHIFTS] = map(_address, drawn)
+                last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
         for op, dropout in program.dropouts:
             key = dropout.seed if seed is None else seed
             position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, step)
@@ -163,14 +182,15 @@ class Engine:
         made = min(done + 1, steps)
         return losses[:made], rates, penalties[:done]
 
-    def _prepare(self, source: str, by_index: bool) -> Program:
+    def _prepare(self, source: str, by_index: bool, augment: Augmentations | None) -> Program:
         """The program for such data: the last one where it fits."""
         key = (source, by_index, self.optimizer and self.optimizer.clip_norm)
         program = self._program
-        if program is None or key != self._key:
+        if program is None or key != self._key or program.augment is not augment:
             program = Program(
-                self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads
-            )
+                self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads,
+                augment,
+            )  # fmt: skip
             self._program, self._key = program, key
         return program
 
@@ -184,14 +204,14 @@ class Engine:
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
 
-    def _normalizers(self, target: Array, weight: Array | None, index: Array, bounds: Array) -> Array:
-        """What each batch's rows are divided by: `Loss.normaliser` of each of them."""
+    def _normalizers(self, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool) -> Array:
+        """What each batch's rows are divided by: `Loss.normaliser` of each of them; mixed targets are rows."""
         assert self.loss is not None
         columns = 1.0
         of_rows: Array | None = None if weight is None else weight[index]
         if not isinstance(self.loss, CrossEntropyLoss):
             columns = self.loss.row_count(target.shape[1] if target.ndim == 2 else 1)
-        elif target.ndim == 1 and self.loss.class_weight is not None:
+        elif target.ndim == 1 and self.loss.class_weight is not None and not mixed:
             of_targets = self.loss.class_weight[target[index]]
             of_rows = of_targets if of_rows is None else of_targets * of_rows
         if of_rows is None:

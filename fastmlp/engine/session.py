@@ -135,14 +135,12 @@ class Session:
 
     # -------------------------------------------------------------------------------------- steps
 
-    def run(
-        self, rows: Rows, index: Array, bounds: Array, seed: int | None, step: int, l2: float = 0.0
-    ) -> tuple[Array, Array, Array]:
-        """`Engine.run` on the arrays' present numbers."""
+    def run(self, rows: Rows, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
+        """`Engine.run`, whose arguments these are, on the arrays' present numbers."""
         self.hold()
         try:
             began = time.perf_counter()
-            result = self.engine.run(rows, index, bounds, seed, step, l2)
+            result = self.engine.run(rows, index, bounds, *options)
             self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
         except BaseException:
             self._ahead = True  # threads stop at barriers only: no step is half made

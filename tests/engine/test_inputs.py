@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from unittest import mock
 
 import numpy as np
 import pytest
+from same_steps import modules_only
 
 import fastmlp as fm
 
@@ -24,10 +24,6 @@ X, Y = generator.integers(0, 10, (33, 9)).astype(np.float32), generator.integers
 def on_numba():
     with fm.use_backend("numba"):
         yield
-
-
-def modules_only():
-    return mock.patch("fastmlp.engine.session.open_session", return_value=None)
 
 
 def trainer_of(optimizer=None, loss=None, features=9, **kwargs):

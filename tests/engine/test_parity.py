@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from unittest import mock
 
 import numpy as np
 import pytest
-from checks import assert_matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from same_steps import assert_same_steps, modules_only
 
 import fastmlp as fm
 
@@ -18,7 +17,6 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of an array's largest number
 momentum = partial(fm.SGD, 0.1, 0.9)
 
 
@@ -26,38 +24,6 @@ momentum = partial(fm.SGD, 0.1, 0.9)
 def on_numba():
     with fm.use_backend("numba"):
         yield
-
-
-def modules_only():
-    return mock.patch("fastmlp.engine.session.open_session", return_value=None)
-
-
-def arrays_of(trainer):
-    state = trainer.optimizer.state
-    kept = {f"{kind} of {name}": np.array(array) for name in state for kind, array in state[name].items()}
-    return {**trainer.model.state_dict(), **kept}
-
-
-def assert_same_steps(model, loss, optimizer, data, *, batch=13, steps=10, threads=1, weight=None):
-    """``model``, ``loss`` and ``optimizer`` are functions that make one each; compares after 1 and ``steps`` steps."""
-    results = []
-    for way in (modules_only, contextlib.nullcontext):
-        trainer = fm.Trainer(model(), loss(), optimizer())
-        options = {"sample_weight": weight, "batch_size": batch, "threads": threads, "eval_every": 3}
-        with way():
-            first = trainer.fit(*data, max_steps=1, rng=3, **options)["train_loss"]
-            after_one = arrays_of(trainer)
-            rest = trainer.fit(*data, max_steps=steps - 1, **options)["train_loss"]
-        assert (trainer._session is None) == (way is modules_only)
-        results.append((after_one, arrays_of(trainer), first + rest, trainer.steps, trainer.optimizer.steps))
-    ref, comp = results
-    tolerance = TOLERANCE[str(trainer.model.dtype)]
-    assert comp[3:] == ref[3:] == (steps, steps)
-    assert_matches(ref[2], comp[2], tolerance * np.abs(ref[2]), "losses")
-    for one, other, after in zip(ref[:2], comp[:2], (1, steps), strict=True):
-        assert one.keys() == other.keys()
-        for name, array in one.items():
-            assert_matches(array, other[name], tolerance * np.abs(array).max(), f"{name} after {after}")
 
 
 def rows_of(count=33, features=9, classes=3, seed=0):

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from same_steps import modules_only
 
 import fastmlp as fm
 from fastmlp.callbacks import ProgressBar
@@ -34,10 +35,6 @@ ONE = X[:BATCH], Y[:BATCH]
 def on_numba():
     with fm.use_backend("numba"):
         yield
-
-
-def modules_only():
-    return mock.patch("fastmlp.engine.session.open_session", return_value=None)
 
 
 def trainer_of(optimizer=None, loss=None, **kwargs):

@@ -44,12 +44,15 @@ def _normal_pdf(x: Any) -> Any:
 
 
 REFERENCES: dict[str, Callable[[Any], Any]] = {
+    "cos_half_pi": lambda x: mp.cos(mp.pi * x / 2),
     "exp": mp.exp,
     "expm1": mp.expm1,
+    "log": mp.log,
     "log1p_unit": mp.log1p,
     "normal_cdf": _normal_cdf,
     "normal_pdf": _normal_pdf,
     "sigmoid": _sigmoid,
+    "sin_half_pi": lambda x: mp.sin(mp.pi * x / 2),
     "tanh": mp.tanh,
 }
 # Results at these arguments, in order; zeros are compared with their sign.
@@ -95,6 +98,18 @@ def points(name: str, dtype: type) -> np.ndarray:
     if name == "log1p_unit":
         middle = 0.5 + np.linspace(-1e-3, 1e-3, 100)
         return np.concatenate([rng.random(500), np.linspace(0, 1, 300), middle, magnitudes, [tiny]]).astype(dtype)
+    if name.endswith("half_pi"):
+        return np.concatenate(
+            [rng.uniform(-0.5, 0.5, 800), np.linspace(-0.5, 0.5, 401), magnitudes[magnitudes < 0.5]]
+        ).astype(dtype)
+    if name == "log":
+        steps = np.exp2(np.arange(-30, 30) + 0.5)  # where n changes
+        near = 1 + np.concatenate([-magnitudes, magnitudes])
+        parts = [
+            np.exp2(rng.uniform(info.minexp + 1, info.maxexp - 1, 500)), np.linspace(0.5, 2, 500), near[near > 0.5],
+            (steps[:, None] * (1 + np.linspace(-1e-6, 1e-6, 5))).ravel(), [float(info.tiny), float(info.max)],
+        ]  # fmt: skip
+        return np.concatenate(parts).astype(dtype)
     largest = -np.log(tiny)
     low = np.log(float(info.tiny))
     halves_of_ln2 = np.arange(-9, 10, 2) * np.log(2) / 2  # where n of the exponentials changes
@@ -171,10 +186,10 @@ def test_results_leave_the_normal_range_gradually(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ("tanh", "normal_pdf"))
+@pytest.mark.parametrize("name", ("tanh", "normal_pdf", "sin_half_pi", "cos_half_pi"))
 def test_symmetry(name: str, dtype: type) -> None:
     x = points(name, dtype)
-    sign = -1 if name == "tanh" else 1
+    sign = -1 if name in ("tanh", "sin_half_pi") else 1
     np.testing.assert_array_equal(evaluate(name, -x), sign * evaluate(name, x))
 
 

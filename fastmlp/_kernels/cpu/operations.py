@@ -15,15 +15,11 @@ from numba import carray
 from ..philox import DROPOUT
 from .elementwise import activation, map_backward, map_elements, slope, slope_of_output
 from .jit import addressed, inline
-from .losses import FUNCTIONS, elementwise_rows
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
 from .random import WORDS, keep_at_least, random_words
 from .rows import (
-    cross_entropy_probabilities_rows,
-    cross_entropy_rows,
     layer_norm_forward_rows,
-    plain_cross_entropy_rows,
     softmax_backward_rows,
     softmax_forward_rows,
 )  # fmt: skip
@@ -32,21 +28,19 @@ from .table import (
     AHEAD,
     BOUNDS,
     CAPACITY,
-    CLASS_WEIGHT,
     DX,
     DY,
     EXTRA,
     IN,
     MEAN,
     MEANS,
-    NORMALIZERS,
     ORDER,
     OUT,
     PRE,
-    ROW_LOSSES,
     RSTDS,
-    SAMPLE_WEIGHT,
     SCALE,
+    SHARES,
+    SHIFTS,
     SOURCE,
     SOURCE_ROW,
     STEPS,
@@ -57,26 +51,24 @@ from .table import (
 )  # fmt: skip
 
 __all__ = [
-    "LOSS_SCRATCH", "activation_backward", "activation_forward", "cross_entropy", "dropout_backward",
-    "dropout_forward", "elementwise", "emit", "gather", "layer_norm_backward", "layer_norm_forward",
-    "layer_norm_gradient", "softmax_backward", "softmax_forward",
+    "ALL", "POINTERS", "activation_backward", "activation_forward", "copy_in", "copy_out", "dropout_backward",
+    "dropout_forward", "emit", "gather", "layer_norm_backward", "layer_norm_forward", "layer_norm_gradient", "mixing",
+    "read_ahead", "row_at", "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
-LOSS_SCRATCH = 5  # rounded rows of scratch that a row of a loss needs
+ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
-_ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
-
-_POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
+POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
 
 
 @inline
-def _row(a, at, width):
+def row_at(a, at, width):
     """a[at : at + width] as the one row of a matrix."""
     return carray(pointer(a, at), (1, width))
 
 
 @inline
-def _copy_out(a, offset, rows, width, row, b, to):
+def copy_out(a, offset, rows, width, row, b, to):
     """b[to ..] = one row of a matrix in panels, whole vectors."""
     unit = lanes(a)
     for c in range(0, width, unit):
@@ -84,7 +76,7 @@ def _copy_out(a, offset, rows, width, row, b, to):
 
 
 @inline
-def _copy_in(b, at, a, offset, rows, width, row):
+def copy_in(b, at, a, offset, rows, width, row):
     """One row of a matrix in panels = b[at .. at + width], then zeros."""
     unit = lanes(a)
     for c in range(0, width, unit):
@@ -103,25 +95,39 @@ def _clear_last(a, at, rows, stride, filled):
             store(a, i, keep_first(load(a, i), filled - (stride - unit), 0.0))
 
 
+@inline
+def mixing(table, step, n, r):
+    """(share of row ``r`` of a batch of ``n``, the row that it is mixed with) at a step of this run."""
+    share = carray(numbers_at(table[SHARES]), ALL)[step]
+    other = r + carray(integers_at(table[SHIFTS]), ALL)[step]
+    return share, other - n if other >= n else other
+
+
 # ------------------------------------------------------------------------------- first and last
+
+
+@inline
+def read_ahead(data, table, order, bounds, first, last, extra):
+    """Have the system read the rows of the next batch, where they are in a file."""
+    if extra + 1 < table[STEPS]:
+        ahead, row = bounds[extra + 1], table[SOURCE_ROW]
+        for r in range(ahead + first, min(ahead + last, bounds[extra + 2])):
+            will_need(table[SOURCE] + order[r] * row * data.itemsize, table[OUT] * data.itemsize)
 
 
 @functools.cache
 def gather(source):
     """Rows of the data set, in the order of the batch, less the mean and over the scale, to panels."""
-    pointer = _POINTERS[source]
+    pointer = POINTERS[source]
 
     @addressed
     def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
-        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
-        order, bounds = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)
-        data = carray(pointer(table[SOURCE]), _ALL)
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+        data = carray(pointer(table[SOURCE]), ALL)
         width, rows, step, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
         mean, scale, batch = table[MEAN], table[SCALE], bounds[extra]
-        if extra + 1 < table[STEPS]:
-            ahead = bounds[extra + 1]
-            for r in range(ahead + first, min(ahead + last, bounds[extra + 2])):
-                will_need(table[SOURCE] + order[r] * step * data.itemsize, width * data.itemsize)
+        read_ahead(data, table, order, bounds, first, last, extra)
         whole = width - width % (2 * unit)
         # A few rows at a time, so that whole stretches of each panel are written.
         for block in range(first, last, 8):
@@ -162,8 +168,8 @@ def gather(source):
 @addressed
 def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """The outputs of the batch to a row-major array."""
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
-    bounds, out = carray(integers_at(table[BOUNDS]), _ALL), carray(reals_at(table[TARGET], work_p), _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
+    bounds, out = carray(integers_at(table[BOUNDS]), ALL), carray(reals_at(table[TARGET], work_p), ALL)
     width, rows, unit = table[IN], table[CAPACITY], lanes(work)
     for r in range(first, last):
         to = (bounds[extra] + r) * width
@@ -185,7 +191,7 @@ def activation_forward(kind):
 
     @addressed
     def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
-        work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+        work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)
         at = column * table[CAPACITY] + first * stride
         size = (last - first) * stride
@@ -203,7 +209,7 @@ def activation_backward(kind, of_output):
 
     @addressed
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
-        work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+        work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)
         at = column * table[CAPACITY] + first * stride
         size = (last - first) * stride
@@ -220,47 +226,47 @@ def activation_backward(kind, of_output):
 
 @addressed
 def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
-    row = _row(work, at, width)
+    row = row_at(work, at, width)
     for r in range(first, last):
-        _copy_out(work, table[X], rows, width, r, work, at)
+        copy_out(work, table[X], rows, width, r, work, at)
         softmax_forward_rows(row, row)
-        _copy_in(work, at, work, table[Y], rows, width, r)
+        copy_in(work, at, work, table[Y], rows, width, r)
 
 
 @addressed
 def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
     to = at + table[EXTRA] // 2
-    y, dy = _row(work, at, width), _row(work, to, width)
+    y, dy = row_at(work, at, width), row_at(work, to, width)
     for r in range(first, last):
-        _copy_out(work, table[Y], rows, width, r, work, at)
-        _copy_out(work, table[DY], rows, width, r, work, to)
+        copy_out(work, table[Y], rows, width, r, work, at)
+        copy_out(work, table[DY], rows, width, r, work, to)
         softmax_backward_rows(dy, y, dy)
-        _copy_in(work, to, work, table[DX], rows, width, r)
+        copy_in(work, to, work, table[DX], rows, width, r)
 
 
 @addressed
 def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """``WEIGHT`` and ``BIAS`` are rows of params; their places in weights are in EXTRA + 3 and + 4."""
-    work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+    work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA + 2]
-    row = _row(work, at, width)
+    row = row_at(work, at, width)
     size = width if table[WEIGHT] >= 0 else 0
     weight, bias = weights[table[EXTRA + 3] :][:size], weights[table[EXTRA + 4] :][:size]
     for r in range(first, last):
-        _copy_out(work, table[X], rows, width, r, work, at)
+        copy_out(work, table[X], rows, width, r, work, at)
         mean, rstd = work[table[MEANS] + r :][:1], work[table[RSTDS] + r :][:1]
         layer_norm_forward_rows(row, weight, bias, carray(numbers_p, 1)[0], mean, rstd, row)
-        _copy_in(work, at, work, table[Y], rows, width, r)
+        copy_in(work, at, work, table[Y], rows, width, r)
 
 
 @addressed
 def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """dx, see `reference.layer_norm_backward`; the parameters' gradients are found in phase 2."""
-    work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
+    work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
     real = work.dtype.type
     for r in range(first, last):
@@ -286,7 +292,7 @@ def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extr
 @addressed
 def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
     """Gradient of a panel of the weight (which even) or the bias (odd) to work[out]; which // 2 is its column."""
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
     for v in range(0, panel_stride(work, width, column), unit):
         total = load_tail(work, 0, 0)
@@ -326,107 +332,11 @@ def _drop(work, table, numbers, x, y, first, last, step):
 @addressed
 def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """EXTRA .. + 4: the key's two words, the layer, the step of this run's first step, the threshold."""
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
 
 
 @addressed
 def dropout_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    work, table = carray(work_p, _ALL), carray(table_p, _ALL)
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[DY], table[DX], first, last, extra)
-
-
-# ----------------------------------------------------------------------------------------- losses
-
-
-@inline
-def _row_scale(table, batch, r, step):
-    """(sample weight or 1) / normalizer of one row of the batch."""
-    normalizer = carray(numbers_at(table[NORMALIZERS]), _ALL)[step]
-    if table[SAMPLE_WEIGHT] == 0:
-        return 1.0 / normalizer
-    order = carray(integers_at(table[ORDER]), _ALL)
-    return carray(numbers_at(table[SAMPLE_WEIGHT]), _ALL)[order[batch + r]] / normalizer
-
-
-@functools.cache
-def cross_entropy(from_logits, by_index, plain):
-    """Losses and DX of rows of logits or probabilities X; numbers: the smoothing, and where probabilities are clamped.
-
-    TARGET is the address of all rows' int64 indices, or of their rows of numbers. ``plain``: indices, no smoothing
-    and no class weights.
-    """
-
-    @inline
-    def plain_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
-        plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
-
-    @inline
-    def from_logits_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
-        cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
-
-    @inline
-    def from_probabilities_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
-        cross_entropy_probabilities_rows(
-            x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(floor)
-        )
-
-    @inline
-    def index_targets(address, order, r, width, work, work_p):
-        return carray(integers_at(address), _ALL)[order[r] :][:1], carray(work_p, (0, width))
-
-    @inline
-    def row_targets(address, order, r, width, work, work_p):
-        return order[:0], _row(carray(reals_at(address, work_p), _ALL), order[r] * width, width)
-
-    compute = from_probabilities_rows if not from_logits else plain_rows if plain else from_logits_rows
-    targets = index_targets if by_index else row_targets
-
-    @addressed
-    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
-        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
-        order, batch = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)[extra]
-        numbers = carray(numbers_p, 2)
-        width, rows = table[IN], table[CAPACITY]
-        unit = -(-width // lanes(work)) * lanes(work)
-        at = table[AHEAD] + first * LOSS_SCRATCH * unit
-        x, dx = _row(work, at, width), _row(work, at + unit, width)
-        scratch = carray(pointer(work, at + 2 * unit), (2, width))
-        scale = work[at + 4 * unit :][:1]
-        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
-        for r in range(first, last):
-            index, soft = targets(table[TARGET], order, batch + r, width, work, work_p)
-            scale[0] = _row_scale(table, batch, r, extra)
-            _copy_out(work, table[X], rows, width, r, work, at)
-            losses = work[table[ROW_LOSSES] + r :][:1]
-            compute(x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
-            _copy_in(work, at + unit, work, table[DX], rows, width, r)
-
-    return loss
-
-
-@functools.cache
-def elementwise(kind):
-    """Losses and DX of rows of outputs X and TARGETs; numbers[0] is delta, CLASS_WEIGHT the positive weights."""
-    function = FUNCTIONS[kind]
-
-    @addressed
-    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
-        work, weights, table = carray(work_p, _ALL), carray(weights_p, _ALL), carray(table_p, _ALL)
-        order, batch = carray(integers_at(table[ORDER]), _ALL), carray(integers_at(table[BOUNDS]), _ALL)[extra]
-        targets = carray(reals_at(table[TARGET], work_p), _ALL)
-        width, rows = table[IN], table[CAPACITY]
-        unit = -(-width // lanes(work)) * lanes(work)
-        at = table[AHEAD] + first * LOSS_SCRATCH * unit
-        x, dx = _row(work, at, width), _row(work, at + unit, width)
-        scale = work[at + 4 * unit :][:1]
-        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
-        for r in range(first, last):
-            target = _row(targets, order[batch + r] * width, width)
-            scale[0] = _row_scale(table, batch, r, extra)
-            _copy_out(work, table[X], rows, width, r, work, at)
-            losses = work[table[ROW_LOSSES] + r :][:1]
-            elementwise_rows(function, x, target, weight, carray(numbers_p, 1)[0], scale, losses, dx)
-            _copy_in(work, at + unit, work, table[DX], rows, width, r)
-
-    return loss

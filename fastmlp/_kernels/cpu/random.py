@@ -1,4 +1,4 @@
-"""Many words of Philox at once, on vectors: `philox.philox4x32` for 8 neighbouring counters."""
+"""Many words of Philox at once, on vectors: `philox.philox4x32` for 8 neighbouring counters; what is made of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from llvmlite import ir
 from numba.core import types
 
 from ..philox import KEY_STEPS, MULTIPLIERS, ROUNDS, philox4x32
-from .simd import VectorType, operation, splat
+from .host import LANES
+from .jit import inline
+from .simd import VectorType, fma, full_like, negative, operation, splat, square_root
+from .vecmath import cos_half_pi, log, sin_half_pi
 
-__all__ = ["WORDS", "keep_at_least", "random_words"]
+__all__ = ["WORDS", "keep_at_least", "normal_pair", "random_words", "word_bits"]
 
 _COUNTERS = 8  # two vectors of AVX2 for each of the four words: enough at once to hide the multiplications' latency
 WORDS = 4 * _COUNTERS
@@ -86,3 +89,46 @@ def _lower_keep_at_least(context: Any, builder: Any, sig: Any, values: Any) -> A
     bound = builder.trunc(bound, element) if element.width < 64 else bound
     kept = builder.icmp_unsigned(">=", words, splat(builder, vector.llvm_int, bound))
     return builder.select(kept, values[0], ir.Constant(vector.llvm, None))
+
+
+def word_bits(a: np.ndarray, i: int, low: int, count: int) -> np.ndarray:
+    """``count`` bits (at most 24) from bit ``low`` on of the words of `random_words` in a[i ..], as numbers."""
+    unit = LANES[a.itemsize]
+    words = a[i : i + unit].view(f"u{a.itemsize}")
+    return (words.astype(np.int64) >> low & (1 << count) - 1).astype(a.dtype)
+
+
+@operation(word_bits, lambda a, *rest: VectorType(a.dtype), types.Array, types.Integer, types.Integer, types.Integer)
+def _lower_word_bits(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    vector = sig.return_type
+    kind = vector.llvm_int.element
+    data = context.make_array(sig.args[0])(context, builder, values[0]).data
+    address = builder.gep(data, [context.cast(builder, values[1], sig.args[1], types.intp)])
+    words = builder.load(builder.bitcast(address, vector.llvm_int.as_pointer()), align=vector.dtype.bitwidth // 8)
+
+    def number(place: int) -> Any:
+        wide = context.cast(builder, values[place], sig.args[place], types.int64)
+        return builder.trunc(wide, kind) if kind.width < 64 else wide
+
+    mask = builder.sub(builder.shl(ir.Constant(kind, 1), number(3)), ir.Constant(kind, 1))
+    bits = builder.and_(
+        builder.lshr(words, splat(builder, vector.llvm_int, number(2))), splat(builder, vector.llvm_int, mask)
+    )
+    return builder.sitofp(bits, vector.llvm)
+
+
+@inline
+def normal_pair(a, i):
+    """Numbers of the standard normal distribution from the words in a[i ..] and a[i + WORDS / 2 ..].
+
+    They belong to the columns of the words, see `philox.normals`.
+    """
+    # sqrt(-2 log u) cos t = sqrt(-log u) (cos f - sin f) with f = t - pi / 4, and the sine is their sum.
+    radius = square_root(negative(log(fma(word_bits(a, i, 8, 24), 2.0**-24, 2.0**-24))))
+    angle = i + WORDS // 2
+    f = word_bits(a, angle, 8, 22) * 2.0**-22 - 0.5
+    cosine, sine = cos_half_pi(f), sin_half_pi(f)
+    one = full_like(f, 1.0)
+    first = fma(word_bits(a, angle, 31, 1), -2.0, one) * radius
+    second = fma(word_bits(a, angle, 30, 1), -2.0, one) * radius
+    return first * (cosine - sine), second * (cosine + sine)

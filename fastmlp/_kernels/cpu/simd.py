@@ -26,9 +26,9 @@ from numba.extending import lower_builtin, lower_cast, models, register_model
 from .host import LANES
 
 __all__ = [
-    "absolute", "broadcast", "copy_sign", "element", "equal", "fma", "full_like", "greater", "keep_first",
-    "lane_max", "lane_sum", "lanes", "less", "load", "load_as", "load_tail", "negative", "polynomial", "scale_by_power",
-    "set_element", "square_root", "store", "store_tail", "where",
+    "absolute", "broadcast", "copy_sign", "element", "equal", "exponent", "fma", "full_like", "greater", "keep_first",
+    "lane_max", "lane_sum", "lanes", "less", "load", "load_as", "load_tail", "negative", "polynomial", "reverse",
+    "scale_by_power", "set_element", "square_root", "store", "store_tail", "where",
 ]  # fmt: skip
 
 # Adding this rounds a float to an integer that stands in the low bits of the sum.
@@ -407,6 +407,25 @@ def _lower_scale_by_power(context: Any, builder: Any, sig: Any, values: Any) -> 
     return result
 
 
+def exponent(v: np.ndarray) -> np.ndarray:
+    """n such that v / 2**n is from 1 / sqrt(2) to below sqrt(2), for positive normal v."""
+    bits = v.view(f"i{v.itemsize}")
+    return ((bits - v.dtype.type(_INVERSE_ROOT).view(bits.dtype)) >> np.finfo(v.dtype).nmant).astype(v.dtype)
+
+
+_INVERSE_ROOT = 0.5**0.5
+
+
+@operation(exponent, _same, VectorType)
+def _lower_exponent(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    vector = sig.return_type
+    real = np.dtype(str(vector.dtype)).type
+    offset = int(real(_INVERSE_ROOT).view(f"i{vector.dtype.bitwidth // 8}"))
+    bits = builder.sub(builder.bitcast(values[0], vector.llvm_int), _integers(vector, [offset] * vector.lanes))
+    n = builder.ashr(bits, _integers(vector, [int(np.finfo(real).nmant)] * vector.lanes))
+    return builder.sitofp(n, vector.llvm)
+
+
 # -------------------------------------------------------------------- comparisons and reductions
 
 
@@ -462,6 +481,17 @@ typing(keep_first, lambda v, count, x: signature(v, v, count, v) if isinstance(v
 def _lower_keep_first(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     mask = first_lanes(context, builder, sig.args[0], values[1], sig.args[1])
     return builder.select(mask, values[0], values[2])
+
+
+def reverse(v: np.ndarray) -> np.ndarray:
+    """The lanes from the last to the first."""
+    return v[::-1].copy()
+
+
+@operation(reverse, _same, VectorType)
+def _lower_reverse(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    order = list(range(sig.args[0].lanes - 1, -1, -1))
+    return builder.shuffle_vector(values[0], values[0], ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
 
 def lane_sum(v: np.ndarray) -> Any:

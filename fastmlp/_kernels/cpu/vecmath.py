@@ -22,6 +22,7 @@ from .simd import (
     VectorType,
     absolute,
     copy_sign,
+    exponent,
     fma,
     full_like,
     greater,
@@ -32,7 +33,9 @@ from .simd import (
     where,
 )  # fmt: skip
 
-__all__ = ["exp", "expm1", "log1p_unit", "normal_cdf", "normal_pdf", "sigmoid", "tanh"]
+__all__ = [
+    "cos_half_pi", "exp", "expm1", "log", "log1p_unit", "normal_cdf", "normal_pdf", "sigmoid", "sin_half_pi", "tanh",
+]  # fmt: skip
 
 
 def _constants(v: np.ndarray) -> Constants:
@@ -131,11 +134,44 @@ def log1p_unit(v: np.ndarray) -> np.ndarray:
     c = _constants(v)
     upper = greater(v, 0.5)
     f = where(upper, (v - 1.0) * 0.5, v)
+    rest = _log_rest(f)
+    return where(upper, (f - (rest - c.ln2_low)) + c.ln2_high, f - rest)
+
+
+@inline
+def _log_rest(f: np.ndarray) -> np.ndarray:
+    """f - log(1 + f)."""
     s = f / (f + 2.0)
     z = s * s
     half_square = f * f * 0.5
-    rest = fma(negative(s), fma(z, polynomial(z, c.log1p), half_square), half_square)
-    return where(upper, (f - (rest - c.ln2_low)) + c.ln2_high, f - rest)
+    return fma(negative(s), fma(z, polynomial(z, _constants(f).log1p), half_square), half_square)
+
+
+@inline
+def log(v: np.ndarray) -> np.ndarray:
+    """log v = n log 2 + log(v / 2^n) for positive normal v, v / 2^n near 1."""
+    c = _constants(v)
+    n = exponent(v)
+    f = scale_by_power(v, full_like(v, c.rounding) - n) - 1.0
+    return fma(n, c.ln2_high, f - fma(n, -c.ln2_low, _log_rest(f)))
+
+
+# ------------------------------------------------------------------------------- sine and cosine
+
+
+@inline
+def sin_half_pi(v: np.ndarray) -> np.ndarray:
+    """sin(pi v / 2) for |v| <= 1/2."""
+    c = _constants(v)
+    z = v * v
+    return fma(v * z, polynomial(z, c.sin), v * c.half_pi)
+
+
+@inline
+def cos_half_pi(v: np.ndarray) -> np.ndarray:
+    """cos(pi v / 2) for |v| <= 1/2."""
+    z = v * v
+    return fma(z, polynomial(z, _constants(v).cos), 1.0)
 
 
 # ------------------------------------------------------------------------ the normal distribution

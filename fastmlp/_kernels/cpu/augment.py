@@ -1,0 +1,144 @@
+"""The gather of a batch that is changed at random on the way: flips, mixtures and noise, row by row.
+
+What is meant stands in `fastmlp.augmentation`, in NumPy and for whole batches. A row is brought to scratch, changed
+there as the user gave it, then scaled and written to its panels; only the scratch of a thread's first row is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import carray
+
+from ..philox import FLIP as FLIP_WORDS
+from ..philox import NOISE as NOISE_WORDS
+from .jit import addressed, inline
+from .native import integers_at, reals_at
+from .operations import ALL, POINTERS, mixing, read_ahead
+from .panels import place
+from .random import WORDS, normal_pair, random_words
+from .rows import philox_words
+from .simd import element, keep_first, lanes, load, load_as, reverse, set_element, store
+from .table import (
+    AHEAD,
+    BOUNDS,
+    CAPACITY,
+    FIRST_STEP,
+    FLIP,
+    KEY,
+    MEAN,
+    NOISE,
+    ORDER,
+    OUT,
+    PIXEL,
+    PIXELS,
+    SCALE,
+    SHARES,
+    SOURCE,
+    SOURCE_ROW,
+    Y,
+)  # fmt: skip
+
+__all__ = ["gather_augmented", "row_room", "scratch"]
+
+
+def row_room(width):
+    """Elements of a row in scratch: whole blocks of random words."""
+    return -(-width // WORDS) * WORDS
+
+
+def scratch(width):
+    """Elements of scratch for a row, its partner, and random words."""
+    return 2 * row_room(width) + WORDS
+
+
+@inline
+def _turn_line(data, at, line, pixel, work, to):
+    """A line of an image, its pixels from the last to the first."""
+    unit = lanes(work)
+    if pixel == 1 and line >= unit:
+        for c in range(0, line - unit, unit):
+            store(work, to + c, reverse(load_as(data, at + line - unit - c, work)))
+        store(work, to + line - unit, reverse(load_as(data, at, work)))
+        return
+    source = at + line - pixel
+    for target in range(to, to + line, pixel):
+        for i in range(pixel):
+            set_element(work, target + i, element(data, source + i))
+        source -= pixel
+
+
+@inline
+def _fetch(data, at, width, table, r, step, work, to):
+    """work[to ..] = data[at .. at + width] in work's dtype, turned where its random word says so."""
+    turned = False
+    if table[FLIP] > 0:
+        words = philox_words(
+            np.uint64(0), np.uint64(r), np.uint64(step), np.uint64(FLIP_WORDS << 24), np.uint64(table[KEY]),
+            np.uint64(table[KEY + 1]),
+        )  # fmt: skip
+        turned = words[0] < np.uint64(table[FLIP])
+    unit = lanes(work)
+    if turned:
+        line = table[PIXELS] * table[PIXEL]
+        for start in range(0, width, line):
+            _turn_line(data, at + start, line, table[PIXEL], work, to + start)
+    else:
+        whole = width - width % unit
+        for c in range(0, whole, unit):
+            store(work, to + c, load_as(data, at + c, work))
+        for c in range(whole, width):  # what follows the row's end may not be ours to read
+            set_element(work, to + c, element(data, at + c))
+
+
+@inline
+def _add_noise(work, at, width, deviations, words, table, r, step):
+    """work[at .. at + width] += deviations z, z of `philox.normals`."""
+    unit, half = lanes(work), WORDS // 2
+    for block in range(0, width, WORDS):
+        random_words(work, words, block // 4, r, step, NOISE_WORDS << 24, table[KEY], table[KEY + 1])
+        for i in range(0, min(half, width - block), unit):
+            first, second = normal_pair(work, words + i)
+            c = block + i
+            store(work, at + c, load(work, at + c) + load(deviations, c) * first)
+            if c + half < width:
+                store(work, at + c + half, load(work, at + c + half) + load(deviations, c + half) * second)
+
+
+@functools.cache
+def gather_augmented(source):
+    """As `operations.gather`, with rows turned, mixed and with noise, where the table says so."""
+    pointer_of = POINTERS[source]
+
+    @addressed
+    def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+        data = carray(pointer_of(table[SOURCE]), ALL)
+        deviations = carray(reals_at(table[NOISE], work_p), ALL)
+        width, rows, row, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
+        mean, scale, batch, n = table[MEAN], table[SCALE], bounds[extra], bounds[extra + 1] - bounds[extra]
+        room = -(-width // WORDS) * WORDS
+        at = table[AHEAD] + first * (2 * room + WORDS)
+        step = (table[FIRST_STEP] + extra) & 0xFFFFFFFF
+        read_ahead(data, table, order, bounds, first, last, extra)
+        for r in range(first, last):
+            _fetch(data, order[batch + r] * row, width, table, r, step, work, at)
+            if table[SHARES] != 0:
+                share, other = mixing(table, extra, n, r)
+                _fetch(data, order[batch + other] * row, width, table, other, step, work, at + room)
+                rest = work.dtype.type(1 - share)
+                for c in range(at, at + width, unit):
+                    store(work, c, load(work, c) * work.dtype.type(share) + load(work, c + room) * rest)
+            if table[NOISE] != 0:
+                _add_noise(work, at, width, deviations, at + 2 * room, table, r, step)
+            for c in range(0, width, unit):
+                v = load(work, at + c)
+                if mean >= 0:
+                    v = v - load(weights, mean + c)
+                if scale >= 0:
+                    v = v / keep_first(load(weights, scale + c), width - c, 1.0)
+                store(work, place(work, table[Y], rows, width, r, c), keep_first(v, width - c, 0.0))
+
+    return gather_rows

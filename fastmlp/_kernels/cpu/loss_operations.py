@@ -1,0 +1,177 @@
+"""Losses as functions that the engine calls by address, see `operations`: rows of outputs to their losses and DX.
+
+TARGET is the address of all rows' targets. Where rows are mixed (`fastmlp.augmentation.Mixup`) a row's target and
+sample weight are mixtures too, and class indices become rows of shares; what a batch is divided by is the caller's.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from numba import carray
+
+from .jit import addressed, inline
+from .losses import FUNCTIONS, elementwise_rows
+from .native import integers_at, numbers_at, pointer, reals_at
+from .operations import ALL, copy_in, copy_out, mixing, row_at
+from .rows import cross_entropy_probabilities_rows, cross_entropy_rows, plain_cross_entropy_rows
+from .simd import lanes
+from .table import (
+    AHEAD,
+    BOUNDS,
+    CAPACITY,
+    CLASS_WEIGHT,
+    DX,
+    IN,
+    NORMALIZERS,
+    ORDER,
+    ROW_LOSSES,
+    SAMPLE_WEIGHT,
+    TARGET,
+    X,
+)  # fmt: skip
+
+__all__ = ["LOSS_SCRATCH", "cross_entropy", "elementwise"]
+
+LOSS_SCRATCH = 6  # rounded rows of scratch that a row of a loss needs
+
+
+# --------------------------------------------------------------------------------- a row's weight
+
+
+@inline
+def _weight(table, row):
+    if table[SAMPLE_WEIGHT] == 0:
+        return 1.0
+    return carray(numbers_at(table[SAMPLE_WEIGHT]), ALL)[row]
+
+
+@inline
+def _own_scale(table, order, batch, n, r, step):
+    """(sample weight or 1) / normalizer of a row of the batch."""
+    return _weight(table, order[batch + r]) / carray(numbers_at(table[NORMALIZERS]), ALL)[step]
+
+
+@inline
+def _mixed_scale(table, order, batch, n, r, step):
+    share, other = mixing(table, step, n, r)
+    weight = share * _weight(table, order[batch + r]) + (1 - share) * _weight(table, order[batch + other])
+    return weight / carray(numbers_at(table[NORMALIZERS]), ALL)[step]
+
+
+# --------------------------------------------------------------------------------- a row's target
+# Each gives (an array of one index, or an empty one; a matrix of one row, or an empty one). ``at`` is scratch.
+
+
+@inline
+def _own_index(table, order, batch, n, r, step, width, work, work_p, at):
+    return carray(integers_at(table[TARGET]), ALL)[order[batch + r] :][:1], carray(work_p, (0, width))
+
+
+@inline
+def _own_row(table, order, batch, n, r, step, width, work, work_p, at):
+    return order[:0], row_at(carray(reals_at(table[TARGET], work_p), ALL), order[batch + r] * width, width)
+
+
+@inline
+def _mixed_indices(table, order, batch, n, r, step, width, work, work_p, at):
+    targets = carray(integers_at(table[TARGET]), ALL)
+    share, other = mixing(table, step, n, r)
+    for c in range(at, at + width):
+        work[c] = 0
+    work[at + targets[order[batch + r]]] = share
+    work[at + targets[order[batch + other]]] += work.dtype.type(1 - share)
+    return order[:0], row_at(work, at, width)
+
+
+@inline
+def _mixed_rows(table, order, batch, n, r, step, width, work, work_p, at):
+    targets = carray(reals_at(table[TARGET], work_p), ALL)
+    share, other = mixing(table, step, n, r)
+    one, two = order[batch + r] * width, order[batch + other] * width
+    part, rest = work.dtype.type(share), work.dtype.type(1 - share)
+    for c in range(width):
+        work[at + c] = part * targets[one + c] + rest * targets[two + c]
+    return order[:0], row_at(work, at, width)
+
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+@inline
+def _plain_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+    plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
+
+
+@inline
+def _from_logits(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+    cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
+
+
+@inline
+def _from_probabilities(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+    cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(floor))
+
+
+@functools.cache
+def cross_entropy(from_logits, by_index, plain, mixed):
+    """Cross-entropy of logits or probabilities X; numbers: the smoothing, and where probabilities are clamped.
+
+    ``by_index``: targets are int64, else rows of numbers. ``plain``: indices, no smoothing and no class weights.
+    """
+    plain = plain and not mixed
+    compute = _from_probabilities if not from_logits else _plain_rows if plain else _from_logits
+    if by_index:
+        target = _mixed_indices if mixed else _own_index
+    else:
+        target = _mixed_rows if mixed else _own_row
+    scale_of = _mixed_scale if mixed else _own_scale
+
+    @addressed
+    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+        numbers = carray(numbers_p, 2)
+        width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
+        unit = -(-width // lanes(work)) * lanes(work)
+        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        x, dx = row_at(work, at, width), row_at(work, at + unit, width)
+        scratch = carray(pointer(work, at + 2 * unit), (2, width))
+        scale = work[at + 4 * unit :][:1]
+        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
+        for r in range(first, last):
+            index, soft = target(table, order, batch, n, r, extra, width, work, work_p, at + 5 * unit)
+            scale[0] = scale_of(table, order, batch, n, r, extra)
+            copy_out(work, table[X], rows, width, r, work, at)
+            losses = work[table[ROW_LOSSES] + r :][:1]
+            compute(x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
+            copy_in(work, at + unit, work, table[DX], rows, width, r)
+
+    return loss
+
+
+@functools.cache
+def elementwise(kind, mixed):
+    """A loss of single elements; numbers[0] is delta, CLASS_WEIGHT the positive weights."""
+    function = FUNCTIONS[kind]
+    target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
+
+    @addressed
+    def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+        width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
+        unit = -(-width // lanes(work)) * lanes(work)
+        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        x, dx = row_at(work, at, width), row_at(work, at + unit, width)
+        scale = work[at + 4 * unit :][:1]
+        weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
+        for r in range(first, last):
+            _, t = target(table, order, batch, n, r, extra, width, work, work_p, at + 5 * unit)
+            scale[0] = scale_of(table, order, batch, n, r, extra)
+            copy_out(work, table[X], rows, width, r, work, at)
+            losses = work[table[ROW_LOSSES] + r :][:1]
+            elementwise_rows(function, x, t, weight, carray(numbers_p, 1)[0], scale, losses, dx)
+            copy_in(work, at + unit, work, table[DX], rows, width, r)
+
+    return loss

@@ -1,0 +1,129 @@
+"""Fit: a call of `Trainer.fit`, its arguments checked once, and what makes it the fit that it is."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .augmentation import Augmentations
+from .batches import Rows
+from .callbacks import CallbackList
+from .validation import as_integer
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["Fit", "held_out_rows"]
+
+_BLOCK = 1 << 24  # bytes of rows that are looked at in one go
+
+
+class Fit:
+    """A `Trainer.fit` under way; the arguments are its, ``train`` and ``held_out`` its checked rows.
+
+    Attributes
+    ----------
+    size : int
+        Rows of a step.
+    used : int
+        Rows of an epoch.
+    planned, every : int
+        Steps of the whole fit, and from one evaluation to the next.
+    end : int
+        The step to end with, set when it begins.
+    began : float
+        By time.perf_counter, earlier by what a resumed fit had taken before.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: Rows,
+        held_out: Rows | None,
+        *,
+        batch_size: int,
+        accumulate: int,
+        epochs: int | None,
+        max_steps: int | None,
+        eval_every: int | None,
+        shuffle: bool,
+        drop_last: bool,
+        augment: Iterable[Any],
+        callbacks: Iterable[Any],
+    ) -> None:
+        self._trainer, self.train, self.held_out = trainer, train, held_out
+        self.listeners = CallbackList(callbacks)
+        self.size = size = as_integer(batch_size, "batch_size") * as_integer(accumulate, "accumulate")
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
+        self.used = len(train) - (len(train) % size if drop_last else 0)
+        if not self.used:
+            raise ValueError(f"drop_last leaves no batch of {size}: the set has {len(train)} rows.")
+        an_epoch = -(-self.used // size)
+        self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
+        if max_steps is not None:
+            self.planned = as_integer(max_steps, "max_steps")
+        self.every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
+        self.augment = Augmentations(augment, trainer.model, train.X.shape[1], train.outputs, train.dtype)
+        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.end = trainer.steps + self.planned
+        self.began = time.perf_counter()
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for the fit to go on; it takes a pass over the data."""
+        trainer = self._trainer
+        return {
+            "model": trainer.model.config(),
+            "loss": trainer.loss.config(),
+            "optimizer": trainer.optimizer.config(),
+            "l2": trainer.l2,
+            "seed": trainer.seed,
+            "steps": self.planned,
+            "batch size": self.size,
+            "evaluation interval": self.every,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+            "augment": self.augment.config(),
+            "training rows": _fingerprint(self.train),
+            "validation rows": None if self.held_out is None else _fingerprint(self.held_out),
+            "kernels": _kernels(trainer),
+        }
+
+
+def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """(X, y, sample_weight or None) of ``validation``."""
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")
+    X, y, weight = (*validation, None)[:3]
+    return X, y, weight
+
+
+def _fingerprint(rows: Rows) -> str:
+    """SHA-256 over features, targets and weights, whatever their layout in memory is."""
+    digest = hashlib.sha256()
+    for array in (rows.X, rows.y, rows.weight):
+        if array is None:
+            digest.update(b"none;")
+            continue
+        digest.update(f"{tuple(array.shape)} {array.dtype.str};".encode())
+        step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
+        for start in range(0, len(array), step):
+            digest.update(np.ascontiguousarray(array[start : start + step]).data)
+    return digest.hexdigest()[:16]
+
+
+def _kernels(trainer: Trainer) -> str:
+    """What the bits of the results depend on beside the arguments."""
+    from . import __version__
+
+    if trainer.model.backend_name == "numba":
+        from ._kernels.cpu.jit import VERSION
+
+        return f"numba {VERSION}"
+    return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"
