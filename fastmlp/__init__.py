@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .callbacks import Callback as Callback
     from .callbacks import EarlyStopping as EarlyStopping
     from .callbacks import MetricsFile as MetricsFile
-    from .callbacks import ProgressBar as ProgressBar
     from .callbacks import SaveModel as SaveModel
     from .checkpoint import load_model as load_model
     from .checkpoint import save as save
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from .optim import AdamW as AdamW
     from .optim import RMSprop as RMSprop
     from .predictor import Predictor as Predictor
+    from .progress import ProgressBar as ProgressBar
     from .saving import ModelCheckpoint as ModelCheckpoint
     from .saving import SaveState as SaveState
     from .schedules import Constant as Constant
@@ -93,7 +93,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "_kernels": ("get_backend", "set_backend", "use_backend"),
     "augmentation": ("GaussianNoise", "HorizontalFlip", "Mixup"),
-    "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel"),
+    "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
     "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"),
@@ -137,6 +137,7 @@ _NAMES = {
     ),
     "optim": ("Adagrad", "Adam", "AdamW", "RMSprop", "SGD"),
     "predictor": ("Predictor",),
+    "progress": ("ProgressBar",),
     "saving": ("ModelCheckpoint", "SaveState"),
     "schedules": (
         "Constant",

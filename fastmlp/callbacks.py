@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from . import checkpoint
 from .files import LineFile
@@ -19,7 +16,7 @@ from .validation import Array, as_integer, as_number
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "ProgressBar", "SaveModel", "Watch"]
+__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "SaveModel", "Watch"]
 
 
 class Callback:
@@ -163,15 +160,23 @@ class SaveModel(Callback):
         See `save`.
     at_begin : bool
         Whether to save when the fit begins; not where it goes on with a run whose model is better than this one.
+    average : bool
+        Whether to save the averages of the weights in their place, see `Trainer`; before the first update those are
+        the weights.
     """
 
     may_change_model = False
 
     def __init__(
-        self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None, at_begin: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        preprocessing: dict[str, Any] | None = None,
+        at_begin: bool = True,
+        average: bool = False,
     ) -> None:
         self.path = path
-        self.at_begin = bool(at_begin)
+        self.at_begin, self.average = bool(at_begin), bool(average)
         self.preprocessing = preprocessing
         self._saved_at: tuple[int, int | None] | None = None
 
@@ -192,7 +197,8 @@ class SaveModel(Callback):
     def _save(self, trainer: Trainer) -> None:
         weights = (trainer.steps, trainer.restored)
         if self._saved_at != weights:
-            checkpoint.save(trainer.model, self.path, preprocessing=self.preprocessing)
+            model = trainer.averaged_model() if self.average and trainer.steps else trainer.model
+            checkpoint.save(model, self.path, preprocessing=self.preprocessing)
             self._saved_at = weights
 
 
@@ -324,51 +330,3 @@ class EarlyStopping(Callback):
             trainer.model.load_state_dict(self._weights)
             trainer.restored = self.best_step
         self._weights = None
-
-
-class ProgressBar(Callback):
-    """A progress bar over the steps, on standard error; needs tqdm.
-
-    Parameters
-    ----------
-    stream : text stream, optional
-        Where to draw it; default: standard error as it is when the fit begins.
-    """
-
-    may_change_model = False
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream
-        self._bar: Any = None
-        self._first = 0
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        """Draw it."""
-        self._first = trainer.end - trainer.planned_steps
-        # By name, as tqdm brings no types along.
-        self._bar = importlib.import_module("tqdm").tqdm(
-            total=trainer.planned_steps,
-            initial=trainer.steps - self._first,
-            file=self.stream or sys.stderr,
-            unit="step",
-            leave=False,
-            # tqdm draws nothing in a terminal that says it has no columns, as some containers' do.
-            ncols=shutil.get_terminal_size().columns,
-        )
-
-    def on_progress(self, trainer: Trainer) -> None:
-        """Move on."""
-        self._bar.update(trainer.steps - self._first - self._bar.n)
-
-    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Show the last losses."""
-        shown = {"loss": f"{record['train_loss']:.4f}"}
-        if record["val_loss"] is not None:
-            shown["val_loss"] = f"{record['val_loss']:.4f}"
-        self._bar.set_postfix(shown, refresh=False)
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Take it away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

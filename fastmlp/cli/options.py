@@ -98,7 +98,7 @@ def widths(text: str) -> tuple[int, ...]:
     return tuple(integer(part) for part in text.split(",")) if text.strip() else ()
 
 
-def add_backend_option(parser: argparse.ArgumentParser) -> None:
+def add_backend_option(parser: argparse._ActionsContainer) -> None:
     """--backend."""
     parser.add_argument(
         "--backend", choices=list(BACKENDS), help="what computes (default: FASTMLP_BACKEND, else numba)"

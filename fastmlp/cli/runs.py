@@ -17,6 +17,7 @@ from ..training_state import STATE
 from .options import UsageError
 
 __all__ = [
+    "AVERAGE",
     "CONFIG",
     "CURVES",
     "METRICS",
@@ -31,7 +32,7 @@ __all__ = [
     "write_config",
 ]
 
-CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
+CONFIG, METRICS, CURVES, AVERAGE = "config.json", "metrics.jsonl", "curves.png", "average.safetensors"
 
 
 def make_folder(out: str | None, dataset: str, force: bool) -> Path:
@@ -63,7 +64,7 @@ def make_folder(out: str | None, dataset: str, force: bool) -> Path:
 
 def drop_old_run(folder: Path) -> None:
     """Remove what describes an older model, once the new one has taken its place."""
-    for name in (CONFIG, METRICS, CURVES, STATE):
+    for name in (CONFIG, METRICS, CURVES, STATE, AVERAGE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -90,7 +91,7 @@ class Saved:
         self.model: Module = load_model(path)
         self.config: dict[str, Any] | None = None
         beside = path.parent / CONFIG
-        if path.name == MODEL and beside.is_file():
+        if path.name in (MODEL, AVERAGE) and beside.is_file():
             self.config = read_config(beside)
 
 

@@ -5,53 +5,32 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import __version__, optim
-from .._kernels import get_backend, use_backend
-from ..callbacks import EarlyStopping, MetricsFile, ProgressBar, SaveModel
+from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..checkpoint import save
 from ..datasets import Dataset
 from ..errors import DataError, DivergenceError, ModelFileError
-from ..init import NAMES as INITIALISERS
+from ..evaluator import Evaluator
 from ..logging_callbacks import TensorBoard
-from ..losses import CrossEntropyLoss, Loss, MSELoss
+from ..losses import Loss
 from ..machine import version_of
-from ..modules import MLP, Module, Normalize, Sequential
+from ..modules import Module
+from ..progress import ProgressBar
 from ..saving import SaveState
-from ..schedules import Constant, Cosine, LinearWarmup, OneCycle, ReduceOnPlateau, Schedule, StepDecay
 from ..trainer import Trainer
 from .console import MetricsTable
 from .curves import draw_curves
 from .data import DATA_OPTIONS, data_options, fingerprint, load_data
-from .defaults import RATES, defaults_for, describe_defaults
-from .options import UsageError, add_backend_option, add_data_options, at_least, config_arguments, number, widths
-from .runs import CONFIG, CURVES, METRICS, MODEL, STATE, drop_old_run, make_folder, read_config, write_config
+from .defaults import describe_defaults
+from .options import UsageError, add_data_options, config_arguments
+from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, drop_old_run, make_folder, read_config, write_config
+from .train_options import add_options, resolve
+from .train_parts import augmentations, make_trainer
 
 __all__ = ["add_parser"]
-
-_ACTIVATIONS = (
-    "relu", "elu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "identity",
-)  # fmt: skip
-_SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
-    "constant": lambda lr, steps: Constant(lr),
-    "cosine": Cosine,
-    "warmup-cosine": lambda lr, steps: LinearWarmup(Cosine(lr, steps), max(1, steps // 20)),
-    "step": lambda lr, steps: StepDecay(lr, max(1, -(-steps // 3))),
-    "one-cycle": OneCycle,
-    "plateau": lambda lr, steps: ReduceOnPlateau(lr, patience=5),
-}
-_OPTIMIZERS = {
-    "sgd": optim.SGD,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "rmsprop": optim.RMSprop,
-    "adagrad": optim.Adagrad,
-}
 
 
 def add_parser(commands: Any) -> None:
@@ -66,75 +45,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run, parser=parser)
     add_data_options(parser, "digits", "digits, which comes with fastmlp")
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--hidden", "--dnn_hidden_units", type=widths, metavar="N,N,...", help='hidden layers; "" for none'
-    )
-    model.add_argument("--activation", choices=_ACTIVATIONS, metavar="NAME", help=", ".join(_ACTIVATIONS))
-    model.add_argument(
-        "--init", choices=INITIALISERS, metavar="NAME", help=f"how weights start: {', '.join(INITIALISERS)}"
-    )
-    model.add_argument(
-        "--normalize",
-        choices=("none", "mean-image", "standard", "unit"),
-        help="input scaling, saved with the model: less the training mean; that over the standard deviation; "
-        "or divided by the largest value",
-    )
-    model.add_argument(
-        "--dropout", type=number(0, below=1), default=0.0, metavar="P", help="probability, after each hidden layer"
-    )
-    model.add_argument("--layer-norm", action="store_true", help="normalise each hidden layer before its activation")
-    model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    training = parser.add_argument_group("training")
-    training.add_argument("--optimizer", choices=_OPTIMIZERS)
-    training.add_argument("--lr", "--learning_rate", type=number(0), metavar="RATE", help="learning rate")
-    training.add_argument(
-        "--schedule",
-        choices=_SCHEDULES,
-        default="constant",
-        help="of the learning rate: cosine, linear warm-up and cosine, a tenth after each third, one cycle, "
-        "or a tenth when the test loss has not fallen for 5 evaluations",
-    )
-    training.add_argument("--momentum", type=number(0), metavar="M", help="of sgd and rmsprop")
-    training.add_argument("--weight-decay", type=number(0), metavar="D")
-    length = training.add_mutually_exclusive_group()
-    length.add_argument("--steps", "--max_steps", type=at_least(1), metavar="N", help="updates to make")
-    length.add_argument("--epochs", type=at_least(1), metavar="N", help="passes over the training rows")
-    training.add_argument("--batch-size", "--batch_size", type=at_least(1), metavar="N")
-    training.add_argument(
-        "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
-    )
-    training.add_argument(
-        "--early-stopping",
-        type=at_least(1),
-        metavar="N",
-        help="end after N evaluations without a better test loss, and keep the best weights",
-    )
-    training.add_argument("--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="(default: 42)")
-    add_backend_option(training)
-    training.add_argument(
-        "--threads",
-        type=at_least(1),
-        metavar="N",
-        help="exactly so many; the result is the same (default: by the work of a step)",
-    )
-    output = parser.add_argument_group("output")
-    output.add_argument("--config", metavar="FILE", help="options in a TOML file; those on the command line come first")
-    output.add_argument(
-        "--resume", metavar="RUN", help="go on with an interrupted run; takes no other options of model or training"
-    )
-    output.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files to the run folder")
-    output.add_argument(
-        "--save-minutes",
-        type=number(0, above=True),
-        default=5.0,
-        metavar="M",
-        help="save the state between evaluations too (default: 5)",
-    )
-    output.add_argument("--out", metavar="DIR", help="run folder (default: runs/<dataset>-<time>)")
-    output.add_argument("--force", action="store_true", help="overwrite a run in --out")
-    output.add_argument("--no-progress", action="store_true", help="no progress bar")
-    output.add_argument("--quiet", action="store_true", help="print errors only")
+    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
     if resumed is None:
         source = data_options(args)
         data = load_data(source)
-        options = _resolve(args, data)
+        options = resolve(args, data)
     else:
         folder, source, options = resumed
         data = load_data(source)
         args.tensorboard, args.backend = bool(options["tensorboard"]), options["backend"]
     try:
-        model, loss, optimizer, trainer = _make(args, options, data)
+        model, loss, optimizer, trainer = make_trainer(args.backend, options, data)
     except (KeyError, TypeError) as error:
         if resumed is None:
             raise
@@ -173,10 +84,12 @@ def run(args: argparse.Namespace) -> int:
         callbacks.append(EarlyStopping(options["early_stopping"]))
     callbacks.append(SaveState(folder / STATE, every_minutes=args.save_minutes))
     callbacks.append(SaveModel(folder / MODEL, preprocessing=data.preprocessing, at_begin=resumed is None))
+    if trainer.optimizer.average is not None:
+        callbacks.append(SaveModel(folder / AVERAGE, preprocessing=data.preprocessing, average=True))
     if args.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))
     if bar:
-        callbacks.append(ProgressBar())
+        callbacks.append(ProgressBar(lines=False))
     if not args.quiet:
         _print_header(data, options, model, folder)
         callbacks.append(MetricsTable(bar))
@@ -194,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
             callbacks=callbacks,
             rng=options["seed"],
             threads=args.threads,
+            augment=augmentations(options, data),
             resume=None if resumed is None else folder / STATE,
         )
     except KeyboardInterrupt:
@@ -211,17 +125,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         _print_end(ending, trainer, data, folder, no_curves)
     return 0
-
-
-def _make(
-    args: argparse.Namespace, options: dict[str, Any], data: Dataset
-) -> tuple[Module, Loss, optim.Optimizer, Trainer]:
-    with use_backend(args.backend or get_backend().name):
-        model, loss = _build(options, data)
-        rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
-        rate = _SCHEDULES[options["schedule"]](options["lr"], _planned(options, data))
-        optimizer = _OPTIMIZERS[options["optimizer"]](rate, **rates)
-        return model, loss, optimizer, Trainer(model, loss, optimizer, classes=data.classes)
 
 
 # What --resume may come with.
@@ -242,83 +145,10 @@ def _resumable(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str
         raise ModelFileError(f"{folder} {seen}; expected a run that fastmlp train began.")
     config = read_config(folder / CONFIG)
     options = config.get("options")
-    blank_options = _resolve(args.parser.parse_args([]), None)  # of a set with defaults by name
+    blank_options = resolve(args.parser.parse_args([]), None)  # of a set with defaults by name
     if not isinstance(options, dict) or set(options) != {*blank_options, "backend"}:
         raise ModelFileError(f"{folder / CONFIG} is damaged: its options are not those of this fastmlp's runs.")
     return folder, {key: config["data"].get(key) for key in DATA_OPTIONS}, options
-
-
-def _planned(options: dict[str, Any], data: Dataset) -> int:
-    """The steps of the whole run."""
-    return int(options["steps"] or options["epochs"] * -(-len(data.y) // min(options["batch_size"], len(data.y))))
-
-
-def _resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
-    """Every option of the training with its value, given or by default."""
-    defaults = defaults_for(data, args.dataset)
-    hidden = defaults.hidden if args.hidden is None else args.hidden
-    optimizer = args.optimizer or defaults.optimizer
-    if args.momentum is not None and optimizer not in ("sgd", "rmsprop"):
-        raise UsageError(f"--momentum is for sgd and rmsprop, not for {optimizer}.")
-    # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.init.Normal`.
-    init = "default" if len(hidden) > 1 else defaults.init
-    rate = defaults.lr if optimizer == defaults.optimizer else RATES[optimizer]
-    own_length = args.steps is None and args.epochs is None
-    return {
-        "hidden": list(hidden),
-        "activation": args.activation or defaults.activation,
-        "init": args.init or init,
-        "normalize": args.normalize or defaults.normalize,
-        "dtype": args.dtype,
-        "optimizer": optimizer,
-        "lr": rate if args.lr is None else args.lr,
-        "momentum": args.momentum,
-        "weight_decay": args.weight_decay,
-        "steps": defaults.steps if own_length else args.steps,
-        "epochs": defaults.epochs if own_length else args.epochs,
-        "batch_size": args.batch_size or defaults.batch_size,
-        "eval_every": args.eval_every or defaults.eval_every,
-        "early_stopping": args.early_stopping,
-        "dropout": args.dropout,
-        "layer_norm": args.layer_norm,
-        "schedule": args.schedule,
-        "tensorboard": args.tensorboard,
-        "seed": args.seed,
-        "threads": args.threads,
-    }
-
-
-def _build(options: dict[str, Any], data: Dataset) -> tuple[Module, Loss]:
-    classification = data.task == "classification"
-    dtype = np.dtype(options["dtype"])
-    normalize = _normalize(options["normalize"], data.X, dtype)
-    outputs = len(data.classes or ()) if classification else 1
-    mlp = MLP(
-        data.X.shape[1],
-        options["hidden"],
-        outputs,
-        options["activation"],
-        init=options["init"],
-        dropout=options["dropout"],
-        layer_norm=options["layer_norm"],
-        normalize=normalize,
-        dtype=dtype,
-        rng=options["seed"],
-    )
-    if classification:
-        return mlp, CrossEntropyLoss()
-    # Outputs of order 1 whatever the target's unit: y = x std + mean, as a Normalize of its own.
-    mean, std = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
-    return Sequential(mlp, Normalize([-mean / std], [1 / std], dtype)), MSELoss()
-
-
-def _normalize(kind: str, X: np.ndarray, dtype: np.dtype[Any]) -> Normalize | None:
-    if kind == "none":
-        return None
-    if kind == "unit":
-        largest = max(float(X.max()), -float(X.min())) or 1.0
-        return Normalize(np.zeros(X.shape[1]), np.full(X.shape[1], largest), dtype)
-    return Normalize.fit(X, "mean-image" if kind == "mean-image" else "standard", dtype)
 
 
 def _config(
@@ -358,12 +188,19 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         for key in ("momentum", "weight_decay")
         if options[key] is not None
     )
+    changes = [
+        name if options[name] is True else f"{name} {options[name]:g}"
+        for name in ("flip", "mixup", "noise")
+        if options[name]
+    ]
+    augment = f"augment    {', '.join(changes)}\n" if changes else ""
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
         f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, batches of {batch}\n"
+        f"{augment}"
         f"backend    {model.backend_name}, seed {options['seed']}\n"
         f"run        {folder}\n",
         flush=True,
@@ -381,9 +218,15 @@ def _draw(trainer: Trainer, options: dict[str, Any], dataset: str, folder: Path)
 
 
 def _print_end(ending: str, trainer: Trainer, data: Dataset, folder: Path, no_curves: str | None) -> None:
-    result = trainer.evaluate(data.X_test, data.y_test)
-    print(f"\n{ending}: " + ", ".join(f"test {key} {value:.4f}" for key, value in result.items()))
+    def measures(evaluator: Evaluator) -> str:
+        result = evaluator.evaluate(data.X_test, data.y_test)
+        return ", ".join(f"test {key} {value:.4f}" for key, value in result.items())
+
+    print(f"\n{ending}: {measures(trainer)}")
     files = [MODEL, STATE, CONFIG, METRICS] + ([] if no_curves else [CURVES])
+    if trainer.optimizer.average is not None:
+        print(f"{AVERAGE}: {measures(Evaluator(trainer.averaged_model(), trainer.loss))}")
+        files.append(AVERAGE)
     print(f"saved {folder}: {', '.join(files)}")
     if no_curves:
         print(f"no {CURVES}: {no_curves}")

@@ -20,11 +20,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from .._kernels import BACKENDS
 from ..batches import check_rows
-from ..callbacks import ProgressBar
 from ..errors import DivergenceError
 from ..evaluator import Evaluator
 from ..losses import Loss
 from ..predictor import Predictor
+from ..progress import ProgressBar
 from ..trainer import Trainer
 from ..validation import Array
 from .lbfgs import Objective, minimize
@@ -69,6 +69,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="both")],
         "layer_norm": ["boolean"],
+        "augment": ["array-like", None],
         "scoring": [str, callable, None],
         "callbacks": ["array-like", None],
         "progress_bar": ["boolean"],
@@ -118,6 +119,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("fit got one of X_val and y_val; expected both or none.")
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if self.augment and self.solver not in _STOCHASTIC:
+            raise ValueError(f"augment is for the solvers sgd and adam, not for {self.solver}.")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, Y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
@@ -209,7 +212,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             trainer.fit(
                 as_rows(X), targets, validation=validation, batch_size=batch,
                 epochs=1 if incremental else int(self.max_iter), sample_weight=weight, callbacks=listeners, rng=seed,
-                threads=self._thread_count(), shuffle=bool(self.shuffle),
+                threads=self._thread_count(), shuffle=bool(self.shuffle), augment=self.augment or (),
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)

@@ -71,6 +71,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Probability with which each output of a hidden layer is dropped in training.
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
+    augment : list or None
+        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam".
     scoring : str, callable or None
         What early stopping goes by: None for accuracy, "loss", or a scorer of scikit-learn.
     callbacks : list or None
@@ -140,6 +142,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         class_weight: Any = None,
         dropout: float = 0.0,
         layer_norm: bool = False,
+        augment: Any = None,
         scoring: Any = None,
         callbacks: Any = None,
         progress_bar: bool = False,

@@ -73,6 +73,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Probability with which each output of a hidden layer is dropped in training.
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
+    augment : list or None
+        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam".
     scoring : str, callable or None
         What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn.
     callbacks : list or None
@@ -146,6 +148,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         quantile: float = 0.5,
         dropout: float = 0.0,
         layer_norm: bool = False,
+        augment: Any = None,
         scoring: Any = None,
         callbacks: Any = None,
         progress_bar: bool = False,

@@ -75,7 +75,7 @@ def test_every_option_arrives(fastmlp, folder):
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
         "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
-        "--out", "run", "--no-progress",
+        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
@@ -83,7 +83,8 @@ def test_every_option_arrives(fastmlp, folder):
         "hidden": [20, 10], "activation": "gelu", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9,
         "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
-        "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False,
+        "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False, "noise": 0.1, "mixup": 0.3,
+        "flip": True, "average": 0.5,
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
@@ -121,6 +122,7 @@ def test_every_optimizer_learns_by_default(name, fastmlp, folder):
 def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     """CIFAR-10's are the seed's; several hidden layers do not start from its tiny weights."""
     from fastmlp.cli import train
+    from fastmlp.cli.defaults import defaults_for
 
     digits = fm.load("digits")
     monkeypatch.setattr(train, "load_data", lambda options: digits)
@@ -135,8 +137,8 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     assert {key: options[key] for key in seeds} == seeds
     assert config_of(folder / "three")["options"]["init"] == "default"
     assert config_of(folder / "own")["options"]["init"] == "normal"
-    assert train.defaults_for(digits, "cifar10").steps == 1400
-    mnist = train.defaults_for(digits, "mnist")
+    assert defaults_for(digits, "cifar10").steps == 1400
+    mnist = defaults_for(digits, "mnist")
     assert (mnist.hidden, mnist.optimizer, mnist.batch_size, mnist.epochs) == ((512, 512), "adam", 128, 10)
 
 
@@ -153,6 +155,42 @@ def test_a_progress_bar_on_a_terminal(fastmlp, monkeypatch, capsys):
     assert code == 0 and "step/s" in err and "90/90" not in out
     assert "    90    2.00" in out
     assert "step/s" not in fastmlp("train", "--epochs", 1, "--out", "other", "--no-progress")[2]
+
+
+def test_augmented_and_averaged(fastmlp, folder):
+    options = ("--noise", 0.2, "--mixup", 0.2, "--flip", "--average", 0.9, "--epochs", 3, "--out", "run")
+    code, out, err = fastmlp("train", *options)
+    assert (code, err) == (0, "") and "augment    flip, mixup 0.2, noise 0.2" in out
+    assert "average.safetensors: test loss" in out.splitlines()[-2] and out.splitlines()[-1].endswith(
+        "average.safetensors"
+    )
+    model, average = (fm.load_model(folder / "run" / f"{name}.safetensors") for name in ("model", "average"))
+    assert any(
+        (a != b).any() for (_, a), (_, b) in zip(model.named_parameters(), average.named_parameters(), strict=True)
+    )
+    seen = fastmlp("evaluate", "run/average.safetensors")[1].split()[-1]
+    assert float(seen) > 0.8 and f"test accuracy {float(seen):.4f}" in out.splitlines()[-2]
+    ref = [path.read_bytes() for path in sorted((folder / "run").glob("*[el].safetensors"))]
+    assert len(ref) == 2 and fastmlp("train", "--resume", "run", "--quiet")[0] == 0
+    assert [path.read_bytes() for path in sorted((folder / "run").glob("*[el].safetensors"))] == ref
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--force", "--quiet")[0] == 0
+    assert not (folder / "run" / "average.safetensors").exists()
+
+
+def test_flips_are_for_images(fastmlp, table):
+    code, out, err = fastmlp("train", "--dataset", table, "--flip", "--out", "run")
+    assert code == 2 and err.endswith(".csv are none.\n") and "--flip is for images; the rows of " in err
+
+
+def test_images_with_their_channels_last():
+    from types import SimpleNamespace
+
+    from fastmlp.cli.train_parts import augmentations
+
+    options = {"flip": True, "mixup": None, "noise": None}
+    for shape, axis in (((3, 32, 32), 2), ((1, 28, 28), 2), ((28, 28, 1), 1), ((32, 30, 3), 1), ((3, 30, 4), 2)):
+        (flip,) = augmentations(options, SimpleNamespace(image_shape=shape))
+        assert flip.axis == axis and flip.shape == shape
 
 
 def test_a_table_of_classes(fastmlp, table, folder):

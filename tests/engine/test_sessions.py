@@ -17,7 +17,7 @@ import pytest
 from same_steps import modules_only
 
 import fastmlp as fm
-from fastmlp.callbacks import ProgressBar
+from fastmlp.progress import ProgressBar
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:

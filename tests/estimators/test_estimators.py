@@ -199,6 +199,28 @@ def test_callbacks_threads_and_backends(digits):
     np.testing.assert_allclose(plain.predict_proba(X), ref.predict_proba(X), 1e-6, 1e-9)
 
 
+def test_augment(digits):
+    X, y = digits
+    given = [fm.HorizontalFlip((8, 8)), fm.Mixup(0.3), fm.GaussianNoise(0.1)]
+    for target in (y, y > "d", (X[:, 10:13] > 0.5).astype(int)):
+        made = [small(augment=given, max_iter=20, shuffle=False).fit(X, target) for _ in range(2)]
+        assert all((a == b).all() for a, b in zip(made[0].coefs_, made[1].coefs_, strict=True))
+        assert made[0].score(X, target) > 0.6
+        assert (made[0].coefs_[0] != small(max_iter=20, shuffle=False).fit(X, target).coefs_[0]).any()
+    net = MLPRegressor(hidden_layer_sizes=(16,), augment=given, max_iter=20).fit(X, X[:, 20])
+    assert clone(net).get_params()["augment"] is not None
+    with pytest.raises(ValueError, match="augment is for the solvers sgd and adam, not for lbfgs"):
+        small(solver="lbfgs", augment=given).fit(X, y)
+    with pytest.raises(ValueError, match="augment holds 'flip'"):
+        small(augment=["flip"]).fit(X, y)
+
+
+def test_progress_bar(digits, capsys):
+    small(progress_bar=True, max_iter=3).fit(*digits, X_val=digits[0], y_val=digits[1])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and lines[-1].startswith("step 27/27  epoch 3  loss ") and "  val_accuracy " in lines[-1]
+
+
 def test_same_seed_same_bits(digits):
     X, y = digits
     made = [small(dropout=0.2).fit(X, y) for _ in range(2)]

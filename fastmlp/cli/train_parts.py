@@ -1,0 +1,100 @@
+"""What the options of ``fastmlp train`` stand for: model, loss, optimizer, augmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import optim
+from .._kernels import get_backend, use_backend
+from ..augmentation import Augmentation, GaussianNoise, HorizontalFlip, Mixup
+from ..datasets import Dataset
+from ..losses import CrossEntropyLoss, Loss, MSELoss
+from ..modules import MLP, Module, Normalize, Sequential
+from ..schedules import Constant, Cosine, LinearWarmup, OneCycle, ReduceOnPlateau, Schedule, StepDecay
+from ..trainer import Trainer
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "augmentations", "make_trainer"]
+
+SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
+    "constant": lambda lr, steps: Constant(lr),
+    "cosine": Cosine,
+    "warmup-cosine": lambda lr, steps: LinearWarmup(Cosine(lr, steps), max(1, steps // 20)),
+    "step": lambda lr, steps: StepDecay(lr, max(1, -(-steps // 3))),
+    "one-cycle": OneCycle,
+    "plateau": lambda lr, steps: ReduceOnPlateau(lr, patience=5),
+}
+OPTIMIZERS = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
+
+
+def make_trainer(
+    backend: str | None, options: dict[str, Any], data: Dataset
+) -> tuple[Module, Loss, optim.Optimizer, Trainer]:
+    """(model, loss, optimizer, trainer) for resolved options, on a backend or the current one."""
+    with use_backend(backend or get_backend().name):
+        model, loss = _model_and_loss(options, data)
+        rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
+        rate = SCHEDULES[options["schedule"]](options["lr"], _planned(options, data))
+        optimizer = OPTIMIZERS[options["optimizer"]](rate, **rates)
+        trainer = Trainer(model, loss, optimizer, classes=data.classes, average=options["average"])
+        return model, loss, optimizer, trainer
+
+
+def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
+    """What changes the training rows."""
+    found: list[Augmentation] = []
+    if options["flip"] and data.image_shape is not None:
+        # Tables of images may have the channels last.
+        first, _, last = data.image_shape
+        found.append(HorizontalFlip(data.image_shape, axis=1 if last in (1, 3, 4) and first not in (1, 3, 4) else 2))
+    if options["mixup"]:
+        found.append(Mixup(options["mixup"]))
+    if options["noise"]:
+        found.append(GaussianNoise(options["noise"]))
+    return found
+
+
+def _planned(options: dict[str, Any], data: Dataset) -> int:
+    """The steps of the whole run."""
+    return int(options["steps"] or options["epochs"] * -(-len(data.y) // min(options["batch_size"], len(data.y))))
+
+
+def _model_and_loss(options: dict[str, Any], data: Dataset) -> tuple[Module, Loss]:
+    classification = data.task == "classification"
+    dtype = np.dtype(options["dtype"])
+    normalize = _normalize(options["normalize"], data.X, dtype)
+    outputs = len(data.classes or ()) if classification else 1
+    mlp = MLP(
+        data.X.shape[1],
+        options["hidden"],
+        outputs,
+        options["activation"],
+        init=options["init"],
+        dropout=options["dropout"],
+        layer_norm=options["layer_norm"],
+        normalize=normalize,
+        dtype=dtype,
+        rng=options["seed"],
+    )
+    if classification:
+        return mlp, CrossEntropyLoss()
+    # Outputs of order 1 whatever the target's unit: y = x std + mean, as a Normalize of its own.
+    mean, std = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
+    return Sequential(mlp, Normalize([-mean / std], [1 / std], dtype)), MSELoss()
+
+
+def _normalize(kind: str, X: np.ndarray, dtype: np.dtype[Any]) -> Normalize | None:
+    if kind == "none":
+        return None
+    if kind == "unit":
+        largest = max(float(X.max()), -float(X.min())) or 1.0
+        return Normalize(np.zeros(X.shape[1]), np.full(X.shape[1], largest), dtype)
+    return Normalize.fit(X, "mean-image" if kind == "mean-image" else "standard", dtype)
