@@ -108,10 +108,9 @@ class Mixup(Augmentation):
     def __init__(self, alpha: float = 0.2) -> None:
         self.alpha = as_number(alpha, "alpha", 0, open_low=True)
 
-    def draw(self, seed: int, first: int, rows: Array) -> tuple[Array, Array]:
-        """Shares, and by how many places the rows move on, at the steps from ``first``, whose batches have ``rows``."""
-        steps = np.arange(first, first + len(rows)) % _WORD
-        share, shift, _, _ = philox4x32((0, 0, steps, MIXUP << 24), seed)
+    def draw(self, seed: int, steps: Array, rows: Array) -> tuple[Array, Array]:
+        """Shares, and by how many places the rows move on, at some steps, whose batches have ``rows``."""
+        share, shift, _, _ = philox4x32((0, 0, steps % _WORD, MIXUP << 24), seed)
         places = 1 + shift.astype(np.int64) % np.maximum(1, rows - 1)
         return self._quantiles((share + 0.5) / _WORD), np.where(rows > 1, places, 0)
 
@@ -227,7 +226,7 @@ class Augmentations:
         if self.flip is not None:
             x = self.flip.apply(x, seed, step)
         if self.mixup is not None:
-            shares, shifts = self.mixup.draw(seed, step, np.array([len(x)]))
+            shares, shifts = self.mixup.draw(seed, np.array([step]), np.array([len(x)]))
             mix = functools.partial(_mix, share=shares[0], shift=int(shifts[0]))
             if y.dtype.kind == "i":
                 indices, y = y, np.zeros((len(y), self.outputs), self.dtype)

@@ -36,9 +36,13 @@ class Rows:
 
     def take(self, rows: Any) -> tuple[Array, Array, Array | None]:
         """(x, y, weight) of a slice or of row numbers."""
+        return self.X[rows if self.index is None else self.index[rows]], *self.labels(rows)
+
+    def labels(self, rows: Any) -> tuple[Array, Array | None]:
+        """(y, weight) of a slice or of row numbers."""
         if self.index is not None:
             rows = self.index[rows]
-        return self.X[rows], self.y[rows], None if self.weight is None else self.weight[rows]
+        return self.y[rows], None if self.weight is None else self.weight[rows]
 
 
 def check_rows(X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str) -> Rows:
@@ -90,10 +94,6 @@ class Order:
             self.position = (epoch + (row > 0), 0)
             self._drawn = None
         self._seed, self._rows, self._used = seed, rows, used
-
-    def next(self, size: int) -> Array:
-        """Numbers of the next rows: ``size`` of them, or the epoch's last few."""
-        return self.take(size, 1)[0]
 
     def take(self, size: int, steps: int) -> tuple[Array, Array]:
         """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them."""

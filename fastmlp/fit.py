@@ -28,8 +28,8 @@ class Fit:
 
     Attributes
     ----------
-    size : int
-        Rows of a step.
+    size, accumulate : int
+        Rows of a batch, and batches of a step.
     used : int
         Rows of an epoch.
     planned, every : int
@@ -58,7 +58,8 @@ class Fit:
     ) -> None:
         self._trainer, self.train, self.held_out = trainer, train, held_out
         self.listeners = CallbackList(callbacks)
-        self.size = size = as_integer(batch_size, "batch_size") * as_integer(accumulate, "accumulate")
+        self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
+        size = self.size * self.accumulate
         if epochs is not None and max_steps is not None:
             raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
         self.used = len(train) - (len(train) % size if drop_last else 0)
@@ -86,6 +87,7 @@ class Fit:
             "seed": trainer.seed,
             "steps": self.planned,
             "batch size": self.size,
+            "accumulate": self.accumulate,
             "evaluation interval": self.every,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,

@@ -90,31 +90,45 @@ class Loss(Placed):
         dx: Array = self._run(x, y, sample_weight, gradient=True)[1]
         return dx
 
-    def forward_backward(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, Array]:
-        """(`forward`, `backward`) in one pass over ``x``."""
-        return self._run(x, y, sample_weight, value=True, gradient=True)
+    def forward_backward(
+        self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None
+    ) -> tuple[float, Array]:
+        """(`forward`, `backward`) in one pass over ``x``.
+
+        ``normaliser``: what the rows' losses are divided by, where these rows are a part of more; see `normaliser`.
+        """
+        return self._run(x, y, sample_weight, value=True, gradient=True, normaliser=normaliser)
 
     def _run(
-        self, x: Any, y: Any, sample_weight: Any, *, value: bool = False, gradient: bool = False
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        value: bool = False,
+        gradient: bool = False,
+        normaliser: float | None = None,
     ) -> tuple[float, Any]:
         backend = self.backend
         x = backend.from_numpy(as_features(x, None, None, type(self).__name__))
         rows = x.shape[0]
         require_rows(rows, f"{type(self).__name__}: x")
         target = self.check_targets(y, x)
-        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype))
+        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype, normaliser))
         losses = backend.empty((rows,), x.dtype) if value else None
         dx = backend.empty(x.shape, x.dtype) if gradient else None
         self._call(x, backend.from_numpy(target), row_scale, losses, dx)
         total = float(backend.to_numpy(losses).sum(dtype=np.float64)) if value else math.nan
         return total, dx
 
-    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any]) -> Array:
+    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any], normaliser: float | None) -> Array:
         rows = len(target)
-        if sample_weight is not None:
-            weights = as_sample_weight(sample_weight, rows)
-            return (weights / self._normaliser(target, weights)).astype(dtype)
-        scale = 1 / self._normaliser(target, None)
+        weights = None if sample_weight is None else as_sample_weight(sample_weight, rows)
+        if normaliser is None:
+            normaliser = self._normaliser(target, weights)
+        if weights is not None:
+            return (weights / normaliser).astype(dtype)
+        scale = 1 / normaliser
         equal = self._equal
         if equal.shape != (rows,) or equal.dtype != dtype or (rows and equal[0] != equal.dtype.type(scale)):
             self._equal = equal = np.full(rows, scale, dtype)

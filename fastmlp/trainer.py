@@ -19,7 +19,8 @@ from .fit import Fit, held_out_rows
 from .history import History, Record
 from .interrupts import held_interrupts
 from .losses import Loss
-from .modules import Dropout, Linear, Module
+from .module_steps import ModuleSteps
+from .modules import Module
 from .optim import Optimizer
 from .random import Rng, as_seed
 from .training_state import TrainingState
@@ -115,7 +116,6 @@ class Trainer(Evaluator):
         # What makes many steps in one native call, where the model allows it.
         self._session: Session | None = None
         self._refused: tuple[Any, ...] = ()
-        self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
         self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
@@ -218,8 +218,8 @@ class Trainer(Evaluator):
         drop_last : bool
             Whether a short last batch is left out.
         accumulate : int
-            So many batches to an update, which follows the gradient of all their rows: they go through the model
-            together, as one batch of batch_size accumulate rows. Steps are updates.
+            So many batches to an update, which follows the gradient of all their rows, as one batch of them would, in
+            the memory of a single one. Steps are updates.
         augment : iterable of HorizontalFlip, Mixup, GaussianNoise
             Changes of the training rows at random, anew at each step, see `fastmlp.augmentation`.
         resume : path-like, optional
@@ -326,22 +326,22 @@ class Trainer(Evaluator):
 
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
-        listeners = fit.listeners
+        listeners, session = fit.listeners, self._session
+        size = fit.size * fit.accumulate
         total, done = self._window
         self._made = []
         while done < count and not self._stopping:
-            if self._session is None:
-                batch = fit.train.take(self._order.next(fit.size))
-                if fit.augment:
-                    assert self.seed is not None
-                    batch = fit.augment.apply(*batch, self.seed, self.steps)
-                loss, penalty = self._update(*batch)
-                losses, penalties = np.array([loss]), np.array([penalty])
+            most = 1 if listeners.listens("on_step") else count - done
+            if session is None:
+                index, bounds = self._order.take(size, 1)
             else:
-                most = 1 if listeners.listens("on_step") else count - done
-                losses, penalties = self._run_natively(self._session, fit, most)
-                if listeners.listens("on_step"):
-                    self._session.release()  # they may look at the weights, and change them
+                index, bounds = session.take(self._order, fit.train, size, most)
+            losses, penalties = self._advance(
+                self._by_modules(fit.size) if session is None else session,
+                (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
+            )
+            if session is not None and listeners.listens("on_step"):
+                session.release()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
             # Added one by one, however many there are at once.
             total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
@@ -349,51 +349,23 @@ class Trainer(Evaluator):
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
-                if self._session is not None:
-                    self._session.lend()
+                if session is not None:
+                    session.lend()
                 listeners.on_progress(self)
             check_interrupt()
         return total / done
 
-    def _run_natively(self, session: Session, fit: Fit, most: int) -> tuple[Array, Array]:
-        """Up to ``most`` steps in one call; their losses, and the penalties in them."""
-        index, bounds = session.take(self._order, fit.train, fit.size, most)
-        losses, rates, penalties = session.run(
-            fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None
-        )
+    def _by_modules(self, batch: int) -> ModuleSteps:
+        return ModuleSteps(self.model, self.loss, self.optimizer, batch)
+
+    def _advance(self, stepper: Session | ModuleSteps, arguments: tuple[Any, ...]) -> tuple[Array, Array]:
+        """Steps by either; their losses, and the penalties in them."""
+        losses, rates, penalties = stepper.run(*arguments)
         self._last_lr = float(rates[len(losses) - 1])
         self.steps += len(penalties)
         if len(penalties) < len(losses):
             raise self._diverged(f"the loss of step {self.steps + 1} is {losses[-1]}")
         return losses + penalties, penalties
-
-    def _update(self, x: Array, y: Array, weight: Array | None) -> tuple[float, float]:
-        """One forward, backward and update; nothing is changed where the loss is not finite.
-
-        Returns the loss, and the penalty in it.
-        """
-        for dropout in self._dropouts:
-            dropout.set_position(self.seed, self.steps)
-        outputs = self.model.forward(x)
-        loss, gradient = self.loss.forward_backward(outputs, y, weight)
-        self._last_lr = self.optimizer.current_lr
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss of step {self.steps + 1} is {loss}")
-        self.model.backward(gradient, need_dx=False)
-        penalty = self._penalize(len(x) if weight is None else float(weight.sum())) if self.l2 else 0.0
-        self.optimizer.step(self.model)
-        self.steps += 1
-        return loss + penalty, penalty
-
-    def _penalize(self, rows: float) -> float:
-        """Add the penalty's gradient to the weights'; the penalty."""
-        squares, backend = 0.0, self.model.backend
-        for module in self.model.modules():
-            if isinstance(module, Linear):
-                weight = module.params["weight"]
-                backend.add_scaled(weight, self.l2 / rows, module.grads["weight"])
-                squares += backend.sum_of_squares(weight)
-        return self.l2 / (2 * rows) * squares
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """One update on one batch, for online and reinforcement learning.
@@ -419,22 +391,17 @@ class Trainer(Evaluator):
         if not self.model.training:
             self.model.train()
         session = self._open_session(None, len(batch))
+        arguments = (self.seed, self.steps, self.l2)
         if session is None:
+            whole = np.arange(len(batch)), np.array([0, len(batch)])
             with np.errstate(**_QUIET):
-                return self._update(*batch.take(slice(None)))[0]
+                return float(self._advance(self._by_modules(len(batch)), (batch, *whole, *arguments))[0][0])
         with held_interrupts():
             try:
-                losses, rates, penalties = session.run(
-                    batch, *session.whole(len(batch)), self.seed, self.steps, self.l2
-                )
+                losses, _ = self._advance(session, (batch, *session.whole(len(batch)), *arguments))
             finally:
                 session.lend()
-            made = len(penalties)
-            self.steps += made
-            self._last_lr = float(rates[0])
-        if not made:
-            raise self._diverged(f"the loss of step {self.steps + 1} is {losses[0]}")
-        return float(losses[0] + penalties[0])
+        return float(losses[0])
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
         """What `_restore` goes back to; the arrays are ``apart``, or the user's, which a session leaves alone."""

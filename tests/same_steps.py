@@ -23,17 +23,17 @@ def arrays_of(trainer):
     return {**trainer.model.state_dict(), **kept}
 
 
-def assert_same_steps(model, loss, optimizer, data, *, batch=13, steps=10, threads=1, weight=None, augment=()):
+def assert_same_steps(model, loss, optimizer, data, *, batch=13, steps=10, threads=1, weight=None, l2=0.0, **more):
     """``model``, ``loss`` and ``optimizer`` are functions that make one each; compares after 1 and ``steps`` steps."""
     results = []
     for way in (modules_only, contextlib.nullcontext):
-        trainer = fm.Trainer(model(), loss(), optimizer())
+        trainer = fm.Trainer(model(), loss(), optimizer(), l2=l2)
         options = {
             "sample_weight": weight,
             "batch_size": batch,
             "threads": threads,
             "eval_every": 3,
-            "augment": augment,
+            **more,
         }
         with way():
             first = trainer.fit(*data, max_steps=1, rng=3, **options)["train_loss"]

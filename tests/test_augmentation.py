@@ -74,7 +74,7 @@ def test_mixtures_by_the_formula(rows, targets):
     t = np.eye(3)[y] if targets == "index" else np.random.default_rng(1).normal(size=(rows, 3))
     mixup = fm.Mixup(0.4)
     comp = augmentations(mixup).apply(x, y if targets == "index" else t, weight, 9, 4)
-    (share,), (shift,) = mixup.draw(9, 4, np.array([rows]))
+    (share,), (shift,) = mixup.draw(9, np.array([4]), np.array([rows]))
     assert 0 <= share <= 1 and (1 <= shift < rows or rows == 1 and shift == 0)
     for part, ref in zip(comp, (x, t, weight), strict=True):
         mixed = np.array([share * ref[r] + (1 - share) * ref[(r + shift) % rows] for r in range(rows)])
@@ -90,7 +90,7 @@ def test_shares_have_the_beta_distribution(alpha):
     np.testing.assert_allclose(comp, ref, atol=2e-4)
     inner = (u > 1e-3) & (u < 0.5)  # 1 - t is 1 for the t of small alphas
     np.testing.assert_allclose(stats.beta.cdf(comp, alpha, alpha)[inner], u[inner], atol=1e-4)
-    shares, shifts = fm.Mixup(alpha).draw(3, 0, np.full(4000, 8))
+    shares, shifts = fm.Mixup(alpha).draw(3, np.arange(4000), np.full(4000, 8))
     if alpha >= 0.1:
         assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
     assert abs((shares > 0.5).mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
@@ -98,14 +98,15 @@ def test_shares_have_the_beta_distribution(alpha):
 
 
 def test_a_huge_alpha_means_halves():
-    assert (np.abs(fm.Mixup(1e300).draw(0, 0, np.full(10, 8))[0] - 0.5) < 1e-3).all()
+    assert (np.abs(fm.Mixup(1e300).draw(0, np.arange(10), np.full(10, 8))[0] - 0.5) < 1e-3).all()
 
 
 def test_draws_do_not_depend_on_how_many_there_are():
     mixup, rows = fm.Mixup(), np.array([5, 3, 1, 5, 2])
-    shares, shifts = mixup.draw(8, 2**32 - 2, rows)
+    steps = 2**32 - 2 + np.arange(5)
+    shares, shifts = mixup.draw(8, steps, rows)
     for i in range(5):
-        one = mixup.draw(8, 2**32 - 2 + i, rows[i : i + 1])
+        one = mixup.draw(8, steps[i : i + 1], rows[i : i + 1])
         assert one[0][0] == shares[i] and one[1][0] == shifts[i]
 
 

@@ -11,6 +11,7 @@ from .._kernels.cpu import augment as augmented
 from .._kernels.cpu import loss_operations, operations, rules, table
 from .._kernels.cpu.elementwise import slope_of_output
 from .._kernels.cpu.engine import (
+    ACCUMULATE,
     BIAS_PANEL,
     ITEM_COLUMNS,
     LOSSES,
@@ -60,6 +61,8 @@ class Program:
         dtype of the features as they are gathered; whether targets are class indices.
     threads : int
     augment : Augmentations or None
+    accumulates : bool
+        Whether a step may follow the gradients of several batches.
 
     Attributes
     ----------
@@ -80,6 +83,7 @@ class Program:
         by_index: bool,
         threads: int,
         augment: Augmentations | None = None,
+        accumulates: bool = False,
     ) -> None:
         self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
         self._room = Room(self.dtype)
@@ -103,7 +107,7 @@ class Program:
         self.meters = np.zeros(METERS, np.int64)
         self._items(optimizer)
         if optimizer is not None:
-            self._training(optimizer)
+            self._training(optimizer, accumulates)
         self.ops = np.array(self._ops, np.int64)
         self.numbers = np.array(self._numbers, np.float64)
         self.work = self._room.array()
@@ -312,7 +316,7 @@ class Program:
         self.splits = np.abs(total[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
         self.splits[0], self.splits[-1] = 0, len(items)
 
-    def _training(self, optimizer: Optimizer) -> None:
+    def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
         panel = 2 * LANES[self.dtype.itemsize]
         block = max(_MOST_PANELS * panel, TURNED) * panel
         meters = self.meters
@@ -322,7 +326,8 @@ class Program:
         meters[SCRATCH], meters[SCRATCH_SIZE] = self._room.take(self.threads * block), block
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
-        if optimizer.clip_norm is not None:
+        meters[ACCUMULATE] = int(accumulates)
+        if optimizer.clip_norm is not None or accumulates:
             params = self.weights.params
             for row in range(len(params)):
                 params[row, -1] = self._room.take(self.weights.size(row))

@@ -116,8 +116,9 @@ class Engine:
         step: int,
         l2: float = 0.0,
         augment: Augmentations | None = None,
+        accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """Make one step for each batch, index[bounds[s]:bounds[s + 1]], of the rows.
+        """Make one step for each stretch, index[bounds[s]:bounds[s + 1]], of the rows.
 
         Parameters
         ----------
@@ -130,6 +131,9 @@ class Engine:
         l2 : float
             See `Trainer`.
         augment : Augmentations, optional
+        accumulate : int
+            In how many batches a stretch goes through the model at most, each of the rows that the engine is for; the
+            step follows the sum of their gradients.
 
         Returns
         -------
@@ -144,17 +148,25 @@ class Engine:
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)
-        program = self._prepare(source, rows.y.ndim == 1, augment)
+        program = self._prepare(source, rows.y.ndim == 1, augment, accumulate > 1)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         mixed = augment is not None and augment.mixup is not None
         normalizers = self._normalizers(target, weight, index, bounds, mixed)
+        of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
+        penalties = l2 / of_rows if l2 else np.zeros(steps)
         rates, hyper = hyperparameters(self.optimizer, steps)
-        losses = np.full(steps, np.nan)
+        if accumulate == 1:
+            firsts, ends = np.arange(steps), np.ones(steps, np.int64)
+            counts = step + firsts
+        else:
+            bounds, firsts, ends, counts = _batches(bounds, self.batch, accumulate, step)
+            normalizers = np.repeat(normalizers, np.diff(np.append(firsts, len(ends))))
+        losses = np.full(len(ends), np.nan)
         first, last = program.ops[0], program.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
-        first[table.STEPS] = steps if _is_mapped(X) else 0
+        first[table.STEPS] = len(ends) if _is_mapped(X) else 0
         last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
         last[table.TARGET], last[table.NORMALIZERS] = _address(target), _address(normalizers)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
@@ -162,44 +174,42 @@ class Engine:
         if augment is not None:
             assert seed is not None
             first[table.KEY : table.KEY + 2] = seed & 0xFFFFFFFF, seed >> 32
-            first[table.FIRST_STEP] = step
+            first[table.COUNTS] = _address(counts)
             if augment.mixup is not None:
-                drawn = augment.mixup.draw(seed, step, np.diff(bounds))  # kept until the kernel has run
+                drawn = augment.mixup.draw(seed, counts, np.diff(bounds))  # kept until the kernel has run
                 first[table.SHARES], first[table.SHIFTS] = map(_address, drawn)
                 last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
         for op, dropout in program.dropouts:
             key = dropout.seed if seed is None else seed
-            position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, step)
+            position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, _address(counts))
             program.ops[op, table.EXTRA : table.EXTRA + 4] = position
-        penalties = np.zeros(steps)
-        if l2:
-            of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
-            penalties[:] = l2 / of_rows
-        done = self._launch(program, hyper, bounds, losses, penalties)
+        done = self._launch(program, hyper, bounds, ends, losses, penalties)
         self.optimizer.steps += done
         for _, dropout in program.dropouts:
-            dropout.set_position(seed, step + done)
+            dropout.set_position(seed, (step + done) * accumulate)
         made = min(done + 1, steps)
-        return losses[:made], rates, penalties[:done]
+        return np.add.reduceat(losses, firsts)[:made], rates, penalties[:done]
 
-    def _prepare(self, source: str, by_index: bool, augment: Augmentations | None) -> Program:
+    def _prepare(self, source: str, by_index: bool, augment: Augmentations | None, accumulates: bool) -> Program:
         """The program for such data: the last one where it fits."""
-        key = (source, by_index, self.optimizer and self.optimizer.clip_norm)
+        key = (source, by_index, accumulates, self.optimizer and self.optimizer.clip_norm)
         program = self._program
         if program is None or key != self._key or program.augment is not augment:
             program = Program(
                 self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads,
-                augment,
+                augment, accumulates,
             )  # fmt: skip
             self._program, self._key = program, key
         return program
 
-    def _launch(self, program: Program, hyper: Array, bounds: Array, losses: Array, penalties: Array) -> int:
+    def _launch(
+        self, program: Program, hyper: Array, bounds: Array, ends: Array, losses: Array, penalties: Array
+    ) -> int:
         self._control[:] = 0
         squares = np.zeros(2 * len(program.items))
         fixed = (
             self.threads, program.ops, program.numbers, self.weights.params, program.items, program.splits,
-            program.meters, program.clips, hyper, bounds, losses, penalties, squares, self._control, program.work,
+            program.meters, program.clips, hyper, bounds, ends, losses, penalties, squares, self._control, program.work,
             self.weights.data, 1,
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
@@ -245,8 +255,23 @@ class Engine:
         first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
         first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
         last[table.TARGET] = _address(out)
-        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0), np.zeros(0))
+        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
         return out
+
+
+def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Array, Array, Array]:
+    """Stretches in batches of ``size``: (bounds, each stretch's first batch, whether a batch is the last, its number).
+
+    The number, by which random numbers go, is that of the step times ``most`` and its place in it.
+    """
+    of_stretch = -(-np.diff(bounds) // size)
+    stops = np.cumsum(of_stretch)
+    firsts = stops - of_stretch
+    stretch = np.repeat(np.arange(len(firsts)), of_stretch)
+    place = np.arange(stops[-1]) - firsts[stretch]
+    ends = np.zeros(stops[-1], np.int64)
+    ends[stops - 1] = 1
+    return np.append(bounds[stretch] + size * place, bounds[-1]), firsts, ends, (step + stretch) * most + place
 
 
 def _address(array: Any) -> int:

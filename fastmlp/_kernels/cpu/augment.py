@@ -24,7 +24,7 @@ from .table import (
     AHEAD,
     BOUNDS,
     CAPACITY,
-    FIRST_STEP,
+    COUNTS,
     FLIP,
     KEY,
     MEAN,
@@ -121,7 +121,7 @@ def gather_augmented(source):
         mean, scale, batch, n = table[MEAN], table[SCALE], bounds[extra], bounds[extra + 1] - bounds[extra]
         room = -(-width // WORDS) * WORDS
         at = table[AHEAD] + first * (2 * room + WORDS)
-        step = (table[FIRST_STEP] + extra) & 0xFFFFFFFF
+        step = carray(integers_at(table[COUNTS]), ALL)[extra] & 0xFFFFFFFF
         read_ahead(data, table, order, bounds, first, last, extra)
         for r in range(first, last):
             _fetch(data, order[batch + r] * row, width, table, r, step, work, at)

@@ -59,6 +59,7 @@ from .tile import transpose_block
 
 __all__ = [
     "ABORT",
+    "ACCUMULATE",
     "CLIP_NORM",
     "CLIP_VALUE",
     "CONTROLS",
@@ -81,7 +82,7 @@ BATCH_BLOCK = 9216 // (2 * VECTOR_BYTES)  # rows of the batch: their parts of a 
 FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
 
 # Entries of ``meters``: what a run is told in integers.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, METERS = 0, 1, 2, 3, 4, 5, 8
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, METERS = 0, 1, 2, 3, 4, 5, 6, 8
 # Entries of ``clips``: what an update needs beside its formula.
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # the last: 1 - the decay of the moving average
 # Entries of ``control``, each on a cache line of its own.
@@ -347,6 +348,13 @@ def _average(weights, at, average, size, share):
 
 
 @inline
+def _add(work, at, more, size):
+    """work[at ..] += work[more ..]."""
+    for i in range(0, size, lanes(work)):
+        store(work, at + i, load(work, at + i) + load(work, more + i))
+
+
+@inline
 def _clip(work, at, size, bound):
     for i in range(at, at + size, lanes(work)):
         store(work, i, clamp(load(work, i), bound))
@@ -370,16 +378,18 @@ def _squares(work, at, size):
 
 @kernel
 def train(
-    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, losses, penalties,
+    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, ends, losses, penalties,
     squares, control, work, weights, unit,
 ):  # fmt: skip
-    """Make ``bounds.size - 1`` steps, or as many as have a finite loss; returns how many.
+    """Make a step for each batch that ends one, or as many as have a finite loss; returns how many.
 
     ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)`` are `table`'s; ``items (M,
-    ITEM_COLUMNS)`` the parts of phase 2, of which this thread has splits[thread] .. splits[thread + 1]; ``hyper
-    (S, H)`` the optimizer's numbers of each step; batch s has bounds[s + 1] - bounds[s] rows; its loss goes to
-    losses[s]. penalties[s] times the squares of the weights of linear layers, halved, is added to that loss's gradient,
-    and takes the place of penalties[s]. ``squares (2 M)`` is scratch. ``unit`` is 1.
+    ITEM_COLUMNS)`` the parts of phase 2, of which this thread has splits[thread] .. splits[thread + 1]; batch b has
+    bounds[b + 1] - bounds[b] rows; its loss goes to losses[b]. ends[b] tells whether a step ends with it, which then
+    follows the sum of the gradients of all batches since the last one (where that may be several, ACCUMULATE of
+    meters is set). ``hyper (S, H)`` are the optimizer's numbers of each step. penalties[s] times the squares of the
+    weights of linear layers, halved, is added to a step's gradient, and takes the place of penalties[s].
+    ``squares (2 M)`` is scratch. ``unit`` is 1.
 
     Without losses: forward only, and no thread waits for another.
     """
@@ -392,6 +402,7 @@ def train(
     hyper = carray(pointer(hyper, 0), (hyper.shape[0], hyper.shape[1]))
     splits, meters = carray(pointer(splits, 0), splits.size), carray(pointer(meters, 0), meters.size)
     clips, bounds = carray(pointer(clips, 0), clips.size), carray(pointer(bounds, 0), bounds.size)
+    ends = carray(pointer(ends, 0), ends.size)
     losses, penalties = carray(pointer(losses, 0), losses.size), carray(pointer(penalties, 0), penalties.size)
     squares = carray(pointer(squares, 0), squares.size)
     control = carray(pointer(control, 0), control.size)
@@ -400,10 +411,10 @@ def train(
     turn, done = 0, 0
     training = meters[TRAINING] != 0
     scratch = meters[SCRATCH] + thread * meters[SCRATCH_SIZE]
-    norm_clipped = clips[CLIP_NORM] > 0.0
-    stages, alive = 2 if norm_clipped else 1, True
-    for s in range(bounds.size - 1):
-        n = bounds[s + 1] - bounds[s]
+    norm_clipped, accumulates = clips[CLIP_NORM] > 0.0, meters[ACCUMULATE] != 0
+    stages, alive, fresh = 2 if norm_clipped else 1, True, True
+    for b in range(bounds.size - 1):
+        n = bounds[b + 1] - bounds[b]
         r0, r1 = 0, n
         if not training:  # nobody waits: a thread keeps to its own rows of the matrices, in a short batch too
             r0 = min(n, thread * meters[STRIPE])
@@ -412,10 +423,10 @@ def train(
             r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
             for o in range(ops.shape[0]):
-                _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit)
+                _forward(o, ops, params, numbers, work, weights, r0, r1, b, unit)
             if training:
                 for back in range(ops.shape[0]):
-                    _backward(ops.shape[0] - 1 - back, ops, params, numbers, work, weights, r0, r1, s, unit, scratch)
+                    _backward(ops.shape[0] - 1 - back, ops, params, numbers, work, weights, r0, r1, b, unit, scratch)
         if not training:
             done += 1
             continue
@@ -426,20 +437,27 @@ def train(
         for r in range(n):
             total += np.float64(work[meters[LOSSES] + r])
         if thread == 0:
-            losses[s] = total
+            losses[b] = total
         if not math.isfinite(total):
             break
+        ends_step = ends[b] != 0
+        s = done
         h, factor = s * hyper.shape[1], 1.0
         # Where the norm is clipped, all gradients have to be known before the first update.
-        for stage in range(stages):
+        for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):
                 item, o = items[m], items[m, 1]
                 out, size = scratch, (item[4] - item[3]) * _stride(ops[o], item[2], work)
-                if norm_clipped:
+                if norm_clipped or accumulates:
                     row, at = _place(item, ops[o], work)
                     out = params[row, PARAM_COLUMNS - 1] + at
                 if stage == 0:
-                    _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit)
+                    to = out if fresh else scratch
+                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit)
+                    if not fresh:
+                        _add(work, out, to, size)
+                    if not ends_step:
+                        continue
                     if penalties[s] != 0.0 and item[0] == WEIGHT_BLOCK:
                         row, at = _place(item, ops[o], work)
                         squares[items.shape[0] + m] = _penalize(
@@ -457,13 +475,16 @@ def train(
             alive = _barrier(control, threads, turn)
             if not alive:
                 break
-            if stage + 1 < stages:
+            if ends_step and stage + 1 < stages:
                 total = 0.0
                 for m in range(items.shape[0]):
                     total += squares[m]
                 factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
         if not alive:
             break
+        fresh = ends_step
+        if not ends_step:
+            continue
         if thread == 0 and penalties[s] != 0.0:  # the others look at it in the next phase 2 at the earliest
             total = 0.0
             for m in range(items.shape[0]):

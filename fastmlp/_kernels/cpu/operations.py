@@ -315,7 +315,7 @@ def _drop(work, table, numbers, x, y, first, last, step):
     """y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
     layer = (DROPOUT << 24) | table[EXTRA + 2]
-    count = (table[EXTRA + 3] + step) & 0xFFFFFFFF
+    count = carray(integers_at(table[EXTRA + 3]), ALL)[step] & 0xFFFFFFFF
     threshold, factor = table[EXTRA + 4], work.dtype.type(numbers[0])
     words = table[AHEAD] + first * WORDS
     for r in range(first, last):
@@ -331,7 +331,7 @@ def _drop(work, table, numbers, x, y, first, last, step):
 
 @addressed
 def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """EXTRA .. + 4: the key's two words, the layer, the step of this run's first step, the threshold."""
+    """EXTRA .. + 4: the key's two words, the layer, the address of this run's batches' numbers, the threshold."""
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
 

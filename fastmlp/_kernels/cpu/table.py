@@ -7,8 +7,8 @@ modules do, LOSS or EMIT. Offsets of matrices count elements of ``work`` or ``we
 from __future__ import annotations
 
 __all__ = [
-    "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "DX", "DY", "EPILOGUE",
-    "EXTRA", "FIRST_STEP", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LINEAR", "MEAN", "MEANS", "NOISE",
+    "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "COUNTS", "DX", "DY",
+    "EPILOGUE", "EXTRA", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LINEAR", "MEAN", "MEANS", "NOISE",
     "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS",
     "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
     "TRANSPOSED", "WEIGHT", "X", "Y",
@@ -37,9 +37,9 @@ SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
 TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
 STEPS = EXTRA + 11  # of this run, where the source is a file and the next batch is to be read ahead; else 0
 # Of an augmented GATHER, see `augment`: random words below FLIP turn rows; pixels of a line, numbers of a pixel; the
-# address of the noise's deviations, or 0; the key's two words and the step of this run's first step.
-FLIP, PIXELS, PIXEL, NOISE, KEY, FIRST_STEP = (*range(EXTRA + 12, EXTRA + 17), EXTRA + 18)
-# Of it and of a mixed LOSS: addresses of the shares and shifts of this run's steps; 0 where nothing is mixed.
+# address of the noise's deviations, or 0; the key's two words; the address of this run's batches' numbers.
+FLIP, PIXELS, PIXEL, NOISE, KEY, COUNTS = (*range(EXTRA + 12, EXTRA + 17), EXTRA + 18)
+# Of it and of a mixed LOSS: addresses of the shares and shifts of this run's batches; 0 where nothing is mixed.
 SHARES, SHIFTS = EXTRA + 19, EXTRA + 20
 # Of a LAYER NORM: its rows' statistics in work. Of a DROPOUT: see `operations.dropout_forward`.
 MEANS, RSTDS = range(EXTRA, EXTRA + 2)
@@ -48,4 +48,4 @@ NUMBERS = 8  # columns of ``numbers``: a function's own floats
 
 # Columns of ``params``: the array's place in weights, then those of the optimizer's arrays.
 AVERAGE = 4  # the moving average of the array itself
-PARAM_COLUMNS = 6  # the last: its gradient in work, where the norm is clipped
+PARAM_COLUMNS = 6  # the last: its gradient in work, where the norm is clipped or batches are added up
