@@ -14,7 +14,7 @@ from .optimizer import Optimizer
 from .schedules import Schedule
 from .validation import Array, as_number
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "KeepGradient", "Optimizer", "RMSprop"]
 
 
 class SGD(Optimizer):
@@ -214,3 +214,16 @@ class Adagrad(Optimizer):
     def _update(self, backend: ModuleType, gradient: Array, lr: float, state: dict[str, Array], param: Array) -> None:
         rate = lr / (1 + (self.steps - 1) * self.lr_decay)
         backend.adagrad(gradient, rate, self.eps, self.weight_decay, state["total"], param)
+
+
+class KeepGradient(Optimizer):
+    """Leaves the parameters alone and keeps g in the state, as ``gradient``: for who updates them by other means."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def _initial_state(self, backend: ModuleType, param: Array) -> dict[str, Array]:
+        return {"gradient": backend.zeros(param.shape, param.dtype)}
+
+    def _update(self, backend: ModuleType, gradient: Array, lr: float, state: dict[str, Array], param: Array) -> None:
+        backend.scale(gradient, 1.0, state["gradient"])

@@ -69,7 +69,8 @@ class Weights:
     def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any], batch: int = 0) -> None:
         self.layers, self.optimizer, self.dtype = layers, optimizer, dtype
         self._room = Room(dtype)
-        kinds = [] if optimizer is None else state_kinds(optimizer)
+        # Where the optimizer keeps others, the engine is made anew: see `support.settings`.
+        kinds = self._kinds = [] if optimizer is None else state_kinds(optimizer)
         self._entries: list[tuple[Module, str, str, tuple[int, ...]]] = []
         places: list[list[int]] = []
         self.rows: dict[tuple[int, str], int] = {}
@@ -122,12 +123,11 @@ class Weights:
 
     def _arrays(self) -> Any:
         """(array of the user's, its place, whether it is the parameter itself) one by one."""
-        kinds = [] if self.optimizer is None else state_kinds(self.optimizer)
         for row, (module, prefix, name, _) in zip(self.params, self._entries, strict=True):
             yield dict.__getitem__(module.params, name), row[0]
             if self.optimizer is not None:
                 state = self.optimizer._state[prefix + name]
-                for kind, place in zip(kinds, row[1:], strict=False):
+                for kind, place in zip(self._kinds, row[1:], strict=False):
                     if kind:
                         yield state[kind], place
 

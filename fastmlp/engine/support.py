@@ -22,7 +22,7 @@ from ..losses import (
 )
 from ..modules import MLP, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
 from ..modules.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from ..optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from ..optim import SGD, Adagrad, Adam, AdamW, KeepGradient, Optimizer, RMSprop
 from ..schedules import Constant
 from ..validation import Array
 
@@ -169,6 +169,7 @@ _RULES: dict[type, tuple[str, Callable[..., Array], tuple[str, ...]]] = {
     AdamW: ("adam", _adam, ("mean", "square")),
     RMSprop: ("rmsprop", _rmsprop, ("square", "mean", "velocity")),
     Adagrad: ("adagrad", _adagrad, ("total",)),
+    KeepGradient: ("keep", lambda optimizer, rates: _table(rates, ()), ("gradient",)),
 }
 
 

@@ -119,8 +119,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("fit got one of X_val and y_val; expected both or none.")
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if self.augment and self.solver not in _STOCHASTIC:
-            raise ValueError(f"augment is for the solvers sgd and adam, not for {self.solver}.")
+        for name in ("augment", "dropout"):
+            if getattr(self, name) and self.solver not in _STOCHASTIC:
+                raise ValueError(f"{name} is for the solvers sgd and adam, not for {self.solver}.")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, Y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
@@ -296,7 +297,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             dtype=np.dtype(np.float64),
         )  # fmt: skip
         rows = check_rows(as_rows(X), self._targets(Y), weight, network.model, loss, "fit")
-        objective = Objective(network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant)
+        objective = Objective(
+            network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count()
+        )
         from sklearn.utils.optimize import _check_optimize_result
 
         found = minimize(objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)

@@ -68,7 +68,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Weight of each class, by label; "balanced": inversely proportional to how often it comes. Not for several
         labels at once, for which "balanced" or a list of dicts is meant by scikit-learn's compute_sample_weight.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training.
+        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam".
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
     augment : list or None

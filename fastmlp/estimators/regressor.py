@@ -70,7 +70,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     quantile : float
         Of "quantile": which.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training.
+        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam".
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
     augment : list or None

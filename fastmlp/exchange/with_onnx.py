@@ -21,15 +21,12 @@ from ..modules import (
     Linear,
     Module,
     Normalize,
-    ReLU,
     Sequential,
-    Sigmoid,
     SiLU,
     Softmax,
-    Softplus,
-    Tanh,
 )  # fmt: skip
 from . import library
+from .onnx_nodes import PLAIN, nodes_of
 
 __all__ = ["export_onnx", "import_onnx"]
 
@@ -111,37 +108,13 @@ class _Graph:
 
     def add(self, module: Module) -> None:
         """Append what a module computes."""
-        arrays = module.state_dict()
-        if type(module) is Linear:
-            bias = [self.constant(arrays["bias"])] if "bias" in arrays else []
-            self.node("Gemm", self.constant(arrays["weight"]), *bias, transB=1)
-        elif type(module) is Normalize:
-            self.node("Sub", self.constant(arrays["mean"]))
-            self.node("Div", self.constant(arrays["scale"]))
-        elif type(module) is LayerNorm:
-            one, zero = np.ones(module.features), np.zeros(module.features)
-            names = [self.constant(arrays.get("weight", one)), self.constant(arrays.get("bias", zero))]
-            self.node("LayerNormalization", *names, axis=-1, epsilon=module.eps)
-        elif type(module) is SiLU:
-            before = self.now
-            self.node("Sigmoid")
-            self.node("Mul", before)
-        elif type(module) is GELU:
-            self.node("Gelu", approximate=module.approximate)
-        elif type(module) is LeakyReLU:
-            self.node("LeakyRelu", alpha=module.negative_slope)
-        elif type(module) is ELU:
-            self.node("Elu", alpha=module.alpha)
-        elif type(module) is Softmax:
-            self.node("Softmax", axis=-1)
-        elif type(module) in _PLAIN:
-            self.node(_PLAIN[type(module)])
-        else:
-            raise ValueError(f"export_onnx: there is no ONNX for {type(module).__name__}; expected fastmlp's modules.")
+        entered = self.now
+        for node in nodes_of(module):
+            more = [entered] if node.with_input else [self.constant(array) for array in node.constants]
+            self.node(node.operator, *more, **node.attributes)
 
 
-_PLAIN: dict[type[Module], str] = {ReLU: "Relu", Tanh: "Tanh", Sigmoid: "Sigmoid", Softplus: "Softplus"}
-_FROM_PLAIN = {operator: kind for kind, operator in _PLAIN.items()}
+_FROM_PLAIN = {operator: kind for kind, operator in PLAIN.items()}
 _NOTHING = ("Identity", "Dropout", "Flatten", "Cast")  # at (N, I) and in inference
 
 

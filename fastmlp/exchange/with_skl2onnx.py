@@ -7,26 +7,18 @@ from typing import Any
 import numpy as np
 
 from ..estimators import MLPClassifier, MLPRegressor
+from ..frozen import leaves
+from .onnx_nodes import nodes_of
 
 __all__ = ["register_skl2onnx"]
-
-# fastmlp's name: (operator, its attributes); the others are made of several nodes.
-_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu": ("Relu", {}),
-    "tanh": ("Tanh", {}),
-    "logistic": ("Sigmoid", {}),
-    "elu": ("Elu", {"alpha": 1.0}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    "softplus": ("Softplus", {}),
-}
 
 
 def register_skl2onnx() -> None:
     """Make ``skl2onnx.to_onnx`` know `MLPClassifier` and `MLPRegressor`; once in a process.
 
-    Activations: identity, relu, tanh, logistic, elu, leaky_relu, softplus; others, and ``layer_norm``, are refused when
-    a model is converted. A classifier gives the outputs ``label`` and ``probabilities`` (without a zipmap), a regressor
-    ``variable``, as scikit-learn's own do.
+    A classifier gives the outputs ``label`` and ``probabilities`` (without a zipmap), a regressor ``variable``, as
+    scikit-learn's own do. A net with ``layer_norm`` takes opset 17, one with "gelu" or "gelu_tanh" opset 20: below that
+    the conversion is refused.
 
     Raises
     ------
@@ -53,9 +45,6 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     from onnx import TensorProto
 
     net = operator.raw_operator
-    if net.layer_norm or net.activation not in (*_OPERATORS, "identity"):
-        what = "layer_norm" if net.layer_norm else f"the activation {net.activation!r}"
-        raise ValueError(f"A net with {what} cannot be converted by skl2onnx; use fastmlp.export_onnx for the net.")
     wide = net.coefs_[0].dtype == np.float64
     number = TensorProto.DOUBLE if wide else TensorProto.FLOAT
 
@@ -71,12 +60,16 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    last = len(net.coefs_) - 1
-    for layer, (coef, intercept) in enumerate(zip(net.coefs_, net.intercepts_, strict=True)):
-        x = node("Add", [node("MatMul", [x, constant(coef)], op_version=9), constant(intercept)], op_version=7)
-        if layer < last and net.activation != "identity":
-            kind, attributes = _OPERATORS[net.activation]
-            x = node(kind, [x], op_version=6 if kind != "Softplus" else 1, **attributes)
+    for module in leaves(net._linked().model):
+        entered = x
+        for step in nodes_of(module):
+            if step.version > container.target_opset:
+                raise ValueError(
+                    f"{step.operator} of this net comes with opset {step.version}, got target_opset="
+                    f"{container.target_opset}; give a newer step."
+                )
+            more = [entered] if step.with_input else [constant(array) for array in step.constants]
+            x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
     outputs = [variable.full_name for variable in operator.outputs]
     if isinstance(net, MLPRegressor):
         x = node("Exp", [x], op_version=6) if net.loss == "poisson" else x

@@ -8,13 +8,14 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import QuantileRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
@@ -211,6 +212,8 @@ def test_augment(digits):
     assert clone(net).get_params()["augment"] is not None
     with pytest.raises(ValueError, match="augment is for the solvers sgd and adam, not for lbfgs"):
         small(solver="lbfgs", augment=given).fit(X, y)
+    with pytest.raises(ValueError, match="dropout is for the solvers sgd and adam, not for lbfgs"):
+        small(solver="lbfgs", dropout=0.1).fit(X, y)
     with pytest.raises(ValueError, match="augment holds 'flip'"):
         small(augment=["flip"]).fit(X, y)
 
@@ -225,6 +228,27 @@ def test_same_seed_same_bits(digits):
     X, y = digits
     made = [small(dropout=0.2).fit(X, y) for _ in range(2)]
     assert all((a == b).all() for a, b in zip(made[0].coefs_, made[1].coefs_, strict=True))
+
+
+def test_metadata_routing(digits):
+    X, y = digits
+    weight = np.where(y > "d", 5.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = small().set_fit_request(sample_weight=True, X_val=True, y_val=True).set_score_request(sample_weight=True)
+        routed = make_pipeline(MinMaxScaler(), net).fit(X, y, sample_weight=weight, X_val=X, y_val=y)
+        search = GridSearchCV(
+            small().set_fit_request(sample_weight=True).set_score_request(sample_weight=False), {"alpha": [1e-4]}, cv=3
+        ).fit(X, y, sample_weight=weight)
+        with pytest.raises(ValueError, match=r"\[sample_weight\] are passed but are not explicitly set as requested"):
+            GridSearchCV(small(), {"alpha": [1e-4]}, cv=3).fit(X, y, sample_weight=weight)
+        partial = small().set_partial_fit_request(sample_weight=True)
+        assert partial.get_metadata_routing().partial_fit.requests["sample_weight"] is True
+    scaled = MinMaxScaler().fit_transform(X)
+    ref = small().fit(scaled, y, sample_weight=weight, X_val=X, y_val=y)
+    assert routed[-1].validation_loss_curve_ == ref.validation_loss_curve_
+    assert all((a == b).all() for a, b in zip(routed[-1].coefs_, ref.coefs_, strict=True))
+    ref = small().fit(X, y, sample_weight=weight)
+    assert all((a == b).all() for a, b in zip(search.best_estimator_.coefs_, ref.coefs_, strict=True))
 
 
 def test_pipeline_and_grid_search(digits):
@@ -290,6 +314,15 @@ ONNX = {
     "labels": (lambda: MLPClassifier((12,), "elu", max_iter=5), lambda X, y: (X[:, 10:13] > 0.5).astype(int)),
     "number": (lambda: MLPRegressor(hidden_layer_sizes=(12,), max_iter=5), lambda X, y: X[:, 0]),
     "counts": (lambda: MLPRegressor("poisson", (12,), "softplus", max_iter=5), lambda X, y: X[:, :2]),
+    "gelu": (lambda: MLPClassifier((12, 9), "gelu", max_iter=5), lambda X, y: y),
+    "gelu_tanh": (lambda: MLPClassifier((12,), "gelu_tanh", layer_norm=True, max_iter=5), lambda X, y: y),
+    "silu": (
+        lambda: MLPRegressor("huber", (12,), "silu", layer_norm=True, dropout=0.1, max_iter=5),
+        lambda X, y: X[:, 0],
+    ),
+    "leaky": (lambda: MLPClassifier((12,), "leaky_relu", max_iter=5), lambda X, y: y),
+    "logistic": (lambda: MLPClassifier((12,), "logistic", max_iter=5), lambda X, y: y),
+    "linear": (lambda: MLPClassifier((), max_iter=5), lambda X, y: y),
 }
 
 
@@ -312,13 +345,16 @@ def test_skl2onnx(case, digits):
         np.testing.assert_allclose(found[1], pipeline.predict_proba(X), 1e-4, 1e-5)
 
 
-def test_skl2onnx_refuses_what_it_cannot(digits):
+def test_skl2onnx_refuses_what_an_opset_has_not(digits):
     skl2onnx = pytest.importorskip("skl2onnx")
     fm.register_skl2onnx()
     X, y = digits
-    with pytest.raises(ValueError, match="A net with layer_norm cannot be converted"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        skl2onnx.to_onnx(small(layer_norm=True).fit(X, y), X[:1].astype(np.float32))
+    for net, opset, needed in (
+        (small(layer_norm=True), 15, "LayerNormalization"),
+        (small(activation="gelu"), 18, "Gelu"),
+    ):
+        with pytest.raises(ValueError, match=f"{needed} of this net comes with opset .*, got target_opset={opset}"):
+            skl2onnx.to_onnx(net.fit(X, y), X[:1].astype(np.float32), target_opset=opset)
 
 
 def test_imbalanced_rows_of_weight_zero():

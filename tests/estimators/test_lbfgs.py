@@ -7,6 +7,7 @@ from fastmlp.batches import check_rows
 from fastmlp.estimators import lbfgs
 from fastmlp.estimators.network import Network, initial_weights
 from fastmlp.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, PoissonLoss
+from fastmlp.module_steps import ModuleSteps
 
 LOSSES = {
     "classes": (CrossEntropyLoss(), 3, lambda rng: rng.integers(0, 3, 11)),
@@ -16,10 +17,12 @@ LOSSES = {
 }
 
 
+@pytest.mark.parametrize("few", [0, 1 << 60], ids=["engine", "modules"])
 @pytest.mark.parametrize("block", [1 << 21, 24], ids=["whole", "blocks of rows"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient(name, weighted, block, rng, monkeypatch):
+def test_gradient(name, weighted, block, few, rng, monkeypatch):
+    monkeypatch.setattr(lbfgs, "_FEW", few)
     monkeypatch.setattr(lbfgs, "_BLOCK", block)
     loss, outputs, targets = LOSSES[name]
     weights = initial_weights([5, 8, outputs], "tanh", np.random.RandomState(0), np.dtype(np.float64))
@@ -27,6 +30,7 @@ def test_gradient(name, weighted, block, rng, monkeypatch):
     weight = rng.uniform(0, 2, 11) * (np.arange(11) != 3) if weighted else None
     rows = check_rows(rng.normal(size=(11, 5)), targets(rng), weight, network.model, loss, "fit")
     objective = lbfgs.Objective(network, loss, rows, 0.3, 1.0, 0.0)
+    assert isinstance(objective.steps, ModuleSteps) == (few > 0)
     network.model.train()
     theta = objective.start()
     value, comp = objective(theta)
@@ -36,3 +40,21 @@ def test_gradient(name, weighted, block, rng, monkeypatch):
     # The rule of the gradient check: relative 1e-6, with a floor for what rounding makes of the difference.
     floor = np.maximum(1e-3 * np.abs(comp).max(), 10 * np.finfo(float).eps * abs(value) / step / 1e-6)
     assert (np.abs(comp - ref) <= 1e-6 * np.maximum(np.maximum(np.abs(comp), np.abs(ref)), floor)).all()
+
+
+@pytest.mark.parametrize("few", [0, 1 << 60], ids=["engine", "modules"])
+def test_a_loss_that_is_not_finite(few, rng, monkeypatch):
+    """Neither a number nor an error: L-BFGS takes a shorter step."""
+    monkeypatch.setattr(lbfgs, "_FEW", few)
+    weights = initial_weights([5, 8, 1], "relu", np.random.RandomState(0), np.dtype(np.float64))
+    network = Network(*weights, activation="relu", dropout=0.0, layer_norm=False, backend=None)
+    loss = MSELoss(reduction="rows", half=True)
+    rows = check_rows(rng.normal(size=(11, 5)), rng.normal(size=(11, 1)), None, network.model, loss, "fit")
+    objective = lbfgs.Objective(network, loss, rows, 0.0, 1.0, 0.0)
+    theta = objective.start()
+    ref = objective(theta)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, gradient = objective(theta * 1e200)
+    assert not np.isfinite(value) and np.isnan(gradient).all()
+    comp = objective(theta)
+    assert comp[0] == ref[0] and (comp[1] == ref[1]).all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from numba import carray
 
 from .jit import addressed, inline
+from .simd import lanes, load, store
 from .updates import adagrad_rule, adam_rule, rmsprop_rule, sgd_rule
 
 __all__ = ["RULES"]
@@ -62,4 +63,13 @@ def _adagrad(work_p, weights_p, table_p, numbers_p, gradient, at, size):
     adagrad_rule(work[gradient : gradient + size], n[0], n[1], n[2], total, param)
 
 
-RULES = {"sgd": _sgd, "adam": _adam, "rmsprop": _rmsprop, "adagrad": _adagrad}
+@addressed
+def _keep(work_p, weights_p, table_p, numbers_p, gradient, at, size):
+    """The gradient itself, in the place of an optimizer's array."""
+    work, weights = carray(work_p, _ALL), carray(weights_p, _ALL)
+    start = carray(table_p, 4)[1] + at
+    for i in range(0, size, lanes(work)):
+        store(weights, start + i, load(work, gradient + i))
+
+
+RULES = {"sgd": _sgd, "adam": _adam, "rmsprop": _rmsprop, "adagrad": _adagrad, "keep": _keep}
