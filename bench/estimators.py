@@ -18,12 +18,15 @@ from sklearn.neural_network import MLPClassifier as Theirs
 from fastmlp import MLPClassifier as Ours
 from fastmlp.machine import version_of
 
-# rows, features, hidden layers, classes, epochs
+# solver, rows, features, hidden layers, classes, epochs (or iterations)
 CASES = [
-    (1000, 20, (100,), 2, 100),
-    (10000, 30, (64, 64), 2, 20),
-    (60000, 30, (64, 64), 2, 4),
-    (5000, 784, (512, 512), 10, 3),
+    ("adam", 1000, 20, (100,), 2, 100),
+    ("adam", 10000, 30, (64, 64), 2, 20),
+    ("adam", 60000, 30, (64, 64), 2, 4),
+    ("adam", 5000, 784, (512, 512), 10, 3),
+    ("lbfgs", 150, 4, (100,), 3, 100),
+    ("lbfgs", 10000, 30, (64, 64), 2, 20),
+    ("lbfgs", 5000, 784, (100,), 10, 20),
 ]
 ROUNDS = 5
 _CALLS = 20
@@ -42,12 +45,12 @@ def repeated(predict, x):
         predict(x)
 
 
-def measure(rows, features, hidden, classes, epochs, dtype):
+def measure(solver, rows, features, hidden, classes, epochs, dtype):
     """A row of the table: milliseconds of a fit, microseconds of predictions."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, features)).astype(dtype)
     y = (X @ rng.normal(size=(features, classes))).argmax(axis=1)
-    options = {"max_iter": epochs, "random_state": 0, "tol": 0.0, "n_iter_no_change": 10**6}
+    options = {"solver": solver, "max_iter": epochs, "random_state": 0, "tol": 0.0, "n_iter_no_change": 10**6}
     Ours(hidden, **{**options, "max_iter": 1}).fit(X, y)  # the kernels are compiled
     fits, fitted = {Theirs: [], Ours: []}, {}
     for _ in range(ROUNDS):
@@ -75,6 +78,7 @@ def measure(rows, features, hidden, classes, epochs, dtype):
             many[name].append(timed(predict, X)[0])
     return {
         "net": "-".join(map(str, (features, *hidden, classes))),
+        "solver": solver,
         "rows": rows,
         "epochs": epochs,
         "dtype": dtype,
@@ -93,7 +97,7 @@ def main():
             row = measure(*case, dtype)
             fit, one, rows = row["fit_ms"], row["one_row_us"], row["all_rows_ms"]
             print(
-                f"{row['net']:18} {row['rows']:6} rows {row['epochs']:3} epochs {dtype}  "
+                f"{row['solver']:5} {row['net']:18} {row['rows']:6} rows {row['epochs']:3} epochs {dtype}  "
                 f"fit {fit['sklearn']:8.1f} {fit['fastmlp']:7.1f} ms ({fit['sklearn'] / fit['fastmlp']:.2f})  "
                 f"one row {one['scikit-learn']:6.1f} {one['fastmlp']:6.1f} {one['compiled']:5.1f} us  "
                 f"all {rows['scikit-learn']:7.2f} {rows['fastmlp']:7.2f} {rows['compiled']:7.2f} ms",

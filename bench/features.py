@@ -6,6 +6,7 @@ Usage: python bench/features.py [JSON]
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import statistics
 import sys
@@ -31,6 +32,13 @@ class Quiet(fm.Callback):
         pass
 
 
+class Terminal(io.StringIO):
+    """Where a bar is drawn."""
+
+    def isatty(self):
+        return True
+
+
 class EachStep(fm.Callback):
     """Has the trainer come back to Python after each step."""
 
@@ -38,14 +46,15 @@ class EachStep(fm.Callback):
         pass
 
 
-def features(folder):
+def features(folder, inputs):
     """Name: (options of the model, of the optimizer, of the trainer, of fit)."""
     return {
         "plain": ({}, {}, {}, {}),
         "plain again": ({}, {}, {}, {}),
         "callback at evaluations": ({}, {}, {}, {"callbacks": [Quiet()]}),
         "early stopping": ({}, {}, {}, {"callbacks": [fm.EarlyStopping(1000, monitor="train_loss")]}),
-        "progress bar": ({}, {}, {}, {"callbacks": [fm.ProgressBar(open("/dev/null", "w"))]}),
+        "progress, lines": ({}, {}, {}, {"callbacks": [fm.ProgressBar(open("/dev/null", "w"))]}),
+        "progress, bar": ({}, {}, {}, {"callbacks": [fm.ProgressBar(Terminal(), lines=False)]}),
         "metrics file": ({}, {}, {}, {"callbacks": [fm.MetricsFile(folder / "metrics")]}),
         "state saved": ({}, {}, {}, {"callbacks": [fm.SaveState(folder / "state")]}),
         "models saved": ({}, {}, {}, {"callbacks": [fm.ModelCheckpoint(folder, monitor="train_loss")]}),
@@ -56,6 +65,9 @@ def features(folder):
         "clip_norm": ({}, {"clip_norm": 1.0}, {}, {}),
         "dropout": ({"dropout": 0.1}, {}, {}, {}),
         "layer_norm": ({"layer_norm": True}, {}, {}, {}),
+        "noise": ({}, {}, {}, {"augment": [fm.GaussianNoise(0.1)]}),
+        "mixup": ({}, {}, {}, {"augment": [fm.Mixup(0.2)]}),
+        "flips": ({}, {}, {}, {"augment": [fm.HorizontalFlip((2, inputs // 2))]}),
     }
 
 
@@ -65,7 +77,7 @@ def measure(inputs, hidden, classes, rows, batch, epochs):
     X = rng.normal(size=(rows, inputs)).astype(np.float32)
     y = (X @ rng.normal(size=(inputs, classes))).argmax(axis=1)
     with tempfile.TemporaryDirectory() as name:
-        made = features(Path(name))
+        made = features(Path(name), inputs)
         times = {feature: [] for feature in made}
         for _ in range(1 + ROUNDS):
             for feature, (model, optimizer, options, fit) in made.items():

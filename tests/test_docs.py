@@ -49,6 +49,16 @@ def test_the_page_for_users_of_scikit_learn(tmp_path, monkeypatch):
     assert len(names["curves"][0]) == len(names["curves"][1])
 
 
+def test_the_page_on_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks("training.md", "python"):
+        exec(compile(block, "training.md", "exec"), names)
+    for name in ("augmented", "averaged", "accumulated", "full"):
+        assert names[name].evaluate(names["X_test"], names["y_test"])["accuracy"] > 0.85, name
+    assert names["loss"] < 0.6 and len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(names["history"])
+
+
 def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
             callbacks=callbacks,
             rng=options["seed"],
             threads=args.threads,
+            accumulate=options["accumulate"],
             augment=augmentations(options, data),
             resume=None if resumed is None else folder / STATE,
         )
@@ -181,7 +182,9 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     kind = f"{len(data.classes)} classes" if data.classes is not None else "regression"
     outputs = len(data.classes or (0,))
     sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
-    batch = min(options["batch_size"], len(data.y))
+    batches = f"batches of {min(options['batch_size'], len(data.y))}"
+    if options["accumulate"] > 1:
+        batches += f", {options['accumulate']} to an update"
     length = f"{options['epochs']:,} epochs" if options["epochs"] else f"{options['steps']:,} steps"
     extra = "".join(
         f", {key.replace('_', ' ')} {options[key]:g}"
@@ -199,7 +202,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
-        f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, batches of {batch}\n"
+        f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
         f"{augment}"
         f"backend    {model.backend_name}, seed {options['seed']}\n"
         f"run        {folder}\n",

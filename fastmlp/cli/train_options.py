@@ -55,6 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--epochs", type=at_least(1), metavar="N", help="passes over the training rows")
     training.add_argument("--batch-size", "--batch_size", type=at_least(1), metavar="N")
     training.add_argument(
+        "--accumulate", type=at_least(1), default=1, metavar="N", help="batches to an update (default: 1)"
+    )
+    training.add_argument(
         "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
     )
     training.add_argument(
@@ -131,6 +134,7 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "steps": defaults.steps if own_length else args.steps,
         "epochs": defaults.epochs if own_length else args.epochs,
         "batch_size": args.batch_size or defaults.batch_size,
+        "accumulate": args.accumulate,
         "eval_every": args.eval_every or defaults.eval_every,
         "early_stopping": args.early_stopping,
         "dropout": args.dropout,

@@ -64,7 +64,8 @@ def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
 
 def _planned(options: dict[str, Any], data: Dataset) -> int:
     """The steps of the whole run."""
-    return int(options["steps"] or options["epochs"] * -(-len(data.y) // min(options["batch_size"], len(data.y))))
+    rows = min(options["batch_size"] * options["accumulate"], len(data.y))
+    return int(options["steps"] or options["epochs"] * -(-len(data.y) // rows))
 
 
 def _model_and_loss(options: dict[str, Any], data: Dataset) -> tuple[Module, Loss]:

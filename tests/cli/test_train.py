@@ -75,7 +75,7 @@ def test_every_option_arrives(fastmlp, folder):
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
         "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
-        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--out", "run", "--no-progress",
+        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2, "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
@@ -84,7 +84,7 @@ def test_every_option_arrives(fastmlp, folder):
         "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
         "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False, "noise": 0.1, "mixup": 0.3,
-        "flip": True, "average": 0.5,
+        "flip": True, "average": 0.5, "accumulate": 2,
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
