@@ -75,7 +75,8 @@ def test_every_option_arrives(fastmlp, folder):
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
         "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
-        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2, "--out", "run", "--no-progress",
+        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2,
+        "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
