@@ -102,6 +102,7 @@ test = [
     "dask[distributed]>=2024.1",
     "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
+    "greenlet>=3.0",  # threads of another simulator
     "threadpoolctl>=3.1",
 ]  # fmt: skip
 

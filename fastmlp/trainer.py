@@ -27,10 +27,12 @@ from .training_state import TrainingState
 from .validation import Array, as_integer, as_number
 
 if TYPE_CHECKING:
+    from .augmentation import Augmentation
     from .engine.session import Session
 
 __all__ = ["Trainer"]
 
+_WITH_ENGINE = ("numba", "cuda")
 # An overflow shows in the loss, which is looked at after each step: a warning beside it says no more.
 _QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
@@ -175,13 +177,13 @@ class Trainer(Evaluator):
         max_steps: int | None = None,
         eval_every: int | None = None,
         sample_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Any = (),
         rng: Rng = None,
         threads: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
-        augment: Iterable[Any] = (),
+        augment: Augmentation | Iterable[Augmentation] | None = (),
         resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train; a second call goes on where the first one ended, with the optimizer's state.
@@ -198,14 +200,15 @@ class Trainer(Evaluator):
         validation : (X, y) or (X, y, sample_weight), optional
             Rows to evaluate on.
         batch_size : int
-            Rows of a step. A short last batch is used; so is a set smaller than one batch, whole.
+            Rows of a batch: of a step, unless ``accumulate`` says more. A short last batch is used; so is a set
+            smaller than one batch, whole.
         epochs, max_steps : int, optional
             How long to train in this call; one of them (neither: 10 epochs).
         eval_every : int, optional
             Steps from one evaluation to the next (None: one epoch's); the last step is followed by one too.
         sample_weight : array-like of shape (N,), optional
             Weights of the rows. Rows of weight 0 are left out.
-        callbacks : iterable
+        callbacks : a callback or a list of them
             See `Callback`; a plain function is called as ``f(trainer, record)`` at each evaluation.
         rng : int, Generator or None
             Seeds the order of the rows, the Dropout masks and ``augment``, as functions of the seed and of the epoch or
@@ -216,12 +219,13 @@ class Trainer(Evaluator):
         shuffle : bool
             Whether each epoch has an order of its own.
         drop_last : bool
-            Whether a short last batch is left out.
+            Whether rows that are too few for a whole step are left out at the end of an epoch: with ``accumulate`` up
+            to so many batches, less one row.
         accumulate : int
             So many batches to an update, which follows the gradient of all their rows, as one batch of them would, in
             the memory of a single one. Steps are updates.
-        augment : iterable of HorizontalFlip, Mixup, GaussianNoise
-            Changes of the training rows at random, anew at each step, see `fastmlp.augmentation`.
+        augment : HorizontalFlip, Mixup or GaussianNoise, a list of them, or None
+            Changes of the training rows at random, anew at each batch, see `fastmlp.augmentation`.
         resume : path-like, optional
             Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
             optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
@@ -257,7 +261,9 @@ class Trainer(Evaluator):
             self.seed = as_seed(rng)
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
         session = self._open_session(threads, min(fit.size, fit.used))
-        self.threads = 1 if session is None else session.limit.count
+        if session is not None and not session.makes(fit.augment or None, fit.accumulate):
+            self._session = session = None
+        self.threads = 1 if session is None else session.threads
         self.history = History()
         self.planned_steps, self.restored, self._stopping = fit.planned, None, False
         self._window = (0.0, 0)
@@ -316,7 +322,7 @@ class Trainer(Evaluator):
             self._session.close()
             self._session = None
         subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
-        if self.model.backend_name != "numba" or self._refused == subject:
+        if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
             return None
         from .engine.session import open_session  # brings numba along
 

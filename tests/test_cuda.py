@@ -11,6 +11,7 @@ from checks import assert_matches, eps, linear_bound
 from compiled import COMPILED, SIMULATED
 
 import fastmlp as fm
+from fastmlp._kernels import get_backend
 
 here = pytest.mark.skipif("cuda" not in COMPILED, reason="needs a GPU, or NUMBA_ENABLE_CUDASIM=1")
 STEPS = 2 if SIMULATED else 10
@@ -93,6 +94,123 @@ def test_arrays_of_the_gpu_are_taken_as_they_are():
     )
     assert_matches(ref, np.asarray(y), bound)
     assert_matches(ref, on_host.forward(x), bound)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Whole runs of steps, whatever there is: on a GPU, or by threads that are simulated; counts the launches."""
+    backend, launches = get_backend("cuda"), []
+    machine = backend.machine()
+    if machine is None:
+        pytest.importorskip("greenlet")
+        from simulated import Simulated
+
+        machine = Simulated(3)
+        monkeypatch.setattr(backend, "machine", lambda: machine)
+        monkeypatch.setattr("fastmlp.engine.session._TURN", 60)  # its steps take long
+    run = type(machine).run
+
+    def counted(self, *arguments):
+        launches.append(1)
+        return run(self, *arguments)
+
+    monkeypatch.setattr(type(machine), "run", counted)
+    return launches
+
+
+def fitted(backend, *callbacks, dtype=np.float64, data=None, **options):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(9 if SIMULATED else 14, 5))
+    data = (x, (x[:, 0] > 0).astype(np.int64)) if data is None else data
+    with fm.use_backend(backend):
+        model = fm.MLP(5, [6], 2, "tanh", layer_norm=True, dropout=0.2, dtype=dtype, rng=1)
+        trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.Adam(0.05, clip_norm=1.0), l2=0.1, average=0.9)
+    options = {"batch_size": 4, "epochs": 3, "rng": 3, "validation": (data[0][:3], data[1][:3]), **options}
+    trainer.fit(*data, callbacks=callbacks, **options)
+    return trainer
+
+
+def assert_same_state(ref, comp, bound=1e-9):
+    for one, other in ((ref, comp), (ref.averaged_model(), comp.averaged_model())):
+        state = getattr(other, "model", other).state_dict()
+        for name, array in getattr(one, "model", one).state_dict().items():
+            assert_matches(array, state[name], bound * (1 + np.abs(array)), name)
+
+
+@here
+def test_whole_epochs_in_one_launch(engine):
+    comp, ref = fitted("cuda"), fitted("numpy")
+    assert_same_state(ref, comp)
+    assert len(engine) <= 5  # one to see how long a step takes
+    for key in ("train_loss", "val_loss", "val_accuracy"):
+        assert_matches(np.array(ref.history[key]), np.array(comp.history[key]), 1e-9)
+    assert all(hasattr(array, "copy_to_host") for _, array in comp.model.named_parameters())
+
+
+@here
+def test_what_the_persistent_kernel_does_not_know_goes_module_by_module(engine):
+    for options in ({"augment": [fm.Mixup()]}, {"accumulate": 2}):
+        options |= {"epochs": 1, "batch_size": 7, "validation": None}
+        assert_same_state(fitted("numpy", **options), fitted("cuda", **options))
+    assert not engine
+
+
+@here
+def test_callbacks_see_the_weights_and_may_change_them(engine):
+    class Shrink(fm.Callback):
+        def on_step(self, trainer, step, loss):
+            with_backend = trainer.model.backend
+            for _, array in trainer.model.named_parameters():
+                with_backend.scale(array, 0.9, array)
+
+    assert_same_state(fitted("numpy", Shrink()), fitted("cuda", Shrink()))
+
+
+@here
+def test_stopped_and_resumed(engine, tmp_path):
+    ref = fitted("cuda", fm.EarlyStopping(9))
+
+    def stop(trainer, record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted("cuda", fm.EarlyStopping(9), fm.SaveState(tmp_path / "state"), stop)
+    assert_same_state(ref, fitted("cuda", fm.EarlyStopping(9), resume=tmp_path / "state"), 0)
+
+
+@here
+def test_a_divergence_leaves_the_last_good_weights(engine):
+    x = np.random.default_rng(0).normal(size=(12, 5))
+    states = []
+    for backend in ("numpy", "cuda"):
+        with fm.use_backend(backend):
+            model = fm.Sequential(fm.Linear(5, 5, dtype=np.float64, rng=0))
+            trainer = fm.Trainer(model, fm.MSELoss(), fm.SGD(1e60))
+        with pytest.raises(fm.DivergenceError, match="keeps the weights of step"):
+            trainer.fit(x, 2 * x, batch_size=4, epochs=9, rng=0)
+        states.append((trainer.steps, model.state_dict()))
+    assert states[0][0] == states[1][0]
+    for name, array in states[0][1].items():
+        assert_matches(array, states[1][1][name], 1e-9 * np.abs(array))
+
+
+@here
+def test_single_steps(engine):
+    x = np.random.default_rng(0).normal(size=(7, 5))
+    trainers = []
+    for backend in ("numpy", "cuda"):
+        with fm.use_backend(backend):
+            trainers.append(fm.Trainer(fm.MLP(5, [4], 2, dtype=np.float64, rng=0), fm.MSELoss(), fm.SGD(0.1, 0.9)))
+    for i in range(4):
+        losses = [trainer.step(x, x[:, :2]) for trainer in trainers]
+        assert_matches(losses[0], losses[1], 1e-12)
+        if i == 2:  # somebody looks, and changes something
+            for trainer in trainers:
+                trainer.model.load_state_dict({k: 0.5 * a for k, a in trainer.model.state_dict().items()})
+    for name, array in trainers[0].model.state_dict().items():
+        assert_matches(array, trainers[1].model.state_dict()[name], 1e-12)
+    assert len(engine) == 4
 
 
 @pytest.mark.skipif("cuda" in COMPILED, reason="there is a GPU, or its simulator")

@@ -16,6 +16,7 @@ from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
 from ..modules import Module
 from ..optim import Optimizer
 from ..validation import Array, as_float
+from .normalizers import normalizers_of
 from .program import Program
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
@@ -152,7 +153,7 @@ class Engine:
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         mixed = augment is not None and augment.mixup is not None
-        normalizers = self._normalizers(target, weight, index, bounds, mixed)
+        normalizers = normalizers_of(self.loss, target, weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
         penalties = l2 / of_rows if l2 else np.zeros(steps)
         rates, hyper = hyperparameters(self.optimizer, steps)
@@ -213,23 +214,6 @@ class Engine:
             self.weights.data, 1,
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
-
-    def _normalizers(self, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool) -> Array:
-        """What each batch's rows are divided by: `Loss.normaliser` of each of them; mixed targets are rows."""
-        assert self.loss is not None
-        columns = 1.0
-        of_rows: Array | None = None if weight is None else weight[index]
-        if not isinstance(self.loss, CrossEntropyLoss):
-            columns = self.loss.row_count(target.shape[1] if target.ndim == 2 else 1)
-        elif target.ndim == 1 and self.loss.class_weight is not None and not mixed:
-            of_targets = self.loss.class_weight[target[index]]
-            of_rows = of_targets if of_rows is None else of_targets * of_rows
-        if of_rows is None:
-            return columns * (bounds[1:] - bounds[:-1]).astype(np.float64)
-        sums: Array = np.add.reduceat(of_rows.astype(np.float64), bounds[:-1])
-        if not (sums > 0).all():
-            raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
-        return columns * sums
 
     # ------------------------------------------------------------------------------------- inference
 

@@ -42,6 +42,7 @@ class Session:
 
     Attributes
     ----------
+    threads : int
     chunk : int or None
         Steps in a native call; None: as many as take some hundredths of a second. It changes no result.
 
@@ -52,8 +53,16 @@ class Session:
     """
 
     def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> None:
-        self.limit = choose_threads(requested, work_of(layers_of(model), batch))
-        self.engine = Engine(model, loss, optimizer, self.limit.count, batch)
+        engine: Any
+        if model.backend_name == "cuda":
+            from .gpu import GpuEngine
+
+            self.threads = 1
+            engine = GpuEngine(model, loss, optimizer, batch, model.backend.machine())
+        else:
+            self.threads = choose_threads(requested, work_of(layers_of(model), batch)).count
+            engine = Engine(model, loss, optimizer, self.threads, batch)
+        self.engine: Engine = engine  # or what has its methods
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch, model.backend_name)
         self._settings = settings(self.engine.layers, loss, optimizer)
@@ -68,6 +77,10 @@ class Session:
         if any(a is not b and a != b for a, b in zip(self._key, key, strict=True)):
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
+
+    def makes(self, augment: Any, accumulate: int) -> bool:
+        """Whether the engine makes such steps."""
+        return self._key[-1] != "cuda" or (augment is None and accumulate == 1)
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
@@ -218,6 +231,8 @@ def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int
     try:
         if numba.config.DISABLE_JIT:
             raise Unsupported("jitting is disabled")
+        if model.backend_name == "cuda" and model.backend.machine() is None:
+            raise Unsupported("the GPU is simulated")
         return Session(model, loss, optimizer, requested, batch)
     except Unsupported as reason:
         _log.info("training goes module by module, which is slower: %s", reason)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from compiled import SIMULATED
 
+import fastmlp as fm
 from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.batches import check_rows
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
 ARCHITECTURE = (8, 0)
@@ -93,3 +95,33 @@ def test_compiles_without_float64_or_spills(compiler, operation):
         assert not re.search(r"\.f64", ptx), f"{name} computes in float64"
         assert not re.search(r"(ld|st)\.local", ptx), f"{name} keeps its sums in memory"
     found.clear()
+
+
+def test_the_persistent_kernel(compiler):
+    """Its products come from shared memory four numbers at a time; nothing is spilled by the front end."""
+    pytest.importorskip("greenlet")
+    simulated, gpu, steps = map(
+        importlib.import_module, ("simulated", "fastmlp.engine.gpu", "fastmlp._kernels.cuda.steps")
+    )
+    launches = []
+
+    class Recorder(simulated.Simulated):
+        narrow, wide, each_item = steps.NARROW, steps.WIDE_TILES, steps.EACH_ITEM
+
+        def run(self, spec, arguments):
+            launches.append((spec, arguments))
+
+    with fm.use_backend("numpy"):
+        model = fm.MLP(9, [300, 300], 3, layer_norm=True, dropout=0.1, rng=0)
+        loss, optimizer = fm.CrossEntropyLoss(), fm.Adam(clip_norm=1.0)
+        engine = gpu.GpuEngine(model, loss, optimizer, 512, Recorder(132))
+        rows = check_rows(np.ones((512, 9), T), np.zeros(512, np.int64), None, model, loss, "test")
+        engine.run(rows, np.arange(512), np.array([0, 512]), 7, 0, 0.1)
+    [(spec, arguments)] = launches
+    kernel = steps.steps_kernel(spec)
+    types = tuple(numba.typeof(a) for a in arguments)
+    ptx = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))[0]
+    assert ".visible .entry" in ptx and "ld.shared.v4.f32" in ptx
+    assert not re.search(r"(ld|st)\.local", ptx)
+    assert not re.search(r"\b(atom|red)[.\w]*\.f(16|32|64)", ptx), "sums of floats whose order is by chance"
+    assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"

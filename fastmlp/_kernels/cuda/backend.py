@@ -5,22 +5,32 @@ An array given as NumPy's is copied there; what is written must be there already
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from . import elementwise, products, rows
 from .elementwise import normalize as _normalize
-from .runtime import check, empty, from_numpy, to_numpy, zeros
+from .machine import Machine
+from .runtime import SIMULATED, check, empty, from_numpy, to_numpy, zeros
 from .updates import adagrad, adam, add_scaled, clip, rmsprop, scale, sgd, sum_of_squares
 
 __all__ = [
     "activation_backward", "activation_forward", "adagrad", "adam", "add_scaled", "bce_with_logits", "check", "clip",
     "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
     "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
-    "log_cosh", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
+    "log_cosh", "machine", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
     "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "cuda"
+
+
+@functools.cache
+def machine():
+    """The GPU for whole runs of steps; None for the simulator, which runs one block after the other."""
+    return None if SIMULATED else Machine()
+
 
 activation_forward = elementwise.activation_forward
 activation_backward = elementwise.activation_backward

@@ -15,11 +15,11 @@ from ..reference import probability_floor
 from .elementwise import sigmoid_of
 from .halving import halving
 from .products import COLUMNS, PARTS
-from .runtime import SIMULATED, cuda, launch
+from .runtime import SIMULATED, cuda, device, launch
 
 __all__ = [
     "cross_entropy", "elementwise_loss", "layer_norm_backward", "layer_norm_forward", "softmax_backward",
-    "softmax_forward",
+    "softmax_forward", "target_weight", "terms",
 ]  # fmt: skip
 
 THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would leave most of a larger block idle
@@ -204,19 +204,32 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
 
 
 @functools.cache
-def _cross_entropy(dtype, from_logits):
-    scalar, T = _kinds(dtype)
-    zero, one, lowest = T(0), T(1), T(-math.inf)
-    floor = T(probability_floor(dtype))
+def target_weight(dtype):
+    """w_j t'_ij as a device function, see `reference.cross_entropy`; ``index`` (N,) or ``soft`` (N, C) counts.
 
-    @cuda.jit(device=True)
-    def weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing):
-        """w_j t'_ij, see `reference.cross_entropy`."""
+    Class weights are class_weight[at ..].
+    """
+    T = np.dtype(dtype).type
+    zero, one = T(0), T(1)
+
+    @device
+    def weight_of(r, c, columns, index, soft, by_index, class_weight, at, weighted, smoothing):
         t = soft[r if not by_index else 0, c if not by_index else 0]
         if by_index:
             t = one if index[r] == c else zero
         t = (one - smoothing) * t + smoothing / T(columns)
-        return t * class_weight[c] if weighted else t
+        return t * class_weight[at + c] if weighted else t
+
+    return weight_of
+
+
+@functools.cache
+def _cross_entropy(dtype, from_logits):
+    scalar, T = _kinds(dtype)
+    zero, lowest = T(0), T(-math.inf)
+    floor = T(probability_floor(dtype))
+
+    weight_of = target_weight(dtype)
 
     @cuda.jit
     def cross_entropy(
@@ -233,12 +246,12 @@ def _cross_entropy(dtype, from_logits):
                 m = _largest(m, shared)
                 for c in range(cuda.threadIdx.x, columns, THREADS):
                     total += math.exp(x[r, c] - m)
-                    weights += weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing)
+                    weights += weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                 total = _total(total, shared)
                 weights = _total(weights, shared)
             loss = zero
             for c in range(cuda.threadIdx.x, columns, THREADS):
-                w = weight_of(r, c, columns, index, soft, by_index, class_weight, weighted, smoothing)
+                w = weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                 if from_logits:
                     if has_losses and w != zero:  # a logit of -inf is no loss where its target is zero
                         loss += w * (math.log(total) - (x[r, c] - m))
@@ -270,7 +283,7 @@ def cross_entropy(from_logits, x, index, soft, class_weight, smoothing, row_scal
 
 
 @functools.cache
-def _terms(kind, dtype):
+def terms(kind, dtype):
     """term(d or x, t, number) and slope(...) of an element."""
     T = dtype.type
     zero, half, one, two = T(0), T(0.5), T(1), T(2)
@@ -344,7 +357,7 @@ def _terms(kind, dtype):
 def _elementwise_loss(kind, dtype):
     scalar, T = _kinds(dtype)
     zero = T(0)
-    term, slope = _terms(kind, dtype)
+    term, slope = terms(kind, dtype)
 
     @cuda.jit
     def loss(x, target, numbers, by_column, row_scale, losses, has_losses, dx, has_dx):

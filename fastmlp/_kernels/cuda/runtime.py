@@ -10,7 +10,7 @@ from numba import cuda
 
 from ...errors import BackendError
 
-__all__ = ["SIMULATED", "check", "cuda", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
+__all__ = ["SIMULATED", "check", "cuda", "device", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 
 # The simulator makes a Python thread of each of a block's: blocks are small there, the code is the same.
 SIMULATED = numba_config.ENABLE_CUDASIM != 0
@@ -21,6 +21,10 @@ except ImportError:
     from numba.core import config
 # It warns of grids that leave multiprocessors idle, as those of small nets always do.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+
+
+# A function of kernels. Pasted into them: passed on by address, an array of a thread's own would be in memory.
+device: Any = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
 def check() -> None:

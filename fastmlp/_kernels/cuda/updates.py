@@ -7,6 +7,7 @@ import math
 import numba
 import numpy as np
 
+from . import formulas
 from .elementwise import THREADS, blocks
 from .halving import halving
 from .runtime import SIMULATED, cuda, empty, launch
@@ -20,50 +21,38 @@ _total, _double = halving(_SUM_THREADS), np.float64
 @cuda.jit
 def _sgd(grad, lr, momentum, decay, nesterov, velocity, has_velocity, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        g = grad[i] + decay * param[i]
+        p, v = formulas.sgd(grad[i], param[i], velocity[i], lr, momentum, decay, nesterov, has_velocity)
         if has_velocity:
-            v = momentum * velocity[i] + g
             velocity[i] = v
-            g = g + momentum * v if nesterov else v
-        param[i] -= lr * g
+        param[i] = p
 
 
 @cuda.jit
 def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, root, mean, square, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        p = param[i] * shrink
-        g = grad[i] + decay * p
-        m = mean[i] + blend1 * (g - mean[i])
-        s = beta2 * square[i] + blend2 * g * g
-        mean[i] = m
-        square[i] = s
-        param[i] = p - rate * (m / (math.sqrt(s) / root + eps))
+        param[i], mean[i], square[i] = formulas.adam(
+            grad[i], param[i], mean[i], square[i], rate, blend1, beta2, blend2, eps, decay, shrink, root
+        )
 
 
 @cuda.jit
 def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean, velocity, has_velocity, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        g = grad[i] + decay * param[i]
-        s = keep * square[i] + blend * g * g
-        square[i] = s
+        p, square[i], m, v = formulas.rmsprop(
+            grad[i], param[i], square[i], mean[i], velocity[i], lr, keep, blend, eps, decay, momentum, has_mean,
+            has_velocity,
+        )  # fmt: skip
         if has_mean:
-            m = mean[i] + blend * (g - mean[i])
             mean[i] = m
-            s = s - m * m
-        update = g / (math.sqrt(s) + eps)
         if has_velocity:
-            update = momentum * velocity[i] + update
-            velocity[i] = update
-        param[i] -= lr * update
+            velocity[i] = v
+        param[i] = p
 
 
 @cuda.jit
 def _adagrad(grad, lr, eps, decay, total, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        g = grad[i] + decay * param[i]
-        t = total[i] + g * g
-        total[i] = t
-        param[i] -= lr * (g / (math.sqrt(t) + eps))
+        param[i], total[i] = formulas.adagrad(grad[i], param[i], total[i], lr, eps, decay)
 
 
 @cuda.jit

@@ -1,0 +1,496 @@
+"""What a block of threads of the persistent kernel does to a tile, or to a stretch of rows: the jobs of `table`.
+
+Each maker returns a device function of the run's `Memory`, the block's `Scratch`, the step's `Now`, the operation ``o``
+and the first ``row`` of a stretch, see `tiles`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..reference import probability_floor
+from . import formulas
+from .elementwise import functions
+from .rows import target_weight, terms
+from .runtime import cuda, device
+from .table import (
+    ACTIVATION,
+    ALPHA,
+    BELOW,
+    BIAS,
+    IN,
+    KEY0,
+    KEY1,
+    LAYER,
+    MEANS,
+    PRE,
+    RSTDS,
+    THRESHOLD,
+    WEIGHT,
+    G,
+    Y,
+)  # fmt: skip
+from .tiles import features, inputs_of
+
+__all__ = [
+    "Ends", "activation", "dropping", "elementwise_loss", "ends_of", "entropy", "fold", "layer_norm", "rule", "softmax",
+    "through",
+]  # fmt: skip
+
+
+def _number(dtype):
+    return np.dtype(dtype).type
+
+
+# ------------------------------------------------------------------------- activations, a value at a time
+
+
+@functools.cache
+def _choose(kinds, dtype, which):
+    """h or h' of the activation of a number, of those that a model has."""
+    T = _number(dtype)
+    if not kinds:
+        one = T(1)
+        return device(lambda number, x, a: x) if which == 0 else device(lambda number, x, y, a: one)
+    last, rest = functions(kinds[-1], np.dtype(dtype))[which], _choose(kinds[:-1], dtype, which)
+    count = len(kinds) - 1
+    if which == 0:
+
+        @device
+        def h(number, x, a):
+            return last(x, a) if number == count else rest(number, x, a)
+
+        return h
+
+    @device
+    def slope(number, x, y, a):
+        return last(x, y, a) if number == count else rest(number, x, y, a)
+
+    return slope
+
+
+class Ends(NamedTuple):
+    """What an operation leaves behind: where, by which activation, and where the gradient goes."""
+
+    pre: Any
+    y: Any
+    g: Any
+    activation: Any
+    alpha: Any
+
+
+@device
+def ends_of(on, o):
+    return Ends(on.ops[o, PRE], on.ops[o, Y], on.ops[o, G], on.ops[o, ACTIVATION], on.numbers[o, ALPHA])
+
+
+@functools.cache
+def activation(kinds, dtype):
+    """f(on, ends, i, v): write v, the value before an operation's activation, and what it makes of it, to element i."""
+    h = _choose(kinds, dtype, 0)
+
+    @device
+    def finish(on, ends, i, v):
+        if ends.pre >= 0:
+            on.work[ends.pre + i] = v
+        if ends.activation >= 0:
+            v = h(ends.activation, v, ends.alpha)
+        on.work[ends.y + i] = v
+
+    return finish
+
+
+@functools.cache
+def through(kinds, dtype):
+    """f(on, ends, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
+    slope = _choose(kinds, dtype, 1)
+
+    @device
+    def write(on, ends, i, v):
+        if ends.activation >= 0:
+            y = on.work[ends.y + i]
+            pre = on.work[ends.pre + i] if ends.pre >= 0 else y
+            v = v * slope(ends.activation, pre, y, ends.alpha)
+        on.work[ends.g + i] = v
+
+    return write
+
+
+# ------------------------------------------------------------------------------------ sums over a row
+
+
+@functools.cache
+def fold(side, larger=False):
+    """f(v, shared (side, side)): the sum of the values of a row of ``side`` threads, or the largest, to each."""
+
+    @device
+    def run(v, shared):
+        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        shared[ty, tx] = v
+        cuda.syncthreads()
+        total = shared[ty, 0]
+        for i in range(1, side):
+            other = shared[ty, i]
+            if not larger:
+                total += other
+            elif other > total:
+                total = other
+        cuda.syncthreads()  # the next fold may write there
+        return total
+
+    return run
+
+
+# -------------------------------------------------------------------------------------------- losses
+
+
+@functools.cache
+def entropy(dtype, geometry, kinds, from_logits, by_index):
+    """Cross-entropy and its gradient; ``numbers[o]`` has the smoothing, WEIGHT is where class weights are."""
+    side, size = geometry.side, geometry.tile
+    T = _number(dtype)
+    zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
+    total_of, largest_of = fold(side), fold(side, True)
+    weight_of, write = target_weight(np.dtype(dtype)), through(kinds, dtype)
+
+    @device
+    def run(on, own, now, o, row):
+        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
+        weighted, smoothing, ends = at_weight >= 0, on.numbers[o, 0], ends_of(on, max(below, 0))
+        for start in range(row, row + size, side):
+            r = start + ty
+            inside = r < now.rows
+            at, source = x + r * columns, on.order[now.first + r] if inside else 0
+            scale = zero
+            if inside:
+                scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
+            m, total, weights, loss = lowest, zero, zero, zero
+            if from_logits:
+                if inside:
+                    for c in range(tx, columns, side):
+                        if on.work[at + c] > m:
+                            m = on.work[at + c]
+                m = largest_of(m, own.square)
+                if inside:
+                    for c in range(tx, columns, side):
+                        total += math.exp(on.work[at + c] - m)
+                        weights += weight_of(
+                            source,
+                            c,
+                            columns,
+                            on.labels,
+                            on.targets,
+                            by_index,
+                            on.weights,
+                            on.ops[o, WEIGHT],
+                            weighted,
+                            smoothing,
+                        )
+                total = total_of(total, own.square)
+                weights = total_of(weights, own.square)
+            if inside:
+                for c in range(tx, columns, side):
+                    w = weight_of(
+                        source,
+                        c,
+                        columns,
+                        on.labels,
+                        on.targets,
+                        by_index,
+                        on.weights,
+                        on.ops[o, WEIGHT],
+                        weighted,
+                        smoothing,
+                    )
+                    v = on.work[at + c]
+                    if from_logits:
+                        if w != zero:  # a logit of -inf is no loss where its target is zero
+                            loss += w * (math.log(total) - (v - m))
+                        slope = math.exp(v - m) / total * weights - w
+                    else:
+                        p = floor if v < floor else v
+                        loss -= w * math.log(p)
+                        slope = -w / p
+                    if below >= 0:
+                        write(on, ends, r * columns + c, slope * scale)
+            loss = total_of(loss, own.square)
+            if tx == 0:
+                own.losses[start - row + ty] = scale * loss
+
+    return run
+
+
+@functools.cache
+def elementwise_loss(dtype, geometry, kinds, name):
+    """A loss of single elements and its gradient; ``numbers[o]`` has its number, WEIGHT is where BCE's weights are."""
+    side, size = geometry.side, geometry.tile
+    T = _number(dtype)
+    zero = T(0)
+    total_of, write = fold(side), through(kinds, dtype)
+    term, slope = terms(name, np.dtype(dtype))
+
+    @device
+    def run(on, own, now, o, row):
+        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
+        fixed, ends = on.numbers[o, 0], ends_of(on, max(below, 0))
+        for start in range(row, row + size, side):
+            r = start + ty
+            loss, scale = zero, zero
+            if r < now.rows:
+                source = on.order[now.first + r]
+                scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
+                for c in range(tx, columns, side):
+                    number = fixed
+                    if at_weight >= 0:
+                        number = on.weights[at_weight + c]
+                    v, t = on.work[x + r * columns + c], on.targets[source, c]
+                    loss += term(v, t, number)
+                    if below >= 0:
+                        write(on, ends, r * columns + c, slope(v, t, number) * scale)
+            loss = total_of(loss, own.square)
+            if tx == 0:
+                own.losses[start - row + ty] = scale * loss
+
+    return run
+
+
+# ---------------------------------------------------------------------- softmax, layer norm, dropout
+
+
+@functools.cache
+def softmax(dtype, geometry, kinds, backward):
+    """Softmax of rows, or its gradient."""
+    side, size = geometry.side, geometry.tile
+    T = _number(dtype)
+    zero, lowest = T(0), T(-math.inf)
+    total_of, largest_of, x_of = fold(side), fold(side, True), features(dtype)
+    write = through(kinds, dtype)
+
+    @device
+    def run(on, own, now, o, row):
+        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        columns, y, g, inputs = on.ops[o, IN], on.ops[o, Y], on.ops[o, G], inputs_of(on, o)
+        ends = ends_of(on, max(on.ops[o, BELOW], 0))
+        for start in range(row, row + size, side):
+            r = start + ty
+            inside, at = r < now.rows, r * columns
+            m, total = lowest, zero
+            if backward:
+                if inside:
+                    for c in range(tx, columns, side):
+                        total += on.work[g + at + c] * on.work[y + at + c]
+                total = total_of(total, own.square)
+                if inside:
+                    for c in range(tx, columns, side):
+                        v = on.work[y + at + c] * (on.work[g + at + c] - total)
+                        write(on, ends, at + c, v)
+            else:
+                if inside:
+                    for c in range(tx, columns, side):
+                        v = x_of(on, now.first, inputs, r, c)
+                        if v > m:
+                            m = v
+                m = largest_of(m, own.square)
+                if inside:
+                    for c in range(tx, columns, side):
+                        e = math.exp(x_of(on, now.first, inputs, r, c) - m)
+                        on.work[y + at + c] = e
+                        total += e
+                total = total_of(total, own.square)
+                if inside:
+                    for c in range(tx, columns, side):
+                        on.work[y + at + c] /= total
+
+    return run
+
+
+@functools.cache
+def layer_norm(dtype, geometry, kinds, backward):
+    """LayerNorm of rows, or its gradient; ``numbers[o]`` has eps."""
+    side, size = geometry.side, geometry.tile
+    T = _number(dtype)
+    zero, one = T(0), T(1)
+    total_of, x_of, write = fold(side), features(dtype), through(kinds, dtype)
+
+    @device
+    def run(on, own, now, o, row):
+        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        columns, gain, shift, eps = on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS], on.numbers[o, 0]
+        means, rstds, inputs, own_ends = on.ops[o, MEANS], on.ops[o, RSTDS], inputs_of(on, o), ends_of(on, o)
+        affine, ends, count = gain >= 0, ends_of(on, max(on.ops[o, BELOW], 0)), T(columns)
+        for start in range(row, row + size, side):
+            r = start + ty
+            inside, at = r < now.rows, r * columns
+            if backward:
+                mean, rstd, g, gz = zero, zero, zero, zero
+                if inside:
+                    mean, rstd = on.work[means + r], on.work[rstds + r]
+                    for c in range(tx, columns, side):
+                        v = on.work[own_ends.g + at + c]
+                        if affine:
+                            v = v * on.weights[gain + c]
+                        g += v
+                        gz += v * ((x_of(on, now.first, inputs, r, c) - mean) * rstd)
+                g = total_of(g, own.square) / count
+                gz = total_of(gz, own.square) / count
+                if inside:
+                    for c in range(tx, columns, side):
+                        v = on.work[own_ends.g + at + c]
+                        if affine:
+                            v = v * on.weights[gain + c]
+                        z = (x_of(on, now.first, inputs, r, c) - mean) * rstd
+                        write(on, ends, at + c, (v - g - z * gz) * rstd)
+            else:
+                total, squares = zero, zero
+                if inside:
+                    for c in range(tx, columns, side):
+                        total += x_of(on, now.first, inputs, r, c)
+                mean = total_of(total, own.square) / count
+                if inside:
+                    for c in range(tx, columns, side):
+                        d = x_of(on, now.first, inputs, r, c) - mean
+                        squares += d * d
+                rstd = one / math.sqrt(total_of(squares, own.square) / count + eps)
+                if inside:
+                    if tx == 0:
+                        on.work[means + r] = mean
+                        on.work[rstds + r] = rstd
+                    for c in range(tx, columns, side):
+                        v = (x_of(on, now.first, inputs, r, c) - mean) * rstd
+                        if affine:
+                            v = v * on.weights[gain + c] + on.weights[shift + c]
+                        on.work[own_ends.y + at + c] = v
+
+    return run
+
+
+_M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
+_S0, _S1 = (np.uint64(s) for s in KEY_STEPS)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_PURPOSE = np.uint64(DROPOUT << 24)
+
+
+@functools.cache
+def dropping(dtype, geometry, kinds, backward):
+    """Dropout of rows, see `reference.dropout`, or of its gradient."""
+    threads, size = geometry.threads, geometry.tile
+    T = _number(dtype)
+    zero, x_of, write = T(0), features(dtype), through(kinds, dtype)
+
+    @device
+    def run(on, own, now, o, row):
+        columns, factor, inputs, own_ends = on.ops[o, IN], on.numbers[o, 0], inputs_of(on, o), ends_of(on, o)
+        fours = (columns + 3) // 4  # one counter's words
+        threshold, ends = np.uint64(on.ops[o, THRESHOLD]), ends_of(on, max(on.ops[o, BELOW], 0))
+        last = _PURPOSE | np.uint64(on.ops[o, LAYER])
+        first_key, second_key = np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1])
+        for i in range(cuda.threadIdx.x, size * fours, threads):
+            r, block = row + i // fours, i % fours
+            if r < now.rows:
+                c0, c1, c2, c3 = np.uint64(block), np.uint64(r), now.count, last
+                k0, k1 = first_key, second_key
+                for _ in range(ROUNDS):
+                    p0, p1 = c0 * _M0, c2 * _M1
+                    c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
+                    k0, k1 = (k0 + _S0) & _LOW, (k1 + _S1) & _LOW
+                for j in range(4):
+                    c = 4 * block + j
+                    word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3
+                    if c < columns:
+                        at = r * columns + c
+                        v = zero
+                        if backward:
+                            if word >= threshold:
+                                v = on.work[own_ends.g + at] * factor
+                            write(on, ends, at, v)
+                        else:
+                            if word >= threshold:
+                                v = x_of(on, now.first, inputs, r, c) * factor
+                            on.work[own_ends.y + at] = v
+
+    return run
+
+
+# ----------------------------------------------------------------------------------------- updates
+
+
+@functools.cache
+def rule(name):
+    """(numbers, f): numbers(on, h) is a tuple of a step's numbers from ``on.hyper[h ..]``, in the order of `formulas`.
+
+    f(on, p, plane, numbers, g) makes a step of the parameter at weights[p] with gradient g; its states are planes
+    further on. RMSprop's numbers end with whether it is centred.
+    """
+
+    @device
+    def four(on, h):
+        n = on.hyper
+        return n[h], n[h + 1], n[h + 2], n[h + 3]
+
+    @device
+    def eight(on, h):
+        n = on.hyper
+        return n[h], n[h + 1], n[h + 2], n[h + 3], n[h + 4], n[h + 5], n[h + 6], n[h + 7]
+
+    @device
+    def seven(on, h):
+        n = on.hyper
+        return n[h], n[h + 1], n[h + 2], n[h + 3], n[h + 4], n[h + 5], n[h + 6]
+
+    @device
+    def three(on, h):
+        n = on.hyper
+        return n[h], n[h + 1], n[h + 2]
+
+    @device
+    def one(on, h):
+        return (on.hyper[h],)
+
+    @device
+    def sgd(on, p, plane, n, g):
+        w, moving = on.weights, n[1] != 0
+        v = w[p + plane] if moving else g
+        w[p], v = formulas.sgd(g, w[p], v, n[0], n[1], n[2], n[3] != 0, moving)
+        if moving:
+            w[p + plane] = v
+
+    @device
+    def adam(on, p, plane, n, g):
+        w = on.weights
+        w[p], w[p + plane], w[p + 2 * plane] = formulas.adam(
+            g, w[p], w[p + plane], w[p + 2 * plane], n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]
+        )
+
+    @device
+    def rmsprop(on, p, plane, n, g):
+        w, moving, centred = on.weights, n[5] != 0, n[6] != 0
+        m = w[p + 2 * plane] if centred else g
+        v = w[p + 3 * plane] if moving else g
+        w[p], w[p + plane], m, v = formulas.rmsprop(
+            g, w[p], w[p + plane], m, v, n[0], n[1], n[2], n[3], n[4], n[5], centred, moving
+        )
+        if centred:
+            w[p + 2 * plane] = m
+        if moving:
+            w[p + 3 * plane] = v
+
+    @device
+    def adagrad(on, p, plane, n, g):
+        w = on.weights
+        w[p], w[p + plane] = formulas.adagrad(g, w[p], w[p + plane], n[0], n[1], n[2])
+
+    @device
+    def keep(on, p, plane, n, g):
+        on.weights[p + plane] = g
+
+    return {
+        "sgd": (four, sgd), "adam": (eight, adam), "rmsprop": (seven, rmsprop), "adagrad": (three, adagrad),
+        "keep": (one, keep),
+    }[name]  # fmt: skip

@@ -1,0 +1,62 @@
+"""The tables that the persistent kernel of `steps` follows: what their columns mean.
+
+``ops`` has a row for each operation of the model, forward, and one for the loss. ``jobs`` are what is to be done to
+them, ``stages`` which jobs a grid does between two of its barriers. Offsets count elements of ``work`` or ``weights``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
+    "CHUNK", "CLIP_NORM", "CLIP_VALUE", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH", "FIRST_JOB", "FIRST_STEP",
+    "FORWARD", "G", "GRADIENTS", "IN", "JOB_COLUMNS", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LOSS", "MEAN",
+    "MEANS", "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS",
+    "OUT", "PARTS", "PLANE", "PRE", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES",
+    "STAGE_COLUMNS", "SUMS", "THRESHOLD", "TILES", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "X", "Y",
+]  # fmt: skip
+
+# Columns of ops.
+IN, OUT = 0, 1  # widths
+X, PRE, Y = 2, 3, 4  # input (DATA: the rows of the data set), values before the activation, output; in work
+G = 5  # gradient with respect to PRE, or to Y of an operation without an activation
+ACTIVATION = 6  # number of the activation in the kernel's list; -1 for none
+BELOW = 7  # the operation whose G this one's backward writes; -1 where nobody needs it
+WEIGHT, BIAS = 8, 9  # in weights; -1 for none
+MEAN, SCALE = 10, 11  # of the operation that reads the data: in weights, -1 for none
+MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
+LAYER, THRESHOLD = 12, 13  # of a dropout
+OP_COLUMNS = 14
+
+DATA = -2
+
+# ``numbers`` beside ops: an activation's alpha; eps of a layer norm; 1 / (1 - p) of a dropout.
+ALPHA, NUMBERS = 0, 2
+
+# Columns of jobs.
+KIND, OP = 0, 1
+TILES = 2  # of columns of what it computes; of rows there are as many as the batch has, or for WEIGHTS in OUT
+SPLITS, CHUNK = 3, 4  # parts of the inner dimension, and the steps of one; 1 and 0 for all of it
+PARTS = 5  # the parts' results, in work
+WIDE = 6  # whether tiles are the wide ones
+OF = 7  # of a FINISH: the kind whose parts it adds up
+SUMS = 8  # of jobs that finish gradients: the number of the first item's sums of squares
+JOB_COLUMNS = 9
+
+# Kinds of jobs. Of rows of the batch:
+FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK, SOFTMAX, SOFTMAX_BACK = range(11)
+# of weights, and of parts:
+WEIGHTS, NORM_GRADIENT, UPDATE, FINISH = range(11, 15)
+
+# Columns of stages.
+SPREAD, CHAIN = 0, 1  # KIND: each tile of each job by itself; or all jobs for a stretch of rows, one after the other
+FIRST_JOB, LAST_JOB = 1, 2
+CHECKS = 3  # whether the loss has to be finite for this stage to begin
+SQUARES = 4  # whether the gradient's norm is clipped by what the stage before has left
+STAGE_COLUMNS = 5
+
+# Entries of ``clips`` (of the model's dtype): bounds of values and of the norm, 0 for none; 1 - d of the average.
+CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
+# Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
+# gradients are kept, in work; the seed's two words, and the first step's number.
+PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP = range(6)
+METERS = 6

@@ -1,0 +1,247 @@
+"""GpuEngine: runs of training steps by the persistent CUDA kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._kernels.cuda import table
+from .._kernels.cuda.steps import Spec
+from ..augmentation import Augmentations
+from ..batches import Rows
+from ..losses import Loss
+from ..modules import Module
+from ..optim import Optimizer
+from ..validation import Array, SparseRows
+from .gpu_plan import Layout, Plan
+from .normalizers import normalizers_of
+from .support import ELEMENTWISE, hyperparameters, layers_of, require_loss, rule
+
+__all__ = ["GpuEngine", "numbers_of"]
+
+_IN_PLACE = (np.uint8, np.float32, np.float64)
+_PIECE = 1 << 27  # bytes of rows that go to the GPU at once, where the data set does not fit there
+
+
+class GpuWeights:
+    """Parameters and the optimizer's arrays, with constants, in one array of the GPU; see `Layout`."""
+
+    def __init__(self, machine: Any, layout: Layout, optimizer: Optimizer, dtype: np.dtype[Any]) -> None:
+        self.machine, self.layout, self.optimizer, self.dtype = machine, layout, optimizer, dtype
+        self.data = machine.zeros(layout.size, dtype)
+        for place, values in layout.vectors:
+            vector = np.array(values if isinstance(values, np.ndarray) else machine.download(values), dtype)
+            self.machine.assign(self.data[place : place + vector.size], vector.ravel())
+
+    def _arrays(self) -> Any:
+        """(the user's array, its place here) one by one."""
+        for layer, name, place, size in self.layout.entries:
+            yield dict.__getitem__(layer.module.params, name), place, size
+            state = self.optimizer._state.get(layer.prefix + name, {})
+            for number, kind in enumerate(self.layout.planes, 1):
+                if kind is not None:
+                    yield state[kind], place + number * self.layout.plane, size
+
+    def load(self) -> None:
+        """Take over the user's arrays."""
+        for array, place, size in self._arrays():
+            self.machine.assign(self.data[place : place + size], array.reshape(-1))
+
+    def unload(self) -> None:
+        """Write everything back into the user's arrays."""
+        for array, place, size in self._arrays():
+            self.machine.assign(array.reshape(-1), self.data[place : place + size])
+
+    def finite(self) -> bool:
+        """Whether every parameter is."""
+        return bool(np.isfinite(self.machine.download(self.data[: self.layout.plane])).all())
+
+
+class GpuEngine:
+    """A model on its way through many steps on a GPU.
+
+    Parameters
+    ----------
+    model : Module
+        On the machine's backend.
+    loss : Loss
+    optimizer : Optimizer
+    batch : int
+        Rows of a step, at most.
+    machine : Machine
+        See `_kernels.cuda.machine`.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not know the model, the loss or the optimizer.
+    """
+
+    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int, machine: Any) -> None:
+        self.layers = layers_of(model)
+        require_loss(loss)
+        assert model.dtype is not None
+        self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
+        self.machine, self.batch = machine, batch
+        self._rule = rule(optimizer)
+        optimizer.prepare(model)
+        layout = Layout(self.layers, loss, optimizer, model.out_width)
+        self.plan = Plan(self.layers, layout, loss, optimizer, batch, self.dtype, machine)
+        self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
+        self.weights.load()
+        self._work = machine.zeros(self.plan.work, self.dtype)
+        self._parts = machine.zeros(self.plan.parts, np.float64)
+        self._tables = tuple(map(machine.upload, (self.plan.ops, self.plan.numbers, self.plan.jobs, self.plan.stages)))
+        self._clips = machine.upload(self.plan.clips)
+        self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
+
+    def load(self) -> None:
+        """Take over the user's arrays."""
+        self.optimizer.prepare(self.model)
+        self.weights.load()
+
+    def close(self) -> None:
+        """Let go of the data set."""
+        self._rows = None
+
+    @staticmethod
+    def reads_in_place(X: Any) -> bool:
+        """Whether there is nothing to be staged by the caller: never."""
+        return True
+
+    # ---------------------------------------------------------------------------------------- steps
+
+    def run(
+        self,
+        rows: Rows,
+        index: Array,
+        bounds: Array,
+        seed: int | None,
+        step: int,
+        l2: float = 0.0,
+        augment: Augmentations | None = None,
+        accumulate: int = 1,
+    ) -> tuple[Array, Array, Array]:
+        """As `Engine.run`; rows are not augmented, and steps are of one batch."""
+        assert augment is None and accumulate == 1
+        steps = len(bounds) - 1
+        index = index if rows.index is None else rows.index[index]
+        normalizers = normalizers_of(self.loss, rows.y, rows.weight, index, bounds)
+        of_rows = np.diff(bounds) if rows.weight is None else np.add.reduceat(rows.weight[index], bounds[:-1])
+        rates, hyper = hyperparameters(self.optimizer, steps)
+        numbers = numbers_of(self.optimizer, hyper)
+        meters = self.plan.meters.copy()
+        for dropout in self.plan.dropouts:
+            key = dropout.seed if seed is None else seed
+            meters[table.KEY0], meters[table.KEY1] = key & 0xFFFFFFFF, key >> 32
+        losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
+        # Rows that are used once and at once are not worth an array of their own.
+        whole = None if steps == 1 and len(index) == len(rows) else self._whole(rows)
+        for first, last in self._pieces(rows, bounds, whole is not None):
+            part = index[bounds[first] : bounds[last]]
+            data, order = (whole, part) if whole is not None else (self._gathered(rows, part), np.arange(len(part)))
+            meters[table.FIRST_STEP] = step + first
+            made = self._launch(
+                data, order, bounds[first : last + 1] - bounds[first], normalizers[first:last], numbers[first:last],
+                l2 / of_rows[first:last], meters, losses[first:last], penalties[first:last],
+            )  # fmt: skip
+            done += made
+            if made < last - first:
+                break
+        self.optimizer.steps += done
+        for dropout in self.plan.dropouts:
+            dropout.set_position(seed, step + done)
+        return losses[: min(done + 1, steps)], rates, penalties[:done]
+
+    def _launch(
+        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
+        losses: Array, penalties: Array,
+    ) -> int:  # fmt: skip
+        """One launch; losses and penalties are filled, and the number of steps returned."""
+        X, labels, targets, weights = data
+        machine, plan, dtype, steps = self.machine, self.plan, self.dtype, len(losses)
+        noted = plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
+        sums = machine.put("sums", np.zeros(2 * noted))
+        results = machine.put("results", np.zeros((2, steps)))
+        done, control = machine.put("done", np.zeros(1, np.int64)), machine.put("control", np.zeros(1, np.int64))
+        loss = self.loss
+        spec = Spec(
+            str(dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None, plan.kinds,
+            self._rule, plan.wide,
+        )  # fmt: skip
+        ops, table_numbers, jobs, stages = self._tables
+        nothing = machine.put("nothing", np.zeros((1, 1), dtype))
+        arguments = (
+            X, machine.put("order", order.astype(np.int64)), machine.put("bounds", bounds.astype(np.int64)),
+            machine.put("no labels", np.zeros(1, np.int64)) if labels is None else labels,
+            nothing if targets is None else targets,
+            machine.put("no weights", np.zeros(0, dtype)) if weights is None else weights,
+            machine.put("normalizers", normalizers.astype(dtype)),
+            machine.put("hyper", numbers.astype(dtype).ravel()), machine.put("l2", l2.astype(dtype)),
+            self._clips, ops, table_numbers, jobs, stages, machine.put("meters", meters), self._work,
+            self.weights.data, sums, results, self._parts, done, control,
+        )  # fmt: skip
+        machine.run(spec, arguments)
+        made = int(machine.download(done)[0])
+        losses[:], penalties[:] = machine.download(results)
+        losses[made + 1 :] = np.nan
+        return made
+
+    # ----------------------------------------------------------------------------------------- rows
+
+    def _whole(self, rows: Rows) -> tuple[Any, Any, Any, Any] | None:
+        """(features, labels, targets, row weights) of all rows, on the GPU; None where they do not fit there."""
+        if self._rows is None or self._rows[0] is not rows:
+            self._rows = None
+            X = rows.X
+            if isinstance(X, SparseRows) or X.size * self._kind(X).itemsize > self.machine.room():
+                return None
+            self._rows = rows, self._uploaded(self.machine.upload, X, rows.y, rows.weight)
+        return self._rows[1]
+
+    def _gathered(self, rows: Rows, part: Array) -> tuple[Any, Any, Any, Any]:
+        """As `_whole`, of some rows, in their order."""
+        weight = None if rows.weight is None else rows.weight[part]
+        names = iter(("features", "targets", "row weights"))
+        return self._uploaded(lambda array: self.machine.put(next(names), array), rows.X[part], rows.y[part], weight)
+
+    def _uploaded(self, upload: Any, X: Any, y: Array, weight: Array | None) -> tuple[Any, Any, Any, Any]:
+        features, target = upload(X.astype(self._kind(X), copy=False)), upload(y)
+        of_rows = None if weight is None else upload(weight.astype(self.dtype))
+        return (features, target, None, of_rows) if y.ndim == 1 else (features, None, target, of_rows)
+
+    def _kind(self, X: Any) -> np.dtype[Any]:
+        """The dtype that features have on the GPU."""
+        return np.dtype(X.dtype) if X.dtype in _IN_PLACE else self.dtype
+
+    def _pieces(self, rows: Rows, bounds: Array, fits: bool) -> list[tuple[int, int]]:
+        """(first, last) steps of each launch: all at once where the rows are on the GPU."""
+        steps = len(bounds) - 1
+        if fits:
+            return [(0, steps)]
+        size = rows.X.shape[1] * self._kind(rows.X).itemsize * self.batch
+        most = max(1, _PIECE // size)
+        return [(first, min(first + most, steps)) for first in range(0, steps, most)]
+
+    def infer(self, X: Array) -> Array:
+        """The outputs (N, C) of checked features, by the modules."""
+        self.weights.unload()
+        outputs: Array = self.model.backend.to_numpy(self.model.infer(X))
+        return outputs
+
+
+def numbers_of(optimizer: Optimizer, hyper: Array) -> Array:
+    """What `_kernels.cuda.jobs.rule` takes for steps with `support.hyperparameters` ``hyper``, (steps, H)."""
+    kind: Any = optimizer
+    name = rule(optimizer)
+    if name == "adam":
+        rate, first, second, eps, decay, decoupled, correction, root = hyper.T
+        shrink = np.where(decoupled != 0, 1 - rate * decay, 1.0)
+        decay = np.where(decoupled != 0, 0.0, decay)
+        return np.stack([rate / correction, 1 - first, second, 1 - second, eps, decay, shrink, root], axis=1)
+    if name == "rmsprop":
+        rate, keep, eps, decay, momentum = hyper.T
+        centred = np.full(len(hyper), float(kind.centered))
+        return np.stack([rate, keep, 1 - keep, eps, decay, momentum, centred], axis=1)
+    return hyper

@@ -1,0 +1,316 @@
+"""Plan: a model laid out as the tables of the persistent CUDA kernel, see `_kernels.cuda.table` and its `steps`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._kernels.cuda import table
+from .._kernels.reference import ACTIVATIONS
+from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
+from ..modules import Dropout, LayerNorm, Linear, Normalize, Softmax
+from ..modules.activations import Activation
+from ..optim import Optimizer
+from .support import Layer, state_kinds
+
+__all__ = ["Layout", "Plan"]
+
+# Slopes that are found from what the activation gave; the others need what it took in.
+_OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
+_SHORT = 8  # tiles times slices of the inner dimension up to which a product is worth no barrier of its own
+_FEWEST = 4  # slices of a part of a product
+
+
+class Layout:
+    """Where parameters, the optimizer's arrays and constants are in one flat array.
+
+    Parameters stand one after the other, row-major; each kind of the optimizer's arrays has such a plane of its own.
+
+    Attributes
+    ----------
+    places : dict of (int, str) to int
+        Offsets of parameters by the layer's number and name.
+    constants : dict
+        Those of a Normalize's buffers, and of the loss's weights under (-1, "weight").
+    plane : int
+        Elements of a plane; planes : list of str, the kinds after the parameters themselves.
+    size : int
+    """
+
+    def __init__(self, layers: list[Layer], loss: Loss | None, optimizer: Optimizer | None, width: int | None) -> None:
+        self.entries: list[tuple[Layer, str, int, int]] = []
+        self.places: dict[tuple[int, str], int] = {}
+        self.plane = 0
+        for index, layer in enumerate(layers):
+            for name, array in layer.module.params.items():
+                self.entries.append((layer, name, self.plane, int(array.size)))
+                self.places[index, name] = self.plane
+                self.plane += int(array.size)
+        kinds = [] if optimizer is None else state_kinds(optimizer)
+        # A state keeps its plane also where it has none before it, as the formulas go by the number.
+        while kinds and kinds[-1] is None:
+            kinds.pop()
+        self.planes: list[str | None] = list(kinds)
+        self.size = self.plane * (1 + len(kinds))
+        self.constants: dict[tuple[int, str], int] = {}
+        self.vectors: list[tuple[int, Any]] = []
+        for index, layer in enumerate(layers):
+            if isinstance(layer.module, Normalize):
+                for name in ("mean", "scale"):
+                    self._constant((index, name), layer.module.buffers[name], layer.module.in_width or 0)
+        if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
+            self._constant((-1, "weight"), loss.class_weight, len(loss.class_weight))
+        elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
+            assert width is not None
+            self._constant((-1, "weight"), np.array(np.broadcast_to(loss.pos_weight, (width,))), width)
+
+    def _constant(self, key: tuple[int, str], values: Any, length: int) -> None:
+        self.constants[key] = self.size
+        self.vectors.append((self.size, values))
+        self.size += length
+
+
+class Plan:
+    """Tables for batches of up to ``batch`` rows, ``on`` a `_kernels.cuda.machine.Machine`.
+
+    Attributes
+    ----------
+    ops, numbers, jobs, stages, meters, clips : ndarray
+        As the kernel takes them.
+    work, parts, sums : int
+        Sizes of the arrays that it works in.
+    kinds : tuple of str
+        The activations by their numbers.
+    wide : bool
+        Whether there are wide tiles.
+    dropouts : list of Dropout
+    """
+
+    def __init__(
+        self, layers: list[Layer], layout: Layout, loss: Loss, optimizer: Optimizer, batch: int, dtype: Any, on: Any
+    ) -> None:
+        self.batch, self.dtype, self.on, self.layout = batch, np.dtype(dtype), on, layout
+        self.work = 0
+        self.wide = False
+        self._ops: list[list[int]] = []
+        self._numbers: list[list[float]] = []
+        self._kinds_of: list[Any] = []  # the module of each operation
+        self._forward(layers)
+        self.kinds = tuple(kind for kind in ACTIVATIONS if kind in {m.kind for m in self._activations})
+        for op, module in zip(self._activated, self._activations, strict=True):
+            op[table.ACTIVATION] = self.kinds.index(module.kind)
+        trained = [o for o, op in enumerate(self._ops) if op[table.WEIGHT] >= 0]
+        self._lowest = trained[0] if trained else len(self._ops)
+        self._backward(loss)
+        self._sums = 0
+        self._jobs: list[list[int]] = []
+        self._stages: list[list[int]] = []
+        self._plan(trained, optimizer)
+        self.ops, self.jobs = np.array(self._ops, np.int64), np.array(self._jobs, np.int64)
+        self.stages, self.numbers = np.array(self._stages, np.int64), np.array(self._numbers, self.dtype)
+        share = 0.0 if optimizer.average is None else 1 - optimizer.average
+        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share], self.dtype)
+        self.meters = np.zeros(table.METERS, np.int64)
+        self.meters[table.PLANE] = layout.plane
+        if "average" in layout.planes:
+            self.meters[table.AVERAGE_PLANE] = layout.plane * (1 + layout.planes.index("average"))
+        if optimizer.clip_norm is not None:
+            self.meters[table.GRADIENTS] = self._take(layout.plane)
+        self.sums = self._sums
+        self.parts = -(-batch // on.narrow.tile)
+
+    # ------------------------------------------------------------------------------------ operations
+
+    def _take(self, size: int) -> int:
+        start = self.work
+        self.work += -(-size // 32) * 32
+        return start
+
+    def _op(self, module: Any, inputs: int, outputs: int, x: int, *numbers: float) -> list[int]:
+        op = [-1] * table.OP_COLUMNS
+        op[table.IN], op[table.OUT], op[table.X] = inputs, outputs, x
+        self._ops.append(op)
+        self._numbers.append([*numbers, *[0.0] * (table.NUMBERS - len(numbers))])
+        self._kinds_of.append(module)
+        return op
+
+    def _forward(self, layers: list[Layer]) -> None:
+        self._activated: list[list[int]] = []
+        self._activations: list[Activation] = []
+        self.dropouts: list[Dropout] = []
+        width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
+        assert width is not None
+        x, fused = table.DATA, False
+        for index, (_, module) in enumerate(layers):
+            after = layers[index + 1].module if index + 1 < len(layers) else None
+            if isinstance(module, Normalize):
+                continue
+            if isinstance(module, Activation) and fused:
+                fused = False
+                continue
+            outputs = module.out_features if isinstance(module, Linear) else width
+            op = self._op(module, width, outputs, x)
+            if isinstance(module, Linear):
+                op[table.WEIGHT] = self.layout.places[index, "weight"]
+                op[table.BIAS] = self.layout.places.get((index, "bias"), -1)
+                fused = isinstance(after, Activation)
+                if isinstance(after, Activation):
+                    self._activate(op, after)
+            elif isinstance(module, Activation):
+                self._activate(op, module)
+            elif isinstance(module, LayerNorm):
+                self._numbers[-1][0] = module.eps
+                op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
+                op[table.WEIGHT] = self.layout.places.get((index, "weight"), -1)
+                op[table.BIAS] = self.layout.places.get((index, "bias"), -1)
+            elif isinstance(module, Dropout):
+                self._numbers[-1][0] = 1 / (1 - module.p) if module.p < 1 else 0.0
+                op[table.LAYER], op[table.THRESHOLD] = module.layer, math.floor(module.p * 2**32)
+                self.dropouts.append(module)
+            op[table.Y] = x = self._take(self.batch * outputs)
+            if x_is_data := op[table.X] == table.DATA:
+                op[table.MEAN] = self.layout.constants.get((0, "mean"), -1)
+                op[table.SCALE] = self.layout.constants.get((0, "scale"), -1)
+            assert x_is_data == (len(self._ops) == 1)
+            width = outputs
+        self._width = width
+
+    def _activate(self, op: list[int], module: Activation) -> None:
+        self._numbers[-1][table.ALPHA] = module.alpha
+        self._activated.append(op)
+        self._activations.append(module)
+        of_output = module.kind in _OF_OUTPUT or (module.kind == "leaky_relu" and module.alpha > 0)
+        if not of_output:
+            op[table.PRE] = self._take(self.batch * op[table.OUT])
+
+    def _backward(self, loss: Loss) -> None:
+        """The loss's row, and where gradients go."""
+        last = len(self._ops) - 1
+        for o in range(self._lowest, len(self._ops)):
+            self._ops[o][table.G] = self._take(self.batch * self._ops[o][table.OUT])
+            if o > self._lowest:
+                self._ops[o][table.BELOW] = o - 1
+        numbers: tuple[float, ...] = ()
+        if isinstance(loss, CrossEntropyLoss):
+            numbers = (loss.label_smoothing,)
+        elif isinstance(loss, (HuberLoss, QuantileLoss)):
+            numbers = (loss.delta if isinstance(loss, HuberLoss) else loss.quantile,)
+        elif isinstance(loss, BCEWithLogitsLoss):
+            numbers = (1.0,)
+        op = self._op(loss, self._width, self._width, table.DATA, *numbers)
+        op[table.Y] = self._ops[last][table.Y]
+        op[table.BELOW] = last if last >= self._lowest else -1
+        op[table.WEIGHT] = self.layout.constants.get((-1, "weight"), -1)
+
+    # -------------------------------------------------------------------------------- jobs and stages
+
+    def _job(self, kind: int, o: int, tiles: int = 1, **columns: int) -> list[int]:
+        job = [0] * table.JOB_COLUMNS
+        job[table.KIND], job[table.OP], job[table.TILES], job[table.SPLITS] = kind, o, tiles, 1
+        for name, value in columns.items():
+            job[getattr(table, name)] = int(value)
+        return job
+
+    def _stage(self, kind: int, jobs: list[list[int]], *, checks: bool = False, squares: bool = False) -> None:
+        first = len(self._jobs)
+        self._jobs += jobs
+        self._stages.append([kind, first, len(self._jobs), int(checks), int(squares)])
+
+    def _rows_jobs(self) -> list[tuple[int, int]]:
+        """(kind, operation) of all jobs of rows, in order."""
+        kinds = {
+            Linear: (table.FORWARD, table.DELTA), LayerNorm: (table.NORM, table.NORM_BACK),
+            Dropout: (table.DROP, table.DROP_BACK), Softmax: (table.SOFTMAX, table.SOFTMAX_BACK),
+        }  # fmt: skip
+        pairs = [kinds.get(type(m), (table.ACTIVATE, table.ACTIVATE_BACK)) for m in self._kinds_of[:-1]]
+        forward = [(pair[0], o) for o, pair in enumerate(pairs)]
+        backward = [(pairs[o][1], o) for o in range(len(pairs) - 1, self._lowest, -1)]
+        return [*forward, (table.LOSS, len(pairs)), *backward]
+
+    def _plan(self, trained: list[int], optimizer: Optimizer) -> None:
+        on, chained = self.on, []
+        for kind, o in self._rows_jobs():
+            if kind not in (table.FORWARD, table.DELTA):
+                chained.append(self._job(kind, o))
+                continue
+            op = self._ops[o]
+            width, inner = (op[table.OUT], op[table.IN]) if kind == table.FORWARD else (op[table.IN], op[table.OUT])
+            tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
+            stretches = -(-self.batch // on.narrow.tile)
+            enough = 2 * stretches >= on.blocks  # stretches of rows for all blocks
+            large = width > 2 * on.narrow.tile or inner > 4 * on.narrow.depth
+            if tiles * slices <= _SHORT or (enough and not large):
+                chained.append(self._job(kind, o, tiles))
+                continue
+            if chained:
+                self._stage(table.CHAIN, chained)
+                chained = []
+            self._product(kind, o, width, inner, stretches)
+        if chained:
+            self._stage(table.CHAIN, chained)
+        if trained:
+            self._weights(trained, optimizer)
+        else:  # the loss is looked at all the same
+            self._stage(table.SPREAD, [], checks=True)
+
+    def _product(self, kind: int, o: int, width: int, inner: int, stretches: int) -> None:
+        """A product of rows that has its own stage, and one more where it is computed in parts."""
+        on = self.on
+        wide_tiles = -(-width // on.wide.tile)
+        if 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
+            self.wide = True
+            self._stage(table.SPREAD, [self._job(kind, o, wide_tiles, WIDE=1)])
+            return
+        tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
+        splits = max(1, min(on.blocks // (stretches * tiles), slices // _FEWEST))
+        chunk = -(-slices // splits) * on.narrow.depth
+        splits = -(-inner // chunk)
+        job = self._job(kind, o, tiles, SPLITS=splits, CHUNK=chunk)
+        if splits > 1:
+            job[table.PARTS] = self._take(splits * self.batch * width)
+        self._stage(table.SPREAD, [job])
+        if splits > 1:
+            self._stage(table.SPREAD, [self._job(table.FINISH, o, SPLITS=splits, PARTS=job[table.PARTS], OF=kind)])
+
+    def _weights(self, trained: list[int], optimizer: Optimizer) -> None:
+        """Gradients of all parameters, with their updates, and what may have to follow."""
+        on, jobs, parts = self.on, [], []
+        products = [o for o in trained if isinstance(self._kinds_of[o], Linear)]
+
+        def tiles_of(o: int, size: int) -> tuple[int, int]:
+            return -(-self._ops[o][table.OUT] // size), -(-self._ops[o][table.IN] // size)
+
+        total = sum(math.prod(tiles_of(o, on.narrow.tile)) for o in products)
+        most = -(-self.batch // (_FEWEST * on.narrow.depth))
+        splits = max(1, min(on.blocks // max(1, total), most))
+        for o in trained:
+            op = self._ops[o]
+            if o not in products:
+                columns = -(-op[table.IN] // on.narrow.side)
+                jobs.append(self._job(table.NORM_GRADIENT, o, columns, SUMS=self._sums))
+                self._sums += columns
+                continue
+            rows, columns = tiles_of(o, on.wide.tile)
+            if 4 * rows * columns >= 3 * on.blocks:
+                self.wide = True
+                jobs.append(self._job(table.WEIGHTS, o, columns, WIDE=1, SUMS=self._sums))
+                self._sums += rows * columns
+                continue
+            rows, columns = tiles_of(o, on.narrow.tile)
+            job = self._job(table.WEIGHTS, o, columns, SPLITS=splits, SUMS=self._sums)
+            jobs.append(job)
+            if splits == 1:
+                self._sums += rows * columns
+                continue
+            size = op[table.OUT] * (op[table.IN] + (op[table.BIAS] >= 0))
+            job[table.PARTS] = self._take(splits * size)
+            finish = {"SPLITS": splits, "PARTS": job[table.PARTS], "OF": table.WEIGHTS, "SUMS": self._sums}
+            parts.append(self._job(table.FINISH, o, **finish))
+            self._sums += -(-size // (on.narrow.threads * on.each_item))
+        self._stage(table.SPREAD, jobs, checks=True)
+        if parts:
+            self._stage(table.SPREAD, parts)
+        if optimizer.clip_norm is not None:
+            self._stage(table.SPREAD, [self._job(table.UPDATE, 0)], squares=True)

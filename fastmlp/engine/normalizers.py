@@ -1,0 +1,35 @@
+"""What each batch of a run of steps is divided by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..losses import CrossEntropyLoss, Loss
+from ..validation import Array
+
+__all__ = ["normalizers_of"]
+
+
+def normalizers_of(
+    loss: Loss, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool = False
+) -> Array:
+    """`Loss.normaliser` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
+
+    Raises
+    ------
+    ValueError
+        If that is 0 for one of them.
+    """
+    columns = 1.0
+    of_rows: Array | None = None if weight is None else weight[index]
+    if not isinstance(loss, CrossEntropyLoss):
+        columns = loss.row_count(target.shape[1] if target.ndim == 2 else 1)
+    elif target.ndim == 1 and loss.class_weight is not None and not mixed:
+        of_targets = loss.class_weight[target[index]]
+        of_rows = of_targets if of_rows is None else of_targets * of_rows
+    if of_rows is None:
+        return columns * (bounds[1:] - bounds[:-1]).astype(np.float64)
+    sums: Array = np.add.reduceat(of_rows.astype(np.float64), bounds[:-1])
+    if not (sums > 0).all():
+        raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
+    return columns * sums

@@ -1,0 +1,260 @@
+"""The persistent CUDA kernel, its blocks run side by side as Python: the modules' steps, no race and no stray index."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from checks import assert_matches
+
+import fastmlp as fm
+from fastmlp.batches import check_rows
+from fastmlp.module_steps import ModuleSteps
+
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+from simulated import Simulated
+
+from fastmlp._kernels.cuda import table
+from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.engine.gpu import GpuEngine
+
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+
+@pytest.fixture(autouse=True)
+def on_numpy():
+    with fm.use_backend("numpy"):
+        yield
+
+
+def rows_of(count=11, features=5, classes=3):
+    generator = np.random.default_rng(0)
+    return generator.standard_normal((count, features)), generator.integers(0, classes, count)
+
+
+def batches_of(count, batch, seed=1):
+    """The rows in an order, and batches of so many, the last short."""
+    return np.random.default_rng(seed).permutation(count), np.append(np.arange(0, count, batch), count)
+
+
+def assert_same_steps(model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None):
+    """The engine, compared with `ModuleSteps`; gives its plan."""
+    machine = machine or Simulated()
+    found = []
+    for gpu in (False, True):
+        net, criterion, rule = model(), loss(), optimizer()
+        rule.average = average
+        net.train()
+        rows = check_rows(*data, weight, net, criterion, "test")
+        index, bounds = batches_of(len(rows), batch)
+        if gpu:
+            steps = GpuEngine(net, criterion, rule, batch, machine)
+        else:
+            rule.prepare(net)
+            steps = ModuleSteps(net, criterion, rule, batch)
+        result = steps.run(rows, index, bounds, 7, 0, l2)
+        if gpu:
+            steps.weights.unload()
+        state = {f"{kind} of {name}": a for name, kinds in rule.state.items() for kind, a in kinds.items()}
+        found.append((result, {**net.state_dict(), **state}, rule.steps))
+    (ref, arrays, count), (comp, ours, ours_count) = found
+    tolerance = TOLERANCE[str(net.dtype)]
+    assert count == ours_count == len(bounds) - 1
+    for one, other in zip(ref, comp, strict=True):
+        assert_matches(one, other, tolerance * (1 + np.abs(one)))
+    for name, array in arrays.items():
+        assert_matches(array, ours[name], tolerance * (1 + np.abs(array).max()), name)
+    return steps.plan
+
+
+def kinds_of(plan):
+    return {int(kind) for kind in plan.jobs[:, table.KIND]}
+
+
+def linear(inputs, outputs, dtype="float64", bias=True):
+    return fm.Linear(inputs, outputs, bias, dtype=dtype, rng=inputs)
+
+
+def between(*modules, dtype="float64"):
+    return fm.Sequential(linear(5, 4, dtype), *modules, linear(4, 3, dtype))
+
+
+MODELS = {
+    "linear": lambda d: linear(5, 3, d),
+    "no bias": lambda d: fm.Sequential(linear(5, 4, d, False), fm.Tanh(), linear(4, 3, d, False)),
+    "deep": lambda d: fm.MLP(5, [4, 7, 3], 3, "elu", dtype=d, rng=0),
+    "scaled": lambda d: fm.Sequential(fm.Normalize(np.ones(5), np.full(5, 2.0), d), linear(5, 3, d)),
+    "norm": lambda d: fm.MLP(5, [6, 4], 3, "silu", layer_norm=True, dtype=d, rng=0),
+    "plain norm first": lambda d: fm.Sequential(fm.LayerNorm(5, affine=False, dtype=d), linear(5, 3, d)),
+    "norm first": lambda d: fm.Sequential(fm.LayerNorm(5, dtype=d), linear(5, 3, d)),
+    "dropout": lambda d: fm.MLP(5, [9, 6], 3, "relu", dropout=0.4, dtype=d, rng=0),
+    "dropout first": lambda d: fm.Sequential(fm.Dropout(0.3), linear(5, 3, d)),
+    "dropout of all": lambda d: between(fm.Dropout(1.0), dtype=d),
+    "softmax": lambda d: between(fm.Softmax(), dtype=d),
+    "activations": lambda d: fm.Sequential(fm.GELU(), between(fm.Tanh(), fm.ELU(0.7), dtype=d), fm.Softplus()),
+    "nothing trained": lambda d: fm.Sequential(fm.LayerNorm(5, affine=False, dtype=d), fm.Softmax()),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_module(name, dtype):
+    data = rows_of(classes=5 if name == "nothing trained" else 3)
+    assert_same_steps(lambda: MODELS[name](dtype), fm.CrossEntropyLoss, partial(fm.SGD, 0.1, 0.9), data)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_every_activation(kind):
+    assert_same_steps(partial(fm.MLP, 5, [4], 3, kind, dtype="float64", rng=0), fm.CrossEntropyLoss, fm.SGD, rows_of())
+
+
+@pytest.mark.parametrize("slope", [-0.3, 0.0])
+def test_slopes_below_zero(slope):
+    assert_same_steps(lambda: between(fm.LeakyReLU(slope)), fm.CrossEntropyLoss, fm.SGD, rows_of())
+
+
+LOSSES = {
+    "entropy": (fm.CrossEntropyLoss, "index"),
+    "weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1), "index"),
+    "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1]), "rows"),
+    "probabilities": (partial(fm.CrossEntropyLoss, from_logits=False, class_weight=[0.5, 2, 1]), "index"),
+    "mse": (fm.MSELoss, "numbers"),
+    "half mse": (partial(fm.MSELoss, reduction="rows", half=True), "numbers"),
+    "l1": (fm.L1Loss, "numbers"),
+    "huber": (partial(fm.HuberLoss, 0.3), "numbers"),
+    "log_cosh": (fm.LogCoshLoss, "numbers"),
+    "quantile": (partial(fm.QuantileLoss, 0.2), "numbers"),
+    "poisson": (fm.PoissonLoss, "numbers"),
+    "bce": (fm.BCEWithLogitsLoss, "numbers"),
+    "bce weights": (partial(fm.BCEWithLogitsLoss, [0.5, 2, 3]), "numbers"),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss(name, weighted):
+    loss, kind = LOSSES[name]
+    X, y = rows_of()
+    generator = np.random.default_rng(1)
+    others = {"rows": generator.dirichlet(np.ones(3), len(y)), "numbers": generator.uniform(0, 1, (len(y), 3))}
+    y = others.get(kind, y)
+    weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) != 4) if weighted else None
+    last = [fm.Softmax()] if name == "probabilities" else []
+
+    def model():
+        return fm.Sequential(between(fm.Tanh()), *last)
+
+    assert_same_steps(model, loss, partial(fm.SGD, 0.1, 0.9), (X, y), weight=weight)
+
+
+OPTIMIZERS = {
+    "sgd": partial(fm.SGD, 0.1),
+    "nesterov": partial(fm.SGD, 0.1, 0.9, True, weight_decay=0.1),
+    "adam": partial(fm.Adam, fm.Cosine(0.02, 5), weight_decay=0.1),
+    "adamw": partial(fm.AdamW, 0.01, weight_decay=0.1),
+    "rmsprop": fm.RMSprop,
+    "rmsprop all": partial(fm.RMSprop, 0.005, 0.9, momentum=0.5, centered=True, weight_decay=0.1),
+    "rmsprop momentum": partial(fm.RMSprop, 0.005, momentum=0.5),
+    "adagrad": partial(fm.Adagrad, 0.1, lr_decay=0.3, initial_accumulator_value=0.5),
+}
+CLIPS = {"": {}, "value": {"clip_value": 0.01}, "norm": {"clip_norm": 0.05}, "far norm": {"clip_norm": 1e3}}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer(name, clip):
+    make = partial(OPTIMIZERS[name], **CLIPS[clip])
+    model = partial(fm.MLP, 5, [6], 3, "tanh", layer_norm=True, dtype="float64", rng=0)
+    plan = assert_same_steps(model, fm.CrossEntropyLoss, make, rows_of(), l2=0.3, average=0.9)
+    assert (table.UPDATE in kinds_of(plan)) == ("norm" in clip)
+
+
+SHAPES = [
+    ([1, 1, 1], 1, 3), ([5, 9, 3], 6, 11), ([17, 9, 4], 5, 7), ([4, 4, 4, 2], 40, 45), ([33, 8, 5], 9, 10),
+    ([9, 17, 16, 3], 16, 21), ([33, 24, 20, 3], 6, 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("blocks", "kind", "clip_norm"),
+    [(1, "float64", None), (3, "float32", 0.05), (8, "float64", 0.05), (64, "float64", None)],
+)
+@pytest.mark.parametrize(("widths", "batch", "rows"), SHAPES)
+def test_shapes_and_numbers_of_blocks(widths, batch, rows, blocks, kind, clip_norm):
+    """Parts of products, wide tiles, chains of all layers and none: whatever the plan chooses."""
+    model = partial(fm.MLP, widths[0], widths[1:-1], widths[-1], "tanh", dtype=kind, rng=0)
+    data = rows_of(rows, widths[0], widths[-1])
+    machine = Simulated(blocks, grid_size=min(blocks, 4))
+    optimizer = partial(fm.Adam, 0.01, clip_norm=clip_norm)
+    assert_same_steps(model, fm.CrossEntropyLoss, optimizer, data, batch=batch, machine=machine, l2=0.1)
+
+
+def test_all_kinds_of_stages_are_tried():
+    """The shapes above make every kind of job that a net of Linears can have."""
+    seen = set()
+    for widths, batch, blocks in (([33, 24, 20, 3], 6, 64), ([9, 17, 16, 3], 16, 3), ([4, 4, 4, 2], 40, 8)):
+        model = fm.MLP(widths[0], widths[1:-1], widths[-1], "tanh", rng=0)
+        plan = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), batch, Simulated(blocks)).plan
+        for stage in plan.stages:
+            for job in plan.jobs[stage[table.FIRST_JOB] : stage[table.LAST_JOB]]:
+                seen.add(
+                    (int(stage[table.KIND]), int(job[table.KIND]), bool(job[table.WIDE]), bool(job[table.SPLITS] > 1))
+                )
+    for kind in (table.FORWARD, table.DELTA, table.WEIGHTS):
+        assert (table.SPREAD, kind, True, False) in seen, kind
+        assert (table.SPREAD, kind, False, True) in seen, kind
+    assert (table.SPREAD, table.FINISH, False, True) in seen
+    assert (table.CHAIN, table.FORWARD, False, False) in seen and (table.CHAIN, table.DELTA, False, False) in seen
+
+
+def test_bits_do_not_depend_on_the_grid():
+    X, y = rows_of(21, 9)
+    results = []
+    for size in (1, 2, 5, 8):
+        model = fm.MLP(9, [17, 6], 3, "gelu", layer_norm=True, rng=0)
+        optimizer, loss = fm.Adam(0.01, clip_norm=0.1), fm.CrossEntropyLoss()
+        engine = GpuEngine(model, loss, optimizer, 8, Simulated(8, grid_size=size))
+        losses, _, penalties = engine.run(check_rows(X, y, None, model, loss, "test"), *batches_of(21, 8), 7, 0, 0.1)
+        engine.weights.unload()
+        arrays = [*model.state_dict().values(), losses, penalties]
+        results.append(b"".join(array.tobytes() for array in arrays))
+    assert results[1:] == results[:1] * 3
+
+
+@pytest.mark.parametrize("source", ["uint8", "float32", "int16"])
+def test_features_of_other_kinds(source):
+    X = np.random.default_rng(0).integers(0, 9, (11, 5)).astype(source)
+    normalize = fm.Normalize(np.full(5, 4.0), np.full(5, 3.0), "float64")
+    model = partial(fm.MLP, 5, [4], 3, "tanh", normalize=normalize, dtype="float64", rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, rows_of()[1]))
+
+
+def test_rows_that_do_not_fit_on_the_gpu(monkeypatch):
+    """They go there piece by piece."""
+    monkeypatch.setattr("fastmlp.engine.gpu._PIECE", 2 * 6 * 5 * 8)
+    data = rows_of(31)
+    weight = np.random.default_rng(1).uniform(0.5, 2, 31)
+    machine = Simulated(room=100)
+    model = partial(fm.MLP, 5, [4], 3, "tanh", dropout=0.3, dtype="float64", rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, weight=weight, machine=machine, l2=0.2)
+    assert machine.launches == 3
+    whole = Simulated()
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, weight=weight, machine=whole)
+    assert whole.launches == 1
+
+
+@pytest.mark.parametrize("room", [1 << 40, 100])
+def test_a_loss_that_is_not_finite_ends_the_run(room, monkeypatch):
+    monkeypatch.setattr("fastmlp.engine.gpu._PIECE", 2 * 6 * 5 * 8)
+    X, _ = rows_of(30)
+    X[20] = 1e200
+    model, loss, optimizer = fm.MLP(5, [4], 2, dtype="float64", rng=0), fm.MSELoss(), fm.SGD(0.01)
+    engine = GpuEngine(model, loss, optimizer, 6, Simulated(3, room=room))
+    rows = check_rows(X, X[:, :2].copy(), None, model, loss, "test")
+    losses, _, penalties = engine.run(rows, np.arange(30), np.arange(0, 31, 6), 7, 0)
+    assert len(losses) == 4 and np.isfinite(losses[:3]).all() and not np.isfinite(losses[3])
+    assert len(penalties) == optimizer.steps == 3
+    engine.weights.unload()
+    assert all(np.isfinite(array).all() for array in model.state_dict().values())

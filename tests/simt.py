@@ -1,0 +1,236 @@
+"""Runs CUDA kernels as Python, all blocks of a grid at once, and finds races.
+
+Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs in it. Here
+each thread is a greenlet that runs until it waits: for its warp, its block or the grid. Every access to an array is
+noted with what the thread had waited for; two threads that touch an element, one of them writing, with nothing
+between that both have waited for, are an error, whatever order they happened to run in. So is reading what nobody has
+written (local and shared arrays), and an index outside of an array.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+from greenlet import getcurrent, greenlet
+
+WARP = 32
+
+
+class Race(AssertionError):
+    """Two threads that touch the same element without having waited for each other."""
+
+
+class Watched:
+    """An array whose accesses are checked; ``space`` is "global", "shared" or "local"."""
+
+    def __init__(self, array, name, space="global", written=True):
+        self.array, self.name, self.space = array, name, space
+        self.shape, self.size, self.dtype, self.ndim = array.shape, array.size, array.dtype, array.ndim
+        self.written = None if written else np.zeros(array.shape, bool)
+        self.writes, self.reads = {}, {}
+
+    def _place(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        index = tuple(int(i) for i in index)
+        if len(index) != self.ndim or not all(0 <= i < n for i, n in zip(index, self.shape, strict=True)):
+            raise IndexError(f"{self.name}{list(index)} of shape {self.shape}, by {_me()}")
+        return index
+
+    def __getitem__(self, index):
+        index = self._place(index)
+        if self.written is not None and not self.written[index]:
+            raise AssertionError(f"{self.name}{list(index)} is read by {_me()} and nobody has written it")
+        if self.space != "local":
+            me = _me()
+            self._compare(index, self.writes.get(index), me)
+            self.reads.setdefault(index, {})[me.name] = me.seen()
+        return self.array[index]
+
+    def __setitem__(self, index, value):
+        index = self._place(index)
+        if self.written is not None:
+            self.written[index] = True
+        if self.space != "local":
+            me = _me()
+            self._compare(index, self.writes.get(index), me)
+            for other in self.reads.pop(index, {}).values():
+                self._compare(index, other, me)
+            self.writes[index] = me.seen()
+        self.array[index] = value
+
+    def _compare(self, index, other, me):
+        if other is not None and other.name != me.name and not me.after(other):
+            raise Race(f"{self.name}{list(index)}: {me} and {other.name} have not waited for each other")
+
+    def __len__(self):
+        return len(self.array)
+
+
+def _me():
+    return getcurrent().thread
+
+
+class _Seen(SimpleNamespace):
+    """Who touched an element, and how often he had waited by then."""
+
+
+class _Thread:
+    def __init__(self, block, place, dim):
+        self.block, self.threadIdx = block, SimpleNamespace(**dict(zip("xyz", place, strict=True)))
+        self.number = place[0] + dim[0] * (place[1] + dim[1] * place[2])
+        self.name = (block.number, self.number)
+        self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
+        self.waits_for = None
+
+    def seen(self):
+        return _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
+
+    def after(self, other):
+        """Whether a barrier that both belong to lies between ``other`` and now."""
+        if self.of_grid > other.grid:
+            return True
+        same_block = other.name[0] == self.name[0]
+        if same_block and self.of_block > other.block:
+            return True
+        return same_block and other.name[1] // WARP == self.number // WARP and self.of_warp > other.warp
+
+    def wait(self, what):
+        self.waits_for = what
+        getcurrent().parent.switch()
+
+    def __repr__(self):
+        return f"thread {self.number} of block {self.block.number}"
+
+
+class _Module:
+    """What kernels know as ``cuda``."""
+
+    def __init__(self, grid, dim):
+        self.gridDim = SimpleNamespace(**dict(zip("xyz", grid, strict=True)))
+        self.blockDim = SimpleNamespace(**dict(zip("xyz", dim, strict=True)))
+        self.shared, self.local = SimpleNamespace(array=self._shared), SimpleNamespace(array=self._local)
+        self.cg = SimpleNamespace(this_grid=lambda: SimpleNamespace(sync=lambda: _me().wait("grid")))
+        self.warpsize = WARP
+
+    threadIdx = property(lambda self: _me().threadIdx)
+    blockIdx = property(lambda self: _me().block.blockIdx)
+
+    def syncthreads(self):
+        _me().wait("block")
+
+    def syncwarp(self, mask=0xFFFFFFFF):
+        _me().wait("warp")
+
+    def threadfence(self):
+        pass
+
+    def grid(self, dimensions):
+        assert dimensions == 1
+        return self.blockIdx.x * self.blockDim.x + self.threadIdx.x
+
+    def gridsize(self, dimensions):
+        assert dimensions == 1
+        return self.gridDim.x * self.blockDim.x
+
+    def _shared(self, shape, dtype, alignment=None):
+        frame = sys._getframe(1)
+        key, arrays = (frame.f_code, frame.f_lasti), _me().block.arrays
+        if key not in arrays:
+            name = f"shared array of line {frame.f_lineno}"
+            arrays[key] = Watched(np.empty(shape, _numpy(dtype)), name, "shared", written=False)
+        return arrays[key]
+
+    def _local(self, shape, dtype, alignment=None):
+        return Watched(np.empty(shape, _numpy(dtype)), "local array", "local", written=False)
+
+
+def _numpy(dtype):
+    return np.dtype(getattr(dtype, "name", dtype))
+
+
+class Machine:
+    """Runs kernels; ``modules`` are those whose functions say ``cuda``."""
+
+    def __init__(self, modules):
+        self.modules = modules
+
+    def run(self, kernel, grid, dim, args, names=None):
+        """kernel[grid, dim](*args), arrays being NumPy's."""
+        grid, dim = (tuple(np.atleast_1d(x).tolist()) for x in (grid, dim))
+        grid, dim = grid + (1,) * (3 - len(grid)), dim + (1,) * (3 - len(dim))
+        module = _Module(grid, dim)
+        watched = [
+            Watched(a, names[i] if names else f"argument {i}") if isinstance(a, np.ndarray) else a
+            for i, a in enumerate(args)
+        ]
+        with self._as_python(module, type(kernel)):
+            self._run(_plain(kernel), watched, grid, dim)
+
+    def _run(self, function, args, grid, dim):
+        def body():
+            with np.errstate(all="ignore"):  # a GPU does not warn either
+                function(*args)
+
+        alive, blocks = [], []
+        for number, place in enumerate(np.ndindex(*grid[::-1])):
+            block = SimpleNamespace(
+                number=number, blockIdx=SimpleNamespace(**dict(zip("xyz", place[::-1], strict=True))), arrays={}
+            )
+            block.threads = [_Thread(block, at[::-1], dim) for at in np.ndindex(*dim[::-1])]
+            blocks.append(block)
+            for thread in block.threads:
+                run = greenlet(body)
+                run.thread = thread
+                alive.append(run)
+        while alive:
+            for run in alive:
+                if run.thread.waits_for is None:
+                    run.switch()
+            alive = [run for run in alive if not run.dead]
+            ended = sum(len(block.threads) for block in blocks) - len(alive)
+            if not self._release([run.thread for run in alive], ended):
+                waiting = {str(run.thread): run.thread.waits_for for run in alive}
+                raise AssertionError(f"{ended} threads have ended and these wait forever: {waiting}")
+
+    @staticmethod
+    def _release(threads, ended):
+        """Let those go on for whom all have come; whether there were any, or nobody is left."""
+        groups = {}
+        for thread in threads:
+            groups.setdefault(("warp", thread.block.number, thread.number // WARP), []).append(thread)
+            groups.setdefault(("block", thread.block.number, 0), []).append(thread)
+        if threads:
+            groups["grid", 0, 0] = threads
+        gone = not threads
+        for (kind, *_), members in groups.items():
+            full = len(members[0].block.threads)
+            if kind == "block" and len(members) < full or kind == "grid" and ended:
+                continue
+            if all(thread.waits_for == kind for thread in members):
+                gone = True
+                for thread in members:
+                    thread.waits_for = None
+                    thread.of_grid += kind == "grid"
+                    thread.of_block += kind in ("grid", "block")
+                    thread.of_warp += 1
+        return gone
+
+    @contextlib.contextmanager
+    def _as_python(self, module, kind):
+        before, old = kind.__call__, [vars(one)["cuda"] for one in self.modules]
+        kind.__call__ = lambda self, *args: _plain(self)(*args)
+        for one in self.modules:
+            one.cuda = module
+        try:
+            yield
+        finally:
+            kind.__call__ = before
+            for one, what in zip(self.modules, old, strict=True):
+                one.cuda = what
+
+
+def _plain(function):
+    return getattr(function, "py_func", function)
