@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from ._kernels.philox import FLIP, MIXUP, normals, philox4x32
 from .modules import Module, Normalize
 from .validation import Array, as_integer, as_number
 
-__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup"]
+__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup", "listed"]
 
 _WORD = 2**32
+_EXPECTED = "HorizontalFlip, Mixup and GaussianNoise, one of each at most"
 
 
 class Augmentation:
@@ -42,7 +43,7 @@ class HorizontalFlip(Augmentation):
     ----------
     shape : sequence of int
         The image that a row of features is, flattened in C order: (height, width), (channels, height, width), or
-        (height, width, channels) with ``axis=1``. See `Dataset.image_shape`.
+        (height, width, channels) with ``axis=1``: by default the last dimension is turned. See `Dataset.image_shape`.
     p : float
         From 0 to 1.
     axis : int
@@ -97,7 +98,7 @@ class Mixup(Augmentation):
     Parameters
     ----------
     alpha : float
-        Above 0; the larger, the more equal the shares. 0.1 to 0.4 in the paper's image sets.
+        At least 1e-6; the larger, the more equal the shares. 0.1 to 0.4 in the paper's image sets.
 
     Raises
     ------
@@ -106,7 +107,8 @@ class Mixup(Augmentation):
     """
 
     def __init__(self, alpha: float = 0.2) -> None:
-        self.alpha = as_number(alpha, "alpha", 0, open_low=True)
+        # Powers of 1 / alpha lose their last digits below.
+        self.alpha = as_number(alpha, "alpha", 1e-6)
 
     def draw(self, seed: int, steps: Array, rows: Array) -> tuple[Array, Array]:
         """Shares, and by how many places the rows move on, at some steps, whose batches have ``rows``."""
@@ -158,9 +160,13 @@ class GaussianNoise(Augmentation):
     def of_columns(self, model: Module, width: int, dtype: np.dtype[Any]) -> Array:
         """The standard deviation (width,) of each raw feature."""
         first = next(iter(module for module in model.modules() if not list(module.children())), None)
-        std = np.full(width, self.std, dtype)
+        with np.errstate(over="ignore"):
+            std = np.full(width, self.std, dtype)
         if isinstance(first, Normalize):
             std *= np.abs(first.backend.to_numpy(first.buffers["scale"]))
+        # The largest number that is drawn stays finite then, whatever it is added to.
+        if not (std <= np.finfo(dtype).max / 64).all():
+            raise ValueError(f"std is {self.std:g}; expected noise whose numbers {dtype} can hold.")
         return std
 
     def config(self) -> dict[str, Any]:
@@ -173,7 +179,7 @@ class Augmentations:
 
     Parameters
     ----------
-    given : iterable of Augmentation
+    given : Augmentation, iterable of Augmentation or None
         Not more than one of a kind.
     model : Module
     width, outputs : int
@@ -192,13 +198,11 @@ class Augmentations:
         If there is something else, one of a kind twice, or images of another size.
     """
 
-    def __init__(self, given: Iterable[Any], model: Module, width: int, outputs: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, given: Any, model: Module, width: int, outputs: int, dtype: np.dtype[Any]) -> None:
         found: dict[type, Any] = {}
-        for one in [given] if isinstance(given, Augmentation) else given:
+        for one in listed(given):
             if type(one) not in (HorizontalFlip, Mixup, GaussianNoise) or type(one) in found:
-                raise ValueError(
-                    f"augment holds {one!r}; expected HorizontalFlip, Mixup and GaussianNoise, one of each at most."
-                )
+                raise ValueError(f"augment holds {one!r}; expected {_EXPECTED}.")
             found[type(one)] = one
         self.flip: HorizontalFlip | None = found.get(HorizontalFlip)
         self.mixup: Mixup | None = found.get(Mixup)
@@ -235,6 +239,17 @@ class Augmentations:
         if self.std is not None:
             x = x + self.std * normals(seed, step, *x.shape).astype(self.dtype)
         return x, y, weight
+
+
+def listed(augment: Any) -> list[Any]:
+    """What is given as ``augment``: one, several, or None, as a list."""
+    if augment is None:
+        return []
+    if isinstance(augment, Augmentation):
+        return [augment]
+    if isinstance(augment, (str, bytes, type)) or not hasattr(augment, "__iter__"):
+        raise ValueError(f"augment is {augment!r}; expected a list of {_EXPECTED}.")
+    return list(augment)
 
 
 def _mix(rows: Array, share: float, shift: int) -> Array:

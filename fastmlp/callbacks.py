@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint
@@ -16,7 +16,7 @@ from .validation import Array, as_integer, as_number
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "SaveModel", "Watch"]
+__all__ = ["Callback", "CallbackList", "EarlyStopping", "MetricsFile", "SaveModel", "Watch", "as_callbacks"]
 
 
 class Callback:
@@ -53,17 +53,26 @@ class Callback:
         """When the run ends, by an error or an interruption too."""
 
 
+def as_callbacks(callbacks: Any) -> list[Any]:
+    """What is given as ``callbacks``: several, one, or None, as a list."""
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, (str, bytes, type)) or not hasattr(callbacks, "__iter__"):
+        return [callbacks]
+    return list(callbacks)
+
+
 class CallbackList:
     """The callbacks of one fit, checked once and sorted by what they listen to."""
 
     _EVENTS = ("on_fit_begin", "on_step", "on_progress", "on_evaluation", "on_fit_end")
 
-    def __init__(self, callbacks: Iterable[Any]) -> None:
+    def __init__(self, callbacks: Any) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
         self.may_change_model = False
         # Those with a state that belongs to the fit's: pairs (fit for JSON, arrays or None).
         self.remembering: list[Any] = []
-        for callback in callbacks:
+        for callback in as_callbacks(callbacks):
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
             if not methods and callable(callback):
                 methods = {"on_evaluation": callback}

@@ -53,19 +53,23 @@ class Fit:
         eval_every: int | None,
         shuffle: bool,
         drop_last: bool,
-        augment: Iterable[Any],
-        callbacks: Iterable[Any],
+        augment: Any,
+        callbacks: Any,
     ) -> None:
         self._trainer, self.train, self.held_out = trainer, train, held_out
         self.listeners = CallbackList(callbacks)
+        rows = len(train)
         self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
         size = self.size * self.accumulate
         if epochs is not None and max_steps is not None:
             raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
-        self.used = len(train) - (len(train) % size if drop_last else 0)
+        self.used = rows - (rows % size if drop_last else 0)
         if not self.used:
-            raise ValueError(f"drop_last leaves no batch of {size}: the set has {len(train)} rows.")
-        an_epoch = -(-self.used // size)
+            raise ValueError(f"drop_last leaves no batch of {size}: the set has {rows} rows.")
+        # More than there is to take is the same as all of it.
+        self.size = min(self.size, rows)
+        self.accumulate = min(self.accumulate, -(-rows // self.size))
+        an_epoch = -(-self.used // (self.size * self.accumulate))
         self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
         if max_steps is not None:
             self.planned = as_integer(max_steps, "max_steps")
@@ -81,6 +85,11 @@ class Fit:
         trainer = self._trainer
         return {
             "model": trainer.model.config(),
+            "constants of the model": _digest(
+                trainer.model.backend.to_numpy(module.buffers[name])
+                for module in trainer.model.modules()
+                for name in module.buffers
+            ),
             "loss": trainer.loss.config(),
             "optimizer": trainer.optimizer.config(),
             "l2": trainer.l2,
@@ -107,9 +116,14 @@ def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
 
 
 def _fingerprint(rows: Rows) -> str:
-    """SHA-256 over features, targets and weights, whatever their layout in memory is."""
+    """That of features, targets and weights."""
+    return _digest((rows.X, rows.y, rows.weight))
+
+
+def _digest(arrays: Iterable[Any]) -> str:
+    """SHA-256 over arrays, whatever their layout in memory is."""
     digest = hashlib.sha256()
-    for array in (rows.X, rows.y, rows.weight):
+    for array in arrays:
         if array is None:
             digest.update(b"none;")
             continue

@@ -14,9 +14,9 @@ from fastmlp._kernels.philox import normals
 from fastmlp.augmentation import Augmentations
 
 
-def augmentations(*given, width=12, outputs=3, dtype=np.float64, normalize=None):
+def augmentations(*several, width=12, outputs=3, dtype=np.float64, normalize=None, given=None):
     model = fm.MLP(width, [4], outputs, normalize=normalize, dtype=dtype, rng=0)
-    return Augmentations(given, model, width, outputs, np.dtype(dtype))
+    return Augmentations(several if given is None else given, model, width, outputs, np.dtype(dtype))
 
 
 def batch(rows=7, width=12, outputs=3):
@@ -97,6 +97,11 @@ def test_shares_have_the_beta_distribution(alpha):
     assert stats.chisquare(np.bincount(shifts, minlength=8)[1:]).pvalue > 1e-3 and shifts.min() == 1
 
 
+def test_a_tiny_alpha_means_one_row_or_the_other():
+    shares, _ = fm.Mixup(1e-6).draw(1, np.arange(1000), np.full(1000, 5))
+    assert ((shares < 1e-9) | (shares > 1 - 1e-9)).mean() > 0.99 and 400 < (shares > 0.5).sum() < 600
+
+
 def test_a_huge_alpha_means_halves():
     assert (np.abs(fm.Mixup(1e300).draw(0, np.arange(10), np.full(10, 8))[0] - 0.5) < 1e-3).all()
 
@@ -154,7 +159,7 @@ def test_the_order_in_the_list_does_not_matter():
         (lambda: fm.HorizontalFlip((3, 0)), r"shape is 0; expected an integer of at least 1"),
         (lambda: fm.HorizontalFlip((3, 4), 1.5), r"p is 1.5; expected a finite number of at least 0 and at most 1"),
         (lambda: fm.HorizontalFlip((3, 4), axis=2), r"axis is 2; expected a dimension of the image \(3, 4\)"),
-        (lambda: fm.Mixup(0), r"alpha is 0; expected a finite number above 0"),
+        (lambda: fm.Mixup(0), r"alpha is 0; expected a finite number of at least 1e-06"),
         (lambda: fm.GaussianNoise(-1), r"std is -1; expected a finite number of at least 0"),
         (
             lambda: augmentations(fm.HorizontalFlip((3, 5))),
@@ -166,6 +171,12 @@ def test_the_order_in_the_list_does_not_matter():
         ),
         (lambda: augmentations("flip"), r"augment holds 'flip'; expected HorizontalFlip, Mixup and GaussianNoise"),
         (lambda: augmentations(fm.Mixup), r"augment holds <class"),
+        (lambda: augmentations(given=fm.Mixup), r"augment is <class .*; expected a list of HorizontalFlip, Mixup and"),
+        (lambda: augmentations(given=5), r"augment is 5; expected a list"),
+        (lambda: augmentations(given="flip"), r"augment is 'flip'; expected a list"),
+        (lambda: augmentations(given=np.ones(2)), r"augment holds .*1.0.*; expected HorizontalFlip"),
+        (lambda: augmentations(fm.GaussianNoise(1e38), dtype=np.float32), r"std is 1e\+38; expected noise .* float32"),
+        (lambda: augmentations(fm.GaussianNoise(1e300), dtype=np.float32), r"std is 1e\+300; expected noise"),
     ],
 )
 def test_bad_arguments(make, message):
@@ -181,6 +192,8 @@ def test_fit_refuses_before_it_trains():
     assert trainer.steps == 0
     trainer.fit(x, y, augment=fm.Mixup(), epochs=1)  # one alone will do
     assert trainer.steps == 1
+    trainer.fit(x, y, augment=None, epochs=1)
+    assert trainer.steps == 2
 
 
 def test_training_with_noise_shrinks_the_weights():

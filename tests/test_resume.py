@@ -121,6 +121,20 @@ def test_another_fit_is_refused(name, tmp_path):
     assert all((array == other.model.state_dict()[key]).all() for key, array in before.items()) and not other.steps
 
 
+def test_other_constants_of_the_model_are_refused(tmp_path):
+    """Two scalings have one config and other numbers."""
+
+    def scaled(mean):
+        model = fm.Sequential(fm.Normalize(np.full(7, mean), np.ones(7)), fm.Linear(7, 3, rng=1))
+        return fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD())
+
+    with pytest.raises(Killed):
+        fit(scaled(0.0), tmp_path / "state", kill_at(9))
+    with pytest.raises(fm.ResumeError, match="its constants of the model is"):
+        fit(scaled(0.5), tmp_path / "state", resume=tmp_path / "state")
+    fit(scaled(0.0), tmp_path / "state", resume=tmp_path / "state")
+
+
 def test_other_callbacks_and_kernels_are_refused(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         fit(trainer(), tmp_path / "state", kill_at(9))

@@ -359,6 +359,9 @@ def test_callbacks_are_called_in_order():
 
     plain = []
     trainer_of().fit(*toy(), epochs=2, callbacks=[Spy(), lambda trainer, record: plain.append(record["step"])])
+    alone: list = []
+    trainer_of().fit(*toy(), epochs=2, callbacks=lambda trainer, record: alone.append(record["step"]))
+    assert alone == plain
     assert calls == [("begin", 4), ("evaluation", 2), ("evaluation", 4), ("end", 4)] and plain == [2, 4]
     for wrong in (3, "text", fm.SGD):
         with pytest.raises(ValueError, match="callbacks holds"):

@@ -52,9 +52,9 @@ def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
     """What changes the training rows."""
     found: list[Augmentation] = []
     if options["flip"] and data.image_shape is not None:
-        # Tables of images may have the channels last.
+        # Arrays of images may have the channels last, and they are fewer than the pixels of a line.
         first, _, last = data.image_shape
-        found.append(HorizontalFlip(data.image_shape, axis=1 if last in (1, 3, 4) and first not in (1, 3, 4) else 2))
+        found.append(HorizontalFlip(data.image_shape, axis=1 if last < first else 2))
     if options["mixup"]:
         found.append(Mixup(options["mixup"]))
     if options["noise"]:

@@ -13,6 +13,7 @@ import numpy as np
 from .. import losses, optim
 from .._kernels import use_backend
 from .._kernels.reference import ACTIVATIONS
+from ..augmentation import GaussianNoise, HorizontalFlip, Mixup
 from ..modules import MLP, Normalize, Sequential, Softmax
 from ..trainer import Trainer
 from .info import kernel_cache
@@ -37,7 +38,7 @@ _ALL = (
         "QuantileLoss",
         "CrossEntropyLoss of probabilities",
     ),
-    (*_PLAIN[2], "AdamW", "RMSprop", "Adagrad"),
+    (*_PLAIN[2], "AdamW", "RMSprop", "Adagrad", "KeepGradient"),
     (*_PLAIN[3], "float64"),
 )
 
@@ -59,7 +60,9 @@ def add_parser(commands: Any) -> None:
         action="append",
         help="of the models; may be repeated (default: float32)",
     )
-    parser.add_argument("--all", action="store_true", help="every activation, loss, optimizer and kind of layer")
+    parser.add_argument(
+        "--all", action="store_true", help="every activation, loss, optimizer, kind of layer, and augmentation"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 with event.install_recorder("numba:compile") as recorder:
                     _fit(dtype, *parts)
                     if args.all:
-                        _fit(dtype, *parts, layer_norm=True, dropout=0.1)
+                        _fit(dtype, *parts, augmented=True, layer_norm=True, dropout=0.1)
                 count = sum(record.is_start for _, record in recorder.buffer)
                 compiled += count
                 seconds = time.perf_counter() - before
@@ -93,7 +96,9 @@ def _combinations(dtype: str, everything: bool) -> Iterator[tuple[str, ...]]:
         yield tuple(names[i % len(names)] for names in choices)
 
 
-def _fit(dtype: str, activation: str, loss: str, optimizer: str, source: str, **layers: Any) -> None:
+def _fit(
+    dtype: str, activation: str, loss: str, optimizer: str, source: str, *, augmented: bool = False, **layers: Any
+) -> None:
     """Train a tiny model and apply it."""
     rows, width, outputs = 24, 5, 3
     X = np.arange(rows * width).reshape(rows, width).astype(source)
@@ -107,8 +112,9 @@ def _fit(dtype: str, activation: str, loss: str, optimizer: str, source: str, **
     if probabilities:
         model = Sequential(model, Softmax())
     measure = getattr(losses, name)(**({"from_logits": False} if probabilities else {}))
-    trainer = Trainer(model, measure, getattr(optim, optimizer)(lr=1e-3))
-    trainer.fit(X, y, validation=(X, y), batch_size=8, epochs=1, rng=0)
+    trainer = Trainer(model, measure, getattr(optim, optimizer)())
+    augment = [HorizontalFlip((1, width)), Mixup(), GaussianNoise(0.1)] if augmented else None
+    trainer.fit(X, y, validation=(X, y), batch_size=8, epochs=1, rng=0, augment=augment)
     trainer.predict(X)
     if measure.task != "regression":
         trainer.predict_proba(X)

@@ -19,7 +19,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._kernels import BACKENDS
+from ..augmentation import listed
 from ..batches import check_rows
+from ..callbacks import as_callbacks
 from ..errors import DivergenceError
 from ..evaluator import Evaluator
 from ..losses import Loss
@@ -43,7 +45,7 @@ _STOCHASTIC = ("sgd", "adam")
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; not for use by itself."""
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: dict[str, Any] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -69,9 +71,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="both")],
         "layer_norm": ["boolean"],
-        "augment": ["array-like", None],
+        "augment": "no_validation",
         "scoring": [str, callable, None],
-        "callbacks": ["array-like", None],
+        "callbacks": "no_validation",
         "progress_bar": ["boolean"],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
         "backend": [StrOptions(set(BACKENDS)), None],
@@ -119,8 +121,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("fit got one of X_val and y_val; expected both or none.")
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        for name in ("augment", "dropout"):
-            if getattr(self, name) and self.solver not in _STOCHASTIC:
+        for name, used in (("augment", listed(self.augment)), ("dropout", self.dropout)):
+            if used and self.solver not in _STOCHASTIC:
                 raise ValueError(f"{name} is for the solvers sgd and adam, not for {self.solver}.")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, Y = self._validate_input(X, y, incremental, reset=first)
@@ -208,12 +210,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
         progress = Progress(self, used, min(batch, used), score)
         self.n_iter_, self._converged = 0, False
-        listeners = [progress, *(self.callbacks or ()), *([ProgressBar()] if self.progress_bar else ())]
+        listeners = [progress, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
                 as_rows(X), targets, validation=validation, batch_size=batch,
                 epochs=1 if incremental else int(self.max_iter), sample_weight=weight, callbacks=listeners, rng=seed,
-                threads=self._thread_count(), shuffle=bool(self.shuffle), augment=self.augment or (),
+                threads=self._thread_count(), shuffle=bool(self.shuffle), augment=self.augment,
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)

@@ -73,11 +73,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam".
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
-    augment : list or None
+    augment : augmentation, list of them, or None
         Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam".
     scoring : str, callable or None
         What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn.
-    callbacks : list or None
+    callbacks : callback, list of them, or None
         See `fastmlp.Callback`.
     progress_bar : bool
     threads : int or None
@@ -108,7 +108,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     1.0
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseMLP._parameter_constraints,
         "loss": [
             StrOptions({"squared_error", "poisson", "absolute_error", "huber", "log_cosh", "quantile"}),

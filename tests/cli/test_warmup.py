@@ -85,7 +85,7 @@ def test_all(fastmlp, fits):
     assert {name.partition(" of ")[0] for name in measures} == {*losses.__all__} - {"ElementwiseLoss", "Loss"}
     assert "CrossEntropyLoss of probabilities" in measures
     assert optimizers == sorted({*optim.__all__} - {"Optimizer"})
-    with_layers = [parts for _, parts, layers in fits if layers]
+    with_layers = [parts for _, parts, layers in fits if layers.get("augmented")]
     assert with_layers == [parts for _, parts, layers in fits if not layers]
 
 
@@ -95,7 +95,7 @@ def test_each_fit_works(dtype):
     with warmup.use_backend("numpy"):
         for parts in warmup._combinations(dtype, True):
             warmup._fit(dtype, *parts)
-            warmup._fit(dtype, *parts, layer_norm=True, dropout=0.1)
+            warmup._fit(dtype, *parts, augmented=True, layer_norm=True, dropout=0.1)
 
 
 def test_bad_usage(fastmlp):

@@ -147,3 +147,15 @@ def test_classes_of_no_weight_in_a_batch():
         states.append(model.state_dict())
     for name, array in states[1].items():
         assert_matches(array, states[0][name], 1e-12)
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(10**18, 1), (10**18, 10**18), (7, 10**18), (100, 2)])
+def test_more_than_there_is_means_all(batch, accumulate):
+    """However many are asked for."""
+    rows, results = rows_of(20), []
+    for size, number in ((batch, accumulate), (min(batch, 20), -(-20 // min(batch, 20)))):
+        trainer = fm.Trainer(model_of("float64")(), fm.CrossEntropyLoss(), momentum())
+        trainer.fit(*rows, batch_size=size, accumulate=number, epochs=3, rng=0)
+        assert trainer.steps == 3
+        results.append(b"".join(array.tobytes() for array in arrays_of(trainer).values()))
+    assert results[0] == results[1]
