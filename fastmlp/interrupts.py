@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["held_interrupts"]
+__all__ = ["deferred_interrupts", "held_interrupts"]
 
 
 @contextlib.contextmanager
@@ -44,3 +44,23 @@ def held_interrupts() -> Iterator[Callable[[], None]]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C, however often it comes, until the block has ended: for what must not be cut short.
+
+    Whoever handles it, be it `held_interrupts` or the program, is told once, afterwards.
+    """
+    noted: list[tuple[int, FrameType | None]] = []
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if not callable(handler):  # SIG_IGN and SIG_DFL are not
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *arguments: noted.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if noted:
+            handler(*noted[0])

@@ -87,7 +87,7 @@ def test_threads_end_with_the_fit_and_with_the_trainer():
 def in_a_process(code):
     variables = {**os.environ, "PYTHONPATH": str(Path(fm.__file__).parents[1])}
     command = [sys.executable, "-W", "error", "-c", JOB + code]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -100,6 +100,38 @@ session = trainer._open_session(3, 5)
 trainer._open_session = lambda *args: session
 trainer.step(np.ones((5, 9)), np.zeros(5, int))
 print(sum(thread.name.startswith("fastmlp") for thread in threading.enumerate()))
+"""
+INTERRUPTED = """
+import os, random, signal, threading, time
+from fastmlp._kernels.cpu.team import Team
+team, control, ending, caught, made = Team(3), {}, False, 0, 0
+def interrupt():
+    while not ending:
+        time.sleep(random.uniform(0, 5e-4))
+        os.kill(os.getpid(), signal.SIGINT)
+def job(thread):
+    working[thread] = True
+    sum(range(random.randrange(2000)))
+    working[thread] = False
+    return "done"
+kills, end = threading.Thread(target=interrupt), time.monotonic() + 3
+kills.start()
+while time.monotonic() < end:
+    try:
+        working = {}
+        assert team.run(job, control) == "done" and len(working) == 3 and not any(working.values())
+        made += 1
+    except KeyboardInterrupt:
+        caught += 1
+while kills.is_alive():
+    try:
+        ending = True
+        kills.join()
+    except KeyboardInterrupt:
+        pass
+team.run(job, control)
+team.close()
+print(caught > 100, made > 100, threading.active_count())
 """
 AT_ONCE = """
 import threading
@@ -117,6 +149,11 @@ with ThreadPoolExecutor(6) as pool:
 
 def test_waiting_threads_do_not_keep_the_interpreter_alive():
     assert in_a_process(WAITING) == "2\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_at_any_moment_leaves_nobody_waiting():
+    assert in_a_process(INTERRUPTED) == "True True 1\n"
 
 
 def test_many_models_may_be_the_first_at_once():

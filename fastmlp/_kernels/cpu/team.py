@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ...interrupts import deferred_interrupts
 from .engine import ABORT
 
 __all__ = ["Team"]
@@ -77,17 +78,26 @@ class Team:
 
         An exception in any of them ends the others' waiting through ``control`` and is raised here.
         """
-        if self.size > 1 and self._process != os.getpid():
-            self._members = []
-            self._process = os.getpid()
-            self._close = weakref.finalize(self, _end, self._members, self._process)
-            try:
-                for number in range(1, self.size):
-                    self._members.append(_Member(number))
-            except BaseException:
-                self.close()
-                raise
+        if self.size == 1:
+            return job(0)
+        # The arrays are the threads' until all are done, whatever comes meanwhile.
+        with deferred_interrupts():
+            if self._process != os.getpid():
+                self._start()
+            return self._together(job, control)
 
+    def _start(self) -> None:
+        self._members = []
+        self._process = os.getpid()
+        self._close = weakref.finalize(self, _end, self._members, self._process)
+        try:
+            for number in range(1, self.size):
+                self._members.append(_Member(number))
+        except BaseException:
+            self.close()
+            raise
+
+    def _together(self, job: Callable[[int], Any], control: Any) -> Any:
         def guarded(thread: int) -> Any:
             try:
                 return job(thread)
@@ -100,16 +110,8 @@ class Team:
         try:
             result = guarded(0)
         finally:
-            interrupt = None
             for member in self._members:
-                while True:  # the arrays are theirs until all are done, whatever comes meanwhile
-                    try:
-                        member.wait()
-                        break
-                    except KeyboardInterrupt as noted:
-                        interrupt = noted
-            if interrupt is not None:
-                raise interrupt
+                member.wait()
         for member in self._members:
             if member.error is not None:
                 raise member.error
