@@ -55,6 +55,11 @@ class ModuleSteps:
             self.optimizer.step(self.model)
         return np.array(losses), np.array(rates), np.array(penalties)
 
+    def release(self) -> None:
+        """As a session's: the arrays are the user's all the time."""
+
+    give_back = close = release
+
     def _gradients(
         self, rows: Rows, index: Array, seed: int | None, number: int, augment: Augmentations | None
     ) -> float:
@@ -70,7 +75,9 @@ class ModuleSteps:
                 x, y, weight = augment.apply(x, y, weight, seed, number + place)
             for dropout in self._dropouts:
                 dropout.set_position(seed, number + place)
-            part, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, normaliser=whole)
+            # Losses of users need not know the argument: they get it only where there are several batches.
+            by_all = {} if whole is None else {"normaliser": whole}
+            part, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, **by_all)
             loss += part
             if not math.isfinite(loss):
                 return loss

@@ -28,6 +28,7 @@ _log = logging.getLogger("fastmlp")
 _TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
 _FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
 _STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
+_SLOWER = "training goes module by module, which is slower: %s"
 _UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
 
 
@@ -78,9 +79,17 @@ class Session:
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
-    def makes(self, augment: Any, accumulate: int) -> bool:
-        """Whether the engine makes such steps."""
-        return self._key[-1] != "cuda" or (augment is None and accumulate == 1)
+    def makes(self, rows: Rows, size: int, augment: Any, accumulate: int) -> bool:
+        """Whether the engine makes such steps, and in the memory of few batches of ``size``; the log says why not."""
+        reason = None
+        if self._key[-1] == "cuda" and (augment is not None or accumulate > 1):
+            reason = "the GPU's engine knows neither augment nor accumulate"
+        elif accumulate > 1 and not self.engine.reads_in_place(rows.X):
+            if size * accumulate * rows.X.shape[1] * self.engine.dtype.itemsize > _STAGED:
+                reason = "all rows of a step would be converted at once"
+        if reason is not None:
+            _log.info(_SLOWER, reason)
+        return reason is None
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
@@ -235,5 +244,5 @@ def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int
             raise Unsupported("the GPU is simulated")
         return Session(model, loss, optimizer, requested, batch)
     except Unsupported as reason:
-        _log.info("training goes module by module, which is slower: %s", reason)
+        _log.info(_SLOWER, reason)
         return None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import dataclasses
+import math
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,14 +15,19 @@ from ..batches import Rows
 from ..losses import Loss
 from ..module_steps import ModuleSteps
 from ..optim import KeepGradient
-from ..validation import Array
+from ..validation import Array, SparseRows
 from .network import Network
+
+if TYPE_CHECKING:
+    from ..engine.session import Session
 
 __all__ = ["Objective", "minimize"]
 
 _FEW = 300_000  # rows times weights, up to which the modules take no longer than handing weights to the engine and back
 _BLAS_SHARES = 5000  # OpenBLAS makes shorter sums on one thread; to find and limit it takes 3 ms
 _BLOCK = 1 << 16  # elements of the widest layer in one block of rows: its activations stay in the caches
+_ROWS = 128  # of a block at least: fewer would not be worth the weights' and the gradients' way through the caches
+_DENSE = 1 << 28  # bytes that a sparse matrix may take as rows for the engine
 
 
 class Objective:
@@ -48,7 +57,7 @@ class Objective:
         constant: float,
         threads: int | None = None,
     ) -> None:
-        self.network, self.loss, self.rows = network, loss, rows
+        self.network, self.loss = network, loss
         self.scale, self.constant = scale, constant
         model = network.model
         arrays = [array for _, array in model.named_parameters()]
@@ -60,20 +69,23 @@ class Objective:
         self.count = float(len(rows)) if weight is None else float(weight.sum())
         self.decay = l2 / self.count
         widest = max(max(linear.in_features, linear.out_features) for linear in network.linears)
-        block = min(len(rows), max(1, _BLOCK // widest))
+        block = min(len(rows), max(_ROWS, _BLOCK // widest))
         self.blocks = -(-len(rows) // block)
         self.index, self.ends = np.arange(len(rows)), np.array([0, len(rows)])
         self.optimizer = KeepGradient()
-        self.steps: Any = ModuleSteps(model, loss, self.optimizer, block)
+        self.steps: Session | ModuleSteps
+        self.rows, self.steps = rows, ModuleSteps(model, loss, self.optimizer, block)
         if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _FEW:
             from ..engine.session import open_session  # brings numba along
 
-            self.steps = open_session(model, loss, self.optimizer, threads, block) or self.steps
+            readable = _in_place(rows)
+            session = None if readable is None else open_session(model, loss, self.optimizer, threads, block)
+            if readable is not None and session is not None:
+                self.rows, self.steps = readable, session
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
-        if not isinstance(self.steps, ModuleSteps):
-            self.steps.close()
+        self.steps.close()
 
     def start(self) -> Array:
         """The weights as they are."""
@@ -81,8 +93,7 @@ class Objective:
 
     def put(self, theta: Array) -> None:
         """Make these the weights."""
-        if not isinstance(self.steps, ModuleSteps):
-            self.steps.release()
+        self.steps.release()
         for (_, array), start, stop in zip(
             self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
         ):
@@ -95,10 +106,9 @@ class Objective:
             losses, _, made = self.steps.run(self.rows, self.index, self.ends, 0, 0, 0.0, None, self.blocks)
             weights = theta * self.is_weight
             penalty = 0.5 * self.decay * float(weights @ weights)
-        if not isinstance(self.steps, ModuleSteps):
-            self.steps.give_back()
+        self.steps.give_back()
         value = float(losses[0]) * self.scale + self.constant + penalty
-        if not len(made):  # the loss is not finite: L-BFGS takes a shorter step
+        if not len(made):  # the loss is not finite, and SciPy ends the search
             return value, np.full(len(theta), np.nan)
         state = self.optimizer.state
         gradient = np.concatenate(
@@ -110,12 +120,10 @@ class Objective:
 def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -> Any:
     """SciPy's result; the network has its weights."""
     from scipy.optimize import minimize as scipy_minimize
-    from threadpoolctl import threadpool_limits  # scikit-learn needs it too
 
     objective.network.model.train()
     start = objective.start()
-    # Between SciPy's sums BLAS's threads would wait busily, on the processors that the engine's are to run on.
-    limited = threadpool_limits(1, "blas") if len(start) > _BLAS_SHARES else contextlib.nullcontext()
+    limited = _one_blas_thread() if len(start) > _BLAS_SHARES else contextlib.nullcontext()
     with limited, contextlib.closing(objective):
         found = scipy_minimize(
             objective,
@@ -127,3 +135,38 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -
     objective.put(found.x)
     objective.network.model.eval()
     return found
+
+
+def _in_place(rows: Rows) -> Rows | None:
+    """The rows as the engine reads them where they are, copied once if need be; None if they would take too much."""
+    from ..engine.runner import Engine
+
+    if Engine.reads_in_place(rows.X):
+        return rows
+    if isinstance(rows.X, SparseRows) and math.prod(rows.X.shape) * rows.dtype.itemsize > _DENSE:
+        return None
+    kept = rows.X.dtype if rows.X.dtype in (np.uint8, np.float32) else rows.dtype
+    return dataclasses.replace(rows, X=np.ascontiguousarray(rows.X[:], kept))
+
+
+_limiting = threading.Lock()
+_limits: list[Any] = []  # of fits under way; the first of them holds what BLAS had before
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Between SciPy's sums BLAS's threads would wait busily, on the processors that the engine's are to run on.
+
+    The limit is the process's, so that of fits at the same time it is set by the first and lifted by the last.
+    """
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it too
+
+    with _limiting:
+        _limits.append(_limits[0] if _limits else threadpool_limits(1, "blas"))
+    try:
+        yield
+    finally:
+        with _limiting:
+            limit = _limits.pop()
+            if not _limits:
+                limit.restore_original_limits()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from checks import assert_matches
 from same_steps import TOLERANCE, arrays_of, assert_same_steps
+from scipy import sparse
 
 import fastmlp as fm
 
@@ -159,3 +160,17 @@ def test_more_than_there_is_means_all(batch, accumulate):
         assert trainer.steps == 3
         results.append(b"".join(array.tobytes() for array in arrays_of(trainer).values()))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("kind", [np.asfortranarray, lambda X: (9 * X).astype(np.int16), sparse.csr_array])
+def test_rows_that_are_converted_go_batch_by_batch_where_they_are_many(kind, monkeypatch):
+    X, y = rows_of()
+    results = []
+    for most in (1 << 26, 9 * 8 * 20):
+        monkeypatch.setattr("fastmlp.engine.session._STAGED", most)
+        trainer = fm.Trainer(model_of("float64")(), fm.CrossEntropyLoss(), momentum())
+        trainer.fit(kind(X), y, batch_size=7, accumulate=3, epochs=2, rng=0)
+        results.append(trainer)
+    assert results[0]._session is not None and results[1]._session is None
+    for name, array in arrays_of(results[0]).items():
+        assert_matches(array, arrays_of(results[1])[name], 1e-12 * (1 + np.abs(array)))
