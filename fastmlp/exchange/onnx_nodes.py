@@ -51,7 +51,7 @@ def nodes_of(module: Module) -> list[Node]:
     arrays = module.state_dict()
     if type(module) is Linear:
         bias = (arrays["bias"],) if "bias" in arrays else ()
-        return [Node("Gemm", 11, (arrays["weight"], *bias), {"transB": 1})]
+        return [Node("Gemm", 7 if bias else 11, (arrays["weight"], *bias), {"transB": 1})]
     if type(module) is Normalize:
         return [Node("Sub", 7, (arrays["mean"],)), Node("Div", 7, (arrays["scale"],))]
     if type(module) is LayerNorm:

@@ -10,15 +10,18 @@ from ..estimators import MLPClassifier, MLPRegressor
 from ..frozen import leaves
 from .onnx_nodes import nodes_of
 
-__all__ = ["register_skl2onnx"]
+__all__ = ["FLOAT_ONLY", "register_skl2onnx"]
+
+FLOAT_ONLY = ("Elu", "Gelu", "LeakyRelu", "Softplus")
 
 
 def register_skl2onnx() -> None:
     """Make ``skl2onnx.to_onnx`` know `MLPClassifier` and `MLPRegressor`; once in a process.
 
     A classifier gives the outputs ``label`` and ``probabilities`` (without a zipmap), a regressor ``variable``, as
-    scikit-learn's own do. A net with ``layer_norm`` takes opset 17, one with "gelu" or "gelu_tanh" opset 20: below that
-    the conversion is refused.
+    scikit-learn's own do. The graph computes in float64 where its input is declared so, in float32 otherwise; but of
+    activations that ONNX Runtime has in float32 alone (`FLOAT_ONLY`) it takes those. A net with ``layer_norm`` takes
+    opset 17, one with "gelu" or "gelu_tanh" opset 20: below that the conversion is refused.
 
     Raises
     ------
@@ -43,9 +46,10 @@ def register_skl2onnx() -> None:
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     from onnx import TensorProto
+    from skl2onnx.common.data_types import DoubleTensorType
 
     net = operator.raw_operator
-    wide = net.coefs_[0].dtype == np.float64
+    wide = isinstance(operator.inputs[0].type, DoubleTensorType)
     number = TensorProto.DOUBLE if wide else TensorProto.FLOAT
 
     def node(kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
@@ -69,14 +73,18 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
                     f"{container.target_opset}; give a newer step."
                 )
             more = [entered] if step.with_input else [constant(array) for array in step.constants]
+            narrow = wide and step.operator in FLOAT_ONLY
+            x = node("Cast", [x], to=TensorProto.FLOAT, op_version=9) if narrow else x
             x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
+            x = node("Cast", [x], to=number, op_version=9) if narrow else x
     outputs = [variable.full_name for variable in operator.outputs]
     if isinstance(net, MLPRegressor):
         x = node("Exp", [x], op_version=6) if net.loss == "poisson" else x
-        node("Cast", [x], outputs[0], to=TensorProto.FLOAT if not wide else number, op_version=9)
+        node("Identity", [x], outputs[0], op_version=1)
         return
     softmax = net.out_activation_ == "softmax"
-    probability = node("Softmax", [x], axis=1, op_version=13) if softmax else node("Sigmoid", [x], op_version=6)
+    version = 13 if container.target_opset >= 13 else 1  # of two dimensions they say the same
+    probability = node("Softmax", [x], axis=1, op_version=version) if softmax else node("Sigmoid", [x], op_version=6)
     if not softmax and net.n_outputs_ == 1:
         one = constant(np.ones((1, 1)))
         probability = node("Concat", [node("Sub", [one, probability], op_version=7), probability], axis=1, op_version=4)

@@ -19,6 +19,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.exchange.with_skl2onnx import FLOAT_ONLY
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -343,6 +344,28 @@ def test_skl2onnx(case, digits):
     else:
         np.testing.assert_array_equal(found[0], ref)
         np.testing.assert_allclose(found[1], pipeline.predict_proba(X), 1e-4, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", ["classes", "two", "labels", "counts", "gelu_tanh", "silu", "leaky"])
+def test_skl2onnx_computes_as_its_input_is_declared(case, digits):
+    """In whatever dtype the fit was."""
+    skl2onnx, runtime = pytest.importorskip("skl2onnx"), pytest.importorskip("onnxruntime")
+    fm.register_skl2onnx()
+    make, target = ONNX[case]
+    X = digits[0][:50]
+    net = make().set_params(max_iter=1).fit(X, target(*digits)[:50])
+    options = {"options": {id(net): {"zipmap": False}}} if hasattr(net, "predict_proba") else {}
+    ref = net.predict_proba(X) if options else net.predict(X)
+    # ONNX has the epsilon of LayerNormalization in float32.
+    rounded = {*FLOAT_ONLY, "LayerNormalization"}
+    for declared in (np.float32, np.float64):
+        for opset in (None,) if net.layer_norm else (9, 12, None):
+            model = skl2onnx.to_onnx(net, X[:1].astype(declared), target_opset=opset, **options)
+            found = runtime.InferenceSession(model.SerializeToString()).run(None, {"X": X.astype(declared)})[-1]
+            assert found.dtype == declared
+            exact = declared == np.float64 and not rounded & {node.op_type for node in model.graph.node}
+            np.testing.assert_allclose(found.reshape(ref.shape), ref, *((1e-12, 1e-14) if exact else (1e-4, 1e-5)))
 
 
 def test_skl2onnx_refuses_what_an_opset_has_not(digits):
