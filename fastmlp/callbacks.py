@@ -191,6 +191,8 @@ class SaveModel(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save the model as it is."""
+        if self._misses_averages(trainer):
+            raise ValueError("SaveModel(average=True) needs averages; expected a Trainer(average=...).")
         for _ in range(2 if self.at_begin else 0):  # every later save needs room for a second file beside the first
             self._saved_at = None
             self._save(trainer)
@@ -201,7 +203,11 @@ class SaveModel(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Save the model, unless that was done with these very weights."""
-        self._save(trainer)
+        if not self._misses_averages(trainer):
+            self._save(trainer)
+
+    def _misses_averages(self, trainer: Trainer) -> bool:
+        return self.average and trainer.optimizer.average is None
 
     def _save(self, trainer: Trainer) -> None:
         weights = (trainer.steps, trainer.restored)

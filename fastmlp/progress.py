@@ -38,7 +38,7 @@ class ProgressBar(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Draw the bar."""
         self._out = self.stream or sys.stderr
-        if self._out is None or not self._out.isatty():  # None: a program without a console
+        if self._out is None or not getattr(self._out, "isatty", bool)():  # None: a program without a console
             return
         self._first = trainer.end - trainer.planned_steps
         # By name, as tqdm brings no types along.
@@ -60,11 +60,10 @@ class ProgressBar(Callback):
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Write the line."""
         if not self.lines:
-            if self._bar is not None:
-                self._bar.set_postfix_str(", ".join(_measures(record)), refresh=False)
             return
-        parts = [f"step {record['step']:,}/{trainer.end:,}", f"epoch {record['epoch']:.4g}", *_measures(record)]
-        line = "  ".join([*parts, f"lr {record['lr']:.3g}", f"{record['seconds']:.1f} s"])
+        epoch = f"{record['epoch']:.2f}".rstrip("0").rstrip(".")
+        parts = [f"{record['step']}/{trainer.end}", f"epoch {epoch}", *_measures(record), f"lr {record['lr']:.3g}"]
+        line = "  ".join([*parts, f"{record['seconds']:.1f} s"])
         if self._bar is not None:
             self._bar.write(line, file=self._out)
         elif self._out is not None:
@@ -79,5 +78,5 @@ class ProgressBar(Callback):
 
 
 def _measures(record: Record) -> list[str]:
-    names = {"loss": "train_loss", "val_loss": "val_loss", "val_accuracy": "val_accuracy"}
+    names = {"loss": "train_loss", "val_loss": "val_loss", "val_acc": "val_accuracy"}
     return [f"{name} {record[key]:.4g}" for name, key in names.items() if record[key] is not None]

@@ -149,7 +149,8 @@ def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: s
     shape = array.shape
     if len(shape) != 2 or (shape[1] != width if width is not None else shape[1] == 0):
         expected = f"(N, {'features' if width is None else width})"
-        raise ValueError(f"{where} expected x of shape {expected}, got {shape}.")
+        what = where if where.endswith(": X") else f"{where}: x"
+        raise ValueError(f"{what} has shape {shape}; expected {expected}.")
     return array
 
 

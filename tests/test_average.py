@@ -65,6 +65,13 @@ class Nothing(fm.Callback):
         pass
 
 
+def test_averages_are_saved_where_there_are_some(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(9, 5)), np.arange(9) % 3
+    with pytest.raises(ValueError, match=r"needs averages; expected a Trainer\(average=...\)"):
+        trainer(average=None).fit(x, y, callbacks=[fm.SaveModel(tmp_path / "m", average=True)])
+    assert not (tmp_path / "m").exists()
+
+
 def test_bad_averages():
     with pytest.raises(ValueError, match="average is 1; expected a finite number of at least 0 and below 1"):
         trainer(average=1)

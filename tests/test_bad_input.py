@@ -26,9 +26,9 @@ def spoilt(row, column, value, dtype=np.float32):
 X, Y = good()
 
 BAD_X = {
-    "one dimension": (X[0], r"expected x of shape \(N, 4\), got \(4,\)"),
-    "three dimensions": (X.reshape(3, 4, 4), r"expected x of shape \(N, 4\), got \(3, 4, 4\)"),
-    "width": (X[:, :3], r"expected x of shape \(N, 4\), got \(12, 3\)"),
+    "one dimension": (X[0], r"X has shape \(4,\); expected \(N, 4\)"),
+    "three dimensions": (X.reshape(3, 4, 4), r"X has shape \(3, 4, 4\); expected \(N, 4\)"),
+    "width": (X[:, :3], r"X has shape \(12, 3\); expected \(N, 4\)"),
     "nan": (spoilt(7, 2, np.nan), "X is nan at row 7, column 2; expected finite numbers"),
     "inf": (spoilt(3, 0, -np.inf), "X is -inf at row 3, column 0"),
     "beyond float32": (

@@ -71,5 +71,7 @@ def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     commands = re.findall(r"^\$ fastmlp (.*)$", page, re.M)
     for command in commands:
         assert main(command.split()) == 0, command
-    assert len(commands) == 5 and (tmp_path / "compare.png").is_file() and len(list((tmp_path / "grid").iterdir())) == 2
+    assert (
+        len(commands) == 5 and (tmp_path / "compare.png").is_file() and len(list((tmp_path / "grid").glob("lr*"))) == 2
+    )
     assert capsys.readouterr().err == ""

@@ -68,7 +68,7 @@ BAD = [
     (fm.HuberLoss, X3, np.full((4, 3), 1j), "y has dtype complex128"),
     (fm.BCEWithLogitsLoss, X3[:, :1], [0, 1, 2, 0], "targets from 0 to 1, got 2 at row 2, column 0"),
     (fm.BCEWithLogitsLoss, X3[:, :1], [0, 1, -1, 0], "targets from 0 to 1, got -1 at row 2, column 0"),
-    (fm.MSELoss, np.zeros(4), np.zeros(4), r"MSELoss expected x of shape \(N, features\), got \(4,\)"),
+    (fm.MSELoss, np.zeros(4), np.zeros(4), r"MSELoss: x has shape \(4,\); expected \(N, features\)"),
     (fm.MSELoss, np.zeros((0, 1)), np.zeros((0, 1)), "MSELoss: x has no rows; expected at least one"),
     (fm.MSELoss, np.float32([[0]]), [1e300], "MSELoss: y is 1e[+]300 at row 0, column 0; expected numbers of float32"),
     (fm.CrossEntropyLoss, np.zeros((0, 3)), np.zeros(0, int), "CrossEntropyLoss: x has no rows"),

@@ -193,9 +193,9 @@ def test_out(instructions, rng):
 def test_bad_input(instructions):
     predictor = fm.Predictor(made(5, [8], 2))
     for x, message in [
-        (np.zeros((2, 4), np.float32), r"expected x of shape \(N, 5\), got \(2, 4\)"),
-        (np.zeros(4), r"expected x of shape \(N, 5\)"),
-        (np.zeros((2, 5, 1)), "expected x of shape"),
+        (np.zeros((2, 4), np.float32), r"x has shape \(2, 4\); expected \(N, 5\)"),
+        (np.zeros(4), r"x has shape \(1, 4\); expected \(N, 5\)"),
+        (np.zeros((2, 5, 1)), "x has shape"),
         (np.zeros((2, 5), complex), "complex128"),
         (np.full((2, 5), 1e300), "1e\\+300 at row 0, column 0"),
         ([["a"] * 5], "expected bools, integers or floats"),
@@ -269,7 +269,7 @@ def test_probabilities_of_a_softmax_are_its_own(instructions):
     x = np.ones((2, 3), np.float32)
     predictor = fm.Predictor(model)
     np.testing.assert_array_equal(predictor.predict_proba(x), predictor(x))
-    with pytest.raises(ValueError, match=r"predict: X expected x of shape \(N, 3\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"predict: X has shape \(3,\); expected \(N, 3\)"):
         predictor.predict(x[0])
     for refused in (predictor.predict, predictor.predict_proba):
         with pytest.raises(ValueError, match="X is nan at row 1, column 2; expected finite numbers"):

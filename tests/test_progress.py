@@ -26,8 +26,8 @@ def test_a_line_for_each_epoch():
     trainer = fit(fm.ProgressBar(stream))
     for line, record in zip(stream.getvalue().splitlines(), trainer.history, strict=True):
         measures = f"loss {record['train_loss']:.4g}  val_loss {record['val_loss']:.4g}"
-        accuracy = f"val_accuracy {record['val_accuracy']:.4g}"
-        step = f"step {record['step']}/12  epoch {record['epoch']:g}"
+        accuracy = f"val_acc {record['val_accuracy']:.4g}"
+        step = f"{record['step']}/12  epoch {record['epoch']:g}"
         assert line == f"{step}  {measures}  {accuracy}  lr 0.001  {record['seconds']:.1f} s"
 
 

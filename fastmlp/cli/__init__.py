@@ -1,7 +1,7 @@
 """The command line: ``fastmlp train``, ``compare``, ``sweep``, ``evaluate``, ``predict`` and more, see `_COMMANDS`.
 
-Exit codes: 0, 1 for a run that failed, 2 for bad usage. A user's mistake is one line on standard error;
-with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
+Exit codes: 0, 1 for a run that failed, 2 for bad usage, 130 after Ctrl-C. A user's mistake is one line on standard
+error; with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import BackendError, DivergenceError
 from . import bench, compare, evaluate, export, gradcheck, info, predict, sweep, train, warmup
-from .options import Parser, UsageError
+from .options import INTERRUPTED, Parser, UsageError
 
 __all__ = ["main"]
 
@@ -33,11 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    for name in ("stdout", "stderr"):  # None where the shell has closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     parser = Parser(prog="fastmlp", description="Train and run multilayer perceptrons.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
+    for of_command in commands.choices.values():
+        of_command.set_defaults(parser=of_command)
     if not (sys.argv[1:] if argv is None else argv):
         parser.print_help(sys.stderr)
         return 2
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return _fail("interrupted.")
+        return _fail("interrupted.", INTERRUPTED)
     except (BackendError, DivergenceError, ImportError, MemoryError, OSError, ValueError) as error:
         if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
             raise

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ModelFileError
 from ..history import KEYS, History
 from .curves import draw_comparison
-from .runs import METRICS
+from .runs import CONFIG, METRICS, read_config
 
 __all__ = ["add_parser", "history_of", "print_ranking"]
 
@@ -33,9 +33,18 @@ def run(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.runs))
     histories = {name: history_of(Path(name).expanduser()) for name in names}
     print_ranking(histories)
+    data = dict.fromkeys(_data_of(Path(name).expanduser()) for name in names)
+    if len(data) > 1:
+        print(f"\nThe runs are of different data ({', '.join(data)}): their losses say little about each other.")
     missing = draw_comparison(histories, Path(args.out))
     print(f"\nno {args.out}: {missing}" if missing else f"\nsaved {args.out}")
     return 0
+
+
+def _data_of(folder: Path) -> str:
+    """The name of a run's data set."""
+    path = folder / CONFIG
+    return Path(read_config(path)["data"]["dataset"]).name if path.is_file() else "unknown"
 
 
 def history_of(folder: Path) -> History:

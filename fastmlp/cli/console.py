@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,33 +17,42 @@ __all__ = ["MetricsTable"]
 
 
 class MetricsTable(Callback):
-    """One line on standard output for each evaluation.
+    """One line on standard output for each evaluation, under a heading.
 
     Parameters
     ----------
     bar : bool
         Whether a progress bar is on the terminal, to be moved out of the way.
+
+    Attributes
+    ----------
+    empty : bool
+        Whether there was no evaluation yet.
     """
 
     def __init__(self, bar: bool) -> None:
         self.bar = bar
         self._watch: Any = None
+        self.empty = True
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Print the heading, and say so if kernels are compiled from now on: the first run waits for that."""
+        """Say so if kernels are compiled from now on: the first run waits for that."""
         if trainer.model.backend_name == "numba":
             self._watch = importlib.import_module("numba.core.event")
             self._listener = _listener(self._watch, self._print)
             self._watch.register("numba:compile", self._listener)
-        self._print("   step   epoch  train loss    val loss  val acc        lr  seconds")
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Print the line."""
         val_loss, accuracy = record["val_loss"], record["val_accuracy"]
+        # Of numbers the loss is the mean of squares; its root has their unit.
+        last = f"{accuracy:8.4f}" if accuracy is not None else _loss(math.sqrt(val_loss))
+        if self.empty:
+            name = "val acc" if accuracy is not None else "val rmse"
+            self._print(f"   step   epoch  train loss    val loss {name:>{len(last)}}        lr  seconds")
+            self.empty = False
         self._print(
-            f"{record['step']:7d} {record['epoch']:7.2f} {_loss(record['train_loss'])} "
-            f"{_loss(val_loss) if val_loss is not None else '-':>11} "
-            f"{f'{accuracy:.4f}' if accuracy is not None else '-':>8} "
+            f"{record['step']:7d} {record['epoch']:7.2f} {_loss(record['train_loss'])} {_loss(val_loss)} {last} "
             f"{record['lr']:9.3g} {record['seconds']:8.1f}"
         )
 

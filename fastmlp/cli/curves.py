@@ -31,8 +31,7 @@ def draw_curves(history: History, title: str, path: Path) -> str | None:
     if made is None:
         return _NO_MATPLOTLIB
     figure, panels = made
-    marker = "o" if len(history) <= 30 else None
-    style = {"marker": marker, "markersize": 3.5, "linewidth": 1.6}
+    style = {**_marked(history), "linewidth": 1.6}
     epochs = history["epoch"]
 
     losses = panels[0]
@@ -61,6 +60,7 @@ def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
     figure, panels = made
     for place, (name, history) in enumerate(histories.items()):
         style = {"color": f"C{place % 10}", "linewidth": 1.6, "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
+        style |= _marked(history)
         panels[0].plot(history["epoch"], history["val_loss"], label=name, **style)
         if with_accuracy and history["val_accuracy"][0] is not None:
             panels[1].plot(history["epoch"], history["val_accuracy"], label=name, **style)
@@ -70,6 +70,11 @@ def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
     longest = max(history["epoch"][-1] for history in histories.values())
     _finish(figure, panels, None, path, whole=longest >= 5)
     return None
+
+
+def _marked(history: History) -> dict[str, Any]:
+    """Points, where they are few: a single one would be no line."""
+    return {"marker": "o" if len(history) <= 30 else None, "markersize": 3.5}
 
 
 _NO_MATPLOTLIB = 'pip install "fastmlp[plot]"'

@@ -13,11 +13,21 @@ import numpy as np
 
 from ..datasets import Dataset, apply_preprocessing, available, load
 from ..datasets.array_files import read_npz
+from ..datasets.table_files import is_number
 from ..errors import DataError
 from ..modules import Module
 from .options import UsageError
 
-__all__ = ["DATA_OPTIONS", "checked", "data_options", "fingerprint", "is_named", "labelled_rows", "load_data"]
+__all__ = [
+    "DATA_OPTIONS",
+    "checked",
+    "data_options",
+    "described_columns",
+    "fingerprint",
+    "is_named",
+    "labelled_rows",
+    "load_data",
+]
 
 _TABLE_OPTIONS = ("target", "test", "test_size", "task")
 DATA_OPTIONS = ("dataset", "data_dir", *_TABLE_OPTIONS)
@@ -102,3 +112,28 @@ def fingerprint(data: Dataset) -> str:
         digest.update(f"{array.shape} {array.dtype.str};".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def described_columns(data: Dataset) -> list[str]:
+    """What became of a table's columns, in lines for the heading: a mistyped number makes a column one of text."""
+    specs = (data.preprocessing or {}).get("columns", [])
+    texts = [spec for spec in specs if spec["kind"] == "categorical"]
+    gaps = [spec["name"] for spec in specs if spec["kind"] == "numeric" and spec["missing"]]
+    lines = []
+    if texts:
+        counts = [f"{spec['name']} ({len(spec['categories'])})" for spec in texts]
+        lines.append(f"text       {_some(counts)}: a feature for each value")
+    if gaps:
+        lines.append(f"missing    values of {_some(gaps)}: filled with the column's median")
+    for spec in texts:
+        odd = [text for text in spec["categories"] if not is_number(text)]
+        if spec["text"] and 0 < len(odd) < len(spec["categories"]) / 2:
+            lines.append(
+                f"note       {spec['name']} is taken for text because of {_some([repr(text[:20]) for text in odd])}: "
+                "its other values are numbers"
+            )
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import math
 from typing import Any, NoReturn
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 from .._kernels import BACKENDS
 
 __all__ = [
+    "INTERRUPTED",
     "Parser",
     "UsageError",
     "add_backend_option",
@@ -20,6 +22,7 @@ __all__ = [
     "widths",
 ]
 
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells have it
 _WIDEST = 10**8  # of a layer: the size of a matrix between two such layers is still a number to NumPy
 
 
@@ -28,11 +31,33 @@ class UsageError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line."""
+    """Reports a mistake in one line.
+
+    Attributes
+    ----------
+    where, hint : str
+        What its messages begin with: the name of a file of options; and what those of unknown options end with.
+    """
+
+    where = hint = ""
 
     def error(self, message: str) -> NoReturn:
         """Print it and leave with code 2."""
-        self.exit(2, f"fastmlp: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"fastmlp: error: {self.where}{message} (see {self.prog} --help)\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; of an option that there is not, the command's own parser tells the nearest."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            getattr(found, "parser", self).refuse(unknown)
+        return found
+
+    def refuse(self, unknown: list[str]) -> NoReturn:
+        """Leave because of arguments that nobody takes."""
+        name = next((text for text in unknown if text.startswith("-")), unknown[0]).partition("=")[0]
+        near = difflib.get_close_matches(name, self._option_string_actions, 1)
+        hint = f"did you mean {near[0]}?" if near else self.hint
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{f'; {hint}' if hint else ''}")
 
 
 def at_least(minimum: int, most: int = 2**63 - 1) -> Any:

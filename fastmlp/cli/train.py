@@ -23,9 +23,9 @@ from ..saving import SaveState
 from ..trainer import Trainer
 from .console import MetricsTable
 from .curves import draw_curves
-from .data import DATA_OPTIONS, data_options, fingerprint, load_data
+from .data import DATA_OPTIONS, data_options, described_columns, fingerprint, load_data
 from .defaults import describe_defaults
-from .options import UsageError, add_data_options, config_arguments
+from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
 from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, drop_old_run, make_folder, read_config, write_config
 from .train_options import add_options, resolve
 from .train_parts import augmentations, make_trainer
@@ -51,7 +51,11 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.config is not None:
-        given = args.parser.parse_args([*config_arguments(args.config), *args.argv[1:]])
+        from_file = config_arguments(args.config)
+        args.parser.where = f"{args.config}: "
+        args.parser.parse_args(from_file)
+        args.parser.where = ""
+        given = args.parser.parse_args([*from_file, *args.argv[1:]])
         given.argv, args = args.argv, given
     resumed = None if args.resume is None else _resumable(args)
     if resumed is None:
@@ -90,11 +94,12 @@ def run(args: argparse.Namespace) -> int:
         callbacks.append(TensorBoard(folder / "tensorboard"))
     if bar:
         callbacks.append(ProgressBar(lines=False))
+    table = MetricsTable(bar)
     if not args.quiet:
         _print_header(data, options, model, folder)
-        callbacks.append(MetricsTable(bar))
+        callbacks.append(table)
 
-    ending = "done"
+    ending, code = "done", 0
     try:
         trainer.fit(
             data.X,
@@ -112,20 +117,22 @@ def run(args: argparse.Namespace) -> int:
             resume=None if resumed is None else folder / STATE,
         )
     except KeyboardInterrupt:
-        ending = f"stopped by Ctrl-C after {trainer.steps:,} of {trainer.planned_steps:,} steps"
-        if not args.quiet:
-            print(f"\nto go on: fastmlp train --resume {folder}")
+        ending, code = f"stopped by Ctrl-C after {trainer.steps:,} of {trainer.planned_steps:,} steps", INTERRUPTED
     except DivergenceError as error:
         _draw(trainer, options, data.name, folder)
         raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
-    if ending == "done" and trainer.steps < trainer.planned_steps:
+    if ending == "done" and resumed is not None and table.empty:
+        ending = f"this run was complete, after {trainer.steps:,} steps"
+    elif ending == "done" and trainer.steps < trainer.planned_steps:
         ending = f"stopped early after {trainer.steps:,} of {trainer.planned_steps:,} steps"
     if trainer.restored is not None:
         ending += f", with the weights of step {trainer.restored:,}"
     no_curves = _draw(trainer, options, data.name, folder)
     if not args.quiet:
         _print_end(ending, trainer, data, folder, no_curves)
-    return 0
+        if code == INTERRUPTED and (folder / STATE).is_file():
+            print(f"to go on: fastmlp train --resume {folder}")
+    return code
 
 
 # What --resume may come with.
@@ -185,7 +192,8 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     batches = f"batches of {min(options['batch_size'], len(data.y))}"
     if options["accumulate"] > 1:
         batches += f", {options['accumulate']} to an update"
-    length = f"{options['epochs']:,} epochs" if options["epochs"] else f"{options['steps']:,} steps"
+    unit = "epochs" if options["epochs"] else "steps"
+    length = f"{options[unit]:,} {unit if options[unit] != 1 else unit[:-1]}"
     extra = "".join(
         f", {key.replace('_', ' ')} {options[key]:g}"
         for key in ("momentum", "weight_decay")
@@ -200,6 +208,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
         f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
+        f"{''.join(f'{line}' + chr(10) for line in described_columns(data))}"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
@@ -226,8 +235,8 @@ def _print_end(ending: str, trainer: Trainer, data: Dataset, folder: Path, no_cu
         return ", ".join(f"test {key} {value:.4f}" for key, value in result.items())
 
     print(f"\n{ending}: {measures(trainer)}")
-    files = [MODEL, STATE, CONFIG, METRICS] + ([] if no_curves else [CURVES])
-    if trainer.optimizer.average is not None:
+    files = [name for name in (MODEL, STATE, CONFIG, METRICS, CURVES) if (folder / name).is_file()]
+    if trainer.optimizer.average is not None and trainer.steps:
         print(f"{AVERAGE}: {measures(Evaluator(trainer.averaged_model(), trainer.loss))}")
         files.append(AVERAGE)
     print(f"saved {folder}: {', '.join(files)}")

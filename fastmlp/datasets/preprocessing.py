@@ -125,7 +125,8 @@ def fit_columns(table: Table, names: list[str], categorical: Collection[str]) ->
             raise DataError(f"{column.label} has no value in the training part; drop it or fill it.")
         if column.kind in ("number", "integer") and name not in categorical:
             _check_finite(column)
-            specs.append({"name": name, "kind": "numeric", "median": float(np.median(column.values[~missing]))})
+            median = float(np.median(column.values[~missing]))
+            specs.append({"name": name, "kind": "numeric", "median": median, "missing": bool(missing.any())})
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .columns import FrameTable, require
 
-__all__ = ["FRAME_SUFFIXES", "read_frame"]
+__all__ = ["FRAME_SUFFIXES", "is_number", "read_frame"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FRAME_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -93,7 +93,7 @@ def _check_lines(path: Path, separator: str, header: bool | None) -> tuple[list[
         raise DataError(f"{path} cannot be read as a table: {_first_line(error)}.") from error
     if not first or not any(field.strip() for field in first):
         raise DataError(f"{path} is empty; expected a line of column names and rows.")
-    named = header if header is not None else not all(_is_number(field) for field in first)
+    named = header if header is not None else not all(is_number(field) for field in first)
     if not named:
         return [f"column_{index}" for index in range(len(first))], False
     names = [name.strip() or f"column_{index}" for index, name in enumerate(first)]
@@ -115,7 +115,8 @@ def _read_parquet(path: Path) -> Any:
     return frame
 
 
-def _is_number(field: str) -> bool:
+def is_number(field: str) -> bool:
+    """Whether a text can be read as one."""
     try:
         float(field)
     except ValueError:

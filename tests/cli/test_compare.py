@@ -1,7 +1,10 @@
 """``fastmlp compare``, ``fastmlp sweep``, and options in a file."""
 
+import io
 import json
 import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -11,10 +14,21 @@ import fastmlp as fm
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
 
 
+def npz():
+    stream = io.BytesIO()
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    np.savez(stream, X=X, y=X[:, 0])
+    return stream.getvalue()
+
+
 def test_compare(fastmlp, folder):
     pytest.importorskip("matplotlib")
     for lr in ("0.01", "0.0001"):
         assert fastmlp("train", *RUN, "--lr", lr, "--out", lr)[0] == 0
+    (folder / "x.npz").write_bytes(npz())
+    assert fastmlp("train", *RUN, "--dataset", "x.npz", "--out", "numbers")[0] == 0
+    note = "The runs are of different data (digits, x.npz)"
+    assert note in fastmlp("compare", "0.01", "numbers")[1] and note not in fastmlp("compare", "0.01", "0.0001")[1]
     code, out, err = fastmlp("compare", "0.0001", "0.01")
     assert code == 0 and err == "" and out.endswith("saved compare.png\n")
     lines = out.splitlines()
@@ -47,15 +61,17 @@ def test_sweep(fastmlp, folder):
     code, out, err = fastmlp("sweep", *grid, "--jobs", 2, "--", "--epochs", 1, "--threads", 1)
     assert code == 0 and err == "", err
     assert out.startswith("4 runs, 2 at a time, in sweep\n") and out.count("done ") == 4
-    runs = sorted(os.listdir(folder / "sweep"))
+    runs = sorted(set(os.listdir(folder / "sweep")) - {"sweep.json"})
     assert runs == ["lr=0.0001,hidden=4", "lr=0.0001,hidden=8,8", "lr=0.01,hidden=4", "lr=0.01,hidden=8,8"]
     best = min(runs, key=lambda run: json.loads((folder / "sweep" / run / "metrics.jsonl").read_text())["val_loss"])
     assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
 
 
 def test_sweep_at_random_and_with_failures(fastmlp, folder):
-    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1,nought", "--out", "s", "--", "--epochs", 1, "--hidden", 4)
-    assert code == 1 and "failed s/lr=nought: fastmlp: error: argument --lr" in out and out.count("done ") == 1
+    bad = ["sweep", "--grid", "lr=0.1,1e30", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
+    code, out, _ = fastmlp(*bad)
+    assert code == 1 and "failed s/lr=1e30: fastmlp: error: Training diverged" in out and out.count("done ") == 1
+    assert fastmlp(*bad)[0] == 1  # again: the one is there, the other fails again
     code, out, _ = fastmlp("sweep", "--grid", "lr=0.1,0.2,0.3", "--random", 1, "--out", "r", "--", "--epochs", 1)
     assert code == 0 and out.startswith("1 runs, 1 at a time")
     for options, message in (
@@ -63,14 +79,50 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
         (["--grid", "lr=1,1"], "has a value of lr twice"),
         (["--grid", "lr=1", "--grid", "lr=2"], "names an option twice"),
         (["--grid", "out=a,b"], "cannot vary out"),
+        (["--grid", "lr=1,nought"], "argument --lr/--learning_rate: 'nought' is not a number of"),
+        (["--grid", "layer-norm=1,0"], "has '1' for layer-norm; expected true or false"),
+        (["--grid", "lr=1,2", "--epochs", "4"], "unrecognized arguments: --epochs; options of train come after --"),
+        (["--grid", "lr=1,2", "--job", "4"], "did you mean --jobs?"),
     ):
         code, _, err = fastmlp("sweep", *options)
-        assert code == 2 and message in err
+        assert code == 2 and message in err, err
+    assert not (folder / "sweep").exists()
     code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "s")
-    assert code == 1 and "s is not empty" in err
+    assert code == 1 and "s holds another sweep; give another --out" in err
+    (folder / "r" / "sweep.json").unlink()
+    code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "r")
+    assert code == 1 and "r is not empty; give another --out" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, start, fastmlp, folder):
+    sweep = ["sweep", "--grid", "layer-norm=false,true", "--jobs", 1, "--", "--hidden", 40, "--epochs", 300]
+    child = start(*sweep, "--threads", 1)
+    first = folder / "sweep" / "layer-norm=false" / "training.safetensors"
+    end = time.monotonic() + 100
+    while not first.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == (130 if number == signal.SIGINT else 143), (out, err)
+    assert "stopped after 0 of 2 runs; the same command again goes on" in out
+    before = first.read_bytes()
+    time.sleep(0.3)
+    assert first.read_bytes() == before  # nobody is at it any longer
+    code, out, _ = fastmlp(*sweep, "--threads", 1)
+    assert code == 0 and "going on" in out.splitlines()[0] and out.count("done ") == 2
+    steps = [json.loads(line)["step"] for line in (first.parent / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and len(steps) == 300
 
 
 def test_options_in_a_file(fastmlp, folder):
+    (folder / "bad.toml").write_text("epoch = 3\n")
+    code, _, err = fastmlp("train", "--config", "bad.toml")
+    assert code == 2 and "error: bad.toml: unrecognized arguments: --epoch=3; did you mean --epochs?" in err
+    (folder / "bad.toml").write_text('lr = "much"\n')
+    code, _, err = fastmlp("train", "--config", "bad.toml")
+    assert code == 2 and "error: bad.toml: argument --lr" in err
     (folder / "run.toml").write_text('hidden = [9, 5]\nlr = 0.02\nseed = 7\nlayer-norm = true\noptimizer = "sgd"\n')
     code, _, err = fastmlp("train", "--config", "run.toml", "--seed", 42, "--epochs", 1, "--quiet", "--out", "run")
     assert code == 0 and err == ""

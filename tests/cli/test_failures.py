@@ -59,7 +59,7 @@ FAILURES = {
     "no model in it": (["evaluate", "."], ". has no model.safetensors"),
     "not a model": (["evaluate", "file"], "file is damaged or not a safetensors file"),
     "no rows": (["predict", "model", "missing.csv"], "missing.csv does not exist"),
-    "width": (["predict", "model", "narrow.npy"], "expected x of shape (N, 64), got (3, 5)"),
+    "width": (["predict", "model", "narrow.npy"], "X has shape (3, 5); expected (N, 64)"),
     "nan": (["predict", "model", "nan.npy"], "nan at row 1, column 2"),
     "text": (["predict", "model", "words.csv"], "words.csv, line 2: could not convert string to float: 'b'"),
     "short line": (["predict", "model", "short.csv"], "short.csv, line 1 has 2 numbers, expected 64"),
@@ -132,11 +132,36 @@ def test_ctrl_c_saves_what_was_reached(start, folder):
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (130, "")
     assert "stopped by Ctrl-C after" in out and "saved run: model.safetensors" in out
     records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(records) >= 3 and records[2]["step"] == 90
     assert fm.load_model(folder / "run" / "model.safetensors").task == "classification"
+
+
+def test_ctrl_c_before_the_first_step(fastmlp, folder, monkeypatch):
+    """There is nothing to go on with, and no average."""
+
+    def interrupt(self, trainer):
+        raise KeyboardInterrupt
+
+    from fastmlp.cli.console import MetricsTable
+
+    monkeypatch.setattr(MetricsTable, "on_fit_begin", interrupt)
+    code, out, err = fastmlp("train", "--average", 0.9, "--out", "run")
+    assert (code, err) == (130, "") and "stopped by Ctrl-C after 0 of" in out
+    assert "to go on" not in out or (folder / "run" / "training.safetensors").is_file()
+
+
+@posix
+def test_without_an_output(start, folder):
+    """Closed by the shell, or never there, as under pythonw."""
+    command = 'exec "$0" -m fastmlp train --epochs 1 --out run >&- 2>&-'
+    with start(
+        python=("-c", "import os, sys; os.execlp('sh', 'sh', '-c', sys.argv[1], sys.executable)", command)
+    ) as child:
+        assert child.wait(100) == 0
+    assert (folder / "run" / "model.safetensors").is_file()
 
 
 @posix

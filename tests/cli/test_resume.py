@@ -63,13 +63,15 @@ def test_ctrl_c_and_on(start, fastmlp, folder):
                 process.send_signal(signal.SIGINT)
                 break
         out, err = process.communicate()
-    assert process.returncode == 0 and "to go on: fastmlp train --resume run" in out
+    assert process.returncode == 130 and out.endswith("to go on: fastmlp train --resume run\n")
     code, out, err = fastmlp("train", "--resume", "run", "--no-progress")
     assert code == 0 and "done: test loss" in out
     assert fastmlp("train", *options, "--out", "other", "--quiet")[0] == 0
     assert weights(folder / "run") == weights(folder / "other")
     before = weights(folder / "run")
     assert fastmlp("train", "--resume", "run", "--quiet") == (0, "", "")  # it has ended: nothing changes
+    out = fastmlp("train", "--resume", "run")[1]
+    assert "this run was complete, after 18,000 steps: test loss" in out and "train loss" not in out
     assert weights(folder / "run") == before
 
 

@@ -202,6 +202,18 @@ def test_a_table_of_classes(fastmlp, table, folder):
     assert metrics_of(folder / "run")[-1]["val_accuracy"] > 0.9
 
 
+def test_the_heading_tells_what_became_of_columns(fastmlp, folder):
+    """A mistyped number would make many features of one, in silence."""
+    pytest.importorskip("pandas")
+    rows = [f"{20 + i % 60},{'' if i == 9 else i},{'ab'[i % 2]},{i * 0.37:.2f}" for i in range(200)]
+    (folder / "t.csv").write_text("age,size,kind,price\n" + "\n".join(rows).replace("30,10,", "3O,10,") + "\n")
+    out = fastmlp("train", "--dataset", "t.csv", "--test", "t.csv", "--epochs", 1, "--out", "run")[1]
+    assert "text       age (61), kind (2): a feature for each value\n" in out
+    assert "missing    values of size: filled with the column's median\n" in out
+    assert "note       age is taken for text because of '3O': its other values are numbers\n" in out
+    assert " val rmse " in out and " val acc" not in out and "; 1 epoch, " in out
+
+
 def test_a_table_of_numbers(fastmlp, folder):
     """Prices of order 1e5 are learnt: the outputs are scaled, and in the saved model too."""
     generator = np.random.default_rng(0)

@@ -147,7 +147,7 @@ def test_what_does_not_fit():
             fm.Sequential()
         with pytest.raises(ValueError, match="expected modules, got 3 at place 1"):
             fm.Sequential(linear, 3)
-        with pytest.raises(ValueError, match=r"Sequential expected x of shape \(N, 3\), got \(5, 2\)"):
+        with pytest.raises(ValueError, match=r"Sequential: x has shape \(5, 2\); expected \(N, 3\)"):
             fm.Sequential(linear, fm.ReLU()).forward(np.zeros((5, 2)))
         with pytest.raises(RuntimeError, match=r"Sequential.backward was called before forward"):
             fm.Sequential(linear).backward(np.zeros((5, 4)))
