@@ -88,7 +88,7 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     Parameters
     ----------
     path : path-like
-        The file.
+        The file, or the run folder that it is in.
 
     Returns
     -------
@@ -102,6 +102,7 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     OSError
         If it cannot be read.
     """
+    path = _in_folder(path)
     metadata, tensors = read_tensors(path, FORMAT, FORMAT_VERSION)
     fields = _parse(metadata, path)
     try:
@@ -127,7 +128,12 @@ def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     ModelFileError, OSError
         As `load_model`.
     """
+    path = _in_folder(path)
     return _parse(read_tensors(path, FORMAT, FORMAT_VERSION, with_tensors=False)[0], path)
+
+
+def _in_folder(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    return find_model(path) if os.path.isdir(path) else path
 
 
 def _to_json(value: Any, what: str) -> str:

@@ -139,6 +139,9 @@ class Trainer(Evaluator):
         """The losses of `fit`'s updates since the evaluation before the last one."""
         return np.concatenate([losses for losses, _ in self._made] or [np.zeros(0)])
 
+    def __repr__(self) -> str:
+        return f"Trainer({self.model!r}, {self.loss!r}, {self.optimizer!r}; {self.steps} steps made)"
+
     @property
     def step_penalties(self) -> Array:
         """The penalties (``l2``) in `step_losses`."""

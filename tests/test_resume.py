@@ -220,6 +220,15 @@ def test_model_checkpoints(tmp_path):
         fm.ModelCheckpoint(tmp_path, keep=["worst"])
 
 
+def test_a_run_folder_stands_for_its_model(tmp_path):
+    model = fm.MLP(7, [9], 3, rng=0)
+    fm.save(model, tmp_path / "model.safetensors")
+    for path in (tmp_path, str(tmp_path), tmp_path / "model.safetensors"):
+        assert (fm.load_model(path).state_dict()["0.weight"] == model.state_dict()["0.weight"]).all()
+    with pytest.raises(fm.ModelFileError, match="has no model.safetensors; expected a run folder"):
+        fm.load_model(tmp_path.parent)
+
+
 def test_damage_to_a_model_is_seen(tmp_path):
     path = tmp_path / "model"
     fm.save(trainer().model, path)

@@ -119,6 +119,9 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
         (losses.MSELoss(), x, other),
         (losses.L1Loss(), x, other),
         (losses.HuberLoss(0.7), x, other),
+        (losses.LogCoshLoss(), x, other),
+        (losses.QuantileLoss(0.3), x, other),
+        (losses.PoissonLoss(), x, other**2),
         (losses.BCEWithLogitsLoss(), x, binary),
         (losses.BCEWithLogitsLoss(pos_weight=2.5), x, binary),
     ]

@@ -93,6 +93,9 @@ def _predictor() -> str:
     except BackendError as error:
         return f"none: {error}"
     if found is None:
+        sources = Path(__file__).parents[2]
+        if (sources / "setup.py").is_file():
+            return f"through the backend: fastmlp runs from its sources in {sources}, where nothing is compiled"
         return "through the backend: this installation had no C compiler (install one, and then fastmlp again)"
     return f"compiled ahead of time, {found.instructions()}"
 

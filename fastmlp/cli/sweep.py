@@ -71,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
     usable = usable_threads().count
     jobs = min(args.jobs or usable, len(runs))
     environment = {**os.environ, "FASTMLP_NUM_THREADS": str(max(1, usable // jobs))}
-    print(f"{len(runs)} runs, {jobs} at a time, in {folder}{', going on' if again else ''}", flush=True)
+    print(
+        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {jobs} at a time, in {folder}{', going on' if again else ''}",
+        flush=True,
+    )
 
     ended: dict[str, str | None] = {}
     children = _Children()

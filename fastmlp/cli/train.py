@@ -12,6 +12,7 @@ from .. import __version__, optim
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..checkpoint import save
 from ..datasets import Dataset
+from ..datasets.table_files import is_number
 from ..errors import DataError, DivergenceError, ModelFileError
 from ..evaluator import Evaluator
 from ..logging_callbacks import TensorBoard
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     options["backend"] = model.backend_name
 
     if not len(data.y_test):
+        if data.classes is not None and len(data.classes) == len(data.y) and all(map(is_number, data.classes)):
+            raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows; expected --task regression.")
         raise DataError(f"{data.name} leaves no rows to test on: it has {len(data.y)}. Give more rows, or --test FILE.")
     if resumed is None:
         folder = make_folder(args.out, args.dataset, args.force)
@@ -154,8 +157,11 @@ def _resumable(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str
     config = read_config(folder / CONFIG)
     options = config.get("options")
     blank_options = resolve(args.parser.parse_args([]), None)  # of a set with defaults by name
-    if not isinstance(options, dict) or set(options) != {*blank_options, "backend"}:
-        raise ModelFileError(f"{folder / CONFIG} is damaged: its options are not those of this fastmlp's runs.")
+    if not isinstance(options, dict):
+        raise ModelFileError(f"{folder / CONFIG} is damaged: it has no options.")
+    if set(options) != {*blank_options, "backend"}:
+        other_options = ", ".join(sorted(set(options) ^ {*blank_options, "backend"}))
+        raise ModelFileError(f"{folder / CONFIG} is of another version of fastmlp, by its options: {other_options}.")
     return folder, {key: config["data"].get(key) for key in DATA_OPTIONS}, options
 
 

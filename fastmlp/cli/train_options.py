@@ -116,7 +116,7 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
     if args.momentum is not None and optimizer not in ("sgd", "rmsprop"):
         raise UsageError(f"--momentum is for sgd and rmsprop, not for {optimizer}.")
     if args.flip and data is not None and data.image_shape is None:
-        raise UsageError(f"--flip is for images; the rows of {data.name} are none.")
+        raise UsageError(f"--flip is for images; {data.name} has none.")
     # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.init.Normal`.
     init = "default" if len(hidden) > 1 else defaults.init
     rate = defaults.lr if optimizer == defaults.optimizer else RATES[optimizer]

@@ -158,7 +158,7 @@ class _Source:
         absent = [key for key in ("X", "y") if key not in arrays]
         if absent or ("X_test" in arrays) != ("y_test" in arrays):
             raise DataError(
-                f"{path} holds the arrays {', '.join(sorted(arrays)) or 'none'} of those expected: "
+                f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
                 "X and y, and perhaps X_test and y_test."
             )
         self.table, self.goal = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")

@@ -92,6 +92,9 @@ def test_odd_text_tables(refused, trained, folder):
     assert "an integer too large for float64" in refused(1, "train", "--dataset", "t.csv")
     (folder / "t.csv").write_text("a,b\n1,x\n2,y\n")
     assert "leaves no rows to test on: it has 2" in refused(1, "train", "--dataset", "t.csv", "--out", "other")
+    (folder / "t.csv").write_text("a,b\n" + "".join(f"{i},{i * 1.5}\n" for i in range(30)))
+    message = refused(1, "train", "--dataset", "t.csv", "--task", "classification", "--out", "third")
+    assert "t.csv has a class for each of its 30 rows; expected --task regression." in message
     assert not (folder / "other").exists()
 
 

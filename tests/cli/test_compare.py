@@ -73,7 +73,7 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 1 and "failed s/lr=1e30: fastmlp: error: Training diverged" in out and out.count("done ") == 1
     assert fastmlp(*bad)[0] == 1  # again: the one is there, the other fails again
     code, out, _ = fastmlp("sweep", "--grid", "lr=0.1,0.2,0.3", "--random", 1, "--out", "r", "--", "--epochs", 1)
-    assert code == 0 and out.startswith("1 runs, 1 at a time")
+    assert code == 0 and out.startswith("1 run, 1 at a time")
     for options, message in (
         (["--grid", "lr"], "expected an option and its values"),
         (["--grid", "lr=1,1"], "has a value of lr twice"),
