@@ -30,7 +30,7 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         self._machine = Machine([steps, tiles, jobs, halving, grid, rows, elementwise, sys.modules[__name__]])
-        self.launches = 0
+        self.launches, self._asked, self._sent = 0, [], {}
 
     def room(self):
         return self._room
@@ -45,7 +45,18 @@ class Simulated:
     def put(self, name, array):
         return np.array(array)
 
+    def send(self, name, slot, rows, index, dtype):
+        """Into memory that may be in use: by work that is still to be done, as `run` only asks for it."""
+        rows = np.array(rows[index], dtype)
+        kept = self._sent.get((name, slot))
+        if kept is None or kept.size < rows.size or kept.dtype != dtype:
+            kept = self._sent[name, slot] = np.empty(rows.size, dtype)
+        view = kept[: rows.size].reshape(rows.shape)
+        view[...] = rows
+        return view
+
     def assign(self, target, source):
+        self._work()
         assert target.shape == source.shape and target.ndim == 1
         if hasattr(target, "copy_to_device"):  # of Numba's simulator
             target.copy_to_device(source)
@@ -53,9 +64,16 @@ class Simulated:
             target[:] = self.download(source)
 
     def download(self, array):
+        self._work()
         return array.copy_to_host() if hasattr(array, "copy_to_host") else np.array(array)
 
     def run(self, spec, arguments):
         kernel = steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
-        self._machine.run(kernel, self.grid_size, self.narrow.threads, arguments, NAMES)
+        self._asked.append((kernel, arguments))
         self.launches += 1
+
+    def _work(self):
+        """What was asked for."""
+        while self._asked:
+            kernel, arguments = self._asked.pop(0)
+            self._machine.run(kernel, self.grid_size, self.narrow.threads, arguments, NAMES)

@@ -21,7 +21,7 @@ from .support import ELEMENTWISE, hyperparameters, layers_of, require_loss, rule
 __all__ = ["GpuEngine", "numbers_of"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
-_PIECE = 1 << 27  # bytes of rows that go to the GPU at once, where the data set does not fit there
+_PIECE = 1 << 24  # bytes of rows in a launch, where the data set does not fit on the GPU: some launches in a turn
 
 
 class GpuWeights:
@@ -138,14 +138,20 @@ class GpuEngine:
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
         # Rows that are used once and at once are not worth an array of their own.
         whole = None if steps == 1 and len(index) == len(rows) else self._whole(rows)
-        for first, last in self._pieces(rows, bounds, whole is not None):
+        pieces = self._pieces(rows, bounds, whole is not None)
+        data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
+        for number, (first, last) in enumerate(pieces):
             part = index[bounds[first] : bounds[last]]
-            data, order = (whole, part) if whole is not None else (self._gathered(rows, part), np.arange(len(part)))
             meters[table.FIRST_STEP] = step + first
-            made = self._launch(
-                data, order, bounds[first : last + 1] - bounds[first], normalizers[first:last], numbers[first:last],
-                l2 / of_rows[first:last], meters, losses[first:last], penalties[first:last],
+            results = self._launch(
+                data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
+                normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
             )  # fmt: skip
+            if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
+                data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
+            made = int(self.machine.download(results[0])[0])
+            losses[first:last], penalties[first:last] = self.machine.download(results[1])
+            losses[first + made + 1 : last] = np.nan
             done += made
             if made < last - first:
                 break
@@ -155,12 +161,11 @@ class GpuEngine:
         return losses[: min(done + 1, steps)], rates, penalties[:done]
 
     def _launch(
-        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
-        losses: Array, penalties: Array,
-    ) -> int:  # fmt: skip
-        """One launch; losses and penalties are filled, and the number of steps returned."""
+        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array
+    ) -> tuple[Any, Any]:
+        """Begin a launch; (how many steps were made, losses and penalties), on the GPU, when it is done."""
         X, labels, targets, weights = data
-        machine, plan, dtype, steps = self.machine, self.plan, self.dtype, len(losses)
+        machine, plan, dtype, steps = self.machine, self.plan, self.dtype, len(bounds) - 1
         noted = plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         sums = machine.put("sums", np.zeros(2 * noted))
         results = machine.put("results", np.zeros((2, steps)))
@@ -183,10 +188,7 @@ class GpuEngine:
             self.weights.data, sums, results, self._parts, done, control,
         )  # fmt: skip
         machine.run(spec, arguments)
-        made = int(machine.download(done)[0])
-        losses[:], penalties[:] = machine.download(results)
-        losses[made + 1 :] = np.nan
-        return made
+        return done, results
 
     # ----------------------------------------------------------------------------------------- rows
 
@@ -197,19 +199,23 @@ class GpuEngine:
             X = rows.X
             if isinstance(X, SparseRows) or X.size * self._kind(X).itemsize > self.machine.room():
                 return None
-            self._rows = rows, self._uploaded(self.machine.upload, X, rows.y, rows.weight)
+            upload = self.machine.upload
+            self._rows = rows, self._parts_of(lambda array, dtype: upload(array.astype(dtype, copy=False)), rows)
         return self._rows[1]
 
-    def _gathered(self, rows: Rows, part: Array) -> tuple[Any, Any, Any, Any]:
-        """As `_whole`, of some rows, in their order."""
-        weight = None if rows.weight is None else rows.weight[part]
+    def _sent(self, rows: Rows, part: Array, slot: int) -> tuple[Any, Any, Any, Any]:
+        """As `_whole`, of some rows, in their order; on their way to the GPU, see `Machine.send`."""
         names = iter(("features", "targets", "row weights"))
-        return self._uploaded(lambda array: self.machine.put(next(names), array), rows.X[part], rows.y[part], weight)
 
-    def _uploaded(self, upload: Any, X: Any, y: Array, weight: Array | None) -> tuple[Any, Any, Any, Any]:
-        features, target = upload(X.astype(self._kind(X), copy=False)), upload(y)
-        of_rows = None if weight is None else upload(weight.astype(self.dtype))
-        return (features, target, None, of_rows) if y.ndim == 1 else (features, None, target, of_rows)
+        def send(array: Any, dtype: Any) -> Any:
+            return self.machine.send(next(names), slot, array, part, dtype)
+
+        return self._parts_of(send, rows)
+
+    def _parts_of(self, move: Any, rows: Rows) -> tuple[Any, Any, Any, Any]:
+        features, target = move(rows.X, self._kind(rows.X)), move(rows.y, rows.y.dtype)
+        weight = None if rows.weight is None else move(rows.weight, self.dtype)
+        return (features, target, None, weight) if rows.y.ndim == 1 else (features, None, target, weight)
 
     def _kind(self, X: Any) -> np.dtype[Any]:
         """The dtype that features have on the GPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numba
@@ -20,6 +21,9 @@ _RESERVE = 1 << 28  # bytes that stay free beside a data set
 class Machine:
     """The current GPU.
 
+    Launches and copies are in one stream, whose work is done in the order in which it was asked for; `send` has another
+    one. What the backend's operations do, in the default stream, is before or after all of this.
+
     Attributes
     ----------
     narrow, wide : Geometry
@@ -33,7 +37,8 @@ class Machine:
     def __init__(self) -> None:
         self.blocks = int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
         self._kept: dict[str, Any] = {}
-        self._copies = cuda.stream()
+        self._pinned: dict[str, Any] = {}
+        self._work, self._copies = cuda.stream(), cuda.stream()
 
     # ---------------------------------------------------------------------------------------- arrays
 
@@ -44,30 +49,58 @@ class Machine:
 
     def zeros(self, shape: Any, dtype: Any) -> Any:
         """A new array of zeros."""
-        return cuda.to_device(np.zeros(shape, dtype))
+        return self.upload(np.zeros(shape, dtype))
 
     def upload(self, array: Any) -> Any:
         """A copy on the GPU."""
-        return cuda.to_device(np.ascontiguousarray(array))
+        return cuda.to_device(np.ascontiguousarray(array), stream=self._work)
 
     def put(self, name: str, array: Any) -> Any:
-        """A copy in memory that is used again for the next array of that name."""
+        """A copy in memory that is used again for the next array of that name, once the work before is done."""
         array = np.ascontiguousarray(array)
-        kept = self._kept.get(name)
-        if kept is None or kept.dtype != array.dtype or kept.size < array.size:
-            kept = self._kept[name] = cuda.device_array(max(1, array.size), array.dtype)
-        view = kept[: array.size].reshape(array.shape) if array.size else cuda.device_array(array.shape, array.dtype)
+        view = self._view(name, array.shape, array.dtype)
         if array.size:
-            view.copy_to_device(array)
+            view.copy_to_device(array, stream=self._work)
         return view
+
+    def send(self, name: str, slot: int, rows: Any, index: Any, dtype: Any) -> Any:
+        """Rows of an array, on their way beside the work that was asked for before; `run` waits for them.
+
+        They are gathered in memory that is used again at the next call of that name, and arrive in memory that is used
+        again at the next of that name and slot.
+        """
+        shape = (len(index), *rows.shape[1:])
+        pinned = self._pinned.get(name)
+        size = max(1, math.prod(shape))
+        if pinned is None or pinned.dtype != dtype or pinned.size < size:
+            pinned = self._pinned[name] = cuda.pinned_array(size, dtype)
+        self._copies.synchronize()  # what was gathered there before has left
+        gathered = pinned[: math.prod(shape)].reshape(shape)
+        if isinstance(rows, np.ndarray) and rows.dtype == dtype:
+            np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes make a copy first
+        else:
+            gathered[...] = rows[index]
+        view = self._view(f"{name} {slot}", shape, dtype)
+        view.copy_to_device(gathered, stream=self._copies)
+        return view
+
+    def _view(self, name: str, shape: Any, dtype: Any) -> Any:
+        size = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or kept.dtype != dtype or kept.size < size:
+            self._work.synchronize()  # it may be at work on the old one
+            kept = self._kept[name] = cuda.device_array(max(1, size), dtype)
+        return kept[:size].reshape(shape) if size else cuda.device_array(shape, dtype)
 
     def assign(self, target: Any, source: Any) -> None:
         """Copy from one array of the GPU, or from NumPy's, to another of the same size, both flat."""
-        target.copy_to_device(source)
+        target.copy_to_device(source, stream=self._work)
 
     def download(self, array: Any) -> Any:
         """As NumPy's, when all before is done."""
-        return array.copy_to_host()
+        host = array.copy_to_host(stream=self._work)
+        self._work.synchronize()
+        return host
 
     # ---------------------------------------------------------------------------------------- launch
 
@@ -77,4 +110,5 @@ class Machine:
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
             kernel.compile(types)
-        kernel[most_blocks(kernel, types, NARROW.threads), NARROW.threads](*arguments)
+        self._copies.synchronize()
+        kernel[most_blocks(kernel, types, NARROW.threads), NARROW.threads, self._work](*arguments)
