@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 from simt import Machine
@@ -26,10 +27,12 @@ class Simulated:
     """Tiles of 4 x 4 and 8 x 8."""
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
+    wide_dtypes = ("float32", "float64")
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         self._machine = Machine([steps, tiles, jobs, halving, grid, rows, elementwise, sys.modules[__name__]])
+        self.lock = threading.RLock()
         self.launches, self._asked, self._sent = 0, [], {}
 
     def room(self):
@@ -67,13 +70,13 @@ class Simulated:
         self._work()
         return array.copy_to_host() if hasattr(array, "copy_to_host") else np.array(array)
 
-    def run(self, spec, arguments):
+    def run(self, spec, arguments, blocks):
         kernel = steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
-        self._asked.append((kernel, arguments))
+        self._asked.append((kernel, arguments, min(blocks, self.grid_size)))
         self.launches += 1
 
     def _work(self):
         """What was asked for."""
         while self._asked:
-            kernel, arguments = self._asked.pop(0)
-            self._machine.run(kernel, self.grid_size, self.narrow.threads, arguments, NAMES)
+            kernel, arguments, blocks = self._asked.pop(0)
+            self._machine.run(kernel, blocks, self.narrow.threads, arguments, NAMES)

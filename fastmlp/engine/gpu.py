@@ -95,6 +95,7 @@ class GpuEngine:
         self._tables = tuple(map(machine.upload, (self.plan.ops, self.plan.numbers, self.plan.jobs, self.plan.stages)))
         self._clips = machine.upload(self.plan.clips)
         self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
+        self._once: Rows | None = None
 
     def load(self) -> None:
         """Take over the user's arrays."""
@@ -103,7 +104,7 @@ class GpuEngine:
 
     def close(self) -> None:
         """Let go of the data set."""
-        self._rows = None
+        self._rows = self._once = None
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
@@ -136,25 +137,27 @@ class GpuEngine:
             key = dropout.seed if seed is None else seed
             meters[table.KEY0], meters[table.KEY1] = key & 0xFFFFFFFF, key >> 32
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
-        # Rows that are used once and at once are not worth an array of their own.
-        whole = None if steps == 1 and len(index) == len(rows) else self._whole(rows)
+        # Rows that are used once and at once are not worth an array of their own: not the first time.
+        once, self._once = steps == 1 and len(index) == len(rows) and self._once is not rows, rows
+        whole = None if once else self._whole(rows)
         pieces = self._pieces(rows, bounds, whole is not None)
-        data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
-        for number, (first, last) in enumerate(pieces):
-            part = index[bounds[first] : bounds[last]]
-            meters[table.FIRST_STEP] = step + first
-            results = self._launch(
-                data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
-                normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
-            )  # fmt: skip
-            if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
-                data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
-            made = int(self.machine.download(results[0])[0])
-            losses[first:last], penalties[first:last] = self.machine.download(results[1])
-            losses[first + made + 1 : last] = np.nan
-            done += made
-            if made < last - first:
-                break
+        with self.machine.lock:
+            data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
+            for number, (first, last) in enumerate(pieces):
+                part = index[bounds[first] : bounds[last]]
+                meters[table.FIRST_STEP] = step + first
+                results = self._launch(
+                    data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
+                    normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
+                )  # fmt: skip
+                if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
+                    data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
+                made = int(self.machine.download(results[0])[0])
+                losses[first:last], penalties[first:last] = self.machine.download(results[1])
+                losses[first + made + 1 : last] = np.nan
+                done += made
+                if made < last - first:
+                    break
         self.optimizer.steps += done
         for dropout in self.plan.dropouts:
             dropout.set_position(seed, step + done)
@@ -173,7 +176,7 @@ class GpuEngine:
         loss = self.loss
         spec = Spec(
             str(dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None, plan.kinds,
-            self._rule, plan.wide,
+            self._rule, plan.extras, plan.wide,
         )  # fmt: skip
         ops, table_numbers, jobs, stages = self._tables
         nothing = machine.put("nothing", np.zeros((1, 1), dtype))
@@ -187,7 +190,7 @@ class GpuEngine:
             self._clips, ops, table_numbers, jobs, stages, machine.put("meters", meters), self._work,
             self.weights.data, sums, results, self._parts, done, control,
         )  # fmt: skip
-        machine.run(spec, arguments)
+        machine.run(spec, arguments, plan.blocks)
         return done, results
 
     # ----------------------------------------------------------------------------------------- rows

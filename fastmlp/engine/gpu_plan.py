@@ -21,6 +21,7 @@ __all__ = ["Layout", "Plan"]
 _OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
 _SHORT = 8  # tiles times slices of the inner dimension up to which a product is worth no barrier of its own
 _FEWEST = 4  # slices of a part of a product
+_ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS}
 
 
 class Layout:
@@ -83,8 +84,12 @@ class Plan:
         Sizes of the arrays that it works in.
     kinds : tuple of str
         The activations by their numbers.
+    extras : tuple of int
+        The kinds of jobs that not every net has.
     wide : bool
         Whether there are wide tiles.
+    blocks : int
+        How many have something to do in some stage.
     dropouts : list of Dropout
     """
 
@@ -93,7 +98,7 @@ class Plan:
     ) -> None:
         self.batch, self.dtype, self.on, self.layout = batch, np.dtype(dtype), on, layout
         self.work = 0
-        self.wide = False
+        self.wide, self._may_be_wide = False, str(self.dtype) in on.wide_dtypes
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
         self._kinds_of: list[Any] = []  # the module of each operation
@@ -118,6 +123,8 @@ class Plan:
             self.meters[table.AVERAGE_PLANE] = layout.plane * (1 + layout.planes.index("average"))
         if optimizer.clip_norm is not None:
             self.meters[table.GRADIENTS] = self._take(layout.plane)
+        self.extras = tuple(sorted({job[table.KIND] for job in self._jobs} - _ALWAYS))
+        self.blocks = min(on.blocks, max(self._items(*stage[:3]) for stage in self._stages))
         self.sums = self._sums
         self.parts = -(-batch // on.narrow.tile)
 
@@ -213,6 +220,24 @@ class Plan:
             job[getattr(table, name)] = int(value)
         return job
 
+    def _items(self, kind: int, first: int, last: int) -> int:
+        """How many blocks can share in a stage."""
+        if kind == table.CHAIN:
+            return _up(self.batch, self.on.narrow.tile)
+        return max(1, sum(map(self._items_of, self._jobs[first:last])))
+
+    def _items_of(self, job: list[int]) -> int:
+        kind, op, item = job[table.KIND], self._ops[job[table.OP]], self.on.narrow.threads * self.on.each_item
+        if kind == table.UPDATE:
+            return _up(self.layout.plane, item)
+        if kind == table.NORM_GRADIENT:
+            return job[table.TILES]
+        if kind == table.FINISH:
+            widths = {table.WEIGHTS: op[table.OUT] * op[table.IN], table.FORWARD: self.batch * op[table.OUT]}
+            return _up(widths.get(job[table.OF], self.batch * op[table.IN]), item)
+        span = self.on.wide.tile if job[table.WIDE] else self.on.narrow.tile
+        return _up(op[table.OUT] if kind == table.WEIGHTS else self.batch, span) * job[table.TILES] * job[table.SPLITS]
+
     def _stage(self, kind: int, jobs: list[list[int]], *, checks: bool = False, squares: bool = False) -> None:
         first = len(self._jobs)
         self._jobs += jobs
@@ -259,7 +284,7 @@ class Plan:
         """A product of rows that has its own stage, and one more where it is computed in parts."""
         on = self.on
         wide_tiles = -(-width // on.wide.tile)
-        if 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
+        if self._may_be_wide and 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
             self.wide = True
             self._stage(table.SPREAD, [self._job(kind, o, wide_tiles, WIDE=1)])
             return
@@ -293,7 +318,7 @@ class Plan:
                 self._sums += columns
                 continue
             rows, columns = tiles_of(o, on.wide.tile)
-            if 4 * rows * columns >= 3 * on.blocks:
+            if self._may_be_wide and 4 * rows * columns >= 3 * on.blocks:
                 self.wide = True
                 jobs.append(self._job(table.WEIGHTS, o, columns, WIDE=1, SUMS=self._sums))
                 self._sums += rows * columns
@@ -314,3 +339,7 @@ class Plan:
             self._stage(table.SPREAD, parts)
         if optimizer.clip_norm is not None:
             self._stage(table.SPREAD, [self._job(table.UPDATE, 0)], squares=True)
+
+
+def _up(count: int, size: int) -> int:
+    return -(-int(count) // int(size))

@@ -70,7 +70,7 @@ class Session:
         self._holds, self._ahead, self._lent = True, False, False
         modules = [layer.module for layer in self.engine.layers]
         self._dicts: list[Any] = [module.params for module in modules if len(module.params)]
-        self._step_seconds = 0.0
+        self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
         self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
@@ -163,7 +163,9 @@ class Session:
         try:
             began = time.perf_counter()
             result = self.engine.run(rows, index, bounds, *options)
-            self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
+            if not self._compiles:  # in the first call there; it says nothing of a step's time
+                self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
+            self._compiles = False
         except BaseException:
             self._ahead = True  # threads stop at barriers only: no step is half made
             raise

@@ -18,6 +18,8 @@ pytest.importorskip("greenlet")
 from simulated import Simulated
 
 from fastmlp._kernels.cuda import table
+from fastmlp._kernels.cuda.machine import Machine
+from fastmlp._kernels.cuda.tiles import NARROW, WIDE_TILES
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.engine.gpu import GpuEngine
 
@@ -207,6 +209,19 @@ def test_all_kinds_of_stages_are_tried():
         assert (table.SPREAD, kind, False, True) in seen, kind
     assert (table.SPREAD, table.FINISH, False, True) in seen
     assert (table.CHAIN, table.FORWARD, False, False) in seen and (table.CHAIN, table.DELTA, False, False) in seen
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_wide_tiles_only_where_a_block_has_room_for_them(name):
+    """48 KiB of shared memory: a pair of arrays (DEPTH, PITCH) for each kind of tile, and sums in float64."""
+    machine = Simulated(8)
+    machine.narrow, machine.wide, machine.wide_dtypes = NARROW, WIDE_TILES, Machine.wide_dtypes
+    model = fm.MLP(700, [700, 700], 3, dtype=name, rng=0)
+    plan = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 512, machine).plan
+    tiles = [NARROW, WIDE_TILES] if plan.wide else [NARROW]
+    size = sum(2 * tile.depth * tile.pitch for tile in tiles) + NARROW.side**2 + NARROW.tile
+    assert size * np.dtype(name).itemsize + 8 * NARROW.threads <= 48 << 10
+    assert plan.wide == (name == "float32")
 
 
 def test_bits_do_not_depend_on_the_grid():

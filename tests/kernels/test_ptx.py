@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import numba
@@ -97,31 +101,70 @@ def test_compiles_without_float64_or_spills(compiler, operation):
     found.clear()
 
 
-def test_the_persistent_kernel(compiler):
-    """Its products come from shared memory four numbers at a time; nothing is spilled by the front end."""
+PERSISTENT = {  # model, optimizer, multiprocessors
+    "all layers": (
+        lambda: fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0),
+        lambda: fm.Adam(clip_norm=1.0),
+        132,
+    ),
+    "wide tiles": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4),
+}
+
+
+@pytest.mark.parametrize("name", PERSISTENT)
+def test_the_persistent_kernel(compiler, name, tmp_path):
+    """A multiprocessor has room for a block of it, and the barrier of the grid waits."""
     pytest.importorskip("greenlet")
-    simulated, gpu, steps = map(
-        importlib.import_module, ("simulated", "fastmlp.engine.gpu", "fastmlp._kernels.cuda.steps")
+    simulated, gpu, steps, machine, runtime = map(
+        importlib.import_module,
+        (
+            "simulated",
+            "fastmlp.engine.gpu",
+            *(f"fastmlp._kernels.cuda.{part}" for part in ("steps", "machine", "runtime")),
+        ),
     )
     launches = []
 
     class Recorder(simulated.Simulated):
         narrow, wide, each_item = steps.NARROW, steps.WIDE_TILES, steps.EACH_ITEM
+        wide_dtypes = machine.Machine.wide_dtypes
 
-        def run(self, spec, arguments):
+        def run(self, spec, arguments, blocks):
             launches.append((spec, arguments))
 
+    make, optimizer, blocks = PERSISTENT[name]
     with fm.use_backend("numpy"):
-        model = fm.MLP(9, [300, 300], 3, layer_norm=True, dropout=0.1, rng=0)
-        loss, optimizer = fm.CrossEntropyLoss(), fm.Adam(clip_norm=1.0)
-        engine = gpu.GpuEngine(model, loss, optimizer, 512, Recorder(132))
+        model, loss = make(), fm.CrossEntropyLoss()
+        engine = gpu.GpuEngine(model, loss, optimizer(), 512, Recorder(blocks))
         rows = check_rows(np.ones((512, 9), T), np.zeros(512, np.int64), None, model, loss, "test")
         engine.run(rows, np.arange(512), np.array([0, 512]), 7, 0, 0.1)
     [(spec, arguments)] = launches
-    kernel = steps.steps_kernel(spec)
+    assert spec.wide == (name == "wide tiles") and (spec.jobs != ()) == (name == "all layers")
     types = tuple(numba.typeof(a) for a in arguments)
-    ptx = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))[0]
-    assert ".visible .entry" in ptx and "ld.shared.v4.f32" in ptx
-    assert not re.search(r"(ld|st)\.local", ptx)
+    ptx = runtime.cuda.compile_ptx(steps.steps_kernel(spec).py_func, types, cc=(9, 0))[0]
+    assert ".visible .entry" in ptx and not re.search(r"(ld|st)\.local", ptx)
+    assert "ld.shared.v4.f32" in ptx  # 16 bytes at a time
     assert not re.search(r"\b(atom|red)[.\w]*\.f(16|32|64)", ptx), "sums of floats whose order is by chance"
     assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"
+    assert not re.search(r"ld\.global\.nc", ptx), "read through a cache that other blocks' writes do not reach"
+    # The barrier counts the block, and then looks for the others again and again.
+    count, polls = ptx.index("atom.global.add.u64"), [m.start() for m in re.finditer(r"ld\.acquire\.gpu\.b64", ptx)]
+    assert count < polls[0]
+    after = re.search(r"bra\s+(\$L__BB\d+_\d+);", ptx[polls[-1] :])
+    assert polls[0] < ptx.index(f"\n{after[1]}:") < polls[-1]
+    # The one that came with the compiler, if it did: another may be too old for its PTX.
+    ptxas = next((str(p) for p in _nvidia() if p.name == "ptxas"), None) or shutil.which("ptxas")
+    if ptxas is None:
+        pytest.skip("there is no ptxas")
+    (tmp_path / "steps.ptx").write_text(ptx)
+    command = [ptxas, "-arch=sm_90", "-v", "-o", str(tmp_path / "steps.cubin"), str(tmp_path / "steps.ptx")]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    registers, shared = (int(re.search(rf"(\d+) {what}", told.stderr)[1]) for what in ("registers", "bytes smem"))
+    assert registers * steps.NARROW.threads <= 1 << 16 and shared <= 48 << 10
+
+
+def _nvidia():
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else ():
+        yield from Path(folder).glob("*/bin/*")

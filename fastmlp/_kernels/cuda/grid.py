@@ -2,30 +2,85 @@
 
 from __future__ import annotations
 
+import importlib
+
+from ...errors import BackendError
 from .runtime import SIMULATED, cuda, device
 
 __all__ = ["most_blocks", "wait_for_grid"]
+
+_POLLS = 1 << 26  # half a minute and more: some block will never come
+
+
+def _assembly(code: str, constraints: str, reads: bool):
+    """An intrinsic: a line of PTX that the compiler neither moves, leaves out, nor moves other accesses across.
+
+    f(array) gives the 64 bits at its first element where it ``reads``, else f() nothing.
+    """
+    # By name, as the simulator has neither.
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+
+    def build(context, builder, signature, arguments):
+        word = ir.IntType(64)
+        if not reads:
+            builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), code, constraints, side_effect=True), [])
+            return context.get_dummy_value()
+        array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        function = ir.FunctionType(word, [word.as_pointer()])
+        return builder.call(ir.InlineAsm(function, code, constraints, side_effect=True), [array.data])
+
+    if reads:
+
+        @intrinsic
+        def read(typing_context, array):
+            return types.int64(array), build
+
+        return read
+
+    @intrinsic
+    def do(typing_context):
+        return types.void(), build
+
+    return do
+
+
+if not SIMULATED:
+    # Not cuda.ldcv, which the compiler takes for a value that does not change, and reads before the loop.
+    _arrivals = _assembly("ld.acquire.gpu.b64 $0, [$1];", "=l,l,~{memory}", True)
+    _give_up = _assembly("trap;", "~{memory}", False)
 
 
 @device
 def wait_for_grid(control, turn):
     """Wait until all blocks have come here ``turn`` times; what they wrote before is seen after.
 
-    ``control[0]`` counts arrivals. Not cooperative groups: those need a library of the toolkit to link with.
+    ``control[0]`` counts arrivals. Not cooperative groups: those need a library of the toolkit to link with. A wait
+    without end is ended, with an error, instead of keeping the GPU.
     """
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
         cuda.threadfence()
         cuda.atomic.add(control, 0, 1)
-        while cuda.ldcv(control, 0) < turn * cuda.gridDim.x:
-            pass
-        cuda.threadfence()
+        polls = 0
+        while _arrivals(control) < turn * cuda.gridDim.x:
+            polls += 1
+            if polls > _POLLS:
+                _give_up()
     cuda.syncthreads()
 
 
 def most_blocks(kernel, types, threads):
-    """How many blocks of a kernel, compiled for such arguments, run at the same time: at most one a multiprocessor."""
+    """How many blocks of a kernel, compiled for such arguments, run at the same time: at most one a multiprocessor.
+
+    Raises
+    ------
+    BackendError
+        If not even one fits on a multiprocessor.
+    """
     if SIMULATED:
         return 1
     fit = int(kernel.overloads[types].max_cooperative_grid_blocks(threads))
+    if fit < 1:
+        raise BackendError(f"A block of {threads} threads of the training kernel does not fit on this GPU.")
     return min(fit, int(cuda.get_current_device().MULTIPROCESSOR_COUNT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numba
@@ -30,11 +31,16 @@ class Machine:
         Tiles; each_item : int, see `steps`.
     blocks : int
         How many run at the same time: one on each multiprocessor.
+    wide_dtypes : tuple of str
+    lock : RLock
+        To be held from the first `put` or `send` of a launch to the last `download`: their memory is shared.
     """
 
     narrow, wide, each_item = NARROW, WIDE_TILES, EACH_ITEM
+    wide_dtypes = ("float32",)  # wide tiles of float64 have no room in a block's shared memory
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.blocks = int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
         self._kept: dict[str, Any] = {}
         self._pinned: dict[str, Any] = {}
@@ -70,11 +76,11 @@ class Machine:
         again at the next of that name and slot.
         """
         shape = (len(index), *rows.shape[1:])
+        self._copies.synchronize()  # what was gathered there before has left
         pinned = self._pinned.get(name)
         size = max(1, math.prod(shape))
         if pinned is None or pinned.dtype != dtype or pinned.size < size:
             pinned = self._pinned[name] = cuda.pinned_array(size, dtype)
-        self._copies.synchronize()  # what was gathered there before has left
         gathered = pinned[: math.prod(shape)].reshape(shape)
         if isinstance(rows, np.ndarray) and rows.dtype == dtype:
             np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes make a copy first
@@ -104,11 +110,12 @@ class Machine:
 
     # ---------------------------------------------------------------------------------------- launch
 
-    def run(self, spec: Spec, arguments: tuple[Any, ...]) -> None:
-        """Launch a run of steps; it may go on after the call."""
+    def run(self, spec: Spec, arguments: tuple[Any, ...], blocks: int) -> None:
+        """Launch a run of steps, on so many blocks at most; it may go on after the call."""
         kernel = steps_kernel(spec, wait=wait_for_grid)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
             kernel.compile(types)
         self._copies.synchronize()
-        kernel[most_blocks(kernel, types, NARROW.threads), NARROW.threads, self._work](*arguments)
+        blocks = min(blocks, most_blocks(kernel, types, NARROW.threads))
+        kernel[blocks, NARROW.threads, self._work](*arguments)

@@ -10,7 +10,7 @@ from numba import cuda
 
 from ...errors import BackendError
 
-__all__ = ["SIMULATED", "check", "cuda", "device", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
+__all__ = ["SIMULATED", "alone", "check", "cuda", "device", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 
 # The simulator makes a Python thread of each of a block's: blocks are small there, the code is the same.
 SIMULATED = numba_config.ENABLE_CUDASIM != 0
@@ -25,6 +25,8 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 # A function of kernels. Pasted into them: passed on by address, an array of a thread's own would be in memory.
 device: Any = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
+# A kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code.
+alone: Any = cuda.jit if SIMULATED else cuda.jit(lto=False)
 
 
 def check() -> None:

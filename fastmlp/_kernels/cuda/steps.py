@@ -21,7 +21,7 @@ from . import jobs as job
 from .grid import wait_for_grid
 from .halving import halving
 from .jobs import ends_of
-from .runtime import cuda, device
+from .runtime import alone, cuda, device
 from .table import (
     ACTIVATE,
     ACTIVATE_BACK,
@@ -78,7 +78,8 @@ class Spec(NamedTuple):
     """What a kernel is compiled for.
 
     ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
-    ``kinds`` are the activations; ``rule`` the optimizer's formula; ``wide`` whether any tile is.
+    ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
+    kinds; ``wide`` whether any tile is.
     """
 
     dtype: str
@@ -87,6 +88,7 @@ class Spec(NamedTuple):
     by_index: bool
     kinds: tuple[str, ...]
     rule: str
+    jobs: tuple[int, ...]
     wide: bool
 
 
@@ -135,9 +137,17 @@ def steps_kernel(
         compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index)
     else:
         compute_loss = job.elementwise_loss(dtype, narrow, kinds, spec.loss)
+
+    @device
+    def absent(on, own, now, o, row):
+        """In the place of a job of rows that the net has not, which would have to be compiled."""
+
     norm, norm_back = (job.layer_norm(dtype, narrow, kinds, backward) for backward in (False, True))
     soft, soft_back = (job.softmax(dtype, narrow, kinds, backward) for backward in (False, True))
     drop, drop_back = (job.dropping(dtype, narrow, kinds, backward) for backward in (False, True))
+    norm, norm_back = norm if NORM in spec.jobs else absent, norm_back if NORM_BACK in spec.jobs else absent
+    soft, soft_back = soft if SOFTMAX in spec.jobs else absent, soft_back if SOFTMAX_BACK in spec.jobs else absent
+    drop, drop_back = drop if DROP in spec.jobs else absent, drop_back if DROP_BACK in spec.jobs else absent
 
     @device
     def up(a, b):
@@ -310,7 +320,7 @@ def steps_kernel(
         cuda.syncthreads()
 
     @device
-    def elements(on, now, o, row, backward):
+    def element(on, own, now, o, row, backward):
         """An activation by itself, of a stretch of rows."""
         inputs, own_ends, ends = inputs_of(on, o), ends_of(on, o), ends_of(on, max(on.ops[o, BELOW], 0))
         width = inputs.width
@@ -319,6 +329,19 @@ def steps_kernel(
                 write(on, ends, i, on.work[own_ends.g + i])
             else:
                 activate(on, own_ends, i, x_of(on, now.first, inputs, i // width, i % width))
+
+    @device
+    def activated(on, own, now, o, row):
+        element(on, own, now, o, row, False)
+
+    @device
+    def activated_back(on, own, now, o, row):
+        element(on, own, now, o, row, True)
+
+    if ACTIVATE not in spec.jobs:
+        activated = absent
+    if ACTIVATE_BACK not in spec.jobs:
+        activated_back = absent
 
     @device
     def norm_gradient(on, own, now, j, item):
@@ -349,7 +372,7 @@ def steps_kernel(
         note(on, own, on.jobs[j, SUMS] + item, zero, squares)
 
     @device
-    def apply_all(on, now, item):
+    def apply_all(on, own, now, j, item):
         """Some of the gradients that were kept, clipped."""
         to = settings_of(on, now)
         for t in range(each_item):
@@ -359,6 +382,11 @@ def steps_kernel(
                 if not now.clip >= one:  # a norm that is NaN must reach the parameters, not vanish
                     g = g * now.clip
                 apply(on, to, p, g)
+
+    if NORM_GRADIENT not in spec.jobs:
+        norm_gradient = absent
+    if UPDATE not in spec.jobs:
+        apply_all = absent
 
     @device
     def total_of(values, first, count, own):
@@ -401,8 +429,10 @@ def steps_kernel(
             finish(on, own, now, j, item)
         elif kind == LOSS:
             loss(on, own, now, o, row)
-        elif kind == ACTIVATE or kind == ACTIVATE_BACK:
-            elements(on, now, o, row, kind == ACTIVATE_BACK)
+        elif kind == ACTIVATE:
+            activated(on, own, now, o, row)
+        elif kind == ACTIVATE_BACK:
+            activated_back(on, own, now, o, row)
         elif kind == DROP:
             drop(on, own, now, o, row)
         elif kind == DROP_BACK:
@@ -418,7 +448,7 @@ def steps_kernel(
         elif kind == NORM_GRADIENT:
             norm_gradient(on, own, now, j, item)
         elif kind == UPDATE:
-            apply_all(on, now, item)
+            apply_all(on, own, now, j, item)
 
     # ----------------------------------------------------------------------------------------- stages
 
@@ -446,7 +476,7 @@ def steps_kernel(
                 if chained:
                     cuda.syncthreads()
 
-    @cuda.jit
+    @alone
     def steps(
         data, order, bounds, labels, targets, row_weights, normalizers, hyper, penalties, clips, ops, numbers, jobs,
         stages, meters, work, weights, sums, losses, parts, done, control,
