@@ -162,8 +162,8 @@ class GaussianNoise(Augmentation):
         first = next(iter(module for module in model.modules() if not list(module.children())), None)
         with np.errstate(over="ignore"):
             std = np.full(width, self.std, dtype)
-        if isinstance(first, Normalize):
-            std *= np.abs(first.backend.to_numpy(first.buffers["scale"]))
+            if isinstance(first, Normalize):
+                std *= np.abs(first.backend.to_numpy(first.buffers["scale"]))
         # The largest number that is drawn stays finite then, whatever it is added to.
         if not (std <= np.finfo(dtype).max / 64).all():
             raise ValueError(f"std is {self.std:g}; expected noise whose numbers {dtype} can hold.")

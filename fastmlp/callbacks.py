@@ -57,7 +57,8 @@ def as_callbacks(callbacks: Any) -> list[Any]:
     """What is given as ``callbacks``: several, one, or None, as a list."""
     if callbacks is None:
         return []
-    if isinstance(callbacks, (str, bytes, type)) or not hasattr(callbacks, "__iter__"):
+    listens = any(hasattr(callbacks, event) for event in CallbackList._EVENTS)
+    if listens or isinstance(callbacks, (str, bytes, type)) or not hasattr(callbacks, "__iter__"):
         return [callbacks]
     return list(callbacks)
 

@@ -128,6 +128,7 @@ def _digest(arrays: Iterable[Any]) -> str:
             digest.update(b"none;")
             continue
         digest.update(f"{tuple(array.shape)} {array.dtype.str};".encode())
+        array = array if array.shape else array.reshape(1)
         step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
         for start in range(0, len(array), step):
             digest.update(np.ascontiguousarray(array[start : start + step]).data)

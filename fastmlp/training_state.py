@@ -116,7 +116,10 @@ class TrainingState:
         fit = trainer._fit
         assert fit is not None
         ours: dict[str, Any] = json.loads(json.dumps(fit.identity))
-        for key in (*ours, *self.identity):
+        if set(ours) != set(self.identity):
+            others = ", ".join(sorted(set(ours) ^ set(self.identity)))
+            raise ResumeError(f"{self.path} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+        for key in ours:
             if ours.get(key) != self.identity.get(key):
                 raise ResumeError(
                     f"{self.path} cannot be resumed: its {key} is {_short(self.identity.get(key))}, "

@@ -173,7 +173,7 @@ def test_truncated_files(tmp_path):
 def test_files_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError):
         fm.load_model(tmp_path / "nowhere")
-    with pytest.raises(OSError):
+    with pytest.raises(fm.ModelFileError, match=r"has no model\.safetensors; expected a run folder or a saved model"):
         fm.load_model(tmp_path)
 
 

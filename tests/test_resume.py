@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.fit import Fit
 
 ROWS = 150
 
@@ -133,6 +134,25 @@ def test_other_constants_of_the_model_are_refused(tmp_path):
     with pytest.raises(fm.ResumeError, match="its constants of the model is"):
         fit(scaled(0.5), tmp_path / "state", resume=tmp_path / "state")
     fit(scaled(0.0), tmp_path / "state", resume=tmp_path / "state")
+
+
+def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        fit(trainer(), tmp_path / "state", kill_at(9))
+    identity = Fit.identity.func
+    monkeypatch.setattr(Fit, "identity", property(lambda self: {**identity(self), "more": 1}))
+    with pytest.raises(fm.ResumeError, match="it is of another version of fastmlp, by its more"):
+        fit(trainer(), tmp_path / "state", resume=tmp_path / "state")
+
+
+def test_buffers_of_any_shape(tmp_path):
+    class Scale(fm.Identity):
+        def __init__(self):
+            super().__init__()
+            self.buffers = {"k": np.array(2.0, np.float32)}
+
+    made = fm.Trainer(fm.Sequential(Scale(), fm.Linear(7, 3, rng=0)), fm.CrossEntropyLoss(), fm.SGD())
+    assert fit(made, tmp_path / "state").steps
 
 
 def test_other_callbacks_and_kernels_are_refused(tmp_path, monkeypatch):

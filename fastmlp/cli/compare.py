@@ -33,18 +33,22 @@ def run(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.runs))
     histories = {name: history_of(Path(name).expanduser()) for name in names}
     print_ranking(histories)
-    data = dict.fromkeys(_data_of(Path(name).expanduser()) for name in names)
-    if len(data) > 1:
-        print(f"\nThe runs are of different data ({', '.join(data)}): their losses say little about each other.")
+    data = [_data_of(Path(name).expanduser()) for name in names]
+    if len({sha for _, sha in data}) > 1:
+        shown = ", ".join(dict.fromkeys(name for name, _ in data))
+        print(f"\nThe runs are of different data ({shown}): their losses say little about each other.")
     missing = draw_comparison(histories, Path(args.out))
     print(f"\nno {args.out}: {missing}" if missing else f"\nsaved {args.out}")
     return 0
 
 
-def _data_of(folder: Path) -> str:
-    """The name of a run's data set."""
-    path = folder / CONFIG
-    return Path(read_config(path)["data"]["dataset"]).name if path.is_file() else "unknown"
+def _data_of(folder: Path) -> tuple[str, str]:
+    """The name of a run's data set, and its fingerprint."""
+    try:
+        config = read_config(folder / CONFIG)
+        return Path(config["data"]["dataset"]).name, str(config["dataset"]["sha256"])
+    except (OSError, ValueError, KeyError):
+        return "unknown", "unknown"
 
 
 def history_of(folder: Path) -> History:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..datasets import Dataset, apply_preprocessing, available, load
 from ..datasets.array_files import read_npz
-from ..datasets.table_files import is_number
+from ..datasets.table_files import mistyped
 from ..errors import DataError
 from ..modules import Module
 from .options import UsageError
@@ -126,8 +126,8 @@ def described_columns(data: Dataset) -> list[str]:
     if gaps:
         lines.append(f"missing    values of {_some(gaps)}: filled with the column's median")
     for spec in texts:
-        odd = [text for text in spec["categories"] if not is_number(text)]
-        if spec["text"] and 0 < len(odd) < len(spec["categories"]) / 2:
+        odd = mistyped(spec["categories"])
+        if spec["text"] and odd:
             lines.append(
                 f"note       {spec['name']} is taken for text because of {_some([repr(text[:20]) for text in odd])}: "
                 "its other values are numbers"

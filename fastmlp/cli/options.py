@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
             getattr(found, "parser", self).refuse(unknown)
         return found
 
+    @property
+    def destinations(self) -> dict[str, str]:
+        """The name of the value that each spelling of an option sets."""
+        return {spelling: action.dest for spelling, action in self._option_string_actions.items()}
+
     def refuse(self, unknown: list[str]) -> NoReturn:
         """Leave because of arguments that nobody takes."""
         name = next((text for text in unknown if text.startswith("-")), unknown[0]).partition("=")[0]

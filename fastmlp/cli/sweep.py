@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -11,15 +13,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from ..errors import ModelFileError
 from ..files import atomic_write
+from ..history import History
 from ..threads import usable_threads
 from . import train
 from .compare import history_of, print_ranking
@@ -28,7 +32,9 @@ from .runs import STATE
 
 __all__ = ["add_parser"]
 
-_PLAN = "sweep.json"
+_PLAN, _LOCK = "sweep.json", ".lock"
+_LONGEST = 200  # bytes of a folder's name
+_PATIENCE = 10  # seconds to wait for the runs of a sweep that was killed
 
 
 def add_parser(commands: Any) -> None:
@@ -58,40 +64,37 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    axes = [_axis(text) for text in args.grid]
-    names = [name for name, _ in axes]
-    if len(set(names)) < len(names):
-        raise UsageError("--grid names an option twice; give all its values at once.")
-    combinations = list(itertools.product(*(values for _, values in axes)))
-    if args.random is not None and args.random < len(combinations):
-        combinations = random.Random(args.seed).sample(combinations, args.random)
-    runs = _runs(names, combinations, args.train)
+    runs = _runs([_axis(text) for text in args.grid], args)
     folder = Path(args.out).expanduser()
-    again = _claim(folder, runs)
-    usable = usable_threads().count
-    jobs = min(args.jobs or usable, len(runs))
-    environment = {**os.environ, "FASTMLP_NUM_THREADS": str(max(1, usable // jobs))}
-    print(
-        f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {jobs} at a time, in {folder}{', going on' if again else ''}",
-        flush=True,
-    )
-
+    _is_there(folder, runs)  # before the folder is touched
     ended: dict[str, str | None] = {}
     children = _Children()
-    with children.ended_with_us(), ThreadPoolExecutor(jobs) as pool:
-        try:
-            made = pool.map(lambda item: children.run(_command(folder / item[0], item[1]), environment), runs.items())
-            for name, problem in zip(runs, made, strict=True):
-                if children.ending:
-                    break
-                out = str(folder / name)
-                ended[out] = problem
-                note = "" if problem is None else f": {problem}"
-                print(f"{'done  ' if problem is None else 'failed'} {out}{note}", flush=True)
-        except BaseException:
-            children.end(signal.SIGTERM)
-            raise
-    histories = {out: history_of(Path(out)) for out, problem in ended.items() if problem is None}
+    with _locked(folder) as lock:
+        again = _is_there(folder, runs)
+        with atomic_write(folder / _PLAN) as stream:
+            stream.write(json.dumps(runs, indent=2).encode() + b"\n")
+        usable = usable_threads().count
+        jobs = min(args.jobs or usable, len(runs))
+        environment = {**os.environ, "FASTMLP_NUM_THREADS": str(max(1, usable // jobs))}
+        many = "run" if len(runs) == 1 else "runs"
+        print(f"{len(runs)} {many}, {jobs} at a time, in {folder}{', going on' if again else ''}", flush=True)
+
+        def run_one(item: tuple[str, list[str]]) -> str | None:
+            return children.run(_command(folder / item[0], item[1]), environment, lock.fileno())
+
+        with children.ended_with_us(), ThreadPoolExecutor(jobs) as pool:
+            try:
+                for name, problem in zip(runs, pool.map(run_one, runs.items()), strict=True):
+                    if children.ending:
+                        break
+                    out = str(folder / name)
+                    ended[out] = problem
+                    note = "" if problem is None else f": {problem}"
+                    print(f"{'done  ' if problem is None else 'failed'} {out}{note}", flush=True)
+            except BaseException:
+                children.end(signal.SIGTERM)
+                raise
+    histories = _histories([out for out, problem in ended.items() if problem is None])
     if not histories and not children.ending:
         raise ModelFileError("No run of the sweep succeeded.")
     if histories:
@@ -101,6 +104,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nstopped after {len(ended)} of {len(runs)} runs; the same command again goes on")
         return INTERRUPTED if children.ending == signal.SIGINT else 128 + children.ending
     return 0 if len(histories) == len(runs) else 1
+
+
+def _histories(folders: list[str]) -> dict[str, History]:
+    found = {}
+    for out in folders:
+        try:
+            found[out] = history_of(Path(out))
+        except ModelFileError as error:
+            print(f"failed {out}: {error}", flush=True)
+    return found
 
 
 def _axis(text: str) -> tuple[str, list[str]]:
@@ -116,52 +129,103 @@ def _axis(text: str) -> tuple[str, list[str]]:
     return name, found
 
 
-def _runs(names: list[str], combinations: list[tuple[str, ...]], common: list[str]) -> dict[str, list[str]]:
+def _runs(axes: list[tuple[str, list[str]]], args: argparse.Namespace) -> dict[str, list[str]]:
     """The options of each run by its folder's name; all of them are such that train takes them."""
     parser = Parser(prog="fastmlp", allow_abbrev=False)
-    train.add_parser(parser.add_subparsers())
-    flags = [name for name, value in vars(parser.parse_args(["train"])).items() if value is False]
-    runs = {}
+    commands = parser.add_subparsers()
+    train.add_parser(commands)
+    common, blank = vars(parser.parse_args(["train", *args.train])), vars(parser.parse_args(["train"]))
+    known = commands.choices["train"].destinations
+    varied: list[str] = []
+    for name, _ in axes:
+        option = known.get(f"--{name}", name)
+        if option in varied:
+            raise UsageError(f"--grid names {name} twice; give all its values at once.")
+        if common.get(option) != blank.get(option):
+            raise UsageError(f"--grid varies {name}, which the options after -- set too.")
+        varied.append(option)
+    names = [name for name, _ in axes]
+    combinations = list(itertools.product(*(values for _, values in axes)))
+    if args.random is not None and args.random < len(combinations):
+        combinations = random.Random(args.seed).sample(combinations, args.random)
+    flags = [name for name, value in blank.items() if value is False]
+    runs: dict[str, list[str]] = {}
     for values in combinations:
-        label = ",".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        given = [text for pair in zip(names, values, strict=True) for text in _option(*pair, flags)]
-        runs[label.replace("/", "_")] = [*common, *given]
-        parser.parse_args(["train", *common, *given])
+        label = ",".join(f"{name}={value}" for name, value in zip(names, values, strict=True)).replace("/", "_")
+        if len(label.encode()) > _LONGEST or label in runs:
+            label = f"{label[: _LONGEST // 4]}-{hashlib.sha256(repr(values).encode()).hexdigest()[:8]}"
+        runs[label] = list(args.train)
+        for name, value, option in zip(names, values, varied, strict=True):
+            runs[label] += _option(name, value, option, flags)
+        parser.parse_args(["train", *runs[label]])
     return runs
 
 
-def _option(name: str, value: str, flags: list[str]) -> list[str]:
-    if name.replace("-", "_") not in flags:
+def _option(name: str, value: str, destination: str, flags: list[str]) -> list[str]:
+    if destination not in flags:
         return [f"--{name}={value}"]
     if value not in ("true", "false"):
         raise UsageError(f"--grid has {value[:40]!r} for {name}; expected true or false.")
     return [f"--{name}"] if value == "true" else []
 
 
-def _claim(folder: Path, runs: dict[str, list[str]]) -> bool:
-    """Make the folder, or find this very sweep there: then True."""
-    plan = folder / _PLAN
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        try:
-            known = json.loads(plan.read_bytes()) if plan.is_file() else None
-        except ValueError:
-            known = None
-        if known != runs:
-            what = "holds another sweep" if plan.is_file() else "is not empty"
-            raise FileExistsError(f"{folder} {what}; give another --out.")
-        return True
+def _is_there(folder: Path, runs: dict[str, list[str]]) -> bool:
+    """Whether the folder holds this very sweep; False where it is free."""
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; give another --out.")
+    there = {path.name for path in folder.iterdir()} - {_PLAN, _LOCK}
+    if not there:
+        return False
+    try:
+        known = json.loads((folder / _PLAN).read_bytes())
+    except FileNotFoundError:
+        raise FileExistsError(f"{folder} is not empty; give another --out.") from None
+    except (ValueError, RecursionError):  # damaged: it goes by the names of the runs
+        known = runs if there <= set(runs) else None
+    if known != runs:
+        raise FileExistsError(f"{folder} holds another sweep; give another --out.")
+    return True
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """A file that a single sweep, with its runs, can hold at a time."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(plan) as stream:
-        stream.write(json.dumps(runs, indent=2).encode() + b"\n")
-    return False
+    lock = (folder / _LOCK).open("wb")
+    with contextlib.suppress(ImportError):  # Windows has none
+        import fcntl
+
+        for attempt in range(_PATIENCE + 1):  # the runs of one that was killed are ending
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if attempt == _PATIENCE:
+                    lock.close()
+                    raise FileExistsError(f"Another sweep is at work in {folder}; give another --out.") from None
+                time.sleep(1)
+    return lock
 
 
 def _command(out: Path, options: list[str]) -> list[str]:
     """What makes a run, or goes on with it; of one that has ended it changes nothing."""
-    train_ = [sys.executable, "-m", "fastmlp", "train", "--quiet"]
+    train_ = [sys.executable, "-c", _RUN, "train", "--quiet"]
     if (out / STATE).is_file():
         return [*train_, "--resume", str(out)]
     return [*train_, *options, "--out", str(out), *(["--force"] if out.exists() else [])]
+
+
+# A run ends, as by Ctrl-C, when its standard input does: when the sweep closes it, or dies however it may.
+_RUN = """
+import os, signal, sys, threading
+def watch():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=watch, daemon=True).start()
+from fastmlp.cli import main
+sys.exit(main())
+"""
 
 
 class _Children:
@@ -178,20 +242,24 @@ class _Children:
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[str]] = []
 
-    def run(self, command: list[str], environment: dict[str, str]) -> str | None:
+    def run(self, command: list[str], environment: dict[str, str], lock: int) -> str | None:
         """Wait for a process; None, or the last line of its errors."""
         with self._lock:
             if self.ending:
                 return "not begun"
             # In a session of its own: Ctrl-C in the terminal comes from us, and once.
             child = subprocess.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                errors="replace", start_new_session=True,
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, errors="replace", start_new_session=True, pass_fds=(lock,) if os.name == "posix" else (),
             )  # fmt: skip
             self._running.append(child)
-        _, errors = child.communicate()
+        assert child.stderr is not None
+        with child.stderr:
+            errors = child.stderr.read()
+        child.wait()
         with self._lock:
             self._running.remove(child)
+            _close(child)
         return None if child.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
 
     @contextmanager
@@ -199,28 +267,32 @@ class _Children:
         """Pass Ctrl-C and SIGTERM on to the runs: as Ctrl-C, by which they save their states, and then as SIGTERM."""
 
         def pass_on(number: int, frame: FrameType | None) -> None:
-            first = self.ending is None and before[signal.SIGINT] != signal.SIG_IGN
-            self.ending = number
+            first, self.ending = self.ending is None, number
             # By another thread: this one may be holding the lock.
-            threading.Thread(target=self.end, args=(signal.SIGINT if first else signal.SIGTERM,)).start()
+            threading.Thread(target=self.end, args=(number if first else signal.SIGTERM, first)).start()
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers}
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            for number in numbers:
-                if before[number] != signal.SIG_IGN:
+            for number, handler in before.items():
+                if handler != signal.SIG_IGN:
                     signal.signal(number, pass_on)
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def end(self, number: int) -> None:
-        """Send a signal to the runs, and begin no other."""
+    def end(self, number: int, gently: bool = False) -> None:
+        """Begin no other run, and end those under way; ``gently`` as Ctrl-C does."""
         with self._lock:
             self.ending = self.ending or number
             for child in self._running:
-                if os.name == "posix":
-                    child.send_signal(number)
+                if gently:
+                    _close(child)
                 else:
                     child.terminate()
+
+
+def _close(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()

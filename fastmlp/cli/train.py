@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__, optim
+from ..augmentation import Augmentations
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..checkpoint import save
 from ..datasets import Dataset
-from ..datasets.table_files import is_number
+from ..datasets.table_files import is_number, mistyped
 from ..errors import DataError, DivergenceError, ModelFileError
 from ..evaluator import Evaluator
 from ..logging_callbacks import TensorBoard
@@ -56,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
         args.parser.where = f"{args.config}: "
         args.parser.parse_args(from_file)
         args.parser.where = ""
+        if args.steps is not None or args.epochs is not None:  # the one excludes the other's in the file
+            lengths = tuple(f"{spelling}=" for spelling in ("--steps", "--max_steps", "--epochs"))
+            from_file = [option for option in from_file if not option.startswith(lengths)]
         given = args.parser.parse_args([*from_file, *args.argv[1:]])
         given.argv, args = args.argv, given
     resumed = None if args.resume is None else _resumable(args)
@@ -76,9 +82,14 @@ def run(args: argparse.Namespace) -> int:
     options["backend"] = model.backend_name
 
     if not len(data.y_test):
-        if data.classes is not None and len(data.classes) == len(data.y) and all(map(is_number, data.classes)):
-            raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows; expected --task regression.")
+        classes = data.classes or ()
+        if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
+            odd = mistyped(classes)
+            seen = f", for {odd[0][:40]!r} is no number" if odd else "; expected --task regression"
+            raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{seen}.")
         raise DataError(f"{data.name} leaves no rows to test on: it has {len(data.y)}. Give more rows, or --test FILE.")
+    changes = augmentations(options, data)
+    Augmentations(changes, model, data.X.shape[1], model.out_width or 1, model.dtype or np.dtype("float32"))
     if resumed is None:
         folder = make_folder(args.out, args.dataset, args.force)
         # Where this fails, a run that --force is to overwrite is still whole.
@@ -116,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
             rng=options["seed"],
             threads=args.threads,
             accumulate=options["accumulate"],
-            augment=augmentations(options, data),
+            augment=changes,
             resume=None if resumed is None else folder / STATE,
         )
     except KeyboardInterrupt:
@@ -196,8 +207,9 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     outputs = len(data.classes or (0,))
     sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
     batches = f"batches of {min(options['batch_size'], len(data.y))}"
-    if options["accumulate"] > 1:
-        batches += f", {options['accumulate']} to an update"
+    updates = min(options["accumulate"], -(-len(data.y) // options["batch_size"]))
+    if updates > 1:
+        batches += f", {updates} to an update"
     unit = "epochs" if options["epochs"] else "steps"
     length = f"{options[unit]:,} {unit if options[unit] != 1 else unit[:-1]}"
     extra = "".join(

@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--noise", type=number(0), metavar="STD", help="Gaussian noise on the scaled inputs, anew at each step"
     )
     training.add_argument(
-        "--mixup", type=number(0, above=True), metavar="ALPHA", help="train on mixtures of rows, shares from Beta(A, A)"
+        "--mixup", type=number(1e-6), metavar="ALPHA", help="train on mixtures of rows, shares from Beta(A, A)"
     )
     training.add_argument(
         "--flip", action="store_true", help="turn half of the images left to right, anew at each step"

@@ -52,9 +52,10 @@ def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
     """What changes the training rows."""
     found: list[Augmentation] = []
     if options["flip"] and data.image_shape is not None:
-        # Arrays of images may have the channels last, and they are fewer than the pixels of a line.
-        first, _, last = data.image_shape
-        found.append(HorizontalFlip(data.image_shape, axis=1 if last < first else 2))
+        # Arrays of images may have the channels last: the dimension beside two equal ones, or the smaller one.
+        first, second, last = data.image_shape
+        channels_last = first == second if (first == second) != (second == last) else last < first
+        found.append(HorizontalFlip(data.image_shape, axis=1 if channels_last else 2))
     if options["mixup"]:
         found.append(Mixup(options["mixup"]))
     if options["noise"]:

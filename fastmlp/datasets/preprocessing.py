@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, FrameTable, Table, ordered_texts
-from .table_files import FRAME_SUFFIXES, read_frame
+from .table_files import FRAME_SUFFIXES, mistyped, read_frame
 
 __all__ = ["apply_preprocessing", "encode", "encoded_names", "fit_columns"]
 
@@ -130,6 +130,9 @@ def fit_columns(table: Table, names: list[str], categorical: Collection[str]) ->
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:
+            odd = mistyped(categories)
+            if odd:
+                raise DataError(f"{column.label} has {len(odd)} values that are no numbers, {odd[0][:40]!r} for one.")
             raise DataError(
                 f"{column.label} has {len(categories)} categories, at most {_MOST_CATEGORIES} are one-hot "
                 "encoded; leave it out with drop=."

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .columns import FrameTable, require
 
-__all__ = ["FRAME_SUFFIXES", "is_number", "read_frame"]
+__all__ = ["FRAME_SUFFIXES", "is_number", "mistyped", "read_frame"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 FRAME_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -122,6 +122,12 @@ def is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def mistyped(texts: Collection[str]) -> list[str]:
+    """Those that are no numbers, where they are fewer than those that are."""
+    odd = [text for text in texts if not is_number(text)]
+    return odd if len(odd) < len(texts) / 2 else []
 
 
 def _first_line(error: Exception) -> str:

@@ -15,13 +15,13 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._kernels import BACKENDS
 from ..augmentation import listed
 from ..batches import check_rows
-from ..callbacks import as_callbacks
+from ..callbacks import CallbackList, as_callbacks
 from ..errors import DivergenceError
 from ..evaluator import Evaluator
 from ..losses import Loss
@@ -121,6 +121,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             raise ValueError("fit got one of X_val and y_val; expected both or none.")
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        for name, kind in (("augment", listed), ("callbacks", CallbackList)):
+            given = getattr(self, name)
+            try:
+                if hasattr(given, "__next__"):
+                    raise ValueError(f"{name} is {given!r}, of use once only; expected a list.")
+                kind(given)
+            except ValueError as error:
+                raise InvalidParameterError(f"The {name!r} parameter of {type(self).__name__}: {error}") from None
         for name, used in (("augment", listed(self.augment)), ("dropout", self.dropout)):
             if used and self.solver not in _STOCHASTIC:
                 raise ValueError(f"{name} is for the solvers sgd and adam, not for {self.solver}.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..batches import Rows
+from ..interrupts import deferred_interrupts
 from ..losses import Loss
 from ..module_steps import ModuleSteps
 from ..optim import KeepGradient
@@ -161,12 +162,12 @@ def _one_blas_thread() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits  # scikit-learn needs it too
 
-    with _limiting:
+    with deferred_interrupts(), _limiting:
         _limits.append(_limits[0] if _limits else threadpool_limits(1, "blas"))
     try:
         yield
     finally:
-        with _limiting:
+        with deferred_interrupts(), _limiting:
             limit = _limits.pop()
             if not _limits:
                 limit.restore_original_limits()

@@ -95,6 +95,11 @@ def test_odd_text_tables(refused, trained, folder):
     (folder / "t.csv").write_text("a,b\n" + "".join(f"{i},{i * 1.5}\n" for i in range(30)))
     message = refused(1, "train", "--dataset", "t.csv", "--task", "classification", "--out", "third")
     assert "t.csv has a class for each of its 30 rows; expected --task regression." in message
+    (folder / "t.csv").write_text("a,b\n" + "".join(f"{i},{i * 1.5 if i != 7 else '1O'}\n" for i in range(30)))
+    assert "each of its 30 rows, for '1O' is no number." in refused(1, "train", "--dataset", "t.csv", "--out", "third")
+    (folder / "t.csv").write_text("a,b\n" + "".join(f"{i if i != 7 else 'O'},{i % 2}\n" for i in range(2000)))
+    message = refused(1, "train", "--dataset", "t.csv", "--out", "third")
+    assert "column 'a' has 1 values that are no numbers, 'O' for one." in message
     assert not (folder / "other").exists()
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_sweep(fastmlp, folder):
     code, out, err = fastmlp("sweep", *grid, "--jobs", 2, "--", "--epochs", 1, "--threads", 1)
     assert code == 0 and err == "", err
     assert out.startswith("4 runs, 2 at a time, in sweep\n") and out.count("done ") == 4
-    runs = sorted(set(os.listdir(folder / "sweep")) - {"sweep.json"})
+    runs = sorted(set(os.listdir(folder / "sweep")) - {"sweep.json", ".lock"})
     assert runs == ["lr=0.0001,hidden=4", "lr=0.0001,hidden=8,8", "lr=0.01,hidden=4", "lr=0.01,hidden=8,8"]
     best = min(runs, key=lambda run: json.loads((folder / "sweep" / run / "metrics.jsonl").read_text())["val_loss"])
     assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
@@ -77,12 +78,17 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     for options, message in (
         (["--grid", "lr"], "expected an option and its values"),
         (["--grid", "lr=1,1"], "has a value of lr twice"),
-        (["--grid", "lr=1", "--grid", "lr=2"], "names an option twice"),
+        (["--grid", "lr=1", "--grid", "lr=2"], "names lr twice"),
         (["--grid", "out=a,b"], "cannot vary out"),
         (["--grid", "lr=1,nought"], "argument --lr/--learning_rate: 'nought' is not a number of"),
         (["--grid", "layer-norm=1,0"], "has '1' for layer-norm; expected true or false"),
         (["--grid", "lr=1,2", "--epochs", "4"], "unrecognized arguments: --epochs; options of train come after --"),
         (["--grid", "lr=1,2", "--job", "4"], "did you mean --jobs?"),
+        (["--grid", "batch-size=8,9", "--grid", "batch_size=7"], "--grid names batch_size twice"),
+        (
+            ["--grid", "layer-norm=true,false", "--", "--layer-norm"],
+            "varies layer-norm, which the options after --",
+        ),
     ):
         code, _, err = fastmlp("sweep", *options)
         assert code == 2 and message in err, err
@@ -91,7 +97,61 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 1 and "s holds another sweep; give another --out" in err
     (folder / "r" / "sweep.json").unlink()
     code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "r")
-    assert code == 1 and "r is not empty; give another --out" in err
+    assert code == 1 and "r is not empty; give another --out" in err and not (folder / "r" / "sweep.json").exists()
+    code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "t", "--", "--dataset", "none.csv")
+    assert code == 1 and "No run of the sweep succeeded" in err
+    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1", "--out", "t", "--", "--epochs", 1)  # nothing was begun there
+    assert code == 0 and "going on" not in out
+
+
+def test_a_sweep_that_is_damaged(fastmlp, folder):
+    sweep = ["sweep", "--grid", "dropout=0,0.1,0.2", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
+    ref = fastmlp(*sweep)[1].splitlines()[-3:]
+    (folder / "s" / "sweep.json").write_text('{"a":')
+    (folder / "s" / "dropout=0" / "metrics.jsonl").write_text("nonsense")
+    code, out, _ = fastmlp(*sweep)  # the run's state knows what was measured
+    assert code == 0 and "going on" in out and out.splitlines()[-3:] == ref
+    (folder / "s" / "sweep.json").write_text('{"a":')
+    (folder / "s" / "dropout=0").rename(folder / "s" / "else")
+    code, _, err = fastmlp(*sweep)
+    assert code == 1 and "s holds another sweep" in err
+
+
+def test_names_of_runs(fastmlp, folder):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    (folder / "sub").mkdir()
+    for name in ("sub/t", "sub_t"):
+        np.savez(folder / name, X=X, y=X[:, 0])
+    long = "1:" + ",".join(["2"] * 120)
+    grid = ["--grid", "dataset=sub/t.npz,sub_t.npz", "--grid", f"hidden={long}"]
+    code, out, _ = fastmlp("sweep", *grid, "--out", "s", "--jobs", 2, "--", "--epochs", 1)
+    assert code == 0 and out.count("done ") == 4
+    data = {json.loads(path.read_text())["data"]["dataset"] for path in (folder / "s").glob("*/config.json")}
+    assert len(list((folder / "s").glob("*/config.json"))) == 4 and len(data) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks of POSIX")
+def test_runs_end_with_a_sweep_that_is_killed(start, fastmlp, folder):
+    sweep = ["sweep", "--grid", "lr=0.01", "--out", "s", "--", "--hidden", 40, "--epochs", 300, "--threads", 1]
+    child, state = start(*sweep), folder / "s" / "lr=0.01" / "training.safetensors"
+    end = time.monotonic() + 100
+    while not state.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    code, _, err = fastmlp_soon(fastmlp, *sweep)
+    assert code == 1 and "Another sweep is at work in s; give another --out" in err
+    child.kill()
+    child.communicate()
+    code, out, _ = fastmlp(*sweep)
+    assert code == 0 and "going on" in out
+    steps = [json.loads(line)["step"] for line in (state.parent / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and len(steps) == 300
+
+
+def fastmlp_soon(fastmlp, *arguments):
+    """Without the patience for another sweep's runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastmlp.cli.sweep._PATIENCE", 0)
+        return fastmlp(*arguments)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -123,6 +183,9 @@ def test_options_in_a_file(fastmlp, folder):
     (folder / "bad.toml").write_text('lr = "much"\n')
     code, _, err = fastmlp("train", "--config", "bad.toml")
     assert code == 2 and "error: bad.toml: argument --lr" in err
+    (folder / "bad.toml").write_text("steps = 5\n")
+    assert fastmlp("train", "--config", "bad.toml", "--epochs", 1, "--quiet", "--out", "one")[0] == 0
+    assert len((folder / "one" / "metrics.jsonl").read_text().splitlines()) == 1
     (folder / "run.toml").write_text('hidden = [9, 5]\nlr = 0.02\nseed = 7\nlayer-norm = true\noptimizer = "sgd"\n')
     code, _, err = fastmlp("train", "--config", "run.toml", "--seed", 42, "--epochs", 1, "--quiet", "--out", "run")
     assert code == 0 and err == ""

@@ -189,7 +189,8 @@ def test_images_with_their_channels_last():
     from fastmlp.cli.train_parts import augmentations
 
     options = {"flip": True, "mixup": None, "noise": None}
-    for shape, axis in (((3, 32, 32), 2), ((1, 28, 28), 2), ((28, 28, 1), 1), ((32, 30, 3), 1), ((3, 30, 4), 2)):
+    for shape, axis in (((3, 32, 32), 2), ((1, 28, 28), 2), ((28, 28, 1), 1), ((32, 30, 3), 1), ((3, 30, 4), 2),
+                        ((16, 8, 8), 2), ((8, 8, 16), 1), ((8, 8, 8), 2)):  # fmt: skip
         (flip,) = augmentations(options, SimpleNamespace(image_shape=shape))
         assert flip.axis == axis and flip.shape == shape
 
@@ -212,6 +213,25 @@ def test_the_heading_tells_what_became_of_columns(fastmlp, folder):
     assert "missing    values of size: filled with the column's median\n" in out
     assert "note       age is taken for text because of '3O': its other values are numbers\n" in out
     assert " val rmse " in out and " val acc" not in out and "; 1 epoch, " in out
+
+
+def test_a_refused_augmentation_leaves_the_old_run_alone(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    for option, value, message, code in (
+        ("--mixup", "1e-7", "'1e-7' is not a number of at least 1e-06", 2),
+        ("--noise", "1e38", "expected noise whose numbers float32 can hold", 1),
+    ):
+        found, _, err = fastmlp("train", "--epochs", 1, "--out", "run", "--force", option, value)
+        assert found == code and message in err
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+
+
+def test_what_is_more_than_the_rows_is_not_announced(fastmlp, folder):
+    out = fastmlp("train", "--epochs", 1, "--out", "a", "--accumulate", 100, "--batch-size", 2000)[1]
+    assert "batches of 1437\n" in out
+    out = fastmlp("train", "--epochs", 1, "--out", "b", "--accumulate", 100, "--batch-size", 500)[1]
+    assert "batches of 500, 3 to an update\n" in out
 
 
 def test_a_table_of_numbers(fastmlp, folder):

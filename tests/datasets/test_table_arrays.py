@@ -95,8 +95,8 @@ def test_pairs_of_npy_files(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"X": X}, "expected: X and y"),
-        ({"y": LABELS}, "expected: X and y"),
+        ({"X": X}, "has the arrays X; expected X and y"),
+        ({"y": LABELS}, "has the arrays y; expected X and y"),
         ({"X": X, "y": LABELS, "X_test": X}, "perhaps X_test and y_test"),
         ({"X": X, "y": LABELS[:5]}, r"\[y\] has shape \(5,\); expected \(40,\)"),
         ({"X": X, "y": np.eye(40)}, r"\[y\] has shape \(40, 40\)"),

@@ -133,6 +133,28 @@ team.run(job, control)
 team.close()
 print(caught > 100, made > 100, threading.active_count())
 """
+CALLED_AWAY = """
+import signal, time
+from fastmlp._kernels.cpu.team import Team
+class Away(Exception):
+    pass
+def away(number, frame):
+    raise Away
+signal.signal(signal.SIGALRM, away)
+team, done = Team(2), []
+def job(thread):
+    time.sleep(0.4 * thread)
+    done.append(thread)
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        team.run(job, {})
+    except Away:
+        done.append("away")
+team.run(job, {})
+team.close()
+print(done)
+"""
 AT_ONCE = """
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -154,6 +176,11 @@ def test_waiting_threads_do_not_keep_the_interpreter_alive():
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_at_any_moment_leaves_nobody_waiting():
     assert in_a_process(INTERRUPTED) == "True True 1\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_other_signals_are_told_when_all_are_done():
+    assert in_a_process(CALLED_AWAY) == f"{[0, 1, 'away'] * 3 + [0, 1]}\n"
 
 
 def test_many_models_may_be_the_first_at_once():

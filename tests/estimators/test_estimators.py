@@ -16,6 +16,7 @@ from sklearn.linear_model import QuantileRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
@@ -222,7 +223,7 @@ def test_augment(digits):
 def test_progress_bar(digits, capsys):
     small(progress_bar=True, max_iter=3).fit(*digits, X_val=digits[0], y_val=digits[1])
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[-1].startswith("step 27/27  epoch 3  loss ") and "  val_accuracy " in lines[-1]
+    assert len(lines) == 3 and lines[-1].startswith("27/27  epoch 3  loss ") and "  val_acc " in lines[-1]
 
 
 def test_same_seed_same_bits(digits):
@@ -301,6 +302,24 @@ def test_without_convergence_and_by_ctrl_c(digits):
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         net = small(callbacks=[stop]).fit(*digits)
     assert net.n_iter_ == 1 and net.predict(digits[0]).shape == digits[1].shape
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    "options",
+    [{"callbacks": 3}, {"callbacks": ["x"]}, {"callbacks": fm.EarlyStopping}, {"callbacks": iter([])}]
+    + [{"augment": iter([fm.Mixup()])}, {"augment": 5}],
+)
+def test_callbacks_and_augmentations_that_are_none(options, solver, digits):
+    (name,) = options
+    with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of MLPClassifier: {name} "):
+        small(solver=solver, **options).fit(*digits)
+
+
+def test_one_callback_and_one_augmentation_need_no_list(digits):
+    seen = []
+    small(callbacks=lambda trainer, record: seen.append(record["step"]), augment=fm.Mixup()).fit(*digits)
+    assert len(seen) == 5
 
 
 def test_warm_start_with_another_shape(digits):

@@ -23,6 +23,7 @@ class _Member:
         self._start.acquire()
         self._done.acquire()
         self._job: Callable[[int], Any] | None = None
+        self._busy = False
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name=f"fastmlp-{number}", daemon=True)
         self.thread.start()
@@ -38,14 +39,24 @@ class _Member:
             except BaseException as error:  # it is raised again in the caller
                 self.error = error
             self._job = job = None
-            self._done.release()
+            self._busy = False
+            if self._done.locked():  # or who waits has been called away when it was free: he asks `_busy`
+                self._done.release()
 
     def begin(self, job: Callable[[int], Any]) -> None:
-        self._job, self.error = job, None
+        self._job, self.error, self._busy = job, None, True
         self._start.release()
 
     def wait(self) -> None:
-        self._done.acquire()
+        """Until it is done; then raise what came from a signal's handler meanwhile."""
+        raised: BaseException | None = None
+        while self._busy:
+            try:
+                self._done.acquire()
+            except BaseException as error:
+                raised = raised or error
+        if raised is not None:
+            raise raised
 
     def end(self) -> None:
         self._job = None
@@ -107,11 +118,19 @@ class Team:
 
         for member in self._members:
             member.begin(guarded)
+        raised: BaseException | None = None
+        result = None
         try:
             result = guarded(0)
-        finally:
-            for member in self._members:
+        except BaseException as error:
+            raised = error
+        for member in self._members:
+            try:
                 member.wait()
+            except BaseException as error:  # the arrays are the threads' until all are done, whatever comes
+                raised = raised or error
+        if raised is not None:
+            raise raised
         for member in self._members:
             if member.error is not None:
                 raise member.error
