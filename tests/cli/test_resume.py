@@ -91,7 +91,7 @@ def test_what_cannot_be_resumed(fastmlp, folder):
         ("lr", 0.5, "its optimizer is"), ("batch_size", 16, "its steps is"),
         ("seed", 3, "its seed is 42, here it is 3"),
         ("optimizer", "none", "config.json is damaged"), ("schedule", None, "config.json is damaged"),
-        ("more", 1, "its options are not those"),
+        ("more", 1, "of another version of fastmlp, by its options: more"),
     ):  # fmt: skip
         changed = {**config, "options": {**config["options"], key: value}}
         (folder / "run" / "config.json").write_text(json.dumps(changed))
