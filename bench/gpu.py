@@ -4,6 +4,9 @@
 
 All contenders have the data set on the device, compute in float32 (no TF32), have to show first that they make the
 steps of the float64 reference, and are timed in turns, up to the end of their work on the device.
+The tests and the cases run in processes of their own, since an error on a GPU leaves its process without it: the cases
+after one that broke its process go on in another one. What takes longer than it may is stopped and listed, and the JSON
+holds at any time what was measured so far.
 ``--device cpu`` tries the script where there is no GPU, with NUMBA_ENABLE_CUDASIM=1 and a net of the simulator's size.
 """
 
@@ -12,9 +15,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +34,12 @@ from fastmlp.benchmark.timing import alternate
 from fastmlp.benchmark.validate import disagreement, reference
 from fastmlp.benchmark.with_jax import Jax
 from fastmlp.benchmark.with_torch import Compiled, Eager
+from fastmlp.engine.gpu import GpuEngine
 
 ROOT = Path(__file__).parents[1]
 TINY = Case("tiny", (3, 4, 2), "relu", "cross entropy", "Adam", 4, rows=8)
 TESTS = ["tests/test_cuda.py", "tests/kernels/test_contract.py", "tests/kernels/test_rows.py", "tests/modules"]
+RESULT = "result: "  # begins the lines of a cases' process that are for this one
 
 
 class OnGpu(Ours):
@@ -39,6 +48,25 @@ class OnGpu(Ours):
     def __init__(self, *arguments: Any) -> None:
         with use_backend("cuda"):
             super().__init__(*arguments)
+        self.notes: dict[str, Any] = {}
+
+    def losses(self, order: Any) -> list[float]:
+        """As of all; what a user waits for at first, and what the compiler made of the kernel."""
+        start = time.perf_counter()
+        found = super().losses(order)
+        self.notes["first_steps_seconds"] = round(time.perf_counter() - start, 1)
+        session = self._trainer._session
+        if session is None or not isinstance(session.engine, GpuEngine):
+            raise RuntimeError("the steps were made module by module, not by the engine")
+        self.notes["kernels"] = [
+            {
+                name: getattr(compiled, name, None)
+                for name in ("regs_per_thread", "local_mem_per_thread", "shared_mem_per_block")
+            }
+            for kernel in session.engine.machine.launched.values()
+            for compiled in getattr(kernel, "overloads", {}).values()
+        ]
+        return found
 
 
 class Graph(Eager):
@@ -83,11 +111,15 @@ def nets() -> list[Case]:
     ]  # fmt: skip
 
 
-def contenders(device: str) -> dict[str, Any]:
+def contenders(device: str, case: Case) -> dict[str, Any]:
     """Name and class of each that can take part."""
     found: dict[str, Any] = {"fastmlp": OnGpu}
     if importlib.util.find_spec("torch"):
-        kinds = {"torch": Eager} if device == "cpu" else {"torch": Eager, "torch.compile": Compiled, "graph": Graph}
+        kinds: dict[str, Any] = {"torch": Eager}
+        if device != "cpu":
+            kinds |= {"torch.compile": Compiled, "graph": Graph}
+        if case.name not in CASES:
+            kinds.pop("torch.compile", None)  # takes most of the time there, and the graph is what to compare with
         found |= {name: type(kind.__name__, (kind,), {"device": device}) for name, kind in kinds.items()}
     if importlib.util.find_spec("jax"):
         found["jax"] = type("Jax", (Jax,), {"platform": None})
@@ -99,19 +131,71 @@ def time_case(case: Case, kinds: dict[str, Any], rounds: int, seconds: float) ->
     data = make_data(case)
     weights = first_weights(case, data)
     expected = reference(case, data, weights, batches(case, 2))
-    ready, results = {}, {}
+    ready: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, kind in kinds.items():
+        start, contender = time.perf_counter(), None
         try:
             contender = kind(case, data, weights, 1)
             wrong = disagreement(contender, expected)
         except Exception as error:  # one that fails is reported, and the others go on
             wrong = f"{type(error).__name__}: {str(error)[:300]}"
         results[name] = {"status": "ok" if wrong is None else wrong}
+        results[name] |= {
+            "checked_in_seconds": round(time.perf_counter() - start, 1),
+            **getattr(contender, "notes", {}),
+        }
         if wrong is None:
             ready[name] = contender
-    for name, numbers in alternate(ready, lambda steps: batches(case, steps), rounds, seconds).items():
-        results[name] |= numbers
+    try:
+        for name, numbers in alternate(ready, lambda steps: batches(case, steps), rounds, seconds).items():
+            results[name] |= numbers
+    except Exception as error:
+        for name in ready:
+            results[name]["status"] = f"not timed, {type(error).__name__}: {str(error)[:300]}"
     return {"name": case.name, "net": case.net, "batch": case.batch, "contenders": results}
+
+
+def measure(cases: list[Case], options: argparse.Namespace) -> None:
+    """What a cases' process does: a line for each case."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    about = {}
+    if options.device == "cuda":
+        import torch
+
+        torch.set_float32_matmul_precision("highest")
+        about["gpu"] = torch.cuda.get_device_name()
+    print(RESULT + json.dumps(about), flush=True)
+    for case in cases:
+        found = time_case(case, contenders(options.device, case), options.rounds, options.seconds)
+        print(RESULT + json.dumps({"case": found}), flush=True)
+
+
+def attend(command: list[str], seconds: Callable[[], float], seen: Callable[[str], object]) -> str | None:
+    """Run a process and look at its lines.
+
+    ``seconds()`` is how long it may take from now on until the next line of results; what it was ended for, or None.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds(), stop)
+    timer.start()
+    for line in process.stdout:
+        seen(line)
+        if line.startswith(RESULT):
+            timer.cancel()
+            timer = threading.Timer(seconds(), stop)
+            timer.start()
+    code = process.wait()
+    timer.cancel()
+    return "it took too long" if late.is_set() else f"its process ended with {code}" if code else None
 
 
 def main() -> int:
@@ -122,32 +206,64 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", help="names (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="of one timing")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all, the tests with it")
+    parser.add_argument("--case-seconds", type=float, default=150.0, help="for one case")
     parser.add_argument("--no-tests", action="store_true")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    cases = [TINY] if options.device == "cpu" else [*CASES.values(), *nets()]
+    if options.cases is not None:
+        unknown = set(options.cases) - {case.name for case in cases}
+        if unknown:
+            parser.error(f"there is no case {sorted(unknown)[0]!r}")
+        cases = [case for case in cases if case.name in options.cases]
+    if options.worker:
+        measure(cases, options)
+        return 0
+    end = time.monotonic() + 60 * options.minutes
     document: dict[str, Any] = {"date": datetime.datetime.now().isoformat(timespec="seconds"), **describe()}
-    document |= {"precision": "float32", "cases": []}
-    if options.device == "cuda":
-        import torch
+    document |= {"precision": "float32", "cases": [], "failures": [], "not reached": []}
+    tail: list[str] = []
 
-        torch.set_float32_matmul_precision("highest")
-        document["gpu"] = torch.cuda.get_device_name()
-    if not options.no_tests:
-        command = [sys.executable, "-m", "pytest", "-q", "-k", "cuda or gpu", *TESTS]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        document["tests"] = {"rc": ran.returncode, "tail": ran.stdout[-3000:]}
-        print(ran.stdout[-3000:], flush=True)
-    for case in [TINY] if options.device == "cpu" else [*CASES.values(), *nets()]:
-        if options.cases and case.name not in options.cases:
-            continue
-        result = time_case(case, contenders(options.device), options.rounds, options.seconds)
-        document["cases"].append(result)
-        for name, numbers in result["contenders"].items():
+    def show(line: str) -> None:
+        tail.append(line)
+        del tail[:-40]
+        if not line.startswith(RESULT):
+            print(line, end="", flush=True)
+            return
+        result = json.loads(line[len(RESULT) :])
+        if "case" not in result:
+            document.update(result)
+            return
+        document["cases"].append(result["case"])
+        report.write(document, options.out)
+        for name, numbers in result["case"]["contenders"].items():
             shown = f"{numbers['us']:.1f} us" if "us" in numbers else numbers["status"]
-            print(f"{case.name}: {name} {shown}", flush=True)
-        report.write(document, options.out)  # after each: a run that is cut off leaves what it has
-    return 0
+            print(f"{result['case']['name']}: {name} {shown}", flush=True)
+
+    if not options.no_tests:
+        # Not ended by a warning, and not by a kernel that waits for ever: what follows tells more than what is missing.
+        tests = ["-q", "-W", "default", "--maxfail=20", "-o", "timeout=60", "-o", "timeout_method=thread"]
+        command = [sys.executable, "-m", "pytest", *tests, "-k", "cuda or gpu", *TESTS]
+        ended = attend(command, lambda: min(0.5 * (end - time.monotonic()), 240), show)
+        document["tests"] = {"passed": ended is None, "ended": ended, "tail": "".join(tail)}
+        report.write(document, options.out)
+    while cases and time.monotonic() < end:
+        tail.clear()
+        command = [sys.executable, str(Path(__file__).resolve()), "--worker", "--device", options.device]
+        command += ["--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+        command += ["--cases", *(case.name for case in cases)]
+        ended = attend(command, lambda: max(1.0, min(end - time.monotonic(), options.case_seconds)), show)
+        done = {case["name"] for case in document["cases"]}
+        cases = [case for case in cases if case.name not in done]
+        if cases and time.monotonic() < end:
+            document["failures"].append({"case": cases.pop(0).name, "ended": ended, "tail": "".join(tail)})
+            print(f"{document['failures'][-1]['case']}: {ended}", flush=True)
+    document["not reached"] = [case.name for case in cases]
+    if cases:
+        print("not reached: " + ", ".join(document["not reached"]))
+    report.write(document, options.out)
+    return 1 if cases or document["failures"] else 0
 
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ class Compiled(_Torch):
             update(gradients)
             return loss
 
-        self._step = torch.compile(step)
+        # On a GPU a step's launches cost more than its work: that mode makes a CUDA graph of them.
+        self._step = torch.compile(step, mode=None if self.device == "cpu" else "reduce-overhead")
 
     def _sgd(self, gradients: Any) -> None:
         for param, velocity, g in zip(self._params, self._slots[0], gradients):

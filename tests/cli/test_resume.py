@@ -12,7 +12,7 @@ import pytest
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
-OPTIONS = ["--hidden", "64,32", "--epochs", 12000, "--eval-every", 1000, "--dropout", "0.1", "--schedule", "cosine",
+OPTIONS = ["--hidden", "64,32", "--epochs", 6000, "--eval-every", 500, "--dropout", "0.1", "--schedule", "cosine",
            "--early-stopping", 100000, "--threads", 1, "--save-minutes", "0.0002"]  # fmt: skip
 
 

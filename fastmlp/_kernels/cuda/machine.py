@@ -32,6 +32,8 @@ class Machine:
     blocks : int
         How many run at the same time: one on each multiprocessor.
     wide_dtypes : tuple of str
+    launched : dict of Spec to kernel
+        What was launched so far, for who wants to know what the compiler made of it.
     lock : RLock
         To be held from the first `put` or `send` of a launch to the last `download`: their memory is shared.
     """
@@ -42,6 +44,7 @@ class Machine:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.blocks = int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        self.launched: dict[Spec, Any] = {}
         self._kept: dict[str, Any] = {}
         self._pinned: dict[str, Any] = {}
         self._work, self._copies = cuda.stream(), cuda.stream()
@@ -112,7 +115,7 @@ class Machine:
 
     def run(self, spec: Spec, arguments: tuple[Any, ...], blocks: int) -> None:
         """Launch a run of steps, on so many blocks at most; it may go on after the call."""
-        kernel = steps_kernel(spec, wait=wait_for_grid)
+        kernel = self.launched[spec] = steps_kernel(spec, wait=wait_for_grid)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
             kernel.compile(types)

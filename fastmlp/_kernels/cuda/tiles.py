@@ -3,7 +3,8 @@
 A block is SIDE x SIDE threads in one row; each keeps EACH x EACH sums in registers. Of the inner dimension DEPTH steps
 at a time are brought to shared memory, while those before are computed with. A sum is one chain of fused
 multiply-adds in ascending order. What the tables say is read before a loop, not in it: the compiler cannot tell that
-nothing in the loop writes to them.
+nothing in the loop writes to them. Places in arrays are unsigned there: of a signed one it has to see whether it counts
+from the end, for every element. All of a sum are, as one that is signed beside one that is not makes a float64.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class Geometry(NamedTuple):
         return 1 << (min(self.side, self.depth // self.each).bit_length() - 1)
 
 
+U = np.uint64
+
 # 64 x 64 and 128 x 128. The wide one reads shared memory half as often for each result, and needs large matrices.
 NARROW, WIDE_TILES = Geometry(16, 4, 32), Geometry(16, 8, 16)
 
@@ -113,22 +116,80 @@ def inputs_of(on, o):
 
 
 @functools.cache
+def scaled(dtype):
+    """f(on, inputs, row, k): element k of a row of the data, scaled."""
+    T = np.dtype(dtype).type
+
+    @device
+    def element(on, inputs, row, k):
+        v = T(on.data[row, k])
+        if inputs.mean >= 0:
+            v = v - on.weights[U(inputs.mean) + k]
+        if inputs.scale >= 0:
+            v = v / on.weights[U(inputs.scale) + k]
+        return v
+
+    return element
+
+
+@functools.cache
 def features(dtype):
     """f(on, first, inputs, m, k): element (m, k) of what an operation takes in, scaled where it is the data."""
-    T = np.dtype(dtype).type
+    of_data = scaled(dtype)
 
     @device
     def element(on, first, inputs, m, k):
         if inputs.x != DATA:
             return on.work[inputs.x + m * inputs.width + k]
-        v = T(on.data[on.order[first + m], k])
-        if inputs.mean >= 0:
-            v = v - on.weights[inputs.mean + k]
-        if inputs.scale >= 0:
-            v = v / on.weights[inputs.scale + k]
-        return v
+        return of_data(on, inputs, U(on.order[first + m]), U(k))
 
     return element
+
+
+@functools.cache
+def bring(dtype, geometry, span):
+    """Functions that bring a thread's PASSES elements of a tile (TILE * DEPTH / span, span) of a matrix.
+
+    Threads next to each other take elements next to each other. ``place(thread)`` is (row, column) of the thread's
+    first in the tile; its element p lies ``down(p)`` rows below it and ``along(p)`` columns beside.
+    ``from_array(into, source, place, stride, rows, columns)`` reads a matrix whose element there is source[place];
+    elements from so many rows and columns on, seen from there, are zeros. ``from_data(into, on, inputs, first, column,
+    rows, columns)`` reads the data's rows order[first], order[first + 1], ...
+    """
+    THREADS, PASSES = geometry.threads, geometry.tile * geometry.depth // geometry.threads
+    zero, of_data = np.dtype(dtype).type(0), scaled(dtype)
+    assert PASSES * THREADS == geometry.tile * geometry.depth and (THREADS % span == 0 or span % THREADS == 0)
+
+    @device
+    def place(thread):
+        return thread // span, thread % span
+
+    @device
+    def down(p):
+        return p * THREADS // span
+
+    @device
+    def along(p):
+        return p * THREADS % span
+
+    @device
+    def from_array(into, source, place, stride, rows, columns):
+        for p in range(PASSES):
+            into[p] = zero
+            if down(p) < rows and along(p) < columns:
+                into[p] = source[place + U(along(p))]
+            if along(p + 1) == 0:  # one addition a row, in the place of a product
+                place += U(down(p + 1) - down(p)) * stride
+
+    @device
+    def from_data(into, on, inputs, first, column, rows, columns):
+        for p in range(PASSES):
+            into[p] = zero
+            if down(p) < rows and along(p) < columns:
+                row = U(on.order[first + U(down(p))])
+                into[p] = of_data(on, inputs, row, column + U(along(p)))
+
+    return place, down, along, from_array, from_data
 
 
 @functools.cache
@@ -142,78 +203,83 @@ def multiply(kind, dtype, geometry, is_wide):
     SIDE, EACH, DEPTH = geometry
     TILE, THREADS = geometry.tile, geometry.threads
     PASSES = TILE * DEPTH // THREADS
-    assert PASSES * THREADS == TILE * DEPTH and DEPTH % SIDE == 0 and DEPTH >= EACH
+    assert DEPTH % SIDE == 0 and DEPTH >= EACH
     T = np.dtype(dtype).type
     zero, scalar = T(0), numba.from_dtype(np.dtype(dtype))
-    x_of = features(dtype)
     forward, delta = kind == FORWARD, kind == DELTA
-    # Threads next to each other read addresses next to each other: along the inner dimension, or across it.
+    # Along its rows a matrix lies along the inner dimension, or across it.
     left_inner, right_inner = forward or delta, forward
+    left_place, left_down, left_along, left_array, left_data = bring(dtype, geometry, DEPTH if left_inner else TILE)
+    right_place, right_down, right_along, right_array, right_data = bring(
+        dtype, geometry, DEPTH if right_inner else TILE
+    )
 
     @device
     def step(sums, left, right, k, ty, tx):
         for i in range(EACH):
-            element = left[k, ty * EACH + i]
+            element = left[k, ty + U(i)]
             for j in range(EACH):
-                sums[i, j] += element * right[k, tx * EACH + j]
+                sums[i, j] += element * right[k, tx + U(j)]
 
     @device
     def run(sums, ones, on, own, now, o, row, column, begin, end):
         a, b = cuda.local.array(PASSES, scalar), cuda.local.array(PASSES, scalar)
         thread = cuda.threadIdx.x
         ty, tx = thread // SIDE, thread % SIDE
+        uy, ux = U(ty * EACH), U(tx * EACH)
         left, right = (own.wide_left, own.wide_right) if is_wide else (own.left, own.right)
         inputs, w, g, inner, outer = inputs_of(on, o), on.ops[o, WEIGHT], on.ops[o, G], on.ops[o, IN], on.ops[o, OUT]
         height, width = (outer if kind == WEIGHTS else now.rows), (outer if forward else inner)
+        is_data = inputs.x == DATA
         for i in range(EACH):
             ones[i] = zero
             for j in range(EACH):
                 sums[i, j] = zero
+        # The thread's first elements in both tiles, as the matrices lie.
+        l0, l1 = left_place(thread)
+        r0, r1 = right_place(thread)
+        left_stride, right_stride = U(inner if forward else outer), U(inner)
         for start in range(begin, end + DEPTH, DEPTH):
             if start > begin:  # compute with what was brought, once all have brought it
                 cuda.syncthreads()
                 for p in range(PASSES):
-                    at = thread + p * THREADS
+                    i, j = U(l0 + left_down(p)), U(l1 + left_along(p))
                     if left_inner:
-                        left[at % DEPTH, at // DEPTH] = a[p]
+                        left[j, i] = a[p]
                     else:
-                        left[at // TILE, at % TILE] = a[p]
+                        left[i, j] = a[p]
+                    i, j = U(r0 + right_down(p)), U(r1 + right_along(p))
                     if right_inner:
-                        right[at % DEPTH, at // DEPTH] = b[p]
+                        right[j, i] = b[p]
                     else:
-                        right[at // TILE, at % TILE] = b[p]
+                        right[i, j] = b[p]
                 cuda.syncthreads()
             if start < end:  # the next steps are on their way meanwhile
-                for p in range(PASSES):
-                    at = thread + p * THREADS
-                    m, k = (at // DEPTH, at % DEPTH) if left_inner else (at % TILE, at // TILE)
-                    m, k = row + m, start + k
-                    a[p] = zero
-                    if m < height and k < end:
-                        if forward:
-                            a[p] = x_of(on, now.first, inputs, m, k)
-                        elif delta:
-                            a[p] = on.work[g + m * outer + k]
-                        else:
-                            a[p] = on.work[g + k * outer + m]
-                    n, k = (at // DEPTH, at % DEPTH) if right_inner else (at % TILE, at // TILE)
-                    n, k = column + n, start + k
-                    b[p] = zero
-                    if n < width and k < end:
-                        if forward:
-                            b[p] = on.weights[w + n * inner + k]
-                        elif delta:
-                            b[p] = on.weights[w + k * inner + n]
-                        else:
-                            b[p] = x_of(on, now.first, inputs, k, n)
+                i, j = (row + l0, start + l1) if left_inner else (start + l0, row + l1)
+                rows, columns = (height - i, end - j) if left_inner else (end - i, height - j)
+                if not forward:
+                    left_array(a, on.work, U(g) + U(i) * left_stride + U(j), left_stride, rows, columns)
+                elif is_data:
+                    left_data(a, on, inputs, U(now.first + i), U(j), rows, columns)
+                else:
+                    left_array(a, on.work, U(inputs.x) + U(i) * left_stride + U(j), left_stride, rows, columns)
+                i, j = (column + r0, start + r1) if right_inner else (start + r0, column + r1)
+                rows, columns = (width - i, end - j) if right_inner else (end - i, width - j)
+                if kind != WEIGHTS:
+                    right_array(b, on.weights, U(w) + U(i) * right_stride + U(j), right_stride, rows, columns)
+                elif is_data:
+                    right_data(b, on, inputs, U(now.first + i), U(j), rows, columns)
+                else:
+                    right_array(b, on.work, U(inputs.x) + U(i) * right_stride + U(j), right_stride, rows, columns)
             if start > begin:
                 for four in range(DEPTH // 4):
-                    step(sums, left, right, 4 * four, ty, tx)
-                    step(sums, left, right, 4 * four + 1, ty, tx)
-                    step(sums, left, right, 4 * four + 2, ty, tx)
-                    step(sums, left, right, 4 * four + 3, ty, tx)
+                    k = U(4 * four)
+                    step(sums, left, right, k, uy, ux)
+                    step(sums, left, right, k + U(1), uy, ux)
+                    step(sums, left, right, k + U(2), uy, ux)
+                    step(sums, left, right, k + U(3), uy, ux)
                 for k in range(DEPTH // 4 * 4, DEPTH):
-                    step(sums, left, right, k, ty, tx)
+                    step(sums, left, right, U(k), uy, ux)
                 if kind == WEIGHTS and column == 0:
                     for k in range(tx, DEPTH, SIDE):
                         for i in range(EACH):
