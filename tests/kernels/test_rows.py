@@ -162,7 +162,8 @@ def test_dropout_has_the_same_mask_on_every_backend(compiled, rate, shape, dtype
 
 
 def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
-    x = np.ones((400, 250), np.float32)
+    # In the simulator a thread of the GPU is one of the system: as many as for 400 rows take minutes.
+    x = np.ones((8 if SIMULATED else 400, 250), np.float32)
     backend = compiled
 
     def mask(seed, layer, step):
@@ -171,9 +172,14 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
         return out > 0
 
     ref = mask(1, 0, 0)
-    assert abs(ref.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / x.size)
+    share, same = 0.75, 0.75**2 + 0.25**2
+
+    def four_deviations(p):
+        return 4 * np.sqrt(p * (1 - p) / x.size)
+
+    assert abs(ref.mean() - share) < four_deviations(share)
     for other in (mask(2, 0, 0), mask(1 << 32, 0, 0), mask(1, 1, 0), mask(1, 0, 1)):
-        assert abs((other == ref).mean() - (0.75**2 + 0.25**2)) < 0.01
+        assert abs((other == ref).mean() - same) < four_deviations(same)
 
 
 UPDATES = [
