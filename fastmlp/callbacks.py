@@ -30,9 +30,13 @@ class Callback:
     ----------
     may_change_model : bool
         Whether its `on_evaluation` may write to the model's or the optimizer's arrays: False saves the trainer to look.
+    looks_at_model : bool
+        Whether its `on_progress` may read or write these arrays: False saves the trainer to have them ready, and
+        to keep those of the last evaluation apart.
     """
 
     may_change_model: bool = True
+    looks_at_model: bool = True
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Before the first step; ``trainer.planned_steps`` says how many there will be."""
@@ -70,7 +74,7 @@ class CallbackList:
 
     def __init__(self, callbacks: Any) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
-        self.may_change_model = False
+        self.may_change_model = self.looks_at_model = False
         # Those with a state that belongs to the fit's: pairs (fit for JSON, arrays or None).
         self.remembering: list[Any] = []
         for callback in as_callbacks(callbacks):
@@ -90,6 +94,8 @@ class CallbackList:
                     self._listeners[event].append(method)
                     if event == "on_evaluation" and getattr(callback, "may_change_model", True):
                         self.may_change_model = True
+                    if event == "on_step" or (event == "on_progress" and getattr(callback, "looks_at_model", True)):
+                        self.looks_at_model = True
 
     def listens(self, event: str) -> bool:
         """Whether any of them wants to know."""

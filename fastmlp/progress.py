@@ -27,7 +27,7 @@ class ProgressBar(Callback):
         Whether evaluations leave a line each.
     """
 
-    may_change_model = False
+    may_change_model = looks_at_model = False
 
     def __init__(self, stream: TextIO | None = None, *, lines: bool = True) -> None:
         self.stream, self.lines = stream, bool(lines)

@@ -291,9 +291,7 @@ class Trainer(Evaluator):
             if session is not None:
                 session.release()  # of earlier steps; and a listener may have changed the weights
             # Listeners may change the arrays: then these are no copy of the last good ones.
-            apart = (
-                session is None or listeners.may_change_model or any(map(listeners.listens, ("on_step", "on_progress")))
-            )
+            apart = session is None or listeners.may_change_model or listeners.looks_at_model
             good = self._snapshot(apart)
             try:
                 while self.steps < fit.end and not self._stopping:
@@ -358,7 +356,7 @@ class Trainer(Evaluator):
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
-                if session is not None:
+                if session is not None and listeners.looks_at_model:
                     session.lend()
                 listeners.on_progress(self)
             check_interrupt()

@@ -245,6 +245,27 @@ def test_a_run_that_diverges_restores_the_last_good_weights(event, before):
     assert bits(fit(ref, max_steps=comp.steps - before)) == bits(comp)
 
 
+def test_one_that_only_counts_steps_keeps_no_copies_and_what_is_restored_is_the_same(monkeypatch):
+    """`looks_at_model` of a progress bar is False: nothing is kept apart for it, and nothing is lost."""
+    monkeypatch.setattr(fm.SGD, "state_dict", lambda self: pytest.fail("the state was copied"))
+    rate = fm.StepDecay(0.01, 6, 1e32)
+    seen = []
+
+    class Counter(fm.Callback):
+        may_change_model = looks_at_model = False
+
+        def on_progress(self, trainer):
+            seen.append(trainer.steps)
+
+    ref, comp = (trainer_of(fm.SGD(rate, 0.9)) for _ in range(2))
+    for trainer, callbacks in ((ref, []), (comp, [Counter(), fm.ProgressBar(io.StringIO())])):
+        with pytest.raises(fm.DivergenceError):
+            fit(trainer, max_steps=40, eval_every=2, callbacks=callbacks)
+    assert seen and ref.steps == comp.steps > 0
+    monkeypatch.undo()
+    assert bits(ref) == bits(comp)
+
+
 def test_what_a_listener_changed_after_the_last_good_evaluation_goes_too():
     def enlarge(trainer, record):
         if record["step"] == 4:
