@@ -103,6 +103,6 @@ class Evaluator:
         return native_infer(self.model, rows)
 
     def _check(self, X: Any, y: Any, sample_weight: Any, where: str) -> Rows:
-        if self.loss.backend is not self.model.backend:  # the model may have moved
+        if self.loss.backend_name != self.model.backend_name:  # the model may have moved
             self.loss.to(self.model.backend_name)
         return check_rows(X, y, sample_weight, self.model, self.loss, where)

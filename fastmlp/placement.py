@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from ._kernels import get_backend
+from ._kernels import PRECISIONS, get_backend
 
 __all__ = ["Placed"]
 
@@ -23,9 +23,15 @@ class Placed:
         """The backend's name, as `use_backend` takes it."""
         return str(self.backend.name)
 
+    @property
+    def precision(self) -> str:
+        """That of the products of Linear layers: "float32" (of float64 models, float64), "tf32" or "bf16"."""
+        return str(getattr(self.backend, "precision", PRECISIONS[0]))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "backend": self.backend_name}
+        return {**self.__dict__, "backend": self.backend_name, "precision": self.precision}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.backend = get_backend(state["backend"])
+        # Not kept there, and absent from what earlier versions pickled.
+        self.backend = get_backend(state["backend"], self.__dict__.pop("precision", PRECISIONS[0]))

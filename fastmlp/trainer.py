@@ -59,6 +59,8 @@ class Trainer(Evaluator):
     classes : sequence, optional
         Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
         they are saved with the model.
+    precision : {"float32", "tf32", "bf16"}, optional
+        Moves the model to this precision of its products first, see `Module.to`: all but the first need a GPU.
 
     Attributes
     ----------
@@ -79,6 +81,8 @@ class Trainer(Evaluator):
     ------
     ValueError
         If an argument is of another kind, or the number of classes is not that of the outputs.
+    BackendError
+        If the model's backend has not the precision.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Trainer(Evaluator):
         classes: Sequence[Any] | None = None,
         l2: float = 0.0,
         average: float | None = None,
+        precision: str | None = None,
     ) -> None:
         super().__init__(model, loss)
         if not isinstance(optimizer, Optimizer):
@@ -106,6 +111,9 @@ class Trainer(Evaluator):
                     f"classes has {len(classes)} labels; expected {outputs} for a model with "
                     f"{model.out_width} outputs and {type(loss).__name__}."
                 )
+        if precision is not None:
+            model.to(precision=precision)
+        if classes is not None:
             model.classes = list(classes)
         self.history = History()
         self.steps = 0
@@ -316,7 +324,7 @@ class Trainer(Evaluator):
 
     def _open_session(self, threads: int | None, batch: int) -> Session | None:
         """The session for such batches, None where steps go module by module."""
-        key = (self.model, self.loss, self.optimizer, threads, batch, self.model.backend_name)
+        key = (self.model, self.loss, self.optimizer, threads, batch)
         if self._session is not None and self._session.fits(*key):
             return self._session
         if self._session is not None:
@@ -327,7 +335,7 @@ class Trainer(Evaluator):
             return None
         from .engine.session import open_session  # brings numba along
 
-        self._session = open_session(*key[:-1])
+        self._session = open_session(*key)
         self._refused = () if self._session else subject
         return self._session
 

@@ -1,6 +1,6 @@
 """The one tolerance rule: how far a result may be from the float64 reference, and why.
 
-Nothing here is tuned to pass. With eps the dtype's machine epsilon and one constant ``C``:
+Nothing here is tuned to pass. With eps the dtype's machine epsilon, or that of a precision, and one constant ``C``:
 
 - a product over an inner dimension K: C eps sqrt(K) |a| |b| (what an FMA chain of K terms gathers),
 - an element-wise function: C ulp of its value, and what C ulp of its argument makes of it,
@@ -14,16 +14,18 @@ from __future__ import annotations
 import numpy as np
 
 C = 2.0
+# What tensor cores round the factors of a product to; its sums are float32's.
+FACTORS = {"tf32": 2.0**-10, "bf16": 2.0**-7}
 
 
 def eps(dtype):
     """The dtype's machine epsilon and that of the reference, which is in float64 and rounds too."""
-    return float(np.finfo(dtype).eps + np.finfo(np.float64).eps)
+    return FACTORS[dtype] if dtype in FACTORS else float(np.finfo(dtype).eps + np.finfo(np.float64).eps)
 
 
 def floor(dtype):
     """What flushing to zero may lose."""
-    return 4 * float(np.finfo(dtype).tiny)
+    return 4 * float(np.finfo(np.float32 if dtype in FACTORS else dtype).tiny)
 
 
 def assert_matches(ref, comp, bound=0.0, where=""):

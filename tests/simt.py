@@ -1,7 +1,8 @@
 """Runs CUDA kernels as Python, all blocks of a grid at once, and finds races.
 
 Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs in it. Here
-each thread is a greenlet that runs until it waits: for its warp, its block or the grid. Every access to an array is
+each thread is a greenlet that runs until it waits: for its warp, its block or the grid, or for its warp's others to
+multiply matrices together, which orders nothing in memory. Every access to an array is
 noted with what the thread had waited for; two threads that touch an element, one of them writing, with nothing
 between that both have waited for, are an error, whatever order they happened to run in. So is reading what nobody has
 written (local and shared arrays), and an index outside of an array.
@@ -84,6 +85,7 @@ class _Thread:
         self.name = (block.number, self.number)
         self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
         self.waits_for = None
+        self.operands, self.product = None, None  # of what a warp multiplies
 
     def seen(self):
         return _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
@@ -151,11 +153,85 @@ def _numpy(dtype):
     return np.dtype(getattr(dtype, "name", dtype))
 
 
-class Machine:
-    """Runs kernels; ``modules`` are those whose functions say ``cuda``."""
+# --------------------------------------------------------------------------------------- tensor cores
 
-    def __init__(self, modules):
-        self.modules = modules
+
+def rounded(x, bits):
+    """float32 numbers with the lowest ``bits`` of their mantissas rounded away, ties away from zero."""
+    words = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    near = ((words + (1 << bits >> 1)) >> bits << bits).astype(np.uint32).view(np.float32)
+    return np.where(np.isfinite(x), near, x).astype(np.float32)
+
+
+def round_tf32(v):
+    return rounded(v, 13)[()]
+
+
+def pack_bf16(low, high):
+    """The upper halves of two float32, rounded to the nearest, ties to even."""
+    words = []
+    for v in (low, high):
+        word = int(np.float32(v).view(np.uint32))
+        if np.isfinite(v):
+            word += 0x7FFF + (word >> 16 & 1)
+        words.append(0x7FFF if np.isnan(v) else word >> 16)
+    return np.uint32(words[0] | words[1] << 16)
+
+
+def _multiply(kind, *operands):
+    me = _me()
+    me.operands = kind, operands
+    me.wait("tensor")
+    return me.product
+
+
+def multiply_tf32(*operands):
+    return _multiply("tf32", *operands)
+
+
+def multiply_bf16(*operands):
+    return _multiply("bf16", *operands)
+
+
+def _of_warp(threads):
+    """What an `mma.sync` gives the 32 threads of a warp, by the tables of the PTX ISA."""
+    kinds = {thread.operands[0] for thread in threads}
+    assert len(threads) == WARP and len(kinds) == 1, "not all threads of a warp multiply"
+    kind = kinds.pop()
+    words = 1 if kind == "tf32" else 2
+    steps = 8 * words
+    left, right, sums = np.zeros((16, steps)), np.zeros((steps, 8)), np.zeros((16, 8))
+    places = []
+    for thread in threads:
+        g, t = thread.number % WARP // 4, thread.number % 4
+        (a, b, c) = thread.operands[1][:4], thread.operands[1][4:6], thread.operands[1][6:]
+        for i, word in enumerate(a):
+            row, first = g + 8 * (i % 2), words * t + steps // 2 * (i // 2)
+            left[row, first : first + words] = _elements(kind, word)
+        for i, word in enumerate(b):
+            first = words * t + steps // 2 * i
+            right[first : first + words, g] = _elements(kind, word)
+        places.append([(g + 8 * (i // 2), 2 * t + i % 2) for i in range(4)])
+        for place, value in zip(places[-1], c, strict=True):
+            sums[place] = value
+    with np.errstate(all="ignore"):
+        result = (left @ right + sums).astype(np.float32)
+    for thread, mine in zip(threads, places, strict=True):
+        thread.product = tuple(result[place] for place in mine)
+
+
+def _elements(kind, word):
+    if kind == "tf32":
+        assert not np.isfinite(word) or rounded(word, 13) == word, f"{word} is no tf32"
+        return [word]
+    return np.array([word << 16 & 0xFFFF0000, word & 0xFFFF0000], np.uint32).view(np.float32)
+
+
+class Machine:
+    """Runs kernels; ``modules`` are those that say ``cuda``, ``replaced`` other functions: (module, name, function)."""
+
+    def __init__(self, modules, replaced=()):
+        self.modules, self.replaced = modules, replaced
 
     def run(self, kernel, grid, dim, args, names=None):
         """kernel[grid, dim](*args), arrays being NumPy's."""
@@ -209,6 +285,11 @@ class Machine:
             full = len(members[0].block.threads)
             if kind == "block" and len(members) < full or kind == "grid" and ended:
                 continue
+            if kind == "warp" and all(thread.waits_for == "tensor" for thread in members):
+                _of_warp(members)
+                for thread in members:
+                    thread.waits_for = None
+                gone = True
             if all(thread.waits_for == kind for thread in members):
                 gone = True
                 for thread in members:
@@ -222,12 +303,17 @@ class Machine:
     def _as_python(self, module, kind):
         before, old = kind.__call__, [vars(one)["cuda"] for one in self.modules]
         kind.__call__ = lambda self, *args: _plain(self)(*args)
+        functions = [vars(one).get(name) for one, name, _ in self.replaced]
         for one in self.modules:
             one.cuda = module
+        for one, name, other in self.replaced:
+            setattr(one, name, other)
         try:
             yield
         finally:
             kind.__call__ = before
+            for (one, name, _), what in zip(self.replaced, functions, strict=True):
+                setattr(one, name, what)
             for one, what in zip(self.modules, old, strict=True):
                 one.cuda = what
 

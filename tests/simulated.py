@@ -6,16 +6,18 @@ import sys
 import threading
 
 import numpy as np
-from simt import Machine
+import simt
 
-from fastmlp._kernels.cuda import elementwise, grid, halving, jobs, rows, steps, tiles
-from fastmlp._kernels.cuda.runtime import cuda, device
+from fastmlp._kernels.cuda import elementwise, grid, halving, jobs, rows, steps, tensor, tiles
+from fastmlp._kernels.cuda.jit import device
+from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp._kernels.cuda.tiles import Geometry
 
 NAMES = (
     "data order bounds labels targets row_weights normalizers hyper penalties clips ops numbers jobs stages meters "
     "work weights sums losses parts done control"
 ).split()
+TENSOR = [(tensor, name, getattr(simt, name)) for name in ("multiply_tf32", "multiply_bf16", "round_tf32", "pack_bf16")]
 
 
 @device
@@ -31,7 +33,8 @@ class Simulated:
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
-        self._machine = Machine([steps, tiles, jobs, halving, grid, rows, elementwise, sys.modules[__name__]])
+        modules = [steps, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]]
+        self._machine = simt.Machine(modules, TENSOR)
         self.lock = threading.RLock()
         self.launches, self._asked, self._sent = 0, [], {}
 
@@ -80,3 +83,9 @@ class Simulated:
         while self._asked:
             kernel, arguments, blocks = self._asked.pop(0)
             self._machine.run(kernel, blocks, self.narrow.threads, arguments, NAMES)
+
+
+class WithTensorCores(Simulated):
+    """Tiles of 16 x 16 and 32 x 32: two warps' fragments, each one of its own or four."""
+
+    narrow, wide = Geometry(8, 2, 16), Geometry(8, 4, 16)

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from checks import assert_matches, eps, linear_bound
+from checks import assert_matches, eps, linear_bound, product_bound
 from compiled import COMPILED, SIMULATED
 
 import fastmlp as fm
@@ -211,6 +211,83 @@ def test_single_steps(engine):
     for name, array in trainers[0].model.state_dict().items():
         assert_matches(array, trainers[1].model.state_dict()[name], 1e-12)
     assert len(engine) == 4
+
+
+@here
+def test_precisions(monkeypatch):
+    """They go with the model, and are that of its Linear layers alone; the simulator has no tensor cores."""
+    model = fm.MLP(3, [4], 2, rng=0)
+    with pytest.raises(fm.BackendError, match="There is no precision 'fp16'; expected one of 'float32', 'tf32', 'bf1"):
+        model.to("cuda", precision="fp16")
+    with pytest.raises(fm.BackendError, match="'bf16' needs the backend 'cuda'; this is 'numpy'"):
+        model.to("numpy", precision="bf16")
+    backend = get_backend("cuda")
+    if SIMULATED:
+        with pytest.raises(fm.BackendError, match="'tf32' needs a GPU; Numba's simulator has no tensor cores"):
+            model.to("cuda", precision="tf32")
+        assert model.precision == "float32"
+    monkeypatch.setattr(backend, "check", lambda precision: None)
+    with pytest.raises(ValueError, match="'tf32' is for float32 modules; this one is float64"):
+        fm.MLP(3, [4], 2, dtype=np.float64, rng=0).to("cuda", precision="tf32")
+    model.to("cuda", precision="tf32")
+    assert {module.precision for module in model.modules()} == {"tf32"}
+    arrays = [array for _, array in model.named_parameters()]
+    assert pickle.loads(pickle.dumps(model)).precision == copy.deepcopy(model).precision == "tf32"
+    assert model.to("cuda").precision == "tf32" and model.to(precision="bf16").precision == "bf16"
+    assert all(a is b for a, (_, b) in zip(arrays, model.named_parameters(), strict=True))
+    trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD(), precision="tf32")
+    assert trainer.model.precision == "tf32" and model.backend_name == "cuda"
+    assert model.to("numpy").precision == "float32" and model.to("cuda").precision == "float32"
+
+
+on_gpu = pytest.mark.skipif(SIMULATED or "cuda" not in COMPILED, reason="needs a GPU")
+
+
+@on_gpu
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (63, 65, 64), (200, 300, 129)])
+def test_products_on_tensor_cores(precision, rows, inputs, outputs):
+    """Within the rule of the factors' precision, and not by less than float32's: they do run there."""
+    generator = np.random.default_rng(0)
+    x, dy = generator.standard_normal((rows, inputs)), generator.standard_normal((rows, outputs))
+    x, dy = x.astype(np.float32), dy.astype(np.float32)
+    layer = fm.Linear(inputs, outputs, rng=0)
+    state = {name: array.astype(np.float64) for name, array in layer.state_dict().items()}
+    layer.to("cuda", precision=precision)
+    y = np.asarray(layer.forward(x))
+    dx = np.asarray(layer.backward(dy))
+    ones = np.ones((rows, 1))
+    results = {
+        "y": (x @ state["weight"].T + state["bias"], y, product_bound(x, state["weight"].T, precision)),
+        "dx": (dy @ state["weight"], dx, product_bound(dy, state["weight"], precision)),
+        "dw": (dy.T.astype(np.float64) @ x, layer.grads["weight"], product_bound(dy.T, x, precision)),
+        "db": (dy.sum(axis=0, dtype=np.float64), layer.grads["bias"], product_bound(dy.T, ones, np.float32)[:, 0]),
+    }
+    for name, (ref, comp, bound) in results.items():
+        assert_matches(ref, np.asarray(comp), bound + 4 * eps(np.float32) * np.abs(ref), name)
+    if rows > 1:
+        exact = x.astype(np.float64) @ state["weight"].T + state["bias"]
+        assert np.abs(y - exact).max() > 8 * np.abs(layer.to("numpy").forward(x) - exact).max()
+
+
+@on_gpu
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("hidden", [[64, 64], [600, 600]])
+def test_training_on_tensor_cores(precision, hidden, engine):
+    """Ten steps in one launch beside those module by module, which round the same factors; and bit-equal twice."""
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((2000, 70)).astype(np.float32), generator.integers(0, 5, 2000)
+    states = []
+    for options in ({}, {}, {"accumulate": 1, "augment": [fm.GaussianNoise(1e-30)]}):
+        with fm.use_backend("cuda"):
+            model = fm.MLP(70, hidden, 5, rng=0)
+            trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD(0.05), precision=precision)
+            trainer.fit(x, y, batch_size=1000, max_steps=10, rng=1, **options)
+        states.append(model.state_dict())
+    assert engine
+    for name, array in states[0].items():
+        assert array.tobytes() == states[1][name].tobytes()
+        assert_matches(states[2][name], array, eps(precision) * np.abs(array).max(), name)
 
 
 @pytest.mark.skipif("cuda" in COMPILED, reason="there is a GPU, or its simulator")

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from ..errors import BackendError
 
-__all__ = ["BACKENDS", "get_backend", "set_backend", "use_backend"]
+__all__ = ["BACKENDS", "PRECISIONS", "get_backend", "set_backend", "use_backend"]
 
 # name: (module, the package that it needs, how to get it)
 BACKENDS = {
@@ -25,13 +25,15 @@ BACKENDS = {
     "cuda": ("cuda.backend", "numba_cuda", "pip install 'fastmlp[cuda]'"),
 }
 DEFAULT, WITHOUT_NUMBA = "numba", "numpy"
+# Of the products of Linear layers: all but the first only by a GPU's tensor cores.
+PRECISIONS = ("float32", "tf32", "bf16")
 
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastmlp_backend", default=None)
 _process_wide: str | None = None
 
 
-def get_backend(name: str | None = None) -> ModuleType:
-    """The backend called ``name``, or the current one.
+def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> ModuleType:
+    """The backend called ``name``, or the current one, with its products in a precision.
 
     The current one is that of `use_backend`, else of `set_backend`, else of the environment
     variable ``FASTMLP_BACKEND``, else ``"numba"``, or ``"numpy"`` where numba is not installed.
@@ -39,18 +41,25 @@ def get_backend(name: str | None = None) -> ModuleType:
     Raises
     ------
     BackendError
-        If there is no such backend, or the package or the GPU that it needs is not there.
+        If there is no such backend or precision, it has not that precision, or the package or the GPU that it needs is
+        not there.
     """
     if name is None:
         name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or _default()
     if name not in BACKENDS:
         raise BackendError(f"There is no backend {name!r}; expected one of {', '.join(map(repr, BACKENDS))}.")
+    if precision not in PRECISIONS:
+        expected = ", ".join(map(repr, PRECISIONS))
+        raise BackendError(f"There is no precision {precision!r}; expected one of {expected}.")
+    if precision != PRECISIONS[0] and name != "cuda":
+        raise BackendError(f"The precision {precision!r} needs the backend 'cuda'; this is {name!r}.")
     module, package, remedy = BACKENDS[name]
     if importlib.util.find_spec(package) is None:
         raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
     backend = importlib.import_module(f".{module}", __name__)
     if name == "cuda":
-        backend.check()
+        backend.check(precision)
+        backend = backend.with_precision(precision)
     return backend
 
 

@@ -36,6 +36,8 @@ class Contender:
         How many it may use.
     """
 
+    precision = "float32"  # of products; others on a GPU
+
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         self.case = case
 

@@ -28,7 +28,7 @@ class Ours(Contender):
         model = case.model(data)
         names = [name for name, _ in model.named_parameters()]
         model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})
-        self._trainer = Trainer(model, case.make_loss(), case.make_optimizer())
+        self._trainer = Trainer(model, case.make_loss(), case.make_optimizer(), precision=self.precision)
 
     def _fit(self, steps: int, eval_every: int) -> Any:
         return self._trainer.fit(

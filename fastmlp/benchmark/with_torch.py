@@ -44,9 +44,15 @@ class _Torch(Contender):
 
     def _forward(self, params: Any, x: Any, target: Any) -> Any:
         linear = self._torch.nn.functional.linear
-        for number in range(0, len(params) - 2, 2):
-            x = self._activation(linear(x, params[number], params[number + 1]))
-        return self._loss(linear(x, params[-2], params[-1]), target)
+        # PyTorch has bf16 for products by autocast alone; tf32 is a setting of the process.
+        halves = self._torch.autocast(
+            self.device, self._torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        )
+        with halves:
+            for number in range(0, len(params) - 2, 2):
+                x = self._activation(linear(x, params[number], params[number + 1]))
+            x = linear(x, params[-2], params[-1])
+        return self._loss(x.float(), target)
 
     def losses(self, order: Array) -> list[float]:
         """Make the first steps."""

@@ -223,6 +223,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         if options[name]
     ]
     augment = f"augment    {', '.join(changes)}\n" if changes else ""
+    precision = "" if model.precision == "float32" else f" in {model.precision}"
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
         f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
@@ -231,7 +232,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         f"normalize {options['normalize']}, init {options['init']}\n"
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
         f"{augment}"
-        f"backend    {model.backend_name}, seed {options['seed']}\n"
+        f"backend    {model.backend_name}{precision}, seed {options['seed']}\n"
         f"run        {folder}\n",
         flush=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .._kernels import PRECISIONS
 from ..init import NAMES as INITIALISERS
 from .defaults import RATES, defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
@@ -84,6 +85,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="(default: 42)")
     add_backend_option(training)
     training.add_argument(
+        "--precision",
+        choices=list(PRECISIONS),
+        default=PRECISIONS[0],
+        help="of products; all but float32 need a GPU's tensor cores (default: float32)",
+    )
+    training.add_argument(
         "--threads",
         type=at_least(1),
         metavar="N",
@@ -117,6 +124,8 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         raise UsageError(f"--momentum is for sgd and rmsprop, not for {optimizer}.")
     if args.flip and data is not None and data.image_shape is None:
         raise UsageError(f"--flip is for images; {data.name} has none.")
+    if args.precision != PRECISIONS[0] and args.dtype == "float64":
+        raise UsageError(f"--precision {args.precision} is for models of float32, not of --dtype float64.")
     # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.init.Normal`.
     init = "default" if len(hidden) > 1 else defaults.init
     rate = defaults.lr if optimizer == defaults.optimizer else RATES[optimizer]
@@ -144,6 +153,7 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "mixup": args.mixup,
         "flip": args.flip,
         "average": args.average,
+        "precision": args.precision,
         "tensorboard": args.tensorboard,
         "seed": args.seed,
         "threads": args.threads,

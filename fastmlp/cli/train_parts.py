@@ -44,7 +44,8 @@ def make_trainer(
         rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
         rate = SCHEDULES[options["schedule"]](options["lr"], _planned(options, data))
         optimizer = OPTIMIZERS[options["optimizer"]](rate, **rates)
-        trainer = Trainer(model, loss, optimizer, classes=data.classes, average=options["average"])
+        more = {key: options[key] for key in ("average", "precision")}
+        trainer = Trainer(model, loss, optimizer, classes=data.classes, **more)
         return model, loss, optimizer, trainer
 
 

@@ -83,7 +83,7 @@ class GpuEngine:
         require_loss(loss)
         assert model.dtype is not None
         self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
-        self.machine, self.batch = machine, batch
+        self.machine, self.batch, self.precision = machine, batch, model.precision
         self._rule = rule(optimizer)
         optimizer.prepare(model)
         layout = Layout(self.layers, loss, optimizer, model.out_width)
@@ -176,7 +176,7 @@ class GpuEngine:
         loss = self.loss
         spec = Spec(
             str(dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None, plan.kinds,
-            self._rule, plan.extras, plan.wide,
+            self._rule, plan.extras, plan.wide, self.precision,
         )  # fmt: skip
         ops, table_numbers, jobs, stages = self._tables
         nothing = machine.put("nothing", np.zeros((1, 1), dtype))

@@ -65,7 +65,8 @@ class Session:
             engine = Engine(model, loss, optimizer, self.threads, batch)
         self.engine: Engine = engine  # or what has its methods
         self.chunk: int | None = None
-        self._key = (model, loss, optimizer, requested, batch, model.backend_name)
+        self._key = (model, loss, optimizer, requested, batch)
+        self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
         self._holds, self._ahead, self._lent = True, False, False
         modules = [layer.module for layer in self.engine.layers]
@@ -74,15 +75,17 @@ class Session:
         self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
-        """Whether this session is for just these arguments, the model's backend among them, as they are now."""
+        """Whether this session is for just these arguments, on the model's backend as they are now."""
         if any(a is not b and a != b for a, b in zip(self._key, key, strict=True)):
+            return False
+        if self._place != (key[0].backend_name, key[0].precision):
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
     def makes(self, rows: Rows, size: int, augment: Any, accumulate: int) -> bool:
         """Whether the engine makes such steps, and in the memory of few batches of ``size``; the log says why not."""
         reason = None
-        if self._key[-1] == "cuda" and (augment is not None or accumulate > 1):
+        if self._place[0] == "cuda" and (augment is not None or accumulate > 1):
             reason = "the GPU's engine knows neither augment nor accumulate"
         elif accumulate > 1 and not self.engine.reads_in_place(rows.X):
             if size * accumulate * rows.X.shape[1] * self.engine.dtype.itemsize > _STAGED:

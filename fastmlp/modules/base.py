@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .._kernels import get_backend
+from .._kernels import PRECISIONS, get_backend
 from ..exchange.states import plain, read_state
 from ..placement import Placed
 from ..validation import Array, as_features, as_gradient, as_state
@@ -207,22 +207,34 @@ class Module(Placed):
             module.training = False
         return self
 
-    def to(self: M, backend: str) -> M:
-        """Move to another backend in place; returns the module.
+    def to(self: M, backend: str | None = None, *, precision: str | None = None) -> M:
+        """Move to another backend, or to another precision there, in place; returns the module.
 
         Parameters
         ----------
-        backend : str
-            Its name, as `use_backend` takes it.
+        backend : str, optional
+            Its name, as `use_backend` takes it; the present one if not given.
+        precision : {"float32", "tf32", "bf16"}, optional
+            What the products of Linear layers are computed with. On a GPU from compute capability 8.0 on, "tf32" (10
+            bits of mantissa) and "bf16" (7) use its tensor cores: factors are rounded, sums are float32's, and so are
+            parameters and all else. If not given, the present one on the same backend, else "float32".
 
         Raises
         ------
         BackendError
-            If there is no such backend here.
+            If there is no such backend or precision here.
+        ValueError
+            If the precision is less than float32's and the module float64.
         """
-        target = get_backend(backend)
+        name = self.backend_name if backend is None else backend
+        if precision is None:
+            precision = self.precision if name == self.backend_name else PRECISIONS[0]
+        target = get_backend(name, precision)
+        if precision != PRECISIONS[0] and any(module.dtype == np.float64 for module in self.modules()):
+            raise ValueError(f"The precision {precision!r} is for float32 modules; this one is float64.")
         for module in self.modules():
-            for arrays in (module.params, module._grads or {}, module.buffers):
+            moved = () if module.backend_name == target.name else (module.params, module._grads or {}, module.buffers)
+            for arrays in moved:
                 for name, array in arrays.items():
                     dict.__setitem__(arrays, name, target.from_numpy(module.backend.to_numpy(array)))
             module.backend = target

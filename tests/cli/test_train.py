@@ -85,7 +85,7 @@ def test_every_option_arrives(fastmlp, folder):
         "weight_decay": 1e-4, "steps": 30, "epochs": None, "batch_size": 50, "eval_every": 20, "init": "he",
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
         "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False, "noise": 0.1, "mixup": 0.3,
-        "flip": True, "average": 0.5, "accumulate": 2,
+        "flip": True, "average": 0.5, "accumulate": 2, "precision": "float32",
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
@@ -94,6 +94,14 @@ def test_every_option_arrives(fastmlp, folder):
         "Linear"
     ]
     assert model.dtype == np.float64 and np.all(model[0].buffers["scale"] == 16)
+
+
+def test_precisions_that_are_not_there(fastmlp, folder):
+    code, out, err = fastmlp("train", "--precision", "tf32", "--backend", "numba")
+    assert (code, out) == (1, "") and "'tf32' needs the backend 'cuda'; this is 'numba'" in err
+    code, out, err = fastmlp("train", "--precision", "bf16", "--dtype", "float64")
+    assert (code, out) == (2, "") and "--precision bf16 is for models of float32" in err
+    assert not (folder / "runs").exists()
 
 
 def test_the_spellings_of_the_seed(fastmlp, folder):

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from checks import assert_matches
+from checks import assert_matches, eps
 
 import fastmlp as fm
 from fastmlp.batches import check_rows
@@ -15,7 +15,7 @@ from fastmlp.module_steps import ModuleSteps
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
-from simulated import Simulated
+from simulated import Simulated, WithTensorCores
 
 from fastmlp._kernels.cuda import table
 from fastmlp._kernels.cuda.machine import Machine
@@ -42,7 +42,9 @@ def batches_of(count, batch, seed=1):
     return np.random.default_rng(seed).permutation(count), np.append(np.arange(0, count, batch), count)
 
 
-def assert_same_steps(model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None):
+def assert_same_steps(
+    model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None, precision="float32"
+):
     """The engine, compared with `ModuleSteps`; gives its plan."""
     machine = machine or Simulated()
     found = []
@@ -54,6 +56,7 @@ def assert_same_steps(model, loss, optimizer, data, *, batch=6, machine=None, we
         index, bounds = batches_of(len(rows), batch)
         if gpu:
             steps = GpuEngine(net, criterion, rule, batch, machine)
+            steps.precision = precision
         else:
             rule.prepare(net)
             steps = ModuleSteps(net, criterion, rule, batch)
@@ -63,7 +66,7 @@ def assert_same_steps(model, loss, optimizer, data, *, batch=6, machine=None, we
         state = {f"{kind} of {name}": a for name, kinds in rule.state.items() for kind, a in kinds.items()}
         found.append((result, {**net.state_dict(), **state}, rule.steps))
     (ref, arrays, count), (comp, ours, ours_count) = found
-    tolerance = TOLERANCE[str(net.dtype)]
+    tolerance = TOLERANCE[str(net.dtype)] if precision == "float32" else 2 * eps(precision)
     assert count == ours_count == len(bounds) - 1
     for one, other in zip(ref, comp, strict=True):
         assert_matches(one, other, tolerance * (1 + np.abs(one)))
@@ -191,6 +194,26 @@ def test_shapes_and_numbers_of_blocks(widths, batch, rows, blocks, kind, clip_no
     machine = Simulated(blocks, grid_size=min(blocks, 4))
     optimizer = partial(fm.Adam, 0.01, clip_norm=clip_norm)
     assert_same_steps(model, fm.CrossEntropyLoss, optimizer, data, batch=batch, machine=machine, l2=0.1)
+
+
+TENSOR_SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wide
+    "chain": ([9, 17, 33, 5], 20, 40, 4, False),
+    "parts": ([130, 18, 5], 17, 19, 64, False),
+    "wide": ([33, 40, 5], 33, 33, 1, True),
+}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("name", TENSOR_SHAPES)
+def test_tensor_cores(name, precision):
+    widths, batch, rows, blocks, wide = TENSOR_SHAPES[name]
+    model = partial(fm.MLP, widths[0], widths[1:-1], widths[-1], "tanh", rng=0)
+    machine = WithTensorCores(blocks, grid_size=min(2, blocks))
+    data, options = rows_of(rows, widths[0], widths[-1]), {"batch": batch, "machine": machine, "precision": precision}
+    plan = assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.05), data, l2=0.1, **options)
+    assert plan.wide == wide
+    chained = plan.stages[:, table.KIND] == table.CHAIN
+    assert {"chain": chained[0], "parts": (plan.jobs[:, table.SPLITS] > 1).any(), "wide": wide}[name]
 
 
 def test_all_kinds_of_stages_are_tried():

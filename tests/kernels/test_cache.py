@@ -20,6 +20,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
+from fastmlp._kernels import kept  # noqa: E402
 from fastmlp._kernels.cpu import jit  # noqa: E402
 
 SOURCE = """
@@ -111,7 +112,7 @@ def test_a_lost_entry_of_the_index_is_no_mix_up(load):
 def test_stale_files_are_deleted(load, tmp_path, monkeypatch):
     folder = tmp_path / "__pycache__"
     with monkeypatch.context() as patch:
-        patch.setattr(jit, "_VERSION", ".fastmlp-0123456789abcdef")
+        patch.setattr(kept, "fingerprint", lambda folder: "0123456789abcdef")
         hits(load())
     stale = files(folder)
     assert len(stale) == 2 and all("0123456789abcdef" in name for name in stale)
@@ -162,7 +163,7 @@ def test_a_full_disk_is_no_error(load, tmp_path, monkeypatch, writer):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(jit._Files, writer, full)
+        patch.setattr(jit.IndexDataCacheFile, writer, full)
         add = load()
         assert hits(add) == 0 and hits(add, np.float64) == 0
     assert hits(load()) == 0 and hits(load()) == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,13 +103,37 @@ def test_compiles_without_float64_or_spills(compiler, operation):
     found.clear()
 
 
-PERSISTENT = {  # model, optimizer, multiprocessors
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_products_on_tensor_cores(compiler, precision):
+    backend, found = compiler
+    there = backend.with_precision(precision)
+    assert there.precision == precision and there.name == "cuda" and there.sgd is backend.sgd
+    there.linear_forward(X, W, None, Y)
+    there.linear_activation_forward(X, W, B, "relu", 0.0, Y, Y)
+    there.linear_backward(Y, X, W, X, W, B)
+    products = [ptx for name, ptx in found if name == "multiply"]
+    assert len(products) == 4
+    for ptx in products:
+        # 4 fragments, for slices of 32 inner steps: nothing is a loop.
+        assert len(re.findall(INSTRUCTIONS[precision], ptx)) == {"tf32": 16, "bf16": 8}[precision]
+        assert not re.search(r"\.f64|(ld|st)\.local|fma\.rn\.f32", ptx)
+    found.clear()
+
+
+INSTRUCTIONS = {
+    "tf32": r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32",
+    "bf16": r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16\.bf16\.f32",
+}
+PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "all layers": (
         lambda: fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0),
         lambda: fm.Adam(clip_norm=1.0),
         132,
+        "float32",
     ),
-    "wide tiles": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4),
+    "wide tiles": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "float32"),
+    "tf32": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "tf32"),
+    "bf16": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "bf16"),
 }
 
 
@@ -132,18 +158,24 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
         def run(self, spec, arguments, blocks):
             launches.append((spec, arguments))
 
-    make, optimizer, blocks = PERSISTENT[name]
+    make, optimizer, blocks, precision = PERSISTENT[name]
     with fm.use_backend("numpy"):
         model, loss = make(), fm.CrossEntropyLoss()
         engine = gpu.GpuEngine(model, loss, optimizer(), 512, Recorder(blocks))
+        engine.precision = precision
         rows = check_rows(np.ones((512, 9), T), np.zeros(512, np.int64), None, model, loss, "test")
         engine.run(rows, np.arange(512), np.array([0, 512]), 7, 0, 0.1)
     [(spec, arguments)] = launches
-    assert spec.wide == (name == "wide tiles") and (spec.jobs != ()) == (name == "all layers")
+    assert spec.precision == precision and spec.wide == (spec.jobs == ()) == (name != "all layers")
     types = tuple(numba.typeof(a) for a in arguments)
     ptx = runtime.cuda.compile_ptx(steps.steps_kernel(spec).py_func, types, cc=(9, 0))[0]
     assert ".visible .entry" in ptx and not re.search(r"(ld|st)\.local", ptx)
-    assert "ld.shared.v4.f32" in ptx  # 16 bytes at a time
+    if precision == "float32":
+        assert "ld.shared.v4.f32" in ptx  # 16 bytes at a time
+    else:
+        # 4 fragments of a narrow tile and 16 of a wide one, for slices of 32 and 16 inner steps; three kinds.
+        of_slices = {"tf32": 4 * 4 + 16 * 2, "bf16": 4 * 2 + 16}[precision]
+        assert len(re.findall(INSTRUCTIONS[precision], ptx)) == 3 * of_slices
     assert not re.search(r"\b(atom|red)[.\w]*\.f(16|32|64)", ptx), "sums of floats whose order is by chance"
     assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"
     assert not re.search(r"ld\.global\.nc", ptx), "read through a cache that other blocks' writes do not reach"
@@ -168,3 +200,55 @@ def _nvidia():
     spec = importlib.util.find_spec("nvidia")
     for folder in spec.submodule_search_locations if spec else ():
         yield from Path(folder).glob("*/bin/*")
+
+
+KEPT = """
+import importlib
+import sys
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+
+there = SimpleNamespace(compute_capability=(8, 0))
+for name in ("dispatcher", "compiler"):
+    importlib.import_module(f"numba.cuda.{name}").get_current_device = lambda: there
+importlib.import_module("numba.cuda.codegen").devices.get_context = lambda *_: SimpleNamespace(device=there)
+dispatcher = importlib.import_module("numba.cuda.dispatcher")
+dispatcher._Kernel.bind = lambda self: self._codelibrary.get_asm_strs(cc=(8, 0, ""))
+
+from fastmlp._kernels.cuda import jit, products, steps
+
+types = tuple(numba.typeof(np.ones(shape, np.float32)) for shape in ((3, 2), (2, 4), 4, (3, 4)))
+for transposed in (False, True):
+    kernel = products._kernel(False, transposed, np.dtype("float32"))
+    compiled = kernel.compile((*types[:3], numba.types.boolean, types[3]))
+    found = compiled._codelibrary.get_asm_strs(cc=(8, 0, ""))[0]
+    print(sum(kernel._cache_hits.values()), len(found), "entry" in found)
+spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32")
+for changes in ({}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}):
+    print(jit.described(steps.steps_kernel(spec._replace(**changes)).py_func))
+"""
+
+
+def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
+    """By what they capture, which has the same name there; what is damaged is compiled again."""
+
+    def run():
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-W", "ignore", "-c", KEPT]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr
+        lines = told.stdout.splitlines()
+        return [line.split() for line in lines[:2]], lines[2:]
+
+    [one, other], names = run()
+    assert one[0] == other[0] == "0" and one[2] == other[2] == "True" and one[1] != other[1]
+    assert len(set(names)) == 5
+    kept = sorted(tmp_path.glob("*/*.nbc"))
+    assert len(kept) == 2
+    assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    hits = sorted(line[0] for line in run()[0])
+    assert hits == ["0", "1"] or hits == ["0", "0"]  # the other's entry goes with it, or was read before
+    assert [line[0] for line in run()[0]] == ["1", "1"]

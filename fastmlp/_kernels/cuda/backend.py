@@ -6,6 +6,8 @@ An array given as NumPy's is copied there; what is written must be there already
 from __future__ import annotations
 
 import functools
+import sys
+from types import ModuleType
 
 import numpy as np
 
@@ -20,7 +22,7 @@ __all__ = [
     "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
     "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
     "log_cosh", "machine", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
-    "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "softmax_forward", "sum_of_squares", "to_numpy", "with_precision", "zeros",
 ]  # fmt: skip
 
 name = "cuda"
@@ -41,22 +43,35 @@ layer_norm_forward = rows.layer_norm_forward
 layer_norm_backward = rows.layer_norm_backward
 
 
-def linear_forward(x, weight, bias, out):
-    products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True)
+def linear_forward(x, weight, bias, out, precision="float32"):
+    products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True, precision=precision)
 
 
-def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
+def linear_activation_forward(x, weight, bias, kind, alpha, pre, out, precision="float32"):
     pre = out if pre is None else pre
-    linear_forward(x, weight, bias, pre)
+    linear_forward(x, weight, bias, pre, precision)
     activation_forward(kind, alpha, pre, out)
 
 
-def linear_backward(dy, x, weight, dx, dweight, dbias):
+def linear_backward(dy, x, weight, dx, dweight, dbias, precision="float32"):
     if dx is not None:
-        products.product(dy, weight, None, dx, dx.reshape(-1))
-    products.product(dy, x, None, dweight, dweight.reshape(-1), left_transposed=True)
+        products.product(dy, weight, None, dx, dx.reshape(-1), precision=precision)
+    products.product(dy, x, None, dweight, dweight.reshape(-1), left_transposed=True, precision=precision)
     if dbias is not None:
         products.column_sums(dy, dbias)
+
+
+@functools.cache
+def with_precision(precision):
+    """The backend whose Linear layers compute with this precision: this module, but for their products."""
+    if precision == "float32":
+        return sys.modules[__name__]
+    variant = ModuleType(__name__, f"The CUDA backend with products in {precision}.")
+    variant.precision = precision
+    for function in (linear_forward, linear_activation_forward, linear_backward):
+        setattr(variant, function.__name__, functools.partial(function, precision=precision))
+    variant.__getattr__ = functools.partial(getattr, sys.modules[__name__])
+    return variant
 
 
 def normalize(x, mean, scale, out):

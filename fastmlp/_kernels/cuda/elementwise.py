@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from .jit import called, kernel
 from .runtime import SIMULATED, cuda, launch
 
 __all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "sigmoid_of"]
@@ -29,7 +30,7 @@ def sigmoid_of(dtype):
     """The logistic function as a device function."""
     one, zero = dtype.type(1), dtype.type(0)
 
-    @cuda.jit(device=True)
+    @called
     def sigmoid(x):
         e = math.exp(-abs(x))  # never overflows
         return (one if x >= zero else e) / (one + e)
@@ -115,14 +116,14 @@ def functions(kind, dtype):
         "gelu_tanh": (gelu_tanh, gelu_tanh_slope), "silu": (silu, silu_slope),
         "softplus": (softplus, softplus_slope),
     }  # fmt: skip
-    return tuple(cuda.jit(device=True)(function) for function in pairs[kind])
+    return tuple(called(function) for function in pairs[kind])
 
 
 @functools.cache
 def _forward(kind, dtype):
     h, _ = functions(kind, dtype)
 
-    @cuda.jit
+    @kernel
     def activate(alpha, x, out):
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
             out[i] = h(x[i], alpha)
@@ -134,7 +135,7 @@ def _forward(kind, dtype):
 def _backward(kind, dtype):
     _, slope = functions(kind, dtype)
 
-    @cuda.jit
+    @kernel
     def activate_backward(alpha, dy, x, y, dx):
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
             dx[i] = dy[i] * slope(x[i], y[i], alpha)
@@ -157,7 +158,7 @@ def activation_backward(kind, alpha, dy, x, y, dx):
 def _normalize(dtype):
     T = dtype.type
 
-    @cuda.jit
+    @kernel
     def normalize(x, mean, scale, out):
         columns = out.shape[1]
         for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
@@ -181,7 +182,7 @@ _PURPOSE = np.uint64(DROPOUT << 24)
 def _dropout(dtype):
     zero = dtype.type(0)
 
-    @cuda.jit
+    @kernel
     def drop(x, threshold, factor, key0, key1, layer, step, out):
         rows, columns = out.shape
         fours = (columns + 3) // 4  # one counter's words, see `philox`

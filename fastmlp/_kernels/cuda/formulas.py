@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .runtime import device
+from .jit import device
 
 __all__ = ["adagrad", "adam", "rmsprop", "sgd"]
 

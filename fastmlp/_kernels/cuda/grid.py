@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-
 from ...errors import BackendError
-from .runtime import SIMULATED, cuda, device
+from .assembly import instruction
+from .jit import device
+from .runtime import SIMULATED, cuda
 
 __all__ = ["most_blocks", "wait_for_grid"]
 
 _POLLS = 1 << 26  # half a minute and more: some block will never come
 
 
-def _assembly(code: str, constraints: str, reads: bool):
-    """An intrinsic: a line of PTX that the compiler neither moves, leaves out, nor moves other accesses across.
-
-    f(array) gives the 64 bits at its first element where it ``reads``, else f() nothing.
-    """
-    # By name, as the simulator has neither.
-    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
-    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
-
-    def build(context, builder, signature, arguments):
-        word = ir.IntType(64)
-        if not reads:
-            builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), code, constraints, side_effect=True), [])
-            return context.get_dummy_value()
-        array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
-        function = ir.FunctionType(word, [word.as_pointer()])
-        return builder.call(ir.InlineAsm(function, code, constraints, side_effect=True), [array.data])
-
-    if reads:
-
-        @intrinsic
-        def read(typing_context, array):
-            return types.int64(array), build
-
-        return read
-
-    @intrinsic
-    def do(typing_context):
-        return types.void(), build
-
-    return do
-
-
 if not SIMULATED:
     # Not cuda.ldcv, which the compiler takes for a value that does not change, and reads before the loop.
-    _arrivals = _assembly("ld.acquire.gpu.b64 $0, [$1];", "=l,l,~{memory}", True)
-    _give_up = _assembly("trap;", "~{memory}", False)
+    _arrivals = instruction("ld.acquire.gpu.b64 $0, [$1];", "=l,l,~{memory}", ("first",), ("int64",), False)
+    _give_up = instruction("trap;", "~{memory}", (), (), False)
 
 
 @device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from .jit import called
 from .runtime import cuda
 
 __all__ = ["halving"]
@@ -16,7 +17,7 @@ def halving(threads, larger=False):
     ``threads`` is a power of two, the size of the block and of ``shared``.
     """
 
-    @cuda.jit(device=True)
+    @called
     def fold(value, shared):
         i = cuda.threadIdx.x
         shared[i] = value

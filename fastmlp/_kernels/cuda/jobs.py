@@ -16,8 +16,9 @@ from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
 from ..reference import probability_floor
 from . import formulas
 from .elementwise import functions
+from .jit import device
 from .rows import target_weight, terms
-from .runtime import cuda, device
+from .runtime import cuda
 from .table import (
     ACTIVATION,
     ALPHA,

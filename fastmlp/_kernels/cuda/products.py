@@ -1,4 +1,7 @@
-"""The three products of a layer as one tiled kernel, and sums over the batch. Written for any GPU: plain FMAs."""
+"""The three products of a layer as one tiled kernel, and sums over the batch. Written for any GPU: plain FMAs.
+
+And as another one for tensor cores, by the tiles of the persistent kernel.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ import functools
 import numba
 import numpy as np
 
+from .jit import kernel
 from .runtime import SIMULATED, cuda, launch
+from .table import DELTA, FORWARD, WEIGHTS
+from .tensor import held
+from .tiles import NARROW, U, room, slices
 
 __all__ = ["column_sums", "product"]
 
@@ -28,7 +35,7 @@ def _kernel(left_transposed, right_transposed, dtype):
     scalar = numba.from_dtype(np.dtype(dtype))
     zero = np.dtype(dtype).type(0)
 
-    @cuda.jit
+    @kernel
     def multiply(a, b, bias, has_bias, out):
         left = cuda.shared.array((DEPTH, PITCH), scalar)
         right = cuda.shared.array((DEPTH, PITCH), scalar)
@@ -78,11 +85,70 @@ def _kernel(left_transposed, right_transposed, dtype):
     return multiply
 
 
-def product(a, b, bias, out, none, left_transposed=False, right_transposed=False):
+@functools.cache
+def tensor_kernel(kind, precision, geometry=NARROW):
+    """out (M, N) = A (M, K) B (K, N) (+ bias (N,)); A and B given flat, of WEIGHTS and FORWARD as their transposes."""
+    EACH, DEPTH, TILE = geometry.each, geometry.depth, geometry.tile
+    PASSES, ROOM = TILE * DEPTH // geometry.threads, room(precision, geometry)[0]
+    (of_left, of_right), store, compute = slices(kind, "float32", geometry, precision)
+    left_place, _, _, bring_left, _ = of_left
+    right_place, _, _, bring_right, _ = of_right
+    left_inner, right_inner = kind != WEIGHTS, kind == FORWARD
+    place, down, along = held(precision, geometry)
+    zero = np.float32(0)
+
+    @kernel
+    def multiply(a, b, inner, bias, has_bias, out):
+        left = cuda.shared.array(ROOM, numba.float32, alignment=16)
+        right = cuda.shared.array(ROOM, numba.float32, alignment=16)
+        sums = cuda.local.array((EACH, EACH), numba.float32)
+        x, y = cuda.local.array(PASSES, numba.float32), cuda.local.array(PASSES, numba.float32)
+        m, n = out.shape
+        row, column, thread = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE, cuda.threadIdx.x
+        for i in range(EACH):
+            for j in range(EACH):
+                sums[i, j] = zero
+        l0, l1 = left_place(thread)
+        r0, r1 = right_place(thread)
+        left_stride, right_stride = U(inner if left_inner else m), U(inner if right_inner else n)
+        for start in range(0, inner, DEPTH):
+            i, j = (row + l0, start + l1) if left_inner else (start + l0, row + l1)
+            rows, columns = (m - i, inner - j) if left_inner else (inner - i, m - j)
+            bring_left(x, a, U(i) * left_stride + U(j), left_stride, rows, columns)
+            i, j = (column + r0, start + r1) if right_inner else (start + r0, column + r1)
+            rows, columns = (n - i, inner - j) if right_inner else (inner - i, n - j)
+            bring_right(y, b, U(i) * right_stride + U(j), right_stride, rows, columns)
+            cuda.syncthreads()
+            store(x, y, left, right, thread)
+            cuda.syncthreads()
+            compute(sums, left, right, thread)
+        first, beside = place(thread)
+        for i in range(EACH):
+            r = row + first + down(i)
+            for j in range(EACH):
+                c = column + beside + along(j)
+                if r < m and c < n:
+                    out[r, c] = sums[i, j] + bias[c] if has_bias else sums[i, j]
+
+    return multiply
+
+
+_KINDS = {(False, True): FORWARD, (False, False): DELTA, (True, False): WEIGHTS}
+
+
+def product(a, b, bias, out, none, left_transposed=False, right_transposed=False, precision="float32"):
     """out = A B (+ bias); ``none`` is any vector, passed on where there is no bias."""
-    kernel = _kernel(left_transposed, right_transposed, out.dtype)
-    grid = (-(-out.shape[1] // TILE), -(-out.shape[0] // TILE))
-    launch(kernel, grid, (SIDE, SIDE), a, b, none if bias is None else bias, bias is not None, out)
+    has_bias = bias is not None
+    bias = bias if has_bias else none
+    if precision == "float32":
+        kernel = _kernel(left_transposed, right_transposed, out.dtype)
+        grid = (-(-out.shape[1] // TILE), -(-out.shape[0] // TILE))
+        launch(kernel, grid, (SIDE, SIDE), a, b, bias, has_bias, out)
+        return
+    kernel = tensor_kernel(_KINDS[left_transposed, right_transposed], precision)
+    grid = (-(-out.shape[1] // NARROW.tile), -(-out.shape[0] // NARROW.tile))
+    inner = a.shape[0] if left_transposed else a.shape[1]
+    launch(kernel, grid, NARROW.threads, a.reshape(-1), b.reshape(-1), inner, bias, has_bias, out)
 
 
 @functools.cache
@@ -90,7 +156,7 @@ def _column_sums(dtype):
     scalar = numba.from_dtype(np.dtype(dtype))
     zero = np.dtype(dtype).type(0)
 
-    @cuda.jit
+    @kernel
     def column_sums(a, out):
         parts = cuda.shared.array((PARTS, COLUMNS), scalar)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y

@@ -14,8 +14,9 @@ import numpy as np
 from ..reference import probability_floor
 from .elementwise import sigmoid_of
 from .halving import halving
+from .jit import called, device, kernel
 from .products import COLUMNS, PARTS
-from .runtime import SIMULATED, cuda, device, launch
+from .runtime import SIMULATED, cuda, launch
 
 __all__ = [
     "cross_entropy", "elementwise_loss", "layer_norm_backward", "layer_norm_forward", "softmax_backward",
@@ -46,7 +47,7 @@ def _softmax(dtype):
     scalar, T = _kinds(dtype)
     zero, lowest = T(0), T(-math.inf)
 
-    @cuda.jit
+    @kernel
     def softmax(x, out):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape
@@ -77,7 +78,7 @@ def _softmax_backward(dtype):
     scalar, T = _kinds(dtype)
     zero = T(0)
 
-    @cuda.jit
+    @kernel
     def backward(dy, y, dx):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = y.shape
@@ -104,7 +105,7 @@ def _layer_norm(dtype):
     scalar, T = _kinds(dtype)
     zero, one = T(0), T(1)
 
-    @cuda.jit
+    @kernel
     def forward(x, weight, bias, affine, eps, mean, rstd, out):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape
@@ -141,7 +142,7 @@ def _layer_norm_backward(dtype):
     scalar, T = _kinds(dtype)
     zero, one = T(0), T(1)
 
-    @cuda.jit
+    @kernel
     def backward(dy, x, weight, affine, mean, rstd, dx):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape
@@ -165,7 +166,7 @@ def _layer_norm_gradient(dtype):
     scalar, T = _kinds(dtype)
     zero = T(0)
 
-    @cuda.jit
+    @kernel
     def gradient(dy, x, mean, rstd, dweight, dbias):
         weights = cuda.shared.array((PARTS, COLUMNS), scalar)
         biases = cuda.shared.array((PARTS, COLUMNS), scalar)
@@ -231,7 +232,7 @@ def _cross_entropy(dtype, from_logits):
 
     weight_of = target_weight(dtype)
 
-    @cuda.jit
+    @kernel
     def cross_entropy(
         x, index, soft, by_index, class_weight, weighted, smoothing, row_scale, losses, has_losses, dx, has_dx
     ):
@@ -289,7 +290,7 @@ def terms(kind, dtype):
     zero, half, one, two = T(0), T(0.5), T(1), T(2)
     sigmoid = sigmoid_of(dtype)
 
-    @cuda.jit(device=True)
+    @called
     def tail(x):
         return math.log1p(math.exp(-abs(x)))
 
@@ -350,7 +351,7 @@ def terms(kind, dtype):
         "log_cosh": (log_cosh, log_cosh_slope), "quantile": (quantile, quantile_slope),
         "poisson": (poisson, poisson_slope),
     }  # fmt: skip
-    return tuple(cuda.jit(device=True)(function) for function in pairs[kind])
+    return tuple(called(function) for function in pairs[kind])
 
 
 @functools.cache
@@ -359,7 +360,7 @@ def _elementwise_loss(kind, dtype):
     zero = T(0)
     term, slope = terms(kind, dtype)
 
-    @cuda.jit
+    @kernel
     def loss(x, target, numbers, by_column, row_scale, losses, has_losses, dx, has_dx):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape

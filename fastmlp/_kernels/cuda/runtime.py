@@ -10,10 +10,12 @@ from numba import cuda
 
 from ...errors import BackendError
 
-__all__ = ["SIMULATED", "alone", "check", "cuda", "device", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
+__all__ = ["SIMULATED", "TENSOR_CORES", "check", "cuda", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 
 # The simulator makes a Python thread of each of a block's: blocks are small there, the code is the same.
 SIMULATED = numba_config.ENABLE_CUDASIM != 0
+
+TENSOR_CORES = (8, 0)  # the first compute capability that has the instructions of `tensor`
 
 try:  # numba-cuda's own settings; the simulator has none
     from numba.cuda import config
@@ -23,17 +25,20 @@ except ImportError:
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
-# A function of kernels. Pasted into them: passed on by address, an array of a thread's own would be in memory.
-device: Any = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
-# A kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code.
-alone: Any = cuda.jit if SIMULATED else cuda.jit(lto=False)
-
-
-def check() -> None:
-    """Raise BackendError where no GPU can be used."""
+def check(precision: str = "float32") -> None:
+    """Raise BackendError where no GPU can be used, or none that has the precision."""
     if not cuda.is_available():
         cause = " ".join(str(getattr(cuda, "cuda_error", lambda: "")() or "no device").split()).rstrip(".: ")
         raise BackendError(f"The backend 'cuda' needs an NVIDIA GPU and its driver, and none can be used: {cause}.")
+    if precision != "float32":
+        if SIMULATED:
+            raise BackendError(f"The precision {precision!r} needs a GPU; Numba's simulator has no tensor cores.")
+        found = cuda.get_current_device().compute_capability
+        if found < TENSOR_CORES:
+            raise BackendError(
+                f"The precision {precision!r} needs a GPU of compute capability 8.0 or later; this one has "
+                f"{found[0]}.{found[1]}."
+            )
 
 
 def _on_device(array: Any) -> bool:

@@ -20,8 +20,9 @@ import numpy as np
 from . import jobs as job
 from .grid import wait_for_grid
 from .halving import halving
+from .jit import alone, device
 from .jobs import ends_of
-from .runtime import alone, cuda, device
+from .runtime import cuda
 from .table import (
     ACTIVATE,
     ACTIVATE_BACK,
@@ -67,7 +68,8 @@ from .table import (
     WEIGHTS,
     WIDE,
 )  # fmt: skip
-from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Now, Scratch, features, inputs_of, multiply
+from .tensor import held
+from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Now, Scratch, U, features, inputs_of, multiply, room
 
 __all__ = ["EACH_ITEM", "Spec", "steps_kernel"]
 
@@ -79,7 +81,7 @@ class Spec(NamedTuple):
 
     ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
-    kinds; ``wide`` whether any tile is.
+    kinds; ``wide`` whether any tile is; ``precision`` that of the products.
     """
 
     dtype: str
@@ -90,6 +92,7 @@ class Spec(NamedTuple):
     rule: str
     jobs: tuple[int, ...]
     wide: bool
+    precision: str
 
 
 class Settings(NamedTuple):
@@ -129,7 +132,7 @@ def steps_kernel(
     zero, one, double = T(0), T(1), np.float64
     SIDE, THREADS, TILE = narrow.side, narrow.threads, narrow.tile
     WIDE_TILE = wide.tile if spec.wide else TILE
-    shape, wide_shape = (narrow.depth, narrow.pitch), (wide.depth, wide.pitch) if spec.wide else (1, 1)
+    ROOM, WIDE_ROOM = room(spec.precision, narrow)[0], room(spec.precision, wide)[0] if spec.wide else 1
     ITEM = THREADS * each_item
     x_of, write, activate = features(dtype), job.through(kinds, dtype), job.activation(kinds, dtype)
     (numbers_of, update), fold = job.rule(spec.rule), halving(THREADS)
@@ -207,8 +210,10 @@ def steps_kernel(
 
     def product(kind, is_wide=False):
         geometry = wide if is_wide else narrow
-        EACH, DEPTH, SPAN, GROUP = geometry.each, geometry.depth, geometry.tile, geometry.group
-        fill = multiply(kind, dtype, geometry, is_wide)
+        EACH, DEPTH, SPAN, ROWS = geometry.each, geometry.depth, geometry.tile, geometry.group * geometry.each
+        fill = multiply(kind, dtype, geometry, is_wide, spec.precision)
+        place, down, along = held(spec.precision, geometry)
+        _, PITCH = room(spec.precision, geometry)
 
         @device
         def run(on, own, now, j, row, column, split, number):
@@ -230,17 +235,19 @@ def steps_kernel(
             # By way of shared memory, some rows at a time: neighbours then write to neighbouring addresses, and what
             # follows a sum is compiled once, not for each of a thread's.
             stage = own.wide_left if is_wide else own.left
-            for group in range(0, SIDE, GROUP):
+            first, beside = place(cuda.threadIdx.x)
+            for below in range(0, SPAN, ROWS):
                 cuda.syncthreads()
-                if ty >= group and ty < group + GROUP:
-                    for i in range(EACH):
+                for i in range(EACH):
+                    r = first + down(i) - below
+                    if r >= 0 and r < ROWS:
                         for b in range(EACH):
-                            stage[(ty - group) * EACH + i, tx * EACH + b] = sums[i, b]
+                            stage[U(r * PITCH + beside) + U(along(b))] = sums[i, b]
                 cuda.syncthreads()
-                for e in range(cuda.threadIdx.x, GROUP * EACH * SPAN, THREADS):
-                    m, n = row + group * EACH + e // SPAN, column + e % SPAN
+                for e in range(cuda.threadIdx.x, ROWS * SPAN, THREADS):
+                    m, n = row + below + e // SPAN, column + e % SPAN
                     if m < height and n < width:
-                        i, v = m * width + n, stage[e // SPAN, e % SPAN]
+                        i, v = m * width + n, stage[e // SPAN * PITCH + e % SPAN]
                         if splits > 1:
                             on.work[parts + i] = v
                         elif kind == WEIGHTS:
@@ -481,9 +488,9 @@ def steps_kernel(
         data, order, bounds, labels, targets, row_weights, normalizers, hyper, penalties, clips, ops, numbers, jobs,
         stages, meters, work, weights, sums, losses, parts, done, control,
     ):  # fmt: skip
-        left, right = cuda.shared.array(shape, scalar, alignment=16), cuda.shared.array(shape, scalar, alignment=16)
-        wide_left = cuda.shared.array(wide_shape, scalar, alignment=16)
-        wide_right = cuda.shared.array(wide_shape, scalar, alignment=16)
+        left, right = cuda.shared.array(ROOM, scalar, alignment=16), cuda.shared.array(ROOM, scalar, alignment=16)
+        wide_left = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
+        wide_right = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
         square = cuda.shared.array((SIDE, SIDE), scalar)
         of_rows = cuda.shared.array(TILE, scalar)
         doubles = cuda.shared.array(THREADS, numba.float64)

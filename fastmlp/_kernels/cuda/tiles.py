@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .runtime import cuda, device
+from .jit import device
+from .runtime import cuda
 from .table import DATA, DELTA, FORWARD, IN, MEAN, OUT, SCALE, WEIGHT, WEIGHTS, G, X
+from .tensor import fragments, held, lines, rounding
 
 __all__ = [
     "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "features", "inputs_of", "multiply",
+    "room", "slices",
 ]  # fmt: skip
 
 
@@ -46,7 +49,7 @@ class Memory(NamedTuple):
 class Scratch(NamedTuple):
     """A block's shared memory: ``own`` in all device functions."""
 
-    left: Any  # (DEPTH, PITCH), of narrow tiles
+    left: Any  # a tile of the left matrix, as `tensor.lines` says; of narrow tiles
     right: Any
     wide_left: Any  # of wide ones
     wide_right: Any
@@ -105,6 +108,17 @@ class Geometry(NamedTuple):
 
 
 U = np.uint64
+
+
+def room(precision, geometry):
+    """(elements of a block's shared memory for a left and a right tile, from a row of the result there to the next).
+
+    A tile of the result goes through the left one's, GROUP rows of threads at a time.
+    """
+    pitch = geometry.pitch if precision == "float32" else geometry.tile + 8
+    size = max(lines(precision, geometry, along_inner).size for along_inner in (False, True))
+    return max(size, geometry.group * geometry.each * pitch), pitch
+
 
 # 64 x 64 and 128 x 128. The wide one reads shared memory half as often for each result, and needs large matrices.
 NARROW, WIDE_TILES = Geometry(16, 4, 32), Geometry(16, 8, 16)
@@ -193,40 +207,107 @@ def bring(dtype, geometry, span):
 
 
 @functools.cache
-def multiply(kind, dtype, geometry, is_wide):
+def slices(kind, dtype, geometry, precision):
+    """How a tile of a product is computed from slices of DEPTH inner steps: (places, store, compute).
+
+    ``places`` are `bring`'s functions for the left matrix and for the right one. ``store(a, b, left, right, thread)``
+    puts what a thread has brought of both, ``a`` and ``b (PASSES,)``, into shared memory; ``compute(sums, left, right,
+    thread)`` adds the slice's products to its sums.
+    """
+    EACH, DEPTH, TILE = geometry.each, geometry.depth, geometry.tile
+    PASSES = TILE * DEPTH // geometry.threads
+    # Along its rows a matrix lies along the inner dimension, or across it.
+    left_inner, right_inner = kind in (FORWARD, DELTA), kind == FORWARD
+    of_left = bring(dtype, geometry, DEPTH if left_inner else TILE)
+    of_right = bring(dtype, geometry, DEPTH if right_inner else TILE)
+    left_lines, right_lines = lines(precision, geometry, left_inner), lines(precision, geometry, right_inner)
+    # Rounded where it is brought, once, but where the bias's gradient is summed up from it.
+    rounds_right = precision == "tf32"
+    rounds_left = rounds_right and kind != WEIGHTS
+
+    def put(places, along_inner, its_lines, rounds):
+        place, down, along, _, _ = places
+        A, B = (its_lines.across, its_lines.inner) if along_inner else (its_lines.inner, its_lines.across)
+        rounded = rounding if rounds else device(lambda v: v)
+
+        @device
+        def run(values, shared, thread):
+            i, j = place(thread)
+            at = U(i) * U(A) + U(j) * U(B)
+            for p in range(PASSES):
+                shared[at + U(down(p) * A + along(p) * B)] = rounded(values[p])
+
+        return run
+
+    put_left = put(of_left, left_inner, left_lines, rounds_left)
+    put_right = put(of_right, right_inner, right_lines, rounds_right)
+
+    @device
+    def store(a, b, left, right, thread):
+        put_left(a, left, thread)
+        put_right(b, right, thread)
+
+    if precision == "float32":
+        place, _, _ = held(precision, geometry)
+        PITCH = geometry.pitch
+
+        @device
+        def step(sums, left, right, k, row, column):
+            at_left, at_right = k * U(PITCH) + row, k * U(PITCH) + column
+            for i in range(EACH):
+                element = left[at_left + U(i)]
+                for j in range(EACH):
+                    sums[i, j] += element * right[at_right + U(j)]
+
+        @device
+        def compute(sums, left, right, thread):
+            i, j = place(thread)
+            row, column = U(i), U(j)
+            for four in range(DEPTH // 4):
+                k = U(4 * four)
+                step(sums, left, right, k, row, column)
+                step(sums, left, right, k + U(1), row, column)
+                step(sums, left, right, k + U(2), row, column)
+                step(sums, left, right, k + U(3), row, column)
+            for k in range(DEPTH // 4 * 4, DEPTH):
+                step(sums, left, right, U(k), row, column)
+
+    else:
+        STEP, of_warp = fragments(precision, geometry, left_lines, right_lines, precision == "tf32" and not rounds_left)
+
+        @device
+        def compute(sums, left, right, thread):
+            for s in range(DEPTH // STEP):
+                of_warp(sums, left, right, U(s * STEP), thread)
+
+    return (of_left, of_right), store, compute
+
+
+@functools.cache
+def multiply(kind, dtype, geometry, is_wide, precision):
     """A device function that fills ``sums (EACH, EACH)`` with a thread's part of a tile of a product.
 
-    FORWARD: x Wᵀ (rows, OUT); DELTA: G W (rows, IN); WEIGHTS: Gᵀ x (OUT, IN). The tile begins at (row, column); inner
-    steps are begin .. end. Where WEIGHTS begin at column 0, ``ones (EACH,)`` gets a thread's share of Gᵀ 1, the bias's
-    gradient: its rows' sum over every SIDE-th inner step.
+    `tensor.held` says which part. FORWARD: x Wᵀ (rows, OUT); DELTA: G W (rows, IN); WEIGHTS: Gᵀ x (OUT, IN). The tile
+    begins at (row, column); inner steps are begin .. end. Where WEIGHTS begin at column 0, ``ones (EACH,)`` gets a
+    thread's share of Gᵀ 1, the bias's gradient: its rows' sum over every SIDE-th inner step.
     """
     SIDE, EACH, DEPTH = geometry
     TILE, THREADS = geometry.tile, geometry.threads
     PASSES = TILE * DEPTH // THREADS
     assert DEPTH % SIDE == 0 and DEPTH >= EACH
-    T = np.dtype(dtype).type
-    zero, scalar = T(0), numba.from_dtype(np.dtype(dtype))
-    forward, delta = kind == FORWARD, kind == DELTA
-    # Along its rows a matrix lies along the inner dimension, or across it.
-    left_inner, right_inner = forward or delta, forward
-    left_place, left_down, left_along, left_array, left_data = bring(dtype, geometry, DEPTH if left_inner else TILE)
-    right_place, right_down, right_along, right_array, right_data = bring(
-        dtype, geometry, DEPTH if right_inner else TILE
-    )
-
-    @device
-    def step(sums, left, right, k, ty, tx):
-        for i in range(EACH):
-            element = left[k, ty + U(i)]
-            for j in range(EACH):
-                sums[i, j] += element * right[k, tx + U(j)]
+    zero, scalar = np.dtype(dtype).type(0), numba.from_dtype(np.dtype(dtype))
+    forward = kind == FORWARD
+    left_inner, right_inner = kind in (FORWARD, DELTA), forward
+    (of_left, of_right), store, compute = slices(kind, dtype, geometry, precision)
+    left_place, _, _, left_array, left_data = of_left
+    right_place, _, _, right_array, right_data = of_right
+    LINE = lines(precision, geometry, left_inner).inner
 
     @device
     def run(sums, ones, on, own, now, o, row, column, begin, end):
         a, b = cuda.local.array(PASSES, scalar), cuda.local.array(PASSES, scalar)
         thread = cuda.threadIdx.x
         ty, tx = thread // SIDE, thread % SIDE
-        uy, ux = U(ty * EACH), U(tx * EACH)
         left, right = (own.wide_left, own.wide_right) if is_wide else (own.left, own.right)
         inputs, w, g, inner, outer = inputs_of(on, o), on.ops[o, WEIGHT], on.ops[o, G], on.ops[o, IN], on.ops[o, OUT]
         height, width = (outer if kind == WEIGHTS else now.rows), (outer if forward else inner)
@@ -242,17 +323,7 @@ def multiply(kind, dtype, geometry, is_wide):
         for start in range(begin, end + DEPTH, DEPTH):
             if start > begin:  # compute with what was brought, once all have brought it
                 cuda.syncthreads()
-                for p in range(PASSES):
-                    i, j = U(l0 + left_down(p)), U(l1 + left_along(p))
-                    if left_inner:
-                        left[j, i] = a[p]
-                    else:
-                        left[i, j] = a[p]
-                    i, j = U(r0 + right_down(p)), U(r1 + right_along(p))
-                    if right_inner:
-                        right[j, i] = b[p]
-                    else:
-                        right[i, j] = b[p]
+                store(a, b, left, right, thread)
                 cuda.syncthreads()
             if start < end:  # the next steps are on their way meanwhile
                 i, j = (row + l0, start + l1) if left_inner else (start + l0, row + l1)
@@ -272,17 +343,10 @@ def multiply(kind, dtype, geometry, is_wide):
                 else:
                     right_array(b, on.work, U(inputs.x) + U(i) * right_stride + U(j), right_stride, rows, columns)
             if start > begin:
-                for four in range(DEPTH // 4):
-                    k = U(4 * four)
-                    step(sums, left, right, k, uy, ux)
-                    step(sums, left, right, k + U(1), uy, ux)
-                    step(sums, left, right, k + U(2), uy, ux)
-                    step(sums, left, right, k + U(3), uy, ux)
-                for k in range(DEPTH // 4 * 4, DEPTH):
-                    step(sums, left, right, U(k), uy, ux)
+                compute(sums, left, right, thread)
                 if kind == WEIGHTS and column == 0:
                     for k in range(tx, DEPTH, SIDE):
                         for i in range(EACH):
-                            ones[i] += left[k, ty * EACH + i]
+                            ones[i] += left[k * LINE + ty * EACH + i]
 
     return run

@@ -10,6 +10,7 @@ import numpy as np
 from . import formulas
 from .elementwise import THREADS, blocks
 from .halving import halving
+from .jit import kernel
 from .runtime import SIMULATED, cuda, empty, launch
 
 __all__ = ["adagrad", "adam", "add_scaled", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
@@ -18,7 +19,7 @@ _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
 _total, _double = halving(_SUM_THREADS), np.float64
 
 
-@cuda.jit
+@kernel
 def _sgd(grad, lr, momentum, decay, nesterov, velocity, has_velocity, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         p, v = formulas.sgd(grad[i], param[i], velocity[i], lr, momentum, decay, nesterov, has_velocity)
@@ -27,7 +28,7 @@ def _sgd(grad, lr, momentum, decay, nesterov, velocity, has_velocity, param):
         param[i] = p
 
 
-@cuda.jit
+@kernel
 def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, root, mean, square, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         param[i], mean[i], square[i] = formulas.adam(
@@ -35,7 +36,7 @@ def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, root, mean, squ
         )
 
 
-@cuda.jit
+@kernel
 def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean, velocity, has_velocity, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         p, square[i], m, v = formulas.rmsprop(
@@ -49,32 +50,32 @@ def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean
         param[i] = p
 
 
-@cuda.jit
+@kernel
 def _adagrad(grad, lr, eps, decay, total, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         param[i], total[i] = formulas.adagrad(grad[i], param[i], total[i], lr, eps, decay)
 
 
-@cuda.jit
+@kernel
 def _scale(grad, factor, out):
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] = factor * grad[i]
 
 
-@cuda.jit
+@kernel
 def _add_scaled(x, factor, out):
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] += factor * x[i]
 
 
-@cuda.jit
+@kernel
 def _clip(grad, bound, out):
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         g = grad[i]
         out[i] = bound if g > bound else -bound if g < -bound else g  # NaN stays
 
 
-@cuda.jit
+@kernel
 def _squares(grad, sums):
     shared = cuda.shared.array(_SUM_THREADS, numba.float64)
     total = _double(0)

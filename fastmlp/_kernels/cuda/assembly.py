@@ -1,0 +1,66 @@
+"""Instructions of PTX that Numba has no function for, as functions of kernels."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+__all__ = ["instruction"]
+
+
+def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
+    """A device function that is one instruction: a line of PTX, with LLVM's constraints for its operands.
+
+    Parameters
+    ----------
+    code, constraints : str
+        ``$0`` ... are the results, and then the operands; ``~{memory}`` among the constraints keeps accesses to memory
+        on their side of it.
+    takes, gives : tuple of str
+        Numba's names of the types of operands and results; "bits" is a float32 in an integer's register, and an operand
+        "first" an array, whose first element's address is taken. Several results are a tuple.
+    moves : bool
+        Whether the compiler may move it, leave it out or do it once for all, as it may with arithmetic.
+    """
+    # By name, as Numba's simulator has neither.
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+    registers = {
+        "float32": ir.FloatType(), "bits": ir.IntType(32), "uint32": ir.IntType(32), "int64": ir.IntType(64),
+    }  # fmt: skip
+    by_name = {**{name: getattr(types, name) for name in registers if name != "bits"}, "bits": types.float32}
+    results = [by_name[name] for name in gives]
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        operands = []
+        for name, kind, value in zip(takes, signature.args, arguments, strict=True):
+            if name == "first":
+                value = context.make_array(kind)(context, builder, value=value).data
+            elif name == "bits":
+                value = builder.bitcast(value, registers[name])
+            operands.append(value)
+        given = [registers[name] for name in gives]
+        result = given[0] if len(given) == 1 else ir.LiteralStructType(given) if given else ir.VoidType()
+        function = ir.FunctionType(result, [operand.type for operand in operands])
+        found = builder.call(ir.InlineAsm(function, code, constraints, side_effect=not moves), operands)
+        if not given:
+            return context.get_dummy_value()
+        parts = [found] if len(given) == 1 else [builder.extract_value(found, i) for i in range(len(given))]
+        parts = [
+            builder.bitcast(part, ir.FloatType()) if name == "bits" else part
+            for name, part in zip(gives, parts, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else context.make_tuple(builder, signature.return_type, parts)
+
+    def typed(typing_context: Any, *kinds: Any) -> Any:
+        wanted = [by_name.get(name, kind) for name, kind in zip(takes, kinds, strict=True)]
+        result = results[0] if len(results) == 1 else types.Tuple(results) if results else types.void
+        return result(*wanted), build
+
+    # With parameters of its own for each operand, as those of *kinds would have to come in a tuple.
+    names = ["typing_context", *(f"operand_{i}" for i in range(len(takes)))]
+    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+    return intrinsic(typed)

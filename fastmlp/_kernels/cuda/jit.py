@@ -1,0 +1,111 @@
+"""How kernels for a GPU are compiled and kept on disk: the one place for the options of `cuda.jit`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..kept import Kept
+from .runtime import SIMULATED, cuda
+
+__all__ = ["alone", "called", "described", "device", "kernel"]
+
+
+def called(function: Callable[..., Any]) -> Any:
+    """A function that kernels call."""
+    return cuda.jit(device=True)(function)
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """One that is pasted into them: passed on by address, an array of a thread's own would be in memory."""
+    return cuda.jit(device=True)(function) if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A kernel, compiled once for each of its arguments' types and kept on disk where possible."""
+    return _kept(cuda.jit(function))
+
+
+def alone(function: Callable[..., Any]) -> Any:
+    """A large kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code."""
+    return cuda.jit(function) if SIMULATED else _kept(cuda.jit(lto=False)(function))
+
+
+def _kept(compiled: Any) -> Any:
+    if not SIMULATED:
+        # Numba found no folder that it can write to; or another numba-cuda has no such class.
+        with contextlib.suppress(RuntimeError, ImportError, AttributeError):
+            compiled._cache = _cache_class()(compiled.py_func)
+    return compiled
+
+
+def _cache_class() -> Any:
+    if not _classes:
+        base_files: Any = importlib.import_module("numba.cuda.core.caching").IndexDataCacheFile
+        base: Any = importlib.import_module("numba.cuda.dispatcher").CUDACache
+        version = importlib.import_module("numba_cuda").__version__
+
+        class Files(base_files):
+            """Ten times smaller: with a kernel its text is kept, of megabytes."""
+
+            def _save_data(self, name: str, data: Any) -> None:
+                with self._open_for_write(self._data_path(name)) as file:
+                    file.write(zlib.compress(self._dump(data), 1))
+
+            def _load_data(self, name: str) -> Any:
+                return pickle.loads(zlib.decompress(Path(self._data_path(name)).read_bytes()))
+
+        class KernelCache(Kept, base):
+            """Numba's own key holds a pickle of the closure, which is another one in each process."""
+
+            folder, files = Path(__file__).parent, Files
+
+            def __init__(self, function: Any) -> None:
+                super().__init__(function)
+                self._described = described(function)
+
+            def _index_key(self, sig: Any, codegen: Any) -> Any:
+                return sig, codegen.magic_tuple(), version, self._described
+
+        _classes.append(KernelCache)
+    return _classes[0]
+
+
+_classes: list[Any] = []
+_known: dict[int, tuple[Any, str]] = {}
+
+
+def described(function: Callable[..., Any]) -> str:
+    """What tells a function from others of the same sources: where it stands there, and what it has captured."""
+    kept = _known.get(id(function))
+    if kept is None or kept[0] is not function:
+        code: Any = function.__code__
+        captured = [
+            f"{name}={_value(cell.cell_contents)}"
+            for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or (), strict=True)
+        ]
+        constants = [value for value in code.co_consts[1:] if not hasattr(value, "co_code")]
+        where = (Path(code.co_filename).name, code.co_firstlineno, code.co_name, code.co_code.hex(), constants)
+        digest = hashlib.blake2b(repr((where, captured)).encode(), digest_size=16).hexdigest()
+        kept = _known[id(function)] = (function, digest)
+    return kept[1]
+
+
+def _value(value: Any) -> str:
+    plain = getattr(value, "py_func", value)
+    if hasattr(plain, "__code__"):
+        return described(plain)
+    if isinstance(value, tuple):
+        return f"{type(value).__name__}({', '.join(map(_value, value))})"
+    if isinstance(value, (np.generic, np.dtype, int, float, str, type, type(None), numba.types.Type)):
+        return f"{type(value).__name__} {value!r}"
+    raise TypeError(f"A kernel captures {value!r}, which has no name that holds in other processes.")

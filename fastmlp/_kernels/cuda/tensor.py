@@ -1,0 +1,169 @@
+"""Products of two tiles in shared memory on tensor cores: what the 32 threads of a warp multiply together.
+
+An instruction adds a (16, STEP) matrix times a (STEP, 8) one to a (16, 8) one, of which each thread holds some
+elements in registers. With g = lane // 4 and t = lane % 4 a thread has, of the left one, rows g and g + 8 and inner
+steps W t and W t + HALF; of the right one, column g and the same inner steps; of the result, rows g and g + 8, columns
+2 t and 2 t + 1 (PTX ISA, "Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16"). W inner steps make a word: one of
+tf32, with 10 bits of mantissa in the place of float32's 23; two of bf16, with 7. Products and sums are float32's.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from .assembly import instruction
+from .jit import device
+from .runtime import SIMULATED, cuda
+
+__all__ = ["Lines", "fragments", "held", "lines", "rounding", "words"]
+
+WARP = 32
+words = {"tf32": 1, "bf16": 2}  # inner steps in a word
+U = np.uint64
+
+
+def _multiply(kind: str, word: str, shape: str) -> object:
+    code = f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 "
+    code += "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+    # Not to be moved: all threads of the warp have to be there.
+    constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+    return instruction(code, constraints, (word,) * 6 + ("float32",) * 4, ("float32",) * 4, False)
+
+
+if not SIMULATED:
+    multiply_tf32 = _multiply("tf32", "bits", "m16n8k8")
+    multiply_bf16 = _multiply("bf16", "uint32", "m16n8k16")
+    # To the nearest; NaN and infinity stay. The instructions above would take the bits as they are, and cut them off.
+    round_tf32 = instruction("cvt.rna.tf32.f32 $0, $1;", "=r,f", ("float32",), ("bits",), True)
+    # The second of two inner steps is the upper half of the word.
+    pack_bf16 = instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", ("float32", "float32"), ("uint32",), True)
+
+
+@device
+def rounding(v):
+    return round_tf32(v)
+
+
+class Lines(NamedTuple):
+    """How a tile lies in shared memory: elements from a row, or column, of the result to the next, and from an inner
+    step to the next; and how many it takes."""
+
+    across: int
+    inner: int
+    size: int
+
+
+def lines(precision, geometry, along_inner):
+    """The `Lines` of a tile that comes from a matrix whose rows are ``along_inner``, or across it.
+
+    For tensor cores it stays as it was in the matrix, and the gap between lines is such that the 32 threads of a warp
+    find their words in 32 banks. FMAs read a thread's elements of an inner step in one go: they lie side by side.
+    """
+    tile, depth = geometry.tile, geometry.depth
+    if precision == "float32":
+        return Lines(1, geometry.pitch, depth * geometry.pitch)
+    word = words[precision]
+    if along_inner:
+        pitch = depth + 4 * word
+        return Lines(pitch, 1, tile * pitch)
+    pitch = tile + 8 // word
+    return Lines(1, pitch, depth * pitch)
+
+
+@functools.cache
+def held(precision, geometry):
+    """Which elements of a tile of the result are a thread's sums: place(thread) is (row, column) of sums[0, 0].
+
+    sums[i, j] is ``down(i)`` rows below that, and ``along(j)`` columns beside.
+    """
+    side, each = geometry.side, geometry.each
+    if precision == "float32":
+
+        @device
+        def place(thread):
+            return thread // side * each, thread % side * each
+
+        return place, device(lambda i: i), device(lambda j: j)
+    # Warps stand side / 8 down and side / 4 along, each with each / 2 fragments in both directions.
+    along, rows, columns = side // 4, 8 * each, 4 * each
+    assert side % 8 == 0 and each % 2 == 0 and side * side % WARP == 0
+
+    @device
+    def place_in_warp(thread):
+        warp, lane = thread // WARP, thread % WARP
+        return warp // along * rows + lane // 4, warp % along * columns + 2 * (lane % 4)
+
+    return place_in_warp, device(lambda i: 8 * i), device(lambda j: 8 * (j // 2) + j % 2)
+
+
+@functools.cache
+def fragments(precision, geometry, left_lines, right_lines, rounds_left):
+    """(STEP, f): f(sums, left, right, k, thread) adds the products of inner steps k .. k + STEP to a thread's sums.
+
+    ``rounds_left`` says whether elements of the left tile are still float32; those of the right one, for tf32, are
+    rounded already.
+    """
+    W = words[precision]
+    STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
+    along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
+    LA, LK, RA, RK = left_lines.across, left_lines.inner, right_lines.across, right_lines.inner
+    assert geometry.depth % STEP == 0
+    scalar = numba.float32 if W == 1 else numba.uint32
+
+    if W == 2:
+
+        @device
+        def left_word(shared, at):
+            return pack_bf16(shared[at], shared[at + U(LK)])
+
+        @device
+        def right_word(shared, at):
+            return pack_bf16(shared[at], shared[at + U(RK)])
+
+        @device
+        def multiply(a, i, b, c, sums, m, n):
+            sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1] = multiply_bf16(
+                a[i, 0], a[i, 1], a[i, 2], a[i, 3], b, c, sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1]
+            )
+
+    else:
+
+        @device
+        def right_word(shared, at):
+            return shared[at]
+
+        @device
+        def rounded(shared, at):
+            return round_tf32(shared[at])
+
+        left_word = rounded if rounds_left else right_word
+
+        @device
+        def multiply(a, i, b, c, sums, m, n):
+            sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1] = multiply_tf32(
+                a[i, 0], a[i, 1], a[i, 2], a[i, 3], b, c, sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1]
+            )
+
+    @device
+    def step(sums, left, right, k, thread):
+        a = cuda.local.array((COUNT, 4), scalar)
+        warp, g, t = thread // WARP, thread % WARP // 4, thread % 4
+        row, column = U(warp // along * rows + g), U(warp % along * columns + g)
+        first = k + U(W * t)
+        for i in range(COUNT):
+            at = (row + U(16 * i)) * U(LA) + first * U(LK)
+            a[i, 0] = left_word(left, at)
+            a[i, 1] = left_word(left, at + U(8 * LA))
+            a[i, 2] = left_word(left, at + U(HALF * LK))
+            a[i, 3] = left_word(left, at + U(8 * LA + HALF * LK))
+        for j in range(COUNT):
+            at = (column + U(8 * j)) * U(RA) + first * U(RK)
+            b, c = right_word(right, at), right_word(right, at + U(HALF * RK))
+            for i in range(COUNT):
+                multiply(a, i, b, c, sums, 2 * i, 2 * j)
+
+    return STEP, step

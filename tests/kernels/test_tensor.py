@@ -1,0 +1,105 @@
+"""Tensor cores, as the tables of the PTX ISA have them, simulated: products in tf32 and bf16 with sums in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import assert_matches, product_bound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+import simt
+from simulated import TENSOR
+
+from fastmlp._kernels.cuda import products, tensor, tiles
+from fastmlp._kernels.cuda.table import DELTA, FORWARD, WEIGHTS
+from fastmlp._kernels.cuda.tiles import NARROW, WIDE_TILES, Geometry
+
+SMALL = Geometry(8, 2, 16)  # tiles of 16 x 16, two warps
+PRECISIONS = ["tf32", "bf16"]
+KINDS = {"forward": FORWARD, "delta": DELTA, "weights": WEIGHTS}
+
+
+def product(kind, precision, a, b, bias=None, geometry=SMALL):
+    """A B (+ bias) of (M, K) and (K, N), given to the kernel as it lies for the kind."""
+    out = np.full((a.shape[0], b.shape[1]), np.nan, np.float32)
+    left = np.ascontiguousarray(a.T if kind == WEIGHTS else a).reshape(-1)
+    right = np.ascontiguousarray(b.T if kind == FORWARD else b).reshape(-1)
+    machine = simt.Machine([products, tiles, tensor], TENSOR)
+    grid = (max(1, -(-out.shape[1] // geometry.tile)), max(1, -(-out.shape[0] // geometry.tile)))
+    arguments = (left, right, a.shape[1], np.zeros(1, np.float32) if bias is None else bias, bias is not None, out)
+    machine.run(products.tensor_kernel(kind, precision, geometry), grid, geometry.threads, arguments)
+    return out
+
+
+def factors(m, k, n, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n), (n,))]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 33), st.integers(1, 49), st.integers(1, 33), st.booleans())
+def test_products(kind, precision, m, k, n, has_bias):
+    a, b, bias = factors(m, k, n)
+    comp = product(KINDS[kind], precision, a, b, bias if has_bias else None)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    bound = product_bound(a, b, precision) + product_bound(np.ones((m, 1)), np.abs(bias)[None], np.float32)
+    assert_matches(a @ b + (bias if has_bias else 0), comp, bound)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, Geometry(8, 4, 16)], ids=["one fragment", "four fragments"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (15, 16, 17), (16, 17, 15), (17, 15, 16), (33, 32, 31)])
+def test_small_integers_are_exact(kind, precision, geometry, m, k, n):
+    """They need no rounding: each element has met just those that it belongs to."""
+    a, b = (np.rint(8 * x).astype(np.float32) for x in factors(m, k, n)[:2])
+    comp = product(KINDS[kind], precision, a, b, geometry=geometry)
+    np.testing.assert_array_equal(comp, a.astype(np.float64) @ b)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_stays_so(kind, precision):
+    a, b, _ = factors(5, 7, 6)
+    a[1, 2], a[2, 3], b[4, 5] = np.nan, np.inf, -np.inf
+    a[3, 3], a[4, 2] = np.finfo(np.float32).max, 0
+    exact = a.astype(np.float64)
+    exact[3, 3] = np.inf  # the largest float32 is none of tf32 or bf16; the nearest is infinite
+    with np.errstate(all="ignore"):
+        ref = exact @ b
+    comp = product(KINDS[kind], precision, a, b)
+    special = ~np.isfinite(ref)
+    np.testing.assert_array_equal(comp[special], ref[special].astype(np.float32))
+    assert np.isfinite(comp[~special]).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_factors_are_rounded_to_the_nearest(precision):
+    """Not cut off, which would make sums too small."""
+    one_and = {"tf32": 2.0**-11, "bf16": 2.0**-8}[precision] * 1.5
+    a = np.full((1, 8), 1 + one_and, np.float32)
+    for kind in KINDS.values():
+        comp = product(kind, precision, a, np.ones((8, 1), np.float32))
+        assert comp[0, 0] == 8 * (1 + one_and / 1.5 * 2)
+
+
+@pytest.mark.parametrize("geometry", [NARROW, WIDE_TILES], ids=["narrow", "wide"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("along_inner", [True, False], ids=["along", "across"])
+def test_a_warp_finds_its_words_in_different_banks(precision, geometry, along_inner):
+    """Of 4 bytes there are 32; 8 bytes at a time, which two inner steps side by side are, half a warp's."""
+    its = tensor.lines(precision, geometry, along_inner)
+    word = tensor.words[precision]
+    places = [lane // 4 * its.across + word * (lane % 4) * its.inner for lane in range(32)]
+    if word * its.inner == 2:
+        assert all(place % 2 == 0 for place in places)
+        for half in (places[:16], places[16:]):
+            assert len({place // 2 % 16 for place in half}) == 16
+    else:
+        assert len({place % 32 for place in places}) == 32
