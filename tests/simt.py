@@ -153,6 +153,12 @@ def _numpy(dtype):
     return np.dtype(getattr(dtype, "name", dtype))
 
 
+def load4(array, at):
+    """Four elements of an array, which have to begin at a multiple of four."""
+    assert int(at) % 4 == 0, f"{array.name}[{at}] is read four at a time"
+    return tuple(array[np.unravel_index(int(at) + i, array.shape)] for i in range(4))
+
+
 # --------------------------------------------------------------------------------------- tensor cores
 
 

@@ -17,7 +17,10 @@ NAMES = (
     "data order bounds labels targets row_weights normalizers hyper penalties clips ops numbers jobs stages meters "
     "work weights sums losses parts done control"
 ).split()
-TENSOR = [(tensor, name, getattr(simt, name)) for name in ("multiply_tf32", "multiply_bf16", "round_tf32", "pack_bf16")]
+REPLACED = [
+    (tensor, "multiply_tf32", simt.multiply_tf32), (tensor, "multiply_bf16", simt.multiply_bf16),
+    (tensor, "round_tf32", simt.round_tf32), (tensor, "pack_bf16", simt.pack_bf16), (tiles, "load4", simt.load4),
+]  # fmt: skip
 
 
 @device
@@ -34,7 +37,7 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [steps, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]]
-        self._machine = simt.Machine(modules, TENSOR)
+        self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()
         self.launches, self._asked, self._sent = 0, [], {}
 

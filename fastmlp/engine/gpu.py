@@ -55,7 +55,8 @@ class GpuWeights:
 
     def finite(self) -> bool:
         """Whether every parameter is."""
-        return bool(np.isfinite(self.machine.download(self.data[: self.layout.plane])).all())
+        numbers = self.machine.download(self.data[: self.layout.plane])
+        return all(np.isfinite(numbers[place : place + size]).all() for _, _, place, size in self.layout.entries)
 
 
 class GpuEngine:

@@ -15,19 +15,25 @@ from ..modules.activations import Activation
 from ..optim import Optimizer
 from .support import Layer, state_kinds
 
-__all__ = ["Layout", "Plan"]
+__all__ = ["ALIGNED", "Layout", "Plan"]
 
 # Slopes that are found from what the activation gave; the others need what it took in.
 _OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
 _SHORT = 8  # tiles times slices of the inner dimension up to which a product is worth no barrier of its own
 _FEWEST = 4  # slices of a part of a product
+ALIGNED = 4
 _ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS}
+
+
+def _aligned(size: int) -> int:
+    return -(-int(size) // ALIGNED) * ALIGNED
 
 
 class Layout:
     """Where parameters, the optimizer's arrays and constants are in one flat array.
 
-    Parameters stand one after the other, row-major; each kind of the optimizer's arrays has such a plane of its own.
+    Parameters stand one after the other, row-major, each at a multiple of ALIGNED elements, as the kernel reads four at
+    once; each kind of the optimizer's arrays has such a plane of its own.
 
     Attributes
     ----------
@@ -48,7 +54,7 @@ class Layout:
             for name, array in layer.module.params.items():
                 self.entries.append((layer, name, self.plane, int(array.size)))
                 self.places[index, name] = self.plane
-                self.plane += int(array.size)
+                self.plane += _aligned(array.size)
         kinds = [] if optimizer is None else state_kinds(optimizer)
         # A state keeps its plane also where it has none before it, as the formulas go by the number.
         while kinds and kinds[-1] is None:
@@ -70,7 +76,7 @@ class Layout:
     def _constant(self, key: tuple[int, str], values: Any, length: int) -> None:
         self.constants[key] = self.size
         self.vectors.append((self.size, values))
-        self.size += length
+        self.size += _aligned(length)
 
 
 class Plan:

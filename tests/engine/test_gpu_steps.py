@@ -261,12 +261,14 @@ def test_bits_do_not_depend_on_the_grid():
     assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.parametrize("features", [5, 8], ids=["one by one", "four at once"])
 @pytest.mark.parametrize("source", ["uint8", "float32", "int16"])
-def test_features_of_other_kinds(source):
-    X = np.random.default_rng(0).integers(0, 9, (11, 5)).astype(source)
-    normalize = fm.Normalize(np.full(5, 4.0), np.full(5, 3.0), "float64")
-    model = partial(fm.MLP, 5, [4], 3, "tanh", normalize=normalize, dtype="float64", rng=0)
-    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, rows_of()[1]))
+def test_features_of_other_kinds(source, features):
+    X = np.random.default_rng(0).integers(0, 9, (11, features)).astype(source)
+    normalize = fm.Normalize(np.full(features, 4.0), np.linspace(1, 3, features), "float64")
+    model = partial(fm.MLP, features, [4], 3, "tanh", normalize=normalize, dtype="float64", rng=0)
+    machine = WithTensorCores() if features == 8 else Simulated()
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, rows_of()[1]), machine=machine)
 
 
 def test_rows_that_do_not_fit_on_the_gpu(monkeypatch):

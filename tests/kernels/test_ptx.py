@@ -170,8 +170,10 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     types = tuple(numba.typeof(a) for a in arguments)
     ptx = runtime.cuda.compile_ptx(steps.steps_kernel(spec).py_func, types, cc=(9, 0))[0]
     assert ".visible .entry" in ptx and not re.search(r"(ld|st)\.local", ptx)
+    for access in (r"ld\.global\.v4\.f32", r"st\.shared\.v4\.[fu]32"):  # 16 bytes at a time
+        assert re.search(access, ptx), access
     if precision == "float32":
-        assert "ld.shared.v4.f32" in ptx  # 16 bytes at a time
+        assert "ld.shared.v4.f32" in ptx
     else:
         # 4 fragments of a narrow tile and 16 of a wide one, for slices of 32 and 16 inner steps; three kinds.
         of_slices = {"tf32": 4 * 4 + 16 * 2, "bf16": 4 * 2 + 16}[precision]
@@ -249,6 +251,6 @@ def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
     assert len(kept) == 2
     assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)
     kept[0].write_bytes(kept[0].read_bytes()[:100])
-    hits = sorted(line[0] for line in run()[0])
-    assert hits == ["0", "1"] or hits == ["0", "0"]  # the other's entry goes with it, or was read before
-    assert [line[0] for line in run()[0]] == ["1", "1"]
+    # The index goes with it: an entry that was read before is missed in the next process, and written anew.
+    seen = [[line[0] for line in run()[0]] for _ in range(3)]
+    assert "0" in seen[0] and seen[2] == ["1", "1"], seen

@@ -12,7 +12,7 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
 import simt
-from simulated import TENSOR
+from simulated import REPLACED
 
 from fastmlp._kernels.cuda import products, tensor, tiles
 from fastmlp._kernels.cuda.table import DELTA, FORWARD, WEIGHTS
@@ -28,7 +28,7 @@ def product(kind, precision, a, b, bias=None, geometry=SMALL):
     out = np.full((a.shape[0], b.shape[1]), np.nan, np.float32)
     left = np.ascontiguousarray(a.T if kind == WEIGHTS else a).reshape(-1)
     right = np.ascontiguousarray(b.T if kind == FORWARD else b).reshape(-1)
-    machine = simt.Machine([products, tiles, tensor], TENSOR)
+    machine = simt.Machine([products, tiles, tensor], REPLACED)
     grid = (max(1, -(-out.shape[1] // geometry.tile)), max(1, -(-out.shape[0] // geometry.tile)))
     arguments = (left, right, a.shape[1], np.zeros(1, np.float32) if bias is None else bias, bias is not None, out)
     machine.run(products.tensor_kernel(kind, precision, geometry), grid, geometry.threads, arguments)

@@ -1,4 +1,4 @@
-"""Instructions of PTX that Numba has no function for, as functions of kernels."""
+"""Instructions that Numba has no function for, as functions of kernels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-__all__ = ["instruction"]
+__all__ = ["four", "instruction"]
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
@@ -63,4 +63,28 @@ def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tupl
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
     )
+    return intrinsic(typed)
+
+
+def four() -> Any:
+    """A device function (array, i) -> the four elements from the i-th on of an array without gaps, read at once.
+
+    ``i`` is a multiple of four, and the array's first element at a multiple of 16 bytes, as all that is allocated on a
+    GPU; two such reads are made of four float64.
+    """
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        first = context.make_array(kind)(context, builder, value=arguments[0]).data
+        element = first.type.pointee
+        place = builder.bitcast(builder.gep(first, [arguments[1]]), ir.VectorType(element, 4).as_pointer())
+        found = builder.load(place, align=min(16, 4 * context.get_abi_sizeof(element)))
+        parts = [builder.extract_element(found, ir.Constant(ir.IntType(32), i)) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    def typed(typing_context: Any, array: Any, i: Any) -> Any:
+        return types.UniTuple(array.dtype, 4)(array, types.uint64), build
+
     return intrinsic(typed)

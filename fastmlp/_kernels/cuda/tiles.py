@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from .assembly import four
 from .jit import device
-from .runtime import cuda
+from .runtime import SIMULATED, cuda
 from .table import DATA, DELTA, FORWARD, IN, MEAN, OUT, SCALE, WEIGHT, WEIGHTS, G, X
 from .tensor import fragments, held, lines, rounding
 
@@ -108,6 +109,8 @@ class Geometry(NamedTuple):
 
 
 U = np.uint64
+if not SIMULATED:
+    load4 = four()
 
 
 def room(precision, geometry):
@@ -164,44 +167,89 @@ def features(dtype):
 def bring(dtype, geometry, span):
     """Functions that bring a thread's PASSES elements of a tile (TILE * DEPTH / span, span) of a matrix.
 
-    Threads next to each other take elements next to each other. ``place(thread)`` is (row, column) of the thread's
-    first in the tile; its element p lies ``down(p)`` rows below it and ``along(p)`` columns beside.
+    A thread takes SIDE_BY_SIDE elements of a row at a time, which are read at once where the matrix allows it, and
+    threads next to each other take what is next to them. ``place(thread)`` is (row, column) of the thread's first in
+    the tile; its element p lies ``down(p)`` rows below it and ``along(p)`` columns beside.
     ``from_array(into, source, place, stride, rows, columns)`` reads a matrix whose element there is source[place];
     elements from so many rows and columns on, seen from there, are zeros. ``from_data(into, on, inputs, first, column,
     rows, columns)`` reads the data's rows order[first], order[first + 1], ...
     """
     THREADS, PASSES = geometry.threads, geometry.tile * geometry.depth // geometry.threads
-    zero, of_data = np.dtype(dtype).type(0), scaled(dtype)
-    assert PASSES * THREADS == geometry.tile * geometry.depth and (THREADS % span == 0 or span % THREADS == 0)
+    SIDE_BY_SIDE = 4 if span % 4 == 0 and PASSES % 4 == 0 else 1
+    GROUPS, IN_ROW = PASSES // SIDE_BY_SIDE, span // SIDE_BY_SIDE
+    T = np.dtype(dtype).type
+    zero, of_data = T(0), scaled(dtype)
+    assert PASSES * THREADS == geometry.tile * geometry.depth
+    assert THREADS % IN_ROW == 0 or IN_ROW % THREADS == 0
 
     @device
     def place(thread):
-        return thread // span, thread % span
+        return thread // IN_ROW, thread % IN_ROW * SIDE_BY_SIDE
 
     @device
     def down(p):
-        return p * THREADS // span
+        return p // SIDE_BY_SIDE * THREADS // IN_ROW
 
     @device
     def along(p):
-        return p * THREADS % span
+        return p // SIDE_BY_SIDE * THREADS % IN_ROW * SIDE_BY_SIDE + p % SIDE_BY_SIDE
+
+    @device
+    def array_at_once(into, p, source, place):
+        into[p], into[p + 1], into[p + 2], into[p + 3] = load4(source, place)
+
+    @device
+    def data_at_once(into, p, on, inputs, row, column):
+        a, b, c, d = load4(on.data, row * U(inputs.width) + column)
+        v, w, x, y = T(a), T(b), T(c), T(d)
+        if inputs.mean >= 0:
+            k, m, n, o = load4(on.weights, U(inputs.mean) + column)
+            v, w, x, y = v - k, w - m, x - n, y - o
+        if inputs.scale >= 0:
+            k, m, n, o = load4(on.weights, U(inputs.scale) + column)
+            v, w, x, y = v / k, w / m, x / n, y / o
+        into[p], into[p + 1], into[p + 2], into[p + 3] = v, w, x, y
+
+    if SIDE_BY_SIDE == 1:  # of small tiles, which are simulated
+
+        @device
+        def array_at_once(into, p, source, place):
+            into[p] = source[place]
+
+        @device
+        def data_at_once(into, p, on, inputs, row, column):
+            into[p] = of_data(on, inputs, row, column)
 
     @device
     def from_array(into, source, place, stride, rows, columns):
-        for p in range(PASSES):
-            into[p] = zero
-            if down(p) < rows and along(p) < columns:
-                into[p] = source[place + U(along(p))]
-            if along(p + 1) == 0:  # one addition a row, in the place of a product
-                place += U(down(p + 1) - down(p)) * stride
+        whole = stride % U(SIDE_BY_SIDE) == U(0)
+        for group in range(GROUPS):
+            p = group * SIDE_BY_SIDE
+            inside = down(p) < rows
+            if inside and whole and along(p) + SIDE_BY_SIDE <= columns:
+                array_at_once(into, p, source, place + U(along(p)))
+            else:
+                for e in range(p, p + SIDE_BY_SIDE):
+                    into[e] = zero
+                    if inside and along(e) < columns:
+                        into[e] = source[place + U(along(e))]
+            if along(p + SIDE_BY_SIDE) == 0:  # one addition a row, in the place of a product
+                place += U(down(p + SIDE_BY_SIDE) - down(p)) * stride
 
     @device
     def from_data(into, on, inputs, first, column, rows, columns):
-        for p in range(PASSES):
-            into[p] = zero
-            if down(p) < rows and along(p) < columns:
-                row = U(on.order[first + U(down(p))])
-                into[p] = of_data(on, inputs, row, column + U(along(p)))
+        whole = inputs.width % SIDE_BY_SIDE == 0
+        for group in range(GROUPS):
+            p = group * SIDE_BY_SIDE
+            inside = down(p) < rows
+            row = U(on.order[first + U(down(p))]) if inside else U(0)
+            if inside and whole and along(p) + SIDE_BY_SIDE <= columns:
+                data_at_once(into, p, on, inputs, row, column + U(along(p)))
+            else:
+                for e in range(p, p + SIDE_BY_SIDE):
+                    into[e] = zero
+                    if inside and along(e) < columns:
+                        into[e] = of_data(on, inputs, row, column + U(along(e)))
 
     return place, down, along, from_array, from_data
 
@@ -234,8 +282,10 @@ def slices(kind, dtype, geometry, precision):
         def run(values, shared, thread):
             i, j = place(thread)
             at = U(i) * U(A) + U(j) * U(B)
+            for p in range(PASSES):  # first, as nothing may stand between stores that are to become one
+                values[p] = rounded(values[p])
             for p in range(PASSES):
-                shared[at + U(down(p) * A + along(p) * B)] = rounded(values[p])
+                shared[at + U(down(p) * A + along(p) * B)] = values[p]
 
         return run
 
