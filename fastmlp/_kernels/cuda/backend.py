@@ -43,22 +43,28 @@ layer_norm_forward = rows.layer_norm_forward
 layer_norm_backward = rows.layer_norm_backward
 
 
-def linear_forward(x, weight, bias, out, precision="float32"):
-    products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True, precision=precision)
+def _linear(precision):
+    """The operations of Linear layers, with products in a precision."""
+
+    def linear_forward(x, weight, bias, out):
+        products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True, precision=precision)
+
+    def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
+        pre = out if pre is None else pre
+        linear_forward(x, weight, bias, pre)
+        activation_forward(kind, alpha, pre, out)
+
+    def linear_backward(dy, x, weight, dx, dweight, dbias):
+        if dx is not None:
+            products.product(dy, weight, None, dx, dx.reshape(-1), precision=precision)
+        products.product(dy, x, None, dweight, dweight.reshape(-1), left_transposed=True, precision=precision)
+        if dbias is not None:
+            products.column_sums(dy, dbias)
+
+    return linear_forward, linear_activation_forward, linear_backward
 
 
-def linear_activation_forward(x, weight, bias, kind, alpha, pre, out, precision="float32"):
-    pre = out if pre is None else pre
-    linear_forward(x, weight, bias, pre, precision)
-    activation_forward(kind, alpha, pre, out)
-
-
-def linear_backward(dy, x, weight, dx, dweight, dbias, precision="float32"):
-    if dx is not None:
-        products.product(dy, weight, None, dx, dx.reshape(-1), precision=precision)
-    products.product(dy, x, None, dweight, dweight.reshape(-1), left_transposed=True, precision=precision)
-    if dbias is not None:
-        products.column_sums(dy, dbias)
+linear_forward, linear_activation_forward, linear_backward = _linear("float32")
 
 
 @functools.cache
@@ -68,8 +74,8 @@ def with_precision(precision):
         return sys.modules[__name__]
     variant = ModuleType(__name__, f"The CUDA backend with products in {precision}.")
     variant.precision = precision
-    for function in (linear_forward, linear_activation_forward, linear_backward):
-        setattr(variant, function.__name__, functools.partial(function, precision=precision))
+    for operation in _linear(precision):
+        setattr(variant, operation.__name__, operation)
     variant.__getattr__ = functools.partial(getattr, sys.modules[__name__])
     return variant
 
