@@ -11,6 +11,7 @@ written (local and shared arrays), and an index outside of an array.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from types import SimpleNamespace
 
@@ -151,6 +152,36 @@ class _Module:
 
 def _numpy(dtype):
     return np.dtype(getattr(dtype, "name", dtype))
+
+
+class Part(Watched):
+    """Some elements of a vector, as an array of another shape."""
+
+    def __init__(self, whole, first, shape):
+        self.whole, self.first, self.space = whole, int(first), whole.space
+        self.shape, self.size, self.ndim = tuple(map(int, shape)), math.prod(map(int, shape)), len(shape)
+        self.name, self.dtype = f"{whole.name}[{self.first}:]", whole.dtype
+        assert self.first >= 0 and self.size >= 0 and self.first + self.size <= whole.size, f"{self.name} {self.shape}"
+
+    def _in_whole(self, index):
+        return self.first + int(np.ravel_multi_index(self._place(index), self.shape))
+
+    def __getitem__(self, index):
+        return self.whole[self._in_whole(index)]
+
+    def __setitem__(self, index, value):
+        self.whole[self._in_whole(index)] = value
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def vector(array, first, size):
+    return Part(array, first, (size,))
+
+
+def matrix(array, first, rows, columns):
+    return Part(array, first, (rows, columns))
 
 
 def load4(array, at):

@@ -13,13 +13,12 @@ from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp._kernels.cuda.tiles import Geometry
 
-NAMES = (
-    "data order bounds labels targets row_weights normalizers hyper penalties clips ops numbers jobs stages meters "
-    "work weights sums losses parts done control"
-).split()
+NAMES = "data labels targets row_weights work weights ints reals results".split()
+
 REPLACED = [
     (tensor, "multiply_tf32", simt.multiply_tf32), (tensor, "multiply_bf16", simt.multiply_bf16),
     (tensor, "round_tf32", simt.round_tf32), (tensor, "pack_bf16", simt.pack_bf16), (tiles, "load4", simt.load4),
+    (steps, "vector", simt.vector), (steps, "matrix", simt.matrix),
 ]  # fmt: skip
 
 
@@ -51,8 +50,8 @@ class Simulated:
     def upload(self, array):
         return np.array(array)
 
-    def put(self, name, array):
-        return np.array(array)
+    def put(self, name, lists, dtype):
+        return np.concatenate([np.asarray(array, dtype).reshape(-1) for array in lists])
 
     def send(self, name, slot, rows, index, dtype):
         """Into memory that may be in use: by work that is still to be done, as `run` only asks for it."""

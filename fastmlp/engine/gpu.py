@@ -92,9 +92,11 @@ class GpuEngine:
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
         self._work = machine.zeros(self.plan.work, self.dtype)
-        self._parts = machine.zeros(self.plan.parts, np.float64)
-        self._tables = tuple(map(machine.upload, (self.plan.ops, self.plan.numbers, self.plan.jobs, self.plan.stages)))
-        self._clips = machine.upload(self.plan.clips)
+        # In the places of arrays that there are not.
+        self._nothing = {
+            "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),
+            "weights": machine.upload(np.zeros(0, self.dtype)),
+        }  # fmt: skip
         self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
         self._once: Rows | None = None
 
@@ -153,8 +155,9 @@ class GpuEngine:
                 )  # fmt: skip
                 if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
                     data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
-                made = int(self.machine.download(results[0])[0])
-                losses[first:last], penalties[first:last] = self.machine.download(results[1])
+                found = self.machine.download(results)
+                made = int(found[0])
+                losses[first:last], penalties[first:last] = found[1:].reshape(2, -1)
                 losses[first + made + 1 : last] = np.nan
                 done += made
                 if made < last - first:
@@ -166,33 +169,30 @@ class GpuEngine:
 
     def _launch(
         self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array
-    ) -> tuple[Any, Any]:
-        """Begin a launch; (how many steps were made, losses and penalties), on the GPU, when it is done."""
+    ) -> Any:
+        """Begin a launch; [how many steps were made, losses, penalties], on the GPU, when it is done."""
         X, labels, targets, weights = data
-        machine, plan, dtype, steps = self.machine, self.plan, self.dtype, len(bounds) - 1
-        noted = plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
-        sums = machine.put("sums", np.zeros(2 * noted))
-        results = machine.put("results", np.zeros((2, steps)))
-        done, control = machine.put("done", np.zeros(1, np.int64)), machine.put("control", np.zeros(1, np.int64))
-        loss = self.loss
+        machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
-            str(dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None, plan.kinds,
-            self._rule, plan.extras, plan.wide, self.precision,
+            str(self.dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None,
+            plan.kinds, self._rule, plan.extras, plan.wide, self.precision,
         )  # fmt: skip
-        ops, table_numbers, jobs, stages = self._tables
-        nothing = machine.put("nothing", np.zeros((1, 1), dtype))
+        sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
+        header = np.zeros(table.LISTS, np.int64)
+        header[table.STEPS], header[table.ROW_COUNT], header[table.HYPER] = steps, len(order), numbers.shape[1]
+        header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
+        header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
+        ints = [header, meters, bounds, plan.ops, plan.jobs, plan.stages, order]
+        reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
+        results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
+        nothing = self._nothing
         arguments = (
-            X, machine.put("order", order.astype(np.int64)), machine.put("bounds", bounds.astype(np.int64)),
-            machine.put("no labels", np.zeros(1, np.int64)) if labels is None else labels,
-            nothing if targets is None else targets,
-            machine.put("no weights", np.zeros(0, dtype)) if weights is None else weights,
-            machine.put("normalizers", normalizers.astype(dtype)),
-            machine.put("hyper", numbers.astype(dtype).ravel()), machine.put("l2", l2.astype(dtype)),
-            self._clips, ops, table_numbers, jobs, stages, machine.put("meters", meters), self._work,
-            self.weights.data, sums, results, self._parts, done, control,
+            X, nothing["labels"] if labels is None else labels, nothing["targets"] if targets is None else targets,
+            nothing["weights"] if weights is None else weights, self._work, self.weights.data,
+            machine.put("ints", ints, np.int64), machine.put("reals", reals, self.dtype), results,
         )  # fmt: skip
         machine.run(spec, arguments, plan.blocks)
-        return done, results
+        return results[: 1 + 2 * steps]
 
     # ----------------------------------------------------------------------------------------- rows
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-__all__ = ["four", "instruction"]
+__all__ = ["four", "instruction", "part"]
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
@@ -88,3 +88,34 @@ def four() -> Any:
         return types.UniTuple(array.dtype, 4)(array, types.uint64), build
 
     return intrinsic(typed)
+
+
+def part(dimensions: int) -> Any:
+    """A device function (array, first, *shape) -> the elements from the first on as an array of that shape.
+
+    ``array`` is a vector. Numba's own reshape is a call, and leaves the strides to run time.
+    """
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+    populate = importlib.import_module("numba.cuda.np.arrayobj").populate_array
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        made = context.make_array(signature.return_type)(context, builder)
+        size = context.get_abi_sizeof(whole.data.type.pointee)
+        shape, strides = list(arguments[2:]), [ir.IntType(64)(size)]
+        for extent in shape[:0:-1]:
+            strides.insert(0, builder.mul(strides[0], extent))
+        populate(made, builder.gep(whole.data, [arguments[1]]), shape, strides, size, None)
+        return made._getvalue()
+
+    def one(typing_context: Any, array: Any, first: Any, size: Any) -> Any:
+        return typed(array), build
+
+    def two(typing_context: Any, array: Any, first: Any, rows: Any, columns: Any) -> Any:
+        return typed(array), build
+
+    def typed(array: Any) -> Any:
+        return types.Array(array.dtype, dimensions, "C")(array, *(1 + dimensions) * (types.int64,))
+
+    return intrinsic(one if dimensions == 1 else two)

@@ -48,6 +48,7 @@ class Machine:
         self._kept: dict[str, Any] = {}
         self._pinned: dict[str, Any] = {}
         self._work, self._copies = cuda.stream(), cuda.stream()
+        self._at_work = False
 
     # ---------------------------------------------------------------------------------------- arrays
 
@@ -64,13 +65,29 @@ class Machine:
         """A copy on the GPU."""
         return cuda.to_device(np.ascontiguousarray(array), stream=self._work)
 
-    def put(self, name: str, array: Any) -> Any:
-        """A copy in memory that is used again for the next array of that name, once the work before is done."""
-        array = np.ascontiguousarray(array)
-        view = self._view(name, array.shape, array.dtype)
-        if array.size:
-            view.copy_to_device(array, stream=self._work)
+    def put(self, name: str, lists: list[Any], dtype: Any) -> Any:
+        """Arrays one after the other as a vector of a dtype, in memory that is used again for the next of that name.
+
+        That may be asked for when what was launched with the last one is done, which `download` waits for.
+        """
+        if self._at_work:
+            self._work.synchronize()
+            self._at_work = False
+        size = sum(array.size for array in lists)
+        gathered, at = self._gathered(name, size, dtype), 0
+        for array in lists:
+            gathered[at : at + array.size] = array.reshape(-1)
+            at += array.size
+        view = self._view(name, (size,), dtype)
+        view.copy_to_device(gathered, stream=self._work)
         return view
+
+    def _gathered(self, name: str, size: int, dtype: Any) -> Any:
+        """So many elements of memory that copies to the GPU need not copy first, the same at the next call."""
+        pinned = self._pinned.get(name)
+        if pinned is None or pinned.dtype != dtype or pinned.size < size:
+            pinned = self._pinned[name] = cuda.pinned_array(max(1, size), dtype)
+        return pinned[:size]
 
     def send(self, name: str, slot: int, rows: Any, index: Any, dtype: Any) -> Any:
         """Rows of an array, on their way beside the work that was asked for before; `run` waits for them.
@@ -80,11 +97,7 @@ class Machine:
         """
         shape = (len(index), *rows.shape[1:])
         self._copies.synchronize()  # what was gathered there before has left
-        pinned = self._pinned.get(name)
-        size = max(1, math.prod(shape))
-        if pinned is None or pinned.dtype != dtype or pinned.size < size:
-            pinned = self._pinned[name] = cuda.pinned_array(size, dtype)
-        gathered = pinned[: math.prod(shape)].reshape(shape)
+        gathered = self._gathered(name, math.prod(shape), dtype).reshape(shape)
         if isinstance(rows, np.ndarray) and rows.dtype == dtype:
             np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes make a copy first
         else:
@@ -109,6 +122,7 @@ class Machine:
         """As NumPy's, when all before is done."""
         host = array.copy_to_host(stream=self._work)
         self._work.synchronize()
+        self._at_work = False
         return host
 
     # ---------------------------------------------------------------------------------------- launch
@@ -121,4 +135,5 @@ class Machine:
             kernel.compile(types)
         self._copies.synchronize()
         blocks = min(blocks, most_blocks(kernel, types, NARROW.threads))
+        self._at_work = True
         kernel[blocks, NARROW.threads, self._work](*arguments)

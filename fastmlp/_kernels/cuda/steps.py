@@ -18,11 +18,12 @@ import numba
 import numpy as np
 
 from . import jobs as job
+from .assembly import part
 from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
 from .jobs import ends_of
-from .runtime import cuda
+from .runtime import SIMULATED, cuda
 from .table import (
     ACTIVATE,
     ACTIVATE_BACK,
@@ -34,6 +35,8 @@ from .table import (
     CHUNK,
     CLIP_NORM,
     CLIP_VALUE,
+    CLIPS,
+    CONTROL,
     DELTA,
     DROP,
     DROP_BACK,
@@ -42,25 +45,38 @@ from .table import (
     FIRST_STEP,
     FORWARD,
     GRADIENTS,
+    HYPER,
     IN,
+    JOB_COLUMNS,
+    JOB_COUNT,
     KIND,
     LAST_JOB,
+    LISTS,
     LOSS,
     MEANS,
+    METERS,
     NEW_SHARE,
     NORM,
     NORM_BACK,
     NORM_GRADIENT,
+    NUMBERS,
     OF,
     OP,
+    OP_COLUMNS,
+    OP_COUNT,
     OUT,
     PARTS,
     PLANE,
+    ROW_COUNT,
     RSTDS,
     SOFTMAX,
     SOFTMAX_BACK,
     SPLITS,
     SQUARES,
+    STAGE_COLUMNS,
+    STAGE_COUNT,
+    STEPS,
+    SUM_COUNT,
     SUMS,
     TILES,
     UPDATE,
@@ -72,6 +88,9 @@ from .tensor import held
 from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Now, Scratch, U, features, inputs_of, multiply, room
 
 __all__ = ["EACH_ITEM", "Spec", "steps_kernel"]
+
+if not SIMULATED:
+    vector, matrix = part(1), part(2)
 
 EACH_ITEM = 4  # elements of a thread in an item of a FINISH or an UPDATE
 
@@ -118,14 +137,12 @@ def steps_kernel(
 ) -> Any:
     """The kernel for ``spec``; the other arguments are for machines that are simulated.
 
-    kernel(data, order, bounds, labels, targets, row_weights, normalizers, hyper, penalties, clips, ops, numbers, jobs,
-    stages, meters, work, weights, sums, losses, parts, done, control):
-
-    ``data (N, I)`` the features, ``order`` the rows of all batches, batch s being order[bounds[s]] .. bounds[s + 1];
-    ``labels (N,)`` or ``targets (N, O)``, ``row_weights (N,)`` or none; ``normalizers (S,)``; ``hyper (S * H)``;
-    ``penalties (S,)``, l2 over the rows or their weights. ``losses (2, S)`` gets the losses and the penalties,
-    ``done[0]`` how many steps were made; ``parts`` are the losses of stretches of rows, ``sums (2 M)`` those of
-    squares, or empty where nobody needs them; ``control`` is the barrier's.
+    kernel(data, labels, targets, row_weights, work, weights, ints, reals, results): ``data (N, I)`` the features;
+    ``labels (N,)`` or ``targets (N, O)``, ``row_weights (N,)`` or none; ``work`` and ``weights`` as the plan has laid
+    them out; the others are lists of lists, see `table`. Batch s are the rows order[bounds[s]] .. bounds[s + 1];
+    penalties[s] is l2 over its rows or their weights. Of losses that are not finite one is written, and no step made
+    with it. ``parts`` are the losses of stretches of rows, ``sums`` those of squares of weights and of gradients, or
+    empty where nobody needs them.
     """
     dtype, kinds = np.dtype(spec.dtype), spec.kinds
     T, scalar = dtype.type, numba.from_dtype(dtype)
@@ -484,10 +501,29 @@ def steps_kernel(
                     cuda.syncthreads()
 
     @alone
-    def steps(
-        data, order, bounds, labels, targets, row_weights, normalizers, hyper, penalties, clips, ops, numbers, jobs,
-        stages, meters, work, weights, sums, losses, parts, done, control,
-    ):  # fmt: skip
+    def steps(data, labels, targets, row_weights, work, weights, ints, reals, results):
+        count, per_step = ints[STEPS], ints[HYPER]
+        at = LISTS
+        meters = vector(ints, at, METERS)
+        at += METERS
+        bounds = vector(ints, at, count + 1)
+        at += count + 1
+        ops = matrix(ints, at, ints[OP_COUNT], OP_COLUMNS)
+        at += ints[OP_COUNT] * OP_COLUMNS
+        jobs = matrix(ints, at, ints[JOB_COUNT], JOB_COLUMNS)
+        at += ints[JOB_COUNT] * JOB_COLUMNS
+        stages = matrix(ints, at, ints[STAGE_COUNT], STAGE_COLUMNS)
+        at += ints[STAGE_COUNT] * STAGE_COLUMNS
+        order, control = vector(ints, at, ints[ROW_COUNT]), vector(ints, CONTROL, 1)
+        clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
+        penalties = vector(reals, CLIPS + count, count)
+        at = CLIPS + 2 * count
+        numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
+        hyper = vector(reals, at + ints[OP_COUNT] * NUMBERS, count * per_step)
+        losses, shown = vector(results, 1, count), vector(results, 1 + count, count)
+        at = 1 + 2 * count
+        sums = vector(results, at, ints[SUM_COUNT])
+        parts = vector(results, at + ints[SUM_COUNT], results.size - at - ints[SUM_COUNT])
         left, right = cuda.shared.array(ROOM, scalar, alignment=16), cuda.shared.array(ROOM, scalar, alignment=16)
         wide_left = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
         wide_right = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
@@ -501,18 +537,17 @@ def steps_kernel(
         )  # fmt: skip
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
-        count = bounds.size - 1
         for s in range(count):
             clip = one
             for stage in range(stages.shape[0]):
                 now = Now(
-                    bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * (hyper.size // count),
+                    bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step,
                     np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), clip,
                 )  # fmt: skip
                 if stages[stage, CHECKS] != 0:
                     total = total_of(parts, 0, up(now.rows, TILE), own)
                     if leads:
-                        losses[0, s] = total
+                        losses[s] = total
                     alive = math.isfinite(total)
                     if not alive:
                         break
@@ -529,9 +564,9 @@ def steps_kernel(
             if penalties[s] != zero and cuda.blockIdx.x == 0:  # the others change these sums after a barrier
                 total = total_of(sums, 0, sums.size // 2, own)
                 if leads:
-                    losses[1, s] = double(0.5) * double(penalties[s]) * total
+                    shown[s] = double(0.5) * double(penalties[s]) * total
             made += 1
         if leads:
-            done[0] = made
+            results[0] = made
 
     return steps

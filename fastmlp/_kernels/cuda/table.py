@@ -8,11 +8,13 @@ from __future__ import annotations
 
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
-    "CHUNK", "CLIP_NORM", "CLIP_VALUE", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH", "FIRST_JOB", "FIRST_STEP",
-    "FORWARD", "G", "GRADIENTS", "IN", "JOB_COLUMNS", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LOSS", "MEAN",
-    "MEANS", "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS",
-    "OUT", "PARTS", "PLANE", "PRE", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES",
-    "STAGE_COLUMNS", "SUMS", "THRESHOLD", "TILES", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "X", "Y",
+    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH",
+    "FIRST_JOB", "FIRST_STEP", "FORWARD", "G", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY0",
+    "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "METERS", "NEW_SHARE", "NORM",
+    "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PLANE", "PRE",
+    "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS",
+    "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "X",
+    "Y",
 ]  # fmt: skip
 
 # Columns of ops.
@@ -56,7 +58,15 @@ STAGE_COLUMNS = 5
 
 # Entries of ``clips`` (of the model's dtype): bounds of values and of the norm, 0 for none; 1 - d of the average.
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
+CLIPS = 3
 # Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
 # gradients are kept, in work; the seed's two words, and the first step's number.
 PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP = range(6)
 METERS = 6
+
+# What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
+# cache line of its own, and then meters, bounds (S + 1), ops, jobs, stages, order. Of the model's dtype: clips,
+# normalizers (S), penalties (S), numbers, hyper (S * H). Of float64, which the kernel writes: how many steps were made,
+# losses (S), penalties (S), sums, parts.
+STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT = range(7)
+CONTROL, LISTS = 16, 32
