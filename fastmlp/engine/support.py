@@ -110,7 +110,8 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
         if isinstance(module, Dropout):
             found.append(module.p)
         elif isinstance(module, Normalize):
-            found += [dict.__getitem__(module.buffers, name).tobytes() for name in ("mean", "scale")]
+            arrays = (dict.__getitem__(module.buffers, name) for name in ("mean", "scale"))
+            found += [module.backend.to_numpy(array).tobytes() for array in arrays]
         else:
             found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]
     for name in ("label_smoothing", "from_logits", "delta", "quantile"):

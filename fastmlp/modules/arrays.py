@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+import numpy as np
+
 from ..validation import Array, as_state
 
 __all__ = ["ArrayDict"]
@@ -30,7 +32,11 @@ class ArrayDict(dict[str, Array]):
             raise KeyError(f"There is no array {name!r}; expected one of {', '.join(self) or 'none'}.")
         current = self[name]
         if value is not current:
-            current[...] = as_state(value, current, name)
+            checked = as_state(value, current, name)
+            if hasattr(current, "copy_to_device"):  # an array of a GPU knows neither ``...`` nor other layouts
+                current.copy_to_device(np.ascontiguousarray(checked))
+            else:
+                current[...] = checked
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Assign to several names."""

@@ -17,7 +17,7 @@ def test_against_the_reference(backend, rng, dtype, hidden, name):
     x, dy = rng.normal(size=(13, 9)).astype(dtype), rng.normal(size=(13, 5)).astype(dtype)
     y, dx = model.forward(x), model.backward(dy)
     linears = [m for m in model if isinstance(m, fm.Linear)]
-    layers = [(m.params["weight"].astype(float), m.params["bias"].astype(float)) for m in linears]
+    layers = [(np.asarray(m.params["weight"], float), np.asarray(m.params["bias"], float)) for m in linears]
     ref = MLPReference(layers, curve(name, 1.0), x.astype(float), dtype)
     assert_matches(ref.y, y, ref.y_bound, "y")
     dref, bound, gradients = ref.backward(dy.astype(float))
