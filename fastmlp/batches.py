@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,8 @@ from .validation import (
 )
 
 __all__ = ["Order", "Rows", "check_rows"]
+
+_AHEAD, _ROWS_AHEAD = 8, 1 << 22  # epochs whose order is drawn ahead, and rows of all of them
 
 
 @dataclass
@@ -78,6 +83,10 @@ class Order:
         self._seed: int | None = None
         self._rows, self._used = 1, 1
         self._drawn: tuple[int, Array] | None = None
+        self._coming: dict[int, Future[Array]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_coming": {}}
 
     @property
     def epoch(self) -> float:
@@ -93,10 +102,14 @@ class Order:
             epoch, row = self.position
             self.position = (epoch + (row > 0), 0)
             self._drawn = None
+            self._coming = {}
         self._seed, self._rows, self._used = seed, rows, used
 
-    def take(self, size: int, steps: int) -> tuple[Array, Array]:
-        """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them."""
+    def take(self, size: int, steps: int, ahead: bool = False) -> tuple[Array, Array]:
+        """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them.
+
+        With ``ahead`` the order of the epochs that follow is drawn by other threads meanwhile.
+        """
         parts, bounds = [], [np.zeros(1, np.int64)]
         taken = 0
         while steps > 0:
@@ -104,9 +117,7 @@ class Order:
             if row >= self._used:
                 epoch, row = epoch + 1, 0
             if self._drawn is None or self._drawn[0] != epoch:
-                rows = self._rows
-                order = np.arange(rows) if self._seed is None else shuffle_order(self._seed, epoch, rows)
-                self._drawn = (epoch, order)
+                self._drawn = (epoch, self._draw(epoch, ahead))
             count = min(steps, -(-(self._used - row) // size))
             last = min(row + count * size, self._used)
             self.position = (epoch, last)
@@ -114,3 +125,24 @@ class Order:
             bounds.append(np.minimum(np.arange(1, count + 1) * size, last - row) + taken)
             taken, steps = taken + last - row, steps - count
         return np.concatenate(parts), np.concatenate(bounds)
+
+    def _draw(self, epoch: int, ahead: bool) -> Array:
+        """The order of an epoch."""
+        if self._seed is None:
+            return np.arange(self._rows)
+        if not ahead:
+            return shuffle_order(self._seed, epoch, self._rows)
+        from ._kernels.cpu import shuffle  # brings numba along
+
+        wanted = range(epoch, epoch + 1 + max(1, min(_AHEAD, _ROWS_AHEAD // self._rows)))
+        for number in wanted:
+            if number not in self._coming:
+                self._coming[number] = _drawers().submit(shuffle.shuffle_order, self._seed, number, self._rows)
+        self._coming = {number: self._coming[number] for number in wanted}
+        return self._coming.pop(epoch).result()
+
+
+@functools.cache
+def _drawers() -> ThreadPoolExecutor:
+    """Threads that draw orders."""
+    return ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 1) - 1)), thread_name_prefix="fastmlp-order")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp._kernels import philox
+from fastmlp._kernels.cpu.shuffle import shuffle_order as compiled_order
 from fastmlp._kernels.philox import SHUFFLE, normals, philox4x32, shuffle_order
 
 
@@ -37,6 +38,7 @@ def test_known_answers(counter, key, words):
 def test_the_order_is_that_of_one_sort(n):
     for seed, epoch in ((0, 0), (42, 1), (2**64 - 1, 2**32 - 1), (0x9E3779B97F4A7C15, 7)):
         ref, comp = plain_order(seed, epoch, n), shuffle_order(seed, epoch, n)
+        assert np.array_equal(ref, compiled_order(seed, epoch, n))
         assert comp.dtype == np.int64 and np.array_equal(ref, comp)
 
 
@@ -46,7 +48,7 @@ def test_rows_that_share_the_upper_word():
     ref = plain_order(3, 5, n)
     upper = np.sort(philox._upper_words(3, 5, n))
     assert (upper[1:] == upper[:-1]).sum() > 5
-    assert np.array_equal(ref, shuffle_order(3, 5, n))
+    assert np.array_equal(ref, shuffle_order(3, 5, n)) and np.array_equal(ref, compiled_order(3, 5, n))
 
 
 def test_many_rows_that_share_the_upper_word(monkeypatch):
