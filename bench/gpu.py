@@ -113,7 +113,7 @@ def nets() -> list[Case]:
     """Four hidden layers of 64 and 128, at batches 2^12 to 2^18."""
     return [
         Case(f"width {width}, batch 2^{log}", (width, *[width] * 4, 16), "relu", "cross entropy", "Adam", 1 << log,
-             rows=max(1 << log, 1 << 16))
+             lr=1e-4, eps=1e-5, rows=max(1 << log, 1 << 16))
         for width in (64, 128) for log in (12, 14, 16, 18)
     ]  # fmt: skip
 
@@ -192,6 +192,8 @@ def measure(cases: list[Case], options: argparse.Namespace) -> None:
             compile_ahead(case, precision)
             continue
         kinds = contenders(options.device, case, precision)
+        if options.contenders:
+            kinds = {name: kind for name, kind in kinds.items() if name in options.contenders}
         found = time_case(case, kinds, precision, options.rounds, options.seconds)
         print(RESULT + json.dumps({"case": found}), flush=True)
 
@@ -200,6 +202,7 @@ def worker(options: argparse.Namespace, precision: str, cases: list[Case], *more
     """The command of a cases' process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", "--device", options.device, *more]
     command += ["--precisions", precision, "--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+    command += ["--contenders", *options.contenders] if options.contenders else []
     return [*command, "--cases", *(case.name for case in cases)]
 
 
@@ -271,6 +274,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--cases", nargs="*", help="names (default: all)")
     parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, help="(default: all that the device has)")
+    parser.add_argument("--contenders", nargs="*", help="fastmlp, torch, torch.compile, graph, jax (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="of one timing")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all, the tests with it")

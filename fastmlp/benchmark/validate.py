@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,22 +23,33 @@ TOLERANCES = {"float32": (TOLERANCE, TOLERANCE), "tf32": (5e-3, 0.25), "bf16": (
 # Entries that have to agree. In float32 a ReLU's input that is 0 but for rounding switches a unit on or off,
 # and Adam divides one rounding error by another: a few entries may be anything, another formula changes most.
 SHARE = 0.95
+# Among millions of inputs some are 0 but for rounding, and a gradient that is the mean of many rows is no larger than
+# what a few of them make of it: then a contender may be some times as far off as the NumPy backend in float32.
+TIMES = 4
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Losses of the first steps, and weights before and after them."""
+    """Losses of the first steps, weights before and after them, and those after them in float32, when asked for."""
 
     order: Array
     losses: list[float]
     before: list[Array]
     after: list[Array]
+    single: Callable[[], list[Array]]
 
 
 def reference(case: Case, data: Data, weights: list[Array], order: Array) -> Reference:
     """Make the steps by hand in float64."""
+    losses, after = _steps(case, data, weights, order, np.float64)
+    single = functools.cache(lambda: _steps(case, data, weights, order, np.float32)[1])
+    return Reference(order, losses, weights, after, single)
+
+
+def _steps(case: Case, data: Data, weights: list[Array], order: Array, dtype: Any) -> tuple[list[float], list[Array]]:
+    """Losses and weights of steps by the NumPy backend."""
     with use_backend("numpy"):
-        model, loss, optimizer = case.model(data, np.float64), case.make_loss(), case.make_optimizer()
+        model, loss, optimizer = case.model(data, dtype), case.make_loss(), case.make_optimizer()
         names = [name for name, _ in model.named_parameters()]
         model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})
         losses = []
@@ -45,7 +59,7 @@ def reference(case: Case, data: Data, weights: list[Array], order: Array) -> Ref
             losses.append(float(value))
             model.backward(gradient, need_dx=False)
             optimizer.step(model)
-    return Reference(order, losses, weights, [np.array(array) for _, array in model.named_parameters()])
+    return losses, [np.array(array) for _, array in model.named_parameters()]
 
 
 def disagreement(contender: Contender, expected: Reference, precision: str = "float32") -> str | None:
@@ -69,6 +83,9 @@ def disagreement(contender: Contender, expected: Reference, precision: str = "fl
         rounding = len(expected.order) * float(np.finfo(np.float32).eps) / 2 * float(np.abs(after).max())
         error = np.abs(array.astype(np.float64) - after)
         agree = float(np.mean(error <= of_changes * change + rounding))  # NaN does not
+        if agree < SHARE:
+            own = float(np.quantile(np.abs(expected.single()[number] - after), SHARE))
+            agree = max(agree, float(np.mean(error <= TIMES * own)))
         if agree < SHARE:
             return (
                 f"after {len(expected.order)} steps {agree:.0%} of array {number} agree; the steps change it by "

@@ -77,7 +77,7 @@ class Jax(Contender):
             means = [0.9 * mean + 0.1 * g for mean, g in zip(slots[0], gradients)]
             squares = [0.999 * square + 0.001 * g * g for square, g in zip(slots[1], gradients)]
             first, second = 1 - 0.9**count, 1 - 0.999**count
-            changes = [(m / first) / (jnp.sqrt(s / second) + 1e-8) for m, s in zip(means, squares)]
+            changes = [(m / first) / (jnp.sqrt(s / second) + case.eps) for m, s in zip(means, squares)]
             slots = [means, squares]
         elif case.momentum:
             changes = [case.momentum * velocity + g for velocity, g in zip(slots[0], gradients)]
