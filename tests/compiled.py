@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import os
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 
@@ -11,6 +15,23 @@ from fastmlp import BackendError
 from fastmlp._kernels import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+NATIVE = os.environ.get("FASTMLP_NATIVE_CUDA") == "1"  # CUDA kernels are compiled for this processor
+ARCHITECTURE = (8, 0)
+
+
+@contextlib.contextmanager
+def a_gpu_to_compile_for():
+    """Functions that kernels call are compiled for the GPU that there is: as if there was one."""
+    there = SimpleNamespace(compute_capability=ARCHITECTURE)
+    with contextlib.ExitStack() as stack:
+        for name in ("dispatcher", "compiler"):
+            module = importlib.import_module(f"numba.cuda.{name}")
+            stack.enter_context(mock.patch.object(module, "get_current_device", lambda: there))
+        yield
+
+
+if NATIVE:
+    importlib.import_module("native").replace_gpu()
 
 
 def _has_gpu():
@@ -21,9 +42,9 @@ def _has_gpu():
     return True
 
 
-# In the simulator a test takes seconds that takes milliseconds otherwise: nothing else runs there.
-COMPILED = ["cuda"] if SIMULATED else ["numba", "cuda"] if _has_gpu() else ["numba"]
-BACKENDS = COMPILED if SIMULATED else ["numpy", *COMPILED]
+# In a simulator a test takes seconds that takes milliseconds otherwise: nothing else runs there.
+COMPILED = ["cuda"] if SIMULATED or NATIVE else ["numba", "cuda"] if _has_gpu() else ["numba"]
+BACKENDS = COMPILED if SIMULATED or NATIVE else ["numpy", *COMPILED]
 
 
 class _OnDevice:

@@ -184,6 +184,16 @@ def matrix(array, first, rows, columns):
     return Part(array, first, (rows, columns))
 
 
+def number():
+    """The thread's number in its block."""
+    return _me().threadIdx.x
+
+
+def divide(a, b):
+    """Of 32 bits."""
+    return np.uint32(int(a) // int(b))
+
+
 def load4(array, at):
     """Four elements of an array, which have to begin at a multiple of four."""
     assert int(at) % 4 == 0, f"{array.name}[{at}] is read four at a time"
@@ -237,31 +247,31 @@ def _of_warp(threads):
     kind = kinds.pop()
     words = 1 if kind == "tf32" else 2
     steps = 8 * words
-    left, right, sums = np.zeros((16, steps)), np.zeros((steps, 8)), np.zeros((16, 8))
-    places = []
-    for thread in threads:
-        g, t = thread.number % WARP // 4, thread.number % 4
-        (a, b, c) = thread.operands[1][:4], thread.operands[1][4:6], thread.operands[1][6:]
-        for i, word in enumerate(a):
-            row, first = g + 8 * (i % 2), words * t + steps // 2 * (i // 2)
-            left[row, first : first + words] = _elements(kind, word)
-        for i, word in enumerate(b):
-            first = words * t + steps // 2 * i
-            right[first : first + words, g] = _elements(kind, word)
-        places.append([(g + 8 * (i // 2), 2 * t + i % 2) for i in range(4)])
-        for place, value in zip(places[-1], c, strict=True):
-            sums[place] = value
+    given = [thread.operands[1] for thread in sorted(threads, key=lambda thread: thread.number)]
+    factors, sums = _elements(kind, [numbers[:6] for numbers in given]), np.array([numbers[6:] for numbers in given])
+    g, t = np.divmod(np.arange(WARP), 4)
+    left, right, result = np.zeros((16, steps)), np.zeros((steps, 8)), np.zeros((16, 8))
+    row, column = (g[:, None] + [0, 0, 8, 8], 2 * t[:, None] + [0, 1, 0, 1])
+    result[row, column] = sums
+    inner = words * t[:, None] + np.arange(words)
+    for i in range(4):
+        left[g[:, None] + 8 * (i % 2), inner + steps // 2 * (i // 2)] = factors[:, i]
+    for i in range(2):
+        right[inner + steps // 2 * i, g[:, None]] = factors[:, 4 + i]
     with np.errstate(all="ignore"):
-        result = (left @ right + sums).astype(np.float32)
-    for thread, mine in zip(threads, places, strict=True):
-        thread.product = tuple(result[place] for place in mine)
+        result = (left @ right + result).astype(np.float32)[row, column]
+    for thread in threads:
+        thread.product = tuple(result[thread.number % WARP])
 
 
-def _elements(kind, word):
+def _elements(kind, words):
+    """The numbers (32, 6, 1 or 2) that are in words (32, 6)."""
     if kind == "tf32":
-        assert not np.isfinite(word) or rounded(word, 13) == word, f"{word} is no tf32"
-        return [word]
-    return np.array([word << 16 & 0xFFFF0000, word & 0xFFFF0000], np.uint32).view(np.float32)
+        found = np.array(words, np.float32)
+        assert ((rounded(found, 13) == found) | ~np.isfinite(found)).all(), "a factor is no tf32"
+        return found[..., None]
+    words = np.array(words, np.uint32)
+    return np.stack([words << 16, words & 0xFFFF0000], axis=-1).view(np.float32)
 
 
 class Machine:

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import simt
 
-from fastmlp._kernels.cuda import elementwise, grid, halving, jobs, rows, steps, tensor, tiles
+from fastmlp._kernels.cuda import elementwise, grid, halving, jobs, results, rows, steps, tensor, tiles
 from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp._kernels.cuda.tiles import Geometry
@@ -18,6 +18,7 @@ NAMES = "data labels targets row_weights work weights ints reals results".split(
 REPLACED = [
     (tensor, "multiply_tf32", simt.multiply_tf32), (tensor, "multiply_bf16", simt.multiply_bf16),
     (tensor, "round_tf32", simt.round_tf32), (tensor, "pack_bf16", simt.pack_bf16), (tiles, "load4", simt.load4),
+    (tiles, "_number", simt.number), (tiles, "_divide", simt.divide),
     (steps, "vector", simt.vector), (steps, "matrix", simt.matrix),
 ]  # fmt: skip
 
@@ -31,11 +32,11 @@ class Simulated:
     """Tiles of 4 x 4 and 8 x 8."""
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
-    wide_dtypes = ("float32", "float64")
+    wide_dtypes, beside = ("float32", "float64"), 2
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
-        modules = [steps, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]]
+        modules = [steps, results, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]]
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()
         self.launches, self._asked, self._sent = 0, [], {}
@@ -76,9 +77,11 @@ class Simulated:
         return array.copy_to_host() if hasattr(array, "copy_to_host") else np.array(array)
 
     def run(self, spec, arguments, blocks):
-        kernel = steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
-        self._asked.append((kernel, arguments, min(blocks, self.grid_size)))
+        self._asked.append((self._kernel(spec), arguments, min(blocks, self.grid_size)))
         self.launches += 1
+
+    def _kernel(self, spec):
+        return steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
 
     def _work(self):
         """What was asked for."""

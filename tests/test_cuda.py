@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from checks import assert_matches, eps, linear_bound, product_bound
-from compiled import COMPILED, SIMULATED
+from compiled import COMPILED, NATIVE, SIMULATED
 
 import fastmlp as fm
 from fastmlp._kernels import get_backend
@@ -107,7 +107,8 @@ def engine(monkeypatch):
 
         machine = Simulated(3)
         monkeypatch.setattr(backend, "machine", lambda: machine)
-        monkeypatch.setattr("fastmlp.engine.session._TURN", 60)  # its steps take long
+    if SIMULATED or NATIVE:
+        monkeypatch.setattr("fastmlp.engine.session._TURN", 60)  # steps take long
     run = type(machine).run
 
     def counted(self, *arguments):
@@ -271,6 +272,7 @@ def test_products_on_tensor_cores(precision, rows, inputs, outputs):
 
 
 @on_gpu
+@pytest.mark.skipif(NATIVE, reason="minutes, where each instruction of tensor cores is a call")
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("hidden", [[64, 64], [600, 600]])
 def test_training_on_tensor_cores(precision, hidden, engine):

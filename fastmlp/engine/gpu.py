@@ -31,8 +31,7 @@ class GpuWeights:
         self.machine, self.layout, self.optimizer, self.dtype = machine, layout, optimizer, dtype
         self.data = machine.zeros(layout.size, dtype)
         for place, values in layout.vectors:
-            vector = np.array(values if isinstance(values, np.ndarray) else machine.download(values), dtype)
-            self.machine.assign(self.data[place : place + vector.size], vector.ravel())
+            self.machine.assign(self.data[place : place + values.size], np.array(values, dtype).ravel())
 
     def _arrays(self) -> Any:
         """(the user's array, its place here) one by one."""
@@ -175,14 +174,14 @@ class GpuEngine:
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
             str(self.dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None,
-            plan.kinds, self._rule, plan.extras, plan.wide, self.precision,
+            plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)
         header[table.STEPS], header[table.ROW_COUNT], header[table.HYPER] = steps, len(order), numbers.shape[1]
         header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
-        ints = [header, meters, bounds, plan.ops, plan.jobs, plan.stages, order]
+        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, order]
         reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing
@@ -249,7 +248,7 @@ def numbers_of(optimizer: Optimizer, hyper: Array) -> Array:
         rate, first, second, eps, decay, decoupled, correction, root = hyper.T
         shrink = np.where(decoupled != 0, 1 - rate * decay, 1.0)
         decay = np.where(decoupled != 0, 0.0, decay)
-        return np.stack([rate / correction, 1 - first, second, 1 - second, eps, decay, shrink, root], axis=1)
+        return np.stack([rate / correction, 1 - first, second, 1 - second, eps, decay, shrink, 1 / root], axis=1)
     if name == "rmsprop":
         rate, keep, eps, decay, momentum = hyper.T
         centred = np.full(len(hyper), float(kind.centered))

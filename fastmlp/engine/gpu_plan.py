@@ -13,14 +13,18 @@ from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, Quant
 from ..modules import Dropout, LayerNorm, Linear, Normalize, Softmax
 from ..modules.activations import Activation
 from ..optim import Optimizer
+from ..validation import Array
 from .support import Layer, state_kinds
 
 __all__ = ["ALIGNED", "Layout", "Plan"]
 
 # Slopes that are found from what the activation gave; the others need what it took in.
 _OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
-_SHORT = 8  # tiles times slices of the inner dimension up to which a product is worth no barrier of its own
-_FEWEST = 4  # slices of a part of a product
+# Slices of the inner dimension that a product's tiles but the first have, up to which it is worth no stage of its own;
+# and of its first tile, up to which it is worth no parts. A stage costs as much as two slices, and two with a FINISH.
+_SHORT, _LONG = 2, 8
+_FEWEST = 2  # slices of a part of a product
+_WORTH = 4  # parts from which gradients of weights, which are many, are worth a FINISH
 ALIGNED = 4
 _ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS}
 
@@ -62,18 +66,21 @@ class Layout:
         self.planes: list[str | None] = list(kinds)
         self.size = self.plane * (1 + len(kinds))
         self.constants: dict[tuple[int, str], int] = {}
-        self.vectors: list[tuple[int, Any]] = []
+        self.vectors: list[tuple[int, Array]] = []
         for index, layer in enumerate(layers):
             if isinstance(layer.module, Normalize):
                 for name in ("mean", "scale"):
-                    self._constant((index, name), layer.module.buffers[name], layer.module.in_width or 0)
+                    values = layer.module.backend.to_numpy(layer.module.buffers[name])
+                    # Multiplied by instead, which is a tenth of a division's work.
+                    values = 1 / values if name == "scale" else values
+                    self._constant((index, name), values, layer.module.in_width or 0)
         if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
             self._constant((-1, "weight"), loss.class_weight, len(loss.class_weight))
         elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
             assert width is not None
             self._constant((-1, "weight"), np.array(np.broadcast_to(loss.pos_weight, (width,))), width)
 
-    def _constant(self, key: tuple[int, str], values: Any, length: int) -> None:
+    def _constant(self, key: tuple[int, str], values: Array, length: int) -> None:
         self.constants[key] = self.size
         self.vectors.append((self.size, values))
         self.size += _aligned(length)
@@ -94,6 +101,8 @@ class Plan:
         The kinds of jobs that not every net has.
     wide : bool
         Whether there are wide tiles.
+    beside : int
+        How many blocks share a multiprocessor.
     blocks : int
         How many have something to do in some stage.
     dropouts : list of Dropout
@@ -115,11 +124,15 @@ class Plan:
         trained = [o for o, op in enumerate(self._ops) if op[table.WEIGHT] >= 0]
         self._lowest = trained[0] if trained else len(self._ops)
         self._backward(loss)
-        self._sums = 0
-        self._jobs: list[list[int]] = []
-        self._stages: list[list[int]] = []
+        before, self.beside = self.work, 1
+        self._blocks = on.blocks
         self._plan(trained, optimizer)
-        self.ops, self.jobs = np.array(self._ops, np.int64), np.array(self._jobs, np.int64)
+        # With few stretches of rows a block waits for itself alone, and is the faster the more registers it has.
+        if not self.wide and on.beside > 1 and -(-batch // on.narrow.tile) >= on.blocks:
+            self.work, self.beside, self._may_be_wide = before, on.beside, False
+            self._blocks = on.beside * on.blocks
+            self._plan(trained, optimizer)
+        self.ops = np.array(self._ops, np.int64)
         self.stages, self.numbers = np.array(self._stages, np.int64), np.array(self._numbers, self.dtype)
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share], self.dtype)
@@ -130,7 +143,9 @@ class Plan:
         if optimizer.clip_norm is not None:
             self.meters[table.GRADIENTS] = self._take(layout.plane)
         self.extras = tuple(sorted({job[table.KIND] for job in self._jobs} - _ALWAYS))
-        self.blocks = min(on.blocks, max(self._items(*stage[:3]) for stage in self._stages))
+        self.blocks = min(self._blocks, max(self._items(*stage[:3]) for stage in self._stages))
+        self._deal()
+        self.jobs = np.array(self._jobs, np.int64)
         self.sums = self._sums
         self.parts = -(-batch // on.narrow.tile)
 
@@ -240,9 +255,17 @@ class Plan:
             return job[table.TILES]
         if kind == table.FINISH:
             widths = {table.WEIGHTS: op[table.OUT] * op[table.IN], table.FORWARD: self.batch * op[table.OUT]}
-            return _up(widths.get(job[table.OF], self.batch * op[table.IN]), item)
+            return _up(widths.get(job[table.OF], self.batch * op[table.IN]), self.on.narrow.threads)
         span = self.on.wide.tile if job[table.WIDE] else self.on.narrow.tile
         return _up(op[table.OUT] if kind == table.WEIGHTS else self.batch, span) * job[table.TILES] * job[table.SPLITS]
+
+    def _deal(self) -> None:
+        """Where each job's first item goes, in a stage whose items are dealt out to the blocks in turn."""
+        for _, first, last, *_ in self._stages:
+            before = 0
+            for job in self._jobs[first:last]:
+                job[table.FROM] = before % self.blocks
+                before += self._items_of(job)
 
     def _stage(self, kind: int, jobs: list[list[int]], *, checks: bool = False, squares: bool = False) -> None:
         first = len(self._jobs)
@@ -261,6 +284,9 @@ class Plan:
         return [*forward, (table.LOSS, len(pairs)), *backward]
 
     def _plan(self, trained: list[int], optimizer: Optimizer) -> None:
+        self._sums = 0
+        self._jobs: list[list[int]] = []
+        self._stages: list[list[int]] = []
         on, chained = self.on, []
         for kind, o in self._rows_jobs():
             if kind not in (table.FORWARD, table.DELTA):
@@ -270,9 +296,10 @@ class Plan:
             width, inner = (op[table.OUT], op[table.IN]) if kind == table.FORWARD else (op[table.IN], op[table.OUT])
             tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
             stretches = -(-self.batch // on.narrow.tile)
-            enough = 2 * stretches >= on.blocks  # stretches of rows for all blocks
+            enough = 2 * stretches >= self._blocks  # stretches of rows for all multiprocessors
             large = width > 2 * on.narrow.tile or inner > 4 * on.narrow.depth
-            if tiles * slices <= _SHORT or (enough and not large):
+            short = (tiles - 1) * slices <= _SHORT and slices <= _LONG
+            if short or (enough and not large):
                 chained.append(self._job(kind, o, tiles))
                 continue
             if chained:
@@ -295,7 +322,7 @@ class Plan:
             self._stage(table.SPREAD, [self._job(kind, o, wide_tiles, WIDE=1)])
             return
         tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
-        splits = max(1, min(on.blocks // (stretches * tiles), slices // _FEWEST))
+        splits = max(1, min(self._blocks // (stretches * tiles), slices // _FEWEST))
         chunk = -(-slices // splits) * on.narrow.depth
         splits = -(-inner // chunk)
         job = self._job(kind, o, tiles, SPLITS=splits, CHUNK=chunk)
@@ -315,7 +342,8 @@ class Plan:
 
         total = sum(math.prod(tiles_of(o, on.narrow.tile)) for o in products)
         most = -(-self.batch // (_FEWEST * on.narrow.depth))
-        splits = max(1, min(on.blocks // max(1, total), most))
+        splits = min(self._blocks // max(1, total), most)
+        splits = splits if splits >= _WORTH else 1
         for o in trained:
             op = self._ops[o]
             if o not in products:
@@ -339,7 +367,7 @@ class Plan:
             job[table.PARTS] = self._take(splits * size)
             finish = {"SPLITS": splits, "PARTS": job[table.PARTS], "OF": table.WEIGHTS, "SUMS": self._sums}
             parts.append(self._job(table.FINISH, o, **finish))
-            self._sums += -(-size // (on.narrow.threads * on.each_item))
+            self._sums += -(-size // on.narrow.threads)
         self._stage(table.SPREAD, jobs, checks=True)
         if parts:
             self._stage(table.SPREAD, parts)

@@ -10,19 +10,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
-from compiled import SIMULATED
+from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for
 
 import fastmlp as fm
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.batches import check_rows
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
-ARCHITECTURE = (8, 0)
 T = np.float32
 X, V, N = np.ones((5, 7), T), np.ones(7, T), np.ones(5, T)
 W, B, Y = np.ones((3, 7), T), np.ones(3, T), np.ones((5, 3), T)
@@ -71,11 +69,7 @@ def compiler():
         types = tuple(numba.typeof(a) for a in args)
         found.append((kernel.py_func.__name__, runtime.cuda.compile_ptx(kernel.py_func, types, cc=ARCHITECTURE)[0]))
 
-    with pytest.MonkeyPatch.context() as patch:
-        # Functions called by kernels are compiled for the device that there is.
-        for name in ("dispatcher", "compiler"):
-            module = importlib.import_module(f"numba.cuda.{name}")
-            patch.setattr(module, "get_current_device", lambda: SimpleNamespace(compute_capability=ARCHITECTURE))
+    with pytest.MonkeyPatch.context() as patch, a_gpu_to_compile_for():
         for module in modules[1:]:
             patch.setattr(module, "launch", launch)
         patch.setattr(modules[0], "from_numpy", lambda array: array)
@@ -153,7 +147,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
 
     class Recorder(simulated.Simulated):
         narrow, wide, each_item = steps.NARROW, steps.WIDE_TILES, steps.EACH_ITEM
-        wide_dtypes = machine.Machine.wide_dtypes
+        wide_dtypes, beside = machine.Machine.wide_dtypes, machine.Machine.beside
 
         def run(self, spec, arguments, blocks):
             launches.append((spec, arguments))
@@ -182,7 +176,10 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"
     assert not re.search(r"ld\.global\.nc", ptx), "read through a cache that other blocks' writes do not reach"
     # The barrier counts the block, and then looks for the others again and again.
-    count, polls = ptx.index("atom.global.add.u64"), [m.start() for m in re.finditer(r"ld\.acquire\.gpu\.b64", ptx)]
+    count, polls = (
+        ptx.index("red.release.gpu.global.add.u64"),
+        [m.start() for m in re.finditer(r"ld\.acquire\.gpu\.b64", ptx)],
+    )
     assert count < polls[0]
     after = re.search(r"bra\s+(\$L__BB\d+_\d+);", ptx[polls[-1] :])
     assert polls[0] < ptx.index(f"\n{after[1]}:") < polls[-1]
@@ -219,7 +216,7 @@ importlib.import_module("numba.cuda.codegen").devices.get_context = lambda *_: S
 dispatcher = importlib.import_module("numba.cuda.dispatcher")
 dispatcher._Kernel.bind = lambda self: self._codelibrary.get_asm_strs(cc=(8, 0, ""))
 
-from fastmlp._kernels.cuda import jit, products, steps
+from fastmlp._kernels.cuda import products, steps
 
 types = tuple(numba.typeof(np.ones(shape, np.float32)) for shape in ((3, 2), (2, 4), 4, (3, 4)))
 for transposed in (False, True):
@@ -227,9 +224,11 @@ for transposed in (False, True):
     compiled = kernel.compile((*types[:3], numba.types.boolean, types[3]))
     found = compiled._codelibrary.get_asm_strs(cc=(8, 0, ""))[0]
     print(sum(kernel._cache_hits.values()), len(found), "entry" in found)
-spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32")
-for changes in ({}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}):
-    print(jit.described(steps.steps_kernel(spec._replace(**changes)).py_func))
+spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32", 1)
+for changes in (
+    {}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}, {"beside": 2},
+):
+    print(steps.steps_kernel(spec._replace(**changes))._cache._described)
 """
 
 
@@ -246,7 +245,7 @@ def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
 
     [one, other], names = run()
     assert one[0] == other[0] == "0" and one[2] == other[2] == "True" and one[1] != other[1]
-    assert len(set(names)) == 5
+    assert len(set(names)) == 6
     kept = sorted(tmp_path.glob("*/*.nbc"))
     assert len(kept) == 2
     assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)

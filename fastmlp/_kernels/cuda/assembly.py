@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-__all__ = ["four", "instruction", "part"]
+__all__ = ["four", "four_stored", "instruction", "part"]
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
@@ -27,7 +27,8 @@ def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tupl
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
     registers = {
-        "float32": ir.FloatType(), "bits": ir.IntType(32), "uint32": ir.IntType(32), "int64": ir.IntType(64),
+        "float32": ir.FloatType(), "bits": ir.IntType(32), "uint32": ir.IntType(32), "int32": ir.IntType(32),
+        "int64": ir.IntType(64),
     }  # fmt: skip
     by_name = {**{name: getattr(types, name) for name in registers if name != "bits"}, "bits": types.float32}
     results = [by_name[name] for name in gives]
@@ -86,6 +87,27 @@ def four() -> Any:
 
     def typed(typing_context: Any, array: Any, i: Any) -> Any:
         return types.UniTuple(array.dtype, 4)(array, types.uint64), build
+
+    return intrinsic(typed)
+
+
+def four_stored() -> Any:
+    """A device function (array, i, a, b, c, d): as `four`, to write them."""
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+        element = first.type.pointee
+        vector = ir.Constant(ir.VectorType(element, 4), ir.Undefined)
+        for i, value in enumerate(arguments[2:]):
+            vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
+        place = builder.bitcast(builder.gep(first, [arguments[1]]), vector.type.as_pointer())
+        builder.store(vector, place, align=min(16, 4 * context.get_abi_sizeof(element)))
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, array: Any, i: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+        return types.void(array, types.uint64, *(4 * (array.dtype,))), build
 
     return intrinsic(typed)
 

@@ -20,13 +20,13 @@ def sgd(g, p, v, lr, momentum, decay, nesterov, has_velocity):
 
 
 @device
-def adam(g, p, m, s, rate, blend1, beta2, blend2, eps, decay, shrink, root):
-    """(p, m, s) after a step; ``rate`` and ``root`` hold the corrections, ``shrink`` a decay by itself."""
+def adam(g, p, m, s, rate, blend1, beta2, blend2, eps, decay, shrink, unroot):
+    """(p, m, s) after a step; ``rate`` and ``unroot`` hold the corrections, ``shrink`` a decay by itself."""
     p = p * shrink
     g = g + decay * p
     m = m + blend1 * (g - m)
     s = beta2 * s + blend2 * g * g
-    return p - rate * (m / (math.sqrt(s) / root + eps)), m, s
+    return p - rate * (m / (math.sqrt(s) * unroot + eps)), m, s
 
 
 @device

@@ -13,6 +13,8 @@ _POLLS = 1 << 26  # half a minute and more: some block will never come
 
 
 if not SIMULATED:
+    # With what the block's threads have written before. cuda.threadfence would order more than that, and take longer.
+    _arrive = instruction("red.release.gpu.global.add.u64 [$0], 1;", "l,~{memory}", ("first",), (), False)
     # Not cuda.ldcv, which the compiler takes for a value that does not change, and reads before the loop.
     _arrivals = instruction("ld.acquire.gpu.b64 $0, [$1];", "=l,l,~{memory}", ("first",), ("int64",), False)
     _give_up = instruction("trap;", "~{memory}", (), (), False)
@@ -27,8 +29,7 @@ def wait_for_grid(control, turn):
     """
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
-        cuda.threadfence()
-        cuda.atomic.add(control, 0, 1)
+        _arrive(control)
         polls = 0
         while _arrivals(control) < turn * cuda.gridDim.x:
             polls += 1
@@ -38,7 +39,7 @@ def wait_for_grid(control, turn):
 
 
 def most_blocks(kernel, types, threads):
-    """How many blocks of a kernel, compiled for such arguments, run at the same time: at most one a multiprocessor.
+    """How many blocks of a kernel, compiled for such arguments, run at the same time.
 
     Raises
     ------
@@ -50,4 +51,4 @@ def most_blocks(kernel, types, threads):
     fit = int(kernel.overloads[types].max_cooperative_grid_blocks(threads))
     if fit < 1:
         raise BackendError(f"A block of {threads} threads of the training kernel does not fit on this GPU.")
-    return min(fit, int(cuda.get_current_device().MULTIPROCESSOR_COUNT))
+    return fit

@@ -35,16 +35,26 @@ def kernel(function: Callable[..., Any]) -> Any:
     return _kept(cuda.jit(function))
 
 
-def alone(function: Callable[..., Any]) -> Any:
-    """A large kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code."""
-    return cuda.jit(function) if SIMULATED else _kept(cuda.jit(lto=False)(function))
+def alone(registers: int | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """A large kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code.
+
+    ``registers`` are the most that a thread may have.
+    """
+
+    def make(function: Callable[..., Any]) -> Any:
+        if SIMULATED:
+            return cuda.jit(function)
+        return _kept(cuda.jit(lto=False, max_registers=registers)(function), f"{registers} registers")
+
+    return make
 
 
-def _kept(compiled: Any) -> Any:
+def _kept(compiled: Any, options: str = "") -> Any:
+    """With the cache on disk, where ``options`` tell kernels of the same function apart."""
     if not SIMULATED:
         # Numba found no folder that it can write to; or another numba-cuda has no such class.
         with contextlib.suppress(RuntimeError, ImportError, AttributeError):
-            compiled._cache = _cache_class()(compiled.py_func)
+            compiled._cache = _cache_class()(compiled.py_func, options)
     return compiled
 
 
@@ -69,9 +79,9 @@ def _cache_class() -> Any:
 
             folder, files = Path(__file__).parent, Files
 
-            def __init__(self, function: Any) -> None:
+            def __init__(self, function: Any, options: str) -> None:
                 super().__init__(function)
-                self._described = described(function)
+                self._described = described(function), options
 
             def _index_key(self, sig: Any, codegen: Any) -> Any:
                 return sig, codegen.magic_tuple(), version, self._described

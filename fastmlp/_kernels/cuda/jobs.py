@@ -36,11 +36,11 @@ from .table import (
     G,
     Y,
 )  # fmt: skip
-from .tiles import features, inputs_of
+from .tiles import U, features, inputs_of
 
 __all__ = [
-    "Ends", "activation", "dropping", "elementwise_loss", "ends_of", "entropy", "fold", "layer_norm", "rule", "softmax",
-    "through",
+    "Ends", "activation", "choose", "dropping", "elementwise_loss", "ends_of", "entropy", "fold", "layer_norm", "rule",
+    "slopes", "softmax", "through",
 ]  # fmt: skip
 
 
@@ -52,13 +52,13 @@ def _number(dtype):
 
 
 @functools.cache
-def _choose(kinds, dtype, which):
+def choose(kinds, dtype, which):
     """h or h' of the activation of a number, of those that a model has."""
     T = _number(dtype)
     if not kinds:
         one = T(1)
         return device(lambda number, x, a: x) if which == 0 else device(lambda number, x, y, a: one)
-    last, rest = functions(kinds[-1], np.dtype(dtype))[which], _choose(kinds[:-1], dtype, which)
+    last, rest = functions(kinds[-1], np.dtype(dtype))[which], choose(kinds[:-1], dtype, which)
     count = len(kinds) - 1
     if which == 0:
 
@@ -93,33 +93,54 @@ def ends_of(on, o):
 @functools.cache
 def activation(kinds, dtype):
     """f(on, ends, i, v): write v, the value before an operation's activation, and what it makes of it, to element i."""
-    h = _choose(kinds, dtype, 0)
+    h = choose(kinds, dtype, 0)
 
     @device
     def finish(on, ends, i, v):
         if ends.pre >= 0:
-            on.work[ends.pre + i] = v
+            on.work[U(ends.pre) + U(i)] = v
         if ends.activation >= 0:
             v = h(ends.activation, v, ends.alpha)
-        on.work[ends.y + i] = v
+        on.work[U(ends.y) + U(i)] = v
 
     return finish
 
 
 @functools.cache
-def through(kinds, dtype):
-    """f(on, ends, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
-    slope = _choose(kinds, dtype, 1)
+def slopes(kinds, dtype):
+    """(read, write): what the slope at element i of an operation's results is found from, (before, after) it; and
+    write(on, ends, i, v, before, after) of v, a gradient with respect to that element, to its G.
+    """
+    slope, zero = choose(kinds, dtype, 1), _number(dtype)(0)
 
     @device
-    def write(on, ends, i, v):
+    def read(on, ends, i):
+        before, after = zero, zero
         if ends.activation >= 0:
-            y = on.work[ends.y + i]
-            pre = on.work[ends.pre + i] if ends.pre >= 0 else y
-            v = v * slope(ends.activation, pre, y, ends.alpha)
-        on.work[ends.g + i] = v
+            after = on.work[U(ends.y) + U(i)]
+            before = on.work[U(ends.pre) + U(i)] if ends.pre >= 0 else after
+        return before, after
 
-    return write
+    @device
+    def write(on, ends, i, v, before, after):
+        if ends.activation >= 0:
+            v = v * slope(ends.activation, before, after, ends.alpha)
+        on.work[U(ends.g) + U(i)] = v
+
+    return read, write
+
+
+@functools.cache
+def through(kinds, dtype):
+    """f(on, ends, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
+    read, write = slopes(kinds, dtype)
+
+    @device
+    def both(on, ends, i, v):
+        before, after = read(on, ends, i)
+        write(on, ends, i, v, before, after)
+
+    return both
 
 
 # ------------------------------------------------------------------------------------ sums over a row
@@ -147,69 +168,98 @@ def fold(side, larger=False):
     return run
 
 
+@functools.cache
+def fold_flat(share, larger=False):
+    """f(v, shared): as `fold`, of each ``share`` threads that follow each other, by a place for every thread."""
+
+    @device
+    def run(v, shared):
+        thread = cuda.threadIdx.x
+        shared[U(thread)] = v
+        cuda.syncthreads()
+        first = thread - thread % share
+        total = shared[U(first)]
+        for i in range(1, share):
+            other = shared[U(first + i)]
+            if not larger:
+                total += other
+            elif other > total:
+                total = other
+        cuda.syncthreads()  # the next fold may write there
+        return total
+
+    return run
+
+
 # -------------------------------------------------------------------------------------------- losses
 
 
 @functools.cache
 def entropy(dtype, geometry, kinds, from_logits, by_index):
     """Cross-entropy and its gradient; ``numbers[o]`` has the smoothing, WEIGHT is where class weights are."""
-    side, size = geometry.side, geometry.tile
+    return _by_length(geometry, lambda share: _entropy(dtype, geometry, kinds, from_logits, by_index, share))
+
+
+def _by_length(geometry, make):
+    """The loss of a stretch of rows by ``make(share)``, where so many threads have a row between them.
+
+    Where rows are short these are as few as there are for each row of a stretch, so that all are worked on at once;
+    else those of a row of a tile.
+    """
+    few, many = make(max(1, geometry.threads // geometry.tile)), make(geometry.side)
+    most = 2 * geometry.side
+
+    @device
+    def run(on, own, now, o, row):
+        if on.ops[o, IN] <= most:
+            few(on, own, now, o, row)
+        else:
+            many(on, own, now, o, row)
+
+    return run
+
+
+def _entropy(dtype, geometry, kinds, from_logits, by_index, share):
+    size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
-    total_of, largest_of = fold(side), fold(side, True)
+    total_of, largest_of = fold_flat(share), fold_flat(share, True)
     weight_of, write = target_weight(np.dtype(dtype)), through(kinds, dtype)
 
     @device
     def run(on, own, now, o, row):
-        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        weighted, smoothing, ends = at_weight >= 0, on.numbers[o, 0], ends_of(on, max(below, 0))
-        for start in range(row, row + size, side):
+        weighted, smoothing, ends = at_weight >= 0, on.numbers[o, 0], ends_of(on, U(max(below, 0)))
+        for start in range(row, row + size, at_once):
             r = start + ty
             inside = r < now.rows
-            at, source = x + r * columns, on.order[now.first + r] if inside else 0
+            at, source = U(x + r * columns), on.order[U(now.first + r)] if inside else 0
             scale = zero
             if inside:
                 scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
             m, total, weights, loss = lowest, zero, zero, zero
             if from_logits:
                 if inside:
-                    for c in range(tx, columns, side):
-                        if on.work[at + c] > m:
-                            m = on.work[at + c]
-                m = largest_of(m, own.square)
+                    for c in range(tx, columns, share):
+                        if on.work[at + U(c)] > m:
+                            m = on.work[at + U(c)]
+                m = largest_of(m, own.left)
                 if inside:
-                    for c in range(tx, columns, side):
-                        total += math.exp(on.work[at + c] - m)
+                    for c in range(tx, columns, share):
+                        total += math.exp(on.work[at + U(c)] - m)
                         weights += weight_of(
-                            source,
-                            c,
-                            columns,
-                            on.labels,
-                            on.targets,
-                            by_index,
-                            on.weights,
-                            on.ops[o, WEIGHT],
-                            weighted,
+                            source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted,
                             smoothing,
-                        )
-                total = total_of(total, own.square)
-                weights = total_of(weights, own.square)
+                        )  # fmt: skip
+                total = total_of(total, own.left)
+                weights = total_of(weights, own.left)
             if inside:
-                for c in range(tx, columns, side):
+                for c in range(tx, columns, share):
                     w = weight_of(
-                        source,
-                        c,
-                        columns,
-                        on.labels,
-                        on.targets,
-                        by_index,
-                        on.weights,
-                        on.ops[o, WEIGHT],
-                        weighted,
-                        smoothing,
+                        source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
                     )
-                    v = on.work[at + c]
+                    v = on.work[at + U(c)]
                     if from_logits:
                         if w != zero:  # a logit of -inf is no loss where its target is zero
                             loss += w * (math.log(total) - (v - m))
@@ -220,7 +270,7 @@ def entropy(dtype, geometry, kinds, from_logits, by_index):
                         slope = -w / p
                     if below >= 0:
                         write(on, ends, r * columns + c, slope * scale)
-            loss = total_of(loss, own.square)
+            loss = total_of(loss, own.left)
             if tx == 0:
                 own.losses[start - row + ty] = scale * loss
 
@@ -230,32 +280,36 @@ def entropy(dtype, geometry, kinds, from_logits, by_index):
 @functools.cache
 def elementwise_loss(dtype, geometry, kinds, name):
     """A loss of single elements and its gradient; ``numbers[o]`` has its number, WEIGHT is where BCE's weights are."""
-    side, size = geometry.side, geometry.tile
+    return _by_length(geometry, lambda share: _elementwise(dtype, geometry, kinds, name, share))
+
+
+def _elementwise(dtype, geometry, kinds, name, share):
+    size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero = T(0)
-    total_of, write = fold(side), through(kinds, dtype)
+    total_of, write = fold_flat(share), through(kinds, dtype)
     term, slope = terms(name, np.dtype(dtype))
 
     @device
     def run(on, own, now, o, row):
-        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
+        ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        fixed, ends = on.numbers[o, 0], ends_of(on, max(below, 0))
-        for start in range(row, row + size, side):
+        fixed, ends = on.numbers[o, 0], ends_of(on, U(max(below, 0)))
+        for start in range(row, row + size, at_once):
             r = start + ty
             loss, scale = zero, zero
             if r < now.rows:
-                source = on.order[now.first + r]
+                source = on.order[U(now.first + r)]
                 scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
-                for c in range(tx, columns, side):
+                for c in range(tx, columns, share):
                     number = fixed
                     if at_weight >= 0:
                         number = on.weights[at_weight + c]
-                    v, t = on.work[x + r * columns + c], on.targets[source, c]
+                    v, t = on.work[U(x + r * columns + c)], on.targets[source, c]
                     loss += term(v, t, number)
                     if below >= 0:
                         write(on, ends, r * columns + c, slope(v, t, number) * scale)
-            loss = total_of(loss, own.square)
+            loss = total_of(loss, own.left)
             if tx == 0:
                 own.losses[start - row + ty] = scale * loss
 
@@ -424,10 +478,11 @@ def dropping(dtype, geometry, kinds, backward):
 
 @functools.cache
 def rule(name):
-    """(numbers, f): numbers(on, h) is a tuple of a step's numbers from ``on.hyper[h ..]``, in the order of `formulas`.
+    """(numbers, has, step): numbers(on, h) is a tuple of a step's numbers from ``on.hyper[h ..]``, in the order of
+    `formulas`; RMSprop's end with whether it is centred.
 
-    f(on, p, plane, numbers, g) makes a step of the parameter at weights[p] with gradient g; its states are planes
-    further on. RMSprop's numbers end with whether it is centred.
+    Of an element there are the parameter and up to three states, in planes one after the other: has(n) says of each of
+    the four whether it is there. step(g, n, *them) is what they are after a step with gradient g.
     """
 
     @device
@@ -455,43 +510,49 @@ def rule(name):
         return (on.hyper[h],)
 
     @device
-    def sgd(on, p, plane, n, g):
-        w, moving = on.weights, n[1] != 0
-        v = w[p + plane] if moving else g
-        w[p], v = formulas.sgd(g, w[p], v, n[0], n[1], n[2], n[3] != 0, moving)
-        if moving:
-            w[p + plane] = v
+    def has_sgd(n):
+        return True, n[1] != 0, False, False
 
     @device
-    def adam(on, p, plane, n, g):
-        w = on.weights
-        w[p], w[p + plane], w[p + 2 * plane] = formulas.adam(
-            g, w[p], w[p + plane], w[p + 2 * plane], n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]
-        )
+    def sgd(g, n, w, v, unused, none):
+        w, v = formulas.sgd(g, w, v, n[0], n[1], n[2], n[3] != 0, n[1] != 0)
+        return w, v, unused, none
 
     @device
-    def rmsprop(on, p, plane, n, g):
-        w, moving, centred = on.weights, n[5] != 0, n[6] != 0
-        m = w[p + 2 * plane] if centred else g
-        v = w[p + 3 * plane] if moving else g
-        w[p], w[p + plane], m, v = formulas.rmsprop(
-            g, w[p], w[p + plane], m, v, n[0], n[1], n[2], n[3], n[4], n[5], centred, moving
-        )
-        if centred:
-            w[p + 2 * plane] = m
-        if moving:
-            w[p + 3 * plane] = v
+    def has_adam(n):
+        return True, True, True, False
 
     @device
-    def adagrad(on, p, plane, n, g):
-        w = on.weights
-        w[p], w[p + plane] = formulas.adagrad(g, w[p], w[p + plane], n[0], n[1], n[2])
+    def adam(g, n, w, m, s, unused):
+        w, m, s = formulas.adam(g, w, m, s, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7])
+        return w, m, s, unused
 
     @device
-    def keep(on, p, plane, n, g):
-        on.weights[p + plane] = g
+    def has_rmsprop(n):
+        return True, True, n[6] != 0, n[5] != 0
+
+    @device
+    def rmsprop(g, n, w, s, m, v):
+        return formulas.rmsprop(g, w, s, m, v, n[0], n[1], n[2], n[3], n[4], n[5], n[6] != 0, n[5] != 0)
+
+    @device
+    def has_adagrad(n):
+        return True, True, False, False
+
+    @device
+    def adagrad(g, n, w, t, unused, none):
+        w, t = formulas.adagrad(g, w, t, n[0], n[1], n[2])
+        return w, t, unused, none
+
+    @device
+    def has_kept(n):
+        return False, True, False, False
+
+    @device
+    def keep(g, n, w, kept, unused, none):
+        return w, g, unused, none
 
     return {
-        "sgd": (four, sgd), "adam": (eight, adam), "rmsprop": (seven, rmsprop), "adagrad": (three, adagrad),
-        "keep": (one, keep),
+        "sgd": (four, has_sgd, sgd), "adam": (eight, has_adam, adam), "rmsprop": (seven, has_rmsprop, rmsprop),
+        "adagrad": (three, has_adagrad, adagrad), "keep": (one, has_kept, keep),
     }[name]  # fmt: skip

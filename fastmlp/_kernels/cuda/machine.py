@@ -11,7 +11,7 @@ import numpy as np
 
 from .grid import most_blocks, wait_for_grid
 from .runtime import cuda
-from .steps import EACH_ITEM, Spec, steps_kernel
+from .steps import BESIDE, EACH_ITEM, Spec, steps_kernel
 from .tiles import NARROW, WIDE_TILES
 
 __all__ = ["Machine"]
@@ -30,7 +30,7 @@ class Machine:
     narrow, wide : Geometry
         Tiles; each_item : int, see `steps`.
     blocks : int
-        How many run at the same time: one on each multiprocessor.
+        Multiprocessors; beside : int, how many blocks one can have.
     wide_dtypes : tuple of str
     launched : dict of Spec to kernel
         What was launched so far, for who wants to know what the compiler made of it.
@@ -39,6 +39,7 @@ class Machine:
     """
 
     narrow, wide, each_item = NARROW, WIDE_TILES, EACH_ITEM
+    beside = BESIDE
     wide_dtypes = ("float32",)  # wide tiles of float64 have no room in a block's shared memory
 
     def __init__(self) -> None:
@@ -86,7 +87,7 @@ class Machine:
         """So many elements of memory that copies to the GPU need not copy first, the same at the next call."""
         pinned = self._pinned.get(name)
         if pinned is None or pinned.dtype != dtype or pinned.size < size:
-            pinned = self._pinned[name] = cuda.pinned_array(max(1, size), dtype)
+            pinned = self._pinned[name] = cuda.pinned_array(_roomy(size), dtype)
         return pinned[:size]
 
     def send(self, name: str, slot: int, rows: Any, index: Any, dtype: Any) -> Any:
@@ -111,7 +112,7 @@ class Machine:
         kept = self._kept.get(name)
         if kept is None or kept.dtype != dtype or kept.size < size:
             self._work.synchronize()  # it may be at work on the old one
-            kept = self._kept[name] = cuda.device_array(max(1, size), dtype)
+            kept = self._kept[name] = cuda.device_array(_roomy(size), dtype)
         return kept[:size].reshape(shape) if size else cuda.device_array(shape, dtype)
 
     def assign(self, target: Any, source: Any) -> None:
@@ -137,3 +138,8 @@ class Machine:
         blocks = min(blocks, most_blocks(kernel, types, NARROW.threads))
         self._at_work = True
         kernel[blocks, NARROW.threads, self._work](*arguments)
+
+
+def _roomy(size: int) -> int:
+    """Elements to allocate for so many: launches grow step by step, and memory that is pinned takes long to get."""
+    return 1 << max(0, size - 1).bit_length()

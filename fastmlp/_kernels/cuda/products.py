@@ -119,9 +119,9 @@ def tensor_kernel(kind, precision, geometry=NARROW):
             rows, columns = (n - i, inner - j) if right_inner else (inner - i, n - j)
             bring_right(y, b, U(i) * right_stride + U(j), right_stride, rows, columns)
             cuda.syncthreads()
-            store(x, y, left, right, thread)
+            store(x, y, left, right, U(0), thread)
             cuda.syncthreads()
-            compute(sums, left, right, thread)
+            compute(sums, left, right, U(0), thread)
         first, beside = place(thread)
         for i in range(EACH):
             r = row + first + down(i)

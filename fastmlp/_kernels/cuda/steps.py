@@ -18,23 +18,22 @@ import numba
 import numpy as np
 
 from . import jobs as job
+from . import results
 from .assembly import part
 from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
 from .jobs import ends_of
+from .results import settings
 from .runtime import SIMULATED, cuda
 from .table import (
     ACTIVATE,
     ACTIVATE_BACK,
-    AVERAGE_PLANE,
     BELOW,
     BIAS,
-    CHAIN,
     CHECKS,
     CHUNK,
     CLIP_NORM,
-    CLIP_VALUE,
     CLIPS,
     CONTROL,
     DELTA,
@@ -44,7 +43,7 @@ from .table import (
     FIRST_JOB,
     FIRST_STEP,
     FORWARD,
-    GRADIENTS,
+    FROM,
     HYPER,
     IN,
     JOB_COLUMNS,
@@ -55,7 +54,6 @@ from .table import (
     LOSS,
     MEANS,
     METERS,
-    NEW_SHARE,
     NORM,
     NORM_BACK,
     NORM_GRADIENT,
@@ -85,14 +83,33 @@ from .table import (
     WIDE,
 )  # fmt: skip
 from .tensor import held
-from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Now, Scratch, U, features, inputs_of, multiply, room
+from .tiles import (
+    NARROW,
+    WIDE_TILES,
+    Geometry,
+    Memory,
+    Now,
+    Scratch,
+    U,
+    buffers,
+    features,
+    inputs_of,
+    multiply,
+    quotient,
+    room,
+    this_thread,
+)
 
-__all__ = ["EACH_ITEM", "Spec", "steps_kernel"]
+__all__ = ["BESIDE", "EACH_ITEM", "Spec", "steps_kernel"]
 
 if not SIMULATED:
     vector, matrix = part(1), part(2)
 
-EACH_ITEM = 4  # elements of a thread in an item of a FINISH or an UPDATE
+_REGISTERS = 1 << 16  # of a multiprocessor
+BESIDE = 2  # blocks on a multiprocessor, where there is work for as many: one works while the other waits
+EACH_ITEM = 4  # elements of a thread in an item of an UPDATE
+PARTS_AT_ONCE = 8  # that a FINISH reads before it adds them up
+TABLES = 768  # entries of the tables that have room in a block's shared memory: those of some ten layers
 
 
 class Spec(NamedTuple):
@@ -100,7 +117,8 @@ class Spec(NamedTuple):
 
     ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
-    kinds; ``wide`` whether any tile is; ``precision`` that of the products.
+    kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
+    multiprocessor.
     """
 
     dtype: str
@@ -112,19 +130,7 @@ class Spec(NamedTuple):
     jobs: tuple[int, ...]
     wide: bool
     precision: str
-
-
-class Settings(NamedTuple):
-    """What an update needs beside a gradient."""
-
-    plane: Any
-    average: Any
-    gradients: Any
-    bound: Any
-    keeps: Any
-    share: Any
-    penalty: Any
-    numbers: Any
+    beside: int
 
 
 @functools.cache
@@ -149,10 +155,16 @@ def steps_kernel(
     zero, one, double = T(0), T(1), np.float64
     SIDE, THREADS, TILE = narrow.side, narrow.threads, narrow.tile
     WIDE_TILE = wide.tile if spec.wide else TILE
-    ROOM, WIDE_ROOM = room(spec.precision, narrow)[0], room(spec.precision, wide)[0] if spec.wide else 1
+    # Of slices of a tile, or of the shares in a bias's gradient.
+    geometries = (narrow, wide) if spec.wide else (narrow,)
+    ROOM = max(buffers(spec.precision, dtype, g) * room(spec.precision, g)[0] for g in geometries)
+    ROOM = max(ROOM, *(g.tile * (g.side + 1) for g in geometries), 1)
     ITEM = THREADS * each_item
-    x_of, write, activate = features(dtype), job.through(kinds, dtype), job.activation(kinds, dtype)
-    (numbers_of, update), fold = job.rule(spec.rule), halving(THREADS)
+    x_of, activate = features(dtype), job.activation(kinds, dtype)
+    fold = halving(THREADS)
+    read, write = job.slopes(kinds, dtype)
+    write_one, h, slope = job.through(kinds, dtype), job.choose(kinds, dtype, 0), job.choose(kinds, dtype, 1)
+    settings_of, settling = settings(spec.rule, dtype), functools.partial(results.settling, spec.rule, dtype)
     if spec.loss is None:
         compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index)
     else:
@@ -175,38 +187,14 @@ def steps_kernel(
 
     # --------------------------------------------------------------- what becomes of a complete sum
 
-    @device
-    def settings_of(on, now):
-        """What an update needs, read once for many elements."""
-        return Settings(
-            on.meters[PLANE], on.meters[AVERAGE_PLANE], on.meters[GRADIENTS], on.clips[CLIP_VALUE],
-            on.clips[CLIP_NORM] > zero, on.clips[NEW_SHARE], now.penalty, numbers_of(on, now.h),
-        )  # fmt: skip
-
-    @device
-    def apply(on, to, p, g):
-        """The optimizer's formula, and the average after it."""
-        update(on, p, to.plane, to.numbers, g)
-        if to.share > zero:
-            a = p + to.average
-            on.weights[a] += to.share * (on.weights[p] - on.weights[a])
+    settle_one, _ = settling(1)
 
     @device
     def settle(on, to, p, g, penalized):
-        """The gradient g of weights[p], complete: applied, or kept where the norm is clipped; (squares of w and g)."""
-        w_square, g_square = zero, zero
-        if penalized:
-            w = on.weights[p]
-            g = g + to.penalty * w
-            w_square = w * w
-        if to.bound > zero:
-            g = to.bound if g > to.bound else -to.bound if g < -to.bound else g  # NaN stays
-        if to.keeps:
-            on.work[to.gradients + p] = g
-            g_square = g * g
-        else:
-            apply(on, to, p, g)
-        return w_square, g_square
+        """The gradient g of weights[p], complete; (squares of w and g)."""
+        at, gradient = cuda.local.array(1, numba.int64), cuda.local.array((1, 1), scalar)
+        at[0], gradient[0, 0] = p, g
+        return settle_one(on, to, at, False, gradient, penalized)
 
     @device
     def note(on, own, number, w_square, g_square):
@@ -228,18 +216,73 @@ def steps_kernel(
     def product(kind, is_wide=False):
         geometry = wide if is_wide else narrow
         EACH, DEPTH, SPAN, ROWS = geometry.each, geometry.depth, geometry.tile, geometry.group * geometry.each
-        fill = multiply(kind, dtype, geometry, is_wide, spec.precision)
+        fill = multiply(kind, dtype, geometry, spec.precision)
         place, down, along = held(spec.precision, geometry)
         _, PITCH = room(spec.precision, geometry)
+        # A thread of a narrow tile has sums that stand side by side: it writes them itself, two rows at a time. Those
+        # of others go by way of shared memory, some rows at a time: neighbours then write to neighbouring addresses,
+        # and what follows a sum is compiled once, not for each of 64.
+        direct = spec.precision == "float32" and not is_wide
+        AT_ONCE = 2 * EACH if direct else ROWS * SPAN // THREADS
+        fours = direct and EACH == 4
+        settle_all, _ = settling(AT_ONCE, fours)
+        read_all, write_all = results.groups(AT_ONCE, fours)
+        assert direct or AT_ONCE * THREADS == ROWS * SPAN
+
+        @device
+        def finish_all(on, ends, to, at, whole, values, shift, parts, splits, weight):
+            """What becomes of some sums, at their places in the result; (squares of w and g)."""
+            if splits > 1:
+                write_all(on.work, parts, at, whole and parts % 4 == 0, values, 0)
+            elif kind == WEIGHTS:
+                for q in range(AT_ONCE):
+                    at[q] = at[q] + weight if at[q] >= 0 else at[q]
+                return settle_all(on, to, at, whole, values, to.penalty != zero)
+            elif kind == FORWARD:
+                for q in range(AT_ONCE):
+                    values[0, q] += shift[q]
+                if ends.pre >= 0:
+                    write_all(on.work, ends.pre, at, whole, values, 0)
+                if ends.activation >= 0:
+                    for q in range(AT_ONCE):
+                        values[0, q] = h(ends.activation, values[0, q], ends.alpha)
+                write_all(on.work, ends.y, at, whole, values, 0)
+            else:
+                if ends.activation >= 0:
+                    before, after = cuda.local.array((1, AT_ONCE), scalar), cuda.local.array((1, AT_ONCE), scalar)
+                    for q in range(AT_ONCE):
+                        after[0, q] = zero
+                    read_all(on.work, ends.y, at, whole, after, 0)
+                    for q in range(AT_ONCE):
+                        before[0, q] = after[0, q]
+                    if ends.pre >= 0:
+                        read_all(on.work, ends.pre, at, whole, before, 0)
+                    for q in range(AT_ONCE):
+                        values[0, q] = values[0, q] * slope(ends.activation, before[0, q], after[0, q], ends.alpha)
+                write_all(on.work, ends.g, at, whole, values, 0)
+            return zero, zero
+
+        @device
+        def two_rows(on, ends, to, m, n, height, width, whole, sums, top, shift, parts, splits, weight):
+            """Rows ``top`` and the next of a thread's sums; no loop over them, which would keep its sums in memory."""
+            at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
+            for q in range(AT_ONCE):
+                values[0, q] = sums[top + q // EACH, q % EACH]
+                inside = m + q // EACH < height and n + q % EACH < width
+                at[q] = (m + q // EACH) * width + n + q % EACH if inside else -1
+            return finish_all(on, ends, to, at, whole, values, shift, parts, splits, weight)
 
         @device
         def run(on, own, now, j, row, column, split, number):
             sums, ones = cuda.local.array((EACH, EACH), scalar), cuda.local.array(EACH, scalar)
-            o, splits, parts = on.jobs[j, OP], on.jobs[j, SPLITS], on.jobs[j, PARTS]
-            ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
+            at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
+            shift = cuda.local.array(AT_ONCE, scalar)
+            thread = this_thread()
+            o, splits, parts = U(on.jobs[j, OP]), on.jobs[j, SPLITS], on.jobs[j, PARTS]
+            ty, tx = thread // SIDE, thread % SIDE
             if kind == WEIGHTS:
                 inner, height, width = now.rows, on.ops[o, OUT], on.ops[o, IN]
-                chunk = up(up(inner, splits), DEPTH) * DEPTH
+                chunk = up(inner if splits == 1 else quotient(inner + splits - 1, splits), DEPTH) * DEPTH
             else:
                 inner = on.ops[o, IN] if kind == FORWARD else on.ops[o, OUT]
                 height, width = now.rows, on.ops[o, OUT] if kind == FORWARD else on.ops[o, IN]
@@ -247,85 +290,122 @@ def steps_kernel(
             fill(sums, ones, on, own, now, o, row, column, split * chunk, min((split + 1) * chunk, inner))
             parts += split * size_of(on, o, kind, now.rows)
             weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
-            ends = ends_of(on, o if kind == FORWARD else max(on.ops[o, BELOW], 0))
+            ends = ends_of(on, o if kind == FORWARD else U(max(on.ops[o, BELOW], 0)))
             w_square, g_square = zero, zero
-            # By way of shared memory, some rows at a time: neighbours then write to neighbouring addresses, and what
-            # follows a sum is compiled once, not for each of a thread's.
-            stage = own.wide_left if is_wide else own.left
-            first, beside = place(cuda.threadIdx.x)
-            for below in range(0, SPAN, ROWS):
-                cuda.syncthreads()
-                for i in range(EACH):
-                    r = first + down(i) - below
-                    if r >= 0 and r < ROWS:
-                        for b in range(EACH):
-                            stage[U(r * PITCH + beside) + U(along(b))] = sums[i, b]
-                cuda.syncthreads()
-                for e in range(cuda.threadIdx.x, ROWS * SPAN, THREADS):
-                    m, n = row + below + e // SPAN, column + e % SPAN
-                    if m < height and n < width:
-                        i, v = m * width + n, stage[e // SPAN * PITCH + e % SPAN]
-                        if splits > 1:
-                            on.work[parts + i] = v
-                        elif kind == WEIGHTS:
-                            w, g = settle(on, to, weight + i, v, to.penalty != zero)
-                            w_square += w
-                            g_square += g
-                        elif kind == FORWARD:
-                            activate(on, ends, i, v + on.weights[bias + n] if bias >= 0 else v)
-                        else:
-                            write(on, ends, i, v)
-            if kind == WEIGHTS:
-                if column == 0 and bias >= 0:
-                    for i in range(EACH):
-                        cuda.syncthreads()
-                        own.square[ty, tx] = ones[i]
-                        cuda.syncthreads()
-                        m, v = row + cuda.threadIdx.x * EACH + i, zero
-                        if cuda.threadIdx.x < SIDE and m < height:
-                            for t in range(SIDE):
-                                v += own.square[cuda.threadIdx.x, t]
-                            if splits > 1:
-                                on.work[parts + height * width + m] = v
-                            else:
-                                _, g = settle(on, to, bias + m, v, False)
-                                g_square += g
+            stage = own.left
+            first, beside = place(thread)
+            for q in range(AT_ONCE):
+                shift[q] = zero
+            if direct:
+                whole = width % 4 == 0 and column + beside + 4 <= width
+                if kind == FORWARD and bias >= 0:
+                    for q in range(AT_ONCE):
+                        if column + beside + q % EACH < width:
+                            shift[q] = on.weights[U(bias + column + beside + q % EACH)]
+                w_square, g_square = two_rows(
+                    on,
+                    ends,
+                    to,
+                    row + first,
+                    column + beside,
+                    height,
+                    width,
+                    whole,
+                    sums,
+                    0,
+                    shift,
+                    parts,
+                    splits,
+                    weight,
+                )
+                if EACH > 2:
+                    w, g = two_rows(
+                        on, ends, to, row + first + 2, column + beside, height, width, whole, sums, 2, shift, parts,
+                        splits, weight,
+                    )  # fmt: skip
+                    w_square += w
+                    g_square += g
+            else:
+                stop = SPAN + (thread >> 10)  # SPAN, but not known: the loop would be twice the code
+                for below in range(0, stop, ROWS):
                     cuda.syncthreads()
+                    for i in range(EACH):
+                        r = first + down(i) - below
+                        if r >= 0 and r < ROWS:
+                            for b in range(EACH):
+                                stage[U(r * PITCH + beside) + U(along(b))] = sums[i, b]
+                    cuda.syncthreads()
+                    for q in range(AT_ONCE):
+                        e = thread + q * THREADS
+                        m, n = row + below + e // SPAN, column + e % SPAN
+                        values[0, q] = stage[U(e // SPAN * PITCH + e % SPAN)]
+                        at[q] = m * width + n if m < height and n < width else -1
+                        if kind == FORWARD and bias >= 0 and n < width:
+                            shift[q] = on.weights[U(bias + n)]
+                    w, g = finish_all(on, ends, to, at, False, values, shift, parts, splits, weight)
+                    w_square += w
+                    g_square += g
+            if kind == WEIGHTS:
+                if column == 0 and bias >= 0:  # a thread for each of its elements
+                    cuda.syncthreads()
+                    for i in range(EACH):
+                        stage[U((ty * EACH + i) * (SIDE + 1) + tx)] = ones[i]
+                    cuda.syncthreads()
+                    for r in range(thread, min(SPAN, height - row), THREADS):
+                        v = zero
+                        for t in range(SIDE):
+                            v += stage[U(r * (SIDE + 1) + t)]
+                        if splits > 1:
+                            on.work[parts + height * width + row + r] = v
+                        else:
+                            _, g = settle(on, to, bias + row + r, v, False)
+                            g_square += g
                 if splits == 1:
                     note(on, own, number, w_square, g_square)
 
         return run
 
     forward, delta, gradient = (product(kind) for kind in (FORWARD, DELTA, WEIGHTS))
-    wide_forward, wide_delta, wide_gradient = forward, delta, gradient
+
+    @device
+    def no_product(on, own, now, j, row, column, split, number):
+        """As `absent`: the compiler does not see that two are the same."""
+
+    wide_forward = wide_delta = wide_gradient = no_product
     if spec.wide:
         wide_forward, wide_delta, wide_gradient = (product(kind, True) for kind in (FORWARD, DELTA, WEIGHTS))
 
     @device
     def finish(on, own, now, j, item):
         """Add up the parts of some elements of a product."""
-        o, of, splits, parts = on.jobs[j, OP], on.jobs[j, OF], on.jobs[j, SPLITS], on.jobs[j, PARTS]
+        o, of, splits, parts = U(on.jobs[j, OP]), on.jobs[j, OF], on.jobs[j, SPLITS], on.jobs[j, PARTS]
         width = on.ops[o, OUT] if of == FORWARD else on.ops[o, IN]
         size, of_weights = size_of(on, o, of, now.rows), on.ops[o, OUT] * width
         weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
-        ends = ends_of(on, o if of == FORWARD else max(on.ops[o, BELOW], 0))
+        ends = ends_of(on, o if of == FORWARD else U(max(on.ops[o, BELOW], 0)))
         w_square, g_square = zero, zero
-        for t in range(each_item):
-            i = item * ITEM + t * THREADS + cuda.threadIdx.x
-            if i < size:
-                v = zero
-                for split in range(splits):
-                    v += on.work[parts + split * size + i]
-                if of == WEIGHTS:
-                    inside = i < of_weights
-                    p = weight + i if inside else bias + i - of_weights
-                    w, g = settle(on, to, p, v, inside and to.penalty != zero)
-                    w_square += w
-                    g_square += g
-                elif of == FORWARD:
-                    activate(on, ends, i, v + on.weights[bias + i % width] if bias >= 0 else v)
-                else:
-                    write(on, ends, i, v)
+        i = item * THREADS + cuda.threadIdx.x
+        if i < size:
+            some, v, before, after = cuda.local.array(PARTS_AT_ONCE, scalar), zero, zero, zero
+            if of == FORWARD:
+                before = on.weights[U(bias + i - quotient(i, width) * width)] if bias >= 0 else zero
+            elif of == DELTA:
+                before, after = read(on, ends, i)
+            place = U(parts + i)
+            for first in range(0, splits, PARTS_AT_ONCE):
+                for p in range(PARTS_AT_ONCE):
+                    some[p] = on.work[place] if first + p < splits else zero
+                    place += U(size)
+                for p in range(PARTS_AT_ONCE):
+                    v += some[p]
+            if of == WEIGHTS:
+                inside = i < of_weights
+                p = weight + i if inside else bias + i - of_weights
+                w_square, g_square = settle(on, to, p, v, inside and to.penalty != zero)
+            elif of == FORWARD:
+                activate(on, ends, i, v + before if bias >= 0 else v)
+            else:
+                write(on, ends, i, v, before, after)
         if of == WEIGHTS:
             note(on, own, on.jobs[j, SUMS] + item, w_square, g_square)
 
@@ -336,21 +416,21 @@ def steps_kernel(
         """The losses of a stretch of rows, with their gradient; and their sum."""
         compute_loss(on, own, now, o, row)
         cuda.syncthreads()
-        if cuda.threadIdx.x == 0:
-            total = double(0)
-            for r in range(min(TILE, now.rows - row)):
-                total += own.losses[r]
+        r, total = cuda.threadIdx.x, double(0)
+        if r < min(TILE, now.rows - row):
+            total = double(own.losses[r])
+        total = fold(total, own.doubles)
+        if r == 0:
             on.parts[row // TILE] = total
-        cuda.syncthreads()
 
     @device
     def element(on, own, now, o, row, backward):
         """An activation by itself, of a stretch of rows."""
-        inputs, own_ends, ends = inputs_of(on, o), ends_of(on, o), ends_of(on, max(on.ops[o, BELOW], 0))
+        inputs, own_ends, ends = inputs_of(on, o), ends_of(on, o), ends_of(on, U(max(on.ops[o, BELOW], 0)))
         width = inputs.width
         for i in range(row * width + cuda.threadIdx.x, min(now.rows, row + TILE) * width, THREADS):
             if backward:
-                write(on, ends, i, on.work[own_ends.g + i])
+                write_one(on, ends, i, on.work[own_ends.g + i])
             else:
                 activate(on, own_ends, i, x_of(on, now.first, inputs, i // width, i % width))
 
@@ -370,7 +450,7 @@ def steps_kernel(
     @device
     def norm_gradient(on, own, now, j, item):
         """The gradients of SIDE columns of a layer norm's weight and bias; a thread's rows are SIDE apart."""
-        o = on.jobs[j, OP]
+        o = U(on.jobs[j, OP])
         ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
         inputs, ends, to, means, rstds = (
             inputs_of(on, o), ends_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
@@ -395,17 +475,23 @@ def steps_kernel(
             cuda.syncthreads()
         note(on, own, on.jobs[j, SUMS] + item, zero, squares)
 
+    (_, apply_some), (read_gradients, _) = settling(each_item), results.groups(each_item, False)
+
     @device
     def apply_all(on, own, now, j, item):
         """Some of the gradients that were kept, clipped."""
         to = settings_of(on, now)
-        for t in range(each_item):
-            p = item * ITEM + t * THREADS + cuda.threadIdx.x
-            if p < to.plane:
-                g = on.work[to.gradients + p]
-                if not now.clip >= one:  # a norm that is NaN must reach the parameters, not vanish
-                    g = g * now.clip
-                apply(on, to, p, g)
+        at, g = cuda.local.array(each_item, numba.int64), cuda.local.array((1, each_item), scalar)
+        old = cuda.local.array((4, each_item), scalar)
+        for q in range(each_item):
+            p = item * ITEM + q * THREADS + cuda.threadIdx.x
+            at[q] = p if p < to.plane else -1
+            g[0, q] = zero
+        read_gradients(on.work, to.gradients, at, False, g, 0)
+        if not now.clip >= one:  # a norm that is NaN must reach the parameters, not vanish
+            for q in range(each_item):
+                g[0, q] = g[0, q] * now.clip
+        apply_some(on, to, at, False, g, old)
 
     if NORM_GRADIENT not in spec.jobs:
         norm_gradient = absent
@@ -421,22 +507,22 @@ def steps_kernel(
         return fold(total, own.doubles)
 
     @device
-    def items_of(on, j, rows):
-        """How many items a job has in a SPREAD stage."""
-        kind, o, tiles = on.jobs[j, KIND], on.jobs[j, OP], on.jobs[j, TILES]
+    def items_of(on, j, kind, rows):
+        """How many items a job, or each of a product's parts, has in a SPREAD stage."""
+        o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
             return up(on.meters[PLANE], ITEM)
         if kind == NORM_GRADIENT:
             return tiles
         if kind == FINISH:
-            return up(size_of(on, o, on.jobs[j, OF], rows), ITEM)
-        span = WIDE_TILE if on.jobs[j, WIDE] != 0 else TILE
-        return up(on.ops[o, OUT] if kind == WEIGHTS else rows, span) * tiles * on.jobs[j, SPLITS]
+            return up(size_of(on, o, on.jobs[j, OF], rows), THREADS)
+        height = on.ops[o, OUT] if kind == WEIGHTS else rows
+        return (up(height, WIDE_TILE) if on.jobs[j, WIDE] != 0 else up(height, TILE)) * tiles
 
     @device
     def do(on, own, now, j, row, column, split, item):
         """One item of a job."""
-        kind, o, is_wide = on.jobs[j, KIND], on.jobs[j, OP], on.jobs[j, WIDE] != 0
+        kind, o, is_wide = on.jobs[j, KIND], U(on.jobs[j, OP]), on.jobs[j, WIDE] != 0
         if kind == FORWARD and is_wide:
             wide_forward(on, own, now, j, row, column, split, 0)
         elif kind == FORWARD:
@@ -478,43 +564,53 @@ def steps_kernel(
 
     @device
     def work_through(on, own, now, chained, first_job, last_job):
-        """This block's share of a stage."""
-        blocks = cuda.gridDim.x
-        for stretch in range(
-            cuda.blockIdx.x if chained else 0, up(now.rows, TILE) if chained else 1, blocks if chained else 1
-        ):
-            before = 0
-            for j in range(first_job, last_job):
-                tiles, splits = on.jobs[j, TILES], on.jobs[j, SPLITS]
-                items, start, stride = tiles, 0, 1
-                if not chained:  # the items of all jobs are dealt out to the blocks in turn
-                    items, stride = items_of(on, j, now.rows), blocks
-                    start = (cuda.blockIdx.x + blocks - before % blocks) % blocks
-                    before += items
-                span = WIDE_TILE if on.jobs[j, WIDE] != 0 else TILE
-                of_split = max(1, items // splits)
-                for item in range(start, items, stride):
-                    at = item % of_split
-                    row = stretch * TILE if chained else at // tiles * span
-                    do(on, own, now, j, row, at % tiles * span, item // of_split, item)
-                if chained:
-                    cuda.syncthreads()
+        """This block's share of a stage; ``chained`` is 1 or 0.
 
-    @alone
+        As a number, since of a condition that does not change in the loops the compiler makes two of all that is in
+        them.
+        """
+        blocks, spread = cuda.gridDim.x, 1 - chained
+        for stretch in range(
+            cuda.blockIdx.x * chained, up(now.rows, TILE) * chained + spread, blocks * chained + spread
+        ):
+            for number in range(first_job, last_job):
+                # In a SPREAD stage the items of all jobs are dealt out to the blocks in turn.
+                j = U(number)
+                kind, tiles, first = on.jobs[j, KIND], on.jobs[j, TILES], on.jobs[j, FROM]
+                of_part = tiles * chained + items_of(on, j, kind, now.rows) * spread
+                splits = on.jobs[j, SPLITS] if kind == FORWARD or kind == DELTA or kind == WEIGHTS else 1
+                start = cuda.blockIdx.x - first if first < blocks else cuda.blockIdx.x
+                start = (start + blocks if start < 0 else start) * spread
+                span = WIDE_TILE if on.jobs[j, WIDE] != 0 else TILE
+                for item in range(start, of_part * splits, chained + blocks * spread):
+                    split = 0 if splits == 1 else quotient(item, of_part)
+                    at = item - split * of_part
+                    down = at if tiles == 1 else quotient(at, tiles)
+                    do(on, own, now, j, stretch * TILE + down * span, (at - down * tiles) * span, split, item)
+                cuda.syncthreads()
+
+    @alone(None if spec.beside == 1 else _REGISTERS // (spec.beside * THREADS))
     def steps(data, labels, targets, row_weights, work, weights, ints, reals, results):
         count, per_step = ints[STEPS], ints[HYPER]
-        at = LISTS
-        meters = vector(ints, at, METERS)
-        at += METERS
-        bounds = vector(ints, at, count + 1)
-        at += count + 1
-        ops = matrix(ints, at, ints[OP_COUNT], OP_COLUMNS)
-        at += ints[OP_COUNT] * OP_COLUMNS
-        jobs = matrix(ints, at, ints[JOB_COUNT], JOB_COLUMNS)
+        # The tables are looked up again and again; after each barrier they would come from afar.
+        size = METERS + ints[OP_COUNT] * OP_COLUMNS + ints[JOB_COUNT] * JOB_COLUMNS + ints[STAGE_COUNT] * STAGE_COLUMNS
+        near = cuda.shared.array(TABLES, numba.int64)
+        tables = vector(ints, LISTS, size)
+        if size <= TABLES:
+            for i in range(cuda.threadIdx.x, size, THREADS):
+                near[i] = tables[i]
+            tables = vector(near, 0, size)
+        cuda.syncthreads()
+        meters = vector(tables, 0, METERS)
+        ops = matrix(tables, METERS, ints[OP_COUNT], OP_COLUMNS)
+        at = METERS + ints[OP_COUNT] * OP_COLUMNS
+        jobs = matrix(tables, at, ints[JOB_COUNT], JOB_COLUMNS)
         at += ints[JOB_COUNT] * JOB_COLUMNS
-        stages = matrix(ints, at, ints[STAGE_COUNT], STAGE_COLUMNS)
-        at += ints[STAGE_COUNT] * STAGE_COLUMNS
-        order, control = vector(ints, at, ints[ROW_COUNT]), vector(ints, CONTROL, 1)
+        stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
+        at = LISTS + size
+        bounds = vector(ints, at, count + 1)
+        order = vector(ints, at + count + 1, ints[ROW_COUNT])
+        control = vector(ints, CONTROL, 1)
         clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
         penalties = vector(reals, CLIPS + count, count)
         at = CLIPS + 2 * count
@@ -525,12 +621,10 @@ def steps_kernel(
         sums = vector(results, at, ints[SUM_COUNT])
         parts = vector(results, at + ints[SUM_COUNT], results.size - at - ints[SUM_COUNT])
         left, right = cuda.shared.array(ROOM, scalar, alignment=16), cuda.shared.array(ROOM, scalar, alignment=16)
-        wide_left = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
-        wide_right = cuda.shared.array(WIDE_ROOM, scalar, alignment=16)
         square = cuda.shared.array((SIDE, SIDE), scalar)
         of_rows = cuda.shared.array(TILE, scalar)
         doubles = cuda.shared.array(THREADS, numba.float64)
-        own = Scratch(left, right, wide_left, wide_right, square, of_rows, doubles)
+        own = Scratch(left, right, square, of_rows, doubles)
         on = Memory(
             data, order, labels, targets, row_weights, hyper, clips, ops, numbers, jobs, meters, work, weights, sums,
             parts,
@@ -538,12 +632,11 @@ def steps_kernel(
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
         for s in range(count):
-            clip = one
+            now = Now(
+                bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step,
+                np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), one,
+            )  # fmt: skip
             for stage in range(stages.shape[0]):
-                now = Now(
-                    bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step,
-                    np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), clip,
-                )  # fmt: skip
                 if stages[stage, CHECKS] != 0:
                     total = total_of(parts, 0, up(now.rows, TILE), own)
                     if leads:
@@ -555,8 +648,7 @@ def steps_kernel(
                     squares = total_of(sums, sums.size // 2, sums.size // 2, own)
                     clip = T(double(clips[CLIP_NORM]) / (math.sqrt(squares) + 1e-6))
                     now = Now(now.first, now.rows, now.normalizer, now.penalty, now.h, now.count, clip)
-                chained = stages[stage, KIND] == CHAIN
-                work_through(on, own, now, chained, stages[stage, FIRST_JOB], stages[stage, LAST_JOB])
+                work_through(on, own, now, stages[stage, KIND], stages[stage, FIRST_JOB], stages[stage, LAST_JOB])
                 turn += 1
                 wait(control, turn)
             if not alive:

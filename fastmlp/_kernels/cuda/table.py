@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
     "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH",
-    "FIRST_JOB", "FIRST_STEP", "FORWARD", "G", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY0",
+    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "G", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY0",
     "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "METERS", "NEW_SHARE", "NORM",
     "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PLANE", "PRE",
     "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS",
@@ -42,7 +42,8 @@ PARTS = 5  # the parts' results, in work
 WIDE = 6  # whether tiles are the wide ones
 OF = 7  # of a FINISH: the kind whose parts it adds up
 SUMS = 8  # of jobs that finish gradients: the number of the first item's sums of squares
-JOB_COLUMNS = 9
+FROM = 9  # in a SPREAD stage: the block whose turn it is with the first item, in batches of all rows
+JOB_COLUMNS = 10
 
 # Kinds of jobs. Of rows of the batch:
 FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK, SOFTMAX, SOFTMAX_BACK = range(11)
@@ -50,7 +51,8 @@ FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK,
 WEIGHTS, NORM_GRADIENT, UPDATE, FINISH = range(11, 15)
 
 # Columns of stages.
-SPREAD, CHAIN = 0, 1  # KIND: each tile of each job by itself; or all jobs for a stretch of rows, one after the other
+# KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.
+SPREAD, CHAIN = 0, 1
 FIRST_JOB, LAST_JOB = 1, 2
 CHECKS = 3  # whether the loss has to be finite for this stage to begin
 SQUARES = 4  # whether the gradient's norm is clipped by what the stage before has left
@@ -65,7 +67,7 @@ PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP = range(6)
 METERS = 6
 
 # What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
-# cache line of its own, and then meters, bounds (S + 1), ops, jobs, stages, order. Of the model's dtype: clips,
+# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), order. Of the model's dtype: clips,
 # normalizers (S), penalties (S), numbers, hyper (S * H). Of float64, which the kernel writes: how many steps were made,
 # losses (S), penalties (S), sums, parts.
 STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT = range(7)

@@ -82,12 +82,20 @@ def held(precision, geometry):
     """
     side, each = geometry.side, geometry.each
     if precision == "float32":
+        # Four elements at a time, which are read at once, and the next four half a tile on: eight of a thread side by
+        # side would be read by two threads from the same banks. A warp is 4 x 8 threads: of what it reads, more is the
+        # same for several of them than in two rows of 16.
+        four, across = min(each, 4), 8 if side == 16 else side
+        down = WARP // across if side == 16 else side
 
         @device
         def place(thread):
-            return thread // side * each, thread % side * each
+            part, lane = thread // (down * across), thread % (down * across)
+            i, j = part // (side // across) * down + lane // across, part % (side // across) * across + lane % across
+            return i * four, j * four
 
-        return place, device(lambda i: i), device(lambda j: j)
+        far = device(lambda i: i // four * four * side + i % four)
+        return place, far, far
     # Warps stand side / 8 down and side / 4 along, each with each / 2 fragments in both directions.
     along, rows, columns = side // 4, 8 * each, 4 * each
     assert side % 8 == 0 and each % 2 == 0 and side * side % WARP == 0
@@ -102,10 +110,10 @@ def held(precision, geometry):
 
 @functools.cache
 def fragments(precision, geometry, left_lines, right_lines, rounds_left):
-    """(STEP, f): f(sums, left, right, k, thread) adds the products of inner steps k .. k + STEP to a thread's sums.
+    """(STEP, f): f(sums, left, right, begin, k, thread) adds products of inner steps k .. k + STEP to a thread's sums.
 
-    ``rounds_left`` says whether elements of the left tile are still float32; those of the right one, for tf32, are
-    rounded already.
+    The tiles begin at element ``begin``. ``rounds_left`` says whether elements of the left tile are still float32;
+    those of the right one, for tf32, are rounded already.
     """
     W = words[precision]
     STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
@@ -149,19 +157,19 @@ def fragments(precision, geometry, left_lines, right_lines, rounds_left):
             )
 
     @device
-    def step(sums, left, right, k, thread):
+    def step(sums, left, right, begin, k, thread):
         a = cuda.local.array((COUNT, 4), scalar)
         warp, g, t = thread // WARP, thread % WARP // 4, thread % 4
         row, column = U(warp // along * rows + g), U(warp % along * columns + g)
         first = k + U(W * t)
         for i in range(COUNT):
-            at = (row + U(16 * i)) * U(LA) + first * U(LK)
+            at = begin + (row + U(16 * i)) * U(LA) + first * U(LK)
             a[i, 0] = left_word(left, at)
             a[i, 1] = left_word(left, at + U(8 * LA))
             a[i, 2] = left_word(left, at + U(HALF * LK))
             a[i, 3] = left_word(left, at + U(8 * LA + HALF * LK))
         for j in range(COUNT):
-            at = (column + U(8 * j)) * U(RA) + first * U(RK)
+            at = begin + (column + U(8 * j)) * U(RA) + first * U(RK)
             b, c = right_word(right, at), right_word(right, at + U(HALF * RK))
             for i in range(COUNT):
                 multiply(a, i, b, c, sums, 2 * i, 2 * j)

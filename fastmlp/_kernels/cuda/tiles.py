@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .assembly import four
+from .assembly import four, instruction
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .table import DATA, DELTA, FORWARD, IN, MEAN, OUT, SCALE, WEIGHT, WEIGHTS, G, X
 from .tensor import fragments, held, lines, rounding
 
 __all__ = [
-    "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "features", "inputs_of", "multiply",
-    "room", "slices",
+    "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "buffers", "features", "inputs_of",
+    "multiply", "quotient", "room", "slices", "this_thread",
 ]  # fmt: skip
 
 
@@ -50,10 +50,8 @@ class Memory(NamedTuple):
 class Scratch(NamedTuple):
     """A block's shared memory: ``own`` in all device functions."""
 
-    left: Any  # a tile of the left matrix, as `tensor.lines` says; of narrow tiles
+    left: Any  # a tile of the left matrix, as `tensor.lines` says, or two of them
     right: Any
-    wide_left: Any  # of wide ones
-    wide_right: Any
     square: Any  # (SIDE, SIDE)
     losses: Any  # of the rows of a stretch
     doubles: Any  # one a thread
@@ -72,7 +70,7 @@ class Now(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What an operation takes in: where, how wide, and how it is scaled."""
+    """What an operation takes in: where, how wide, and where its mean is and what it is multiplied by."""
 
     x: Any
     width: Any
@@ -109,8 +107,23 @@ class Geometry(NamedTuple):
 
 
 U = np.uint64
+
+
+@device
+def this_thread():
+    """A thread's number in its block, as if it might change: what follows from it would else be computed once for all
+    kinds of tiles, at a kernel's begin, and kept in more registers than there are."""
+    return cuda.threadIdx.x
+
+
 if not SIMULATED:
     load4 = four()
+    _number = instruction("mov.u32 $0, %tid.x;", "=r", (), ("int32",), False)
+    _divide = instruction("div.u32 $0, $1, $2;", "=r,r,r", ("uint32", "uint32"), ("uint32",), True)
+
+    @device
+    def this_thread():
+        return numba.int64(_number())
 
 
 def room(precision, geometry):
@@ -123,6 +136,13 @@ def room(precision, geometry):
     return max(size, geometry.group * geometry.each * pitch), pitch
 
 
+def buffers(precision, dtype, geometry):
+    """How many slices of both tiles have room in a block's shared memory: two, or one."""
+    return 2 if 4 * room(precision, geometry)[0] * np.dtype(dtype).itemsize <= _SHARED else 1
+
+
+_SHARED = 38 << 10  # bytes of a block's 48 KiB that are not the tables' and the sums'
+
 # 64 x 64 and 128 x 128. The wide one reads shared memory half as often for each result, and needs large matrices.
 NARROW, WIDE_TILES = Geometry(16, 4, 32), Geometry(16, 8, 16)
 
@@ -130,6 +150,12 @@ NARROW, WIDE_TILES = Geometry(16, 4, 32), Geometry(16, 8, 16)
 @device
 def inputs_of(on, o):
     return Inputs(on.ops[o, X], on.ops[o, IN], on.ops[o, MEAN], on.ops[o, SCALE])
+
+
+@device
+def quotient(a, b):
+    """a // b of numbers below 2^32: of 64 bits, with signs, that is 70 instructions, each waiting for the last."""
+    return numba.int64(_divide(np.uint32(a), np.uint32(b)))
 
 
 @functools.cache
@@ -143,7 +169,7 @@ def scaled(dtype):
         if inputs.mean >= 0:
             v = v - on.weights[U(inputs.mean) + k]
         if inputs.scale >= 0:
-            v = v / on.weights[U(inputs.scale) + k]
+            v = v * on.weights[U(inputs.scale) + k]
         return v
 
     return element
@@ -181,6 +207,8 @@ def bring(dtype, geometry, span):
     zero, of_data = T(0), scaled(dtype)
     assert PASSES * THREADS == geometry.tile * geometry.depth
     assert THREADS % IN_ROW == 0 or IN_ROW % THREADS == 0
+    last = (GROUPS - 1) * THREADS  # of a thread's places
+    ROWS, COLUMNS = last // IN_ROW + 1, max(g * THREADS % IN_ROW for g in range(GROUPS)) * SIDE_BY_SIDE + SIDE_BY_SIDE
 
     @device
     def place(thread):
@@ -207,7 +235,7 @@ def bring(dtype, geometry, span):
             v, w, x, y = v - k, w - m, x - n, y - o
         if inputs.scale >= 0:
             k, m, n, o = load4(on.weights, U(inputs.scale) + column)
-            v, w, x, y = v / k, w / m, x / n, y / o
+            v, w, x, y = v * k, w * m, x * n, y * o
         into[p], into[p + 1], into[p + 2], into[p + 3] = v, w, x, y
 
     if SIDE_BY_SIDE == 1:  # of small tiles, which are simulated
@@ -223,6 +251,13 @@ def bring(dtype, geometry, span):
     @device
     def from_array(into, source, place, stride, rows, columns):
         whole = stride % U(SIDE_BY_SIDE) == U(0)
+        if whole and rows >= ROWS and columns >= COLUMNS:  # most tiles, and a fraction of what follows
+            for group in range(GROUPS):
+                p = group * SIDE_BY_SIDE
+                array_at_once(into, p, source, place + U(along(p)))
+                if along(p + SIDE_BY_SIDE) == 0:
+                    place += U(down(p + SIDE_BY_SIDE) - down(p)) * stride
+            return
         for group in range(GROUPS):
             p = group * SIDE_BY_SIDE
             inside = down(p) < rows
@@ -239,6 +274,12 @@ def bring(dtype, geometry, span):
     @device
     def from_data(into, on, inputs, first, column, rows, columns):
         whole = inputs.width % SIDE_BY_SIDE == 0
+        if whole and rows >= ROWS and columns >= COLUMNS:
+            for group in range(GROUPS):
+                p = group * SIDE_BY_SIDE
+                row = U(on.order[first + U(down(p))])
+                data_at_once(into, p, on, inputs, row, column + U(along(p)))
+            return
         for group in range(GROUPS):
             p = group * SIDE_BY_SIDE
             inside = down(p) < rows
@@ -258,9 +299,9 @@ def bring(dtype, geometry, span):
 def slices(kind, dtype, geometry, precision):
     """How a tile of a product is computed from slices of DEPTH inner steps: (places, store, compute).
 
-    ``places`` are `bring`'s functions for the left matrix and for the right one. ``store(a, b, left, right, thread)``
-    puts what a thread has brought of both, ``a`` and ``b (PASSES,)``, into shared memory; ``compute(sums, left, right,
-    thread)`` adds the slice's products to its sums.
+    ``places`` are `bring`'s functions for the left matrix and for the right one. ``store(a, b, left, right, first,
+    thread)`` puts what a thread has brought of both, ``a`` and ``b (PASSES,)``, into shared memory, from element
+    ``first`` on; ``compute(sums, left, right, first, thread)`` adds the slice's products to its sums.
     """
     EACH, DEPTH, TILE = geometry.each, geometry.depth, geometry.tile
     PASSES = TILE * DEPTH // geometry.threads
@@ -273,15 +314,20 @@ def slices(kind, dtype, geometry, precision):
     rounds_right = precision == "tf32"
     rounds_left = rounds_right and kind != WEIGHTS
 
+    # Four inner steps of a row go to four lines of shared memory, and those of a warp's threads would meet in a few
+    # banks: so rows stand in another order there, which the place in the line says, and others in other fours of lines.
+    turned = precision == "float32" and TILE % 32 == 0 and geometry.threads * 4 % (32 * DEPTH) == 0
+
     def put(places, along_inner, its_lines, rounds):
         place, down, along, _, _ = places
         A, B = (its_lines.across, its_lines.inner) if along_inner else (its_lines.inner, its_lines.across)
         rounded = rounding if rounds else device(lambda v: v)
+        turns = turned and along_inner
 
         @device
-        def run(values, shared, thread):
+        def run(values, shared, first, thread):
             i, j = place(thread)
-            at = U(i) * U(A) + U(j) * U(B)
+            at = first + U(i ^ (j & 28) if turns else i) * U(A) + U(j) * U(B)
             for p in range(PASSES):  # first, as nothing may stand between stores that are to become one
                 values[p] = rounded(values[p])
             for p in range(PASSES):
@@ -293,48 +339,70 @@ def slices(kind, dtype, geometry, precision):
     put_right = put(of_right, right_inner, right_lines, rounds_right)
 
     @device
-    def store(a, b, left, right, thread):
-        put_left(a, left, thread)
-        put_right(b, right, thread)
+    def store(a, b, left, right, first, thread):
+        put_left(a, left, first, thread)
+        put_right(b, right, first, thread)
 
     if precision == "float32":
-        place, _, _ = held(precision, geometry)
-        PITCH = geometry.pitch
+        place, far, _ = held(precision, geometry)
+        PITCH, scalar = geometry.pitch, numba.from_dtype(np.dtype(dtype))
+        turns_left, turns_right = turned and left_inner, turned and right_inner
+        assert DEPTH == 2 or DEPTH % 4 == 0
 
         @device
-        def step(sums, left, right, k, row, column):
-            at_left, at_right = k * U(PITCH) + row, k * U(PITCH) + column
+        def places(first, k, row, column):
+            return (
+                first + k * U(PITCH) + (row ^ (k & U(28)) if turns_left else row),
+                first + k * U(PITCH) + (column ^ (k & U(28)) if turns_right else column),
+            )
+
+        @device
+        def fetch(ours, theirs, slot, left, right, at_left, at_right, step):
             for i in range(EACH):
-                element = left[at_left + U(i)]
-                for j in range(EACH):
-                    sums[i, j] += element * right[at_right + U(j)]
+                ours[slot, i] = left[at_left + U(step * PITCH + far(i))]
+            for i in range(EACH):
+                theirs[slot, i] = right[at_right + U(step * PITCH + far(i))]
 
         @device
-        def compute(sums, left, right, thread):
+        def add(sums, ours, theirs, slot):
+            for i in range(EACH):
+                for j in range(EACH):
+                    sums[i, j] += ours[slot, i] * theirs[slot, j]
+
+        @device
+        def compute(sums, left, right, first, thread):
+            # The next step's factors are on their way while this one's are multiplied. After the last step come the
+            # first's again, which are of no use, but no branch.
+            ours, theirs = cuda.local.array((2, EACH), scalar), cuda.local.array((2, EACH), scalar)
             i, j = place(thread)
             row, column = U(i), U(j)
-            for four in range(DEPTH // 4):
-                k = U(4 * four)
-                step(sums, left, right, k, row, column)
-                step(sums, left, right, k + U(1), row, column)
-                step(sums, left, right, k + U(2), row, column)
-                step(sums, left, right, k + U(3), row, column)
-            for k in range(DEPTH // 4 * 4, DEPTH):
-                step(sums, left, right, U(k), row, column)
+            at_left, at_right = places(first, U(0), row, column)
+            fetch(ours, theirs, 0, left, right, at_left, at_right, 0)
+            for k in range(0, DEPTH, 4 if DEPTH > 2 else 2):
+                fetch(ours, theirs, 1, left, right, at_left, at_right, 1)
+                add(sums, ours, theirs, 0)
+                if DEPTH > 2:
+                    fetch(ours, theirs, 0, left, right, at_left, at_right, 2)
+                    add(sums, ours, theirs, 1)
+                    fetch(ours, theirs, 1, left, right, at_left, at_right, 3)
+                    add(sums, ours, theirs, 0)
+                at_left, at_right = places(first, U(k + 4) % U(DEPTH), row, column)
+                fetch(ours, theirs, 0, left, right, at_left, at_right, 0)
+                add(sums, ours, theirs, 1)
 
     else:
         STEP, of_warp = fragments(precision, geometry, left_lines, right_lines, precision == "tf32" and not rounds_left)
 
         @device
-        def compute(sums, left, right, thread):
+        def compute(sums, left, right, first, thread):
             for s in range(DEPTH // STEP):
-                of_warp(sums, left, right, U(s * STEP), thread)
+                of_warp(sums, left, right, first, U(s * STEP), thread)
 
     return (of_left, of_right), store, compute
 
 
 @functools.cache
-def multiply(kind, dtype, geometry, is_wide, precision):
+def multiply(kind, dtype, geometry, precision):
     """A device function that fills ``sums (EACH, EACH)`` with a thread's part of a tile of a product.
 
     `tensor.held` says which part. FORWARD: x Wᵀ (rows, OUT); DELTA: G W (rows, IN); WEIGHTS: Gᵀ x (OUT, IN). The tile
@@ -352,13 +420,15 @@ def multiply(kind, dtype, geometry, is_wide, precision):
     left_place, _, _, left_array, left_data = of_left
     right_place, _, _, right_array, right_data = of_right
     LINE = lines(precision, geometry, left_inner).inner
+    ROOM, BUFFERS = room(precision, geometry)[0], buffers(precision, dtype, geometry)
+    (place, _, _), apart = held(precision, geometry), precision != "float32"
 
     @device
     def run(sums, ones, on, own, now, o, row, column, begin, end):
         a, b = cuda.local.array(PASSES, scalar), cuda.local.array(PASSES, scalar)
-        thread = cuda.threadIdx.x
+        thread = this_thread()
         ty, tx = thread // SIDE, thread % SIDE
-        left, right = (own.wide_left, own.wide_right) if is_wide else (own.left, own.right)
+        left, right = own.left, own.right
         inputs, w, g, inner, outer = inputs_of(on, o), on.ops[o, WEIGHT], on.ops[o, G], on.ops[o, IN], on.ops[o, OUT]
         height, width = (outer if kind == WEIGHTS else now.rows), (outer if forward else inner)
         is_data = inputs.x == DATA
@@ -370,11 +440,11 @@ def multiply(kind, dtype, geometry, is_wide, precision):
         l0, l1 = left_place(thread)
         r0, r1 = right_place(thread)
         left_stride, right_stride = U(inner if forward else outer), U(inner)
+        # A thread all of whose results lie outside has nothing to compute, unless its warp computes together.
+        place_row, place_column = place(thread)
+        turn = 0
+        cuda.syncthreads()  # somebody may still read there what was before
         for start in range(begin, end + DEPTH, DEPTH):
-            if start > begin:  # compute with what was brought, once all have brought it
-                cuda.syncthreads()
-                store(a, b, left, right, thread)
-                cuda.syncthreads()
             if start < end:  # the next steps are on their way meanwhile
                 i, j = (row + l0, start + l1) if left_inner else (start + l0, row + l1)
                 rows, columns = (height - i, end - j) if left_inner else (end - i, height - j)
@@ -393,10 +463,18 @@ def multiply(kind, dtype, geometry, is_wide, precision):
                 else:
                     right_array(b, on.work, U(inputs.x) + U(i) * right_stride + U(j), right_stride, rows, columns)
             if start > begin:
-                compute(sums, left, right, thread)
+                first = U((turn + 1) % BUFFERS * ROOM)
+                if apart or (place_row < height - row and place_column < width - column):
+                    compute(sums, left, right, first, thread)
                 if kind == WEIGHTS and column == 0:
                     for k in range(tx, DEPTH, SIDE):
                         for i in range(EACH):
-                            ones[i] += left[k * LINE + ty * EACH + i]
+                            ones[i] += left[first + U(k * LINE + ty * EACH + i)]
+            if BUFFERS == 1:
+                cuda.syncthreads()
+            if start < end:
+                store(a, b, left, right, U(turn * ROOM), thread)
+            cuda.syncthreads()
+            turn = (turn + 1) % BUFFERS
 
     return run

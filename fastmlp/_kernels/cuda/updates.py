@@ -11,7 +11,7 @@ from . import formulas
 from .elementwise import THREADS, blocks
 from .halving import halving
 from .jit import kernel
-from .runtime import SIMULATED, cuda, empty, launch
+from .runtime import SIMULATED, cuda, empty, launch, to_numpy
 
 __all__ = ["adagrad", "adam", "add_scaled", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
 
@@ -29,10 +29,10 @@ def _sgd(grad, lr, momentum, decay, nesterov, velocity, has_velocity, param):
 
 
 @kernel
-def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, root, mean, square, param):
+def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, unroot, mean, square, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         param[i], mean[i], square[i] = formulas.adam(
-            grad[i], param[i], mean[i], square[i], rate, blend1, beta2, blend2, eps, decay, shrink, root
+            grad[i], param[i], mean[i], square[i], rate, blend1, beta2, blend2, eps, decay, shrink, unroot
         )
 
 
@@ -103,7 +103,7 @@ def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
 def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
     numbers = (
-        lr / (1 - beta1**step), 1 - beta1, beta2, 1 - beta2, eps, decay, shrink, math.sqrt(1 - beta2**step),
+        lr / (1 - beta1**step), 1 - beta1, beta2, 1 - beta2, eps, decay, shrink, 1 / math.sqrt(1 - beta2**step),
     )  # fmt: skip
     _update(_adam, grad, numbers, mean, square, param)
 
@@ -122,7 +122,7 @@ def sum_of_squares(grad):
         return 0.0
     sums = empty(_SUM_BLOCKS, np.float64)
     launch(_squares, _SUM_BLOCKS, _SUM_THREADS, grad.reshape(-1), sums)
-    return float(sums.copy_to_host().sum())
+    return float(to_numpy(sums).sum())
 
 
 def scale(grad, factor, out):

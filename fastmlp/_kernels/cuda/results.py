@@ -1,0 +1,170 @@
+"""What becomes of sums that are complete: activations, slopes, the optimizer's formula, for some of a thread's at once.
+
+A read that waits for the one before takes as long as hundreds of instructions, and the compiler cannot know that what
+is written in between lies elsewhere: so all is read before the first is written. Elements that stand side by side are
+read and written four at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from . import jobs as job
+from .assembly import four, four_stored
+from .jit import device
+from .runtime import SIMULATED, cuda
+from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
+from .tiles import U
+
+__all__ = ["Settings", "groups", "settings", "settling"]
+
+if not SIMULATED:
+    load4, store4 = four(), four_stored()
+
+
+class Settings(NamedTuple):
+    """What an update needs beside a gradient."""
+
+    plane: Any
+    average: Any
+    gradients: Any
+    bound: Any
+    keeps: Any
+    share: Any
+    penalty: Any
+    numbers: Any
+
+
+@functools.cache
+def settings(rule, dtype):
+    """f(on, now): the `Settings` of a step, read once for many elements."""
+    numbers_of, zero = job.rule(rule)[0], np.dtype(dtype).type(0)
+
+    @device
+    def read(on, now):
+        return Settings(
+            on.meters[PLANE], on.meters[AVERAGE_PLANE], on.meters[GRADIENTS], on.clips[CLIP_VALUE],
+            on.clips[CLIP_NORM] > zero, on.clips[NEW_SHARE], now.penalty, numbers_of(on, now.h),
+        )  # fmt: skip
+
+    return read
+
+
+@functools.cache
+def groups(count, fours):
+    """(read, write) of ``count`` elements array[base + at[q]], those with at[q] below 0 left out.
+
+    read(array, base, at, whole, values, i) makes them values[i, q], write(...) them of these. With ``fours``, and where
+    ``whole``, each four of them stand side by side, all or none, the first at a multiple of four.
+    """
+
+    @device
+    def read(array, base, at, whole, values, i):
+        if fours and whole:
+            for q in range(0, count, 4):
+                if at[q] >= 0:
+                    values[i, q], values[i, q + 1], values[i, q + 2], values[i, q + 3] = load4(
+                        array, U(base) + U(at[q])
+                    )
+        else:
+            for q in range(count):
+                if at[q] >= 0:
+                    values[i, q] = array[U(base) + U(at[q])]
+
+    @device
+    def write(array, base, at, whole, values, i):
+        if fours and whole:
+            for q in range(0, count, 4):
+                if at[q] >= 0:
+                    store4(
+                        array, U(base) + U(at[q]), values[i, q], values[i, q + 1], values[i, q + 2], values[i, q + 3]
+                    )
+        else:
+            for q in range(count):
+                if at[q] >= 0:
+                    array[U(base) + U(at[q])] = values[i, q]
+
+    return read, write
+
+
+@functools.cache
+def settling(rule, dtype, count, fours=False):
+    """(settle, apply): what becomes of ``count`` gradients g[0, q] of weights[at[q]], see `groups`.
+
+    settle(on, to, at, whole, g, penalized) is for those that are complete: they are applied, or kept where the norm is
+    clipped; (squares of w and g). apply(on, to, at, whole, g, old) makes the optimizer's step, and the average's;
+    ``old (4, count)`` is room.
+    """
+    scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
+    _, has, step = job.rule(rule)
+    read, write = groups(count, fours)
+
+    @device
+    def load(on, to, at, whole, old):
+        first, second, third, fourth = has(to.numbers)
+        for i in range(4):
+            for q in range(count):
+                old[i, q] = zero
+        if first:
+            read(on.weights, 0, at, whole, old, 0)
+        if second:
+            read(on.weights, to.plane, at, whole, old, 1)
+        if third:
+            read(on.weights, 2 * to.plane, at, whole, old, 2)
+        if fourth:
+            read(on.weights, 3 * to.plane, at, whole, old, 3)
+
+    @device
+    def update(on, to, at, whole, g, old):
+        first, second, third, fourth = has(to.numbers)
+        for q in range(count):
+            old[0, q], old[1, q], old[2, q], old[3, q] = step(
+                g[0, q], to.numbers, old[0, q], old[1, q], old[2, q], old[3, q]
+            )
+        if first:
+            write(on.weights, 0, at, whole, old, 0)
+        if second:
+            write(on.weights, to.plane, at, whole, old, 1)
+        if third:
+            write(on.weights, 2 * to.plane, at, whole, old, 2)
+        if fourth:
+            write(on.weights, 3 * to.plane, at, whole, old, 3)
+        if to.share > zero:
+            for q in range(count):
+                if at[q] >= 0:
+                    a = U(to.average) + U(at[q])
+                    on.weights[a] += to.share * (old[0, q] - on.weights[a])
+
+    @device
+    def apply(on, to, at, whole, g, old):
+        load(on, to, at, whole, old)
+        update(on, to, at, whole, g, old)
+
+    @device
+    def settle(on, to, at, whole, g, penalized):
+        old = cuda.local.array((4, count), scalar)
+        w_square, g_square = zero, zero
+        if not to.keeps:
+            load(on, to, at, whole, old)
+        elif penalized:
+            read(on.weights, 0, at, whole, old, 0)
+        for q in range(count):
+            if at[q] >= 0:
+                if penalized:
+                    g[0, q] = g[0, q] + to.penalty * old[0, q]
+                    w_square += old[0, q] * old[0, q]
+                if to.bound > zero:  # NaN stays
+                    g[0, q] = to.bound if g[0, q] > to.bound else -to.bound if g[0, q] < -to.bound else g[0, q]
+                if to.keeps:
+                    g_square += g[0, q] * g[0, q]
+        if to.keeps:
+            write(on.work, to.gradients, at, whole, g, 0)
+        else:
+            update(on, to, at, whole, g, old)
+        return w_square, g_square
+
+    return settle, apply

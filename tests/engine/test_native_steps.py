@@ -1,0 +1,78 @@
+"""The persistent CUDA kernel as it is compiled, in a GPU's tiles and with its barrier: the modules' steps."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from compiled import NATIVE
+from same_gpu_steps import assert_same_steps, rows_of
+
+import fastmlp as fm
+from fastmlp._kernels.cuda import table
+
+pytestmark = pytest.mark.skipif(not NATIVE, reason="needs FASTMLP_NATIVE_CUDA=1")
+pytest.importorskip("numba_cuda")
+pytest.importorskip("greenlet")
+
+
+@pytest.fixture(autouse=True)
+def on_numpy():
+    with fm.use_backend("numpy"):
+        yield
+
+
+def machine(blocks, most=3):
+    from native import Compiled
+
+    return Compiled(blocks, min(blocks, most))
+
+
+SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wide
+    "chain": ([9, 17, 66, 5], 70, 100, 3, False),
+    "parts": ([300, 65, 5], 33, 40, 16, False),
+    "fours": ([16, 72, 64, 8], 70, 100, 3, False),
+    "wide": ([33, 140, 5], 130, 131, 1, True),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "dtype"),
+    [
+        ("chain", "float32", "float32"), ("fours", "float32", "float32"), ("parts", "float32", "float64"),
+        ("wide", "float32", "float32"), ("parts", "tf32", "float32"), ("wide", "bf16", "float32"),
+    ],
+)  # fmt: skip
+def test_shapes(name, precision, dtype):
+    widths, batch, rows, blocks, wide = SHAPES[name]
+    model = partial(fm.MLP, widths[0], widths[1:-1], widths[-1], "tanh", dtype=dtype, rng=0)
+    data, there = rows_of(rows, widths[0], widths[-1]), machine(blocks)
+    options = {"batch": batch, "machine": there, "l2": 0.1, "precision": precision}
+    plan = assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.1, 0.9), data, **options)
+    assert plan.wide == wide
+    assert {"chain": plan.stages[0, table.KIND] == table.CHAIN, "parts": (plan.jobs[:, table.SPLITS] > 1).any()}.get(
+        name, True
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_layers_and_terms(dtype):
+    """uint8 features, weights of rows and classes, clipping, L2, an average."""
+    X, y = np.random.default_rng(0).integers(0, 9, (75, 12)).astype(np.uint8), np.arange(75) % 3
+    weight = np.random.default_rng(1).uniform(0.5, 2, 75)
+    normalize = fm.Normalize(np.full(12, 4.0), np.linspace(1, 3, 12), dtype)
+    options = {"layer_norm": True, "dropout": 0.3, "normalize": normalize, "dtype": dtype, "rng": 0}
+    model = partial(fm.MLP, 12, [70, 9], 3, "gelu", **options)
+    loss = partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1)
+    optimizer = partial(fm.Adam, 0.01, eps=1e-3, clip_norm=0.5, clip_value=0.2, weight_decay=0.1)
+    there, further = machine(4), {"weight": weight, "l2": 0.3, "average": 0.9, "batch": 66}
+    plan = assert_same_steps(model, loss, optimizer, (X, y), machine=there, **further)
+    assert {table.NORM, table.DROP, table.UPDATE, table.NORM_GRADIENT} <= {int(k) for k in plan.jobs[:, table.KIND]}
+
+
+def test_targets_in_rows():
+    X, _ = rows_of(70, 6)
+    model = partial(fm.MLP, 6, [20], 2, "softplus", rng=0)
+    optimizer = partial(fm.RMSprop, 0.005, eps=1e-3, momentum=0.5, centered=True)
+    assert_same_steps(model, partial(fm.HuberLoss, 0.3), optimizer, (X, X[:, :2] ** 2), batch=65, machine=machine(2))
