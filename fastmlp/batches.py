@@ -22,7 +22,7 @@ from .validation import (
 
 __all__ = ["Order", "Rows", "check_rows"]
 
-_AHEAD, _ROWS_AHEAD = 8, 1 << 22  # epochs whose order is drawn ahead, and rows of all of them
+_ROWS_AHEAD = 1 << 22  # of all epochs whose order is drawn ahead
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Order:
             if row >= self._used:
                 epoch, row = epoch + 1, 0
             if self._drawn is None or self._drawn[0] != epoch:
-                self._drawn = (epoch, self._draw(epoch, ahead))
+                self._drawn = (epoch, self._draw(epoch, 1 + steps * size // self._used if ahead else 0))
             count = min(steps, -(-(self._used - row) // size))
             last = min(row + count * size, self._used)
             self.position = (epoch, last)
@@ -126,19 +126,19 @@ class Order:
             taken, steps = taken + last - row, steps - count
         return np.concatenate(parts), np.concatenate(bounds)
 
-    def _draw(self, epoch: int, ahead: bool) -> Array:
-        """The order of an epoch."""
+    def _draw(self, epoch: int, epochs: int) -> Array:
+        """The order of an epoch; so many are needed at once, 0 for those that nobody draws ahead."""
         if self._seed is None:
             return np.arange(self._rows)
-        if not ahead:
+        if not epochs:
             return shuffle_order(self._seed, epoch, self._rows)
         from ._kernels.cpu import shuffle  # brings numba along
 
-        wanted = range(epoch, epoch + 1 + max(1, min(_AHEAD, _ROWS_AHEAD // self._rows)))
-        for number in wanted:
+        # As many again as are needed now, for the steps that come while the GPU makes these.
+        for number in range(epoch, epoch + 1 + max(1, min(2 * epochs, _ROWS_AHEAD // self._rows))):
             if number not in self._coming:
                 self._coming[number] = _drawers().submit(shuffle.shuffle_order, self._seed, number, self._rows)
-        self._coming = {number: self._coming[number] for number in wanted}
+        self._coming = {number: order for number, order in self._coming.items() if number >= epoch}
         return self._coming.pop(epoch).result()
 
 

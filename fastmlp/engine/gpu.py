@@ -30,6 +30,7 @@ class GpuWeights:
     def __init__(self, machine: Any, layout: Layout, optimizer: Optimizer, dtype: np.dtype[Any]) -> None:
         self.machine, self.layout, self.optimizer, self.dtype = machine, layout, optimizer, dtype
         self.data = machine.zeros(layout.size, dtype)
+        self._flat: list[tuple[Any, Any, Any]] = []
         for place, values in layout.vectors:
             self.machine.assign(self.data[place : place + values.size], np.array(values, dtype).ravel())
 
@@ -42,15 +43,24 @@ class GpuWeights:
                 if kind is not None:
                     yield state[kind], place + number * self.layout.plane, size
 
+    def _pairs(self) -> Any:
+        """(the user's array, flat, its place here as an array), made once: that takes longer than a copy does."""
+        for number, (array, place, size) in enumerate(self._arrays()):
+            if number == len(self._flat):
+                self._flat.append((None, None, None))
+            if self._flat[number][0] is not array:
+                self._flat[number] = (array, array.reshape(-1), self.data[place : place + size])
+            yield self._flat[number][1:]
+
     def load(self) -> None:
         """Take over the user's arrays."""
-        for array, place, size in self._arrays():
-            self.machine.assign(self.data[place : place + size], array.reshape(-1))
+        for array, place in self._pairs():
+            self.machine.assign(place, array)
 
     def unload(self) -> None:
         """Write everything back into the user's arrays."""
-        for array, place, size in self._arrays():
-            self.machine.assign(array.reshape(-1), self.data[place : place + size])
+        for array, place in self._pairs():
+            self.machine.assign(array, place)
 
     def finite(self) -> bool:
         """Whether every parameter is."""
