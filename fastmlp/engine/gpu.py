@@ -100,7 +100,7 @@ class GpuEngine:
         self.plan = Plan(self.layers, layout, loss, optimizer, batch, self.dtype, machine)
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
-        self._work = machine.zeros(self.plan.work, self.dtype)
+        self._work = machine.empty(self.plan.work, self.dtype)
         # In the places of arrays that there are not.
         self._nothing = {
             "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),

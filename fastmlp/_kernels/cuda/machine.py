@@ -62,6 +62,10 @@ class Machine:
         """A new array of zeros."""
         return self.upload(np.zeros(shape, dtype))
 
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """A new array to be written before it is read."""
+        return cuda.device_array(shape, dtype)
+
     def upload(self, array: Any) -> Any:
         """A copy on the GPU."""
         return cuda.to_device(np.ascontiguousarray(array), stream=self._work)

@@ -303,21 +303,9 @@ def steps_kernel(
                         if column + beside + q % EACH < width:
                             shift[q] = on.weights[U(bias + column + beside + q % EACH)]
                 w_square, g_square = two_rows(
-                    on,
-                    ends,
-                    to,
-                    row + first,
-                    column + beside,
-                    height,
-                    width,
-                    whole,
-                    sums,
-                    0,
-                    shift,
-                    parts,
-                    splits,
+                    on, ends, to, row + first, column + beside, height, width, whole, sums, 0, shift, parts, splits,
                     weight,
-                )
+                )  # fmt: skip
                 if EACH > 2:
                     w, g = two_rows(
                         on, ends, to, row + first + 2, column + beside, height, width, whole, sums, 2, shift, parts,
