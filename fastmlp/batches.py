@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -132,17 +133,20 @@ class Order:
             return np.arange(self._rows)
         if not epochs:
             return shuffle_order(self._seed, epoch, self._rows)
-        from ._kernels.cpu import shuffle  # brings numba along
-
+        draw, drawers = _drawers()
         # As many again as are needed now, for the steps that come while the GPU makes these.
         for number in range(epoch, epoch + 1 + max(1, min(2 * epochs, _ROWS_AHEAD // self._rows))):
             if number not in self._coming:
-                self._coming[number] = _drawers().submit(shuffle.shuffle_order, self._seed, number, self._rows)
+                self._coming[number] = drawers.submit(draw, self._seed, number, self._rows)
         self._coming = {number: order for number, order in self._coming.items() if number >= epoch}
         return self._coming.pop(epoch).result()
 
 
 @functools.cache
-def _drawers() -> ThreadPoolExecutor:
-    """Threads that draw orders."""
-    return ThreadPoolExecutor(max(1, min(4, (os.cpu_count() or 1) - 1)), thread_name_prefix="fastmlp-order")
+def _drawers() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
+    """What draws an order, and threads for it."""
+    from ._kernels.cpu.shuffle import shuffle_order as draw  # brings numba along
+
+    draw(0, 0, 1)  # compiled here: not beside what this thread compiles next
+    threads = max(1, min(4, (os.cpu_count() or 1) - 1))
+    return draw, ThreadPoolExecutor(threads, thread_name_prefix="fastmlp-order")

@@ -26,6 +26,7 @@ from compiled import ARCHITECTURE, a_gpu_to_compile_for
 from greenlet import getcurrent
 from simulated import Simulated
 
+from fastmlp._kernels.cpu.shuffle import shuffle_order
 from fastmlp._kernels.cuda import machine, steps
 from fastmlp._kernels.cuda.grid import wait_for_grid
 
@@ -324,4 +325,6 @@ class Compiled(Simulated):
 
 def replace_gpu():
     """From now on in this process there is a GPU, and it is this processor."""
+    # Compiles Numba's runtime for this processor, which it cannot do once it has known the pointers of kernels.
+    shuffle_order(0, 0, 1)
     fake_driver.install(Machine())
