@@ -1,7 +1,7 @@
-"""A CUDA driver whose GPU is this processor: Numba's own arrays and launches, their memory and kernels here.
+"""A CUDA driver whose GPU is this processor: Numba's own arrays and copies, with their memory here.
 
-What they take and refuse is as on a GPU; kernels run as `native` compiles them, each before the call that launches it
-returns.
+What they take and refuse is as on a GPU. Launches are not Numba's: kernels run as `native` compiles them, each before
+the call that launches it returns.
 """
 
 from __future__ import annotations
