@@ -44,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 TINY = Case("tiny", (3, 4, 2), "relu", "cross entropy", "Adam", 4, rows=8)
 TESTS = ["tests/test_cuda.py", "tests/kernels/test_contract.py", "tests/kernels/test_rows.py", "tests/modules"]
 JAX = {"float32": "highest", "tf32": "TF32_TF32_F32", "bf16": "BF16_BF16_F32"}
+CONTENDERS = ("fastmlp", "torch", "torch.compile", "graph", "jax")
 RESULT = "result: "  # begins the lines of a cases' process that are for this one
 
 
@@ -274,7 +275,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--cases", nargs="*", help="names (default: all)")
     parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, help="(default: all that the device has)")
-    parser.add_argument("--contenders", nargs="*", help="fastmlp, torch, torch.compile, graph, jax (default: all)")
+    parser.add_argument("--contenders", nargs="*", choices=CONTENDERS, help="(default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="of one timing")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all, the tests with it")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +19,9 @@ from .validation import (
     finite_features,
     require_rows,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Order", "Rows", "check_rows"]
 
@@ -145,6 +147,8 @@ class Order:
 @functools.cache
 def _drawers() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
     """What draws an order, and threads for it."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from ._kernels.cpu.shuffle import shuffle_order as draw  # brings numba along
 
     draw(0, 0, 1)  # compiled here: not beside what this thread compiles next

@@ -211,7 +211,6 @@ def _engine():
     for register in (f"{kind}.{axis}" for kind in ("tid", "ctaid", "ntid", "nctaid") for axis in "xyz"):
         _symbol(f"nvvm.read.ptx.sreg.{register}", _special(register), ctypes.c_int32)
     _symbol("nvvm.barrier0", lambda: simt._me().wait("block"), None)
-    _symbol("nvvm.membar.gl", lambda: None, None)
     return target, llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
 
 

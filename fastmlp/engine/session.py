@@ -188,10 +188,9 @@ class Session:
 
     def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of the batches of the next native call."""
-        most = min(most, self.steps_at_once(rows, size))
-        if self._place[0] == "cuda":  # all cores but one are idle then; steps of the other engine need them
-            return order.take(size, most, ahead=True)
-        return order.take(size, most)
+        # While a GPU is at work all cores but one are idle; steps of the other engine need them.
+        ahead = self._place[0] == "cuda"
+        return order.take(size, min(most, self.steps_at_once(rows, size)), ahead)
 
     def whole(self, rows: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of one batch of all rows."""

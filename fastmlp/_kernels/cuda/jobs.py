@@ -147,30 +147,11 @@ def through(kinds, dtype):
 
 
 @functools.cache
-def fold(side, larger=False):
-    """f(v, shared (side, side)): the sum of the values of a row of ``side`` threads, or the largest, to each."""
+def fold(share, larger=False):
+    """f(v, shared): the sum of the values of ``share`` threads in a row, or the largest, to each of them.
 
-    @device
-    def run(v, shared):
-        ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
-        shared[ty, tx] = v
-        cuda.syncthreads()
-        total = shared[ty, 0]
-        for i in range(1, side):
-            other = shared[ty, i]
-            if not larger:
-                total += other
-            elif other > total:
-                total = other
-        cuda.syncthreads()  # the next fold may write there
-        return total
-
-    return run
-
-
-@functools.cache
-def fold_flat(share, larger=False):
-    """f(v, shared): as `fold`, of each ``share`` threads that follow each other, by a place for every thread."""
+    ``shared`` has a place for every thread of the block.
+    """
 
     @device
     def run(v, shared):
@@ -223,7 +204,7 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
-    total_of, largest_of = fold_flat(share), fold_flat(share, True)
+    total_of, largest_of = fold(share), fold(share, True)
     weight_of, write = target_weight(np.dtype(dtype)), through(kinds, dtype)
 
     @device
@@ -287,7 +268,7 @@ def _elementwise(dtype, geometry, kinds, name, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero = T(0)
-    total_of, write = fold_flat(share), through(kinds, dtype)
+    total_of, write = fold(share), through(kinds, dtype)
     term, slope = terms(name, np.dtype(dtype))
 
     @device
@@ -341,7 +322,7 @@ def softmax(dtype, geometry, kinds, backward):
                 if inside:
                     for c in range(tx, columns, side):
                         total += on.work[g + at + c] * on.work[y + at + c]
-                total = total_of(total, own.square)
+                total = total_of(total, own.left)
                 if inside:
                     for c in range(tx, columns, side):
                         v = on.work[y + at + c] * (on.work[g + at + c] - total)
@@ -352,13 +333,13 @@ def softmax(dtype, geometry, kinds, backward):
                         v = x_of(on, now.first, inputs, r, c)
                         if v > m:
                             m = v
-                m = largest_of(m, own.square)
+                m = largest_of(m, own.left)
                 if inside:
                     for c in range(tx, columns, side):
                         e = math.exp(x_of(on, now.first, inputs, r, c) - m)
                         on.work[y + at + c] = e
                         total += e
-                total = total_of(total, own.square)
+                total = total_of(total, own.left)
                 if inside:
                     for c in range(tx, columns, side):
                         on.work[y + at + c] /= total
@@ -393,8 +374,8 @@ def layer_norm(dtype, geometry, kinds, backward):
                             v = v * on.weights[gain + c]
                         g += v
                         gz += v * ((x_of(on, now.first, inputs, r, c) - mean) * rstd)
-                g = total_of(g, own.square) / count
-                gz = total_of(gz, own.square) / count
+                g = total_of(g, own.left) / count
+                gz = total_of(gz, own.left) / count
                 if inside:
                     for c in range(tx, columns, side):
                         v = on.work[own_ends.g + at + c]
@@ -407,12 +388,12 @@ def layer_norm(dtype, geometry, kinds, backward):
                 if inside:
                     for c in range(tx, columns, side):
                         total += x_of(on, now.first, inputs, r, c)
-                mean = total_of(total, own.square) / count
+                mean = total_of(total, own.left) / count
                 if inside:
                     for c in range(tx, columns, side):
                         d = x_of(on, now.first, inputs, r, c) - mean
                         squares += d * d
-                rstd = one / math.sqrt(total_of(squares, own.square) / count + eps)
+                rstd = one / math.sqrt(total_of(squares, own.left) / count + eps)
                 if inside:
                     if tx == 0:
                         on.work[means + r] = mean

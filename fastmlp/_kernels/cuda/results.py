@@ -103,36 +103,38 @@ def settling(rule, dtype, count, fours=False):
     _, has, step = job.rule(rule)
     read, write = groups(count, fours)
 
+    def planes(move):
+        @device
+        def each(on, to, at, whole, old):
+            """Move the parameters, and those of the states that there are, from their planes or to them."""
+            first, second, third, fourth = has(to.numbers)
+            if first:
+                move(on.weights, 0, at, whole, old, 0)
+            if second:
+                move(on.weights, to.plane, at, whole, old, 1)
+            if third:
+                move(on.weights, 2 * to.plane, at, whole, old, 2)
+            if fourth:
+                move(on.weights, 3 * to.plane, at, whole, old, 3)
+
+        return each
+
+    read_planes, write_planes = planes(read), planes(write)
+
     @device
     def load(on, to, at, whole, old):
-        first, second, third, fourth = has(to.numbers)
         for i in range(4):
             for q in range(count):
                 old[i, q] = zero
-        if first:
-            read(on.weights, 0, at, whole, old, 0)
-        if second:
-            read(on.weights, to.plane, at, whole, old, 1)
-        if third:
-            read(on.weights, 2 * to.plane, at, whole, old, 2)
-        if fourth:
-            read(on.weights, 3 * to.plane, at, whole, old, 3)
+        read_planes(on, to, at, whole, old)
 
     @device
     def update(on, to, at, whole, g, old):
-        first, second, third, fourth = has(to.numbers)
         for q in range(count):
             old[0, q], old[1, q], old[2, q], old[3, q] = step(
                 g[0, q], to.numbers, old[0, q], old[1, q], old[2, q], old[3, q]
             )
-        if first:
-            write(on.weights, 0, at, whole, old, 0)
-        if second:
-            write(on.weights, to.plane, at, whole, old, 1)
-        if third:
-            write(on.weights, 2 * to.plane, at, whole, old, 2)
-        if fourth:
-            write(on.weights, 3 * to.plane, at, whole, old, 3)
+        write_planes(on, to, at, whole, old)
         if to.share > zero:
             for q in range(count):
                 if at[q] >= 0:
