@@ -127,9 +127,6 @@ class _Module:
     def syncwarp(self, mask=0xFFFFFFFF):
         _me().wait("warp")
 
-    def threadfence(self):
-        pass
-
     def grid(self, dimensions):
         assert dimensions == 1
         return self.blockIdx.x * self.blockDim.x + self.threadIdx.x

@@ -115,6 +115,22 @@ def test_fastmlp_agrees_with_the_reference(case):
     assert contest(Ours, case) is None
 
 
+@pytest.mark.parametrize(("off", "agrees"), [(0.03, True), (0.05, False), (np.nan, False)])
+def test_as_far_off_as_numpy_in_float32(off, agrees):
+    """Where that is further from the reference than the tolerance: four times as far, and no further."""
+    before, after, single = (np.full(100, value, np.float32) for value in (0.0, 1.0, 1.01))
+
+    class Fixed:
+        def losses(self, order):
+            return [0.5]
+
+        def weights(self):
+            return [after + np.float32(off)]
+
+    expected = validate.Reference(np.zeros((1, 1)), [0.5], [before], [after], lambda: [single])
+    assert (validate.disagreement(Fixed(), expected) is None) == agrees
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_agree_with_the_reference(name, case, monkeypatch):
     package = PEERS[name][2]

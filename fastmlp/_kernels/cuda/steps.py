@@ -275,7 +275,6 @@ def steps_kernel(
         @device
         def run(on, own, now, j, row, column, split, number):
             sums, ones = cuda.local.array((EACH, EACH), scalar), cuda.local.array(EACH, scalar)
-            at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
             shift = cuda.local.array(AT_ONCE, scalar)
             thread = this_thread()
             o, splits, parts = U(on.jobs[j, OP]), on.jobs[j, SPLITS], on.jobs[j, PARTS]
@@ -314,6 +313,7 @@ def steps_kernel(
                     w_square += w
                     g_square += g
             else:
+                at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
                 stop = SPAN + (thread >> 10)  # SPAN, but not known: the loop would be twice the code
                 for below in range(0, stop, ROWS):
                     cuda.syncthreads()
