@@ -87,9 +87,10 @@ class Order:
         self._rows, self._used = 1, 1
         self._drawn: tuple[int, Array] | None = None
         self._coming: dict[int, Future[Array]] = {}
+        self._next: tuple[Any, tuple[Array, Array], tuple[int, int]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_coming": {}}
+        return {**self.__dict__, "_coming": {}, "_next": None}
 
     @property
     def epoch(self) -> float:
@@ -108,11 +109,17 @@ class Order:
             self._coming = {}
         self._seed, self._rows, self._used = seed, rows, used
 
-    def take(self, size: int, steps: int, ahead: bool = False) -> tuple[Array, Array]:
+    def take(self, size: int, steps: int, ahead: bool = False, most: int = 0) -> tuple[Array, Array]:
         """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them.
 
-        With ``ahead`` the order of the epochs that follow is drawn by other threads meanwhile.
+        With ``ahead`` the order of the epochs that follow is drawn by other threads meanwhile. What `peek` has given is
+        taken as it is, up to ``most`` batches.
         """
+        if self._next is not None:
+            (key, found, after), self._next = self._next, None
+            if key == self._key(size) and len(found[1]) <= most + 1:
+                self.position = after
+                return found
         parts, bounds = [], [np.zeros(1, np.int64)]
         taken = 0
         while steps > 0:
@@ -127,7 +134,20 @@ class Order:
             parts.append(self._drawn[1][row:last])
             bounds.append(np.minimum(np.arange(1, count + 1) * size, last - row) + taken)
             taken, steps = taken + last - row, steps - count
-        return np.concatenate(parts), np.concatenate(bounds)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), np.concatenate(bounds)
+
+    def peek(self, size: int, steps: int) -> tuple[Array, Array]:
+        """What `take` will give next, if it may be so many steps."""
+        key, before, self._next = self._key(size), self.position, None
+        try:
+            found = self.take(size, steps, True)
+            self._next = key, found, self.position
+        finally:
+            self.position = before
+        return found
+
+    def _key(self, size: int) -> Any:
+        return self.position, size, self._seed, self._rows, self._used
 
     def _draw(self, epoch: int, epochs: int) -> Array:
         """The order of an epoch; so many are needed at once, 0 for those that nobody draws ahead."""

@@ -80,13 +80,18 @@ def _give_up():
 INSTRUCTIONS = {
     "ld.acquire.gpu.b64": _arrivals,
     "red.release.gpu.global.add.u64": _arrive,
-    "mov.u32": lambda: simt._me().threadIdx.x,  # the only register that is asked for so
+    "mov.u32": lambda: simt._me().threadIdx.x,  # the only registers that are asked for so
+    "mov.b32": lambda: _launch["block"].x,
+    "cp.async.commit_group": lambda: None,
+    "cp.async.wait_group": lambda: None,
     "trap": _give_up,
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32": _multiply_tf32,
     "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32": simt.multiply_bf16,
 }
-# As LLVM code, since there is one for each element.
+# As LLVM code, since there is one for each element. Copies are made at once: `simt` makes them as late as may be.
 WRITTEN = {
+    "cvta.to.shared.u64": """
+        ret i64 %x0""",
     "div.u32": """
         %found = udiv i32 %x0, %x1
         ret i32 %found""",
@@ -118,6 +123,27 @@ WRITTEN = {
         %found = or i32 %low, %high
         ret i32 %found""",
 }
+
+
+def _copy(size):
+    """Of so many bytes from one address to another, the last of them zeros: no branches."""
+    lines = [
+        "%to = inttoptr i64 %x0 to ptr",
+        "%from = inttoptr i64 %x1 to ptr",
+        "%z = alloca i32",
+        "store i32 0, ptr %z",
+    ]
+    for at in range(0, size, 4):
+        lines += [
+            f"%s{at} = getelementptr i8, ptr %from, i64 {at}", f"%i{at} = icmp ugt i32 %x2, {at}",
+            f"%p{at} = select i1 %i{at}, ptr %s{at}, ptr %z", f"%v{at} = load i32, ptr %p{at}",
+        ]  # fmt: skip
+    for at in range(0, size, 4):
+        lines += [f"%t{at} = getelementptr i8, ptr %to, i64 {at}", f"store i32 %v{at}, ptr %t{at}"]
+    return "\n".join([*lines, "ret void"])
+
+
+WRITTEN |= {f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global {size}": _copy(size) for size in (4, 8, 16)}
 
 
 def _symbol(name, function, result, *arguments):
@@ -173,7 +199,7 @@ def _instruction(code, result, kinds):
 
 # -------------------------------------------------------------------------------------------- compiler
 
-_ASM = re.compile(r'call (\{[^}]*\}|\w+) asm\s+(?:sideeffect\s+)?"([^\s;"]+)[^"]*", "[^"]*"\(([^)]*)\)')
+_ASM = re.compile(r'call (\{[^}]*\}|\w+) asm\s+(?:sideeffect\s+)?"([^\s;"]+)([^"]*)", "[^"]*"\(([^)]*)\)')
 _SHARED = re.compile(r'@"(\w+)" = addrspace\(3\) global \[(\d+) x (\w+)\].*')
 _numbers = {}  # of shared arrays
 
@@ -183,7 +209,9 @@ def _for_this_processor(text):
     functions = {}
 
     def instruction(match):
-        result, code, operands = match.groups()
+        result, code, rest, operands = match.groups()
+        size = re.search(r"\], (\d+), ", rest)
+        code = f"{code} {size[1]}" if size else code
         name, written = _instruction(code, result, tuple(re.findall(r"(\w+) %", operands)))
         functions[name] = written
         return f'call {result} @"{name}"({operands})'

@@ -87,6 +87,7 @@ class _Thread:
         self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
         self.waits_for = None
         self.operands, self.product = None, None  # of what a warp multiplies
+        self.copies, self.groups = [], []  # that were asked for and are still to be made
 
     def seen(self):
         return _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
@@ -186,15 +187,73 @@ def number():
     return _me().threadIdx.x
 
 
+def threads():
+    """How many a block has."""
+    return len(_me().block.threads)
+
+
 def divide(a, b):
     """Of 32 bits."""
     return np.uint32(int(a) // int(b))
 
 
-def load4(array, at):
-    """Four elements of an array, which have to begin at a multiple of four."""
-    assert int(at) % 4 == 0, f"{array.name}[{at}] is read four at a time"
-    return tuple(array[np.unravel_index(int(at) + i, array.shape)] for i in range(4))
+def _loader(count):
+    def load(array, at):
+        """Some elements of an array, which have to begin at a multiple of so many."""
+        assert int(at) % count == 0, f"{array.name}[{at}] is read {count} at a time"
+        return tuple(array[np.unravel_index(int(at) + i, array.shape)] for i in range(count))
+
+    return load
+
+
+load2, load4 = _loader(2), _loader(4)
+
+
+def store4(array, at, *values):
+    assert int(at) % 4 == 0, f"{array.name}[{at}] is written four at a time"
+    for i, value in enumerate(values):
+        array[np.unravel_index(int(at) + i, array.shape)] = value
+
+
+# ------------------------------------------------------------------------------------ copies for later
+
+
+def _copier(size):
+    def copy(shared, to, source, at, count):
+        """Made as late as may be: when the thread waits for it. Until then nobody knows what is there."""
+        some = size // shared.dtype.itemsize
+        to, at, count = int(to), int(at), int(count) // shared.dtype.itemsize
+        assert shared.space == "shared" and to % some == 0 and 0 <= count <= some
+        assert count == 0 or at % some == 0, f"{source.name}[{at}] is copied {some} at a time"
+        for i in range(some):
+            shared[to + i] = np.nan
+            shared.written[to + i] = False
+        _me().copies.append((shared, to, source, at, count, some))
+
+    return copy
+
+
+copy16, copy8, copy4 = map(_copier, (16, 8, 4))
+
+
+def commit():
+    me = _me()
+    me.groups.append(me.copies)
+    me.copies = []
+
+
+def _waiter(left):
+    def wait():
+        me = _me()
+        while len(me.groups) > left:
+            for shared, to, source, at, count, some in me.groups.pop(0):
+                for i in range(some):
+                    shared[to + i] = source[at + i] if i < count else 0
+
+    return wait
+
+
+wait2, wait0 = map(_waiter, (2, 0))
 
 
 # --------------------------------------------------------------------------------------- tensor cores

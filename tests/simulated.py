@@ -8,17 +8,21 @@ import threading
 import numpy as np
 import simt
 
-from fastmlp._kernels.cuda import elementwise, grid, halving, jobs, results, rows, steps, tensor, tiles
+from fastmlp._kernels.cuda import elementwise, gathering, grid, halving, jobs, results, rows, steps, tensor, tiles
 from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp._kernels.cuda.tiles import Geometry
 
-NAMES = "data labels targets row_weights work weights ints reals results".split()
+NAMES = "data labels targets row_weights order work weights ints reals results".split()
 
 REPLACED = [
     (tensor, "multiply_tf32", simt.multiply_tf32), (tensor, "multiply_bf16", simt.multiply_bf16),
     (tensor, "round_tf32", simt.round_tf32), (tensor, "pack_bf16", simt.pack_bf16), (tiles, "load4", simt.load4),
-    (tiles, "_number", simt.number), (tiles, "_divide", simt.divide),
+    (tensor, "load2", simt.load2),
+    (gathering, "load4", simt.load4), (gathering, "store4", simt.store4),
+    (tiles, "copy16", simt.copy16), (tiles, "copy8", simt.copy8), (tiles, "copy4", simt.copy4),
+    (tiles, "commit", simt.commit), (tiles, "wait2", simt.wait2), (tiles, "wait0", simt.wait0),
+    (tiles, "_number", simt.number), (tiles, "_threads", simt.threads), (tiles, "_divide", simt.divide),
     (steps, "vector", simt.vector), (steps, "matrix", simt.matrix),
 ]  # fmt: skip
 
@@ -32,14 +36,16 @@ class Simulated:
     """Tiles of 4 x 4 and 8 x 8."""
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
-    wide_dtypes, beside = ("float32", "float64"), 2
+    wide_dtypes, beside, copies_later = ("float32", "float64"), 2, True
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
-        modules = [steps, results, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]]
+        modules = [
+            steps, results, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]
+        ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()
-        self.launches, self._asked, self._sent = 0, [], {}
+        self.launches, self._asked, self._sent, self.sent_ahead = 0, [], {}, None
 
     def room(self):
         return self._room
@@ -50,6 +56,9 @@ class Simulated:
 
     zeros = empty  # of parameters, all of which are written
 
+    def finite(self, arrays):
+        return all(np.isfinite(self.download(array)).all() for array in arrays)
+
     def upload(self, array):
         return np.array(array)
 
@@ -58,7 +67,7 @@ class Simulated:
 
     def send(self, name, slot, rows, index, dtype):
         """Into memory that may be in use: by work that is still to be done, as `run` only asks for it."""
-        rows = np.array(rows[index], dtype)
+        rows = np.array(rows if index is None else rows[index], dtype)
         kept = self._sent.get((name, slot))
         if kept is None or kept.size < rows.size or kept.dtype != dtype:
             kept = self._sent[name, slot] = np.empty(rows.size, dtype)

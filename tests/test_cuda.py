@@ -181,7 +181,9 @@ def test_stopped_and_resumed(engine, tmp_path):
 
 
 @here
-def test_a_divergence_leaves_the_last_good_weights(engine):
+@pytest.mark.parametrize("few", [0, 1 << 16])
+def test_a_divergence_leaves_the_last_good_weights(few, engine, monkeypatch):
+    monkeypatch.setattr("fastmlp.engine.gpu._FEW", few)
     x = np.random.default_rng(0).normal(size=(12, 5))
     states = []
     for backend in ("numpy", "cuda"):
@@ -194,6 +196,26 @@ def test_a_divergence_leaves_the_last_good_weights(engine):
     assert states[0][0] == states[1][0]
     for name, array in states[0][1].items():
         assert_matches(array, states[1][1][name], 1e-9 * np.abs(array))
+
+
+@here
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 257, 600])
+def test_numbers_are_finite(size, dtype):
+    machine = get_backend("cuda").machine()
+    if machine is None:
+        pytest.skip("Numba's simulator keeps no arrays between launches")
+    numbers = np.full(size, np.finfo(dtype).max)
+    there, others = machine.upload(numbers), machine.upload(np.zeros(3, dtype))
+    assert machine.finite([there, others])
+    for place in {0, size // 2, size - 1}:
+        for wrong in (np.nan, np.inf, -np.inf):
+            numbers[place] = wrong
+            machine.assign(there, numbers)
+            assert not machine.finite([others, there]) and not machine.finite([there, others]), (place, wrong)
+        numbers[place] = 0
+    machine.assign(there, numbers)
+    assert machine.finite([there, others])
 
 
 @here

@@ -32,3 +32,37 @@ def test_going_back_to_an_epoch():
         order.take(10, 5, ahead)
         order.position = (1, 4)
     assert np.array_equal(ref.take(5, 6)[0], comp.take(5, 6, True)[0])
+
+
+@pytest.mark.parametrize("first", [2, 7])
+def test_what_comes_next_is_what_comes(first):
+    """Whatever was asked for before; and asking changes nothing."""
+    asked, plain = Order(), Order()
+    for order in (asked, plain):
+        order.start(3, 20, 20)
+        order.take(3, first)
+    position = asked.position
+    seen, bounds = asked.peek(3, 9)
+    assert asked.position == position and len(bounds) == 10
+    assert pickle.loads(pickle.dumps(asked)).position == position
+    index, taken = asked.take(3, 5, True, 9)
+    assert index is seen and taken is bounds
+    for one, other in zip((index, taken), plain.take(3, 9), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert asked.position == plain.position
+
+
+@pytest.mark.parametrize("change", ["fewer steps", "another size", "another seed", "elsewhere"])
+def test_what_comes_next_is_found_anew_after_a_change(change):
+    asked, plain = Order(), Order()
+    for order in (asked, plain):
+        order.start(3, 20, 20)
+    asked.peek(3, 9)
+    for order in (asked, plain):
+        if change == "another seed":
+            order.start(4, 20, 20)
+        elif change == "elsewhere":
+            order.position = (1, 6)
+    size, most = 4 if change == "another size" else 3, 8 if change == "fewer steps" else 9
+    np.testing.assert_array_equal(asked.take(size, 5, True, most)[0], plain.take(size, 5)[0])
+    np.testing.assert_array_equal(asked.take(size, 5)[0], plain.take(size, 5)[0])

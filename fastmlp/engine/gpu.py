@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from .support import ELEMENTWISE, hyperparameters, layers_of, require_loss, rule
 __all__ = ["GpuEngine", "numbers_of"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
+_FEW = 1 << 16  # parameters that are looked at here sooner than by launches there
+_MANY = 1 << 14  # row numbers of a launch that are worth a copy of their own
 _PIECE = 1 << 24  # bytes of rows in a launch, where the data set does not fit on the GPU: some launches in a turn
 
 
@@ -64,8 +67,11 @@ class GpuWeights:
 
     def finite(self) -> bool:
         """Whether every parameter is."""
+        places = [(place, place + size) for _, _, place, size in self.layout.entries]
+        if self.layout.plane > _FEW:
+            return bool(self.machine.finite([self.data[first:last] for first, last in places]))
         numbers = self.machine.download(self.data[: self.layout.plane])
-        return all(np.isfinite(numbers[place : place + size]).all() for _, _, place, size in self.layout.entries)
+        return all(np.isfinite(numbers[first:last]).all() for first, last in places)
 
 
 class GpuEngine:
@@ -81,6 +87,11 @@ class GpuEngine:
         Rows of a step, at most.
     machine : Machine
         See `_kernels.cuda.machine`.
+
+    Attributes
+    ----------
+    follow : callable or None
+        The row numbers of the next call of `run`, as it will get them; asked for while the GPU is at work, once.
 
     Raises
     ------
@@ -104,10 +115,11 @@ class GpuEngine:
         # In the places of arrays that there are not.
         self._nothing = {
             "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),
-            "weights": machine.upload(np.zeros(0, self.dtype)),
+            "weights": machine.upload(np.zeros(0, self.dtype)), "order": machine.upload(np.zeros(0, np.int64)),
         }  # fmt: skip
         self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
         self._once: Rows | None = None
+        self.follow: Callable[[], Array] | None = None
 
     def load(self) -> None:
         """Take over the user's arrays."""
@@ -116,7 +128,7 @@ class GpuEngine:
 
     def close(self) -> None:
         """Let go of the data set."""
-        self._rows = self._once = None
+        self._rows = self._once = self.follow = None
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
@@ -139,7 +151,7 @@ class GpuEngine:
         """As `Engine.run`; rows are not augmented, and steps are of one batch."""
         assert augment is None and accumulate == 1
         steps = len(bounds) - 1
-        index = index if rows.index is None else rows.index[index]
+        given, index = index, index if rows.index is None else rows.index[index]
         normalizers = normalizers_of(self.loss, rows.y, rows.weight, index, bounds)
         of_rows = np.diff(bounds) if rows.weight is None else np.add.reduceat(rows.weight[index], bounds[:-1])
         rates, hyper = hyperparameters(self.optimizer, steps)
@@ -154,6 +166,9 @@ class GpuEngine:
         whole = None if once else self._whole(rows)
         pieces = self._pieces(rows, bounds, whole is not None)
         with self.machine.lock:
+            ahead = self.machine.sent_ahead
+            if ahead is not None and ahead[0] is not given:
+                ahead = None
             data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
             for number, (first, last) in enumerate(pieces):
                 part = index[bounds[first] : bounds[last]]
@@ -161,7 +176,10 @@ class GpuEngine:
                 results = self._launch(
                     data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
                     normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
+                    None if ahead is None else ahead[1],
                 )  # fmt: skip
+                if whole is not None:
+                    self._send_ahead(rows, 0 if ahead is None else 1 - ahead[2])
                 if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
                     data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
                 found = self.machine.download(results)
@@ -176,29 +194,43 @@ class GpuEngine:
             dropout.set_position(seed, step + done)
         return losses[: min(done + 1, steps)], rates, penalties[:done]
 
+    def _send_ahead(self, rows: Rows, place: int) -> None:
+        """Row numbers of the next call, if they are many, to one of two places while the GPU is at work."""
+        follow, self.follow, self.machine.sent_ahead = self.follow, None, None
+        index = None if follow is None else follow()
+        if index is not None and len(index) >= _MANY:
+            of_rows = index if rows.index is None else rows.index[index]
+            self.machine.sent_ahead = index, self.machine.send("order", place, of_rows, None, np.int64), place
+
     def _launch(
-        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array
-    ) -> Any:
-        """Begin a launch; [how many steps were made, losses, penalties], on the GPU, when it is done."""
+        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
+        sent: Any,
+    ) -> Any:  # fmt: skip
+        """Begin a launch; [how many steps were made, losses, penalties], on the GPU, when it is done.
+
+        ``sent`` is the order where it is there already.
+        """
         X, labels, targets, weights = data
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
             str(self.dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None,
-            plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside,
+            plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)
-        header[table.STEPS], header[table.ROW_COUNT], header[table.HYPER] = steps, len(order), numbers.shape[1]
+        header[table.STEPS], header[table.HYPER] = steps, numbers.shape[1]
+        header[table.ROW_COUNT] = len(order) if sent is None else 0
         header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
-        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, order]
+        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, *([order] if sent is None else [])]
         reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing
         arguments = (
             X, nothing["labels"] if labels is None else labels, nothing["targets"] if targets is None else targets,
-            nothing["weights"] if weights is None else weights, self._work, self.weights.data,
-            machine.put("ints", ints, np.int64), machine.put("reals", reals, self.dtype), results,
+            nothing["weights"] if weights is None else weights, nothing["order"] if sent is None else sent,
+            self._work, self.weights.data, machine.put("ints", ints, np.int64),
+            machine.put("reals", reals, self.dtype), results,
         )  # fmt: skip
         machine.run(spec, arguments, plan.blocks)
         return results[: 1 + 2 * steps]

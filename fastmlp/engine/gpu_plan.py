@@ -20,13 +20,14 @@ __all__ = ["ALIGNED", "Layout", "Plan"]
 
 # Slopes that are found from what the activation gave; the others need what it took in.
 _OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
-# Slices of the inner dimension that a product's tiles but the first have, up to which it is worth no stage of its own;
-# and of its first tile, up to which it is worth no parts. A stage costs as much as two slices, and two with a FINISH.
+# Half tiles of the inner dimension, which are the measure here, that a product's tiles but the first have, up to which
+# it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two,
+# and two with a FINISH.
 _SHORT, _LONG = 2, 8
-_FEWEST = 2  # slices of a part of a product
+_FEWEST = 2  # half tiles of a part of a product
 _WORTH = 4  # parts from which gradients of weights, which are many, are worth a FINISH
 ALIGNED = 4
-_ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS}
+_ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS, table.GATHER}
 
 
 def _aligned(size: int) -> int:
@@ -112,6 +113,7 @@ class Plan:
         self, layers: list[Layer], layout: Layout, loss: Loss, optimizer: Optimizer, batch: int, dtype: Any, on: Any
     ) -> None:
         self.batch, self.dtype, self.on, self.layout = batch, np.dtype(dtype), on, layout
+        self._half = on.narrow.tile // 2
         self.work = 0
         self.wide, self._may_be_wide = False, str(self.dtype) in on.wide_dtypes
         self._ops: list[list[int]] = []
@@ -138,6 +140,7 @@ class Plan:
         self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share], self.dtype)
         self.meters = np.zeros(table.METERS, np.int64)
         self.meters[table.PLANE] = layout.plane
+        self.meters[table.GATHERED : table.GATHERED + 2] = self._gathered
         if "average" in layout.planes:
             self.meters[table.AVERAGE_PLANE] = layout.plane * (1 + layout.planes.index("average"))
         if optimizer.clip_norm is not None:
@@ -199,6 +202,7 @@ class Plan:
                 self.dropouts.append(module)
             op[table.Y] = x = self._take(self.batch * outputs)
             if x_is_data := op[table.X] == table.DATA:
+                self._gathered = self._take(self.batch * op[table.IN]), self._take(self.batch * op[table.IN])
                 op[table.MEAN] = self.layout.constants.get((0, "mean"), -1)
                 op[table.SCALE] = self.layout.constants.get((0, "scale"), -1)
             assert x_is_data == (len(self._ops) == 1)
@@ -253,6 +257,8 @@ class Plan:
             return _up(self.layout.plane, item)
         if kind == table.NORM_GRADIENT:
             return job[table.TILES]
+        if kind == table.GATHER:
+            return _up(self.batch, self.on.narrow.tile) * job[table.TILES]
         if kind == table.FINISH:
             widths = {table.WEIGHTS: op[table.OUT] * op[table.IN], table.FORWARD: self.batch * op[table.OUT]}
             return _up(widths.get(job[table.OF], self.batch * op[table.IN]), self.on.narrow.threads)
@@ -294,11 +300,11 @@ class Plan:
                 continue
             op = self._ops[o]
             width, inner = (op[table.OUT], op[table.IN]) if kind == table.FORWARD else (op[table.IN], op[table.OUT])
-            tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
+            tiles, halves = -(-width // on.narrow.tile), -(-inner // self._half)
             stretches = -(-self.batch // on.narrow.tile)
             enough = 2 * stretches >= self._blocks  # stretches of rows for all multiprocessors
-            large = width > 2 * on.narrow.tile or inner > 4 * on.narrow.depth
-            short = (tiles - 1) * slices <= _SHORT and slices <= _LONG
+            large = width > 2 * on.narrow.tile or inner > 4 * self._half
+            short = (tiles - 1) * halves <= _SHORT and halves <= _LONG
             if short or (enough and not large):
                 chained.append(self._job(kind, o, tiles))
                 continue
@@ -308,10 +314,12 @@ class Plan:
             self._product(kind, o, width, inner, stretches)
         if chained:
             self._stage(table.CHAIN, chained)
+        # After these the features are in nobody's use but that of gradients of weights, and there are two places.
+        gather = self._job(table.GATHER, 0, -(-self._ops[0][table.IN] // on.narrow.tile))
         if trained:
-            self._weights(trained, optimizer)
+            self._weights(trained, optimizer, gather)
         else:  # the loss is looked at all the same
-            self._stage(table.SPREAD, [], checks=True)
+            self._stage(table.SPREAD, [gather], checks=True)
 
     def _product(self, kind: int, o: int, width: int, inner: int, stretches: int) -> None:
         """A product of rows that has its own stage, and one more where it is computed in parts."""
@@ -321,9 +329,9 @@ class Plan:
             self.wide = True
             self._stage(table.SPREAD, [self._job(kind, o, wide_tiles, WIDE=1)])
             return
-        tiles, slices = -(-width // on.narrow.tile), -(-inner // on.narrow.depth)
-        splits = max(1, min(self._blocks // (stretches * tiles), slices // _FEWEST))
-        chunk = -(-slices // splits) * on.narrow.depth
+        tiles, halves = -(-width // on.narrow.tile), -(-inner // self._half)
+        splits = max(1, min(self._blocks // (stretches * tiles), halves // _FEWEST))
+        chunk = -(-halves // splits) * self._half
         splits = -(-inner // chunk)
         job = self._job(kind, o, tiles, SPLITS=splits, CHUNK=chunk)
         if splits > 1:
@@ -332,7 +340,7 @@ class Plan:
         if splits > 1:
             self._stage(table.SPREAD, [self._job(table.FINISH, o, SPLITS=splits, PARTS=job[table.PARTS], OF=kind)])
 
-    def _weights(self, trained: list[int], optimizer: Optimizer) -> None:
+    def _weights(self, trained: list[int], optimizer: Optimizer, gather: list[int]) -> None:
         """Gradients of all parameters, with their updates, and what may have to follow."""
         on, jobs, parts = self.on, [], []
         products = [o for o in trained if isinstance(self._kinds_of[o], Linear)]
@@ -341,7 +349,7 @@ class Plan:
             return -(-self._ops[o][table.OUT] // size), -(-self._ops[o][table.IN] // size)
 
         total = sum(math.prod(tiles_of(o, on.narrow.tile)) for o in products)
-        most = -(-self.batch // (_FEWEST * on.narrow.depth))
+        most = -(-self.batch // (_FEWEST * self._half))
         splits = min(self._blocks // max(1, total), most)
         splits = splits if splits >= _WORTH else 1
         for o in trained:
@@ -368,7 +376,7 @@ class Plan:
             finish = {"SPLITS": splits, "PARTS": job[table.PARTS], "OF": table.WEIGHTS, "SUMS": self._sums}
             parts.append(self._job(table.FINISH, o, **finish))
             self._sums += -(-size // on.narrow.threads)
-        self._stage(table.SPREAD, jobs, checks=True)
+        self._stage(table.SPREAD, [*jobs, gather], checks=True)
         if parts:
             self._stage(table.SPREAD, parts)
         if optimizer.clip_norm is not None:

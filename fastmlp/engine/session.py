@@ -188,9 +188,14 @@ class Session:
 
     def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of the batches of the next native call."""
-        # While a GPU is at work all cores but one are idle; steps of the other engine need them.
-        ahead = self._place[0] == "cuda"
-        return order.take(size, min(most, self.steps_at_once(rows, size)), ahead)
+        steps = min(most, self.steps_at_once(rows, size))
+        if self._place[0] != "cuda":  # all cores are at work on the steps
+            return order.take(size, steps)
+        index, bounds = order.take(size, steps, True, most)
+        # As soon as it is known how long a step takes.
+        left = min(steps, most - (len(bounds) - 1)) if self._step_seconds else 0
+        self.engine.follow = (lambda: order.peek(size, left)[0]) if left > 0 else None  # type: ignore[attr-defined]
+        return index, bounds
 
     def whole(self, rows: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of one batch of all rows."""

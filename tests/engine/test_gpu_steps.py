@@ -18,7 +18,8 @@ from simulated import Simulated, WithTensorCores
 
 from fastmlp._kernels.cuda import table
 from fastmlp._kernels.cuda.machine import Machine
-from fastmlp._kernels.cuda.tiles import NARROW, WIDE_TILES
+from fastmlp._kernels.cuda.steps import TABLES
+from fastmlp._kernels.cuda.tiles import NARROW, WIDE_TILES, buffers
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.engine.gpu import GpuEngine
 
@@ -157,9 +158,10 @@ TENSOR_SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wid
 }
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "float32"])
 @pytest.mark.parametrize("name", TENSOR_SHAPES)
 def test_tensor_cores(name, precision):
+    """And FMAs, in the same tiles."""
     widths, batch, rows, blocks, wide = TENSOR_SHAPES[name]
     model = partial(fm.MLP, widths[0], widths[1:-1], widths[-1], "tanh", rng=0)
     machine = WithTensorCores(blocks, grid_size=min(2, blocks))
@@ -190,15 +192,24 @@ def test_all_kinds_of_stages_are_tried():
 
 @pytest.mark.parametrize("name", ["float32", "float64"])
 def test_wide_tiles_only_where_a_block_has_room_for_them(name):
-    """48 KiB of shared memory: a pair of arrays (DEPTH, PITCH) for each kind of tile, and sums in float64."""
+    """48 KiB of shared memory: slices of both matrices, tables, results of rows, and sums in float64."""
     machine = Simulated(8)
     machine.narrow, machine.wide, machine.wide_dtypes = NARROW, WIDE_TILES, Machine.wide_dtypes
     model = fm.MLP(700, [700, 700], 3, dtype=name, rng=0)
     plan = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 512, machine).plan
     tiles = [NARROW, WIDE_TILES] if plan.wide else [NARROW]
-    size = sum(2 * tile.depth * tile.pitch for tile in tiles) + NARROW.side**2 + NARROW.tile
-    assert size * np.dtype(name).itemsize + 8 * NARROW.threads <= 48 << 10
+    size = max(2 * buffers(name, tile) * tile.depth * tile.tile for tile in tiles) + NARROW.side**2 + NARROW.tile
+    assert size * np.dtype(name).itemsize + 8 * NARROW.threads + 8 * TABLES <= 48 << 10
     assert plan.wide == (name == "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gpu_that_copies_at_once(dtype):
+    """As those before compute capability 8.0."""
+    machine = WithTensorCores(4, grid_size=2)
+    machine.copies_later = False
+    data, model = rows_of(40, 9, 5), partial(fm.MLP, 9, [17, 20], 5, "tanh", dtype=dtype, rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.05), data, batch=33, machine=machine)
 
 
 def test_bits_do_not_depend_on_the_grid():
@@ -237,6 +248,33 @@ def test_rows_that_do_not_fit_on_the_gpu(monkeypatch):
     whole = Simulated()
     assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, weight=weight, machine=whole)
     assert whole.launches == 1
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+def test_row_numbers_that_are_there_before_the_launch(weighted, monkeypatch):
+    """While a run's steps are made those of the next are sent; somebody else's in between are not taken for them."""
+    monkeypatch.setattr("fastmlp.engine.gpu._MANY", 1)
+    X, y = rows_of(30)
+    weight = np.arange(30) % 4.0 if weighted else None
+    orders = [np.random.default_rng(i).permutation(22) for i in range(5)]
+    bounds, machine, found = np.array([0, 6, 12, 18, 22]), Simulated(), []
+    for sends in (False, True):
+        model, loss, optimizer = fm.MLP(5, [4], 3, dtype="float64", rng=0), fm.CrossEntropyLoss(), fm.SGD(0.1)
+        engine = GpuEngine(model, loss, optimizer, 6, machine)
+        rows = check_rows(X, y, weight, model, loss, "test")
+        other = GpuEngine(fm.MLP(5, [4], 3, dtype="float64", rng=0), loss, fm.SGD(0.1), 6, machine)
+        for number, order in enumerate(orders):
+            if sends and number + 1 < len(orders):
+                engine.follow = lambda number=number: orders[number + 1]
+            engine.run(rows, order, bounds, 7, 4 * number)
+            there = machine.sent_ahead
+            assert (there is not None and there[0] is orders[number + 1]) == (sends and number < 4)
+            if sends and number == 2:
+                other.follow = lambda: orders[0]
+                other.run(rows, orders[4], bounds, 7, 0)
+        engine.weights.unload()
+        found.append(b"".join(array.tobytes() for array in model.state_dict().values()))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("room", [1 << 40, 100])

@@ -89,17 +89,65 @@ def test_factors_are_rounded_to_the_nearest(precision):
         assert comp[0, 0] == 8 * (1 + one_and / 1.5 * 2)
 
 
-@pytest.mark.parametrize("geometry", [NARROW, WIDE_TILES], ids=["narrow", "wide"])
+def of_slice(precision, geometry, along_inner, dtype="float32"):
+    """f(row, k): where an element of a slice is in shared memory."""
+    across, inner, turn = tensor.lines(dtype, precision, geometry, along_inner)
+    turn = getattr(turn, "py_func", turn)
+    return lambda row, k: (row * across + k * inner) ^ int(turn(np.uint64(row), np.uint64(k)))
+
+
+both_ways = pytest.mark.parametrize("along_inner", [True, False], ids=["along", "across"])
+both_tiles = pytest.mark.parametrize("geometry", [NARROW, WIDE_TILES], ids=["narrow", "wide"])
+
+
+@both_tiles
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("along_inner", [True, False], ids=["along", "across"])
+@both_ways
 def test_a_warp_finds_its_words_in_different_banks(precision, geometry, along_inner):
     """Of 4 bytes there are 32; 8 bytes at a time, which two inner steps side by side are, half a warp's."""
-    its = tensor.lines(precision, geometry, along_inner)
+    place = of_slice(precision, geometry, along_inner)
     word = tensor.words[precision]
-    places = [lane // 4 * its.across + word * (lane % 4) * its.inner for lane in range(32)]
-    if word * its.inner == 2:
-        assert all(place % 2 == 0 for place in places)
-        for half in (places[:16], places[16:]):
-            assert len({place // 2 % 16 for place in half}) == 16
-    else:
-        assert len({place % 32 for place in places}) == 32
+    for k in range(0, geometry.depth, 4 * word):
+        places = [place(lane // 4, k + word * (lane % 4)) for lane in range(32)]
+        if word == 2 and along_inner:
+            assert all(place % 2 == 0 for place in places)
+            for half in (places[:16], places[16:]):
+                assert len({place // 2 % 16 for place in half}) == 16
+        else:
+            assert len({place % 32 for place in places}) == 32
+
+
+@both_tiles
+@both_ways
+def test_eight_threads_find_16_bytes_each_in_different_banks(geometry, along_inner):
+    """Threads side by side have four rows each, and the 32 banks are 128 bytes."""
+    place = of_slice("float32", geometry, along_inner)
+    for first in range(0, geometry.tile, 32):
+        for k in range(0, geometry.depth, 4 if along_inner else 1):
+            for e in range(4 if along_inner else 1):
+                places = [place(first + 4 * thread + e, k) for thread in range(8)]
+                assert all(place % 4 == 0 for place in places) and len({place // 4 % 8 for place in places}) == 8
+
+
+ON_TENSOR_CORES = [SMALL, Geometry(8, 4, 16), NARROW, WIDE_TILES]
+KINDS_OF_SLICES = [
+    *((precision, "float32", geometry) for precision in PRECISIONS for geometry in ON_TENSOR_CORES),
+    *(
+        ("float32", dtype, geometry)
+        for dtype in ("float32", "float64")
+        for geometry in (*ON_TENSOR_CORES, Geometry(2, 4, 4), Geometry(2, 2, 2))
+    ),
+]
+
+
+@both_ways
+@pytest.mark.parametrize(("precision", "dtype", "geometry"), KINDS_OF_SLICES)
+def test_each_element_of_a_slice_has_its_place(precision, dtype, geometry, along_inner):
+    """What is copied at once stays side by side."""
+    place, some = of_slice(precision, geometry, along_inner, dtype), tiles.vector_of(dtype, geometry)
+    rows, steps = np.mgrid[: geometry.tile, : geometry.depth]
+    places = np.vectorize(place)(rows, steps)
+    assert sorted(places.ravel()) == list(range(places.size))
+    of_group = places.reshape(-1, some) if along_inner else places.T.reshape(-1, some)
+    np.testing.assert_array_equal(of_group, of_group[:, :1] + np.arange(some))
+    assert (of_group[:, 0] % some == 0).all()

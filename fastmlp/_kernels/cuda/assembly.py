@@ -6,7 +6,7 @@ import importlib
 import inspect
 from typing import Any
 
-__all__ = ["four", "four_stored", "instruction", "part"]
+__all__ = ["copying", "four_stored", "instruction", "part", "together"]
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
@@ -67,10 +67,10 @@ def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tupl
     return intrinsic(typed)
 
 
-def four() -> Any:
-    """A device function (array, i) -> the four elements from the i-th on of an array without gaps, read at once.
+def together(count: int) -> Any:
+    """A device function (array, i) -> the ``count`` elements from the i-th on of an array without gaps, read at once.
 
-    ``i`` is a multiple of four, and the array's first element at a multiple of 16 bytes, as all that is allocated on a
+    ``i`` is a multiple of them, and the array's first element at a multiple of 16 bytes, as all that is allocated on a
     GPU; two such reads are made of four float64.
     """
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
@@ -80,19 +80,19 @@ def four() -> Any:
         kind = signature.args[0]
         first = context.make_array(kind)(context, builder, value=arguments[0]).data
         element = first.type.pointee
-        place = builder.bitcast(builder.gep(first, [arguments[1]]), ir.VectorType(element, 4).as_pointer())
-        found = builder.load(place, align=min(16, 4 * context.get_abi_sizeof(element)))
-        parts = [builder.extract_element(found, ir.Constant(ir.IntType(32), i)) for i in range(4)]
+        place = builder.bitcast(builder.gep(first, [arguments[1]]), ir.VectorType(element, count).as_pointer())
+        found = builder.load(place, align=min(16, count * context.get_abi_sizeof(element)))
+        parts = [builder.extract_element(found, ir.Constant(ir.IntType(32), i)) for i in range(count)]
         return context.make_tuple(builder, signature.return_type, parts)
 
     def typed(typing_context: Any, array: Any, i: Any) -> Any:
-        return types.UniTuple(array.dtype, 4)(array, types.uint64), build
+        return types.UniTuple(array.dtype, count)(array, types.uint64), build
 
     return intrinsic(typed)
 
 
 def four_stored() -> Any:
-    """A device function (array, i, a, b, c, d): as `four`, to write them."""
+    """A device function (array, i, a, b, c, d): as `together`, to write four."""
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
 
@@ -108,6 +108,37 @@ def four_stored() -> Any:
 
     def typed(typing_context: Any, array: Any, i: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         return types.void(array, types.uint64, *(4 * (array.dtype,))), build
+
+    return intrinsic(typed)
+
+
+def copying(size: int) -> Any:
+    """A device function (shared, i, source, j, bytes): begin to copy ``size`` bytes from source[j] on to shared[i].
+
+    Of these so many are copied, and the others become zeros; where there are none, ``source`` is not looked at. Both
+    places are multiples of ``size`` bytes. The copies made since are one group from ``cp.async.commit_group`` on.
+    """
+    intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
+    types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
+    # Past the first level of the cache, which others' writes do not reach; that can be asked for of 16 bytes only.
+    code = f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global [$0], [$1], {size}, $2;"
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = {}
+        for at in (0, 2):
+            first = context.make_array(signature.args[at])(context, builder, value=arguments[at]).data
+            place[at] = builder.gep(first, [arguments[at + 1]])
+        address, count = ir.IntType(64), builder.trunc(arguments[4], ir.IntType(32))
+        pointer = builder.ptrtoint(place[0], address)
+        kind = ir.FunctionType(address, [address])
+        to = builder.call(ir.InlineAsm(kind, "cvta.to.shared.u64 $0, $1;", "=l,l", side_effect=False), [pointer])
+        kind = ir.FunctionType(ir.VoidType(), [address, address, ir.IntType(32)])
+        copy = ir.InlineAsm(kind, code, "l,l,r,~{memory}", side_effect=True)
+        builder.call(copy, [to, builder.ptrtoint(place[2], address), count])
+        return context.get_dummy_value()
+
+    def typed(typing_context: Any, shared: Any, i: Any, source: Any, j: Any, count: Any) -> Any:
+        return types.void(shared, types.uint64, source, types.uint64, types.int64), build
 
     return intrinsic(typed)
 

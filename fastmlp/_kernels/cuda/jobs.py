@@ -306,13 +306,13 @@ def softmax(dtype, geometry, kinds, backward):
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, lowest = T(0), T(-math.inf)
-    total_of, largest_of, x_of = fold(side), fold(side, True), features(dtype)
+    total_of, largest_of = fold(side), fold(side, True)
     write = through(kinds, dtype)
 
     @device
     def run(on, own, now, o, row):
         ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
-        columns, y, g, inputs = on.ops[o, IN], on.ops[o, Y], on.ops[o, G], inputs_of(on, o)
+        columns, y, g, inputs = on.ops[o, IN], on.ops[o, Y], on.ops[o, G], inputs_of(on, now, o)
         ends = ends_of(on, max(on.ops[o, BELOW], 0))
         for start in range(row, row + size, side):
             r = start + ty
@@ -330,13 +330,13 @@ def softmax(dtype, geometry, kinds, backward):
             else:
                 if inside:
                     for c in range(tx, columns, side):
-                        v = x_of(on, now.first, inputs, r, c)
+                        v = features(on, inputs, r, c)
                         if v > m:
                             m = v
                 m = largest_of(m, own.left)
                 if inside:
                     for c in range(tx, columns, side):
-                        e = math.exp(x_of(on, now.first, inputs, r, c) - m)
+                        e = math.exp(features(on, inputs, r, c) - m)
                         on.work[y + at + c] = e
                         total += e
                 total = total_of(total, own.left)
@@ -353,13 +353,13 @@ def layer_norm(dtype, geometry, kinds, backward):
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, one = T(0), T(1)
-    total_of, x_of, write = fold(side), features(dtype), through(kinds, dtype)
+    total_of, write = fold(side), through(kinds, dtype)
 
     @device
     def run(on, own, now, o, row):
         ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
         columns, gain, shift, eps = on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS], on.numbers[o, 0]
-        means, rstds, inputs, own_ends = on.ops[o, MEANS], on.ops[o, RSTDS], inputs_of(on, o), ends_of(on, o)
+        means, rstds, inputs, own_ends = on.ops[o, MEANS], on.ops[o, RSTDS], inputs_of(on, now, o), ends_of(on, o)
         affine, ends, count = gain >= 0, ends_of(on, max(on.ops[o, BELOW], 0)), T(columns)
         for start in range(row, row + size, side):
             r = start + ty
@@ -373,7 +373,7 @@ def layer_norm(dtype, geometry, kinds, backward):
                         if affine:
                             v = v * on.weights[gain + c]
                         g += v
-                        gz += v * ((x_of(on, now.first, inputs, r, c) - mean) * rstd)
+                        gz += v * ((features(on, inputs, r, c) - mean) * rstd)
                 g = total_of(g, own.left) / count
                 gz = total_of(gz, own.left) / count
                 if inside:
@@ -381,17 +381,17 @@ def layer_norm(dtype, geometry, kinds, backward):
                         v = on.work[own_ends.g + at + c]
                         if affine:
                             v = v * on.weights[gain + c]
-                        z = (x_of(on, now.first, inputs, r, c) - mean) * rstd
+                        z = (features(on, inputs, r, c) - mean) * rstd
                         write(on, ends, at + c, (v - g - z * gz) * rstd)
             else:
                 total, squares = zero, zero
                 if inside:
                     for c in range(tx, columns, side):
-                        total += x_of(on, now.first, inputs, r, c)
+                        total += features(on, inputs, r, c)
                 mean = total_of(total, own.left) / count
                 if inside:
                     for c in range(tx, columns, side):
-                        d = x_of(on, now.first, inputs, r, c) - mean
+                        d = features(on, inputs, r, c) - mean
                         squares += d * d
                 rstd = one / math.sqrt(total_of(squares, own.left) / count + eps)
                 if inside:
@@ -399,7 +399,7 @@ def layer_norm(dtype, geometry, kinds, backward):
                         on.work[means + r] = mean
                         on.work[rstds + r] = rstd
                     for c in range(tx, columns, side):
-                        v = (x_of(on, now.first, inputs, r, c) - mean) * rstd
+                        v = (features(on, inputs, r, c) - mean) * rstd
                         if affine:
                             v = v * on.weights[gain + c] + on.weights[shift + c]
                         on.work[own_ends.y + at + c] = v
@@ -418,11 +418,11 @@ def dropping(dtype, geometry, kinds, backward):
     """Dropout of rows, see `reference.dropout`, or of its gradient."""
     threads, size = geometry.threads, geometry.tile
     T = _number(dtype)
-    zero, x_of, write = T(0), features(dtype), through(kinds, dtype)
+    zero, write = T(0), through(kinds, dtype)
 
     @device
     def run(on, own, now, o, row):
-        columns, factor, inputs, own_ends = on.ops[o, IN], on.numbers[o, 0], inputs_of(on, o), ends_of(on, o)
+        columns, factor, inputs, own_ends = on.ops[o, IN], on.numbers[o, 0], inputs_of(on, now, o), ends_of(on, o)
         fours = (columns + 3) // 4  # one counter's words
         threshold, ends = np.uint64(on.ops[o, THRESHOLD]), ends_of(on, max(on.ops[o, BELOW], 0))
         last = _PURPOSE | np.uint64(on.ops[o, LAYER])
@@ -448,7 +448,7 @@ def dropping(dtype, geometry, kinds, backward):
                             write(on, ends, at, v)
                         else:
                             if word >= threshold:
-                                v = x_of(on, now.first, inputs, r, c) * factor
+                                v = features(on, inputs, r, c) * factor
                             on.work[own_ends.y + at] = v
 
     return run

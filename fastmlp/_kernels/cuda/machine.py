@@ -9,10 +9,13 @@ from typing import Any
 import numba
 import numpy as np
 
+from .elementwise import THREADS
+from .elementwise import blocks as blocks_for
 from .grid import most_blocks, wait_for_grid
 from .runtime import cuda
 from .steps import BESIDE, EACH_ITEM, Spec, steps_kernel
 from .tiles import NARROW, WIDE_TILES
+from .updates import mark_if_not_finite
 
 __all__ = ["Machine"]
 
@@ -32,8 +35,12 @@ class Machine:
     blocks : int
         Multiprocessors; beside : int, how many blocks one can have.
     wide_dtypes : tuple of str
+    copies_later : bool
+        Whether it copies to shared memory while a block goes on: from compute capability 8.0 on.
     launched : dict of Spec to kernel
         What was launched so far, for who wants to know what the compiler made of it.
+    sent_ahead : (ndarray, device array, int) or None
+        Row numbers for a later launch, as somebody gave them, where they are there, and in which of two places.
     lock : RLock
         To be held from the first `put` or `send` of a launch to the last `download`: their memory is shared.
     """
@@ -44,12 +51,14 @@ class Machine:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.blocks = int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        device = cuda.get_current_device()
+        self.blocks, self.copies_later = int(device.MULTIPROCESSOR_COUNT), tuple(device.compute_capability) >= (8, 0)
         self.launched: dict[Spec, Any] = {}
         self._kept: dict[str, Any] = {}
         self._pinned: dict[str, Any] = {}
         self._work, self._copies = cuda.stream(), cuda.stream()
         self._at_work = False
+        self.sent_ahead: Any = None
 
     # ---------------------------------------------------------------------------------------- arrays
 
@@ -97,13 +106,16 @@ class Machine:
     def send(self, name: str, slot: int, rows: Any, index: Any, dtype: Any) -> Any:
         """Rows of an array, on their way beside the work that was asked for before; `run` waits for them.
 
+        ``index`` None is all of them.
         They are gathered in memory that is used again at the next call of that name, and arrive in memory that is used
         again at the next of that name and slot.
         """
-        shape = (len(index), *rows.shape[1:])
+        shape = rows.shape if index is None else (len(index), *rows.shape[1:])
         self._copies.synchronize()  # what was gathered there before has left
         gathered = self._gathered(name, math.prod(shape), dtype).reshape(shape)
-        if isinstance(rows, np.ndarray) and rows.dtype == dtype:
+        if index is None:
+            gathered[...] = rows
+        elif isinstance(rows, np.ndarray) and rows.dtype == dtype:
             np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes make a copy first
         else:
             gathered[...] = rows[index]
@@ -129,6 +141,13 @@ class Machine:
         self._work.synchronize()
         self._at_work = False
         return host
+
+    def finite(self, arrays: list[Any]) -> bool:
+        """Whether all numbers of some vectors are: they stay on the GPU."""
+        found = self.put("found", [np.zeros(1, np.int32)], np.int32)
+        for array in arrays:
+            mark_if_not_finite[blocks_for(array.size), THREADS, self._work](array, found)
+        return int(self.download(found)[0]) == 0
 
     # ---------------------------------------------------------------------------------------- launch
 

@@ -14,7 +14,7 @@ from .jit import kernel
 from .runtime import SIMULATED, cuda, launch
 from .table import DELTA, FORWARD, WEIGHTS
 from .tensor import held
-from .tiles import NARROW, U, room, slices
+from .tiles import NARROW, U, accumulate, buffers
 
 __all__ = ["column_sums", "product"]
 
@@ -88,40 +88,25 @@ def _kernel(left_transposed, right_transposed, dtype):
 @functools.cache
 def tensor_kernel(kind, precision, geometry=NARROW):
     """out (M, N) = A (M, K) B (K, N) (+ bias (N,)); A and B given flat, of WEIGHTS and FORWARD as their transposes."""
-    EACH, DEPTH, TILE = geometry.each, geometry.depth, geometry.tile
-    PASSES, ROOM = TILE * DEPTH // geometry.threads, room(precision, geometry)[0]
-    (of_left, of_right), store, compute = slices(kind, "float32", geometry, precision)
-    left_place, _, _, bring_left, _ = of_left
-    right_place, _, _, bring_right, _ = of_right
+    EACH, TILE = geometry.each, geometry.tile
+    ROOM = buffers("float32", geometry) * TILE * geometry.depth
+    fill = accumulate(kind, "float32", geometry, precision, True)
     left_inner, right_inner = kind != WEIGHTS, kind == FORWARD
     place, down, along = held(precision, geometry)
-    zero = np.float32(0)
 
     @kernel
     def multiply(a, b, inner, bias, has_bias, out):
         left = cuda.shared.array(ROOM, numba.float32, alignment=16)
         right = cuda.shared.array(ROOM, numba.float32, alignment=16)
-        sums = cuda.local.array((EACH, EACH), numba.float32)
-        x, y = cuda.local.array(PASSES, numba.float32), cuda.local.array(PASSES, numba.float32)
+        sums, ones = cuda.local.array((EACH, EACH), numba.float32), cuda.local.array(EACH, numba.float32)
         m, n = out.shape
         row, column, thread = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE, cuda.threadIdx.x
-        for i in range(EACH):
-            for j in range(EACH):
-                sums[i, j] = zero
-        l0, l1 = left_place(thread)
-        r0, r1 = right_place(thread)
         left_stride, right_stride = U(inner if left_inner else m), U(inner if right_inner else n)
-        for start in range(0, inner, DEPTH):
-            i, j = (row + l0, start + l1) if left_inner else (start + l0, row + l1)
-            rows, columns = (m - i, inner - j) if left_inner else (inner - i, m - j)
-            bring_left(x, a, U(i) * left_stride + U(j), left_stride, rows, columns)
-            i, j = (column + r0, start + r1) if right_inner else (start + r0, column + r1)
-            rows, columns = (n - i, inner - j) if right_inner else (inner - i, n - j)
-            bring_right(y, b, U(i) * right_stride + U(j), right_stride, rows, columns)
-            cuda.syncthreads()
-            store(x, y, left, right, U(0), thread)
-            cuda.syncthreads()
-            compute(sums, left, right, U(0), thread)
+        fill(
+            sums, ones, left, right, a, U(row) * left_stride if left_inner else U(row), left_stride,
+            b, U(column) * right_stride if right_inner else U(column), right_stride,
+            m - row, n - column, 0, inner, False, thread,
+        )  # fmt: skip
         first, beside = place(thread)
         for i in range(EACH):
             r = row + first + down(i)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from . import jobs as job
-from .assembly import four, four_stored
+from .assembly import four_stored, together
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
@@ -23,7 +23,7 @@ from .tiles import U
 __all__ = ["Settings", "groups", "settings", "settling"]
 
 if not SIMULATED:
-    load4, store4 = four(), four_stored()
+    load4, store4 = together(4), four_stored()
 
 
 class Settings(NamedTuple):

@@ -20,6 +20,7 @@ import numpy as np
 from . import jobs as job
 from . import results
 from .assembly import part
+from .gathering import gathering
 from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
@@ -44,6 +45,8 @@ from .table import (
     FIRST_STEP,
     FORWARD,
     FROM,
+    GATHER,
+    GATHERED,
     HYPER,
     IN,
     JOB_COLUMNS,
@@ -81,6 +84,7 @@ from .table import (
     WEIGHT,
     WEIGHTS,
     WIDE,
+    G,
 )  # fmt: skip
 from .tensor import held
 from .tiles import (
@@ -91,12 +95,12 @@ from .tiles import (
     Now,
     Scratch,
     U,
+    accumulate,
     buffers,
     features,
     inputs_of,
-    multiply,
     quotient,
-    room,
+    staged,
     this_thread,
 )
 
@@ -118,7 +122,7 @@ class Spec(NamedTuple):
     ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
     kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
-    multiprocessor.
+    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on.
     """
 
     dtype: str
@@ -131,6 +135,7 @@ class Spec(NamedTuple):
     wide: bool
     precision: str
     beside: int
+    later: bool
 
 
 @functools.cache
@@ -143,12 +148,12 @@ def steps_kernel(
 ) -> Any:
     """The kernel for ``spec``; the other arguments are for machines that are simulated.
 
-    kernel(data, labels, targets, row_weights, work, weights, ints, reals, results): ``data (N, I)`` the features;
-    ``labels (N,)`` or ``targets (N, O)``, ``row_weights (N,)`` or none; ``work`` and ``weights`` as the plan has laid
-    them out; the others are lists of lists, see `table`. Batch s are the rows order[bounds[s]] .. bounds[s + 1];
-    penalties[s] is l2 over its rows or their weights. Of losses that are not finite one is written, and no step made
-    with it. ``parts`` are the losses of stretches of rows, ``sums`` those of squares of weights and of gradients, or
-    empty where nobody needs them.
+    kernel(data, labels, targets, row_weights, order, work, weights, ints, reals, results): ``data (N, I)`` the
+    features; ``labels (N,)`` or ``targets (N, O)``, ``row_weights (N,)`` or none; ``order`` the batches' rows, where
+    they are not among ``ints``; ``work`` and ``weights`` as the plan has laid them out; the others are lists of lists,
+    see `table`. Batch s are the rows order[bounds[s]] .. bounds[s + 1]; penalties[s] is l2 over its rows or their
+    weights. Of losses that are not finite one is written, and no step made with it. ``parts`` are the losses of
+    stretches of rows, ``sums`` those of squares of weights and of gradients, or empty where nobody needs them.
     """
     dtype, kinds = np.dtype(spec.dtype), spec.kinds
     T, scalar = dtype.type, numba.from_dtype(dtype)
@@ -157,10 +162,10 @@ def steps_kernel(
     WIDE_TILE = wide.tile if spec.wide else TILE
     # Of slices of a tile, or of the shares in a bias's gradient.
     geometries = (narrow, wide) if spec.wide else (narrow,)
-    ROOM = max(buffers(spec.precision, dtype, g) * room(spec.precision, g)[0] for g in geometries)
+    ROOM = max(buffers(dtype, g) * g.tile * g.depth for g in geometries)
     ROOM = max(ROOM, *(g.tile * (g.side + 1) for g in geometries), 1)
     ITEM = THREADS * each_item
-    x_of, activate = features(dtype), job.activation(kinds, dtype)
+    activate, gather = job.activation(kinds, dtype), gathering(dtype, narrow)
     fold = halving(THREADS)
     read, write = job.slopes(kinds, dtype)
     write_one, h, slope = job.through(kinds, dtype), job.choose(kinds, dtype, 0), job.choose(kinds, dtype, 1)
@@ -215,10 +220,10 @@ def steps_kernel(
 
     def product(kind, is_wide=False):
         geometry = wide if is_wide else narrow
-        EACH, DEPTH, SPAN, ROWS = geometry.each, geometry.depth, geometry.tile, geometry.group * geometry.each
-        fill = multiply(kind, dtype, geometry, spec.precision)
+        group, PITCH = staged(spec.precision, dtype, geometry)
+        EACH, DEPTH, SPAN, ROWS = geometry.each, geometry.depth, geometry.tile, group * geometry.each
+        fill = accumulate(kind, dtype, geometry, spec.precision, spec.later)
         place, down, along = held(spec.precision, geometry)
-        _, PITCH = room(spec.precision, geometry)
         # A thread of a narrow tile has sums that stand side by side: it writes them itself, two rows at a time. Those
         # of others go by way of shared memory, some rows at a time: neighbours then write to neighbouring addresses,
         # and what follows a sum is compiled once, not for each of 64.
@@ -286,7 +291,25 @@ def steps_kernel(
                 inner = on.ops[o, IN] if kind == FORWARD else on.ops[o, OUT]
                 height, width = now.rows, on.ops[o, OUT] if kind == FORWARD else on.ops[o, IN]
                 chunk = on.jobs[j, CHUNK] if splits > 1 else inner
-            fill(sums, ones, on, own, now, o, row, column, split * chunk, min((split + 1) * chunk, inner))
+            begin, end, inputs = split * chunk, min((split + 1) * chunk, inner), inputs_of(on, now, o)
+            rows, columns, x, g, w = height - row, width - column, U(inputs.x), U(on.ops[o, G]), U(on.ops[o, WEIGHT])
+            m, n, wide_in, wide_out = U(row), U(column), U(on.ops[o, IN]), U(on.ops[o, OUT])
+            left, right, of_bias = own.left, own.right, column == 0
+            if kind == FORWARD:
+                fill(
+                    sums, ones, left, right, on.work, x + m * wide_in, wide_in, on.weights, w + n * wide_in, wide_in,
+                    rows, columns, begin, end, of_bias, thread,
+                )  # fmt: skip
+            elif kind == DELTA:
+                fill(
+                    sums, ones, left, right, on.work, g + m * wide_out, wide_out, on.weights, w + n, wide_in,
+                    rows, columns, begin, end, of_bias, thread,
+                )  # fmt: skip
+            else:
+                fill(
+                    sums, ones, left, right, on.work, g + m, wide_out, on.work, x + n, wide_in,
+                    rows, columns, begin, end, of_bias, thread,
+                )  # fmt: skip
             parts += split * size_of(on, o, kind, now.rows)
             weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
             ends = ends_of(on, o if kind == FORWARD else U(max(on.ops[o, BELOW], 0)))
@@ -414,13 +437,13 @@ def steps_kernel(
     @device
     def element(on, own, now, o, row, backward):
         """An activation by itself, of a stretch of rows."""
-        inputs, own_ends, ends = inputs_of(on, o), ends_of(on, o), ends_of(on, U(max(on.ops[o, BELOW], 0)))
+        inputs, own_ends, ends = inputs_of(on, now, o), ends_of(on, o), ends_of(on, U(max(on.ops[o, BELOW], 0)))
         width = inputs.width
         for i in range(row * width + cuda.threadIdx.x, min(now.rows, row + TILE) * width, THREADS):
             if backward:
                 write_one(on, ends, i, on.work[own_ends.g + i])
             else:
-                activate(on, own_ends, i, x_of(on, now.first, inputs, i // width, i % width))
+                activate(on, own_ends, i, features(on, inputs, i // width, i % width))
 
     @device
     def activated(on, own, now, o, row):
@@ -441,14 +464,14 @@ def steps_kernel(
         o = U(on.jobs[j, OP])
         ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
         inputs, ends, to, means, rstds = (
-            inputs_of(on, o), ends_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
+            inputs_of(on, now, o), ends_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
         )  # fmt: skip
         column, width, weight, bias = item * SIDE + tx, on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS]
         w, b, squares = zero, zero, zero
         if column < width:
             for r in range(ty, now.rows, SIDE):
                 g = on.work[ends.g + r * width + column]
-                z = (x_of(on, now.first, inputs, r, column) - on.work[means + r]) * on.work[rstds + r]
+                z = (features(on, inputs, r, column) - on.work[means + r]) * on.work[rstds + r]
                 w += g * z
                 b += g
         for which in range(2):
@@ -495,13 +518,15 @@ def steps_kernel(
         return fold(total, own.doubles)
 
     @device
-    def items_of(on, j, kind, rows):
+    def items_of(on, j, kind, rows, next_rows):
         """How many items a job, or each of a product's parts, has in a SPREAD stage."""
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
             return up(on.meters[PLANE], ITEM)
         if kind == NORM_GRADIENT:
             return tiles
+        if kind == GATHER:
+            return up(next_rows, TILE) * tiles
         if kind == FINISH:
             return up(size_of(on, o, on.jobs[j, OF], rows), THREADS)
         height = on.ops[o, OUT] if kind == WEIGHTS else rows
@@ -547,6 +572,8 @@ def steps_kernel(
             norm_gradient(on, own, now, j, item)
         elif kind == UPDATE:
             apply_all(on, own, now, j, item)
+        elif kind == GATHER:
+            gather(on, now.next_first, now.next_rows, now.next_x, row, column)
 
     # ----------------------------------------------------------------------------------------- stages
 
@@ -565,7 +592,7 @@ def steps_kernel(
                 # In a SPREAD stage the items of all jobs are dealt out to the blocks in turn.
                 j = U(number)
                 kind, tiles, first = on.jobs[j, KIND], on.jobs[j, TILES], on.jobs[j, FROM]
-                of_part = tiles * chained + items_of(on, j, kind, now.rows) * spread
+                of_part = tiles * chained + items_of(on, j, kind, now.rows, now.next_rows) * spread
                 splits = on.jobs[j, SPLITS] if kind == FORWARD or kind == DELTA or kind == WEIGHTS else 1
                 start = cuda.blockIdx.x - first if first < blocks else cuda.blockIdx.x
                 start = (start + blocks if start < 0 else start) * spread
@@ -578,7 +605,7 @@ def steps_kernel(
                 cuda.syncthreads()
 
     @alone(None if spec.beside == 1 else _REGISTERS // (spec.beside * THREADS))
-    def steps(data, labels, targets, row_weights, work, weights, ints, reals, results):
+    def steps(data, labels, targets, row_weights, order, work, weights, ints, reals, results):
         count, per_step = ints[STEPS], ints[HYPER]
         # The tables are looked up again and again; after each barrier they would come from afar.
         size = METERS + ints[OP_COUNT] * OP_COLUMNS + ints[JOB_COUNT] * JOB_COLUMNS + ints[STAGE_COUNT] * STAGE_COLUMNS
@@ -597,7 +624,8 @@ def steps_kernel(
         stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
         at = LISTS + size
         bounds = vector(ints, at, count + 1)
-        order = vector(ints, at + count + 1, ints[ROW_COUNT])
+        if ints[ROW_COUNT] > 0:
+            order = vector(ints, at + count + 1, ints[ROW_COUNT])
         control = vector(ints, CONTROL, 1)
         clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
         penalties = vector(reals, CLIPS + count, count)
@@ -619,10 +647,18 @@ def steps_kernel(
         )  # fmt: skip
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
+        rows, tiles = bounds[1] - bounds[0], up(ops[0, IN], TILE)
+        for item in range(cuda.blockIdx.x, up(rows, TILE) * tiles, cuda.gridDim.x):
+            down = quotient(item, tiles)
+            gather(on, bounds[0], rows, meters[GATHERED], down * TILE, (item - down * tiles) * TILE)
+        turn += 1
+        wait(control, turn)
         for s in range(count):
+            last = s + 1 == count
             now = Now(
                 bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step,
-                np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), one,
+                np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), one, meters[GATHERED + (s & 1)],
+                bounds[s + 1], 0 if last else bounds[s + 2] - bounds[s + 1], meters[GATHERED + ((s + 1) & 1)],
             )  # fmt: skip
             for stage in range(stages.shape[0]):
                 if stages[stage, CHECKS] != 0:
@@ -635,7 +671,10 @@ def steps_kernel(
                 if stages[stage, SQUARES] != 0:
                     squares = total_of(sums, sums.size // 2, sums.size // 2, own)
                     clip = T(double(clips[CLIP_NORM]) / (math.sqrt(squares) + 1e-6))
-                    now = Now(now.first, now.rows, now.normalizer, now.penalty, now.h, now.count, clip)
+                    now = Now(
+                        now.first, now.rows, now.normalizer, now.penalty, now.h, now.count, clip, now.x,
+                        now.next_first, now.next_rows, now.next_x,
+                    )  # fmt: skip
                 work_through(on, own, now, stages[stage, KIND], stages[stage, FIRST_JOB], stages[stage, LAST_JOB])
                 turn += 1
                 wait(control, turn)

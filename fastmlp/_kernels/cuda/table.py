@@ -9,22 +9,23 @@ from __future__ import annotations
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
     "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH",
-    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "G", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY0",
-    "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "METERS", "NEW_SHARE", "NORM",
-    "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PLANE", "PRE",
-    "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS",
-    "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "X",
-    "Y",
+    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "G", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN",
+    "JOB_COLUMNS", "JOB_COUNT", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
+    "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS", "OP_COUNT",
+    "OUT", "PARTS", "PLANE", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD",
+    "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "UPDATE",
+    "WEIGHT", "WEIGHTS", "WIDE", "X", "Y",
 ]  # fmt: skip
 
 # Columns of ops.
 IN, OUT = 0, 1  # widths
-X, PRE, Y = 2, 3, 4  # input (DATA: the rows of the data set), values before the activation, output; in work
+X, PRE, Y = 2, 3, 4  # input (DATA: the batch's rows, gathered), values before the activation, output; in work
 G = 5  # gradient with respect to PRE, or to Y of an operation without an activation
 ACTIVATION = 6  # number of the activation in the kernel's list; -1 for none
 BELOW = 7  # the operation whose G this one's backward writes; -1 where nobody needs it
 WEIGHT, BIAS = 8, 9  # in weights; -1 for none
-MEAN, SCALE = 10, 11  # of the operation that reads the data: in weights, -1 for none
+MEAN, SCALE = 10, 11  # of the first operation: what is taken from the data, and what it is multiplied by then: in
+# weights, -1 for none
 MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
 LAYER, THRESHOLD = 12, 13  # of a dropout
 OP_COLUMNS = 14
@@ -49,6 +50,8 @@ JOB_COLUMNS = 10
 FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK, SOFTMAX, SOFTMAX_BACK = range(11)
 # of weights, and of parts:
 WEIGHTS, NORM_GRADIENT, UPDATE, FINISH = range(11, 15)
+# and of rows of the next batch, which are brought together while this one's weights change:
+GATHER = 15
 
 # Columns of stages.
 # KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.
@@ -62,9 +65,10 @@ STAGE_COLUMNS = 5
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
 CLIPS = 3
 # Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
-# gradients are kept, in work; the seed's two words, and the first step's number.
-PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP = range(6)
-METERS = 6
+# gradients are kept, in work; the seed's two words, and the first step's number; the two places in work of a batch's
+# features, of which steps take turns.
+PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP, GATHERED = range(7)
+METERS = 8
 
 # What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
 # cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), order. Of the model's dtype: clips,

@@ -10,16 +10,16 @@ tf32, with 10 bits of mantissa in the place of float32's 23; two of bf16, with 7
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from .assembly import instruction
+from .assembly import instruction, together
 from .jit import device
 from .runtime import SIMULATED, cuda
 
-__all__ = ["Lines", "fragments", "held", "lines", "rounding", "words"]
+__all__ = ["Lines", "fragments", "held", "lines", "words"]
 
 WARP = 32
 words = {"tf32": 1, "bf16": 2}  # inner steps in a word
@@ -35,6 +35,7 @@ def _multiply(kind: str, word: str, shape: str) -> object:
 
 
 if not SIMULATED:
+    load2 = together(2)
     multiply_tf32 = _multiply("tf32", "bits", "m16n8k8")
     multiply_bf16 = _multiply("bf16", "uint32", "m16n8k16")
     # To the nearest; NaN and infinity stay. The instructions above would take the bits as they are, and cut them off.
@@ -43,35 +44,38 @@ if not SIMULATED:
     pack_bf16 = instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", ("float32", "float32"), ("uint32",), True)
 
 
-@device
-def rounding(v):
-    return round_tf32(v)
-
-
 class Lines(NamedTuple):
-    """How a tile lies in shared memory: elements from a row, or column, of the result to the next, and from an inner
-    step to the next; and how many it takes."""
+    """How a slice lies in shared memory: element (row or column of the result, inner step k) at
+    (row * across + k * inner) ^ turn(row, k).
+
+    The turn puts what several threads read at once, or write at once, into different banks.
+    """
 
     across: int
     inner: int
-    size: int
+    turn: Any
 
 
-def lines(precision, geometry, along_inner):
-    """The `Lines` of a tile that comes from a matrix whose rows are ``along_inner``, or across it.
+@functools.cache
+def lines(dtype, precision, geometry, along_inner):
+    """The `Lines` of a slice of a matrix whose rows are ``along_inner``, or across it: it lies as in the matrix.
 
-    For tensor cores it stays as it was in the matrix, and the gap between lines is such that the 32 threads of a warp
-    find their words in 32 banks. FMAs read a thread's elements of an inner step in one go: they lie side by side.
+    16 bytes are copied at once, and eight of these have all 32 banks. For FMAs a thread reads them at once too, along
+    the inner dimension of four rows side by side: those of the next thread lie in other banks. On tensor cores the
+    threads of a warp read single words: of eight rows and, across, four inner steps.
     """
     tile, depth = geometry.tile, geometry.depth
+    some = 16 // np.dtype(dtype).itemsize
+    none = device(lambda row, k: U(0))
+    across, inner = (depth, 1) if along_inner else (1, tile)
+    if depth % some or tile % (8 * some) and precision == "float32":  # of small tiles, which are simulated
+        return Lines(across, inner, none)
     if precision == "float32":
-        return Lines(1, geometry.pitch, depth * geometry.pitch)
+        return Lines(across, inner, device(lambda row, k: row // U(4) % U(8) * U(some)) if along_inner else none)
     word = words[precision]
     if along_inner:
-        pitch = depth + 4 * word
-        return Lines(pitch, 1, tile * pitch)
-    pitch = tile + 8 // word
-    return Lines(1, pitch, depth * pitch)
+        return Lines(across, inner, device(lambda row, k: row // U(2) % U(4 // word) * U(4 * word)))
+    return Lines(across, inner, device(lambda row, k: k // U(word) % U(4) * U(8) % U(tile)))
 
 
 @functools.cache
@@ -109,28 +113,32 @@ def held(precision, geometry):
 
 
 @functools.cache
-def fragments(precision, geometry, left_lines, right_lines, rounds_left):
+def fragments(precision, geometry, left_lines, right_lines):
     """(STEP, f): f(sums, left, right, begin, k, thread) adds products of inner steps k .. k + STEP to a thread's sums.
 
-    The tiles begin at element ``begin``. ``rounds_left`` says whether elements of the left tile are still float32;
-    those of the right one, for tf32, are rounded already.
+    The slices begin at element ``begin``.
     """
     W = words[precision]
     STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
     along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
-    LA, LK, RA, RK = left_lines.across, left_lines.inner, right_lines.across, right_lines.inner
+    (LA, LK, left_turn), (RA, RK, right_turn) = left_lines, right_lines
     assert geometry.depth % STEP == 0
     scalar = numba.float32 if W == 1 else numba.uint32
+
+    @device
+    def turned(at, further, turn):
+        """The place that is ``further``: no turn reaches so far as 32, and the rest is the same for many of them."""
+        return ((at + U(further & 31)) ^ turn) + U(further & ~31)
 
     if W == 2:
 
         @device
-        def left_word(shared, at):
-            return pack_bf16(shared[at], shared[at + U(LK)])
-
-        @device
-        def right_word(shared, at):
-            return pack_bf16(shared[at], shared[at + U(RK)])
+        def word(shared, at, further, next_step, turn):
+            if next_step == 1:  # its two inner steps lie side by side
+                low, high = load2(shared, turned(at, further, turn))
+            else:
+                low, high = shared[turned(at, further, turn)], shared[turned(at, further + next_step, turn)]
+            return pack_bf16(low, high)
 
         @device
         def multiply(a, i, b, c, sums, m, n):
@@ -141,14 +149,8 @@ def fragments(precision, geometry, left_lines, right_lines, rounds_left):
     else:
 
         @device
-        def right_word(shared, at):
-            return shared[at]
-
-        @device
-        def rounded(shared, at):
-            return round_tf32(shared[at])
-
-        left_word = rounded if rounds_left else right_word
+        def word(shared, at, further, next_step, turn):
+            return round_tf32(shared[turned(at, further, turn)])
 
         @device
         def multiply(a, i, b, c, sums, m, n):
@@ -162,15 +164,19 @@ def fragments(precision, geometry, left_lines, right_lines, rounds_left):
         warp, g, t = thread // WARP, thread % WARP // 4, thread % 4
         row, column = U(warp // along * rows + g), U(warp % along * columns + g)
         first = k + U(W * t)
+        # The same for all of a thread's rows, which are eight apart, and for its inner steps, four words apart.
+        turn = left_turn(row, first)
+        at = begin + row * U(LA) + first * U(LK)
         for i in range(COUNT):
-            at = begin + (row + U(16 * i)) * U(LA) + first * U(LK)
-            a[i, 0] = left_word(left, at)
-            a[i, 1] = left_word(left, at + U(8 * LA))
-            a[i, 2] = left_word(left, at + U(HALF * LK))
-            a[i, 3] = left_word(left, at + U(8 * LA + HALF * LK))
+            a[i, 0] = word(left, at, 16 * i * LA, LK, turn)
+            a[i, 1] = word(left, at, (16 * i + 8) * LA, LK, turn)
+            a[i, 2] = word(left, at, 16 * i * LA + HALF * LK, LK, turn)
+            a[i, 3] = word(left, at, (16 * i + 8) * LA + HALF * LK, LK, turn)
+        turn = right_turn(column, first)
+        at = begin + column * U(RA) + first * U(RK)
         for j in range(COUNT):
-            at = begin + (column + U(8 * j)) * U(RA) + first * U(RK)
-            b, c = right_word(right, at), right_word(right, at + U(HALF * RK))
+            b = word(right, at, 8 * j * RA, RK, turn)
+            c = word(right, at, 8 * j * RA + HALF * RK, RK, turn)
             for i in range(COUNT):
                 multiply(a, i, b, c, sums, 2 * i, 2 * j)
 

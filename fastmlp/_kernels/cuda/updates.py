@@ -13,7 +13,7 @@ from .halving import halving
 from .jit import kernel
 from .runtime import SIMULATED, cuda, empty, launch, to_numpy
 
-__all__ = ["adagrad", "adam", "add_scaled", "clip", "rmsprop", "scale", "sgd", "sum_of_squares"]
+__all__ = ["adagrad", "adam", "add_scaled", "clip", "mark_if_not_finite", "rmsprop", "scale", "sgd", "sum_of_squares"]
 
 _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
 _total, _double = halving(_SUM_THREADS), np.float64
@@ -54,6 +54,14 @@ def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean
 def _adagrad(grad, lr, eps, decay, total, param):
     for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
         param[i], total[i] = formulas.adagrad(grad[i], param[i], total[i], lr, eps, decay)
+
+
+@kernel
+def mark_if_not_finite(values, found):
+    """found[0] = 1 if any of ``values (N,)`` is NaN or infinite; else it stays as it is."""
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        if not math.isfinite(values[i]):
+            found[0] = 1
 
 
 @kernel

@@ -1,0 +1,86 @@
+"""A batch's features brought together: rows of the data, scaled, one after the other in ``work``.
+
+Products then copy them as they do any matrix. It is done for the next batch while this one's weights change.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+
+from .assembly import four_stored, together
+from .jit import device
+from .runtime import SIMULATED, cuda
+from .table import IN, MEAN, SCALE
+from .tiles import U
+
+__all__ = ["gathering"]
+
+if not SIMULATED:
+    load4, store4 = together(4), four_stored()
+
+
+@functools.cache
+def gathering(dtype, geometry):
+    """f(on, first, rows, x, row, column): element (row, column) of the batch order[first ..] and what follows in its
+    TILE x TILE, to ``x`` in work.
+    """
+    TILE, THREADS = geometry.tile, geometry.threads
+    AT_ONCE = 4 if TILE % 4 == 0 else 1
+    IN_ROW, ROWS = TILE // AT_ONCE, TILE * TILE // (AT_ONCE * THREADS)  # threads of a row, rows of a thread
+    assert THREADS % IN_ROW == 0 and ROWS * AT_ONCE * THREADS == TILE * TILE
+    T, scalar = np.dtype(dtype).type, numba.from_dtype(np.dtype(dtype))
+    one, zero = T(1), T(0)
+
+    @device
+    def fours(on, first, rows, x, mean, scale, width, m, c):
+        """As `singles`, of rows whose elements can be read four at once: all before the first is written."""
+        values, by = cuda.local.array((ROWS, 4), scalar), cuda.local.array((2, 4), scalar)
+        source = cuda.local.array(ROWS, numba.int64)
+        for p in range(ROWS):
+            r = m + p * (THREADS // IN_ROW)
+            source[p] = on.order[U(first + r)] if r < rows else -1
+        for q in range(4):
+            by[0, q], by[1, q] = zero, one
+        if mean >= 0:
+            by[0, 0], by[0, 1], by[0, 2], by[0, 3] = load4(on.weights, U(mean + c))
+        if scale >= 0:
+            by[1, 0], by[1, 1], by[1, 2], by[1, 3] = load4(on.weights, U(scale + c))
+        for p in range(ROWS):
+            if source[p] >= 0:
+                v, w, y, z = load4(on.data, U(source[p]) * U(width) + U(c))
+                values[p, 0], values[p, 1], values[p, 2], values[p, 3] = T(v), T(w), T(y), T(z)
+        for p in range(ROWS):
+            if source[p] >= 0:
+                for q in range(4):
+                    values[p, q] = (values[p, q] - by[0, q]) * by[1, q]
+                at = U(x + (m + p * (THREADS // IN_ROW)) * width + c)
+                store4(on.work, at, values[p, 0], values[p, 1], values[p, 2], values[p, 3])
+
+    @device
+    def singles(on, first, rows, x, mean, scale, width, m, c):
+        """A thread's elements (m, c .. c + AT_ONCE) and those of rows below, one by one."""
+        for r in range(m, min(rows, m + TILE), THREADS // IN_ROW):
+            source = U(on.order[U(first + r)])
+            for k in range(c, min(width, c + AT_ONCE)):
+                v = T(on.data[source, U(k)])
+                if mean >= 0:
+                    v = v - on.weights[U(mean + k)]
+                if scale >= 0:
+                    v = v * on.weights[U(scale + k)]
+                on.work[U(x + r * width + k)] = v
+
+    @device
+    def run(on, first, rows, x, row, column):
+        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, MEAN], on.ops[0, SCALE]
+        m, c = row + thread // IN_ROW, column + thread % IN_ROW * AT_ONCE
+        if AT_ONCE == 4 and width % 4 == 0:
+            if c < width:
+                fours(on, first, rows, x, mean, scale, width, m, c)
+        else:
+            stop = min(rows, row + TILE)
+            singles(on, first, stop, x, mean, scale, width, m, c)
+
+    return run
