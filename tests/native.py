@@ -69,6 +69,12 @@ def _arrive(address):
     ctypes.c_int64.from_address(address).value += 1
 
 
+def _count(address):
+    number = ctypes.c_int64.from_address(address)
+    number.value += 1
+    return number.value - 1
+
+
 def _multiply_tf32(*operands):
     return simt.multiply_tf32(*struct.unpack("6f", struct.pack("6I", *operands[:6])), *operands[6:])
 
@@ -80,6 +86,7 @@ def _give_up():
 INSTRUCTIONS = {
     "ld.acquire.gpu.b64": _arrivals,
     "red.release.gpu.global.add.u64": _arrive,
+    "atom.acq_rel.gpu.global.add.u64": _count,
     "mov.u32": lambda: simt._me().threadIdx.x,  # the only registers that are asked for so
     "mov.b32": lambda: _launch["block"].x,
     "cp.async.commit_group": lambda: None,

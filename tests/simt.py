@@ -88,6 +88,7 @@ class _Thread:
         self.waits_for = None
         self.operands, self.product = None, None  # of what a warp multiplies
         self.copies, self.groups = [], []  # that were asked for and are still to be made
+        self.knows = {}  # of other blocks: up to which of their barriers all that they did is known to be done
 
     def seen(self):
         return _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
@@ -95,6 +96,8 @@ class _Thread:
     def after(self, other):
         """Whether a barrier that both belong to lies between ``other`` and now."""
         if self.of_grid > other.grid:
+            return True
+        if self.knows.get(other.name[0], 0) > other.block:
             return True
         same_block = other.name[0] == self.name[0]
         if same_block and self.of_block > other.block:
@@ -190,6 +193,22 @@ def number():
 def threads():
     """How many a block has."""
     return len(_me().block.threads)
+
+
+def _later(one, other):
+    return {block: max(one.get(block, 0), other.get(block, 0)) for block in {*one, *other}}
+
+
+def count(array):
+    """One more; how many there were. Who counts knows what those before knew, and what their blocks had done."""
+    place = 0
+    while isinstance(array, Part):
+        array, place = array.whole, place + array.first
+    me = _me()
+    me.knows = _later(me.knows, me.block.counted.get(place, {}))
+    me.block.counted[place] = _later(me.knows, {me.block.number: me.of_block})
+    array.array[place] += 1
+    return int(array.array[place]) - 1
 
 
 def divide(a, b):
@@ -353,10 +372,13 @@ class Machine:
             with np.errstate(all="ignore"):  # a GPU does not warn either
                 function(*args)
 
-        alive, blocks = [], []
+        alive, blocks, counted = [], [], {}
         for number, place in enumerate(np.ndindex(*grid[::-1])):
             block = SimpleNamespace(
-                number=number, blockIdx=SimpleNamespace(**dict(zip("xyz", place[::-1], strict=True))), arrays={}
+                number=number,
+                blockIdx=SimpleNamespace(**dict(zip("xyz", place[::-1], strict=True))),
+                arrays={},
+                counted=counted,
             )
             block.threads = [_Thread(block, at[::-1], dim) for at in np.ndindex(*dim[::-1])]
             blocks.append(block)
@@ -395,7 +417,12 @@ class Machine:
                 gone = True
             if all(thread.waits_for == kind for thread in members):
                 gone = True
+                knows = {}
+                if kind == "block":  # what one has heard, all have
+                    for thread in members:
+                        knows = _later(knows, thread.knows)
                 for thread in members:
+                    thread.knows = knows or thread.knows
                     thread.waits_for = None
                     thread.of_grid += kind == "grid"
                     thread.of_block += kind in ("grid", "block")

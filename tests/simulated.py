@@ -8,7 +8,19 @@ import threading
 import numpy as np
 import simt
 
-from fastmlp._kernels.cuda import elementwise, gathering, grid, halving, jobs, results, rows, steps, tensor, tiles
+from fastmlp._kernels.cuda import (
+    elementwise,
+    gathering,
+    grid,
+    halving,
+    jobs,
+    parts,
+    results,
+    rows,
+    steps,
+    tensor,
+    tiles,
+)
 from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp._kernels.cuda.tiles import Geometry
@@ -23,7 +35,8 @@ REPLACED = [
     (tiles, "copy16", simt.copy16), (tiles, "copy8", simt.copy8), (tiles, "copy4", simt.copy4),
     (tiles, "commit", simt.commit), (tiles, "wait2", simt.wait2), (tiles, "wait0", simt.wait0),
     (tiles, "_number", simt.number), (tiles, "_threads", simt.threads), (tiles, "_divide", simt.divide),
-    (steps, "vector", simt.vector), (steps, "matrix", simt.matrix),
+    (parts, "vector", simt.vector), (parts, "load4", simt.load4), (parts, "store4", simt.store4),
+    (parts, "_count", simt.count), (steps, "vector", simt.vector), (steps, "matrix", simt.matrix),
 ]  # fmt: skip
 
 
@@ -41,7 +54,8 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
-            steps, results, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise, sys.modules[__name__]
+            steps, results, parts, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise,
+            sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()

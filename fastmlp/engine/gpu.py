@@ -219,10 +219,20 @@ class GpuEngine:
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)
         header[table.STEPS], header[table.HYPER] = steps, numbers.shape[1]
+        header[table.COUNTERS] = plan.counters
         header[table.ROW_COUNT] = len(order) if sent is None else 0
         header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
-        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, *([order] if sent is None else [])]
+        ints = [
+            header,
+            meters,
+            plan.ops,
+            plan.jobs,
+            plan.stages,
+            bounds,
+            np.zeros(plan.counters, np.int64),
+            *([order] if sent is None else []),
+        ]
         reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing

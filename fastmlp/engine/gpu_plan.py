@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.cuda import table
+from .._kernels.cuda.parts import size_of_part
 from .._kernels.reference import ACTIVATIONS
 from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
 from ..modules import Dropout, LayerNorm, Linear, Normalize, Softmax
@@ -21,13 +22,12 @@ __all__ = ["ALIGNED", "Layout", "Plan"]
 # Slopes that are found from what the activation gave; the others need what it took in.
 _OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
 # Half tiles of the inner dimension, which are the measure here, that a product's tiles but the first have, up to which
-# it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two,
-# and two with a FINISH.
+# it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two.
 _SHORT, _LONG = 2, 8
 _FEWEST = 2  # half tiles of a part of a product
-_WORTH = 4  # parts from which gradients of weights, which are many, are worth a FINISH
+_WORTH = 3  # parts from which gradients of weights, which are many, are worth being added up
 ALIGNED = 4
-_ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.FINISH, table.LOSS, table.GATHER}
+_ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.LOSS, table.GATHER}
 
 
 def _aligned(size: int) -> int:
@@ -96,6 +96,8 @@ class Plan:
         As the kernel takes them.
     work, parts, sums : int
         Sizes of the arrays that it works in.
+    counters : int
+        Tiles of products that are computed in parts.
     kinds : tuple of str
         The activations by their numbers.
     extras : tuple of int
@@ -259,9 +261,6 @@ class Plan:
             return job[table.TILES]
         if kind == table.GATHER:
             return _up(self.batch, self.on.narrow.tile) * job[table.TILES]
-        if kind == table.FINISH:
-            widths = {table.WEIGHTS: op[table.OUT] * op[table.IN], table.FORWARD: self.batch * op[table.OUT]}
-            return _up(widths.get(job[table.OF], self.batch * op[table.IN]), self.on.narrow.threads)
         span = self.on.wide.tile if job[table.WIDE] else self.on.narrow.tile
         return _up(op[table.OUT] if kind == table.WEIGHTS else self.batch, span) * job[table.TILES] * job[table.SPLITS]
 
@@ -290,7 +289,7 @@ class Plan:
         return [*forward, (table.LOSS, len(pairs)), *backward]
 
     def _plan(self, trained: list[int], optimizer: Optimizer) -> None:
-        self._sums = 0
+        self._sums = self.counters = 0
         self._jobs: list[list[int]] = []
         self._stages: list[list[int]] = []
         on, chained = self.on, []
@@ -322,7 +321,7 @@ class Plan:
             self._stage(table.SPREAD, [gather], checks=True)
 
     def _product(self, kind: int, o: int, width: int, inner: int, stretches: int) -> None:
-        """A product of rows that has its own stage, and one more where it is computed in parts."""
+        """A product of rows that has its own stage."""
         on = self.on
         wide_tiles = -(-width // on.wide.tile)
         if self._may_be_wide and 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
@@ -334,15 +333,19 @@ class Plan:
         chunk = -(-halves // splits) * self._half
         splits = -(-inner // chunk)
         job = self._job(kind, o, tiles, SPLITS=splits, CHUNK=chunk)
-        if splits > 1:
-            job[table.PARTS] = self._take(splits * self.batch * width)
+        self._split(job, stretches * tiles)
         self._stage(table.SPREAD, [job])
-        if splits > 1:
-            self._stage(table.SPREAD, [self._job(table.FINISH, o, SPLITS=splits, PARTS=job[table.PARTS], OF=kind)])
+
+    def _split(self, job: list[int], tiles: int) -> None:
+        """Room for the parts of so many tiles of a product, where it has any."""
+        if job[table.SPLITS] > 1:
+            size = size_of_part(self.on.narrow, job[table.KIND] == table.WEIGHTS)
+            job[table.PARTS], job[table.COUNTER] = self._take(tiles * job[table.SPLITS] * size), self.counters
+            self.counters += tiles
 
     def _weights(self, trained: list[int], optimizer: Optimizer, gather: list[int]) -> None:
         """Gradients of all parameters, with their updates, and what may have to follow."""
-        on, jobs, parts = self.on, [], []
+        on, jobs = self.on, []
         products = [o for o in trained if isinstance(self._kinds_of[o], Linear)]
 
         def tiles_of(o: int, size: int) -> tuple[int, int]:
@@ -367,18 +370,10 @@ class Plan:
                 continue
             rows, columns = tiles_of(o, on.narrow.tile)
             job = self._job(table.WEIGHTS, o, columns, SPLITS=splits, SUMS=self._sums)
+            self._split(job, rows * columns)
             jobs.append(job)
-            if splits == 1:
-                self._sums += rows * columns
-                continue
-            size = op[table.OUT] * (op[table.IN] + (op[table.BIAS] >= 0))
-            job[table.PARTS] = self._take(splits * size)
-            finish = {"SPLITS": splits, "PARTS": job[table.PARTS], "OF": table.WEIGHTS, "SUMS": self._sums}
-            parts.append(self._job(table.FINISH, o, **finish))
-            self._sums += -(-size // on.narrow.threads)
+            self._sums += rows * columns
         self._stage(table.SPREAD, [*jobs, gather], checks=True)
-        if parts:
-            self._stage(table.SPREAD, parts)
         if optimizer.clip_norm is not None:
             self._stage(table.SPREAD, [self._job(table.UPDATE, 0)], squares=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 from .assembly import four_stored, instruction, part, together
 from .jit import device
 from .runtime import SIMULATED, cuda
-from .tiles import U
+from .tiles import U, quotient
 
 __all__ = ["adding_up", "size_of_part"]
 
@@ -40,6 +40,7 @@ def adding_up(dtype, geometry, with_ones):
     AT_ONCE = 4 if EACH <= 4 else 1  # parts that are read before they are added: one read after the other takes longer
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
     ROWS = EACH + (1 if with_ones else 0)
+    READ = AT_ONCE * ROWS
     fours = EACH % 4 == 0
 
     @device
@@ -66,7 +67,7 @@ def adding_up(dtype, geometry, with_ones):
 
     @device
     def run(on, own, sums, ones, first, counter, splits, split, thread):
-        some, share = cuda.local.array((AT_ONCE * ROWS, EACH), scalar), cuda.local.array((1, EACH), scalar)
+        some, share = cuda.local.array((READ, EACH), scalar), cuda.local.array((1, EACH), scalar)
         for i in range(EACH):
             write(on, place(first, split, i, thread), sums, i)
             share[0, i] = ones[i]
@@ -76,7 +77,8 @@ def adding_up(dtype, geometry, with_ones):
         if thread == 0:
             own.count[0] = _count(vector(on.counters, counter, 1))
         cuda.syncthreads()
-        if own.count[0] % splits != splits - 1:
+        count = own.count[0]
+        if count - quotient(count, splits) * splits != splits - 1:
             return False
         for i in range(EACH):
             ones[i] = zero

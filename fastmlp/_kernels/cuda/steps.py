@@ -25,6 +25,7 @@ from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
 from .jobs import ends_of
+from .parts import adding_up, size_of_part
 from .results import settings
 from .runtime import SIMULATED, cuda
 from .table import (
@@ -37,10 +38,11 @@ from .table import (
     CLIP_NORM,
     CLIPS,
     CONTROL,
+    COUNTER,
+    COUNTERS,
     DELTA,
     DROP,
     DROP_BACK,
-    FINISH,
     FIRST_JOB,
     FIRST_STEP,
     FORWARD,
@@ -61,7 +63,6 @@ from .table import (
     NORM_BACK,
     NORM_GRADIENT,
     NUMBERS,
-    OF,
     OP,
     OP_COLUMNS,
     OP_COUNT,
@@ -112,7 +113,6 @@ if not SIMULATED:
 _REGISTERS = 1 << 16  # of a multiprocessor
 BESIDE = 2  # blocks on a multiprocessor, where there is work for as many: one works while the other waits
 EACH_ITEM = 4  # elements of a thread in an item of an UPDATE
-PARTS_AT_ONCE = 8  # that a FINISH reads before it adds them up
 TABLES = 768  # entries of the tables that have room in a block's shared memory: those of some ten layers
 
 
@@ -209,13 +209,6 @@ def steps_kernel(
             if cuda.threadIdx.x == 0:
                 on.sums[number], on.sums[on.sums.size // 2 + number] = w, g
 
-    @device
-    def size_of(on, o, of, rows):
-        """Elements of a product, the bias's gradient among those of WEIGHTS."""
-        if of == WEIGHTS:
-            return on.ops[o, OUT] * (on.ops[o, IN] + (1 if on.ops[o, BIAS] >= 0 else 0))
-        return rows * (on.ops[o, OUT] if of == FORWARD else on.ops[o, IN])
-
     # ------------------------------------------------------------------------- jobs that are products
 
     def product(kind, is_wide=False):
@@ -230,16 +223,15 @@ def steps_kernel(
         direct = spec.precision == "float32" and not is_wide
         AT_ONCE = 2 * EACH if direct else ROWS * SPAN // THREADS
         fours = direct and EACH == 4
+        add_up, SIZE = adding_up(dtype, geometry, kind == WEIGHTS), size_of_part(geometry, kind == WEIGHTS)
         settle_all, _ = settling(AT_ONCE, fours)
         read_all, write_all = results.groups(AT_ONCE, fours)
         assert direct or AT_ONCE * THREADS == ROWS * SPAN
 
         @device
-        def finish_all(on, ends, to, at, whole, values, shift, parts, splits, weight):
+        def finish_all(on, ends, to, at, whole, values, shift, weight):
             """What becomes of some sums, at their places in the result; (squares of w and g)."""
-            if splits > 1:
-                write_all(on.work, parts, at, whole and parts % 4 == 0, values, 0)
-            elif kind == WEIGHTS:
+            if kind == WEIGHTS:
                 for q in range(AT_ONCE):
                     at[q] = at[q] + weight if at[q] >= 0 else at[q]
                 return settle_all(on, to, at, whole, values, to.penalty != zero)
@@ -268,21 +260,22 @@ def steps_kernel(
             return zero, zero
 
         @device
-        def two_rows(on, ends, to, m, n, height, width, whole, sums, top, shift, parts, splits, weight):
+        def two_rows(on, ends, to, m, n, height, width, whole, sums, top, shift, weight):
             """Rows ``top`` and the next of a thread's sums; no loop over them, which would keep its sums in memory."""
             at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
             for q in range(AT_ONCE):
                 values[0, q] = sums[top + q // EACH, q % EACH]
                 inside = m + q // EACH < height and n + q % EACH < width
                 at[q] = (m + q // EACH) * width + n + q % EACH if inside else -1
-            return finish_all(on, ends, to, at, whole, values, shift, parts, splits, weight)
+            return finish_all(on, ends, to, at, whole, values, shift, weight)
 
         @device
         def run(on, own, now, j, row, column, split, number):
+            """A part of tile ``number`` of the job, or all of it."""
             sums, ones = cuda.local.array((EACH, EACH), scalar), cuda.local.array(EACH, scalar)
             shift = cuda.local.array(AT_ONCE, scalar)
             thread = this_thread()
-            o, splits, parts = U(on.jobs[j, OP]), on.jobs[j, SPLITS], on.jobs[j, PARTS]
+            o, splits = U(on.jobs[j, OP]), on.jobs[j, SPLITS]
             ty, tx = thread // SIDE, thread % SIDE
             if kind == WEIGHTS:
                 inner, height, width = now.rows, on.ops[o, OUT], on.ops[o, IN]
@@ -310,7 +303,10 @@ def steps_kernel(
                     sums, ones, left, right, on.work, g + m, wide_out, on.work, x + n, wide_in,
                     rows, columns, begin, end, of_bias, thread,
                 )  # fmt: skip
-            parts += split * size_of(on, o, kind, now.rows)
+            if not is_wide and splits > 1:  # wide tiles are many
+                first = on.jobs[j, PARTS] + number * splits * SIZE
+                if not add_up(on, own, sums, ones, first, on.jobs[j, COUNTER] + number, splits, split, thread):
+                    return
             weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
             ends = ends_of(on, o if kind == FORWARD else U(max(on.ops[o, BELOW], 0)))
             w_square, g_square = zero, zero
@@ -325,13 +321,11 @@ def steps_kernel(
                         if column + beside + q % EACH < width:
                             shift[q] = on.weights[U(bias + column + beside + q % EACH)]
                 w_square, g_square = two_rows(
-                    on, ends, to, row + first, column + beside, height, width, whole, sums, 0, shift, parts, splits,
-                    weight,
+                    on, ends, to, row + first, column + beside, height, width, whole, sums, 0, shift, weight,
                 )  # fmt: skip
                 if EACH > 2:
                     w, g = two_rows(
-                        on, ends, to, row + first + 2, column + beside, height, width, whole, sums, 2, shift, parts,
-                        splits, weight,
+                        on, ends, to, row + first + 2, column + beside, height, width, whole, sums, 2, shift, weight,
                     )  # fmt: skip
                     w_square += w
                     g_square += g
@@ -353,7 +347,7 @@ def steps_kernel(
                         at[q] = m * width + n if m < height and n < width else -1
                         if kind == FORWARD and bias >= 0 and n < width:
                             shift[q] = on.weights[U(bias + n)]
-                    w, g = finish_all(on, ends, to, at, False, values, shift, parts, splits, weight)
+                    w, g = finish_all(on, ends, to, at, False, values, shift, weight)
                     w_square += w
                     g_square += g
             if kind == WEIGHTS:
@@ -366,13 +360,9 @@ def steps_kernel(
                         v = zero
                         for t in range(SIDE):
                             v += stage[U(r * (SIDE + 1) + t)]
-                        if splits > 1:
-                            on.work[parts + height * width + row + r] = v
-                        else:
-                            _, g = settle(on, to, bias + row + r, v, False)
-                            g_square += g
-                if splits == 1:
-                    note(on, own, number, w_square, g_square)
+                        _, g = settle(on, to, bias + row + r, v, False)
+                        g_square += g
+                note(on, own, on.jobs[j, SUMS] + number, w_square, g_square)
 
         return run
 
@@ -385,40 +375,6 @@ def steps_kernel(
     wide_forward = wide_delta = wide_gradient = no_product
     if spec.wide:
         wide_forward, wide_delta, wide_gradient = (product(kind, True) for kind in (FORWARD, DELTA, WEIGHTS))
-
-    @device
-    def finish(on, own, now, j, item):
-        """Add up the parts of some elements of a product."""
-        o, of, splits, parts = U(on.jobs[j, OP]), on.jobs[j, OF], on.jobs[j, SPLITS], on.jobs[j, PARTS]
-        width = on.ops[o, OUT] if of == FORWARD else on.ops[o, IN]
-        size, of_weights = size_of(on, o, of, now.rows), on.ops[o, OUT] * width
-        weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
-        ends = ends_of(on, o if of == FORWARD else U(max(on.ops[o, BELOW], 0)))
-        w_square, g_square = zero, zero
-        i = item * THREADS + cuda.threadIdx.x
-        if i < size:
-            some, v, before, after = cuda.local.array(PARTS_AT_ONCE, scalar), zero, zero, zero
-            if of == FORWARD:
-                before = on.weights[U(bias + i - quotient(i, width) * width)] if bias >= 0 else zero
-            elif of == DELTA:
-                before, after = read(on, ends, i)
-            place = U(parts + i)
-            for first in range(0, splits, PARTS_AT_ONCE):
-                for p in range(PARTS_AT_ONCE):
-                    some[p] = on.work[place] if first + p < splits else zero
-                    place += U(size)
-                for p in range(PARTS_AT_ONCE):
-                    v += some[p]
-            if of == WEIGHTS:
-                inside = i < of_weights
-                p = weight + i if inside else bias + i - of_weights
-                w_square, g_square = settle(on, to, p, v, inside and to.penalty != zero)
-            elif of == FORWARD:
-                activate(on, ends, i, v + before if bias >= 0 else v)
-            else:
-                write(on, ends, i, v, before, after)
-        if of == WEIGHTS:
-            note(on, own, on.jobs[j, SUMS] + item, w_square, g_square)
 
     # ------------------------------------------------------------------------------------- other jobs
 
@@ -527,29 +483,25 @@ def steps_kernel(
             return tiles
         if kind == GATHER:
             return up(next_rows, TILE) * tiles
-        if kind == FINISH:
-            return up(size_of(on, o, on.jobs[j, OF], rows), THREADS)
         height = on.ops[o, OUT] if kind == WEIGHTS else rows
         return (up(height, WIDE_TILE) if on.jobs[j, WIDE] != 0 else up(height, TILE)) * tiles
 
     @device
-    def do(on, own, now, j, row, column, split, item):
-        """One item of a job."""
+    def do(on, own, now, j, row, column, split, tile, item):
+        """One item of a job: a part of a product's tile, or a tile, or whatever it is of other jobs."""
         kind, o, is_wide = on.jobs[j, KIND], U(on.jobs[j, OP]), on.jobs[j, WIDE] != 0
         if kind == FORWARD and is_wide:
-            wide_forward(on, own, now, j, row, column, split, 0)
+            wide_forward(on, own, now, j, row, column, split, tile)
         elif kind == FORWARD:
-            forward(on, own, now, j, row, column, split, 0)
+            forward(on, own, now, j, row, column, split, tile)
         elif kind == DELTA and is_wide:
-            wide_delta(on, own, now, j, row, column, split, 0)
+            wide_delta(on, own, now, j, row, column, split, tile)
         elif kind == DELTA:
-            delta(on, own, now, j, row, column, split, 0)
+            delta(on, own, now, j, row, column, split, tile)
         elif kind == WEIGHTS and is_wide:
-            wide_gradient(on, own, now, j, row, column, split, on.jobs[j, SUMS] + item)
+            wide_gradient(on, own, now, j, row, column, split, tile)
         elif kind == WEIGHTS:
-            gradient(on, own, now, j, row, column, split, on.jobs[j, SUMS] + item)
-        elif kind == FINISH:
-            finish(on, own, now, j, item)
+            gradient(on, own, now, j, row, column, split, tile)
         elif kind == LOSS:
             loss(on, own, now, o, row)
         elif kind == ACTIVATE:
@@ -601,7 +553,7 @@ def steps_kernel(
                     split = 0 if splits == 1 else quotient(item, of_part)
                     at = item - split * of_part
                     down = at if tiles == 1 else quotient(at, tiles)
-                    do(on, own, now, j, stretch * TILE + down * span, (at - down * tiles) * span, split, item)
+                    do(on, own, now, j, stretch * TILE + down * span, (at - down * tiles) * span, split, at, item)
                 cuda.syncthreads()
 
     @alone(None if spec.beside == 1 else _REGISTERS // (spec.beside * THREADS))
@@ -624,8 +576,10 @@ def steps_kernel(
         stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
         at = LISTS + size
         bounds = vector(ints, at, count + 1)
+        at += count + 1
+        counters = vector(ints, at, ints[COUNTERS])
         if ints[ROW_COUNT] > 0:
-            order = vector(ints, at + count + 1, ints[ROW_COUNT])
+            order = vector(ints, at + ints[COUNTERS], ints[ROW_COUNT])
         control = vector(ints, CONTROL, 1)
         clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
         penalties = vector(reals, CLIPS + count, count)
@@ -640,10 +594,11 @@ def steps_kernel(
         square = cuda.shared.array((SIDE, SIDE), scalar)
         of_rows = cuda.shared.array(TILE, scalar)
         doubles = cuda.shared.array(THREADS, numba.float64)
-        own = Scratch(left, right, square, of_rows, doubles)
+        number = cuda.shared.array(1, numba.int64)
+        own = Scratch(left, right, square, of_rows, doubles, number)
         on = Memory(
             data, order, labels, targets, row_weights, hyper, clips, ops, numbers, jobs, meters, work, weights, sums,
-            parts,
+            parts, counters,
         )  # fmt: skip
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True

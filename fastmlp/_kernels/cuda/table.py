@@ -8,13 +8,13 @@ from __future__ import annotations
 
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
-    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "DATA", "DELTA", "DROP", "DROP_BACK", "FINISH",
-    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "G", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN",
+    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DROP",
+    "DROP_BACK", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN",
     "JOB_COLUMNS", "JOB_COUNT", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
-    "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OF", "OP", "OP_COLUMNS", "OP_COUNT",
-    "OUT", "PARTS", "PLANE", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD",
+    "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT", "OUT",
+    "PARTS", "PLANE", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD",
     "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "UPDATE",
-    "WEIGHT", "WEIGHTS", "WIDE", "X", "Y",
+    "WEIGHT", "WEIGHTS", "WIDE", "G", "X", "Y",
 ]  # fmt: skip
 
 # Columns of ops.
@@ -39,19 +39,19 @@ ALPHA, NUMBERS = 0, 2
 KIND, OP = 0, 1
 TILES = 2  # of columns of what it computes; of rows there are as many as the batch has, or for WEIGHTS in OUT
 SPLITS, CHUNK = 3, 4  # parts of the inner dimension, and the steps of one; 1 and 0 for all of it
-PARTS = 5  # the parts' results, in work
+PARTS = 5  # where the parts' results come together, in work
 WIDE = 6  # whether tiles are the wide ones
-OF = 7  # of a FINISH: the kind whose parts it adds up
-SUMS = 8  # of jobs that finish gradients: the number of the first item's sums of squares
+COUNTER = 7  # of a split product: the number of its first tile's counter of parts
+SUMS = 8  # of jobs of gradients: the number of the first tile's, or item's, sums of squares
 FROM = 9  # in a SPREAD stage: the block whose turn it is with the first item, in batches of all rows
 JOB_COLUMNS = 10
 
 # Kinds of jobs. Of rows of the batch:
 FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK, SOFTMAX, SOFTMAX_BACK = range(11)
-# of weights, and of parts:
-WEIGHTS, NORM_GRADIENT, UPDATE, FINISH = range(11, 15)
+# of weights:
+WEIGHTS, NORM_GRADIENT, UPDATE = range(11, 14)
 # and of rows of the next batch, which are brought together while this one's weights change:
-GATHER = 15
+GATHER = 14
 
 # Columns of stages.
 # KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.
@@ -71,8 +71,8 @@ PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP, GATHERED = range(7)
 METERS = 8
 
 # What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
-# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), order. Of the model's dtype: clips,
-# normalizers (S), penalties (S), numbers, hyper (S * H). Of float64, which the kernel writes: how many steps were made,
-# losses (S), penalties (S), sums, parts.
-STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT = range(7)
+# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), counters, order. Of the model's dtype:
+# clips, normalizers (S), penalties (S), numbers, hyper (S * H). Of float64, which the kernel writes: how many steps
+# were made, losses (S), penalties (S), sums, parts.
+STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT, COUNTERS = range(8)
 CONTROL, LISTS = 16, 32

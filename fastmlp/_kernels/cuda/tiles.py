@@ -45,6 +45,7 @@ class Memory(NamedTuple):
     weights: Any
     sums: Any
     parts: Any
+    counters: Any
 
 
 class Scratch(NamedTuple):
@@ -55,6 +56,7 @@ class Scratch(NamedTuple):
     square: Any  # (SIDE, SIDE)
     losses: Any  # of the rows of a stretch
     doubles: Any  # one a thread
+    count: Any  # one number, for all to see
 
 
 class Now(NamedTuple):

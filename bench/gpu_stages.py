@@ -1,0 +1,127 @@
+"""How long each stage of the persistent kernel takes on a GPU, in clocks: at work, and at the barrier after it.
+
+    python bench/gpu_stages.py seed mnist "width 64, batch 2^16"
+
+By the clock of the first block's multiprocessor, from one barrier to the next; the first steps are left out. Where the
+other blocks are at work for longer, it shows as waiting. What is printed is the plan, then a line a stage, medians over
+the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fastmlp._kernels.cuda import table  # noqa: E402
+
+_CLOCKS = 2048  # entries of the launch's header, of which the barrier writes two at each turn
+table.LISTS = _CLOCKS  # before anybody has read it
+
+from bench.gpu import nets  # noqa: E402
+from fastmlp import Trainer, use_backend  # noqa: E402
+from fastmlp._kernels import get_backend  # noqa: E402
+from fastmlp._kernels.cuda import grid  # noqa: E402
+from fastmlp._kernels.cuda.assembly import instruction  # noqa: E402
+from fastmlp._kernels.cuda.jit import device  # noqa: E402
+from fastmlp._kernels.cuda.runtime import cuda  # noqa: E402
+from fastmlp.benchmark.cases import CASES, SEED, Case, make_data  # noqa: E402
+
+_clock = instruction("mov.u64 $0, %clock64;", "=l,~{memory}", (), ("int64",), False)
+_FIRST, _LAST = table.CONTROL + 8, _CLOCKS - 2  # beside the barrier's counter, in another cache line
+
+
+@device
+def timed_wait(control, turn):
+    """`grid.wait_for_grid`, with the clock before and after it."""
+    cuda.syncthreads()
+    leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
+    before = _clock()
+    grid.wait_for_grid(control, turn)
+    at = _FIRST - table.CONTROL + 2 * turn
+    if leads and at < _LAST - table.CONTROL:
+        control[at], control[at + 1] = before, _clock()
+
+
+def stages_of(case: Case, precision: str) -> list[dict[str, Any]]:
+    """Clocks of the stages of a case's steps, after as many to warm up."""
+    data = make_data(case)
+    with use_backend("cuda"):
+        machine = get_backend("cuda").machine()
+        trainer = Trainer(case.model(data), case.make_loss(), case.make_optimizer(), precision=precision)
+    options = {"batch_size": case.batch, "rng": SEED, "drop_last": True}
+    trainer.fit(data.X, data.y, max_steps=2, **options)
+    session: Any = trainer._session
+    plan = session.engine.plan
+    steps = min(50, (_LAST - _FIRST) // (2 * len(plan.stages)) - 1)
+    session.chunk = steps  # in one launch
+    trainer.fit(data.X, data.y, max_steps=steps, eval_every=steps, **options)
+    if trainer._session is not session:
+        raise RuntimeError("the second fit was not made by the session of the first")
+    noted = machine.download(machine._kept["ints"][_FIRST:_LAST]).reshape(-1, 2)
+    # Turn 1 is after the first batch was gathered, where the first step begins.
+    count = len(plan.stages)
+    found = []
+    for stage in range(count):
+        turns = [1 + step * count + stage for step in range(steps // 2, steps)]
+        jobs = plan.jobs[plan.stages[stage, table.FIRST_JOB] : plan.stages[stage, table.LAST_JOB]]
+        found.append(
+            {
+                "kind": "chain" if plan.stages[stage, table.KIND] == table.CHAIN else "spread",
+                "jobs": [described(job) for job in jobs],
+                "busy": statistics.median(int(noted[turn + 1, 0] - noted[turn, 1]) for turn in turns),
+                "waiting": statistics.median(int(noted[turn + 1, 1] - noted[turn + 1, 0]) for turn in turns),
+            }
+        )
+    return found
+
+
+_NAMES = {
+    getattr(table, name): name
+    for name in (
+        "FORWARD", "DELTA", "LOSS", "ACTIVATE", "ACTIVATE_BACK", "DROP", "DROP_BACK", "NORM", "NORM_BACK", "SOFTMAX",
+        "SOFTMAX_BACK", "WEIGHTS", "NORM_GRADIENT", "UPDATE", "GATHER",
+    )
+}  # fmt: skip
+
+
+def described(job: Any) -> str:
+    """A job in a few words, as ``FORWARD 0, 8 tiles along, 7 parts``."""
+    words = [f"{_NAMES[int(job[table.KIND])]} {job[table.OP]}, {job[table.TILES]} tiles along"]
+    words += [f"{job[table.SPLITS]} parts"] if job[table.SPLITS] > 1 else []
+    words += ["wide"] if job[table.WIDE] else []
+    return ", ".join(words)
+
+
+def main() -> None:
+    """Print the stages of some cases."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    cases = {case.name: case for case in (*CASES.values(), *nets())}
+    parser.add_argument("cases", nargs="+", choices=cases, metavar="case")
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bf16"])
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    options = parser.parse_args()
+    # What compiles the kernel took the barrier by name.
+    importlib.import_module("fastmlp._kernels.cuda.machine").wait_for_grid = timed_wait  # type: ignore[attr-defined]
+    document = {}
+    for name in options.cases:
+        document[name] = found = stages_of(cases[name], options.precision)
+        total = sum(stage["busy"] + stage["waiting"] for stage in found)
+        print(f"{name}: {total:.0f} clocks a step, {len(found)} stages", flush=True)
+        for stage in found:
+            print(f"  {stage['busy']:9.0f} busy {stage['waiting']:9.0f} waiting  {stage['kind']}: {stage['jobs'][0]}")
+            for job in stage["jobs"][1:]:
+                print(f"{'':43}{job}")
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()
