@@ -14,6 +14,7 @@ from fastmlp._kernels.cuda import (
     grid,
     halving,
     jobs,
+    linear,
     parts,
     results,
     rows,
@@ -54,7 +55,7 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
-            steps, results, parts, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise,
+            steps, results, linear, parts, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise,
             sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)

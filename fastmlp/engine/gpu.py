@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.cuda import table
-from .._kernels.cuda.steps import Spec
+from .._kernels.cuda.spec import Spec
 from ..augmentation import Augmentations
 from ..batches import Rows
 from ..losses import Loss

@@ -13,7 +13,8 @@ from .elementwise import THREADS
 from .elementwise import blocks as blocks_for
 from .grid import most_blocks, wait_for_grid
 from .runtime import cuda
-from .steps import BESIDE, EACH_ITEM, Spec, steps_kernel
+from .spec import Spec
+from .steps import BESIDE, EACH_ITEM, steps_kernel
 from .tiles import NARROW, WIDE_TILES
 from .updates import mark_if_not_finite
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from . import jobs as job
 from .assembly import four_stored, together
+from .halving import halving
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
 from .tiles import U
 
-__all__ = ["Settings", "groups", "settings", "settling"]
+__all__ = ["Settings", "groups", "noting", "settings", "settling", "settling_one"]
 
 if not SIMULATED:
     load4, store4 = together(4), four_stored()
@@ -170,3 +171,32 @@ def settling(rule, dtype, count, fours=False):
         return w_square, g_square
 
     return settle, apply
+
+
+@functools.cache
+def settling_one(rule, dtype):
+    """f(on, to, p, g, penalized): `settling` of the gradient g of weights[p] alone."""
+    scalar, (settle_one, _) = numba.from_dtype(np.dtype(dtype)), settling(rule, dtype, 1)
+
+    @device
+    def settle(on, to, p, g, penalized):
+        at, gradient = cuda.local.array(1, numba.int64), cuda.local.array((1, 1), scalar)
+        at[0], gradient[0, 0] = p, g
+        return settle_one(on, to, at, False, gradient, penalized)
+
+    return settle
+
+
+@functools.cache
+def noting(threads):
+    """f(on, own, number, w_square, g_square): a block's sums of squares, in the order of its threads, if needed."""
+    fold, double = halving(threads), np.float64
+
+    @device
+    def note(on, own, number, w_square, g_square):
+        if on.sums.size > 0:
+            w, g = fold(double(w_square), own.doubles), fold(double(g_square), own.doubles)
+            if cuda.threadIdx.x == 0:
+                on.sums[number], on.sums[on.sums.size // 2 + number] = w, g
+
+    return note

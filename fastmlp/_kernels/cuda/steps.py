@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,20 +25,18 @@ from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
 from .jobs import ends_of
-from .parts import adding_up, size_of_part
-from .results import settings
+from .linear import product
 from .runtime import SIMULATED, cuda
+from .spec import Spec
 from .table import (
     ACTIVATE,
     ACTIVATE_BACK,
     BELOW,
     BIAS,
     CHECKS,
-    CHUNK,
     CLIP_NORM,
     CLIPS,
     CONTROL,
-    COUNTER,
     COUNTERS,
     DELTA,
     DROP,
@@ -67,7 +65,6 @@ from .table import (
     OP_COLUMNS,
     OP_COUNT,
     OUT,
-    PARTS,
     PLANE,
     ROW_COUNT,
     RSTDS,
@@ -85,9 +82,7 @@ from .table import (
     WEIGHT,
     WEIGHTS,
     WIDE,
-    G,
 )  # fmt: skip
-from .tensor import held
 from .tiles import (
     NARROW,
     WIDE_TILES,
@@ -96,16 +91,14 @@ from .tiles import (
     Now,
     Scratch,
     U,
-    accumulate,
     buffers,
     features,
     inputs_of,
     quotient,
-    staged,
-    this_thread,
+    up,
 )
 
-__all__ = ["BESIDE", "EACH_ITEM", "Spec", "steps_kernel"]
+__all__ = ["BESIDE", "EACH_ITEM", "steps_kernel"]
 
 if not SIMULATED:
     vector, matrix = part(1), part(2)
@@ -114,28 +107,6 @@ _REGISTERS = 1 << 16  # of a multiprocessor
 BESIDE = 2  # blocks on a multiprocessor, where there is work for as many: one works while the other waits
 EACH_ITEM = 4  # elements of a thread in an item of an UPDATE
 TABLES = 768  # entries of the tables that have room in a block's shared memory: those of some ten layers
-
-
-class Spec(NamedTuple):
-    """What a kernel is compiled for.
-
-    ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
-    ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
-    kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
-    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on.
-    """
-
-    dtype: str
-    loss: str | None
-    from_logits: bool
-    by_index: bool
-    kinds: tuple[str, ...]
-    rule: str
-    jobs: tuple[int, ...]
-    wide: bool
-    precision: str
-    beside: int
-    later: bool
 
 
 @functools.cache
@@ -166,10 +137,8 @@ def steps_kernel(
     ROOM = max(ROOM, *(g.tile * (g.side + 1) for g in geometries), 1)
     ITEM = THREADS * each_item
     activate, gather = job.activation(kinds, dtype), gathering(dtype, narrow)
-    fold = halving(THREADS)
-    read, write = job.slopes(kinds, dtype)
-    write_one, h, slope = job.through(kinds, dtype), job.choose(kinds, dtype, 0), job.choose(kinds, dtype, 1)
-    settings_of, settling = settings(spec.rule, dtype), functools.partial(results.settling, spec.rule, dtype)
+    fold, note, settle = halving(THREADS), results.noting(THREADS), results.settling_one(spec.rule, dtype)
+    write_one, settings_of = job.through(kinds, dtype), results.settings(spec.rule, dtype)
     if spec.loss is None:
         compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index)
     else:
@@ -186,187 +155,9 @@ def steps_kernel(
     soft, soft_back = soft if SOFTMAX in spec.jobs else absent, soft_back if SOFTMAX_BACK in spec.jobs else absent
     drop, drop_back = drop if DROP in spec.jobs else absent, drop_back if DROP_BACK in spec.jobs else absent
 
-    @device
-    def up(a, b):
-        return (a + b - 1) // b
-
-    # --------------------------------------------------------------- what becomes of a complete sum
-
-    settle_one, _ = settling(1)
-
-    @device
-    def settle(on, to, p, g, penalized):
-        """The gradient g of weights[p], complete; (squares of w and g)."""
-        at, gradient = cuda.local.array(1, numba.int64), cuda.local.array((1, 1), scalar)
-        at[0], gradient[0, 0] = p, g
-        return settle_one(on, to, at, False, gradient, penalized)
-
-    @device
-    def note(on, own, number, w_square, g_square):
-        """The block's sums of squares, in the order of its threads."""
-        if on.sums.size > 0:
-            w, g = fold(double(w_square), own.doubles), fold(double(g_square), own.doubles)
-            if cuda.threadIdx.x == 0:
-                on.sums[number], on.sums[on.sums.size // 2 + number] = w, g
-
     # ------------------------------------------------------------------------- jobs that are products
 
-    def product(kind, is_wide=False):
-        geometry = wide if is_wide else narrow
-        group, PITCH = staged(spec.precision, dtype, geometry)
-        EACH, DEPTH, SPAN, ROWS = geometry.each, geometry.depth, geometry.tile, group * geometry.each
-        fill = accumulate(kind, dtype, geometry, spec.precision, spec.later)
-        place, down, along = held(spec.precision, geometry)
-        # A thread of a narrow tile has sums that stand side by side: it writes them itself, two rows at a time. Those
-        # of others go by way of shared memory, some rows at a time: neighbours then write to neighbouring addresses,
-        # and what follows a sum is compiled once, not for each of 64.
-        direct = spec.precision == "float32" and not is_wide
-        AT_ONCE = 2 * EACH if direct else ROWS * SPAN // THREADS
-        fours = direct and EACH == 4
-        add_up, SIZE = adding_up(dtype, geometry, kind == WEIGHTS), size_of_part(geometry, kind == WEIGHTS)
-        settle_all, _ = settling(AT_ONCE, fours)
-        read_all, write_all = results.groups(AT_ONCE, fours)
-        assert direct or AT_ONCE * THREADS == ROWS * SPAN
-
-        @device
-        def finish_all(on, ends, to, at, whole, values, shift, weight):
-            """What becomes of some sums, at their places in the result; (squares of w and g)."""
-            if kind == WEIGHTS:
-                for q in range(AT_ONCE):
-                    at[q] = at[q] + weight if at[q] >= 0 else at[q]
-                return settle_all(on, to, at, whole, values, to.penalty != zero)
-            elif kind == FORWARD:
-                for q in range(AT_ONCE):
-                    values[0, q] += shift[q]
-                if ends.pre >= 0:
-                    write_all(on.work, ends.pre, at, whole, values, 0)
-                if ends.activation >= 0:
-                    for q in range(AT_ONCE):
-                        values[0, q] = h(ends.activation, values[0, q], ends.alpha)
-                write_all(on.work, ends.y, at, whole, values, 0)
-            else:
-                if ends.activation >= 0:
-                    before, after = cuda.local.array((1, AT_ONCE), scalar), cuda.local.array((1, AT_ONCE), scalar)
-                    for q in range(AT_ONCE):
-                        after[0, q] = zero
-                    read_all(on.work, ends.y, at, whole, after, 0)
-                    for q in range(AT_ONCE):
-                        before[0, q] = after[0, q]
-                    if ends.pre >= 0:
-                        read_all(on.work, ends.pre, at, whole, before, 0)
-                    for q in range(AT_ONCE):
-                        values[0, q] = values[0, q] * slope(ends.activation, before[0, q], after[0, q], ends.alpha)
-                write_all(on.work, ends.g, at, whole, values, 0)
-            return zero, zero
-
-        @device
-        def two_rows(on, ends, to, m, n, height, width, whole, sums, top, shift, weight):
-            """Rows ``top`` and the next of a thread's sums; no loop over them, which would keep its sums in memory."""
-            at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
-            for q in range(AT_ONCE):
-                values[0, q] = sums[top + q // EACH, q % EACH]
-                inside = m + q // EACH < height and n + q % EACH < width
-                at[q] = (m + q // EACH) * width + n + q % EACH if inside else -1
-            return finish_all(on, ends, to, at, whole, values, shift, weight)
-
-        @device
-        def run(on, own, now, j, row, column, split, number):
-            """A part of tile ``number`` of the job, or all of it."""
-            sums, ones = cuda.local.array((EACH, EACH), scalar), cuda.local.array(EACH, scalar)
-            shift = cuda.local.array(AT_ONCE, scalar)
-            thread = this_thread()
-            o, splits = U(on.jobs[j, OP]), on.jobs[j, SPLITS]
-            ty, tx = thread // SIDE, thread % SIDE
-            if kind == WEIGHTS:
-                inner, height, width = now.rows, on.ops[o, OUT], on.ops[o, IN]
-                chunk = up(inner if splits == 1 else quotient(inner + splits - 1, splits), DEPTH) * DEPTH
-            else:
-                inner = on.ops[o, IN] if kind == FORWARD else on.ops[o, OUT]
-                height, width = now.rows, on.ops[o, OUT] if kind == FORWARD else on.ops[o, IN]
-                chunk = on.jobs[j, CHUNK] if splits > 1 else inner
-            begin, end, inputs = split * chunk, min((split + 1) * chunk, inner), inputs_of(on, now, o)
-            rows, columns, x, g, w = height - row, width - column, U(inputs.x), U(on.ops[o, G]), U(on.ops[o, WEIGHT])
-            m, n, wide_in, wide_out = U(row), U(column), U(on.ops[o, IN]), U(on.ops[o, OUT])
-            left, right, of_bias = own.left, own.right, column == 0
-            if kind == FORWARD:
-                fill(
-                    sums, ones, left, right, on.work, x + m * wide_in, wide_in, on.weights, w + n * wide_in, wide_in,
-                    rows, columns, begin, end, of_bias, thread,
-                )  # fmt: skip
-            elif kind == DELTA:
-                fill(
-                    sums, ones, left, right, on.work, g + m * wide_out, wide_out, on.weights, w + n, wide_in,
-                    rows, columns, begin, end, of_bias, thread,
-                )  # fmt: skip
-            else:
-                fill(
-                    sums, ones, left, right, on.work, g + m, wide_out, on.work, x + n, wide_in,
-                    rows, columns, begin, end, of_bias, thread,
-                )  # fmt: skip
-            if not is_wide and splits > 1:  # wide tiles are many
-                first = on.jobs[j, PARTS] + number * splits * SIZE
-                if not add_up(on, own, sums, ones, first, on.jobs[j, COUNTER] + number, splits, split, thread):
-                    return
-            weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
-            ends = ends_of(on, o if kind == FORWARD else U(max(on.ops[o, BELOW], 0)))
-            w_square, g_square = zero, zero
-            stage = own.left
-            first, beside = place(thread)
-            for q in range(AT_ONCE):
-                shift[q] = zero
-            if direct:
-                whole = width % 4 == 0 and column + beside + 4 <= width
-                if kind == FORWARD and bias >= 0:
-                    for q in range(AT_ONCE):
-                        if column + beside + q % EACH < width:
-                            shift[q] = on.weights[U(bias + column + beside + q % EACH)]
-                w_square, g_square = two_rows(
-                    on, ends, to, row + first, column + beside, height, width, whole, sums, 0, shift, weight,
-                )  # fmt: skip
-                if EACH > 2:
-                    w, g = two_rows(
-                        on, ends, to, row + first + 2, column + beside, height, width, whole, sums, 2, shift, weight,
-                    )  # fmt: skip
-                    w_square += w
-                    g_square += g
-            else:
-                at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
-                stop = SPAN + (thread >> 10)  # SPAN, but not known: the loop would be twice the code
-                for below in range(0, stop, ROWS):
-                    cuda.syncthreads()
-                    for i in range(EACH):
-                        r = first + down(i) - below
-                        if r >= 0 and r < ROWS:
-                            for b in range(EACH):
-                                stage[U(r * PITCH + beside) + U(along(b))] = sums[i, b]
-                    cuda.syncthreads()
-                    for q in range(AT_ONCE):
-                        e = thread + q * THREADS
-                        m, n = row + below + e // SPAN, column + e % SPAN
-                        values[0, q] = stage[U(e // SPAN * PITCH + e % SPAN)]
-                        at[q] = m * width + n if m < height and n < width else -1
-                        if kind == FORWARD and bias >= 0 and n < width:
-                            shift[q] = on.weights[U(bias + n)]
-                    w, g = finish_all(on, ends, to, at, False, values, shift, weight)
-                    w_square += w
-                    g_square += g
-            if kind == WEIGHTS:
-                if column == 0 and bias >= 0:  # a thread for each of its elements
-                    cuda.syncthreads()
-                    for i in range(EACH):
-                        stage[U((ty * EACH + i) * (SIDE + 1) + tx)] = ones[i]
-                    cuda.syncthreads()
-                    for r in range(thread, min(SPAN, height - row), THREADS):
-                        v = zero
-                        for t in range(SIDE):
-                            v += stage[U(r * (SIDE + 1) + t)]
-                        _, g = settle(on, to, bias + row + r, v, False)
-                        g_square += g
-                note(on, own, on.jobs[j, SUMS] + number, w_square, g_square)
-
-        return run
-
-    forward, delta, gradient = (product(kind) for kind in (FORWARD, DELTA, WEIGHTS))
+    forward, delta, gradient = (product(kind, spec, narrow, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
 
     @device
     def no_product(on, own, now, j, row, column, split, number):
@@ -374,7 +165,9 @@ def steps_kernel(
 
     wide_forward = wide_delta = wide_gradient = no_product
     if spec.wide:
-        wide_forward, wide_delta, wide_gradient = (product(kind, True) for kind in (FORWARD, DELTA, WEIGHTS))
+        wide_forward, wide_delta, wide_gradient = (
+            product(kind, spec, wide, narrow) for kind in (FORWARD, DELTA, WEIGHTS)
+        )
 
     # ------------------------------------------------------------------------------------- other jobs
 
@@ -442,7 +235,8 @@ def steps_kernel(
             cuda.syncthreads()
         note(on, own, on.jobs[j, SUMS] + item, zero, squares)
 
-    (_, apply_some), (read_gradients, _) = settling(each_item), results.groups(each_item, False)
+    _, apply_some = results.settling(spec.rule, dtype, each_item)
+    read_gradients, _ = results.groups(each_item, False)
 
     @device
     def apply_all(on, own, now, j, item):

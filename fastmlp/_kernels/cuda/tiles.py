@@ -23,7 +23,7 @@ from .tensor import fragments, held, lines
 
 __all__ = [
     "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "accumulate", "buffers", "features",
-    "inputs_of", "quotient", "staged", "this_thread", "vector_of",
+    "inputs_of", "quotient", "staged", "this_thread", "up", "vector_of",
 ]  # fmt: skip
 
 
@@ -176,6 +176,12 @@ def inputs_of(on, now, o):
 def features(on, inputs, m, k):
     """Element (m, k) of what an operation takes in."""
     return on.work[U(inputs.x + m * inputs.width + k)]
+
+
+@device
+def up(a, b):
+    """a / b, rounded up."""
+    return (a + b - 1) // b
 
 
 @device

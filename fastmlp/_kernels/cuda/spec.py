@@ -1,0 +1,29 @@
+"""What a persistent kernel is compiled for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Spec"]
+
+
+class Spec(NamedTuple):
+    """What a kernel is compiled for.
+
+    ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
+    ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
+    kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
+    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on.
+    """
+
+    dtype: str
+    loss: str | None
+    from_logits: bool
+    by_index: bool
+    kinds: tuple[str, ...]
+    rule: str
+    jobs: tuple[int, ...]
+    wide: bool
+    precision: str
+    beside: int
+    later: bool
