@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,15 @@ class GpuWeights:
         return all(np.isfinite(numbers[first:last]).all() for first, last in places)
 
 
+class SentAhead(NamedTuple):
+    """Row numbers for a later launch that are on the GPU already."""
+
+    rows: Rows
+    given: Array  # as `GpuEngine.run` gets them
+    there: Any
+    place: int  # one of two
+
+
 class GpuEngine:
     """A model on its way through many steps on a GPU.
 
@@ -129,6 +138,7 @@ class GpuEngine:
     def close(self) -> None:
         """Let go of the data set."""
         self._rows = self._once = self.follow = None
+        self.machine.sent_ahead = None  # it holds on to the rows too
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
@@ -167,7 +177,7 @@ class GpuEngine:
         pieces = self._pieces(rows, bounds, whole is not None)
         with self.machine.lock:
             ahead = self.machine.sent_ahead
-            if ahead is not None and ahead[0] is not given:
+            if ahead is not None and (whole is None or ahead.rows is not rows or ahead.given is not given):
                 ahead = None
             data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
             for number, (first, last) in enumerate(pieces):
@@ -176,13 +186,15 @@ class GpuEngine:
                 results = self._launch(
                     data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
                     normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
-                    None if ahead is None else ahead[1],
+                    None if ahead is None else ahead.there,
                 )  # fmt: skip
-                if whole is not None:
-                    self._send_ahead(rows, 0 if ahead is None else 1 - ahead[2])
-                if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
-                    data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
-                found = self.machine.download(results)
+                try:
+                    if whole is not None:
+                        self._send_ahead(rows, 0 if ahead is None else 1 - ahead.place)
+                    if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
+                        data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
+                finally:  # whatever happens, nobody goes on beside the launch
+                    found = self.machine.download(results)
                 made = int(found[0])
                 losses[first:last], penalties[first:last] = found[1:].reshape(2, -1)
                 losses[first + made + 1 : last] = np.nan
@@ -200,7 +212,8 @@ class GpuEngine:
         index = None if follow is None else follow()
         if index is not None and len(index) >= _MANY:
             of_rows = index if rows.index is None else rows.index[index]
-            self.machine.sent_ahead = index, self.machine.send("order", place, of_rows, None, np.int64), place
+            there = self.machine.send("order", place, of_rows, None, np.int64)
+            self.machine.sent_ahead = SentAhead(rows, index, there, place)
 
     def _launch(
         self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,

@@ -268,13 +268,38 @@ def test_row_numbers_that_are_there_before_the_launch(weighted, monkeypatch):
                 engine.follow = lambda number=number: orders[number + 1]
             engine.run(rows, order, bounds, 7, 4 * number)
             there = machine.sent_ahead
-            assert (there is not None and there[0] is orders[number + 1]) == (sends and number < 4)
+            assert (there is not None and there.given is orders[number + 1]) == (sends and number < 4)
             if sends and number == 2:
                 other.follow = lambda: orders[0]
                 other.run(rows, orders[4], bounds, 7, 0)
         engine.weights.unload()
         found.append(b"".join(array.tobytes() for array in model.state_dict().values()))
     assert found[0] == found[1]
+
+
+def run_twice(weights, rooms, sends):
+    """Two runs in the same order, of the same object, of rows that differ; the last one's weights."""
+    model, loss, optimizer = fm.MLP(5, [4], 3, dtype="float64", rng=0), fm.CrossEntropyLoss(), fm.SGD(0.1)
+    machine = Simulated()
+    engine, order, bounds = GpuEngine(model, loss, optimizer, 6, machine), np.arange(20), np.array([0, 6, 12, 18, 20])
+    for weight, room in zip(weights, rooms, strict=True):
+        X, y = rows_of(len(weight))
+        if sends:
+            engine.follow = lambda: order
+        machine._room = room
+        engine.run(check_rows(X, y, weight, model, loss, "test"), order, bounds, 7, 0)
+    engine.weights.unload()
+    return b"".join(array.tobytes() for array in model.state_dict().values())
+
+
+@pytest.mark.parametrize("second", ["elsewhere", "fewer rows", "no room"])
+def test_row_numbers_of_other_rows_are_not_taken_for_these(second, monkeypatch):
+    """As after a fit that was stopped, and another one with the same seed, whose rows of no weight are others."""
+    monkeypatch.setattr("fastmlp.engine.gpu._MANY", 1)
+    first = np.repeat([0.0, 1.0], [10, 20])
+    weights = first, {"elsewhere": first[::-1].copy(), "fewer rows": np.ones(20), "no room": first}[second]
+    rooms = 1 << 40, 100 if second == "no room" else 1 << 40
+    assert run_twice(weights, rooms, True) == run_twice(weights, rooms, False)
 
 
 @pytest.mark.parametrize("room", [1 << 40, 100])

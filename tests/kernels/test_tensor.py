@@ -140,6 +140,16 @@ KINDS_OF_SLICES = [
 ]
 
 
+@both_tiles
+@pytest.mark.parametrize("precision", ["float32", *PRECISIONS])
+def test_shares_of_a_bias_meet_in_no_more_than_two_banks(precision, geometry):
+    """A warp reads sixteen rows of two inner steps of a slice that lies across."""
+    place, side = of_slice(precision, geometry, False), geometry.side
+    for i in range(geometry.each):
+        banks = [place(lane % side + i * side, lane // side) % 32 for lane in range(32)]
+        assert max(map(banks.count, banks)) <= 2
+
+
 @both_ways
 @pytest.mark.parametrize(("precision", "dtype", "geometry"), KINDS_OF_SLICES)
 def test_each_element_of_a_slice_has_its_place(precision, dtype, geometry, along_inner):

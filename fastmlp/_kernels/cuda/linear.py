@@ -106,7 +106,8 @@ def product(kind, spec, geometry, narrow):
         begin, end, inputs = split * chunk, min((split + 1) * chunk, inner), inputs_of(on, now, o)
         rows, columns, x, g, w = height - row, width - column, U(inputs.x), U(on.ops[o, G]), U(on.ops[o, WEIGHT])
         m, n, wide_in, wide_out = U(row), U(column), U(on.ops[o, IN]), U(on.ops[o, OUT])
-        left, right, of_bias = own.left, own.right, column == 0
+        weight, bias = on.ops[o, WEIGHT], on.ops[o, BIAS]
+        left, right, of_bias = own.left, own.right, column == 0 and bias >= 0
         if kind == FORWARD:
             fill(
                 sums, ones, left, right, on.work, x + m * wide_in, wide_in, on.weights, w + n * wide_in, wide_in,
@@ -126,7 +127,7 @@ def product(kind, spec, geometry, narrow):
             first = on.jobs[j, PARTS] + number * splits * SIZE
             if not add_up(on, own, sums, ones, first, on.jobs[j, COUNTER] + number, splits, split, thread):
                 return
-        weight, bias, to = on.ops[o, WEIGHT], on.ops[o, BIAS], settings_of(on, now)
+        to = settings_of(on, now)
         ends = ends_of(on, o if kind == FORWARD else U(max(on.ops[o, BELOW], 0)))
         w_square, g_square = zero, zero
         stage = own.left
@@ -170,10 +171,10 @@ def product(kind, spec, geometry, narrow):
                 w_square += w
                 g_square += g
         if kind == WEIGHTS:
-            if column == 0 and bias >= 0:  # a thread for each of its elements
+            if of_bias:  # a thread for each of its elements
                 cuda.syncthreads()
                 for i in range(EACH):
-                    stage[U((ty * EACH + i) * (SIDE + 1) + tx)] = ones[i]
+                    stage[U((tx + i * SIDE) * (SIDE + 1) + ty)] = ones[i]
                 cuda.syncthreads()
                 for r in range(thread, min(SPAN, height - row), THREADS):
                     v = zero

@@ -40,8 +40,8 @@ class Machine:
         Whether it copies to shared memory while a block goes on: from compute capability 8.0 on.
     launched : dict of Spec to kernel
         What was launched so far, for who wants to know what the compiler made of it.
-    sent_ahead : (ndarray, device array, int) or None
-        Row numbers for a later launch, as somebody gave them, where they are there, and in which of two places.
+    sent_ahead : object or None
+        What the engine that sent row numbers for a later launch last knows of them, see `fastmlp.engine.gpu`.
     lock : RLock
         To be held from the first `put` or `send` of a launch to the last `download`: their memory is shared.
     """
@@ -145,10 +145,11 @@ class Machine:
 
     def finite(self, arrays: list[Any]) -> bool:
         """Whether all numbers of some vectors are: they stay on the GPU."""
-        found = self.put("found", [np.zeros(1, np.int32)], np.int32)
-        for array in arrays:
-            mark_if_not_finite[blocks_for(array.size), THREADS, self._work](array, found)
-        return int(self.download(found)[0]) == 0
+        with self.lock:
+            found = self.put("found", [np.zeros(1, np.int32)], np.int32)
+            for array in arrays:
+                mark_if_not_finite[blocks_for(array.size), THREADS, self._work](array, found)
+            return int(self.download(found)[0]) == 0
 
     # ---------------------------------------------------------------------------------------- launch
 

@@ -370,7 +370,7 @@ def accumulate(kind, dtype, geometry, precision, later):
     `tensor.held` says which part. FORWARD: x Wᵀ; DELTA: G W; WEIGHTS: Gᵀ x, of inner steps begin .. end. ``a`` and
     ``b`` are flat, ``a_at`` and ``b_at`` where the tile's first row or column begins in them; from the tile's first
     element on the result has ``height`` rows and ``width`` columns. With ``with_ones``, WEIGHTS add a thread's share of
-    Gᵀ 1, the bias's gradient, to ``ones (EACH,)``: its rows' sum over every SIDE-th inner step.
+    Gᵀ 1, the bias's gradient, to ``ones (EACH,)``: sums over every SIDE-th inner step of rows SIDE apart.
     """
     SIDE, EACH, DEPTH = geometry
     TILE, BUFFERS = geometry.tile, buffers(dtype, geometry)
@@ -426,9 +426,10 @@ def accumulate(kind, dtype, geometry, precision, later):
                 if has_some:
                     compute(sums, left, right, first, thread)
                 if kind == WEIGHTS and with_ones:
-                    for k in range(tx, DEPTH, SIDE):
+                    # Threads side by side take rows side by side, which lie in different banks.
+                    for k in range(ty, DEPTH, SIDE):
                         for i in range(EACH):
-                            row = U(ty * EACH + i)
+                            row = U(tx + i * SIDE)
                             ones[i] += left[first + (U(row * U(ACROSS) + U(k) * U(INNER)) ^ turn(row, U(k)))]
 
     return run
