@@ -129,8 +129,8 @@ def test_every_row_is_used_once_an_epoch():
     trainer = trainer_of()
     take = trainer._order.take
 
-    def spy(size, steps, ahead):
-        index, bounds = take(size, steps, ahead)
+    def spy(size, steps, *ahead):
+        index, bounds = take(size, steps, *ahead)
         seen.extend(index[start:stop].tolist() for start, stop in itertools.pairwise(bounds))
         return index, bounds
 
