@@ -10,32 +10,24 @@ the steps.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from gpu import nets
 
-from fastmlp._kernels.cuda import table  # noqa: E402
+from fastmlp import Trainer, use_backend
+from fastmlp._kernels import PRECISIONS, get_backend
+from fastmlp._kernels.cuda import grid, machine, steps, table
+from fastmlp._kernels.cuda.assembly import instruction
+from fastmlp._kernels.cuda.jit import device
+from fastmlp._kernels.cuda.runtime import cuda
+from fastmlp.benchmark.cases import CASES, SEED, Case, make_data
 
-_CLOCKS = 2048  # entries of the launch's header, of which the barrier writes two at each turn
-table.LISTS = _CLOCKS  # before anybody has read it
-
-from bench.gpu import nets  # noqa: E402
-from fastmlp import Trainer, use_backend  # noqa: E402
-from fastmlp._kernels import get_backend  # noqa: E402
-from fastmlp._kernels.cuda import grid  # noqa: E402
-from fastmlp._kernels.cuda.assembly import instruction  # noqa: E402
-from fastmlp._kernels.cuda.jit import device  # noqa: E402
-from fastmlp._kernels.cuda.runtime import cuda  # noqa: E402
-from fastmlp.benchmark.cases import CASES, SEED, Case, make_data  # noqa: E402
-
+CLOCKS = 2048  # entries of the launch's header then, of which the barrier writes two at each turn
+_FIRST = table.CONTROL + 8  # beside the barrier's counter, in another cache line
 _clock = instruction("mov.u64 $0, %clock64;", "=l,~{memory}", (), ("int64",), False)
-_FIRST, _LAST = table.CONTROL + 8, _CLOCKS - 2  # beside the barrier's counter, in another cache line
 
 
 @device
@@ -46,31 +38,37 @@ def timed_wait(control, turn):
     before = _clock()
     grid.wait_for_grid(control, turn)
     at = _FIRST - table.CONTROL + 2 * turn
-    if leads and at < _LAST - table.CONTROL:
+    if leads and at + 1 < CLOCKS - table.CONTROL:
         control[at], control[at + 1] = before, _clock()
+
+
+def time_the_barrier() -> None:
+    """From now on kernels are compiled with `timed_wait`, and have room for what it writes."""
+    machine.wait_for_grid = timed_wait
+    # Kernels on disk go by the barrier that they have captured.
+    table.LISTS = steps.LISTS = CLOCKS
 
 
 def stages_of(case: Case, precision: str) -> list[dict[str, Any]]:
     """Clocks of the stages of a case's steps, after as many to warm up."""
     data = make_data(case)
     with use_backend("cuda"):
-        machine = get_backend("cuda").machine()
+        there = get_backend("cuda").machine()
         trainer = Trainer(case.model(data), case.make_loss(), case.make_optimizer(), precision=precision)
     options = {"batch_size": case.batch, "rng": SEED, "drop_last": True}
     trainer.fit(data.X, data.y, max_steps=2, **options)
     session: Any = trainer._session
     plan = session.engine.plan
-    steps = min(50, (_LAST - _FIRST) // (2 * len(plan.stages)) - 1)
-    session.chunk = steps  # in one launch
-    trainer.fit(data.X, data.y, max_steps=steps, eval_every=steps, **options)
+    count = len(plan.stages)
+    session.chunk = made = min(50, (CLOCKS - _FIRST) // (2 * count) - 1)  # in one launch
+    trainer.fit(data.X, data.y, max_steps=made, eval_every=made, **options)
     if trainer._session is not session:
         raise RuntimeError("the second fit was not made by the session of the first")
-    noted = machine.download(machine._kept["ints"][_FIRST:_LAST]).reshape(-1, 2)
+    noted = there.download(there._kept["ints"][_FIRST:CLOCKS]).reshape(-1, 2)
     # Turn 1 is after the first batch was gathered, where the first step begins.
-    count = len(plan.stages)
     found = []
     for stage in range(count):
-        turns = [1 + step * count + stage for step in range(steps // 2, steps)]
+        turns = [1 + step * count + stage for step in range(made // 2, made)]
         jobs = plan.jobs[plan.stages[stage, table.FIRST_JOB] : plan.stages[stage, table.LAST_JOB]]
         found.append(
             {
@@ -105,11 +103,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cases = {case.name: case for case in (*CASES.values(), *nets())}
     parser.add_argument("cases", nargs="+", choices=cases, metavar="case")
-    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "bf16"])
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
-    # What compiles the kernel took the barrier by name.
-    importlib.import_module("fastmlp._kernels.cuda.machine").wait_for_grid = timed_wait  # type: ignore[attr-defined]
+    time_the_barrier()
     document = {}
     for name in options.cases:
         document[name] = found = stages_of(cases[name], options.precision)

@@ -14,6 +14,7 @@ import functools
 import importlib
 import re
 import struct
+import time
 from types import SimpleNamespace
 from unittest import mock
 
@@ -89,6 +90,7 @@ INSTRUCTIONS = {
     "atom.acq_rel.gpu.global.add.u64": _count,
     "mov.u32": lambda: simt._me().threadIdx.x,  # the only registers that are asked for so
     "mov.b32": lambda: _launch["block"].x,
+    "mov.u64": time.perf_counter_ns,  # the clock
     "cp.async.commit_group": lambda: None,
     "cp.async.wait_group": lambda: None,
     "trap": _give_up,

@@ -22,7 +22,6 @@ from .support import ELEMENTWISE, hyperparameters, layers_of, require_loss, rule
 __all__ = ["GpuEngine", "numbers_of"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
-_FEW = 1 << 16  # parameters that are looked at here sooner than by launches there
 _MANY = 1 << 14  # row numbers of a launch that are worth a copy of their own
 _PIECE = 1 << 24  # bytes of rows in a launch, where the data set does not fit on the GPU: some launches in a turn
 
@@ -68,10 +67,7 @@ class GpuWeights:
     def finite(self) -> bool:
         """Whether every parameter is."""
         places = [(place, place + size) for _, _, place, size in self.layout.entries]
-        if self.layout.plane > _FEW:
-            return bool(self.machine.finite([self.data[first:last] for first, last in places]))
-        numbers = self.machine.download(self.data[: self.layout.plane])
-        return all(np.isfinite(numbers[first:last]).all() for first, last in places)
+        return bool(self.machine.finite([self.data[first:last] for first, last in places]))
 
 
 class SentAhead(NamedTuple):
@@ -236,16 +232,8 @@ class GpuEngine:
         header[table.ROW_COUNT] = len(order) if sent is None else 0
         header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
-        ints = [
-            header,
-            meters,
-            plan.ops,
-            plan.jobs,
-            plan.stages,
-            bounds,
-            np.zeros(plan.counters, np.int64),
-            *([order] if sent is None else []),
-        ]
+        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64)]
+        ints += [order] if sent is None else []
         reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +79,22 @@ def test_targets_in_rows():
     model = partial(fm.MLP, 6, [20], 2, "softplus", rng=0)
     optimizer = partial(fm.RMSprop, 0.005, eps=1e-3, momentum=0.5, centered=True)
     assert_same_steps(model, partial(fm.HuberLoss, 0.3), optimizer, (X, X[:, :2] ** 2), batch=65, machine=machine(2))
+
+
+def test_cuda_stages_are_timed(monkeypatch, capsys, tmp_path):
+    """`bench/gpu_stages.py`, as on a GPU but for the clock."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
+    stages = importlib.import_module("gpu_stages")
+    for module, name in ((stages.machine, "wait_for_grid"), (stages.table, "LISTS"), (stages.steps, "LISTS")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # as they were, afterwards
+    monkeypatch.setattr(stages, "CLOCKS", stages._FIRST + 2 * 10)  # four steps of two stages, and what goes before
+    tiny = stages.Case("tiny", (5, 6, 3), "relu", "cross entropy", "Adam", 4, rows=8)
+    monkeypatch.setitem(stages.CASES, "tiny", tiny)
+    monkeypatch.setattr("sys.argv", ["gpu_stages.py", "tiny", "--json", str(tmp_path / "stages.json")])
+    stages.main()
+    chain, spread = json.loads((tmp_path / "stages.json").read_text())["tiny"]
+    assert [chain["kind"], spread["kind"]] == ["chain", "spread"]
+    assert chain["jobs"][0] == "FORWARD 0, 1 tiles along" and spread["jobs"][-1] == "GATHER 0, 1 tiles along"
+    assert all(stage[what] > 0 for stage in (chain, spread) for what in ("busy", "waiting"))
+    printed = capsys.readouterr().out
+    assert "tiny: " in printed and "2 stages" in printed and "spread: WEIGHTS 0, 1 tiles along" in printed

@@ -6,7 +6,9 @@ import importlib
 import inspect
 from typing import Any
 
-__all__ = ["copying", "four_stored", "instruction", "part", "together"]
+from .runtime import SIMULATED
+
+__all__ = ["copying", "instruction", "load2", "load4", "matrix", "store4", "vector"]
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
@@ -172,3 +174,9 @@ def part(dimensions: int) -> Any:
         return types.Array(array.dtype, dimensions, "C")(array, *(1 + dimensions) * (types.int64,))
 
     return intrinsic(one if dimensions == 1 else two)
+
+
+if not SIMULATED:
+    load2, load4, store4, vector, matrix = together(2), together(4), four_stored(), part(1), part(2)
+else:  # what needs them is not run there
+    load2 = load4 = store4 = vector = matrix = None

@@ -10,16 +10,13 @@ import functools
 import numba
 import numpy as np
 
-from .assembly import four_stored, together
+from .assembly import load4, store4
 from .jit import device
-from .runtime import SIMULATED, cuda
+from .runtime import cuda
 from .table import IN, MEAN, SCALE
 from .tiles import U
 
 __all__ = ["gathering"]
-
-if not SIMULATED:
-    load4, store4 = together(4), four_stored()
 
 
 @functools.cache
@@ -61,8 +58,8 @@ def gathering(dtype, geometry):
 
     @device
     def singles(on, first, rows, x, mean, scale, width, m, c):
-        """A thread's elements (m, c .. c + AT_ONCE) and those of rows below, one by one."""
-        for r in range(m, min(rows, m + TILE), THREADS // IN_ROW):
+        """A thread's elements (m, c .. c + AT_ONCE) and those below, of so many rows, one by one."""
+        for r in range(m, rows, THREADS // IN_ROW):
             source = U(on.order[U(first + r)])
             for k in range(c, min(width, c + AT_ONCE)):
                 v = T(on.data[source, U(k)])
@@ -80,7 +77,6 @@ def gathering(dtype, geometry):
             if c < width:
                 fours(on, first, rows, x, mean, scale, width, m, c)
         else:
-            stop = min(rows, row + TILE)
-            singles(on, first, stop, x, mean, scale, width, m, c)
+            singles(on, first, min(rows, row + TILE), x, mean, scale, width, m, c)
 
     return run

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
 from ..reference import probability_floor
-from . import formulas
-from .elementwise import functions
+from .ends import ends_of, through
 from .jit import device
 from .rows import target_weight, terms
 from .runtime import cuda
 from .table import (
-    ACTIVATION,
-    ALPHA,
     BELOW,
     BIAS,
     IN,
@@ -29,7 +25,6 @@ from .table import (
     KEY1,
     LAYER,
     MEANS,
-    PRE,
     RSTDS,
     THRESHOLD,
     WEIGHT,
@@ -38,109 +33,11 @@ from .table import (
 )  # fmt: skip
 from .tiles import U, features, inputs_of
 
-__all__ = [
-    "Ends", "activation", "choose", "dropping", "elementwise_loss", "ends_of", "entropy", "fold", "layer_norm", "rule",
-    "slopes", "softmax", "through",
-]  # fmt: skip
+__all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "softmax"]
 
 
 def _number(dtype):
     return np.dtype(dtype).type
-
-
-# ------------------------------------------------------------------------- activations, a value at a time
-
-
-@functools.cache
-def choose(kinds, dtype, which):
-    """h or h' of the activation of a number, of those that a model has."""
-    T = _number(dtype)
-    if not kinds:
-        one = T(1)
-        return device(lambda number, x, a: x) if which == 0 else device(lambda number, x, y, a: one)
-    last, rest = functions(kinds[-1], np.dtype(dtype))[which], choose(kinds[:-1], dtype, which)
-    count = len(kinds) - 1
-    if which == 0:
-
-        @device
-        def h(number, x, a):
-            return last(x, a) if number == count else rest(number, x, a)
-
-        return h
-
-    @device
-    def slope(number, x, y, a):
-        return last(x, y, a) if number == count else rest(number, x, y, a)
-
-    return slope
-
-
-class Ends(NamedTuple):
-    """What an operation leaves behind: where, by which activation, and where the gradient goes."""
-
-    pre: Any
-    y: Any
-    g: Any
-    activation: Any
-    alpha: Any
-
-
-@device
-def ends_of(on, o):
-    return Ends(on.ops[o, PRE], on.ops[o, Y], on.ops[o, G], on.ops[o, ACTIVATION], on.numbers[o, ALPHA])
-
-
-@functools.cache
-def activation(kinds, dtype):
-    """f(on, ends, i, v): write v, the value before an operation's activation, and what it makes of it, to element i."""
-    h = choose(kinds, dtype, 0)
-
-    @device
-    def finish(on, ends, i, v):
-        if ends.pre >= 0:
-            on.work[U(ends.pre) + U(i)] = v
-        if ends.activation >= 0:
-            v = h(ends.activation, v, ends.alpha)
-        on.work[U(ends.y) + U(i)] = v
-
-    return finish
-
-
-@functools.cache
-def slopes(kinds, dtype):
-    """(read, write): what the slope at element i of an operation's results is found from, (before, after) it; and
-    write(on, ends, i, v, before, after) of v, a gradient with respect to that element, to its G.
-    """
-    slope, zero = choose(kinds, dtype, 1), _number(dtype)(0)
-
-    @device
-    def read(on, ends, i):
-        before, after = zero, zero
-        if ends.activation >= 0:
-            after = on.work[U(ends.y) + U(i)]
-            before = on.work[U(ends.pre) + U(i)] if ends.pre >= 0 else after
-        return before, after
-
-    @device
-    def write(on, ends, i, v, before, after):
-        if ends.activation >= 0:
-            v = v * slope(ends.activation, before, after, ends.alpha)
-        on.work[U(ends.g) + U(i)] = v
-
-    return read, write
-
-
-@functools.cache
-def through(kinds, dtype):
-    """f(on, ends, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
-    read, write = slopes(kinds, dtype)
-
-    @device
-    def both(on, ends, i, v):
-        before, after = read(on, ends, i)
-        write(on, ends, i, v, before, after)
-
-    return both
 
 
 # ------------------------------------------------------------------------------------ sums over a row
@@ -452,88 +349,3 @@ def dropping(dtype, geometry, kinds, backward):
                             on.work[own_ends.y + at] = v
 
     return run
-
-
-# ----------------------------------------------------------------------------------------- updates
-
-
-@functools.cache
-def rule(name):
-    """(numbers, has, step): numbers(on, h) is a tuple of a step's numbers from ``on.hyper[h ..]``, in the order of
-    `formulas`; RMSprop's end with whether it is centred.
-
-    Of an element there are the parameter and up to three states, in planes one after the other: has(n) says of each of
-    the four whether it is there. step(g, n, *them) is what they are after a step with gradient g.
-    """
-
-    @device
-    def four(on, h):
-        n = on.hyper
-        return n[h], n[h + 1], n[h + 2], n[h + 3]
-
-    @device
-    def eight(on, h):
-        n = on.hyper
-        return n[h], n[h + 1], n[h + 2], n[h + 3], n[h + 4], n[h + 5], n[h + 6], n[h + 7]
-
-    @device
-    def seven(on, h):
-        n = on.hyper
-        return n[h], n[h + 1], n[h + 2], n[h + 3], n[h + 4], n[h + 5], n[h + 6]
-
-    @device
-    def three(on, h):
-        n = on.hyper
-        return n[h], n[h + 1], n[h + 2]
-
-    @device
-    def one(on, h):
-        return (on.hyper[h],)
-
-    @device
-    def has_sgd(n):
-        return True, n[1] != 0, False, False
-
-    @device
-    def sgd(g, n, w, v, unused, none):
-        w, v = formulas.sgd(g, w, v, n[0], n[1], n[2], n[3] != 0, n[1] != 0)
-        return w, v, unused, none
-
-    @device
-    def has_adam(n):
-        return True, True, True, False
-
-    @device
-    def adam(g, n, w, m, s, unused):
-        w, m, s = formulas.adam(g, w, m, s, n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7])
-        return w, m, s, unused
-
-    @device
-    def has_rmsprop(n):
-        return True, True, n[6] != 0, n[5] != 0
-
-    @device
-    def rmsprop(g, n, w, s, m, v):
-        return formulas.rmsprop(g, w, s, m, v, n[0], n[1], n[2], n[3], n[4], n[5], n[6] != 0, n[5] != 0)
-
-    @device
-    def has_adagrad(n):
-        return True, True, False, False
-
-    @device
-    def adagrad(g, n, w, t, unused, none):
-        w, t = formulas.adagrad(g, w, t, n[0], n[1], n[2])
-        return w, t, unused, none
-
-    @device
-    def has_kept(n):
-        return False, True, False, False
-
-    @device
-    def keep(g, n, w, kept, unused, none):
-        return w, g, unused, none
-
-    return {
-        "sgd": (four, has_sgd, sgd), "adam": (eight, has_adam, adam), "rmsprop": (seven, has_rmsprop, rmsprop),
-        "adagrad": (three, has_adagrad, adagrad), "keep": (one, has_kept, keep),
-    }[name]  # fmt: skip

@@ -10,8 +10,8 @@ import numba
 import numpy as np
 
 from . import results
+from .ends import choose, ends_of
 from .jit import device
-from .jobs import choose, ends_of
 from .parts import adding_up, size_of_part
 from .runtime import cuda
 from .table import BELOW, BIAS, CHUNK, COUNTER, DELTA, FORWARD, IN, OP, OUT, PARTS, SPLITS, SUMS, WEIGHT, WEIGHTS, G
@@ -22,12 +22,12 @@ __all__ = ["product"]
 
 
 @functools.cache
-def product(kind, spec, geometry, narrow):
+def product(kind, spec, geometry, is_wide=False):
     """f(on, own, now, j, row, column, split, number): a part of tile ``number`` of job ``j``'s product, or all of it.
 
-    The tile begins at (row, column) of the result. Tiles are ``narrow`` ones or wide ones.
+    The tile begins at (row, column) of the result.
     """
-    dtype, kinds, is_wide = np.dtype(spec.dtype), spec.kinds, geometry is not narrow
+    dtype, kinds = np.dtype(spec.dtype), spec.kinds
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
     SIDE, THREADS = geometry.side, geometry.threads
     h, slope = choose(kinds, dtype, 0), choose(kinds, dtype, 1)
@@ -104,9 +104,9 @@ def product(kind, spec, geometry, narrow):
             height, width = now.rows, on.ops[o, OUT] if kind == FORWARD else on.ops[o, IN]
             chunk = on.jobs[j, CHUNK] if splits > 1 else inner
         begin, end, inputs = split * chunk, min((split + 1) * chunk, inner), inputs_of(on, now, o)
-        rows, columns, x, g, w = height - row, width - column, U(inputs.x), U(on.ops[o, G]), U(on.ops[o, WEIGHT])
-        m, n, wide_in, wide_out = U(row), U(column), U(on.ops[o, IN]), U(on.ops[o, OUT])
         weight, bias = on.ops[o, WEIGHT], on.ops[o, BIAS]
+        rows, columns, x, g, w = height - row, width - column, U(inputs.x), U(on.ops[o, G]), U(weight)
+        m, n, wide_in, wide_out = U(row), U(column), U(on.ops[o, IN]), U(on.ops[o, OUT])
         left, right, of_bias = own.left, own.right, column == 0 and bias >= 0
         if kind == FORWARD:
             fill(

@@ -9,7 +9,7 @@ import functools
 import numba
 import numpy as np
 
-from .assembly import four_stored, instruction, part, together
+from .assembly import instruction, load4, store4, vector
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .tiles import U, quotient
@@ -17,7 +17,6 @@ from .tiles import U, quotient
 __all__ = ["adding_up", "size_of_part"]
 
 if not SIMULATED:
-    vector, load4, store4 = part(1), together(4), four_stored()
     # With what the block's threads have written before; and what others wrote before they counted is seen after.
     _count = instruction(
         "atom.acq_rel.gpu.global.add.u64 $0, [$1], 1;", "=l,l,~{memory}", ("first",), ("int64",), False

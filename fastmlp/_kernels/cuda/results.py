@@ -13,18 +13,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from . import jobs as job
-from .assembly import four_stored, together
+from .assembly import load4, store4
 from .halving import halving
 from .jit import device
-from .runtime import SIMULATED, cuda
+from .rules import rule as rule_of
+from .runtime import cuda
 from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
 from .tiles import U
 
 __all__ = ["Settings", "groups", "noting", "settings", "settling", "settling_one"]
-
-if not SIMULATED:
-    load4, store4 = together(4), four_stored()
 
 
 class Settings(NamedTuple):
@@ -43,7 +40,7 @@ class Settings(NamedTuple):
 @functools.cache
 def settings(rule, dtype):
     """f(on, now): the `Settings` of a step, read once for many elements."""
-    numbers_of, zero = job.rule(rule)[0], np.dtype(dtype).type(0)
+    numbers_of, zero = rule_of(rule)[0], np.dtype(dtype).type(0)
 
     @device
     def read(on, now):
@@ -101,7 +98,7 @@ def settling(rule, dtype, count, fours=False):
     ``old (4, count)`` is room.
     """
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
-    _, has, step = job.rule(rule)
+    _, has, step = rule_of(rule)
     read, write = groups(count, fours)
 
     def planes(move):

@@ -19,14 +19,14 @@ import numpy as np
 
 from . import jobs as job
 from . import results
-from .assembly import part
+from .assembly import matrix, vector
+from .ends import activation, ends_of, through
 from .gathering import gathering
 from .grid import wait_for_grid
 from .halving import halving
 from .jit import alone, device
-from .jobs import ends_of
 from .linear import product
-from .runtime import SIMULATED, cuda
+from .runtime import cuda
 from .spec import Spec
 from .table import (
     ACTIVATE,
@@ -100,9 +100,6 @@ from .tiles import (
 
 __all__ = ["BESIDE", "EACH_ITEM", "steps_kernel"]
 
-if not SIMULATED:
-    vector, matrix = part(1), part(2)
-
 _REGISTERS = 1 << 16  # of a multiprocessor
 BESIDE = 2  # blocks on a multiprocessor, where there is work for as many: one works while the other waits
 EACH_ITEM = 4  # elements of a thread in an item of an UPDATE
@@ -136,9 +133,9 @@ def steps_kernel(
     ROOM = max(buffers(dtype, g) * g.tile * g.depth for g in geometries)
     ROOM = max(ROOM, *(g.tile * (g.side + 1) for g in geometries), 1)
     ITEM = THREADS * each_item
-    activate, gather = job.activation(kinds, dtype), gathering(dtype, narrow)
+    activate, gather = activation(kinds, dtype), gathering(dtype, narrow)
     fold, note, settle = halving(THREADS), results.noting(THREADS), results.settling_one(spec.rule, dtype)
-    write_one, settings_of = job.through(kinds, dtype), results.settings(spec.rule, dtype)
+    write_one, settings_of = through(kinds, dtype), results.settings(spec.rule, dtype)
     if spec.loss is None:
         compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index)
     else:
@@ -157,7 +154,7 @@ def steps_kernel(
 
     # ------------------------------------------------------------------------- jobs that are products
 
-    forward, delta, gradient = (product(kind, spec, narrow, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
+    forward, delta, gradient = (product(kind, spec, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
 
     @device
     def no_product(on, own, now, j, row, column, split, number):
@@ -166,7 +163,7 @@ def steps_kernel(
     wide_forward = wide_delta = wide_gradient = no_product
     if spec.wide:
         wide_forward, wide_delta, wide_gradient = (
-            product(kind, spec, wide, narrow) for kind in (FORWARD, DELTA, WEIGHTS)
+            product(kind, spec, wide, True) for kind in (FORWARD, DELTA, WEIGHTS)
         )
 
     # ------------------------------------------------------------------------------------- other jobs
@@ -268,7 +265,7 @@ def steps_kernel(
         return fold(total, own.doubles)
 
     @device
-    def items_of(on, j, kind, rows, next_rows):
+    def items_of(on, now, j, kind):
         """How many items a job, or each of a product's parts, has in a SPREAD stage."""
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
@@ -276,8 +273,8 @@ def steps_kernel(
         if kind == NORM_GRADIENT:
             return tiles
         if kind == GATHER:
-            return up(next_rows, TILE) * tiles
-        height = on.ops[o, OUT] if kind == WEIGHTS else rows
+            return up(now.next_rows, TILE) * tiles
+        height = on.ops[o, OUT] if kind == WEIGHTS else now.rows
         return (up(height, WIDE_TILE) if on.jobs[j, WIDE] != 0 else up(height, TILE)) * tiles
 
     @device
@@ -338,7 +335,7 @@ def steps_kernel(
                 # In a SPREAD stage the items of all jobs are dealt out to the blocks in turn.
                 j = U(number)
                 kind, tiles, first = on.jobs[j, KIND], on.jobs[j, TILES], on.jobs[j, FROM]
-                of_part = tiles * chained + items_of(on, j, kind, now.rows, now.next_rows) * spread
+                of_part = tiles * chained + items_of(on, now, j, kind) * spread
                 splits = on.jobs[j, SPLITS] if kind == FORWARD or kind == DELTA or kind == WEIGHTS else 1
                 start = cuda.blockIdx.x - first if first < blocks else cuda.blockIdx.x
                 start = (start + blocks if start < 0 else start) * spread

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .assembly import instruction, together
+from .assembly import instruction, load2
 from .jit import device
 from .runtime import SIMULATED, cuda
 
-__all__ = ["Lines", "fragments", "held", "lines", "words"]
+__all__ = ["Lines", "fragments", "held", "lines", "placing", "words"]
 
 WARP = 32
 words = {"tf32": 1, "bf16": 2}  # inner steps in a word
@@ -35,7 +35,6 @@ def _multiply(kind: str, word: str, shape: str) -> object:
 
 
 if not SIMULATED:
-    load2 = together(2)
     multiply_tf32 = _multiply("tf32", "bits", "m16n8k8")
     multiply_bf16 = _multiply("bf16", "uint32", "m16n8k16")
     # To the nearest; NaN and infinity stay. The instructions above would take the bits as they are, and cut them off.
@@ -76,6 +75,12 @@ def lines(dtype, precision, geometry, along_inner):
     if along_inner:
         return Lines(across, inner, device(lambda row, k: row // U(2) % U(4 // word) * U(4 * word)))
     return Lines(across, inner, device(lambda row, k: k // U(word) % U(4) * U(8) % U(tile)))
+
+
+def placing(its):
+    """f(row, k): the place that `Lines` give an element; both are unsigned."""
+    across, inner, turn = its
+    return device(lambda row, k: (row * U(across) + k * U(inner)) ^ turn(row, k))
 
 
 @functools.cache

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from .assembly import copying, instruction, together
+from .assembly import copying, instruction, load4
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .table import DATA, DELTA, FORWARD, IN, WEIGHTS, X
-from .tensor import fragments, held, lines
+from .tensor import fragments, held, lines, placing
 
 __all__ = [
     "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "accumulate", "buffers", "features",
@@ -117,7 +117,6 @@ def so_many_threads():
 
 
 if not SIMULATED:
-    load4 = together(4)
     # 16, 8 or 4 bytes to shared memory, from compute capability 8.0 on.
     copy16, copy8, copy4 = copying(16), copying(8), copying(4)
     commit = instruction("cp.async.commit_group;", "~{memory}", (), (), False)
@@ -193,7 +192,8 @@ def quotient(a, b):
 class Source(NamedTuple):
     """Where a thread's share of the slices of a matrix comes from, and where it goes."""
 
-    at: Any  # of its first element, in the first slice
+    base: Any  # of the first slice
+    at: Any  # of the thread's first element, in that slice
     to: Any  # in shared memory, from where a slice begins
     r: Any  # row and column of that element in a slice, as the matrix lies
     c: Any
@@ -204,23 +204,24 @@ def bringing(dtype, precision, geometry, along_inner, later):
     """(begin, bring): have slices of a matrix copied to shared memory, as `tensor.lines` says.
 
     The matrix is ``along_inner`` where its rows lie along the inner dimension; element (r, c) of the slice is
-    source[at + r * stride + c], or zero from so many rows or columns on. begin(at, stride, thread) is a `Source`;
-    bring(its, shared, first, source, at, stride, rows, columns, thread) copies to shared[first ..]: ``later``, when
-    somebody waits for it, or at once.
+    source[base + r * stride + c], or zero from so many rows or columns on. begin(base, stride, thread) is a `Source`;
+    bring(its, shared, first, source, skip, stride, rows, columns, thread) copies the slice that begins ``skip``
+    elements after the first to shared[first ..]: ``later``, when somebody waits for it, or at once.
     """
     TILE, DEPTH, THREADS, SIZE = geometry.tile, geometry.depth, geometry.threads, np.dtype(dtype).itemsize
     SPAN, SOME = DEPTH if along_inner else TILE, vector_of(dtype, geometry)
-    ACROSS, INNER, turn = lines(dtype, precision, geometry, along_inner)
+    its_lines = lines(dtype, precision, geometry, along_inner)
+    place_of = placing(its_lines)
     PASSES, IN_ROW = TILE * DEPTH // (SOME * THREADS), SPAN // SOME
     assert THREADS % IN_ROW == 0
     DOWN = THREADS // IN_ROW  # rows to a thread's next place: so far off a turn is mostly the same
+    STRIDE = its_lines.across if along_inner else its_lines.inner
     SAME = DOWN % (32 if precision == "float32" and along_inner else 8) == 0
     zero = np.dtype(dtype).type(0)
 
     @device
     def place(r, c):
-        row, k = (r, c) if along_inner else (c, r)
-        return (row * U(ACROSS) + k * U(INNER)) ^ turn(row, k)
+        return place_of(r, c) if along_inner else place_of(c, r)
 
     if later:
 
@@ -258,21 +259,21 @@ def bringing(dtype, precision, geometry, along_inner, later):
             number += so_many_threads()
 
     @device
-    def begin(at, stride, thread):
+    def begin(base, stride, thread):
         r, c = U(thread) // U(IN_ROW), U(thread) % U(IN_ROW) * U(SOME)
-        return Source(at + r * stride + c, place(r, c), numba.int64(r), numba.int64(c))
+        return Source(base, base + r * stride + c, place(r, c), numba.int64(r), numba.int64(c))
 
     @device
-    def bring(its, shared, first, source, at, stride, rows, columns, thread):
+    def bring(its, shared, first, source, skip, stride, rows, columns, thread):
         if SOME == 1 or stride % U(SOME) != U(0):
-            one_by_one(shared, first, source, at, stride, rows, columns, thread)
+            one_by_one(shared, first, source, its.base + skip, stride, rows, columns, thread)
         else:
-            some, rows = max(0, min(columns - its.c, SOME)), rows - its.r
+            some, rows, at = max(0, min(columns - its.c, SOME)), rows - its.r, its.at + skip
             for p in range(PASSES):
-                to = its.to + U(p * DOWN * (ACROSS if along_inner else INNER))
+                to = its.to + U(p * DOWN * STRIDE)
                 if not SAME:  # in small tiles, which are simulated
                     to = place(U(its.r) + U(p * DOWN), U(its.c))
-                copy_some(shared, first + to, source, its.at + U(p * DOWN) * stride, some if rows > p * DOWN else 0)
+                copy_some(shared, first + to, source, at + U(p * DOWN) * stride, some if rows > p * DOWN else 0)
 
     return begin, bring
 
@@ -349,9 +350,7 @@ def computing(kind, dtype, geometry, precision):
         ours, theirs = cuda.local.array((EACH, SOME), scalar), cuda.local.array((EACH, SOME), scalar)
         i, j = place(thread)
         row, column = U(i), U(j)
-        if (
-            EACH < 8 and DEPTH == 4 * SOME
-        ):  # no loop: what is read next is then on its way in time, and places are known
+        if EACH < 8 and DEPTH == 4 * SOME:  # no loop: what is read next is on its way in time, and its place known
             some_steps(sums, ours, theirs, left, right, first, row, column, U(0))
             some_steps(sums, ours, theirs, left, right, first, row, column, U(SOME))
             some_steps(sums, ours, theirs, left, right, first, row, column, U(2 * SOME))
@@ -382,7 +381,7 @@ def accumulate(kind, dtype, geometry, precision, later):
         bringing(dtype, precision, geometry, inner, later) for inner in (left_inner, right_inner)
     )
     compute = computing(kind, dtype, geometry, precision)
-    ACROSS, INNER, turn = lines(dtype, precision, geometry, left_inner)
+    place_of = placing(lines(dtype, precision, geometry, left_inner))
     (place, _, _), apart = held(precision, geometry), precision != "float32"
 
     @device
@@ -412,12 +411,10 @@ def accumulate(kind, dtype, geometry, precision, later):
             if k < end:
                 first, skip = slot * U(SIZE), U(k) if left_inner else U(k) * a_stride
                 rows, columns = (height, end - k) if left_inner else (end - k, height)
-                its = Source(of_left.at + skip, of_left.to, of_left.r, of_left.c)
-                bring_left(its, left, first, a, a_at + skip, a_stride, rows, columns, thread)
+                bring_left(of_left, left, first, a, skip, a_stride, rows, columns, thread)
                 skip = U(k) if right_inner else U(k) * b_stride
                 rows, columns = (width, end - k) if right_inner else (end - k, width)
-                its = Source(of_right.at + skip, of_right.to, of_right.r, of_right.c)
-                bring_right(its, right, first, b, b_at + skip, b_stride, rows, columns, thread)
+                bring_right(of_right, right, first, b, skip, b_stride, rows, columns, thread)
             if later:
                 commit()
             slot = (slot + U(1)) % U(BUFFERS)
@@ -429,7 +426,6 @@ def accumulate(kind, dtype, geometry, precision, later):
                     # Threads side by side take rows side by side, which lie in different banks.
                     for k in range(ty, DEPTH, SIDE):
                         for i in range(EACH):
-                            row = U(tx + i * SIDE)
-                            ones[i] += left[first + (U(row * U(ACROSS) + U(k) * U(INNER)) ^ turn(row, U(k)))]
+                            ones[i] += left[first + place_of(U(tx + i * SIDE), U(k))]
 
     return run
