@@ -2,8 +2,9 @@
 
     python bench/gpu.py --out bench/results/gpu-2026-01-01.json
 
-All contenders have the data set on the device, compute in the same precision (float32, not TF32; then TF32; then bf16
-with sums in float32, PyTorch by autocast), have to show first that they make the steps of the float64 reference, and
+All contenders have the data set on the device, compute in the same precision (float32, not TF32; then float32's error
+by six products of bf16, PyTorch having float32 alone for that; then TF32; then bf16 with sums in float32, PyTorch by
+autocast), have to show first that they make the steps of the float64 reference, and
 are timed in turns, up to the end of their work on the device.
 Kernels of fastmlp are compiled first, by some processes at a time, and kept on disk for those that measure.
 The tests and the cases run in processes of their own, since an error on a GPU leaves its process without it: the cases
@@ -43,7 +44,7 @@ from fastmlp.engine.gpu import GpuEngine
 ROOT = Path(__file__).parents[1]
 TINY = Case("tiny", (3, 4, 2), "relu", "cross entropy", "Adam", 4, rows=8)
 TESTS = ["tests/test_cuda.py", "tests/kernels/test_contract.py", "tests/kernels/test_rows.py", "tests/modules"]
-JAX = {"float32": "highest", "tf32": "TF32_TF32_F32", "bf16": "BF16_BF16_F32"}
+JAX = {"float32": "highest", "bf16x6": "BF16_BF16_F32_X6", "tf32": "TF32_TF32_F32", "bf16": "BF16_BF16_F32"}
 CONTENDERS = ("fastmlp", "torch", "torch.compile", "graph", "jax")
 RESULT = "result: "  # begins the lines of a cases' process that are for this one
 
@@ -185,7 +186,7 @@ def measure(cases: list[Case], options: argparse.Namespace) -> None:
     if options.device == "cuda":
         import torch
 
-        torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+        torch.set_float32_matmul_precision("highest" if precision in ("float32", "bf16x6") else "high")
         about["gpu"] = torch.cuda.get_device_name()
     print(RESULT + json.dumps(about), flush=True)
     for case in cases:

@@ -25,7 +25,7 @@ class Placed:
 
     @property
     def precision(self) -> str:
-        """That of the products of Linear layers: "float32" (of float64 models, float64), "tf32" or "bf16"."""
+        """That of the products of Linear layers: "float32" (of float64 models, float64), "bf16x6", "tf32" or "bf16"."""
         return str(getattr(self.backend, "precision", PRECISIONS[0]))
 
     def __getstate__(self) -> dict[str, Any]:

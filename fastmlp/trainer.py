@@ -59,7 +59,7 @@ class Trainer(Evaluator):
     classes : sequence, optional
         Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
         they are saved with the model.
-    precision : {"float32", "tf32", "bf16"}, optional
+    precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
         Moves the model to this precision of its products first, see `Module.to`: all but the first need a GPU.
 
     Attributes

@@ -112,6 +112,14 @@ WRITTEN = {
         %cut = and i32 %near, -8192
         %found = select i1 %special, i32 %b, i32 %cut
         ret i32 %found""",
+    "shl.b32": """
+        %b = shl i32 %x0, 16
+        %found = bitcast i32 %b to float
+        ret float %found""",
+    "and.b32": """
+        %b = and i32 %x0, -65536
+        %found = bitcast i32 %b to float
+        ret float %found""",
     "cvt.rn.bf16x2.f32": """
         %b0 = bitcast float %x0 to i32
         %b1 = bitcast float %x1 to i32

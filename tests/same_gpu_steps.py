@@ -47,7 +47,7 @@ def assert_same_steps(
         state = {f"{kind} of {name}": a for name, kinds in rule.state.items() for kind, a in kinds.items()}
         found.append((result, {**net.state_dict(), **state}, rule.steps))
     (ref, arrays, count), (comp, ours, ours_count) = found
-    tolerance = TOLERANCE[str(net.dtype)] if precision == "float32" else 2 * eps(precision)
+    tolerance = TOLERANCE[str(net.dtype)] if precision in ("float32", "bf16x6") else 2 * eps(precision)
     assert count == ours_count == len(bounds) - 1
     for one, other in zip(ref, comp, strict=True):
         assert_matches(one, other, tolerance * (1 + np.abs(one)))

@@ -285,6 +285,12 @@ def rounded(x, bits):
     return np.where(np.isfinite(x), near, x).astype(np.float32)
 
 
+def toward_zero(x):
+    """float64 numbers as float32, as tensor cores give their sums: what does not fit is cut off."""
+    near = x.astype(np.float32)
+    return np.where(np.abs(near.astype(np.float64)) > np.abs(x), np.nextafter(near, np.float32(0)), near)
+
+
 def round_tf32(v):
     return rounded(v, 13)[()]
 
@@ -298,6 +304,14 @@ def pack_bf16(low, high):
             word += 0x7FFF + (word >> 16 & 1)
         words.append(0x7FFF if np.isnan(v) else word >> 16)
     return np.uint32(words[0] | words[1] << 16)
+
+
+def low_bf16(word):
+    return np.uint32(int(word) << 16 & 0xFFFF0000).view(np.float32)
+
+
+def high_bf16(word):
+    return np.uint32(int(word) & 0xFFFF0000).view(np.float32)
 
 
 def _multiply(kind, *operands):
@@ -334,7 +348,7 @@ def _of_warp(threads):
     for i in range(2):
         right[inner + steps // 2 * i, g[:, None]] = factors[:, 4 + i]
     with np.errstate(all="ignore"):
-        result = (left @ right + result).astype(np.float32)[row, column]
+        result = toward_zero(left @ right + result)[row, column]
     for thread in threads:
         thread.product = tuple(result[thread.number % WARP])
 

@@ -26,7 +26,7 @@ BACKENDS = {
 }
 DEFAULT, WITHOUT_NUMBA = "numba", "numpy"
 # Of the products of Linear layers: all but the first only by a GPU's tensor cores.
-PRECISIONS = ("float32", "tf32", "bf16")
+PRECISIONS = ("float32", "bf16x6", "tf32", "bf16")
 
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastmlp_backend", default=None)
 _process_wide: str | None = None

@@ -214,17 +214,19 @@ class Module(Placed):
         ----------
         backend : str, optional
             Its name, as `use_backend` takes it; the present one if not given.
-        precision : {"float32", "tf32", "bf16"}, optional
-            What the products of Linear layers are computed with. On a GPU from compute capability 8.0 on, "tf32" (10
-            bits of mantissa) and "bf16" (7) use its tensor cores: factors are rounded, sums are float32's, and so are
-            parameters and all else. If not given, the present one on the same backend, else "float32".
+        precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
+            What the products of Linear layers are computed with. On a GPU from compute capability 8.0 on, all but the
+            first use its tensor cores: "tf32" (10 bits of mantissa) and "bf16" (7) round factors; "bf16x6" takes each
+            for a sum of three of bf16, and is as exact as "float32", but for factors below 2**-110, and for infinite
+            ones, which give NaN. Sums are float32's, and so are parameters and all else. If not given, the present one
+            on the same backend, else "float32".
 
         Raises
         ------
         BackendError
             If there is no such backend or precision here.
         ValueError
-            If the precision is less than float32's and the module float64.
+            If the precision is not "float32" and the module float64.
         """
         name = self.backend_name if backend is None else backend
         if precision is None:

@@ -160,7 +160,8 @@ TENSOR_SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wid
 
 
 @pytest.mark.parametrize(
-    ("name", "precision"), [*itertools.product(TENSOR_SHAPES, ["tf32", "bf16"]), ("wide", "float32")]
+    ("name", "precision"),
+    [*itertools.product(TENSOR_SHAPES, ["tf32", "bf16"]), ("wide", "bf16x6"), ("wide", "float32")],
 )
 def test_tensor_cores(name, precision):
     """And FMAs, whose slices lie otherwise in tiles of 32 x 32 than in smaller ones."""

@@ -45,6 +45,7 @@ SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wide
     [
         ("chain", "float32", "float32"), ("fours", "float32", "float32"), ("parts", "float32", "float64"),
         ("wide", "float32", "float32"), ("parts", "tf32", "float32"), ("wide", "bf16", "float32"),
+        ("wide", "bf16x6", "float32"),
     ],
 )  # fmt: skip
 def test_shapes(name, precision, dtype):

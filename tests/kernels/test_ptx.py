@@ -97,7 +97,7 @@ def test_compiles_without_float64_or_spills(compiler, operation):
     found.clear()
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["bf16x6", "tf32", "bf16"])
 def test_products_on_tensor_cores(compiler, precision):
     backend, found = compiler
     there = backend.with_precision(precision)
@@ -109,7 +109,7 @@ def test_products_on_tensor_cores(compiler, precision):
     assert len(products) == 4
     for ptx in products:
         # 4 fragments, for slices of 16 inner steps: nothing is a loop.
-        assert len(re.findall(INSTRUCTIONS[precision], ptx)) == {"tf32": 8, "bf16": 4}[precision]
+        assert len(re.findall(INSTRUCTIONS[precision], ptx)) == {"tf32": 8, "bf16": 4, "bf16x6": 24}[precision]
         assert not re.search(r"\.f64|(ld|st)\.local|fma\.rn\.f32", ptx)
     found.clear()
 
@@ -118,6 +118,7 @@ INSTRUCTIONS = {
     "tf32": r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32",
     "bf16": r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16\.bf16\.f32",
 }
+INSTRUCTIONS["bf16x6"] = INSTRUCTIONS["bf16"]
 PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "all layers": (
         lambda: fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0),
@@ -129,6 +130,7 @@ PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "two blocks": (lambda: fm.MLP(9, [60, 60], 3, rng=0), fm.Adam, 8, "float32"),
     "tf32": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "tf32"),
     "bf16": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "bf16"),
+    "bf16x6": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "bf16x6"),
 }
 
 
@@ -178,7 +180,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
         assert "ld.shared.v4.f32" in ptx
     else:
         # 4 fragments of a narrow tile and 16 of a wide one, for slices of 16 inner steps; three kinds.
-        of_slices = {"tf32": 20 * 2, "bf16": 20}[precision]
+        of_slices = {"tf32": 20 * 2, "bf16": 20, "bf16x6": 20 * 6}[precision]
         assert len(re.findall(INSTRUCTIONS[precision], ptx)) == 3 * of_slices
     assert not re.search(r"\b(atom|red)[.\w]*\.f(16|32|64)", ptx), "sums of floats whose order is by chance"
     assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"

@@ -4,7 +4,13 @@ An instruction adds a (16, STEP) matrix times a (STEP, 8) one to a (16, 8) one, 
 elements in registers. With g = lane // 4 and t = lane % 4 a thread has, of the left one, rows g and g + 8 and inner
 steps W t and W t + HALF; of the right one, column g and the same inner steps; of the result, rows g and g + 8, columns
 2 t and 2 t + 1 (PTX ISA, "Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16"). W inner steps make a word: one of
-tf32, with 10 bits of mantissa in the place of float32's 23; two of bf16, with 7. Products and sums are float32's.
+tf32, with 10 bits of mantissa in the place of float32's 23; two of bf16, with 7. Products and sums are float32's, but
+that the cores cut off what a sum has no room for, where others round.
+
+"bf16x6" is for float32's own error, by six of these products. A factor is the sum of three of bf16, each of which takes
+8 leading bits of what the ones before left: a = a0 + a1 + a2. Of the nine products of a and b three are left out, which
+are below 2^-22 of a b; the six are added up from the smallest on, over STEP inner steps, and their sum is added to the
+thread's by an addition that rounds. (Three products of tf32 would do for long sums, but lose 2 bits of a single one.)
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from .runtime import SIMULATED, cuda
 __all__ = ["Lines", "fragments", "held", "lines", "placing", "words"]
 
 WARP = 32
-words = {"tf32": 1, "bf16": 2}  # inner steps in a word
+words = {"tf32": 1, "bf16": 2, "bf16x6": 2}  # inner steps in a word
 U = np.uint64
 
 
@@ -41,6 +47,9 @@ if not SIMULATED:
     round_tf32 = instruction("cvt.rna.tf32.f32 $0, $1;", "=r,f", ("float32",), ("bits",), True)
     # The second of two inner steps is the upper half of the word.
     pack_bf16 = instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", ("float32", "float32"), ("uint32",), True)
+    # What of two inner steps is in a word, as float32.
+    low_bf16 = instruction("shl.b32 $0, $1, 16;", "=f,r", ("uint32",), ("float32",), True)
+    high_bf16 = instruction("and.b32 $0, $1, 0xffff0000;", "=f,r", ("uint32",), ("float32",), True)
 
 
 class Lines(NamedTuple):
@@ -118,71 +127,120 @@ def held(precision, geometry):
 
 
 @functools.cache
-def fragments(precision, geometry, left_lines, right_lines):
-    """(STEP, f): f(sums, left, right, begin, k, thread) adds products of inner steps k .. k + STEP to a thread's sums.
-
-    The slices begin at element ``begin``.
-    """
-    W = words[precision]
-    STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
-    along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
-    (LA, LK, left_turn), (RA, RK, right_turn) = left_lines, right_lines
-    assert geometry.depth % STEP == 0
-    scalar = numba.float32 if W == 1 else numba.uint32
+def loading(precision):
+    """f(into, e, f, shared, at, further, next_step, turn): the word of a fragment that is at ``at + further``, turned,
+    and its next inner step ``next_step`` further, as the numbers into[e, f, :] that its factors are made of."""
 
     @device
     def turned(at, further, turn):
         """The place that is ``further``: no turn reaches so far as 32, and the rest is the same for many of them."""
         return ((at + U(further & 31)) ^ turn) + U(further & ~31)
 
-    if W == 2:
+    @device
+    def load_one(into, e, f, shared, at, further, next_step, turn):
+        into[e, f, 0] = round_tf32(shared[turned(at, further, turn)])
 
-        @device
-        def word(shared, at, further, next_step, turn):
-            if next_step == 1:  # its two inner steps lie side by side
-                low, high = load2(shared, turned(at, further, turn))
-            else:
-                low, high = shared[turned(at, further, turn)], shared[turned(at, further + next_step, turn)]
-            return pack_bf16(low, high)
+    @device
+    def two(shared, at, further, next_step, turn):
+        if next_step == 1:  # side by side
+            return load2(shared, turned(at, further, turn))
+        return shared[turned(at, further, turn)], shared[turned(at, further + next_step, turn)]
 
-        @device
-        def multiply(a, i, b, c, sums, m, n):
-            sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1] = multiply_bf16(
-                a[i, 0], a[i, 1], a[i, 2], a[i, 3], b, c, sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1]
-            )
+    @device
+    def load_two(into, e, f, shared, at, further, next_step, turn):
+        low, high = two(shared, at, further, next_step, turn)
+        into[e, f, 0] = pack_bf16(low, high)
 
-    else:
+    @device
+    def load_three_times_two(into, e, f, shared, at, further, next_step, turn):
+        low, high = two(shared, at, further, next_step, turn)
+        for p in range(3):
+            word = pack_bf16(low, high)
+            into[e, f, p] = word
+            low, high = low - low_bf16(word), high - high_bf16(word)  # exact, as the first bits are those of the word
 
-        @device
-        def word(shared, at, further, next_step, turn):
-            return round_tf32(shared[turned(at, further, turn)])
+    return {"tf32": load_one, "bf16": load_two, "bf16x6": load_three_times_two}[precision]
 
-        @device
-        def multiply(a, i, b, c, sums, m, n):
-            sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1] = multiply_tf32(
-                a[i, 0], a[i, 1], a[i, 2], a[i, 3], b, c, sums[m, n], sums[m, n + 1], sums[m + 1, n], sums[m + 1, n + 1]
-            )
+
+@functools.cache
+def fragments(precision, geometry, left_lines, right_lines):
+    """(STEP, f): f(sums, left, right, begin, k, thread) adds products of inner steps k .. k + STEP to a thread's sums.
+
+    The slices begin at element ``begin``.
+    """
+    W, PLANES = words[precision], 3 if precision == "bf16x6" else 1
+    STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
+    # Of the right slice all fragments are held, which are half as large; of the left one so many. An instruction that
+    # waits for the one before, as the six products of a fragment do, takes as long as many: four take turns.
+    AT_ONCE = max(1, min(COUNT, 4 // COUNT)) if PLANES == 3 else 1
+    HEIGHT, WIDTH = 2 * AT_ONCE, 2 * COUNT
+    along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
+    (LA, LK, left_turn), (RA, RK, right_turn) = left_lines, right_lines
+    assert geometry.depth % STEP == 0 and COUNT % AT_ONCE == 0
+    scalar = numba.float32 if W == 1 else numba.uint32
+    load, zero = loading(precision), np.float32(0)
+
+    @device
+    def multiply(a, i, p, b, j, q, c, m, n):
+        """Fragment (m, n) of c += number p of the factors in a[i] times number q of those in b[j]."""
+        if W == 1:
+            c[m, n], c[m, n + 1], c[m + 1, n], c[m + 1, n + 1] = multiply_tf32(
+                a[i, 0, p], a[i, 1, p], a[i, 2, p], a[i, 3, p], b[j, 0, q], b[j, 1, q],
+                c[m, n], c[m, n + 1], c[m + 1, n], c[m + 1, n + 1],
+            )  # fmt: skip
+        else:
+            c[m, n], c[m, n + 1], c[m + 1, n], c[m + 1, n + 1] = multiply_bf16(
+                a[i, 0, p], a[i, 1, p], a[i, 2, p], a[i, 3, p], b[j, 0, q], b[j, 1, q],
+                c[m, n], c[m, n + 1], c[m + 1, n], c[m + 1, n + 1],
+            )  # fmt: skip
+
+    @device
+    def one_of_six(a, p, b, q, c):
+        for i in range(AT_ONCE):
+            for j in range(COUNT):
+                multiply(a, i, p, b, j, q, c, 2 * i, 2 * j)
+
+    @device
+    def multiply_all(a, b, sums, top):
+        """Adds all fragments in a times all in b, whose first is in row ``top`` of the thread's sums."""
+        if PLANES == 1:
+            for j in range(COUNT):
+                multiply(a, 0, 0, b, j, 0, sums, top, 2 * j)
+        else:
+            c = cuda.local.array((HEIGHT, WIDTH), numba.float32)
+            for m in range(HEIGHT):
+                for n in range(WIDTH):
+                    c[m, n] = zero
+            one_of_six(a, 2, b, 0, c)
+            one_of_six(a, 1, b, 1, c)
+            one_of_six(a, 0, b, 2, c)
+            one_of_six(a, 1, b, 0, c)
+            one_of_six(a, 0, b, 1, c)
+            one_of_six(a, 0, b, 0, c)
+            for m in range(HEIGHT):
+                for n in range(WIDTH):
+                    sums[top + m, n] += c[m, n]
 
     @device
     def step(sums, left, right, begin, k, thread):
-        a = cuda.local.array((COUNT, 4), scalar)
+        a, b = cuda.local.array((AT_ONCE, 4, PLANES), scalar), cuda.local.array((COUNT, 2, PLANES), scalar)
         warp, g, t = thread // WARP, thread % WARP // 4, thread % 4
         row, column = U(warp // along * rows + g), U(warp % along * columns + g)
         first = k + U(W * t)
         # The same for all of a thread's rows, which are eight apart, and for its inner steps, four words apart.
-        turn = left_turn(row, first)
-        at = begin + row * U(LA) + first * U(LK)
-        for i in range(COUNT):
-            a[i, 0] = word(left, at, 16 * i * LA, LK, turn)
-            a[i, 1] = word(left, at, (16 * i + 8) * LA, LK, turn)
-            a[i, 2] = word(left, at, 16 * i * LA + HALF * LK, LK, turn)
-            a[i, 3] = word(left, at, (16 * i + 8) * LA + HALF * LK, LK, turn)
         turn = right_turn(column, first)
         at = begin + column * U(RA) + first * U(RK)
         for j in range(COUNT):
-            b = word(right, at, 8 * j * RA, RK, turn)
-            c = word(right, at, 8 * j * RA + HALF * RK, RK, turn)
-            for i in range(COUNT):
-                multiply(a, i, b, c, sums, 2 * i, 2 * j)
+            load(b, j, 0, right, at, 8 * j * RA, RK, turn)
+            load(b, j, 1, right, at, 8 * j * RA + HALF * RK, RK, turn)
+        turn = left_turn(row, first)
+        at = begin + row * U(LA) + first * U(LK)
+        for i in range(0, COUNT, AT_ONCE):
+            for q in range(AT_ONCE):
+                load(a, q, 0, left, at, 16 * (i + q) * LA, LK, turn)
+                load(a, q, 1, left, at, (16 * (i + q) + 8) * LA, LK, turn)
+                load(a, q, 2, left, at, 16 * (i + q) * LA + HALF * LK, LK, turn)
+                load(a, q, 3, left, at, (16 * (i + q) + 8) * LA + HALF * LK, LK, turn)
+            multiply_all(a, b, sums, 2 * i)
 
     return STEP, step
