@@ -6,6 +6,7 @@ import numpy as np
 from checks import assert_matches, eps
 from simulated import Simulated
 
+from fastmlp.augmentation import Augmentations
 from fastmlp.batches import check_rows
 from fastmlp.engine.gpu import GpuEngine
 from fastmlp.module_steps import ModuleSteps
@@ -24,8 +25,9 @@ def batches_of(count, batch, seed=1):
 
 
 def assert_same_steps(
-    model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None, precision="float32"
-):
+    model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None, precision="float32",
+    augment=(), accumulate=1
+):  # fmt: skip
     """The engine, compared with `ModuleSteps`; gives its plan."""
     machine = machine or Simulated()
     found = []
@@ -34,14 +36,15 @@ def assert_same_steps(
         rule.average = average
         net.train()
         rows = check_rows(*data, weight, net, criterion, "test")
-        index, bounds = batches_of(len(rows), batch)
+        index, bounds = batches_of(len(rows), batch * accumulate)
+        changes = Augmentations(augment, net, rows.X.shape[1], rows.outputs, rows.dtype)
         if gpu:
             steps = GpuEngine(net, criterion, rule, batch, machine)
             steps.precision = precision
         else:
             rule.prepare(net)
             steps = ModuleSteps(net, criterion, rule, batch)
-        result = steps.run(rows, index, bounds, 7, 0, l2)
+        result = steps.run(rows, index, bounds, 7, 0, l2, changes or None, accumulate)
         if gpu:
             steps.weights.unload()
         state = {f"{kind} of {name}": a for name, kinds in rule.state.items() for kind, a in kinds.items()}

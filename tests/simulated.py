@@ -9,6 +9,7 @@ import numpy as np
 import simt
 
 from fastmlp._kernels.cuda import (
+    augmenting,
     elementwise,
     gathering,
     grid,
@@ -55,7 +56,7 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
-            steps, results, linear, parts, gathering, tiles, tensor, jobs, halving, grid, rows, elementwise,
+            steps, results, linear, parts, gathering, augmenting, tiles, tensor, jobs, halving, grid, rows, elementwise,
             sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)

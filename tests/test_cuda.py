@@ -149,10 +149,18 @@ def test_whole_epochs_in_one_launch(engine):
 
 
 @here
-def test_what_the_persistent_kernel_does_not_know_goes_module_by_module(engine):
-    for options in ({"augment": [fm.Mixup()]}, {"accumulate": 2}):
+def test_changed_rows_and_steps_of_several_batches(engine):
+    for options in ({"augment": [fm.Mixup(), fm.GaussianNoise()]}, {"accumulate": 2}):
         options |= {"epochs": 1, "batch_size": 7, "validation": None}
         assert_same_state(fitted("numpy", **options), fitted("cuda", **options))
+    assert engine
+
+
+@here
+def test_what_has_no_room_goes_module_by_module(engine, monkeypatch):
+    monkeypatch.setattr("fastmlp.engine.gpu.GpuEngine.has_room", lambda self, rows, accumulate: accumulate == 1)
+    options = {"epochs": 1, "batch_size": 7, "validation": None, "accumulate": 2}
+    assert_same_state(fitted("numpy", **options), fitted("cuda", **options))
     assert not engine
 
 
@@ -300,11 +308,13 @@ def test_training_on_tensor_cores(precision, hidden, engine):
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((2000, 70)).astype(np.float32), generator.integers(0, 5, 2000)
     states = []
-    for options in ({}, {}, {"accumulate": 1, "augment": [fm.GaussianNoise(1e-30)]}):
+    for by_modules in (False, False, True):
         with fm.use_backend("cuda"):
             model = fm.MLP(70, hidden, 5, rng=0)
             trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD(0.05), precision=precision)
-            trainer.fit(x, y, batch_size=1000, max_steps=10, rng=1, **options)
+            if by_modules:
+                trainer._open_session = lambda *arguments: None
+            trainer.fit(x, y, batch_size=1000, max_steps=10, rng=1)
         states.append(model.state_dict())
     assert engine
     for name, array in states[0].items():

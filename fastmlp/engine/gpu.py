@@ -89,12 +89,14 @@ class GpuEngine:
     loss : Loss
     optimizer : Optimizer
     batch : int
-        Rows of a step, at most.
+        Rows of a step, at most; or of each of the batches of which a step is the sum.
     machine : Machine
         See `_kernels.cuda.machine`.
 
     Attributes
     ----------
+    plan : Plan
+        For the rows of a step that was asked for last.
     follow : callable or None
         The row numbers of the next call of `run`, as it will get them; asked for while the GPU is at work, once.
 
@@ -113,7 +115,7 @@ class GpuEngine:
         self._rule = rule(optimizer)
         optimizer.prepare(model)
         layout = Layout(self.layers, loss, optimizer, model.out_width)
-        self.plan = Plan(self.layers, layout, loss, optimizer, batch, self.dtype, machine)
+        self.plan = self._plan(layout, batch)
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
         self._work = machine.empty(self.plan.work, self.dtype)
@@ -125,6 +127,25 @@ class GpuEngine:
         self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
         self._once: Rows | None = None
         self.follow: Callable[[], Array] | None = None
+
+    def _plan(self, layout: Layout, rows: int) -> Plan:
+        return Plan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
+
+    def has_room(self, rows: Rows, accumulate: int) -> bool:
+        """Whether all rows of a step that is the sum of ``accumulate`` batches can be on their way at once.
+
+        They go through the model as one batch: that is the same sum, and as fast as the GPU can.
+        """
+        count = self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
+        if count != self.plan.batch:
+            plan = self._plan(self.weights.layout, count)
+            more = plan.work - self._work.size
+            if more * self.dtype.itemsize > self.machine.room():
+                return False
+            self.plan = plan
+            if more > 0:
+                self._work = self.machine.empty(plan.work, self.dtype)
+        return True
 
     def load(self) -> None:
         """Take over the user's arrays."""
@@ -154,18 +175,27 @@ class GpuEngine:
         augment: Augmentations | None = None,
         accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """As `Engine.run`; rows are not augmented, and steps are of one batch."""
-        assert augment is None and accumulate == 1
+        """As `Engine.run`; `has_room` has said that the rows of a step have room."""
+        known = self.has_room(rows, accumulate)
+        assert known
         steps = len(bounds) - 1
         given, index = index, index if rows.index is None else rows.index[index]
-        normalizers = normalizers_of(self.loss, rows.y, rows.weight, index, bounds)
+        mixed = augment is not None and augment.mixup is not None
+        normalizers = normalizers_of(self.loss, rows.y, rows.weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if rows.weight is None else np.add.reduceat(rows.weight[index], bounds[:-1])
         rates, hyper = hyperparameters(self.optimizer, steps)
         numbers = numbers_of(self.optimizer, hyper)
         meters = self.plan.meters.copy()
+        meters[table.PORTION], meters[table.PORTIONS] = self.batch, accumulate
+        key = seed
         for dropout in self.plan.dropouts:
             key = dropout.seed if seed is None else seed
+        if key is not None:
             meters[table.KEY0], meters[table.KEY1] = key & 0xFFFFFFFF, key >> 32
+        shares, shifts, deviations = self._drawn(augment, key, bounds, step, accumulate)
+        if augment is not None and augment.flip is not None:
+            meters[table.TURN] = augment.flip.threshold
+            meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
         # Rows that are used once and at once are not worth an array of their own: not the first time.
         once, self._once = steps == 1 and len(index) == len(rows) and self._once is not rows, rows
@@ -183,6 +213,7 @@ class GpuEngine:
                     data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
                     normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
                     None if ahead is None else ahead.there,
+                    None if augment is None else (shares[first:last], shifts[first:last], deviations),
                 )  # fmt: skip
                 try:
                     if whole is not None:
@@ -199,8 +230,27 @@ class GpuEngine:
                     break
         self.optimizer.steps += done
         for dropout in self.plan.dropouts:
-            dropout.set_position(seed, step + done)
+            dropout.set_position(seed, (step + done) * accumulate)
         return losses[: min(done + 1, steps)], rates, penalties[:done]
+
+    def _drawn(
+        self, augment: Augmentations | None, seed: int | None, bounds: Array, step: int, accumulate: int
+    ) -> tuple[Array, Array, Array]:
+        """Of each portion of each step (S, accumulate): the share of a mixture and by how many places its rows move on.
+
+        And the noise's deviations (I,). What there is not is empty.
+        """
+        steps = len(bounds) - 1
+        shares, shifts, deviations = np.zeros((steps, 0)), np.zeros((steps, 0), np.int64), np.zeros(0)
+        if augment is not None and augment.mixup is not None:
+            assert seed is not None
+            portions = np.arange(accumulate)
+            counts = (step + np.arange(steps))[:, None] * accumulate + portions
+            rows = np.clip(np.diff(bounds)[:, None] - portions * self.batch, 0, self.batch)
+            shares, shifts = augment.mixup.draw(seed, counts, rows)
+        if augment is not None and augment.std is not None:
+            deviations = augment.std
+        return shares, shifts, deviations
 
     def _send_ahead(self, rows: Rows, place: int) -> None:
         """Row numbers of the next call, if they are many, to one of two places while the GPU is at work."""
@@ -213,17 +263,18 @@ class GpuEngine:
 
     def _launch(
         self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
-        sent: Any,
+        sent: Any, drawn: tuple[Array, Array, Array] | None,
     ) -> Any:  # fmt: skip
         """Begin a launch; [how many steps were made, losses, penalties], on the GPU, when it is done.
 
-        ``sent`` is the order where it is there already.
+        ``sent`` is the order where it is there already, ``drawn`` what rows are changed by, see `_drawn`.
         """
         X, labels, targets, weights = data
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
             str(self.dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None,
             plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
+            drawn is not None,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)
@@ -232,9 +283,12 @@ class GpuEngine:
         header[table.ROW_COUNT] = len(order) if sent is None else 0
         header[table.OP_COUNT], header[table.JOB_COUNT] = len(plan.ops), len(plan.jobs)
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
+        shares, shifts, deviations = drawn or (np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
+        header[table.SHARES], header[table.DEVIATIONS] = shares.size, deviations.size
         ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64)]
+        ints += [shifts]
         ints += [order] if sent is None else []
-        reals = [plan.clips, normalizers, l2, plan.numbers, numbers]
+        reals = [plan.clips, normalizers, l2, plan.numbers, numbers, shares, deviations]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing
         arguments = (
@@ -282,7 +336,7 @@ class GpuEngine:
         steps = len(bounds) - 1
         if fits:
             return [(0, steps)]
-        size = rows.X.shape[1] * self._kind(rows.X).itemsize * self.batch
+        size = rows.X.shape[1] * self._kind(rows.X).itemsize * self.plan.batch
         most = max(1, _PIECE // size)
         return [(first, min(first + most, steps)) for first in range(0, steps, most)]
 

@@ -85,8 +85,9 @@ class Session:
     def makes(self, rows: Rows, size: int, augment: Any, accumulate: int) -> bool:
         """Whether the engine makes such steps, and in the memory of few batches of ``size``; the log says why not."""
         reason = None
-        if self._place[0] == "cuda" and (augment is not None or accumulate > 1):
-            reason = "the GPU's engine knows neither augment nor accumulate"
+        if self._place[0] == "cuda":
+            if not self.engine.has_room(rows, accumulate):  # type: ignore[attr-defined]
+                reason = "all rows of a step have no room on the GPU at once"
         elif accumulate > 1 and not self.engine.reads_in_place(rows.X):
             if size * accumulate * rows.X.shape[1] * self.engine.dtype.itemsize > _STAGED:
                 reason = "all rows of a step would be converted at once"

@@ -132,6 +132,92 @@ def test_every_optimizer(name, clip):
     assert (table.UPDATE in kinds_of(plan)) == ("norm" in clip)
 
 
+CHANGES = {
+    "flip": lambda shape: [fm.HorizontalFlip(shape)],
+    "always": lambda shape: [fm.HorizontalFlip(shape, 1)],
+    "mixup": lambda shape: [fm.Mixup(0.5)],
+    "noise": lambda shape: [fm.GaussianNoise(0.2)],
+    "all": lambda shape: [fm.HorizontalFlip(shape), fm.Mixup(0.5), fm.GaussianNoise(0.2)],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("source", [np.uint8, np.float32])
+def test_rows_that_are_changed_at_random(name, source):
+    X, y = np.random.default_rng(0).integers(0, 10, (11, 9)).astype(source), np.arange(11) % 3
+    normalize = fm.Normalize(np.linspace(0, 1, 9), np.linspace(1, 3, 9), "float64")
+    model = partial(fm.MLP, 9, [6], 3, "tanh", normalize=normalize, dtype="float64", rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, y), augment=CHANGES[name]((3, 3)))
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 31, 33, 70])
+def test_changed_rows_of_all_widths(width):
+    """In float32, whose noise has polynomials of its own; 32 columns have their random words between them."""
+    data = rows_of(5, width)
+    model = partial(fm.MLP, width, [3], 3, "tanh", rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, data, batch=3, augment=CHANGES["all"]((width, 1)))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 4), -1), ((2, 3, 4), 1), ((2, 3, 4), 0), ((12, 2), 1)])
+def test_images_are_turned(shape, axis):
+    model = partial(fm.MLP, 24, [3], 3, "tanh", dtype="float64", rng=0)
+    augment = [fm.HorizontalFlip(shape, axis=axis)]
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, rows_of(9, 24), batch=4, augment=augment)
+
+
+MIXED = {
+    "class weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0], label_smoothing=0.2), "index"),
+    "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0]), "soft"),
+    "numbers": (fm.MSELoss, "soft"),
+    "bits": (fm.BCEWithLogitsLoss, "soft"),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+@pytest.mark.parametrize("name", MIXED)
+def test_mixed_targets(name, weighted):
+    """Some rows of weight 0 with them: these are in no batch."""
+    loss, kind = MIXED[name]
+    generator = np.random.default_rng(1)
+    X, y = rows_of()
+    y = generator.dirichlet(np.ones(3), len(y)) if kind == "soft" else y
+    weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) % 5 > 0) if weighted else None
+    model = partial(fm.MLP, 5, [6], 3, "tanh", dtype="float64", rng=0)
+    assert_same_steps(model, loss, fm.SGD, (X, y), weight=weight, augment=[fm.Mixup(0.5)])
+
+
+SUMS = {
+    "plain": ({}, fm.SGD, {}),
+    "clip_norm": ({}, partial(fm.SGD, 0.5, clip_norm=0.05), {"l2": 0.5}),
+    "dropout": ({"dropout": 0.3}, fm.SGD, {}),
+    "changes": ({}, fm.SGD, {"augment": CHANGES["all"]((5,))}),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+@pytest.mark.parametrize("name", SUMS)
+def test_steps_that_are_sums_of_batches(name, weighted):
+    """23 rows in steps of 3 batches of 4: the last step has two of them and a short one."""
+    layers, optimizer, options = SUMS[name]
+    model = partial(fm.MLP, 5, [6], 3, "tanh", dtype="float64", rng=0, **layers)
+    loss = partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0])
+    weight = np.random.default_rng(1).uniform(0.1, 2, 23) if weighted else None
+    assert_same_steps(model, loss, optimizer, rows_of(23), batch=4, accumulate=3, weight=weight, **options)
+
+
+def test_a_step_whose_rows_have_no_room():
+    model = fm.MLP(5, [6], 3, rng=0)
+    rows = check_rows(*rows_of(40), None, model, fm.CrossEntropyLoss(), "test")
+    engine = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 4, Simulated(room=1000))
+    before = engine.plan.stages.tobytes(), engine.plan.batch
+    assert not engine.has_room(rows, 9) and engine.plan.batch == 4
+    engine.machine._room = 1 << 20
+    assert engine.has_room(rows, 9) and engine.plan.batch == 36 and engine._work.size == engine.plan.work
+    assert engine.has_room(rows, 50) and engine.plan.batch == 40  # not more than there are
+    # One that made other steps before has the plan of one that did not: the order of all sums with it.
+    assert engine.has_room(rows, 1) and (engine.plan.stages.tobytes(), engine.plan.batch) == before
+
+
 SHAPES = [
     ([1, 1, 1], 1, 3), ([5, 9, 3], 6, 11), ([17, 9, 4], 5, 7), ([4, 4, 4, 2], 40, 45), ([33, 8, 5], 9, 10),
     ([9, 17, 16, 3], 16, 21), ([33, 24, 20, 3], 6, 7),
@@ -237,17 +323,19 @@ def test_features_of_other_kinds(source, features):
     assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, rows_of()[1]), machine=machine)
 
 
-def test_rows_that_do_not_fit_on_the_gpu(monkeypatch):
+@pytest.mark.parametrize("augment", [(), CHANGES["all"]((5,))], ids=["as they are", "changed"])
+def test_rows_that_do_not_fit_on_the_gpu(augment, monkeypatch):
     """They go there piece by piece."""
     monkeypatch.setattr("fastmlp.engine.gpu._PIECE", 2 * 6 * 5 * 8)
     data = rows_of(31)
     weight = np.random.default_rng(1).uniform(0.5, 2, 31)
     machine = Simulated(room=100)
     model = partial(fm.MLP, 5, [4], 3, "tanh", dropout=0.3, dtype="float64", rng=0)
-    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, weight=weight, machine=machine, l2=0.2)
+    options = {"weight": weight, "l2": 0.2, "augment": augment}
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, machine=machine, **options)
     assert machine.launches == 3
     whole = Simulated()
-    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, weight=weight, machine=whole)
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.Adam, 0.1), data, machine=whole, **options)
     assert whole.launches == 1
 
 

@@ -75,6 +75,17 @@ def test_all_layers_and_terms(dtype):
     assert {table.NORM, table.DROP, table.UPDATE, table.NORM_GRADIENT} <= {int(k) for k in plan.jobs[:, table.KIND]}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_changed_rows_in_steps_of_two_batches(dtype):
+    X, y = np.random.default_rng(0).integers(0, 9, (75, 36)).astype(np.uint8), np.arange(75) % 3
+    weight = np.random.default_rng(1).uniform(0.5, 2, 75)
+    normalize = fm.Normalize(np.full(36, 4.0), np.linspace(1, 3, 36), dtype)
+    model = partial(fm.MLP, 36, [20], 3, "tanh", dropout=0.3, normalize=normalize, dtype=dtype, rng=0)
+    augment = [fm.HorizontalFlip((3, 3, 4), axis=1), fm.Mixup(0.5), fm.GaussianNoise(0.1)]
+    options = {"machine": machine(2), "batch": 33, "accumulate": 2, "weight": weight, "augment": augment}
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.1), (X, y), **options)
+
+
 def test_targets_in_rows():
     X, _ = rows_of(70, 6)
     model = partial(fm.MLP, 6, [20], 2, "softplus", rng=0)

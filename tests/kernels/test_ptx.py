@@ -18,6 +18,7 @@ from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for
 
 import fastmlp as fm
 from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.augmentation import Augmentations
 from fastmlp.batches import check_rows
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
@@ -131,6 +132,7 @@ PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "tf32": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "tf32"),
     "bf16": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "bf16"),
     "bf16x6": (lambda: fm.MLP(9, [300, 300], 3, rng=0), fm.SGD, 4, "bf16x6"),
+    "changed rows": (lambda: fm.MLP(9, [60], 3, rng=0), fm.SGD, 132, "float32"),
 }
 
 
@@ -161,9 +163,12 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
         engine = gpu.GpuEngine(model, loss, optimizer(), 512, Recorder(blocks))
         engine.precision = precision
         rows = check_rows(np.ones((512, 9), T), np.zeros(512, np.int64), None, model, loss, "test")
-        engine.run(rows, np.arange(512), np.array([0, 512]), 7, 0, 0.1)
+        changes = [fm.HorizontalFlip((3, 3)), fm.Mixup(), fm.GaussianNoise()] if name == "changed rows" else ()
+        augment = Augmentations(changes, model, 9, 3, np.dtype(T)) or None
+        engine.run(rows, np.arange(512), np.array([0, 512]), 7, 0, 0.1, augment)
     [(spec, arguments)] = launches
-    assert spec.precision == precision and spec.wide == (name not in ("all layers", "two blocks"))
+    assert spec.precision == precision and spec.wide == (name not in ("all layers", "two blocks", "changed rows"))
+    assert spec.augments == (name == "changed rows")
     assert spec.beside == (2 if name == "two blocks" else 1) and (spec.jobs != ()) == (name == "all layers")
     types = tuple(numba.typeof(a) for a in arguments)
     kernel = steps.steps_kernel(spec)
@@ -236,9 +241,10 @@ for transposed in (False, True):
     compiled = kernel.compile((*types[:3], numba.types.boolean, types[3]))
     found = compiled._codelibrary.get_asm_strs(cc=(8, 0, ""))[0]
     print(sum(kernel._cache_hits.values()), len(found), "entry" in found)
-spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32", 1, True)
+spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32", 1, True, False)
 for changes in (
     {}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}, {"beside": 2},
+    {"augments": True},
 ):
     print(steps.steps_kernel(spec._replace(**changes))._cache._described)
 """
@@ -257,7 +263,7 @@ def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
 
     [one, other], names = run()
     assert one[0] == other[0] == "0" and one[2] == other[2] == "True" and one[1] != other[1]
-    assert len(set(names)) == 6
+    assert len(set(names)) == 7
     kept = sorted(tmp_path.glob("*/*.nbc"))
     assert len(kept) == 2
     assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)

@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 
-from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..philox import DROPOUT
 from .jit import called, kernel
+from .random import random_words
 from .runtime import SIMULATED, cuda, launch
 
 __all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "sigmoid_of"]
@@ -172,9 +173,6 @@ def normalize(x, mean, scale, out):
     launch(_normalize(out.dtype), blocks(out.size), THREADS, x, mean, scale, out)
 
 
-_M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
-_S0, _S1 = (np.uint64(s) for s in KEY_STEPS)
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _PURPOSE = np.uint64(DROPOUT << 24)
 
 
@@ -188,12 +186,7 @@ def _dropout(dtype):
         fours = (columns + 3) // 4  # one counter's words, see `philox`
         for i in range(cuda.grid(1), rows * fours, cuda.gridsize(1)):
             r, block = i // fours, i % fours
-            c0, c1, c2, c3 = np.uint64(block), np.uint64(r), step, _PURPOSE | layer
-            k0, k1 = key0, key1
-            for _ in range(ROUNDS):
-                p0, p1 = c0 * _M0, c2 * _M1
-                c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
-                k0, k1 = (k0 + _S0) & _LOW, (k1 + _S1) & _LOW
+            c0, c1, c2, c3 = random_words(np.uint64(block), np.uint64(r), step, _PURPOSE | layer, key0, key1)
             for j in range(4):
                 column = 4 * block + j
                 word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3

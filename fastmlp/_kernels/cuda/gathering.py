@@ -21,8 +21,8 @@ __all__ = ["gathering"]
 
 @functools.cache
 def gathering(dtype, geometry):
-    """f(on, first, rows, x, row, column): element (row, column) of the batch order[first ..] and what follows in its
-    TILE x TILE, to ``x`` in work.
+    """f(on, s, first, rows, x, row, column): element (row, column) of step ``s``'s batch, order[first ..], and what
+    follows in its TILE x TILE, to ``x`` in work.
     """
     TILE, THREADS = geometry.tile, geometry.threads
     AT_ONCE = 4 if TILE % 4 == 0 else 1
@@ -70,7 +70,7 @@ def gathering(dtype, geometry):
                 on.work[U(x + r * width + k)] = v
 
     @device
-    def run(on, first, rows, x, row, column):
+    def run(on, s, first, rows, x, row, column):
         thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, MEAN], on.ops[0, SCALE]
         m, c = row + thread // IN_ROW, column + thread % IN_ROW * AT_ONCE
         if AT_ONCE == 4 and width % 4 == 0:

@@ -11,10 +11,12 @@ import math
 
 import numpy as np
 
-from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..philox import DROPOUT
 from ..reference import probability_floor
+from .augmenting import count_of, mixing
 from .ends import ends_of, through
 from .jit import device
+from .random import random_words
 from .rows import target_weight, terms
 from .runtime import cuda
 from .table import (
@@ -25,13 +27,14 @@ from .table import (
     KEY1,
     LAYER,
     MEANS,
+    PORTION,
     RSTDS,
     THRESHOLD,
     WEIGHT,
     G,
     Y,
 )  # fmt: skip
-from .tiles import U, features, inputs_of
+from .tiles import U, features, inputs_of, quotient
 
 __all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "softmax"]
 
@@ -73,9 +76,31 @@ def fold(share, larger=False):
 
 
 @functools.cache
-def entropy(dtype, geometry, kinds, from_logits, by_index):
+def entropy(dtype, geometry, kinds, from_logits, by_index, mixes):
     """Cross-entropy and its gradient; ``numbers[o]`` has the smoothing, WEIGHT is where class weights are."""
-    return _by_length(geometry, lambda share: _entropy(dtype, geometry, kinds, from_logits, by_index, share))
+    return _by_length(geometry, lambda share: _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share))
+
+
+@functools.cache
+def _of_row(dtype, mixes):
+    """f(on, now, r): (where row ``r``'s target is, the one that it is mixed with, their shares, the row's weight)."""
+    one, zero = _number(dtype)(1), _number(dtype)(0)
+
+    @device
+    def run(on, now, r):
+        source = on.order[U(now.first + r)]
+        other, part, rest = source, one, zero
+        if mixes and on.shares.size > 0:
+            part, place = mixing(on, now.s, now.rows, r)
+            other, rest = on.order[U(now.first + place)], one - part
+        weight = one
+        if on.row_weights.size > 0:
+            weight = on.row_weights[source]
+            if mixes:
+                weight = part * weight + rest * on.row_weights[other]
+        return source, other, part, rest, weight
+
+    return run
 
 
 def _by_length(geometry, make):
@@ -97,25 +122,38 @@ def _by_length(geometry, make):
     return run
 
 
-def _entropy(dtype, geometry, kinds, from_logits, by_index, share):
+def _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
     total_of, largest_of = fold(share), fold(share, True)
-    weight_of, write = target_weight(np.dtype(dtype)), through(kinds, dtype)
+    weight_of_one, write, of_row = target_weight(np.dtype(dtype)), through(kinds, dtype), _of_row(dtype, mixes)
+
+    @device
+    def weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing):
+        weighted = at_weight >= 0
+        w = weight_of_one(
+            source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
+        )
+        if mixes:  # the mixture's weight is the mixture of theirs
+            w = part * w + rest * weight_of_one(
+                other, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
+            )
+        return w
 
     @device
     def run(on, own, now, o, row):
         ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        weighted, smoothing, ends = at_weight >= 0, on.numbers[o, 0], ends_of(on, U(max(below, 0)))
+        smoothing, ends = on.numbers[o, 0], ends_of(on, U(max(below, 0)))
         for start in range(row, row + size, at_once):
             r = start + ty
             inside = r < now.rows
-            at, source = U(x + r * columns), on.order[U(now.first + r)] if inside else 0
-            scale = zero
+            at, scale = U(x + r * columns), zero
+            source, other, part, rest = 0, 0, zero, zero
             if inside:
-                scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
+                source, other, part, rest, scale = of_row(on, now, r)
+                scale = scale / now.normalizer
             m, total, weights, loss = lowest, zero, zero, zero
             if from_logits:
                 if inside:
@@ -126,17 +164,12 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, share):
                 if inside:
                     for c in range(tx, columns, share):
                         total += math.exp(on.work[at + U(c)] - m)
-                        weights += weight_of(
-                            source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted,
-                            smoothing,
-                        )  # fmt: skip
+                        weights += weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                 total = total_of(total, own.left)
                 weights = total_of(weights, own.left)
             if inside:
                 for c in range(tx, columns, share):
-                    w = weight_of(
-                        source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
-                    )
+                    w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                     v = on.work[at + U(c)]
                     if from_logits:
                         if w != zero:  # a logit of -inf is no loss where its target is zero
@@ -156,16 +189,16 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, share):
 
 
 @functools.cache
-def elementwise_loss(dtype, geometry, kinds, name):
+def elementwise_loss(dtype, geometry, kinds, name, mixes):
     """A loss of single elements and its gradient; ``numbers[o]`` has its number, WEIGHT is where BCE's weights are."""
-    return _by_length(geometry, lambda share: _elementwise(dtype, geometry, kinds, name, share))
+    return _by_length(geometry, lambda share: _elementwise(dtype, geometry, kinds, name, mixes, share))
 
 
-def _elementwise(dtype, geometry, kinds, name, share):
+def _elementwise(dtype, geometry, kinds, name, mixes, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero = T(0)
-    total_of, write = fold(share), through(kinds, dtype)
+    total_of, write, of_row = fold(share), through(kinds, dtype), _of_row(dtype, mixes)
     term, slope = terms(name, np.dtype(dtype))
 
     @device
@@ -177,13 +210,15 @@ def _elementwise(dtype, geometry, kinds, name, share):
             r = start + ty
             loss, scale = zero, zero
             if r < now.rows:
-                source = on.order[U(now.first + r)]
-                scale = (on.row_weights[source] if on.row_weights.size > 0 else T(1)) / now.normalizer
+                source, other, part, rest, scale = of_row(on, now, r)
+                scale = scale / now.normalizer
                 for c in range(tx, columns, share):
                     number = fixed
                     if at_weight >= 0:
                         number = on.weights[at_weight + c]
                     v, t = on.work[U(x + r * columns + c)], on.targets[source, c]
+                    if mixes:
+                        t = part * t + rest * on.targets[other, c]
                     loss += term(v, t, number)
                     if below >= 0:
                         write(on, ends, r * columns + c, slope(v, t, number) * scale)
@@ -304,9 +339,6 @@ def layer_norm(dtype, geometry, kinds, backward):
     return run
 
 
-_M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
-_S0, _S1 = (np.uint64(s) for s in KEY_STEPS)
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _PURPOSE = np.uint64(DROPOUT << 24)
 
 
@@ -327,12 +359,9 @@ def dropping(dtype, geometry, kinds, backward):
         for i in range(cuda.threadIdx.x, size * fours, threads):
             r, block = row + i // fours, i % fours
             if r < now.rows:
-                c0, c1, c2, c3 = np.uint64(block), np.uint64(r), now.count, last
-                k0, k1 = first_key, second_key
-                for _ in range(ROUNDS):
-                    p0, p1 = c0 * _M0, c2 * _M1
-                    c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
-                    k0, k1 = (k0 + _S0) & _LOW, (k1 + _S1) & _LOW
+                portion = quotient(r, on.meters[PORTION])
+                line, count = np.uint64(r - portion * on.meters[PORTION]), count_of(on, now.s, portion)
+                c0, c1, c2, c3 = random_words(np.uint64(block), line, count, last, first_key, second_key)
                 for j in range(4):
                     c = 4 * block + j
                     word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3

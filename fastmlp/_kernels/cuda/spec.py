@@ -13,7 +13,8 @@ class Spec(NamedTuple):
     ``loss`` is the name of an elementwise loss, or None for cross-entropy, of logits or not, of indices or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
     kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
-    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on.
+    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether rows
+    are changed at random.
     """
 
     dtype: str
@@ -27,3 +28,4 @@ class Spec(NamedTuple):
     precision: str
     beside: int
     later: bool
+    augments: bool

@@ -20,6 +20,7 @@ import numpy as np
 from . import jobs as job
 from . import results
 from .assembly import matrix, vector
+from .augmenting import augmenting
 from .ends import activation, ends_of, through
 from .gathering import gathering
 from .grid import wait_for_grid
@@ -39,10 +40,10 @@ from .table import (
     CONTROL,
     COUNTERS,
     DELTA,
+    DEVIATIONS,
     DROP,
     DROP_BACK,
     FIRST_JOB,
-    FIRST_STEP,
     FORWARD,
     FROM,
     GATHER,
@@ -68,6 +69,7 @@ from .table import (
     PLANE,
     ROW_COUNT,
     RSTDS,
+    SHARES,
     SOFTMAX,
     SOFTMAX_BACK,
     SPLITS,
@@ -133,13 +135,13 @@ def steps_kernel(
     ROOM = max(buffers(dtype, g) * g.tile * g.depth for g in geometries)
     ROOM = max(ROOM, *(g.tile * (g.side + 1) for g in geometries), 1)
     ITEM = THREADS * each_item
-    activate, gather = activation(kinds, dtype), gathering(dtype, narrow)
+    activate, gather = activation(kinds, dtype), (augmenting if spec.augments else gathering)(dtype, narrow)
     fold, note, settle = halving(THREADS), results.noting(THREADS), results.settling_one(spec.rule, dtype)
     write_one, settings_of = through(kinds, dtype), results.settings(spec.rule, dtype)
     if spec.loss is None:
-        compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index)
+        compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index, spec.augments)
     else:
-        compute_loss = job.elementwise_loss(dtype, narrow, kinds, spec.loss)
+        compute_loss = job.elementwise_loss(dtype, narrow, kinds, spec.loss, spec.augments)
 
     @device
     def absent(on, own, now, o, row):
@@ -316,7 +318,7 @@ def steps_kernel(
         elif kind == UPDATE:
             apply_all(on, own, now, j, item)
         elif kind == GATHER:
-            gather(on, now.next_first, now.next_rows, now.next_x, row, column)
+            gather(on, now.s + 1, now.next_first, now.next_rows, now.next_x, row, column)
 
     # ----------------------------------------------------------------------------------------- stages
 
@@ -369,14 +371,19 @@ def steps_kernel(
         bounds = vector(ints, at, count + 1)
         at += count + 1
         counters = vector(ints, at, ints[COUNTERS])
+        at += ints[COUNTERS]
+        shifts = vector(ints, at, ints[SHARES])
         if ints[ROW_COUNT] > 0:
-            order = vector(ints, at + ints[COUNTERS], ints[ROW_COUNT])
+            order = vector(ints, at + ints[SHARES], ints[ROW_COUNT])
         control = vector(ints, CONTROL, 1)
         clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
         penalties = vector(reals, CLIPS + count, count)
         at = CLIPS + 2 * count
         numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
-        hyper = vector(reals, at + ints[OP_COUNT] * NUMBERS, count * per_step)
+        at += ints[OP_COUNT] * NUMBERS
+        hyper = vector(reals, at, count * per_step)
+        at += count * per_step
+        shares, deviations = vector(reals, at, ints[SHARES]), vector(reals, at + ints[SHARES], ints[DEVIATIONS])
         losses, shown = vector(results, 1, count), vector(results, 1 + count, count)
         at = 1 + 2 * count
         sums = vector(results, at, ints[SUM_COUNT])
@@ -389,21 +396,21 @@ def steps_kernel(
         own = Scratch(left, right, square, of_rows, doubles, number)
         on = Memory(
             data, order, labels, targets, row_weights, hyper, clips, ops, numbers, jobs, meters, work, weights, sums,
-            parts, counters,
+            parts, counters, shares, shifts, deviations,
         )  # fmt: skip
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
         rows, tiles = bounds[1] - bounds[0], up(ops[0, IN], TILE)
         for item in range(cuda.blockIdx.x, up(rows, TILE) * tiles, cuda.gridDim.x):
             down = quotient(item, tiles)
-            gather(on, bounds[0], rows, meters[GATHERED], down * TILE, (item - down * tiles) * TILE)
+            gather(on, 0, bounds[0], rows, meters[GATHERED], down * TILE, (item - down * tiles) * TILE)
         turn += 1
         wait(control, turn)
         for s in range(count):
             last = s + 1 == count
             now = Now(
-                bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step,
-                np.uint64((meters[FIRST_STEP] + s) & 0xFFFFFFFF), one, meters[GATHERED + (s & 1)],
+                bounds[s], bounds[s + 1] - bounds[s], normalizers[s], penalties[s], s * per_step, s, one,
+                meters[GATHERED + (s & 1)],
                 bounds[s + 1], 0 if last else bounds[s + 2] - bounds[s + 1], meters[GATHERED + ((s + 1) & 1)],
             )  # fmt: skip
             for stage in range(stages.shape[0]):
@@ -418,7 +425,7 @@ def steps_kernel(
                     squares = total_of(sums, sums.size // 2, sums.size // 2, own)
                     clip = T(double(clips[CLIP_NORM]) / (math.sqrt(squares) + 1e-6))
                     now = Now(
-                        now.first, now.rows, now.normalizer, now.penalty, now.h, now.count, clip, now.x,
+                        now.first, now.rows, now.normalizer, now.penalty, now.h, now.s, clip, now.x,
                         now.next_first, now.next_rows, now.next_x,
                     )  # fmt: skip
                 work_through(on, own, now, stages[stage, KIND], stages[stage, FIRST_JOB], stages[stage, LAST_JOB])

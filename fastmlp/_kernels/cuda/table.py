@@ -8,13 +8,13 @@ from __future__ import annotations
 
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
-    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DROP",
-    "DROP_BACK", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN",
-    "JOB_COLUMNS", "JOB_COUNT", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
+    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS",
+    "DROP", "DROP_BACK", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER",
+    "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
     "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT", "OUT",
-    "PARTS", "PLANE", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD",
-    "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "UPDATE",
-    "WEIGHT", "WEIGHTS", "WIDE", "G", "X", "Y",
+    "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SHARES",
+    "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS",
+    "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "G", "X", "Y",
 ]  # fmt: skip
 
 # Columns of ops.
@@ -66,13 +66,16 @@ CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
 CLIPS = 3
 # Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
 # gradients are kept, in work; the seed's two words, and the first step's number; the two places in work of a batch's
-# features, of which steps take turns.
+# features, of which steps take turns; the rows of a portion, by which random numbers go, and how many portions a step
+# has at most; the threshold of words that turn a row, the pixels of a line, and the numbers of a pixel.
 PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP, GATHERED = range(7)
-METERS = 8
+PORTION, PORTIONS, TURN, PIXELS, PIXEL = range(8, 13)
+METERS = 13
 
 # What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
-# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), counters, order. Of the model's dtype:
-# clips, normalizers (S), penalties (S), numbers, hyper (S * H). Of float64, which the kernel writes: how many steps
+# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), counters, by how many places rows are mixed
+# (S * PORTIONS), order. Of the model's dtype: clips, normalizers (S), penalties (S), numbers, hyper (S * H), shares of
+# mixtures (S * PORTIONS), the noise's deviations (I). Of float64, which the kernel writes: how many steps
 # were made, losses (S), penalties (S), sums, parts.
-STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT, COUNTERS = range(8)
+STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT, COUNTERS, SHARES, DEVIATIONS = range(10)
 CONTROL, LISTS = 16, 32

@@ -46,6 +46,9 @@ class Memory(NamedTuple):
     sums: Any
     parts: Any
     counters: Any
+    shares: Any
+    shifts: Any
+    deviations: Any
 
 
 class Scratch(NamedTuple):
@@ -67,7 +70,7 @@ class Now(NamedTuple):
     normalizer: Any
     penalty: Any
     h: Any  # the place of the step's numbers in hyper
-    count: Any  # the step, for random numbers
+    s: Any  # the step's number in the launch
     clip: Any  # what gradients are multiplied by
     x: Any  # where in work the batch's features are, scaled
     next_first: Any  # the next batch's place in the order

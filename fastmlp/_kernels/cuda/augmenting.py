@@ -1,0 +1,112 @@
+"""A batch's features brought together, changed at random on the way: turned, mixed, with noise.
+
+What is meant stands in `fastmlp.augmentation`, in NumPy. What is drawn goes by portions of a step's rows: each of
+``accumulate`` batches has random numbers of its own, as where they go through a model one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+
+from ..philox import FLIP, NOISE
+from .jit import device
+from .random import normal, random_words
+from .runtime import cuda
+from .table import FIRST_STEP, IN, KEY0, KEY1, MEAN, PIXEL, PIXELS, PORTION, PORTIONS, SCALE, TURN
+from .tiles import U, quotient
+
+__all__ = ["augmenting", "count_of", "mixing"]
+
+
+@device
+def count_of(on, s, portion):
+    """What random numbers of a portion go by: the number of its batch among all that go through the model."""
+    return np.uint64(((on.meters[FIRST_STEP] + s) * on.meters[PORTIONS] + portion) & 0xFFFFFFFF)
+
+
+@device
+def mixing(on, s, rows, r):
+    """(share of row ``r`` of a step of ``rows``, the row that it is mixed with)."""
+    size = on.meters[PORTION]
+    portion = quotient(r, size)
+    at = U(s * on.meters[PORTIONS] + portion)
+    other, end = r + on.shifts[at], min(rows, (portion + 1) * size)
+    return on.shares[at], other - (end - portion * size) if other >= end else other
+
+
+@functools.cache
+def augmenting(dtype, geometry):
+    """As `gathering.gathering`."""
+    TILE, THREADS = geometry.tile, geometry.threads
+    FOUR = 4  # columns of a thread: as many as a counter has words
+    IN_ROW = TILE // FOUR
+    T, scalar = np.dtype(dtype).type, numba.from_dtype(np.dtype(dtype))
+    one = T(1)
+    of_flip, of_noise, zero = np.uint64(FLIP << 24), np.uint64(NOISE << 24), np.uint64(0)
+    assert TILE % FOUR == 0 and THREADS % IN_ROW == 0
+    number = normal(dtype)
+
+    @device
+    def fetch(on, into, first, s, r, c, width):
+        """Row ``r``'s columns c .. c + 4, of those that there are, turned where its random word says so."""
+        portion = quotient(r, on.meters[PORTION])
+        turned = False
+        if on.meters[TURN] > 0:
+            word, _, _, _ = random_words(
+                zero, np.uint64(r - portion * on.meters[PORTION]), count_of(on, s, portion), of_flip,
+                np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1]),
+            )  # fmt: skip
+            turned = word < np.uint64(on.meters[TURN])
+        source, pixels, pixel = on.order[U(first + r)], on.meters[PIXELS], on.meters[PIXEL]
+        for q in range(FOUR):
+            k = min(c + q, width - 1)
+            if turned:  # the pixel that is as far from its line's other end
+                place = quotient(k, pixel)
+                line = quotient(place, pixels)
+                k += (pixels - 1 - 2 * (place - line * pixels)) * pixel
+            into[q] = T(on.data[U(source), U(k)])
+
+    @device
+    def add_noise(on, into, s, r, c, width):
+        """`philox.normals`: columns k and k + 16 of 32 have the words k and k + 16 between them."""
+        portion = quotient(r, on.meters[PORTION])
+        line, count = np.uint64(r - portion * on.meters[PORTION]), count_of(on, s, portion)
+        block, within = c // 32, c % 32
+        at = 8 * block + within % 16 // 4
+        key0, key1 = np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1])
+        a, b, d, e = random_words(np.uint64(at), line, count, of_noise, key0, key1)
+        f, g, h, i = random_words(np.uint64(at + 4), line, count, of_noise, key0, key1)
+        for q in range(FOUR):
+            of_radius = a if q == 0 else b if q == 1 else d if q == 2 else e
+            of_angle = f if q == 0 else g if q == 1 else h if q == 2 else i
+            deviation = on.deviations[U(min(c + q, width - 1))]
+            into[q] = into[q] + deviation * number(of_radius, of_angle, within >= 16)
+
+    @device
+    def run(on, s, first, rows, x, row, column):
+        values, others = cuda.local.array(FOUR, scalar), cuda.local.array(FOUR, scalar)
+        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, MEAN], on.ops[0, SCALE]
+        c = column + thread % IN_ROW * FOUR
+        last = min(rows, row + TILE) if c < width else 0
+        for r in range(row + thread // IN_ROW, last, THREADS // IN_ROW):
+            fetch(on, values, first, s, r, c, width)
+            if on.shares.size > 0:
+                share, other = mixing(on, s, rows, r)
+                fetch(on, others, first, s, other, c, width)
+                for q in range(FOUR):
+                    values[q] = share * values[q] + (one - share) * others[q]
+            if on.deviations.size > 0:
+                add_noise(on, values, s, r, c, width)
+            for q in range(FOUR):
+                if c + q < width:
+                    v = values[q]
+                    if mean >= 0:
+                        v = v - on.weights[U(mean + c + q)]
+                    if scale >= 0:
+                        v = v * on.weights[U(scale + c + q)]
+                    on.work[U(x + r * width + c + q)] = v
+
+    return run
