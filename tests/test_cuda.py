@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -267,6 +268,34 @@ def test_precisions(monkeypatch):
     trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.SGD(), precision="tf32")
     assert trainer.model.precision == "tf32" and model.backend_name == "cuda"
     assert model.to("numpy").precision == "float32" and model.to("cuda").precision == "float32"
+
+
+@here
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_estimators(solver, engine):
+    pytest.importorskip("sklearn")
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(12, 4))
+    labels, numbers = np.array(["no", "yes"])[(X[:, 0] > 0).astype(int)], X[:, :2] - X[:, 2:]
+    options = {"hidden_layer_sizes": (5,), "solver": solver, "max_iter": 3, "batch_size": 5, "random_state": 0}
+    for kind, targets in ((fm.MLPClassifier, labels), (fm.MLPRegressor, numbers)):
+        found = []
+        for backend in ("numpy", "cuda"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # three passes are few
+                found.append(kind(backend=backend, **options).fit(X, targets))
+        ref, comp = found
+        assert_matches(ref.loss_, comp.loss_, 1e-9)
+        for one, other in zip(ref.coefs_ + ref.intercepts_, comp.coefs_ + comp.intercepts_, strict=True):
+            assert_matches(one, other, 1e-9)
+        if kind is fm.MLPClassifier:
+            assert (ref.predict(X) == comp.predict(X)).all()
+            assert_matches(ref.predict_proba(X), comp.predict_proba(X), 1e-9)
+        else:
+            assert_matches(ref.predict(X), comp.predict(X), 1e-9)
+        twin = pickle.loads(pickle.dumps(comp))
+        assert twin.predict(X).tobytes() == comp.predict(X).tobytes()
+    assert bool(engine) == (solver != "lbfgs")
 
 
 on_gpu = pytest.mark.skipif(SIMULATED or "cuda" not in COMPILED, reason="needs a GPU")

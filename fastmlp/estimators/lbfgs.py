@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,15 +90,22 @@ class Objective:
 
     def start(self) -> Array:
         """The weights as they are."""
-        return np.concatenate([array.ravel() for _, array in self.network.model.named_parameters()])
+        return self._joined(array for _, array in self.network.model.named_parameters())
+
+    def _joined(self, arrays: Iterable[Array]) -> Array:
+        move = self.network.model.backend.to_numpy
+        return np.concatenate([move(array).ravel() for array in arrays])
 
     def put(self, theta: Array) -> None:
         """Make these the weights."""
         self.steps.release()
-        for (_, array), start, stop in zip(
-            self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
-        ):
-            array[...] = theta[start:stop].reshape(array.shape)
+        arrays: list[Any] = [array for _, array in self.network.model.named_parameters()]
+        for array, start, stop in zip(arrays, self.bounds, self.bounds[1:], strict=False):
+            values = theta[start:stop].reshape(array.shape)
+            if isinstance(array, np.ndarray):
+                array[...] = values
+            else:  # on a GPU
+                array.copy_to_device(values)
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Loss and gradient (P,) at ``theta`` (P,)."""
@@ -112,9 +119,7 @@ class Objective:
         if not len(made):  # the loss is not finite, and SciPy ends the search
             return value, np.full(len(theta), np.nan)
         state = self.optimizer.state
-        gradient = np.concatenate(
-            [state[name]["gradient"].ravel() for name, _ in self.network.model.named_parameters()]
-        )
+        gradient = self._joined(state[name]["gradient"] for name, _ in self.network.model.named_parameters())
         return value, gradient + self.decay * weights
 
 
@@ -134,6 +139,7 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
         )
     objective.put(found.x)
+    objective.network.refresh()
     objective.network.model.eval()
     return found
 
