@@ -234,7 +234,7 @@ class Trainer(Evaluator):
             to so many batches, less one row.
         accumulate : int
             So many batches to an update, which follows the gradient of all their rows, as one batch of them would, in
-            the memory of a single one. Steps are updates.
+            the memory of a single one (on a GPU of all, while that is a small part of its own). Steps are updates.
         augment : HorizontalFlip, Mixup or GaussianNoise, a list of them, or None
             Changes of the training rows at random, anew at each batch, see `fastmlp.augmentation`.
         resume : path-like, optional
@@ -272,7 +272,7 @@ class Trainer(Evaluator):
             self.seed = as_seed(rng)
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
         session = self._open_session(threads, min(fit.size, fit.used))
-        if session is not None and not session.makes(train, fit.size, fit.augment or None, fit.accumulate):
+        if session is not None and not session.makes(train, fit.size, fit.accumulate):
             self._session = session = None
         self.threads = 1 if session is None else session.threads
         self.history = History()

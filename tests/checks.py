@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 C = 2.0
-# What tensor cores round the factors of a product to; its sums are float32's. Of "bf16x6" they lose no more than those.
+# What tensor cores round the factors of a product to; its sums are float32's. "bf16x6" is held to float32's own.
 FACTORS = {"bf16x6": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7}
 
 

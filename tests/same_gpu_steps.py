@@ -26,7 +26,7 @@ def batches_of(count, batch, seed=1):
 
 def assert_same_steps(
     model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None, precision="float32",
-    augment=(), accumulate=1
+    augment=(), accumulate=1, step=0, seed=7
 ):  # fmt: skip
     """The engine, compared with `ModuleSteps`; gives its plan."""
     machine = machine or Simulated()
@@ -44,7 +44,7 @@ def assert_same_steps(
         else:
             rule.prepare(net)
             steps = ModuleSteps(net, criterion, rule, batch)
-        result = steps.run(rows, index, bounds, 7, 0, l2, changes or None, accumulate)
+        result = steps.run(rows, index, bounds, seed, step, l2, changes or None, accumulate)
         if gpu:
             steps.weights.unload()
         state = {f"{kind} of {name}": a for name, kinds in rule.state.items() for kind, a in kinds.items()}

@@ -66,6 +66,8 @@ class Simulated:
     def room(self):
         return self._room
 
+    capacity = room
+
     def empty(self, shape, dtype):
         # What nobody has written is noticed.
         return np.full(shape, np.nan, dtype)

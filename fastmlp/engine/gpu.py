@@ -23,6 +23,7 @@ __all__ = ["GpuEngine", "numbers_of"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
 _MANY = 1 << 14  # row numbers of a launch that are worth a copy of their own
+_SHARE = 4  # the part of the GPU's memory that steps of several batches may work in: their rows must have room too
 _PIECE = 1 << 24  # bytes of rows in a launch, where the data set does not fit on the GPU: some launches in a turn
 
 
@@ -118,7 +119,8 @@ class GpuEngine:
         self.plan = self._plan(layout, batch)
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
-        self._work = machine.empty(self.plan.work, self.dtype)
+        self._work: Any = None
+        self._make_ready(batch)
         # In the places of arrays that there are not.
         self._nothing = {
             "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),
@@ -131,21 +133,28 @@ class GpuEngine:
     def _plan(self, layout: Layout, rows: int) -> Plan:
         return Plan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
 
+    def _rows_of(self, rows: Rows, accumulate: int) -> int:
+        return self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
+
     def has_room(self, rows: Rows, accumulate: int) -> bool:
         """Whether all rows of a step that is the sum of ``accumulate`` batches can be on their way at once.
 
-        They go through the model as one batch: that is the same sum, and as fast as the GPU can.
+        They go through the model as one batch: that is the same sum, and as fast as the GPU can. What memory happens to
+        be free does not count, since the sum's rounding depends on the answer.
         """
-        count = self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
+        if accumulate == 1:
+            return True
+        plan = self._plan(self.weights.layout, self._rows_of(rows, accumulate))
+        return bool(plan.work * self.dtype.itemsize <= self.machine.capacity() // _SHARE)
+
+    def _make_ready(self, count: int) -> None:
+        """A plan and memory for steps of so many rows, the same whatever was before."""
         if count != self.plan.batch:
-            plan = self._plan(self.weights.layout, count)
-            more = plan.work - self._work.size
-            if more * self.dtype.itemsize > self.machine.room():
-                return False
-            self.plan = plan
-            if more > 0:
-                self._work = self.machine.empty(plan.work, self.dtype)
-        return True
+            self.plan = self._plan(self.weights.layout, count)
+        size = self.plan.work
+        if self._work is None or not size <= self._work.size <= 2 * size:
+            self._work = None  # makes room
+            self._work = self.machine.empty(size, self.dtype)
 
     def load(self) -> None:
         """Take over the user's arrays."""
@@ -175,9 +184,8 @@ class GpuEngine:
         augment: Augmentations | None = None,
         accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """As `Engine.run`; `has_room` has said that the rows of a step have room."""
-        known = self.has_room(rows, accumulate)
-        assert known
+        """As `Engine.run`; steps of several batches are for those to whom `has_room` has said that they have room."""
+        self._make_ready(self._rows_of(rows, accumulate))
         steps = len(bounds) - 1
         given, index = index, index if rows.index is None else rows.index[index]
         mixed = augment is not None and augment.mixup is not None
@@ -187,15 +195,16 @@ class GpuEngine:
         numbers = numbers_of(self.optimizer, hyper)
         meters = self.plan.meters.copy()
         meters[table.PORTION], meters[table.PORTIONS] = self.batch, accumulate
-        key = seed
-        for dropout in self.plan.dropouts:
+        for o, dropout in self.plan.dropouts:
             key = dropout.seed if seed is None else seed
-        if key is not None:
-            meters[table.KEY0], meters[table.KEY1] = key & 0xFFFFFFFF, key >> 32
-        shares, shifts, deviations = self._drawn(augment, key, bounds, step, accumulate)
-        if augment is not None and augment.flip is not None:
-            meters[table.TURN] = augment.flip.threshold
-            meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
+            self.plan.ops[o, table.KEY] = np.uint64(key).astype(np.int64)
+        shares, shifts, deviations = self._drawn(augment, seed, bounds, step, accumulate)
+        if augment is not None:
+            assert seed is not None
+            meters[table.KEY0], meters[table.KEY1] = seed & 0xFFFFFFFF, seed >> 32
+            if augment.flip is not None:
+                meters[table.TURN] = augment.flip.threshold
+                meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
         # Rows that are used once and at once are not worth an array of their own: not the first time.
         once, self._once = steps == 1 and len(index) == len(rows) and self._once is not rows, rows
@@ -229,7 +238,7 @@ class GpuEngine:
                 if made < last - first:
                     break
         self.optimizer.steps += done
-        for dropout in self.plan.dropouts:
+        for _, dropout in self.plan.dropouts:
             dropout.set_position(seed, (step + done) * accumulate)
         return losses[: min(done + 1, steps)], rates, penalties[:done]
 

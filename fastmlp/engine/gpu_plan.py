@@ -108,7 +108,8 @@ class Plan:
         How many blocks share a multiprocessor.
     blocks : int
         How many have something to do in some stage.
-    dropouts : list of Dropout
+    dropouts : list of (int, Dropout)
+        With the number of the operation.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Plan:
     def _forward(self, layers: list[Layer]) -> None:
         self._activated: list[list[int]] = []
         self._activations: list[Activation] = []
-        self.dropouts: list[Dropout] = []
+        self.dropouts: list[tuple[int, Dropout]] = []
         width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
         assert width is not None
         x, fused = table.DATA, False
@@ -201,7 +202,7 @@ class Plan:
             elif isinstance(module, Dropout):
                 self._numbers[-1][0] = 1 / (1 - module.p) if module.p < 1 else 0.0
                 op[table.LAYER], op[table.THRESHOLD] = module.layer, math.floor(module.p * 2**32)
-                self.dropouts.append(module)
+                self.dropouts.append((len(self._ops) - 1, module))
             op[table.Y] = x = self._take(self.batch * outputs)
             if x_is_data := op[table.X] == table.DATA:
                 self._gathered = self._take(self.batch * op[table.IN]), self._take(self.batch * op[table.IN])

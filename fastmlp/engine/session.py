@@ -82,8 +82,11 @@ class Session:
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
-    def makes(self, rows: Rows, size: int, augment: Any, accumulate: int) -> bool:
-        """Whether the engine makes such steps, and in the memory of few batches of ``size``; the log says why not."""
+    def makes(self, rows: Rows, size: int, accumulate: int) -> bool:
+        """Whether the engine makes such steps, of ``accumulate`` batches of ``size``; the log says why not.
+
+        It takes the memory of few of these batches, on a GPU of all if there is room.
+        """
         reason = None
         if self._place[0] == "cuda":
             if not self.engine.has_room(rows, accumulate):  # type: ignore[attr-defined]

@@ -217,9 +217,9 @@ class Module(Placed):
         precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
             What the products of Linear layers are computed with. On a GPU from compute capability 8.0 on, all but the
             first use its tensor cores: "tf32" (10 bits of mantissa) and "bf16" (7) round factors; "bf16x6" takes each
-            for a sum of three of bf16, and is as exact as "float32", but for factors below 2**-110, and for infinite
-            ones, which give NaN. Sums are float32's, and so are parameters and all else. If not given, the present one
-            on the same backend, else "float32".
+            for a sum of three of bf16, and keeps to the bounds of error of "float32", but for factors below 2**-110
+            and infinite ones, which give NaN. Sums are float32's, and so are parameters and all else. If not given,
+            the present one on the same backend, else "float32".
 
         Raises
         ------

@@ -205,17 +205,58 @@ def test_steps_that_are_sums_of_batches(name, weighted):
     assert_same_steps(model, loss, optimizer, rows_of(23), batch=4, accumulate=3, weight=weight, **options)
 
 
-def test_a_step_whose_rows_have_no_room():
+@pytest.mark.parametrize("step", [5, 2**31 - 1], ids=["later", "beyond 32 bits"])
+def test_random_numbers_of_later_steps(step, monkeypatch):
+    """In three launches, of which each is one step of 2 batches of 6."""
+    monkeypatch.setattr("fastmlp.engine.gpu._PIECE", 12 * 5 * 8)
+    model = partial(fm.MLP, 5, [4], 3, "tanh", dropout=0.3, dtype="float64", rng=0)
+    machine, augment = Simulated(), CHANGES["all"]((5,))
+    monkeypatch.setattr(machine, "room", lambda: 100)
+    options = {"machine": machine, "augment": augment, "accumulate": 2, "step": step}
+    assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, rows_of(31), **options)
+    assert machine.launches == 3
+
+
+def test_dropouts_of_different_seeds():
+    """Without a seed of the run each draws by its own."""
+    layers = (fm.Dropout(0.4, rng=1), fm.Tanh(), fm.Dropout(0.3, rng=2**64 - 1))
+    assert_same_steps(lambda: between(*layers), fm.CrossEntropyLoss, fm.SGD, rows_of(), seed=None)
+
+
+def test_how_many_rows_a_step_of_several_batches_may_have():
     model = fm.MLP(5, [6], 3, rng=0)
     rows = check_rows(*rows_of(40), None, model, fm.CrossEntropyLoss(), "test")
-    engine = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 4, Simulated(room=1000))
-    before = engine.plan.stages.tobytes(), engine.plan.batch
-    assert not engine.has_room(rows, 9) and engine.plan.batch == 4
-    engine.machine._room = 1 << 20
-    assert engine.has_room(rows, 9) and engine.plan.batch == 36 and engine._work.size == engine.plan.work
-    assert engine.has_room(rows, 50) and engine.plan.batch == 40  # not more than there are
+    machine = Simulated(room=10_000)
+    engine = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 4, machine)
+    plan, work = engine.plan, engine._work
+    assert not engine.has_room(rows, 9) and engine.has_room(rows, 1)
+    machine._room = 1 << 20
+    assert engine.has_room(rows, 9) and engine.plan is plan and engine._work is work
+    for accumulate, count in ((9, 36), (50, 40), (1, 4)):  # not more than there are
+        bounds = np.array([0, count])
+        engine.run(rows, np.arange(40), bounds, 7, 0, 0.0, None, accumulate)
+        assert engine.plan.batch == count and engine.plan.work == engine._work.size
     # One that made other steps before has the plan of one that did not: the order of all sums with it.
-    assert engine.has_room(rows, 1) and (engine.plan.stages.tobytes(), engine.plan.batch) == before
+    assert engine.plan.stages.tobytes() == plan.stages.tobytes()
+
+
+def test_memory_that_there_is_not(monkeypatch):
+    """Leaves an engine that asks for it again, instead of working in what it had."""
+    model = fm.MLP(5, [6], 3, rng=0)
+    rows = check_rows(*rows_of(40), None, model, fm.CrossEntropyLoss(), "test")
+    machine = Simulated()
+    engine = GpuEngine(model, fm.CrossEntropyLoss(), fm.SGD(), 4, machine)
+    empty, arguments = machine.empty, (rows, np.arange(40), np.array([0, 36]), 7, 0, 0.0, None, 9)
+
+    def full(shape, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(machine, "empty", full)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            engine.run(*arguments)
+    monkeypatch.setattr(machine, "empty", empty)
+    assert np.isfinite(engine.run(*arguments)[0]).all() and engine._work.size == engine.plan.work
 
 
 SHAPES = [

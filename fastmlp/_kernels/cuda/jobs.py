@@ -23,8 +23,7 @@ from .table import (
     BELOW,
     BIAS,
     IN,
-    KEY0,
-    KEY1,
+    KEY,
     LAYER,
     MEANS,
     PORTION,
@@ -340,6 +339,7 @@ def layer_norm(dtype, geometry, kinds, backward):
 
 
 _PURPOSE = np.uint64(DROPOUT << 24)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @functools.cache
@@ -355,7 +355,8 @@ def dropping(dtype, geometry, kinds, backward):
         fours = (columns + 3) // 4  # one counter's words
         threshold, ends = np.uint64(on.ops[o, THRESHOLD]), ends_of(on, max(on.ops[o, BELOW], 0))
         last = _PURPOSE | np.uint64(on.ops[o, LAYER])
-        first_key, second_key = np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1])
+        key = np.uint64(on.ops[o, KEY])
+        first_key, second_key = key & _LOW, key >> _HALF
         for i in range(cuda.threadIdx.x, size * fours, threads):
             r, block = row + i // fours, i % fours
             if r < now.rows:

@@ -68,6 +68,10 @@ class Machine:
         free, _ = cuda.current_context().get_memory_info()
         return max(0, int(free) - _RESERVE)
 
+    def capacity(self) -> int:
+        """Bytes of memory that it has, used or free."""
+        return int(cuda.current_context().get_memory_info()[1])
+
     def zeros(self, shape: Any, dtype: Any) -> Any:
         """A new array of zeros."""
         return self.upload(np.zeros(shape, dtype))
