@@ -310,10 +310,13 @@ def computing(kind, dtype, geometry, precision):
 
     @device
     def along(into, e, shared, first, row, k):
-        """SOME inner steps from k on of the e-th of a thread's rows, the first being ``row``."""
-        row = row + U(e // FOUR * FOUR * SIDE)
-        beside = e % FOUR * DEPTH  # the four have one turn: it need not be found again for each
-        at = first + row * U(DEPTH) + U(beside & ~LINE) + ((k ^ turn(row, k)) ^ U(beside & LINE))
+        """SOME inner steps from k on of the e-th of a thread's rows, the first being ``row``.
+
+        The four that lie side by side, and those half a tile on, have one turn: it is found once, and bits that
+        differ are turned over.
+        """
+        beside = e // FOUR * FOUR * SIDE * DEPTH + e % FOUR * DEPTH
+        at = (((first + row * U(DEPTH)) ^ turn(row, k)) ^ (k ^ U(beside & LINE))) + U(beside & ~LINE)
         if at_once:
             into[e, 0], into[e, 1], into[e, 2], into[e, 3] = load4(shared, at)
         else:
