@@ -29,6 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpu_floor import floor_of, this_gpu
+
 from fastmlp._kernels import PRECISIONS, use_backend
 from fastmlp._kernels.cuda.runtime import SIMULATED
 from fastmlp.benchmark import report
@@ -67,6 +69,7 @@ class OnGpu(Ours):
         session = self._trainer._session
         if session is None or not isinstance(session.engine, GpuEngine):
             raise RuntimeError("the steps were made module by module, not by the engine")
+        self.notes["stages"] = len(session.engine.plan.stages)
         self.notes["kernels"] = [
             {
                 name: getattr(compiled, name, None)
@@ -197,6 +200,11 @@ def measure(cases: list[Case], options: argparse.Namespace) -> None:
         if options.contenders:
             kinds = {name: kind for name, kind in kinds.items() if name in options.contenders}
         found = time_case(case, kinds, precision, options.rounds, options.seconds)
+        ours = found["contenders"].get("fastmlp", {})
+        if "us" in ours and not SIMULATED:
+            floor = floor_of(case, this_gpu(), precision, ours["stages"])
+            if floor is not None:
+                found["floor"] = {"us": floor.us, **floor._asdict()}
         print(RESULT + json.dumps({"case": found}), flush=True)
 
 
@@ -314,6 +322,8 @@ def main() -> int:
         report.write(document, options.out)
         for name, numbers in result["case"]["contenders"].items():
             shown = f"{numbers['us']:.1f} us" if "us" in numbers else numbers["status"]
+            if name == "fastmlp" and "floor" in result["case"]:
+                shown += f", {result['case']['floor']['us'] / numbers['us']:.0%} of what the GPU could do"
             print(f"{result['case']['name']}, {result['case']['precision']}: {name} {shown}", flush=True)
 
     if not options.no_tests:
