@@ -348,7 +348,9 @@ def test_training_on_tensor_cores(precision, hidden, engine):
     assert engine
     for name, array in states[0].items():
         assert array.tobytes() == states[1][name].tobytes()
-        assert_matches(states[2][name], array, eps(precision) * np.abs(array).max(), name)
+        # float32's sums have another order there, which ten steps make more of than the factors do.
+        bound = 2e-5 if precision == "bf16x6" else eps(precision)
+        assert_matches(states[2][name], array, bound * np.abs(array).max(), name)
 
 
 @pytest.mark.skipif("cuda" in COMPILED, reason="there is a GPU, or its simulator")
