@@ -295,6 +295,11 @@ def test_estimators(solver, engine):
             assert_matches(ref.predict(X), comp.predict(X), 1e-9)
         twin = pickle.loads(pickle.dumps(comp))
         assert twin.predict(X).tobytes() == comp.predict(X).tobytes()
+        with pytest.raises(ValueError, match="read-only"):  # the weights are on the GPU, and these are copies
+            comp.coefs_[0][...] = 0
+        ref.coefs_[0] = comp.coefs_[0] = 0 * ref.coefs_[0]
+        answers = [(one.predict_proba if kind is fm.MLPClassifier else one.predict)(X) for one in found]
+        assert_matches(*answers, 1e-9)
     assert bool(engine) == (solver != "lbfgs")
 
 

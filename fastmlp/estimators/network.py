@@ -103,10 +103,13 @@ class Network:
         self.refresh()
 
     def refresh(self) -> None:
-        """Make the views again."""
+        """Make the views again; of arrays on a GPU copies, in which nothing can be changed, as it would not be seen."""
         move = self.model.backend.to_numpy
         self.coefs = [move(linear.params["weight"]).T for linear in self.linears]
         self.intercepts = [move(linear.params["bias"]) for linear in self.linears]
+        if self.model.backend_name == "cuda":
+            for array in (*self.coefs, *self.intercepts):
+                array.flags.writeable = False
 
     def shows(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
         """Whether these lists hold the views."""
