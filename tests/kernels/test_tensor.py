@@ -98,6 +98,14 @@ def test_six_products_are_as_exact_as_float32(kind, m, k, n):
         assert np.abs(comp - a @ b).max() < np.abs(chain - a @ b).max()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_six_products_in_wide_tiles(kind):
+    """Of 4 x 4 fragments, as the wide tiles of GPUs have: the small products have a sum of their own."""
+    a, b = (x.astype(np.float64) for x in factors(40, 20, 50)[:2])
+    comp = product(KINDS[kind], "bf16x6", a.astype(np.float32), b.astype(np.float32), geometry=Geometry(8, 8, 16))
+    assert_matches(a @ b, comp, product_bound(a, b, np.float32))
+
+
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_factors_are_rounded_to_the_nearest(precision):
     """Not cut off, which would make sums too small."""

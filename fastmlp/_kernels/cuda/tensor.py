@@ -174,6 +174,8 @@ def fragments(precision, geometry, left_lines, right_lines):
     # waits for the one before, as the six products of a fragment do, takes as long as many: four take turns.
     AT_ONCE = max(1, min(COUNT, 4 // COUNT)) if PLANES == 3 else 1
     HEIGHT, WIDTH = 2 * AT_ONCE, 2 * COUNT
+    # Of wide tiles ptxas lets fewer take turns, to save registers: there the three small ones have a sum of their own.
+    APART = COUNT > 2
     along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
     (LA, LK, left_turn), (RA, RK, right_turn) = left_lines, right_lines
     assert geometry.depth % STEP == 0 and COUNT % AT_ONCE == 0
@@ -207,19 +209,22 @@ def fragments(precision, geometry, left_lines, right_lines):
             for j in range(COUNT):
                 multiply(a, 0, 0, b, j, 0, sums, top, 2 * j)
         else:
-            c = cuda.local.array((HEIGHT, WIDTH), numba.float32)
+            c = d = cuda.local.array((HEIGHT, WIDTH), numba.float32)
+            if APART:
+                d = cuda.local.array((HEIGHT, WIDTH), numba.float32)
             for m in range(HEIGHT):
                 for n in range(WIDTH):
                     c[m, n] = zero
+                    d[m, n] = zero
             one_of_six(a, 2, b, 0, c)
             one_of_six(a, 1, b, 1, c)
             one_of_six(a, 0, b, 2, c)
-            one_of_six(a, 1, b, 0, c)
-            one_of_six(a, 0, b, 1, c)
-            one_of_six(a, 0, b, 0, c)
+            one_of_six(a, 1, b, 0, d)
+            one_of_six(a, 0, b, 1, d)
+            one_of_six(a, 0, b, 0, d)
             for m in range(HEIGHT):
                 for n in range(WIDTH):
-                    sums[top + m, n] += c[m, n]
+                    sums[top + m, n] += c[m, n] + d[m, n] if APART else d[m, n]
 
     @device
     def step(sums, left, right, begin, k, thread):
