@@ -272,7 +272,7 @@ class Trainer(Evaluator):
             self.seed = as_seed(rng)
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
         session = self._open_session(threads, min(fit.size, fit.used))
-        if session is not None and not session.makes(train, fit.size, fit.accumulate):
+        if session is not None and not session.makes(train, fit.accumulate):
             self._session = session = None
         self.threads = 1 if session is None else session.threads
         self.history = History()

@@ -196,12 +196,11 @@ class GpuEngine:
         meters = self.plan.meters.copy()
         meters[table.PORTION], meters[table.PORTIONS] = self.batch, accumulate
         for o, dropout in self.plan.dropouts:
-            key = dropout.seed if seed is None else seed
-            self.plan.ops[o, table.KEY] = np.uint64(key).astype(np.int64)
+            self.plan.ops[o, table.SEED] = _signed(dropout.seed if seed is None else seed)
         shares, shifts, deviations = self._drawn(augment, seed, bounds, step, accumulate)
         if augment is not None:
             assert seed is not None
-            meters[table.KEY0], meters[table.KEY1] = seed & 0xFFFFFFFF, seed >> 32
+            meters[table.KEY] = _signed(seed)
             if augment.flip is not None:
                 meters[table.TURN] = augment.flip.threshold
                 meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
@@ -294,8 +293,7 @@ class GpuEngine:
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
         shares, shifts, deviations = drawn or (np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
         header[table.SHARES], header[table.DEVIATIONS] = shares.size, deviations.size
-        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64)]
-        ints += [shifts]
+        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64), shifts]
         ints += [order] if sent is None else []
         reals = [plan.clips, normalizers, l2, plan.numbers, numbers, shares, deviations]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
@@ -354,6 +352,11 @@ class GpuEngine:
         self.weights.unload()
         outputs: Array = self.model.backend.to_numpy(self.model.infer(X))
         return outputs
+
+
+def _signed(seed: int) -> Any:
+    """The 64 bits of a seed, as a table of int64 has them."""
+    return np.uint64(seed).astype(np.int64)
 
 
 def numbers_of(optimizer: Optimizer, hyper: Array) -> Array:

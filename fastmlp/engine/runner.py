@@ -21,12 +21,13 @@ from .program import Program
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
 
-__all__ = ["Engine"]
+__all__ = ["STAGED", "Engine"]
 
 # By dtype: its name costs more to look up than it seems.
 _IN_PLACE = {np.dtype(name): name for name in ("uint8", "float32", "float64")}
 _INFERENCE_ROWS = 96  # of a thread at a time: activations of a few layers stay in its caches
 _STAGED_ROWS = 4096
+STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
 _NO_NUMBERS = np.zeros((1, 1))
 
 
@@ -99,6 +100,11 @@ class Engine:
             return False
         contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
         return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
+
+    def has_room(self, rows: Rows, accumulate: int) -> bool:
+        """Whether the rows of a step of so many batches need not be converted all at once, or are few enough for it."""
+        size = self.batch * accumulate * rows.X.shape[1] * self.dtype.itemsize
+        return accumulate == 1 or self.reads_in_place(rows.X) or size <= STAGED
 
     def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
         """(features, the order in which to gather them, their dtype's name)."""

@@ -18,7 +18,7 @@ from ..modules.arrays import ArrayDict
 from ..optim import Optimizer
 from ..threads import choose_threads
 from ..validation import Array
-from .runner import Engine
+from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
 
 __all__ = ["Session", "native_infer", "open_session"]
@@ -27,7 +27,6 @@ _log = logging.getLogger("fastmlp")
 
 _TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
 _FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
-_STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
 _SLOWER = "training goes module by module, which is slower: %s"
 _UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
 
@@ -82,21 +81,15 @@ class Session:
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
-    def makes(self, rows: Rows, size: int, accumulate: int) -> bool:
-        """Whether the engine makes such steps, of ``accumulate`` batches of ``size``; the log says why not.
+    def makes(self, rows: Rows, accumulate: int) -> bool:
+        """Whether the engine makes such steps, of ``accumulate`` batches; the log says why not.
 
         It takes the memory of few of these batches, on a GPU of all if there is room.
         """
-        reason = None
-        if self._place[0] == "cuda":
-            if not self.engine.has_room(rows, accumulate):  # type: ignore[attr-defined]
-                reason = "all rows of a step have no room on the GPU at once"
-        elif accumulate > 1 and not self.engine.reads_in_place(rows.X):
-            if size * accumulate * rows.X.shape[1] * self.engine.dtype.itemsize > _STAGED:
-                reason = "all rows of a step would be converted at once"
-        if reason is not None:
-            _log.info(_SLOWER, reason)
-        return reason is None
+        has_room = self.engine.has_room(rows, accumulate)
+        if not has_room:
+            _log.info(_SLOWER, "all rows of a step would have to be in memory at once")
+        return has_room
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
@@ -187,7 +180,7 @@ class Session:
             return 1
         most = max(1, int(_TURN / self._step_seconds))
         if not self.engine.reads_in_place(rows.X):
-            most = max(1, min(most, _STAGED // (size * rows.X.shape[1] * self.engine.dtype.itemsize)))
+            most = max(1, min(most, STAGED // (size * rows.X.shape[1] * self.engine.dtype.itemsize)))
         return most
 
     def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:

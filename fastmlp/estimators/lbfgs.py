@@ -15,6 +15,7 @@ from ..batches import Rows
 from ..interrupts import deferred_interrupts
 from ..losses import Loss
 from ..module_steps import ModuleSteps
+from ..modules.arrays import copy_into
 from ..optim import KeepGradient
 from ..validation import Array, SparseRows
 from .network import Network
@@ -99,13 +100,10 @@ class Objective:
     def put(self, theta: Array) -> None:
         """Make these the weights."""
         self.steps.release()
-        arrays: list[Any] = [array for _, array in self.network.model.named_parameters()]
-        for array, start, stop in zip(arrays, self.bounds, self.bounds[1:], strict=False):
-            values = theta[start:stop].reshape(array.shape)
-            if isinstance(array, np.ndarray):
-                array[...] = values
-            else:  # on a GPU
-                array.copy_to_device(values)
+        for (_, array), start, stop in zip(
+            self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
+        ):
+            copy_into(array, theta[start:stop].reshape(array.shape))
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Loss and gradient (P,) at ``theta`` (P,)."""

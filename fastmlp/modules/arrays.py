@@ -8,7 +8,15 @@ import numpy as np
 
 from ..validation import Array, as_state
 
-__all__ = ["ArrayDict"]
+__all__ = ["ArrayDict", "copy_into"]
+
+
+def copy_into(array: Any, values: Array) -> None:
+    """Make ``values``, of the same shape and dtype or one that is cast, those of an array, here or on a GPU."""
+    if hasattr(array, "copy_to_device"):  # one of a GPU knows neither ``...`` nor other layouts
+        array.copy_to_device(np.ascontiguousarray(values))
+    else:
+        array[...] = values
 
 
 class ArrayDict(dict[str, Array]):
@@ -32,11 +40,7 @@ class ArrayDict(dict[str, Array]):
             raise KeyError(f"There is no array {name!r}; expected one of {', '.join(self) or 'none'}.")
         current = self[name]
         if value is not current:
-            checked = as_state(value, current, name)
-            if hasattr(current, "copy_to_device"):  # an array of a GPU knows neither ``...`` nor other layouts
-                current.copy_to_device(np.ascontiguousarray(checked))
-            else:
-                current[...] = checked
+            copy_into(current, as_state(value, current, name))
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Assign to several names."""

@@ -167,7 +167,7 @@ def test_rows_that_are_converted_go_batch_by_batch_where_they_are_many(kind, mon
     X, y = rows_of()
     results = []
     for most in (1 << 26, 9 * 8 * 20):
-        monkeypatch.setattr("fastmlp.engine.session._STAGED", most)
+        monkeypatch.setattr("fastmlp.engine.runner.STAGED", most)
         trainer = fm.Trainer(model_of("float64")(), fm.CrossEntropyLoss(), momentum())
         trainer.fit(kind(X), y, batch_size=7, accumulate=3, epochs=2, rng=0)
         results.append(trainer)

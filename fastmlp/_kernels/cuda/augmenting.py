@@ -15,16 +15,18 @@ from ..philox import FLIP, NOISE
 from .jit import device
 from .random import normal, random_words
 from .runtime import cuda
-from .table import FIRST_STEP, IN, KEY0, KEY1, MEAN, PIXEL, PIXELS, PORTION, PORTIONS, SCALE, TURN
+from .table import FIRST_STEP, IN, KEY, MEAN, PIXEL, PIXELS, PORTION, PORTIONS, SCALE, TURN
 from .tiles import U, quotient
 
-__all__ = ["augmenting", "count_of", "mixing"]
+__all__ = ["augmenting", "counters_of", "mixing"]
 
 
 @device
-def count_of(on, s, portion):
-    """What random numbers of a portion go by: the number of its batch among all that go through the model."""
-    return np.uint64(((on.meters[FIRST_STEP] + s) * on.meters[PORTIONS] + portion) & 0xFFFFFFFF)
+def counters_of(on, s, r):
+    """What random numbers of a step's row ``r`` go by: (its number in its portion, that of the portion among all)."""
+    portion = quotient(r, on.meters[PORTION])
+    count = (on.meters[FIRST_STEP] + s) * on.meters[PORTIONS] + portion
+    return np.uint64(r - portion * on.meters[PORTION]), np.uint64(count & 0xFFFFFFFF)
 
 
 @device
@@ -52,33 +54,29 @@ def augmenting(dtype, geometry):
     @device
     def fetch(on, into, first, s, r, c, width):
         """Row ``r``'s columns c .. c + 4, of those that there are, turned where its random word says so."""
-        portion = quotient(r, on.meters[PORTION])
         turned = False
         if on.meters[TURN] > 0:
-            word, _, _, _ = random_words(
-                zero, np.uint64(r - portion * on.meters[PORTION]), count_of(on, s, portion), of_flip,
-                np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1]),
-            )  # fmt: skip
+            line, count = counters_of(on, s, r)
+            word, _, _, _ = random_words(zero, line, count, of_flip, np.uint64(on.meters[KEY]))
             turned = word < np.uint64(on.meters[TURN])
         source, pixels, pixel = on.order[U(first + r)], on.meters[PIXELS], on.meters[PIXEL]
         for q in range(FOUR):
             k = min(c + q, width - 1)
             if turned:  # the pixel that is as far from its line's other end
                 place = quotient(k, pixel)
-                line = quotient(place, pixels)
-                k += (pixels - 1 - 2 * (place - line * pixels)) * pixel
+                within = place - quotient(place, pixels) * pixels
+                k += (pixels - 1 - 2 * within) * pixel
             into[q] = T(on.data[U(source), U(k)])
 
     @device
     def add_noise(on, into, s, r, c, width):
         """`philox.normals`: columns k and k + 16 of 32 have the words k and k + 16 between them."""
-        portion = quotient(r, on.meters[PORTION])
-        line, count = np.uint64(r - portion * on.meters[PORTION]), count_of(on, s, portion)
+        line, count = counters_of(on, s, r)
         block, within = c // 32, c % 32
         at = 8 * block + within % 16 // 4
-        key0, key1 = np.uint64(on.meters[KEY0]), np.uint64(on.meters[KEY1])
-        a, b, d, e = random_words(np.uint64(at), line, count, of_noise, key0, key1)
-        f, g, h, i = random_words(np.uint64(at + 4), line, count, of_noise, key0, key1)
+        seed = np.uint64(on.meters[KEY])
+        a, b, d, e = random_words(np.uint64(at), line, count, of_noise, seed)
+        f, g, h, i = random_words(np.uint64(at + 4), line, count, of_noise, seed)
         for q in range(FOUR):
             of_radius = a if q == 0 else b if q == 1 else d if q == 2 else e
             of_angle = f if q == 0 else g if q == 1 else h if q == 2 else i

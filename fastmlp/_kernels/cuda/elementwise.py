@@ -181,12 +181,12 @@ def _dropout(dtype):
     zero = dtype.type(0)
 
     @kernel
-    def drop(x, threshold, factor, key0, key1, layer, step, out):
+    def drop(x, threshold, factor, seed, layer, step, out):
         rows, columns = out.shape
         fours = (columns + 3) // 4  # one counter's words, see `philox`
         for i in range(cuda.grid(1), rows * fours, cuda.gridsize(1)):
             r, block = i // fours, i % fours
-            c0, c1, c2, c3 = random_words(np.uint64(block), np.uint64(r), step, _PURPOSE | layer, key0, key1)
+            c0, c1, c2, c3 = random_words(np.uint64(block), np.uint64(r), step, _PURPOSE | layer, seed)
             for j in range(4):
                 column = 4 * block + j
                 word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3
@@ -197,7 +197,7 @@ def _dropout(dtype):
 
 
 def dropout(x, rate, seed, layer, step, out):
-    words = (np.uint64(word) for word in (seed & 0xFFFFFFFF, seed >> 32, layer, step & 0xFFFFFFFF))
+    words = (np.uint64(word) for word in (seed, layer, step & 0xFFFFFFFF))
     factor = out.dtype.type(1 / (1 - rate) if rate < 1 else 0)
     launch(
         _dropout(out.dtype), blocks(out.shape[0] * -(-out.shape[1] // 4)), THREADS, x,

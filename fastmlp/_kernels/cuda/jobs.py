@@ -13,7 +13,7 @@ import numpy as np
 
 from ..philox import DROPOUT
 from ..reference import probability_floor
-from .augmenting import count_of, mixing
+from .augmenting import counters_of, mixing
 from .ends import ends_of, through
 from .jit import device
 from .random import random_words
@@ -23,17 +23,16 @@ from .table import (
     BELOW,
     BIAS,
     IN,
-    KEY,
     LAYER,
     MEANS,
-    PORTION,
     RSTDS,
+    SEED,
     THRESHOLD,
     WEIGHT,
     G,
     Y,
 )  # fmt: skip
-from .tiles import U, features, inputs_of, quotient
+from .tiles import U, features, inputs_of
 
 __all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "softmax"]
 
@@ -339,7 +338,6 @@ def layer_norm(dtype, geometry, kinds, backward):
 
 
 _PURPOSE = np.uint64(DROPOUT << 24)
-_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @functools.cache
@@ -355,14 +353,12 @@ def dropping(dtype, geometry, kinds, backward):
         fours = (columns + 3) // 4  # one counter's words
         threshold, ends = np.uint64(on.ops[o, THRESHOLD]), ends_of(on, max(on.ops[o, BELOW], 0))
         last = _PURPOSE | np.uint64(on.ops[o, LAYER])
-        key = np.uint64(on.ops[o, KEY])
-        first_key, second_key = key & _LOW, key >> _HALF
+        seed = np.uint64(on.ops[o, SEED])
         for i in range(cuda.threadIdx.x, size * fours, threads):
             r, block = row + i // fours, i % fours
             if r < now.rows:
-                portion = quotient(r, on.meters[PORTION])
-                line, count = np.uint64(r - portion * on.meters[PORTION]), count_of(on, now.s, portion)
-                c0, c1, c2, c3 = random_words(np.uint64(block), line, count, last, first_key, second_key)
+                line, count = counters_of(on, now.s, r)
+                c0, c1, c2, c3 = random_words(np.uint64(block), line, count, last, seed)
                 for j in range(4):
                     c = 4 * block + j
                     word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3

@@ -19,8 +19,9 @@ _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @device
-def random_words(c0, c1, c2, c3, key0, key1):
-    """The four words of a counter; all are of uint64, and below 2^32."""
+def random_words(c0, c1, c2, c3, seed):
+    """The four words of a counter, whose own are below 2^32; all are of uint64."""
+    key0, key1 = seed & _LOW, seed >> _HALF
     for _ in range(ROUNDS):
         p0, p1 = c0 * _M0, c2 * _M1
         c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ key0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ key1, p0 & _LOW

@@ -10,9 +10,9 @@ __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
     "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS",
     "DROP", "DROP_BACK", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER",
-    "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY", "KEY0", "KEY1", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN",
-    "MEANS", "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT",
-    "OUT", "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE",
+    "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
+    "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT", "OUT",
+    "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SEED",
     "SHARES", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS",
     "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "G", "X", "Y",
 ]  # fmt: skip
@@ -27,7 +27,7 @@ WEIGHT, BIAS = 8, 9  # in weights; -1 for none
 MEAN, SCALE = 10, 11  # of the first operation: what is taken from the data, and what it is multiplied by then: in
 # weights, -1 for none
 MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
-LAYER, THRESHOLD, KEY = 12, 13, 14  # of a dropout, whose seed is 64 bits in one
+LAYER, THRESHOLD, SEED = 12, 13, 14  # of a dropout
 OP_COLUMNS = 15
 
 DATA = -2
@@ -65,12 +65,12 @@ STAGE_COLUMNS = 5
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
 CLIPS = 3
 # Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
-# gradients are kept, in work; the two words of the seed of changed rows, and the first step's number; the two places in
+# gradients are kept, in work; the seed of changed rows, and the first step's number; the two places in
 # work of a batch's features, of which steps take turns; the rows of a portion, by which random numbers go, and how many
 # portions a step has at most; the threshold of words that turn a row, the pixels of a line, and a pixel's numbers.
-PLANE, AVERAGE_PLANE, GRADIENTS, KEY0, KEY1, FIRST_STEP, GATHERED = range(7)
-PORTION, PORTIONS, TURN, PIXELS, PIXEL = range(8, 13)
-METERS = 13
+PLANE, AVERAGE_PLANE, GRADIENTS, KEY, FIRST_STEP, GATHERED = range(6)
+PORTION, PORTIONS, TURN, PIXELS, PIXEL = range(7, 12)
+METERS = 12
 
 # What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
 # cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), counters, by how many places rows are mixed
