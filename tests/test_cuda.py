@@ -13,6 +13,7 @@ from compiled import COMPILED, NATIVE, SIMULATED
 
 import fastmlp as fm
 from fastmlp._kernels import get_backend
+from fastmlp.cli import main
 
 here = pytest.mark.skipif("cuda" not in COMPILED, reason="needs a GPU, or NUMBA_ENABLE_CUDASIM=1")
 STEPS = 2 if SIMULATED else 10
@@ -271,6 +272,24 @@ def test_precisions(monkeypatch):
 
 
 @here
+def test_the_command_line(engine, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(20, 3))
+    np.savez(tmp_path / "t.npz", X=X, y=(X[:, 0] > 0).astype(np.int64))
+    states = []
+    for backend in ("numpy", "cuda"):
+        options = ["--backend", backend, "--dtype", "float64", "--hidden", "4", "--batch-size", "3", "--epochs", "2"]
+        options += ["--accumulate", "2", "--noise", "0.1", "--no-progress", "--out", str(tmp_path / backend)]
+        assert main(["train", "--dataset", str(tmp_path / "t.npz"), *options]) == 0
+        out, err = capsys.readouterr()
+        assert f"backend    {backend}, seed 42" in out, (out, err)
+        states.append(fm.load_model(tmp_path / backend / "model.safetensors").state_dict())
+    assert engine
+    for name, array in states[0].items():
+        assert_matches(array, states[1][name], 1e-9 * (1 + np.abs(array)), name)
+
+
+@here
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_estimators(solver, engine):
     pytest.importorskip("sklearn")
@@ -356,6 +375,33 @@ def test_training_on_tensor_cores(precision, hidden, engine):
         # float32's sums have another order there, which ten steps make more of than the factors do.
         bound = 2e-5 if precision == "bf16x6" else eps(precision)
         assert_matches(states[2][name], array, bound * np.abs(array).max(), name)
+
+
+@on_gpu
+@pytest.mark.skipif(NATIVE, reason="minutes, where each barrier is some hundred switches of threads")
+@pytest.mark.parametrize("optimizer", [lambda: fm.SGD(0.1, 0.9), lambda: fm.Adam(0.01)], ids=["sgd", "adam"])
+def test_five_hundred_steps_stray_no_further_than_one_ulp_does(optimizer, engine):
+    """As the engine's on the CPU do: beside the reference's curve, and those from weights that differ by an ulp."""
+    generator = np.random.default_rng(0)
+    X, y = generator.standard_normal((200, 12)).astype(np.float32), generator.integers(0, 4, 200)
+
+    def curve(backend, ulps=None):
+        with fm.use_backend("numpy"):
+            model = fm.MLP(12, [16, 16], 4, "tanh", rng=0)
+        if ulps is not None:
+            for _, array in model.named_parameters():
+                array[...] = np.nextafter(array, ulps.choice(np.array([-np.inf, np.inf], np.float32), array.shape))
+        trainer = fm.Trainer(model.to(backend), fm.CrossEntropyLoss(), optimizer())
+        history = trainer.fit(X, y, batch_size=32, max_steps=500, eval_every=1, rng=5)
+        return np.array(history["train_loss"])
+
+    ref = curve("numpy")
+    assert ref[-20:].mean() < 0.5 * ref[0]
+    bounds = [curve("numpy", np.random.default_rng(seed)) - ref for seed in range(4)]
+    comp = curve("cuda") - ref
+    assert engine
+    assert np.abs(comp).max() <= max(np.abs(bound).max() for bound in bounds)
+    assert np.sqrt((comp**2).mean()) <= max(np.sqrt((bound**2).mean()) for bound in bounds)
 
 
 @pytest.mark.skipif("cuda" in COMPILED, reason="there is a GPU, or its simulator")
