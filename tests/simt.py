@@ -26,46 +26,72 @@ class Race(AssertionError):
 
 
 class Watched:
-    """An array whose accesses are checked; ``space`` is "global", "shared" or "local"."""
+    """An array whose accesses are checked; ``space`` is "global", "shared" or "local".
+
+    What is noted of an element is noted under its place: its number, counted row by row.
+    """
 
     def __init__(self, array, name, space="global", written=True):
         self.array, self.name, self.space = array, name, space
         self.shape, self.size, self.dtype, self.ndim = array.shape, array.size, array.dtype, array.ndim
-        self.written = None if written else np.zeros(array.shape, bool)
+        assert array.flags.c_contiguous
+        self.flat = array.reshape(-1)
+        self.written = None if written else bytearray(array.size)
         self.writes, self.reads = {}, {}
 
-    def _place(self, index):
-        index = index if isinstance(index, tuple) else (index,)
-        index = tuple(int(i) for i in index)
-        if len(index) != self.ndim or not all(0 <= i < n for i, n in zip(index, self.shape, strict=True)):
-            raise IndexError(f"{self.name}{list(index)} of shape {self.shape}, by {_me()}")
-        return index
+    def place(self, index):
+        """The place of the element of an index."""
+        if self.ndim == 1:
+            place = int(index[0] if isinstance(index, tuple) else index)
+            if 0 <= place < self.size:
+                return place
+        elif isinstance(index, tuple) and len(index) == self.ndim:
+            place = 0
+            for i, n in zip(index, self.shape, strict=True):
+                i = int(i)
+                if not 0 <= i < n:
+                    break
+                place = place * n + i
+            else:
+                return place
+        raise IndexError(f"{self.name}[{index}] of shape {self.shape}, by {_me()}")
 
     def __getitem__(self, index):
-        index = self._place(index)
-        if self.written is not None and not self.written[index]:
-            raise AssertionError(f"{self.name}{list(index)} is read by {_me()} and nobody has written it")
-        if self.space != "local":
-            me = _me()
-            self._compare(index, self.writes.get(index), me)
-            self.reads.setdefault(index, {})[me.name] = me.seen()
-        return self.array[index]
+        return self.read(self.place(index))
 
     def __setitem__(self, index, value):
-        index = self._place(index)
-        if self.written is not None:
-            self.written[index] = True
+        self.write(self.place(index), value)
+
+    def read(self, place):
+        if self.written is not None and not self.written[place]:
+            raise AssertionError(f"{self.name}[{place}] is read by {_me()} and nobody has written it")
         if self.space != "local":
             me = _me()
-            self._compare(index, self.writes.get(index), me)
-            for other in self.reads.pop(index, {}).values():
-                self._compare(index, other, me)
-            self.writes[index] = me.seen()
-        self.array[index] = value
+            other = self.writes.get(place)
+            if other is not None:
+                self._compare(place, other, me)
+            reads = self.reads.get(place)
+            if reads is None:
+                reads = self.reads[place] = {}
+            reads[me.name] = me.seen()
+        return self.flat[place]
 
-    def _compare(self, index, other, me):
-        if other is not None and other.name != me.name and not me.after(other):
-            raise Race(f"{self.name}{list(index)}: {me} and {other.name} have not waited for each other")
+    def write(self, place, value):
+        if self.written is not None:
+            self.written[place] = True
+        if self.space != "local":
+            me = _me()
+            other = self.writes.get(place)
+            if other is not None:
+                self._compare(place, other, me)
+            for other in self.reads.pop(place, {}).values():
+                self._compare(place, other, me)
+            self.writes[place] = me.seen()
+        self.flat[place] = value
+
+    def _compare(self, place, other, me):
+        if other.name != me.name and not me.after(other):
+            raise Race(f"{self.name}[{place}]: {me} and {other.name} have not waited for each other")
 
     def __len__(self):
         return len(self.array)
@@ -85,13 +111,22 @@ class _Thread:
         self.number = place[0] + dim[0] * (place[1] + dim[1] * place[2])
         self.name = (block.number, self.number)
         self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
-        self.waits_for = None
+        self.waits_for = self._seen = None
         self.operands, self.product = None, None  # of what a warp multiplies
         self.copies, self.groups = [], []  # that were asked for and are still to be made
         self.knows = {}  # of other blocks: up to which of their barriers all that they did is known to be done
 
     def seen(self):
-        return _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
+        """The same until it is past another barrier."""
+        if self._seen is None:
+            self._seen = _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
+        return self._seen
+
+    def pass_barrier(self, kind):
+        self.waits_for = self._seen = None
+        self.of_grid += kind == "grid"
+        self.of_block += kind in ("grid", "block")
+        self.of_warp += 1
 
     def after(self, other):
         """Whether a barrier that both belong to lies between ``other`` and now."""
@@ -164,14 +199,11 @@ class Part(Watched):
         self.name, self.dtype = f"{whole.name}[{self.first}:]", whole.dtype
         assert self.first >= 0 and self.size >= 0 and self.first + self.size <= whole.size, f"{self.name} {self.shape}"
 
-    def _in_whole(self, index):
-        return self.first + int(np.ravel_multi_index(self._place(index), self.shape))
+    def read(self, place):
+        return self.whole.read(self.first + place)
 
-    def __getitem__(self, index):
-        return self.whole[self._in_whole(index)]
-
-    def __setitem__(self, index, value):
-        self.whole[self._in_whole(index)] = value
+    def write(self, place, value):
+        self.whole.write(self.first + place, value)
 
     def __len__(self):
         return self.shape[0]
@@ -219,8 +251,9 @@ def divide(a, b):
 def _loader(count):
     def load(array, at):
         """Some elements of an array, which have to begin at a multiple of so many."""
-        assert int(at) % count == 0, f"{array.name}[{at}] is read {count} at a time"
-        return tuple(array[np.unravel_index(int(at) + i, array.shape)] for i in range(count))
+        at = int(at)
+        assert at % count == 0 and 0 <= at <= array.size - count, f"{array.name}[{at}] is read {count} at a time"
+        return tuple(array.read(at + i) for i in range(count))
 
     return load
 
@@ -229,9 +262,10 @@ load2, load4 = _loader(2), _loader(4)
 
 
 def store4(array, at, *values):
-    assert int(at) % 4 == 0, f"{array.name}[{at}] is written four at a time"
+    at = int(at)
+    assert at % 4 == 0 and 0 <= at <= array.size - 4, f"{array.name}[{at}] is written four at a time"
     for i, value in enumerate(values):
-        array[np.unravel_index(int(at) + i, array.shape)] = value
+        array.write(at + i, value)
 
 
 # ------------------------------------------------------------------------------------ copies for later
@@ -292,7 +326,10 @@ def toward_zero(x):
 
 
 def round_tf32(v):
-    return rounded(v, 13)[()]
+    """`rounded` of a single one."""
+    if not np.isfinite(v):
+        return np.float32(v)
+    return np.uint32((int(np.float32(v).view(np.uint32)) + 0x1000) >> 13 << 13).view(np.float32)
 
 
 def pack_bf16(low, high):
@@ -437,16 +474,13 @@ class Machine:
                         knows = _later(knows, thread.knows)
                 for thread in members:
                     thread.knows = knows or thread.knows
-                    thread.waits_for = None
-                    thread.of_grid += kind == "grid"
-                    thread.of_block += kind in ("grid", "block")
-                    thread.of_warp += 1
+                    thread.pass_barrier(kind)
         return gone
 
     @contextlib.contextmanager
     def _as_python(self, module, kind):
         before, old = kind.__call__, [vars(one)["cuda"] for one in self.modules]
-        kind.__call__ = lambda self, *args: _plain(self)(*args)
+        kind.__call__ = lambda self, *args: self.py_func(*args)
         functions = [vars(one).get(name) for one, name, _ in self.replaced]
         for one in self.modules:
             one.cuda = module
