@@ -41,8 +41,8 @@ class Watched:
 
     def place(self, index):
         """The place of the element of an index."""
-        if self.ndim == 1:
-            place = int(index[0] if isinstance(index, tuple) else index)
+        if self.ndim == 1 and not isinstance(index, tuple):
+            place = int(index)
             if 0 <= place < self.size:
                 return place
         elif isinstance(index, tuple) and len(index) == self.ndim:

@@ -92,8 +92,11 @@ def test_part_of_a_vector_is_the_vector():
         part = simt.matrix(array, 2, 3, 2)
         part[1, 0] = 7
         part[2, 1] = part[1, 0] + 1
+        for index in ((1, 2), (1,), 1):
+            with pytest.raises(IndexError):
+                part[index] = 9
         with pytest.raises(IndexError):
-            part[1, 2] = 9
+            array[0, 1] = 9
 
     array = np.zeros(10)
     one_thread(body, array)
