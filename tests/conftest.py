@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from compiled import BACKENDS, COMPILED, operations
 
-import fastmlp as fm
 from fastmlp._kernels import use_backend
 
 
@@ -39,13 +32,3 @@ def rng():
 def dtype(request):
     """Both dtypes that modules have."""
     return np.dtype(request.param)
-
-
-@pytest.fixture(scope="session")
-def warmed_up(tmp_path_factory):
-    """A folder of compiled kernels that `fastmlp warmup` made, variables for processes that use it, what it told."""
-    folder = tmp_path_factory.mktemp("kernels")
-    variables = {"PYTHONPATH": str(Path(fm.__file__).parents[1]), "NUMBA_CACHE_DIR": str(folder)}
-    command = [sys.executable, "-m", "fastmlp", "warmup"]
-    told = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=280)
-    return SimpleNamespace(folder=folder, variables=variables, told=told)
