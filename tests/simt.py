@@ -64,7 +64,7 @@ class Watched:
 
     def read(self, place):
         if self.written is not None and not self.written[place]:
-            raise AssertionError(f"{self.name}[{place}] is read by {_me()} and nobody has written it")
+            raise AssertionError(f"{self._named(place)} is read by {_me()} and nobody has written it")
         if self.space != "local":
             me = _me()
             other = self.writes.get(place)
@@ -91,7 +91,10 @@ class Watched:
 
     def _compare(self, place, other, me):
         if other.name != me.name and not me.after(other):
-            raise Race(f"{self.name}[{place}]: {me} and {other.name} have not waited for each other")
+            raise Race(f"{self._named(place)}: {me} and {other.name} have not waited for each other")
+
+    def _named(self, place):
+        return f"{self.name}{[int(i) for i in np.unravel_index(place, self.shape)]}"
 
     def __len__(self):
         return len(self.array)

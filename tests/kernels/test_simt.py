@@ -32,7 +32,7 @@ def run(wait, first=0, blocks=1):
         wait()
         again[begin + t] = shared[N - 1 - t] + out[begin + (t + 1) % N]
 
-    out, again = np.zeros(blocks * N, np.int64), np.zeros((blocks * N,), np.int64)
+    out, again = np.zeros(blocks * N, np.int64), np.zeros(blocks * N, np.int64)
     simt.Machine([sys.modules[__name__]]).run(pass_on, blocks, N, (out, again), ("out", "again"))
     return again
 
