@@ -322,7 +322,8 @@ def test_estimators(solver, engine):
     assert bool(engine) == (solver != "lbfgs")
 
 
-on_gpu = pytest.mark.skipif(SIMULATED or "cuda" not in COMPILED, reason="needs a GPU")
+def on_gpu(test):
+    return pytest.mark.gpu(pytest.mark.skipif(SIMULATED or "cuda" not in COMPILED, reason="needs a GPU")(test))
 
 
 @on_gpu
