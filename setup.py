@@ -116,6 +116,9 @@ setup(
     license_files=["LICENSE"],
     author="The fastmlp founders",
     python_requires=">=3.10",
+    # Makes an editable install a folder on the path, which is found even where a copy that was uninstalled has left its
+    # compiled kernels: an import hook, the other kind, comes after such a folder.
+    package_dir={"": "."},
     packages=find_packages(include=["fastmlp", "fastmlp.*"]),
     package_data={"fastmlp": ["py.typed"], "fastmlp.datasets": ["data/*"]},
     install_requires=[

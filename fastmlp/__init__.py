@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -151,6 +153,8 @@ _NAMES = {
     "trainer": ("Trainer",),
 }
 _FILES = {name: file for file, names in _NAMES.items() for name in names}
+# file: the library without which there is nothing in it
+_NEEDS = {"estimators": "sklearn", "exchange.with_skl2onnx": "sklearn", "exchange.with_torch": "torch"}
 
 __all__ = [
     "Adagrad",
@@ -232,6 +236,17 @@ __all__ = [
     "to_torch",
     "use_backend",
 ]
+
+
+def _is_installed(library: str) -> bool:
+    if library in sys.modules:
+        return sys.modules[library] is not None
+    return importlib.util.find_spec(library) is not None
+
+
+# What lacks its library still says so when it is asked for by name; but `import *`, `help` and the like ask for all.
+_LACKING = {file for file, library in _NEEDS.items() if not _is_installed(library)}
+__all__ = [name for name in __all__ if _FILES.get(name) not in _LACKING]
 
 
 def __getattr__(name: str) -> Any:

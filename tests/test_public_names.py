@@ -48,7 +48,29 @@ def test_each_name_is_there(name):
 
 def test_names_of_the_issue():
     assert set(NAMES.split()) <= set(fm.__all__)
-    assert set(fm.__all__) == {*fm._FILES, "__version__", "init"}
+    lacking = {name for file in fm._LACKING for name in fm._NAMES[file]}
+    assert set(fm.__all__) == {*fm._FILES, "__version__", "init"} - lacking
+
+
+def test_without_the_libraries_of_extras():
+    code = (
+        "import sys, inspect\n"
+        "hidden = 'cuda matplotlib onnx onnxruntime pandas pyarrow skl2onnx sklearn tensorboardX torch'.split()\n"
+        "sys.modules.update(dict.fromkeys(hidden))\n"
+        "from fastmlp import *\n"
+        "import fastmlp\n"
+        "print(*sorted(set(fastmlp._FILES) - set(globals())))\n"
+        "print(*sorted(set(fastmlp._FILES) - set(dict(inspect.getmembers(fastmlp)))))\n"
+        "for name in ('MLPClassifier', 'register_skl2onnx', 'to_torch'):\n"
+        "    try:\n"
+        "        getattr(fastmlp, name)\n"
+        "    except (ImportError, fastmlp.BackendError) as error:\n"
+        "        print(error)"
+    )
+    lacking = "MLPClassifier MLPRegressor from_torch register_skl2onnx to_torch"
+    sklearn = "fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'."
+    torch = "This needs the package torch, which is not installed: pip install torch."
+    assert run(code).splitlines() == [lacking, lacking, sklearn, sklearn, torch]
 
 
 def test_an_unknown_name():
