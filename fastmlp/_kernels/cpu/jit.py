@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import types
+from numba.core import ir, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
+from numba.core.compiler import Compiler
 
+from ..garbage import uncollected
 from ..kept import MARK, Kept, fingerprint
 from .host import VECTOR_BYTES
 
@@ -25,6 +27,31 @@ _HERE = Path(__file__).parent
 
 # What the bits of results depend on.
 VERSION = f"{fingerprint(_HERE)}, {VECTOR_BYTES}-byte vectors, numba {numba.__version__}"
+
+
+class _Compiler(Compiler):
+    """Numba's, a quarter faster for functions that are made of many `inline` ones."""
+
+    def compile_extra(self, func: Any) -> Any:
+        with uncollected(), _one_scope():
+            return super().compile_extra(func)
+
+
+@contextlib.contextmanager
+def _one_scope() -> Iterator[None]:
+    """Copies of a function's blocks share the table of its variables, of which each has a copy of all otherwise.
+
+    Numba copies what it inlines, block by block, and renames all variables of the copy in its new place. It had made
+    the original for this one call. Only one thread compiles at a time, see Numba's compiler lock.
+    """
+    if "__deepcopy__" in vars(ir.Scope):  # within another compilation; or another Numba, which knows better
+        yield
+        return
+    ir.Scope.__deepcopy__ = lambda self, memo: self
+    try:
+        yield
+    finally:
+        del ir.Scope.__deepcopy__
 
 
 class _KernelCache(Kept, FunctionCache):
@@ -49,7 +76,7 @@ def cache_files() -> tuple[Path | None, list[Path]]:
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """An entry point: compiled once for each dtype, without the GIL, cached on disk where possible."""
-    compiled = numba.njit(**_OPTIONS)(function)
+    compiled = numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
     if numba.config.DISABLE_JIT:
         return compiled
     try:
@@ -61,7 +88,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
     """A large part of several kernels: compiled once in a process, then linked into each."""
-    return numba.njit(**_OPTIONS)(function)
+    return numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +126,9 @@ class addressed:
         pointer: Any = types.CPointer  # type: ignore[attr-defined]
         real = pointer(getattr(types, name))
         arguments = (real, real, pointer(types.int64), pointer(types.float64), *3 * (types.int64,))
-        compiled: Any = CFunc(self.function, (arguments, types.void), locals={}, options=_OPTIONS)
+        compiled: Any = CFunc(
+            self.function, (arguments, types.void), locals={}, options=_OPTIONS, pipeline_class=_Compiler
+        )
         with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
             compiled._cache = _KernelCache(self.function)
         compiled.compile()

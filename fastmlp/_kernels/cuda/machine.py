@@ -9,6 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from ..garbage import uncollected
 from .elementwise import THREADS
 from .elementwise import blocks as blocks_for
 from .grid import most_blocks, wait_for_grid
@@ -162,7 +163,8 @@ class Machine:
         kernel = self.launched[spec] = steps_kernel(spec, wait=wait_for_grid)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
-            kernel.compile(types)
+            with uncollected():
+                kernel.compile(types)
         self._copies.synchronize()
         blocks = min(blocks, most_blocks(kernel, types, NARROW.threads))
         self._at_work = True
