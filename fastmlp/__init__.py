@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from typing import TYPE_CHECKING, Any
+
+from .installed import is_installed as _is_installed
 
 if TYPE_CHECKING:
     from . import init as init
@@ -236,12 +236,6 @@ __all__ = [
     "to_torch",
     "use_backend",
 ]
-
-
-def _is_installed(library: str) -> bool:
-    if library in sys.modules:
-        return sys.modules[library] is not None
-    return importlib.util.find_spec(library) is not None
 
 
 # What lacks its library still says so when it is asked for by name; but `import *`, `help` and the like ask for all.

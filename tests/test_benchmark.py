@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from fastmlp.benchmark.cases import CASES, Case, batches, first_weights, make_da
 from fastmlp.benchmark.contender import OURS, PEERS, find
 from fastmlp.benchmark.ours import Ours
 from fastmlp.cli import main
+from fastmlp.installed import is_installed
 
 TINY = [
     Case("bytes", (12, 5, 4, 3), "elu", "cross entropy", "SGD", 8, 1e-4, rows=60, uint8=True, asked=2.0),
@@ -319,7 +319,7 @@ INFERENCE = [
 
 @pytest.mark.skipif(aot.extension() is None, reason="installed without a compiler")
 def test_inference_checks_all_and_shows_a_table(monkeypatch, capsys):
-    peers = [name for name, (package, _) in inference.PEERS.items() if importlib.util.find_spec(package)]
+    peers = [name for name, (package, _) in inference.PEERS.items() if is_installed(package)]
     monkeypatch.setattr(inference, "_QUIET", 0.0)
     monkeypatch.setattr(inference, "CASES", INFERENCE)
     monkeypatch.setattr(inference.run, "__defaults__", (tuple(peers), 2, 1e-3, INFERENCE, lambda line: None))

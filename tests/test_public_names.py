@@ -1,9 +1,12 @@
+import importlib
 import subprocess
 import sys
+import types
 
 import pytest
 
 import fastmlp as fm
+from fastmlp.installed import is_installed
 
 HEAVY = ["numba", "cuda", "matplotlib", "sklearn", "torch", "safetensors", "tqdm", "pandas", "scipy", "pooch"]
 NAMES = """
@@ -71,6 +74,18 @@ def test_without_the_libraries_of_extras():
     sklearn = "fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'."
     torch = "This needs the package torch, which is not installed: pip install torch."
     assert run(code).splitlines() == [lacking, lacking, sklearn, sklearn, torch]
+
+
+def test_what_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "left_behind" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "one_file.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("left_behind").__file__ is None  # for Python it can be imported
+    assert not is_installed("left_behind") and not is_installed("not_there_at_all")
+    assert is_installed("one_file") and is_installed("numpy") and is_installed("math")
+    monkeypatch.setitem(sys.modules, "made_by_hand", types.ModuleType("made_by_hand"))
+    monkeypatch.setitem(sys.modules, "hidden", None)
+    assert is_installed("made_by_hand") and not is_installed("hidden")
 
 
 def test_an_unknown_name():

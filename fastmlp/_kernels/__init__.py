@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterator
 from types import ModuleType
 
 from ..errors import BackendError
+from ..installed import is_installed
 
 __all__ = ["BACKENDS", "PRECISIONS", "get_backend", "set_backend", "use_backend"]
 
@@ -54,7 +54,7 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
     if precision != PRECISIONS[0] and name != "cuda":
         raise BackendError(f"The precision {precision!r} needs the backend 'cuda'; this is {name!r}.")
     module, package, remedy = BACKENDS[name]
-    if importlib.util.find_spec(package) is None:
+    if not is_installed(package):
         raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
     backend = importlib.import_module(f".{module}", __name__)
     if name == "cuda":
@@ -65,7 +65,7 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
 
 def _default() -> str:
     """An installation that only predicts needs no numba."""
-    return DEFAULT if importlib.util.find_spec(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
+    return DEFAULT if is_installed(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
 
 
 def set_backend(name: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 
+from ..installed import is_installed
 from ..validation import Array
 from .cases import Case, Data
 
@@ -72,7 +72,7 @@ class Contender:
 def missing(name: str) -> str | None:
     """Why a peer cannot take part here; None where it can."""
     package = PEERS[name][2]
-    if importlib.util.find_spec(package) is None:
+    if not is_installed(package):
         return 'not installed: pip install "fastmlp[peers]"'
     return None
 

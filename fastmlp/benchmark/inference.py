@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import use_backend
+from ..installed import is_installed
 from ..modules import MLP
 from ..predictor import Predictor
 from ..validation import Array
@@ -188,7 +188,7 @@ def run(
     document: dict[str, Any] = {
         "format": FORMAT, "date": time.strftime("%Y-%m-%dT%H:%M:%S"), **describe(), "rounds": rounds, "cases": [],
     }  # fmt: skip
-    there = [name for name in peers if importlib.util.find_spec(PEERS[name][0]) is not None]
+    there = [name for name in peers if is_installed(PEERS[name][0])]
     for case in cases:
         result = _time_case(case, there, rounds, seconds)
         document["cases"].append(result)

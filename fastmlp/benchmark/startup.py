@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from .._kernels import use_backend
 from ..checkpoint import save
+from ..installed import is_installed
 from ..modules import MLP
 from .contender import OURS
 
@@ -52,12 +52,12 @@ def _prepare(folder: Path) -> list[str]:
         model = MLP(64, [64, 64], 4, rng=0).eval()
     save(model, folder / "model.safetensors")
     names = ["numpy", OURS]
-    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
+    if is_installed("onnxruntime") and is_installed("onnx"):
         from ..exchange.with_onnx import export_onnx
 
         export_onnx(model, folder / "model.onnx")
         names.append("onnxruntime")
-    if importlib.util.find_spec("torch"):
+    if is_installed("torch"):
         import warnings
 
         import torch

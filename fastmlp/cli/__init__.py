@@ -6,18 +6,18 @@ error; with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import BackendError, DivergenceError
-from . import bench, compare, evaluate, export, gradcheck, info, predict, sweep, train, warmup
 from .options import INTERRUPTED, Parser, UsageError
 
 __all__ = ["main"]
 
-_COMMANDS = (train, compare, sweep, evaluate, predict, export, gradcheck, info, bench, warmup)
+_COMMANDS = ("train", "compare", "sweep", "evaluate", "predict", "export", "gradcheck", "info", "bench", "warmup")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,22 +36,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # None where the shell has closed it
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
+    arguments = list(sys.argv[1:] if argv is None else argv)
     parser = Parser(prog="fastmlp", description="Train and run multilayer perceptrons.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add_parser(commands)
+    # The others' files would take longer to import than `info` or `compare` to run.
+    named = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in named:
+        importlib.import_module(f".{name}", __name__).add_parser(commands)
     for of_command in commands.choices.values():
         of_command.set_defaults(parser=of_command)
-    if not (sys.argv[1:] if argv is None else argv):
+    if not arguments:
         parser.print_help(sys.stderr)
         return 2
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(arguments)
     except SystemExit as exit_:  # --help and bad usage
         return int(exit_.code or 0)
     try:
-        args.argv = list(sys.argv[1:] if argv is None else argv)
+        args.argv = arguments
         code: int = args.run(args)
         sys.stdout.flush()
         return code

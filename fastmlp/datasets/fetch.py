@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import DataError
+from ..installed import is_installed
 from .registry import Source
 
 __all__ = ["data_folder", "fetch"]
@@ -74,7 +74,7 @@ def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
             f"{source.name}: {path} is missing and download=False; put {file} (from {url}) there or allow the download."
         )
     pooch = _pooch(f"put {file} (from {url}) at {path}")
-    progress = importlib.util.find_spec("tqdm") is not None and sys.stderr is not None and sys.stderr.isatty()
+    progress = is_installed("tqdm") and sys.stderr is not None and sys.stderr.isatty()
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("WARNING")  # its lines about hashes and folders would end up among the user's output

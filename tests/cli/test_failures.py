@@ -268,3 +268,13 @@ def test_help_imports_little(start):
     with start(python=("-c", code)) as process:
         out, err = process.communicate(timeout=60)
     assert err == "" and out.splitlines()[-1] == "[]"
+
+
+def test_a_command_imports_no_other(start):
+    code = (
+        "import sys; from fastmlp.cli import main; main(['compare', '--help']); "
+        "print(*sorted(m[12:] for m in sys.modules if m.startswith('fastmlp.cli.')), 'fastmlp.trainer' in sys.modules)"
+    )
+    with start(python=("-c", code)) as process:
+        out, err = process.communicate(timeout=60)
+    assert err == "" and out.splitlines()[-1] == "compare curves options runs False"

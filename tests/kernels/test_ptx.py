@@ -17,6 +17,7 @@ import pytest
 from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for
 
 import fastmlp as fm
+from fastmlp._kernels.garbage import uncollected
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.augmentation import Augmentations
 from fastmlp.batches import check_rows
@@ -57,18 +58,23 @@ CALLS = {
 }
 
 
+def ptx_of(kernel, types, architecture):
+    cuda = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda
+    with uncollected():
+        return cuda.compile_ptx(kernel.py_func, types, cc=architecture)[0]
+
+
 @pytest.fixture(scope="module")
 def compiler():
     """Compiles what the operations would launch; gives the backend and the list of (kernel, PTX)."""
     pytest.importorskip("numba_cuda")
-    runtime = importlib.import_module("fastmlp._kernels.cuda.runtime")
     names = ("backend", "elementwise", "products", "rows", "updates")
     modules = [importlib.import_module(f"fastmlp._kernels.cuda.{name}") for name in names]
     found = []
 
     def launch(kernel, blocks, threads, *args):
         types = tuple(numba.typeof(a) for a in args)
-        found.append((kernel.py_func.__name__, runtime.cuda.compile_ptx(kernel.py_func, types, cc=ARCHITECTURE)[0]))
+        found.append((kernel.py_func.__name__, ptx_of(kernel, types, ARCHITECTURE)))
 
     with pytest.MonkeyPatch.context() as patch, a_gpu_to_compile_for():
         for module in modules[1:]:
@@ -140,13 +146,9 @@ PERSISTENT = {  # model, optimizer, multiprocessors, precision
 def test_the_persistent_kernel(compiler, name, tmp_path):
     """A multiprocessor has room for a block of it, and the barrier of the grid waits."""
     pytest.importorskip("greenlet")
-    simulated, gpu, steps, machine, runtime = map(
+    simulated, gpu, steps, machine = map(
         importlib.import_module,
-        (
-            "simulated",
-            "fastmlp.engine.gpu",
-            *(f"fastmlp._kernels.cuda.{part}" for part in ("steps", "machine", "runtime")),
-        ),
+        ("simulated", "fastmlp.engine.gpu", "fastmlp._kernels.cuda.steps", "fastmlp._kernels.cuda.machine"),
     )
     launches = []
 
@@ -172,7 +174,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     assert spec.beside == (2 if name == "two blocks" else 1) and (spec.jobs != ()) == (name == "all layers")
     types = tuple(numba.typeof(a) for a in arguments)
     kernel = steps.steps_kernel(spec)
-    ptx = runtime.cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))[0]
+    ptx = ptx_of(kernel, types, (9, 0))
     assert ".visible .entry" in ptx and not re.search(r"(ld|st)\.local", ptx)
     for access in (
         r"ld\.global\.v4\.f32",
