@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from .._kernels import BACKENDS, get_backend
 from ..datasets.fetch import data_folder
-from ..errors import BackendError
+from ..errors import BackendError, DataError
 from ..machine import processor, version_of
 from ..threads import WORK_PER_THREAD, usable_threads
 
@@ -129,6 +129,9 @@ def _megabytes(files: list[Path]) -> str:
 
 
 def _data_folder() -> str:
-    folder = data_folder(None)
+    try:
+        folder = data_folder(None)
+    except DataError as error:  # an installation that only predicts
+        return f"none: {error}"
     why = "FASTMLP_DATA" if os.environ.get("FASTMLP_DATA") else "the platform's cache"
     return f"{folder} ({why}{'' if folder.exists() else '; not there yet'})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -159,6 +160,14 @@ def test_info(fastmlp, monkeypatch, folder):
     code, out, _ = fastmlp("info")
     assert code == 0 and "There is no backend 'abacus'" in out
     assert "threads       none: FASTMLP_NUM_THREADS is 'many'; expected an integer of at least 1." in out
+
+
+def test_info_without_the_package_that_downloads(fastmlp, monkeypatch):
+    monkeypatch.delenv("FASTMLP_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    code, out, err = fastmlp("info")
+    assert (code, err) == (0, "")
+    assert "data folder   none: Downloading needs the package pooch" in out
 
 
 def test_info_counts_the_kernels_that_are_kept(fastmlp, monkeypatch, folder):
