@@ -345,3 +345,12 @@ def test_inference_notices_a_wrong_answer(monkeypatch):
 def test_inference_has_cases_of_its_own(capsys):
     assert main(["bench", "--inference", "--cases", "seed"]) == 2
     assert "--cases is of training steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--peers", ""], ["--inference"]])
+def test_without_numba(monkeypatch, capsys, tmp_path, options):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert main(["bench", *options]) == 1
+    expected = "fastmlp: error: The backend 'numba' needs numba, which is not installed: pip install numba.\n"
+    assert capsys.readouterr().err == expected and not list(tmp_path.iterdir())

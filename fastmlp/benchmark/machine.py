@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .._kernels import get_backend
 from ..machine import processor, version_of
 
 __all__ = ["OtherLoad", "describe", "usable_cores"]
@@ -48,7 +49,8 @@ class OtherLoad:
 
 
 def describe() -> dict[str, Any]:
-    """``machine``, ``versions`` and ``commit``, fit for JSON."""
+    """``machine``, ``versions`` and ``commit``, fit for JSON; a `BackendError` without Numba."""
+    get_backend("numba")  # an error where there is none, which the user can read
     host = importlib.import_module("fastmlp._kernels.cpu.host")
     machine = {
         "cpu": processor(),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-try:
-    import sklearn as _sklearn  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'."
-    ) from error
+from ..installed import is_installed as _is_installed
+
+if not _is_installed("sklearn"):
+    raise ImportError("fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'.")
 
 from .classifier import MLPClassifier as MLPClassifier
 from .regressor import MLPRegressor as MLPRegressor

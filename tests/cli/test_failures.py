@@ -260,21 +260,23 @@ def test_without_matplotlib_a_run_ends_well(start, folder):
     ]
 
 
-def test_help_imports_little(start):
-    code = (
-        "import sys; from fastmlp.cli import main; main(['--help']); "
-        "print([m for m in ('numba', 'matplotlib', 'tqdm', 'pandas', 'torch', 'sklearn') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    "command, seen, expected",
+    [
+        (
+            "--help",
+            "[m for m in ('numba', 'matplotlib', 'tqdm', 'pandas', 'torch', 'sklearn') if m in sys.modules]",
+            "[]",
+        ),
+        (
+            "compare",
+            "sorted(m[8:] for m in sys.modules if m.startswith(('fastmlp.cli.', 'fastmlp.trainer')))",
+            "['cli.compare', 'cli.curves', 'cli.options', 'cli.runs']",
+        ),
+    ],
+)
+def test_help_imports_little(start, command, seen, expected):
+    code = f"import sys; from fastmlp.cli import main; main([{command!r}, '--help']); print({seen})"
     with start(python=("-c", code)) as process:
         out, err = process.communicate(timeout=60)
-    assert err == "" and out.splitlines()[-1] == "[]"
-
-
-def test_a_command_imports_no_other(start):
-    code = (
-        "import sys; from fastmlp.cli import main; main(['compare', '--help']); "
-        "print(*sorted(m[12:] for m in sys.modules if m.startswith('fastmlp.cli.')), 'fastmlp.trainer' in sys.modules)"
-    )
-    with start(python=("-c", code)) as process:
-        out, err = process.communicate(timeout=60)
-    assert err == "" and out.splitlines()[-1] == "compare curves options runs False"
+    assert err == "" and out.splitlines()[-1] == expected
