@@ -66,6 +66,7 @@ class OptionalExtensions(build_ext):
             for extension in self.extensions:
                 extension._needs_stub = False
                 extension.include_dirs.append(numpy.get_include())
+            self.parallel = self.parallel or os.cpu_count()
             super().run()
         except Exception as error:
             if os.environ.get("FASTMLP_REQUIRE_AOT"):

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import os
+import sys
 from types import SimpleNamespace
 from unittest import mock
 
@@ -30,6 +31,9 @@ def a_gpu_to_compile_for():
         yield
 
 
+if SIMULATED:
+    # A thread of the simulator asks the others in turn whether they have come, without end: it is not to do so for long.
+    sys.setswitchinterval(1e-4)
 if NATIVE:
     importlib.import_module("native").replace_gpu()
 

@@ -41,19 +41,18 @@ class Watched:
 
     def place(self, index):
         """The place of the element of an index."""
-        if self.ndim == 1 and not isinstance(index, tuple):
-            place = int(index)
-            if 0 <= place < self.size:
-                return place
-        elif isinstance(index, tuple) and len(index) == self.ndim:
-            place = 0
-            for i, n in zip(index, self.shape, strict=True):
-                i = int(i)
-                if not 0 <= i < n:
-                    break
-                place = place * n + i
-            else:
-                return place
+        # Most of the time of a test goes by in these lines and those of `read` and `write`.
+        if not isinstance(index, tuple):
+            if self.ndim == 1 and 0 <= index < self.size:
+                return int(index)
+        elif len(index) == self.ndim == 2:
+            (i, j), (rows, columns) = index, self.shape
+            if 0 <= i < rows and 0 <= j < columns:
+                return int(i) * columns + int(j)
+        elif len(index) == self.ndim == 3:
+            (i, j, k), (planes, rows, columns) = index, self.shape
+            if 0 <= i < planes and 0 <= j < rows and 0 <= k < columns:
+                return (int(i) * rows + int(j)) * columns + int(k)
         raise IndexError(f"{self.name}[{index}] of shape {self.shape}, by {_me()}")
 
     def __getitem__(self, index):
@@ -66,27 +65,31 @@ class Watched:
         if self.written is not None and not self.written[place]:
             raise AssertionError(f"{self._named(place)} is read by {_me()} and nobody has written it")
         if self.space != "local":
-            me = _me()
+            me = _running.thread
+            seen = me.seen or me.look()
             other = self.writes.get(place)
-            if other is not None:
+            if other is not None and other is not seen:
                 self._compare(place, other, me)
             reads = self.reads.get(place)
             if reads is None:
-                reads = self.reads[place] = {}
-            reads[me.name] = me.seen()
+                self.reads[place] = {me: seen}
+            else:
+                reads[me] = seen
         return self.flat[place]
 
     def write(self, place, value):
         if self.written is not None:
             self.written[place] = True
         if self.space != "local":
-            me = _me()
+            me = _running.thread
+            seen = me.seen or me.look()
             other = self.writes.get(place)
-            if other is not None:
+            if other is not None and other is not seen:
                 self._compare(place, other, me)
             for other in self.reads.pop(place, {}).values():
-                self._compare(place, other, me)
-            self.writes[place] = me.seen()
+                if other is not seen:
+                    self._compare(place, other, me)
+            self.writes[place] = seen
         self.flat[place] = value
 
     def _compare(self, place, other, me):
@@ -100,8 +103,11 @@ class Watched:
         return len(self.array)
 
 
+_running = SimpleNamespace(thread=None)
+
+
 def _me():
-    return getcurrent().thread
+    return _running.thread
 
 
 class _Seen(SimpleNamespace):
@@ -114,19 +120,18 @@ class _Thread:
         self.number = place[0] + dim[0] * (place[1] + dim[1] * place[2])
         self.name = (block.number, self.number)
         self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
-        self.waits_for = self._seen = None
+        self.waits_for = self.seen = None
         self.operands, self.product = None, None  # of what a warp multiplies
         self.copies, self.groups = [], []  # that were asked for and are still to be made
         self.knows = {}  # of other blocks: up to which of their barriers all that they did is known to be done
 
-    def seen(self):
-        """The same until it is past another barrier."""
-        if self._seen is None:
-            self._seen = _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
-        return self._seen
+    def look(self):
+        """What there is to note of it, the same until it is past another barrier."""
+        self.seen = _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
+        return self.seen
 
     def pass_barrier(self, kind):
-        self.waits_for = self._seen = None
+        self.waits_for = self.seen = None
         self.of_grid += kind == "grid"
         self.of_block += kind in ("grid", "block")
         self.of_warp += 1
@@ -443,6 +448,7 @@ class Machine:
         while alive:
             for run in alive:
                 if run.thread.waits_for is None:
+                    _running.thread = run.thread
                     run.switch()
             alive = [run for run in alive if not run.dead]
             ended = sum(len(block.threads) for block in blocks) - len(alive)
