@@ -32,7 +32,7 @@ def a_gpu_to_compile_for():
 
 
 if SIMULATED:
-    # A thread of the simulator asks the others in turn whether they have come, without end: it is not to do so for long.
+    # A thread of the simulator asks again and again whether the others have come: it is not to do so for long.
     sys.setswitchinterval(1e-4)
 if NATIVE:
     importlib.import_module("native").replace_gpu()

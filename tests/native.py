@@ -30,7 +30,7 @@ from simulated import Simulated
 from fastmlp._kernels.cpu.shuffle import shuffle_order
 from fastmlp._kernels.cuda import machine, steps
 from fastmlp._kernels.cuda.grid import wait_for_grid
-from fastmlp._kernels.garbage import uncollected
+from fastmlp._kernels.quick import quickly
 
 _C = {
     "i32": ctypes.c_uint32, "i64": ctypes.c_int64, "float": ctypes.c_float, "double": ctypes.c_double,
@@ -277,7 +277,7 @@ def compiled(kernel, kinds):
     compile_cuda = importlib.import_module("numba.cuda.compiler").compile_cuda
     target, engine = _engine()
     typed = "llvmlite.ir.types.ir_layer_typed_pointers_enabled"
-    with uncollected(), a_gpu_to_compile_for(), mock.patch(typed, False):
+    with quickly("numba.cuda.core"), a_gpu_to_compile_for(), mock.patch(typed, False):
         found = compile_cuda(kernel.py_func, numba.void, kinds, cc=ARCHITECTURE)
         texts = [_for_this_processor(str(module)) for module in found.library.modules]
     whole = None

@@ -12,33 +12,74 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-from numba.core import compiler, ir  # noqa: E402
+from numba.core import compiler, ssa  # noqa: E402
+from numba.core.postproc import PostProcessor  # noqa: E402
+from numba.core.types.functions import BaseFunction  # noqa: E402
 
-from fastmlp._kernels.cpu import jit  # noqa: E402
+from fastmlp._kernels.cpu import jit, pasting  # noqa: E402
+from fastmlp._kernels.quick import quickly  # noqa: E402
 
 
 @jit.inline
 def clipped(x, limit):
     if x > limit:
-        x = limit
+        return limit
     return x
+
+
+@jit.inline
+def scaled(x, factor=2.0, shift=None):
+    if shift is not None:
+        x += shift
+    return x * factor
+
+
+@jit.inline
+def each(function, x, limit):
+    for i in range(x.size):
+        x[i] = function(x[i], limit)
+
+
+@jit.inline
+def nothing(x):
+    pass
 
 
 @jit.inline
 def total(x, limit):
     sum = 0.0
     for i in range(x.size):
+        if x[i] < -9.0:
+            continue
         value = clipped(x[i], limit)
         for _ in range(2):
             value = clipped(value + sum, limit)
         sum += value
+        if sum > 100.0:
+            break
+    else:
+        sum = scaled(sum, shift=limit)
     return sum
+
+
+def with_captured(power):
+    @jit.inline
+    def raised(x, limit):
+        return clipped(x**power, limit)
+
+    return raised
+
+
+raised = with_captured(3)
 
 
 def twice(x, y):
     sum = total(x, 1.0)
-    for i in range(y.size):
-        y[i] = total(y, sum) - clipped(sum, y[i])
+    for i in range(min(y.size, 9)):
+        y[i] = total(y, sum) - clipped(sum, y[i]) + scaled(y[i]) + scaled(shift=y[i], x=sum, factor=0.5)
+    each(raised, y, sum)
+    each(clipped, y, 1.5)
+    nothing(y)
     return sum
 
 
@@ -57,7 +98,7 @@ def machine_code(pipeline):
 def test_same_code_as_by_numbas_own_pipeline():
     ref, ref_results = machine_code(compiler.Compiler)
     comp, results = machine_code(jit._Compiler)
-    assert len(ref) > 100
+    assert len(ref) > 200
     assert comp == ref and results == ref_results
     sums = twice(np.linspace(-2, 2, 7), y := np.linspace(0, 1, 5)), *y  # as Python
     np.testing.assert_allclose(results, sums, rtol=1e-14)
@@ -67,15 +108,50 @@ def wrong(x):
     return total(x, "limit")
 
 
+def changed():
+    """What is another one while kernels are compiled."""
+    return PostProcessor.run, ssa._run_block_rewrite, BaseFunction.get_call_type, gc.isenabled()
+
+
 @pytest.mark.parametrize("collecting", [True, False])
 def test_numba_and_the_collector_are_left_as_they_were(collecting):
     before = gc.isenabled()
     try:
         gc.enable() if collecting else gc.disable()
+        ref = changed()
+        with quickly():
+            for one, other in zip(changed()[:3], ref[:3], strict=True):
+                assert one is not other
+            assert not gc.isenabled()
+            with quickly():  # what one function calls
+                pass
+            assert PostProcessor.run is not ref[0] and not gc.isenabled()
+        assert changed() == ref
         assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
         with pytest.raises(numba.TypingError):
             jit.shared(wrong)(np.ones(3))
-        assert gc.isenabled() == collecting
-        assert "__deepcopy__" not in vars(ir.Scope)
+        assert changed() == ref
     finally:
         gc.enable() if before else gc.disable()
+
+
+def test_what_is_pasted_is_compiled_once(monkeypatch):
+    @jit.inline
+    def added(x, y):
+        return x + y
+
+    def four(x):
+        return added(added(x, 1), added(x, added(2.0, x)))
+
+    made = []
+    run = pasting._Worker.run_untyped_passes
+    monkeypatch.setattr(pasting._Worker, "run_untyped_passes", lambda self, f: made.append(f) or run(self, f))
+    assert jit.shared(four)(1) == jit.shared(four)(1.0) == 6 and made == [added.py_func]
+
+
+@pytest.mark.parametrize("arguments", ["x, 1, 2", "", "x, other=1"])
+def test_a_call_that_does_not_fit(arguments):
+    scope = {"clipped": clipped}
+    exec(f"def calls(x):\n    return clipped({arguments})", scope)
+    with pytest.raises((numba.TypingError, TypeError), match=r"argument"):
+        jit.shared(scope["calls"])(1.0)

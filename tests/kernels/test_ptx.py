@@ -17,7 +17,7 @@ import pytest
 from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for
 
 import fastmlp as fm
-from fastmlp._kernels.garbage import uncollected
+from fastmlp._kernels.quick import quickly
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.augmentation import Augmentations
 from fastmlp.batches import check_rows
@@ -60,7 +60,7 @@ CALLS = {
 
 def ptx_of(kernel, types, architecture):
     cuda = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda
-    with uncollected():
+    with quickly("numba.cuda.core"):
         return cuda.compile_ptx(kernel.py_func, types, cc=architecture)[0]
 
 
