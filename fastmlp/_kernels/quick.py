@@ -30,18 +30,25 @@ def quickly(core: str = "numba.core") -> Iterator[None]:
     if core in _inside:
         yield
         return
-    postproc, ssa = (importlib.import_module(f"{core}.{name}") for name in ("postproc", "ssa"))
+    postproc, ssa = _module(f"{core}.postproc"), _module(f"{core}.ssa")
     _inside.append(core)
     try:
         with (
             _uncollected(),
-            _replaced(postproc.PostProcessor, "run", _lazily(postproc)),
+            _replaced(getattr(postproc, "PostProcessor", None), "run", _lazily(postproc)),
             _replaced(ssa, "_run_block_rewrite", _where_it_occurs),
             _replaced(BaseFunction, "get_call_type", _once),
         ):
             yield
     finally:
         _inside.remove(core)
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 @contextlib.contextmanager

@@ -91,6 +91,42 @@ def compiler():
         yield modules[0], found
 
 
+def sums_of_rows():
+    """A kernel that is made anew each time, with it what it calls."""
+    cuda = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda
+
+    @cuda.jit(device=True)
+    def clipped(x, limit):
+        if x > limit:
+            x = limit
+        return x
+
+    @cuda.jit
+    def kernel(x, y, limit):
+        row = cuda.grid(1)
+        if row >= x.shape[0]:
+            return
+        total = y[row]
+        for i in range(min(x.shape[1], 7)):
+            if x[row, i] < 0:
+                continue
+            total += clipped(x[row, i] * total, limit)
+            limit = clipped(limit + total, limit)
+        y[row] = total
+
+    return kernel
+
+
+def test_the_same_code_as_by_numbas_own_compiler(compiler):
+    cuda = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda
+    types = numba.float32[:, ::1], numba.float32[::1], numba.float32
+    ref = cuda.compile_ptx(sums_of_rows().py_func, types, cc=ARCHITECTURE)[0]
+    comp = ptx_of(sums_of_rows(), types, ARCHITECTURE)
+    # Names have numbers that count what was compiled before.
+    ref, comp = (re.sub(r"_ZN\w+", "", ptx).splitlines() for ptx in (ref, comp))
+    assert len(ref) > 60 and comp == ref
+
+
 @pytest.mark.parametrize("operation", CALLS)
 def test_compiles_without_float64_or_spills(compiler, operation):
     backend, found = compiler

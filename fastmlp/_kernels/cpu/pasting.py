@@ -31,11 +31,17 @@ def with_pasting(passes: PassManager) -> PassManager:
 
 
 class _Worker(InlineWorker):
-    """What makes untyped code of a function, with calls in it pasted already."""
+    """Makes untyped code of a function, with calls in it pasted already."""
 
     def __init__(self, state: Any) -> None:
         super().__init__(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags)
         self._compiler_pipeline = lambda state: with_pasting(DefaultPassBuilder.define_untyped_pipeline(state))
+
+    def code_of(self, function: Any) -> _Code:
+        """What is pasted for a call of it."""
+        code = self.run_untyped_passes(function)
+        self.validator(code)
+        return _Code(code)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -57,7 +63,7 @@ class Paste(FunctionPass):
                 called = _inline_function(caller, statement)
                 if called is not None:
                     if called.pasted is None:
-                        called.pasted = _Code(_Worker(state).run_untyped_passes(called.py_func))
+                        called.pasted = _Worker(state).code_of(called.py_func)
                     labels.extend(called.pasted.paste(caller, label, i))
                     break
         if len(caller.blocks) > before:
