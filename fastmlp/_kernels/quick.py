@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.targetconfig import ConfigStack
 from numba.core.types.functions import BaseFunction
 
@@ -25,23 +26,24 @@ _inside: list[str] = []  # compilations: one compiles what another one calls
 def quickly(core: str = "numba.core") -> Iterator[None]:
     """While a compiler runs, whose package ``core`` is: Numba's, or the copy of it that numba-cuda has.
 
-    Only one thread compiles at a time, see Numba's compiler lock.
+    Both compile in one thread at a time, and under this lock.
     """
-    if core in _inside:
-        yield
-        return
-    postproc, ssa = _module(f"{core}.postproc"), _module(f"{core}.ssa")
-    _inside.append(core)
-    try:
-        with (
-            _uncollected(),
-            _replaced(getattr(postproc, "PostProcessor", None), "run", _lazily(postproc)),
-            _replaced(ssa, "_run_block_rewrite", _where_it_occurs),
-            _replaced(BaseFunction, "get_call_type", _once),
-        ):
+    with global_compiler_lock:
+        if core in _inside:
             yield
-    finally:
-        _inside.remove(core)
+            return
+        postproc, ssa = _module(f"{core}.postproc"), _module(f"{core}.ssa")
+        _inside.append(core)
+        try:
+            with (
+                _uncollected(),
+                _replaced(getattr(postproc, "PostProcessor", None), "run", _lazily(postproc)),
+                _replaced(ssa, "_run_block_rewrite", _where_it_occurs),
+                _replaced(BaseFunction, "get_call_type", _once),
+            ):
+                yield
+        finally:
+            _inside.remove(core)
 
 
 def _module(name: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -133,6 +135,21 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting):
         assert changed() == ref
     finally:
         gc.enable() if before else gc.disable()
+
+
+def test_threads_take_turns():
+    ref, inside, most = changed(), [], []
+
+    def enter(number):
+        with quickly():
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, range(8)))
+    assert most == [1] * 8 and changed() == ref
 
 
 def test_what_is_pasted_is_compiled_once(monkeypatch):
