@@ -8,6 +8,7 @@ replaced here goes on as it is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 from collections.abc import Callable, Iterator
@@ -33,12 +34,14 @@ def quickly(core: str = "numba.core") -> Iterator[None]:
             yield
             return
         postproc, ssa = _module(f"{core}.postproc"), _module(f"{core}.ssa")
+        known: dict[int, tuple[Any, set[str]]] = {}
         _inside.append(core)
         try:
             with (
                 _uncollected(),
                 _replaced(getattr(postproc, "PostProcessor", None), "run", _lazily(postproc)),
-                _replaced(ssa, "_run_block_rewrite", _where_it_occurs),
+                _replaced(ssa, "_run_ssa", functools.partial(_afresh, known)),
+                _replaced(ssa, "_run_block_rewrite", functools.partial(_where_it_occurs, known)),
                 _replaced(BaseFunction, "get_call_type", _once),
             ):
                 yield
@@ -96,10 +99,20 @@ def _lazily(postproc: Any) -> Callable[..., Any]:
     return made_of
 
 
-def _where_it_occurs(rewrite: Callable[..., Any]) -> Callable[..., Any]:
+def _afresh(known: dict[int, Any], run: Callable[..., Any]) -> Callable[..., Any]:
+    """Forget the names of another function's blocks, or of these before something else has changed them."""
+
+    def run_afresh(*arguments: Any) -> Any:
+        known.clear()
+        return run(*arguments)
+
+    return run_afresh
+
+
+def _where_it_occurs(known: dict[int, tuple[Any, set[str]]], rewrite: Callable[..., Any]) -> Callable[..., Any]:
     """For each variable that is assigned to more than once Numba goes through all of a function, to give each
-    assignment a name of its own. Blocks where the variable does not occur stay as they are."""
-    known: dict[int, tuple[Any, set[str]]] = {}  # by the identity of a block: (the block, names in it)
+    assignment a name of its own. Blocks where the variable does not occur stay as they are. ``known``: by the identity
+    of a block, (the block, names in it)."""
 
     def names(block: Any) -> set[str]:
         if id(block) not in known:
@@ -125,14 +138,16 @@ def _where_it_occurs(rewrite: Callable[..., Any]) -> Callable[..., Any]:
 def _once(resolve: Callable[..., Any]) -> Callable[..., Any]:
     """For each addition Numba tries all that is known of "+", one after the other, until something fits the types of
     the two numbers: the same again and again."""
-    known: dict[Any, tuple[Any, Any]] = {}
+    known: dict[Any, tuple[Any, ...]] = {}
 
     def resolve_once(self: Any, context: Any, args: Any, kws: Any) -> Any:
+        if type(args) is not tuple:  # as from code that changes what it gets
+            return resolve(self, context, args, kws)
         flags = ConfigStack.top_or_none()
         settings = None if flags is None else flags.summary()
         key = id(self), id(context), settings, args, tuple(kws.items())
         if key not in known:
-            known[key] = self, resolve(self, context, args, kws)
-        return known[key][1]
+            known[key] = resolve(self, context, args, kws), self, context
+        return known[key][0]
 
     return resolve_once

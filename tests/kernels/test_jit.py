@@ -15,6 +15,7 @@ if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
 from numba.core import compiler, ssa  # noqa: E402
+from numba.core.errors import NumbaError  # noqa: E402
 from numba.core.postproc import PostProcessor  # noqa: E402
 from numba.core.types.functions import BaseFunction  # noqa: E402
 
@@ -166,9 +167,21 @@ def test_what_is_pasted_is_compiled_once(monkeypatch):
     assert jit.shared(four)(1) == jit.shared(four)(1.0) == 6 and made == [added.py_func]
 
 
-@pytest.mark.parametrize("arguments", ["x, 1, 2", "", "x, other=1"])
+def test_calls_are_resolved_for_each_of_their_types():
+    """Also within one kernel, and in one that is compiled while another one is."""
+
+    def mixed(x, n):
+        a, b = x * n, n * n
+        return a + x, b + n, max(a, x), max(b, n), a / b, n // b, n**2, x**2
+
+    x, n = np.float32(1.5), 3
+    comp, ref = jit.shared(mixed)(x, n), numba.njit(**jit._OPTIONS)(mixed)(x, n)
+    assert comp == ref and [type(one) for one in comp] == [type(one) for one in ref]
+
+
+@pytest.mark.parametrize("arguments", ["x, 1, 2", "", "x, other=1", "*(x, x)"])
 def test_a_call_that_does_not_fit(arguments):
     scope = {"clipped": clipped}
     exec(f"def calls(x):\n    return clipped({arguments})", scope)
-    with pytest.raises((numba.TypingError, TypeError), match=r"argument"):
+    with pytest.raises((NumbaError, TypeError), match="argument"):
         jit.shared(scope["calls"])(1.0)

@@ -15,6 +15,7 @@ from numba.core import ir, ir_utils, postproc
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler import DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+from numba.core.errors import UnsupportedError
 from numba.core.inline_closurecall import InlineWorker
 from numba.core.untyped_passes import InlineInlinables
 
@@ -67,6 +68,7 @@ class Paste(FunctionPass):
                     labels.extend(called.pasted.paste(caller, label, i))
                     break
         if len(caller.blocks) > before:
+            state.flags.enable_ssa = False  # as Numba leaves it; it is in the names of symbols
             for dead in compute_cfg_from_blocks(caller.blocks).dead_nodes():
                 del caller.blocks[dead]
             postproc.PostProcessor(caller).run()
@@ -129,6 +131,8 @@ class _Code:
 
     def _arguments(self, call: Any) -> list[Any]:
         """Of a call, by the numbers of the parameters."""
+        if call.value.vararg is not None:
+            raise UnsupportedError(f"{self._name} is pasted where it is called, which *arguments cannot be.", call.loc)
         bound = self._signature.bind(*call.value.args, **dict(call.value.kws)).arguments
         return [
             bound.get(name, ir.Const(parameter.default, call.loc))
