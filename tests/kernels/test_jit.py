@@ -14,9 +14,8 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-from numba.core import compiler, ssa  # noqa: E402
+from numba.core import compiler  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
-from numba.core.postproc import PostProcessor  # noqa: E402
 from numba.core.types.functions import BaseFunction  # noqa: E402
 
 from fastmlp._kernels.cpu import jit, pasting  # noqa: E402
@@ -111,31 +110,38 @@ def wrong(x):
     return total(x, "limit")
 
 
-def changed():
+def changed(core="numba.core"):
     """What is another one while kernels are compiled."""
-    return PostProcessor.run, ssa._run_block_rewrite, BaseFunction.get_call_type, gc.isenabled()
+    postproc, ssa = (pytest.importorskip(f"{core}.{name}") for name in ("postproc", "ssa"))
+    functions = postproc.PostProcessor.run, ssa._run_ssa, ssa._run_block_rewrite, BaseFunction.get_call_type
+    return *functions, gc.isenabled()
 
 
+@pytest.mark.parametrize("core", ["numba.core", "numba.cuda.core"])
 @pytest.mark.parametrize("collecting", [True, False])
-def test_numba_and_the_collector_are_left_as_they_were(collecting):
+def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
     before = gc.isenabled()
     try:
         gc.enable() if collecting else gc.disable()
-        ref = changed()
-        with quickly():
-            for one, other in zip(changed()[:3], ref[:3], strict=True):
-                assert one is not other
-            assert not gc.isenabled()
-            with quickly():  # what one function calls
-                pass
-            assert PostProcessor.run is not ref[0] and not gc.isenabled()
-        assert changed() == ref
+        ref = changed(core)
+        with quickly(core):
+            inside = changed(core)
+            assert not any(one is other for one, other in zip(inside[:-1], ref[:-1], strict=True)) and not inside[-1]
+            with quickly(core):  # what one function calls
+                assert changed(core) == inside
+            assert changed(core) == inside
+        assert changed(core) == ref
         assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
         with pytest.raises(numba.TypingError):
             jit.shared(wrong)(np.ones(3))
-        assert changed() == ref
+        assert changed(core) == ref
     finally:
         gc.enable() if before else gc.disable()
+
+
+def test_a_compiler_that_has_not_what_is_replaced():
+    with quickly("numba.no_such_core"):
+        assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
 
 
 def test_threads_take_turns():
@@ -168,8 +174,6 @@ def test_what_is_pasted_is_compiled_once(monkeypatch):
 
 
 def test_calls_are_resolved_for_each_of_their_types():
-    """Also within one kernel, and in one that is compiled while another one is."""
-
     def mixed(x, n):
         a, b = x * n, n * n
         return a + x, b + n, max(a, x), max(b, n), a / b, n // b, n**2, x**2

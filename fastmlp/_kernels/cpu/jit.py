@@ -31,7 +31,7 @@ VERSION = f"{fingerprint(_HERE)}, {VECTOR_BYTES}-byte vectors, numba {numba.__ve
 
 
 class _Compiler(Compiler):
-    """Numba's, in less than two thirds of the time for functions that are made of many `inline` ones."""
+    """Numba's, in some two thirds of the time for functions that are made of many `inline` ones."""
 
     def define_pipelines(self) -> Any:
         return [with_pasting(one) for one in super().define_pipelines()]

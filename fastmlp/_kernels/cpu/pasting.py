@@ -1,7 +1,7 @@
 """Pastes `jit.inline` functions into their callers, as a pass of Numba's compiler.
 
-Numba has one for that. It compiles a function up to types anew for each call of it, which are hundreds in a kernel, and
-copies it twice with all that it refers to. Here that is done once in a process, and a call costs one copy, renamed.
+Numba has one for that. It compiles a function up to types anew for each call of it, and copies it twice with all that
+it refers to. Here that is done once in a process, and a call costs one copy, renamed.
 What comes out is the same, see tests/kernels/test_jit.py.
 """
 
@@ -144,8 +144,8 @@ class _Code:
         """Assign what the function returns, which here need not become an object that can be returned."""
         for statement in statements:
             if isinstance(statement, ir.Assign) and statement.target.name == value.name:
-                given = statement.value
-                statement.value = given.value if isinstance(given, ir.Expr) and given.op == "cast" else given
+                if isinstance(statement.value, ir.Expr) and statement.value.op == "cast":
+                    statement.value = statement.value.value
         statements.append(ir.Assign(value, target, loc))
 
 
@@ -166,7 +166,7 @@ class _Copy:
             return found
         if isinstance(value, ir.Expr):
             return ir.Expr(value.op, value.loc, **{key: self.of(one) for key, one in value._kws.items()})
-        if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        if type(value) in (list, tuple):
             return type(value)([self.of(one) for one in value])
         if isinstance(value, ir.Arg):
             return self._arguments[value.index]
