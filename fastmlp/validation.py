@@ -86,7 +86,8 @@ def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 def as_real_array(values: object, what: str) -> Array:
     """``values`` as an array of bools, integers or floats, of any shape."""
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    # NumPy imports what knows of masks when it is first named, which takes longer than many a prediction.
+    if type(values) is not np.ndarray and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"{what} is a masked array with masked entries; expected every entry to be there.")
     try:
         array = np.asarray(values)

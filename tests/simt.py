@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
+import struct
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 from greenlet import getcurrent, greenlet
+from numba.core.types import Number
 
 WARP = 32
 
@@ -335,20 +338,20 @@ def toward_zero(x):
 
 def round_tf32(v):
     """`rounded` of a single one."""
-    if not np.isfinite(v):
+    if not math.isfinite(v):
         return np.float32(v)
-    return np.uint32((int(np.float32(v).view(np.uint32)) + 0x1000) >> 13 << 13).view(np.float32)
+    (word,) = struct.unpack("I", struct.pack("f", v))
+    return np.uint32(word + 0x1000 >> 13 << 13).view(np.float32)
 
 
 def pack_bf16(low, high):
     """The upper halves of two float32, rounded to the nearest, ties to even."""
-    words = []
-    for v in (low, high):
-        word = int(np.float32(v).view(np.uint32))
-        if np.isfinite(v):
+    halves = []
+    for v, word in zip((low, high), struct.unpack("2I", struct.pack("2f", low, high)), strict=True):
+        if math.isfinite(v):
             word += 0x7FFF + (word >> 16 & 1)
-        words.append(0x7FFF if np.isnan(v) else word >> 16)
-    return np.uint32(words[0] | words[1] << 16)
+        halves.append(0x7FFF if math.isnan(v) else word >> 16)
+    return np.uint32(halves[0] | halves[1] << 16)
 
 
 def low_bf16(word):
@@ -488,8 +491,10 @@ class Machine:
 
     @contextlib.contextmanager
     def _as_python(self, module, kind):
-        before, old = kind.__call__, [vars(one)["cuda"] for one in self.modules]
-        kind.__call__ = lambda self, *args: self.py_func(*args)
+        calls, old = (kind.__call__, Number.__call__), [vars(one)["cuda"] for one in self.modules]
+        # By way of properties: calls are half of what Python does here, and these add none.
+        kind.__call__ = property(operator.attrgetter("py_func"))
+        Number.__call__ = property(lambda self: getattr(np, self.name))
         functions = [vars(one).get(name) for one, name, _ in self.replaced]
         for one in self.modules:
             one.cuda = module
@@ -498,7 +503,7 @@ class Machine:
         try:
             yield
         finally:
-            kind.__call__ = before
+            kind.__call__, Number.__call__ = calls
             for (one, name, _), what in zip(self.replaced, functions, strict=True):
                 setattr(one, name, what)
             for one, what in zip(self.modules, old, strict=True):

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import ast
+import os
+from pathlib import Path
+
+import numba
 import pytest
 
+import fastmlp as fm
 from fastmlp import losses, optim
+from fastmlp._kernels.cpu import jit
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.cli import warmup
 
-# Every combination of what the help lists, in a process that finds the kernels on disk.
+# Prints the kernels that the command wants, after its own lines.
+WARMUP = """
+import asked
+from fastmlp.cli import main
+
+with asked.recorded() as found:
+    assert main(["warmup"]) == 0
+print(found.kernels)
+"""
+# Prints those of every combination of what the help lists, and what was compiled for them.
 FITS = """
+import asked
 import itertools
 import numpy as np
 import fastmlp as fm
-from numba.core import event
 
 generator = np.random.default_rng(0)
 raw = generator.integers(0, 256, (50, 7), np.uint8)
 labels = generator.integers(0, 4, 50)
 flags = np.eye(4, dtype=np.float32)[labels]
-with event.install_recorder("numba:compile") as recorder:
+with asked.recorded() as found:
     for activation, loss, optimizer, source, hidden, scaled in itertools.product(
         ("relu", "elu", "tanh"),
         (fm.CrossEntropyLoss, fm.MSELoss, fm.BCEWithLogitsLoss),
@@ -36,22 +52,26 @@ with event.install_recorder("numba:compile") as recorder:
         trainer.evaluate(X, y), trainer.predict(X)
         if loss is not fm.MSELoss:
             trainer.predict_proba(X)
-print([record.data["dispatcher"] for _, record in recorder.buffer if record.is_start])
+print(found.kernels)
+print(found.compiled)
 """
 
 
-def test_afterwards_a_plain_fit_compiles_nothing(start, folder):
-    environment = {"NUMBA_CACHE_DIR": str(folder / "kernels")}
-    with start("warmup", env=environment) as process:
-        out, err = process.communicate(timeout=250)
-    lines = out.splitlines()
-    assert (process.returncode, err) == (0, "") and len(lines) == 5
-    assert lines[0].startswith("float32 relu, CrossEntropyLoss, SGD, uint8  ")
-    assert lines[3].endswith("; kernels are kept in") and lines[4].startswith(f"{folder / 'kernels'}")
-    assert int(lines[3].split()[0]) == sum(int(line.split()[-4]) for line in lines[:3]) > 5
-    with start(env=environment, python=("-W", "error", "-c", FITS)) as process:
-        out, err = process.communicate(timeout=250)
-    assert (process.returncode, err, out) == (0, "", "[]\n")
+def test_afterwards_a_plain_fit_compiles_nothing(start):
+    def run(code):
+        folders = Path(fm.__file__).parents[1], Path(__file__).parents[1]
+        environment = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+        with start(env=environment, python=("-W", "error", "-c", code)) as process:
+            out, err = process.communicate(timeout=250)
+        assert (process.returncode, err) == (0, "")
+        return out.splitlines()
+
+    *lines, warmed = run(WARMUP)
+    assert len(lines) == 5 and lines[0].startswith("float32 relu, CrossEntropyLoss, SGD, uint8  ")
+    assert lines[3].endswith("; kernels are kept in") and lines[4].startswith(str(jit.cache_files()[0]))
+    assert int(lines[3].split()[0]) == sum(int(line.split()[-4]) for line in lines[:3])
+    kernels, compiled = map(ast.literal_eval, run(FITS))
+    assert len(kernels) > 20 and set(kernels) <= set(ast.literal_eval(warmed)) and compiled == []
 
 
 @pytest.fixture
@@ -76,6 +96,13 @@ def test_plain(fastmlp, fits):
     assert code == 0 and "0 functions compiled in" in out
     assert [dtype for dtype, _, _ in fits] == 3 * ["float64"] + 3 * ["float32"]
     assert {parts[3] for dtype, parts, _ in fits if dtype == "float64"} == {"uint8", "float64"}
+
+
+def test_what_is_compiled_is_counted(fastmlp, monkeypatch):
+    monkeypatch.setattr(warmup, "_fit", lambda *parts: numba.njit(lambda: 1)())
+    _, out, _ = fastmlp("warmup")
+    assert [line.split()[-4:-2] for line in out.splitlines()[:3]] == 3 * [["1", "compiled"]]
+    assert "\n3 functions compiled in " in out
 
 
 def test_all(fastmlp, fits):

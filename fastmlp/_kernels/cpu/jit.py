@@ -13,11 +13,11 @@ from numba.core import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.core.compiler import Compiler
+from numba.core.runtime import rtsys
 
 from ..kept import MARK, Kept, fingerprint
 from ..quick import quickly
 from .host import VECTOR_BYTES
-from .pasting import with_pasting
 
 __all__ = ["VERSION", "addressed", "cache_files", "inline", "kernel", "shared"]
 
@@ -34,6 +34,8 @@ class _Compiler(Compiler):
     """Numba's, in some two thirds of the time for functions that are made of many `inline` ones."""
 
     def define_pipelines(self) -> Any:
+        from .pasting import with_pasting  # and half of Numba with it, which nobody needs who finds all kernels kept
+
         return [with_pasting(one) for one in super().define_pipelines()]
 
     def compile_extra(self, func: Any) -> Any:
@@ -41,7 +43,16 @@ class _Compiler(Compiler):
             return super().compile_extra(func)
 
 
-class _KernelCache(Kept, FunctionCache):
+class _Loading(FunctionCache):
+    """Loads kernels as they are, without what the compiler has to know first: half a second, some hundred modules."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)  # kernels with arrays count references to them
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
+class _KernelCache(Kept, _Loading):
     """numba's own key holds a pickle of what a function's closure captures, which for a compiled function is another
     one in each process. Here the names will do: the file's name covers their sources."""
 
