@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 
 from fastmlp import BackendError
 from fastmlp._kernels import get_backend
+from fastmlp._kernels.quick import quickly
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 NATIVE = os.environ.get("FASTMLP_NATIVE_CUDA") == "1"  # CUDA kernels are compiled for this processor
@@ -29,6 +31,14 @@ def a_gpu_to_compile_for():
             module = importlib.import_module(f"numba.cuda.{name}")
             stack.enter_context(mock.patch.object(module, "get_current_device", lambda: there))
         yield
+
+
+@contextlib.contextmanager
+def compiling():
+    """A GPU's kernels. What their compiler leaves would make each collection of garbage in the tests to come longer."""
+    with quickly("numba.cuda.core"):
+        yield
+    gc.freeze()
 
 
 if SIMULATED:

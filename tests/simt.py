@@ -11,6 +11,7 @@ written (local and shared arrays), and an index outside of an array.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import math
 import operator
 import struct
@@ -431,9 +432,10 @@ class Machine:
 
     def _run(self, function, args, grid, dim):
         def body():
-            with np.errstate(all="ignore"):  # a GPU does not warn either
-                function(*args)
+            function(*args)
 
+        with np.errstate(all="ignore"):  # a GPU does not warn either
+            quiet = contextvars.copy_context()
         alive, blocks, counted = [], [], {}
         for number, place in enumerate(np.ndindex(*grid[::-1])):
             block = SimpleNamespace(
@@ -446,7 +448,7 @@ class Machine:
             blocks.append(block)
             for thread in block.threads:
                 run = greenlet(body)
-                run.thread = thread
+                run.thread, run.gr_context = thread, quiet.copy()
                 alive.append(run)
         while alive:
             for run in alive:

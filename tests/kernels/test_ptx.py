@@ -14,10 +14,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for
+from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for, compiling
 
 import fastmlp as fm
-from fastmlp._kernels.quick import quickly
 from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.augmentation import Augmentations
 from fastmlp.batches import check_rows
@@ -60,7 +59,7 @@ CALLS = {
 
 def ptx_of(kernel, types, architecture):
     cuda = importlib.import_module("fastmlp._kernels.cuda.runtime").cuda
-    with quickly("numba.cuda.core"):
+    with compiling():
         return cuda.compile_ptx(kernel.py_func, types, cc=architecture)[0]
 
 

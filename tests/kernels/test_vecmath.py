@@ -23,6 +23,7 @@ from mpmath import mp
 import fastmlp
 from fastmlp._kernels import polynomials
 from fastmlp._kernels.cpu import vecmath
+from fastmlp._kernels.cpu.host import LANES
 from fastmlp._kernels.cpu.jit import inline
 from fastmlp._kernels.cpu.simd import lanes, load, load_tail, store, store_tail
 
@@ -223,6 +224,8 @@ def _elsewhere(folder: Path, **environment: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("width", ("4", "8"))
 def test_bits_do_not_depend_on_the_vector_width(width: str, tmp_path: Path) -> None:
+    if width == str(LANES[4]):
+        pytest.skip("the width that is computed with here")
     other = _elsewhere(tmp_path, FASTMLP_LANES=width)
     for key, here in _everything().items():
         assert other[key].tobytes() == here.tobytes(), key
