@@ -282,11 +282,9 @@ _names = {"text": "typed text", "reference": "typed reference"}
 
 @contextlib.contextmanager
 def _plain_pointers():
-    before = dict(_names)
-    _names.update(text="text", reference="reference")
-    with mock.patch.object(llvmlite.ir.types, "ir_layer_typed_pointers_enabled", False):
+    typed = mock.patch.object(llvmlite.ir.types, "ir_layer_typed_pointers_enabled", False)
+    with typed, mock.patch.dict(_names, text="text", reference="reference"):
         yield
-    _names.update(before)
 
 
 def _text(self):

@@ -47,6 +47,8 @@ class _Loading(FunctionCache):
     """Loads kernels as they are, without what the compiler has to know first: half a second, some hundred modules."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not hasattr(self, "_load_overload"):  # another Numba's
+            return super().load_overload(sig, target_context)
         rtsys.initialize(target_context)  # kernels with arrays count references to them
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
