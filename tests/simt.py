@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 import operator
 import struct
@@ -30,7 +31,7 @@ class Race(AssertionError):
 
 
 class Watched:
-    """An array whose accesses are checked; ``space`` is "global", "shared" or "local".
+    """An array whose accesses are checked; ``space`` is "global" or "shared", and "local" that of a `Local`.
 
     What is noted of an element is noted under its place: its number, counted row by row.
     """
@@ -68,32 +69,30 @@ class Watched:
     def read(self, place):
         if self.written is not None and not self.written[place]:
             raise AssertionError(f"{self._named(place)} is read by {_me()} and nobody has written it")
-        if self.space != "local":
-            me = _running.thread
-            seen = me.seen or me.look()
-            other = self.writes.get(place)
-            if other is not None and other is not seen:
-                self._compare(place, other, me)
-            reads = self.reads.get(place)
-            if reads is None:
-                self.reads[place] = {me: seen}
-            else:
-                reads[me] = seen
+        me = _running.thread
+        seen = me.seen or me.look()
+        other = self.writes.get(place)
+        if other is not None and other is not seen:
+            self._compare(place, other, me)
+        reads = self.reads.get(place)
+        if reads is None:
+            self.reads[place] = {me: seen}
+        else:
+            reads[me] = seen
         return self.flat[place]
 
     def write(self, place, value):
         if self.written is not None:
             self.written[place] = True
-        if self.space != "local":
-            me = _running.thread
-            seen = me.seen or me.look()
-            other = self.writes.get(place)
-            if other is not None and other is not seen:
+        me = _running.thread
+        seen = me.seen or me.look()
+        other = self.writes.get(place)
+        if other is not None and other is not seen:
+            self._compare(place, other, me)
+        for other in self.reads.pop(place, {}).values():
+            if other is not seen:
                 self._compare(place, other, me)
-            for other in self.reads.pop(place, {}).values():
-                if other is not seen:
-                    self._compare(place, other, me)
-            self.writes[place] = seen
+        self.writes[place] = seen
         self.flat[place] = value
 
     def _compare(self, place, other, me):
@@ -195,11 +194,45 @@ class _Module:
         return arrays[key]
 
     def _local(self, shape, dtype, alignment=None):
-        return Watched(np.empty(shape, _numpy(dtype)), "local array", "local", written=False)
+        return Local(shape, _numpy(dtype))
 
 
 def _numpy(dtype):
     return np.dtype(getattr(dtype, "name", dtype))
+
+
+class Local:
+    """An array of a thread's own: an access counts if it is to an element, and reading if that was written."""
+
+    space = "local"
+
+    def __init__(self, shape, dtype):
+        # A look into this is all that most accesses of a test take.
+        self.values, self.kind = dict(_nothing(shape)), dtype.type
+
+    def __getitem__(self, index):
+        value = self.values.get(index, self)
+        if value is None or value is self:
+            raise self._wrong(index)
+        return value
+
+    def __setitem__(self, index, value):
+        if index not in self.values:
+            raise self._wrong(index)
+        self.values[index] = value if type(value) is self.kind else self.kind(value)
+
+    def _wrong(self, index):
+        if index in self.values:
+            return AssertionError(f"local array[{index}] is read by {_me()} and nobody has written it")
+        return IndexError(f"local array[{index}] of {len(self.values)} elements, by {_me()}")
+
+
+@functools.cache
+def _nothing(shape):
+    """By its index, None for each element of an array."""
+    if isinstance(shape, tuple) and len(shape) > 1:
+        return dict.fromkeys(np.ndindex(*shape))
+    return dict.fromkeys(range(*np.atleast_1d(shape)))
 
 
 class Part(Watched):
