@@ -66,13 +66,27 @@ def _matrix(a, like):
 
 
 def linear_forward(x, weight, bias, out):
-    packed = _scratch.packed[out.itemsize]
-    linear.linear_forward(_plain(x), _plain(weight), _vector(bias, out), out, packed, 1)
+    size = out.itemsize
+    x, weight, bias = _inputs(x, weight, bias, size)
+    linear.linear_forward(x, weight, bias, out, _scratch.packed[size], 1)
 
 
 def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
-    kernel, packed = linear.linear_activation_forward(kind), _scratch.packed[out.itemsize]
-    kernel(_plain(x), _plain(weight), _vector(bias, out), float(alpha), out if pre is None else pre, out, packed, 1)
+    size = out.itemsize
+    x, weight, bias = _inputs(x, weight, bias, size)
+    linear.linear_activation_forward(
+        x, weight, bias, elementwise.activation_at(kind, size), float(alpha), out if pre is None else pre, out,
+        _scratch.packed[size], 1,
+    )  # fmt: skip
+
+
+def _inputs(x, weight, bias, size):
+    """Those of a kernel, checked at once: calls cost as much as the checks."""
+    if bias is None:
+        bias = _NONE[size][0]
+    if not (x.flags.carray and weight.flags.carray and bias.flags.carray):
+        return _plain(x), _plain(weight), _plain(bias)
+    return x, weight, bias
 
 
 def linear_backward(dy, x, weight, dx, dweight, dbias):

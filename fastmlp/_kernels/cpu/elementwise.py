@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 import math
 
-from .jit import inline, kernel
-from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, store, store_tail, where
+import numba
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+
+from .jit import addressed, inline, kernel
+from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, operation, store, store_tail, where
 from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "activation", "activation_backward", "activation_forward", "clamp", "load_some", "map_backward",
-    "map_elements", "slope", "slope_of_output", "softplus", "store_some",
+    "activation", "activation_at", "activation_backward", "activation_forward", "apply", "clamp", "load_some",
+    "map_backward", "map_elements", "slope", "slope_of_output", "softplus", "store_some",
 ]  # fmt: skip
 
 
@@ -262,3 +267,38 @@ def activation_backward(kind):
         map_backward(h, alpha, dy, x, y, dx)
 
     return backward
+
+
+# And once for those that other kernels call by address, so that these are not compiled anew for each activation.
+
+
+@functools.cache
+def activation_at(kind, itemsize):
+    """What `apply` takes for an activation of floats of so many bytes: an address, without the JIT a function."""
+    h = activation(kind)
+    if numba.config.DISABLE_JIT:
+        return functools.partial(map_elements, h)
+
+    def forward(alpha, x, out, size):
+        map_elements(h, alpha, carray(x, size), carray(out, size))
+
+    return addressed(forward, _of_elements).address(f"float{8 * itemsize}")
+
+
+def _of_elements(real):
+    return types.float64, types.CPointer(real), types.CPointer(real), types.int64
+
+
+def apply(function, alpha, x, out):
+    """out (N, C) = h(x), x (N, C)."""
+    function(alpha, x, out)
+
+
+@operation(apply, lambda *args: types.none, types.Integer, types.Float, types.Array, types.Array)
+def _lower_apply(context, builder, sig, values):
+    x, out = (context.make_array(sig.args[i])(context, builder, values[i]) for i in (2, 3))
+    given = [context.cast(builder, values[1], sig.args[1], types.float64), x.data, out.data, x.nitems]
+    function = ir.FunctionType(ir.VoidType(), [value.type for value in given])
+    address = context.cast(builder, values[0], sig.args[0], types.int64)
+    builder.call(builder.inttoptr(address, function.as_pointer()), given)
+    return context.get_dummy_value()

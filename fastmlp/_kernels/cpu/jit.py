@@ -104,17 +104,25 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _COMPILING = threading.RLock()
+_pointer: Any = types.CPointer  # type: ignore[attr-defined]
+
+
+def _of_an_operation(real: Any) -> tuple[Any, ...]:
+    return _pointer(real), _pointer(real), _pointer(types.int64), _pointer(types.float64), *3 * (types.int64,)
 
 
 class addressed:
     """A function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
     ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64;
-    the rest are int64. Compiled when its address for a dtype is first asked for, and cached on disk.
+    the rest are int64. Or ``arguments`` gives Numba's types of others, from that of the dtype.
+    Compiled when its address for a dtype is first asked for, and cached on disk.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(
+        self, function: Callable[..., Any], arguments: Callable[[Any], tuple[Any, ...]] = _of_an_operation
+    ) -> None:
+        self.function, self._arguments = function, arguments
         self._compiled: dict[str, Any] = {}
 
     def address(self, dtype: Any) -> int:
@@ -126,12 +134,8 @@ class addressed:
         return int(self._compiled[name].address)
 
     def _compile(self, name: str) -> None:
-        pointer: Any = types.CPointer  # type: ignore[attr-defined]
-        real = pointer(getattr(types, name))
-        arguments = (real, real, pointer(types.int64), pointer(types.float64), *3 * (types.int64,))
-        compiled: Any = CFunc(
-            self.function, (arguments, types.void), locals={}, options=_OPTIONS, pipeline_class=_Compiler
-        )
+        signature = self._arguments(getattr(types, name)), types.void
+        compiled: Any = CFunc(self.function, signature, locals={}, options=_OPTIONS, pipeline_class=_Compiler)
         with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
             compiled._cache = _KernelCache(self.function)
         compiled.compile()

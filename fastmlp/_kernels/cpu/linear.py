@@ -6,9 +6,7 @@ neighbouring elements, runs out of registers and spills accumulators: half the s
 
 from __future__ import annotations
 
-import functools
-
-from .elementwise import activation, load_some, map_elements, store_some
+from .elementwise import apply, load_some, store_some
 from .gemm import Matrix, multiply
 from .jit import inline, kernel
 from .simd import lanes, load, load_tail, store
@@ -32,17 +30,11 @@ def linear_forward(x, weight, bias, out, packed, unit):
     _affine(x, weight, bias, out, packed, unit)
 
 
-@functools.cache
-def linear_activation_forward(kind):
-    """The kernel that also applies h: out (N, O) = h(pre), pre (N, O) as above; pre may be out itself."""
-    h = activation(kind)
-
-    @kernel
-    def forward(x, weight, bias, alpha, pre, out, packed, unit):
-        _affine(x, weight, bias, pre, packed, unit)
-        map_elements(h, alpha, pre, out)
-
-    return forward
+@kernel
+def linear_activation_forward(x, weight, bias, function, alpha, pre, out, packed, unit):
+    """out (N, O) = h(pre), pre (N, O) as above, with what `activation_at` gives; pre may be out itself."""
+    _affine(x, weight, bias, pre, packed, unit)
+    apply(function, alpha, pre, out)
 
 
 @inline
