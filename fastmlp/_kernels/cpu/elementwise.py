@@ -275,14 +275,19 @@ def activation_backward(kind):
 @functools.cache
 def activation_at(kind, itemsize):
     """What `apply` takes for an activation of floats of so many bytes: an address, without the JIT a function."""
-    h = activation(kind)
     if numba.config.DISABLE_JIT:
-        return functools.partial(map_elements, h)
+        return functools.partial(map_elements, activation(kind))
+    return _by_address(kind).address(f"float{8 * itemsize}")
+
+
+@functools.cache
+def _by_address(kind):
+    h = activation(kind)
 
     def forward(alpha, x, out, size):
         map_elements(h, alpha, carray(x, size), carray(out, size))
 
-    return addressed(forward, _of_elements).address(f"float{8 * itemsize}")
+    return addressed(forward, _of_elements)
 
 
 def _of_elements(real):
