@@ -287,22 +287,16 @@ def _plain_pointers():
         yield
 
 
-def _text(self):
-    kept = self.__dict__
-    try:
-        return kept[_names["text"]]
-    except KeyError:
-        found = kept[_names["text"]] = self._to_string()
-        return found
+def _kept_text(what, make):
+    def text(self):
+        kept = self.__dict__
+        try:
+            return kept[_names[what]]
+        except KeyError:
+            found = kept[_names[what]] = getattr(self, make)()
+            return found
 
-
-def _reference(self):
-    kept = self.__dict__
-    try:
-        return kept[_names["reference"]]
-    except KeyError:
-        found = kept[_names["reference"]] = self._get_reference()
-        return found
+    return text
 
 
 def _clear(self):
@@ -310,9 +304,9 @@ def _clear(self):
         self.__dict__.pop(name, None)
 
 
-llvmlite.ir._utils._StrCaching.__str__ = _text
+llvmlite.ir._utils._StrCaching.__str__ = _kept_text("text", "_to_string")
 llvmlite.ir._utils._StrCaching._clear_string_cache = _clear
-llvmlite.ir._utils._StringReferenceCaching.get_reference = _reference
+llvmlite.ir._utils._StringReferenceCaching.get_reference = _kept_text("reference", "_get_reference")
 
 
 def compiled(kernel, kinds):

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import simt
+import tensor_cores
 
 from fastmlp._kernels.cuda import (
     augmenting,
@@ -31,8 +32,9 @@ NAMES = "data labels targets row_weights order work weights ints reals results".
 
 REPLACED = [
     (tensor, "multiply_tf32", simt.multiply_tf32), (tensor, "multiply_bf16", simt.multiply_bf16),
-    (tensor, "round_tf32", simt.round_tf32), (tensor, "pack_bf16", simt.pack_bf16), (tiles, "load4", simt.load4),
-    (tensor, "low_bf16", simt.low_bf16), (tensor, "high_bf16", simt.high_bf16), (tensor, "load2", simt.load2),
+    (tensor, "round_tf32", tensor_cores.round_tf32), (tensor, "pack_bf16", tensor_cores.pack_bf16),
+    (tensor, "low_bf16", tensor_cores.low_bf16), (tensor, "high_bf16", tensor_cores.high_bf16),
+    (tensor, "load2", simt.load2), (tiles, "load4", simt.load4),
     (gathering, "load4", simt.load4), (gathering, "store4", simt.store4),
     (tiles, "copy16", simt.copy16), (tiles, "copy8", simt.copy8), (tiles, "copy4", simt.copy4),
     (tiles, "commit", simt.commit), (tiles, "wait2", simt.wait2), (tiles, "wait0", simt.wait0),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import os
-from pathlib import Path
 
+import asked
 import numba
 import pytest
 
-import fastmlp as fm
 from fastmlp import losses, optim
 from fastmlp._kernels.cpu import jit
 from fastmlp._kernels.reference import ACTIVATIONS
@@ -24,7 +22,7 @@ with asked.recorded() as found:
     assert main(["warmup"]) == 0
 print(found.kernels)
 """
-# Prints those of every combination of what the help lists, and what was compiled for them.
+# Prints those of every combination of what the help lists, and what was compiled or saved for them.
 FITS = """
 import asked
 import itertools
@@ -53,15 +51,13 @@ with asked.recorded() as found:
         if loss is not fm.MSELoss:
             trainer.predict_proba(X)
 print(found.kernels)
-print(found.compiled)
+print(found.compiled + found.saved)
 """
 
 
 def test_afterwards_a_plain_fit_compiles_nothing(start):
     def run(code):
-        folders = Path(fm.__file__).parents[1], Path(__file__).parents[1]
-        environment = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
-        with start(env=environment, python=("-W", "error", "-c", code)) as process:
+        with start(env=asked.environment(), python=("-W", "error", "-c", code)) as process:
             out, err = process.communicate(timeout=250)
         assert (process.returncode, err) == (0, "")
         return out.splitlines()

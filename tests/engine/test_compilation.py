@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-import fastmlp as fm
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-# Prints the kernels of a first model with what was compiled for it, and then the same of others of other sizes.
+import asked  # noqa: E402
+
+# Prints the kernels of a first model with what was compiled or saved for it, then the same of others of other sizes.
 TRAIN = """
 import asked
 import numpy as np
@@ -38,7 +36,7 @@ def needed(*cases):
     with asked.recorded() as found:
         for case in cases:
             train(*case)
-    return found.kernels, found.compiled
+    return found.kernels, found.compiled + found.saved
 
 fm.set_backend("numba")
 print(needed((9, [16, 8], 3, 20, 1, fm.Adam(0.01))))
@@ -53,13 +51,11 @@ print(needed(
 
 @pytest.fixture(scope="module")
 def in_a_process():
-    """((kernels of the first model, what was compiled), the same of the others), in a new process each time."""
+    """((kernels of the first model, what was compiled or saved), the same of the others), by a new process."""
 
     def run():
-        folders = Path(fm.__file__).parents[1], Path(__file__).parents[1]
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
         command = [sys.executable, "-W", "error", "-c", TRAIN]
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, env=asked.environment(), capture_output=True, text=True, timeout=280)
         assert (done.returncode, done.stderr) == (0, "")
         first, others = map(ast.literal_eval, done.stdout.splitlines())
         return first, others

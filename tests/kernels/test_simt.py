@@ -12,6 +12,7 @@ pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")
 
 import simt
+import tensor_cores
 
 from fastmlp._kernels.cuda.jit import kernel
 from fastmlp._kernels.cuda.runtime import cuda
@@ -52,6 +53,31 @@ def test_who_does_not_wait_for_the_other_warp_may_not():
 def test_who_does_not_wait_reads_what_is_not_there_yet():
     with pytest.raises(AssertionError, match="thread 0 of block 0 and nobody has written it"):
         run(lambda: None)
+
+
+@pytest.mark.parametrize("shape, inside, outside", [(3, 2, (3, -1, (0, 0))), ((2, 3), (1, 2), ((1, 3), (-1, 0), 1))])
+def test_a_threads_own_array(shape, inside, outside):
+    """Is of its dtype, whatever is written to it, and as strict as the others."""
+
+    @kernel
+    def take(out, index, writes):
+        own = cuda.local.array(shape, numba.float32)
+        if writes:
+            own[index] = np.float64(0.1)
+        out[0] = own[index]
+
+    def run(*arguments):
+        out = np.zeros(1)
+        simt.Machine([sys.modules[__name__]]).run(take, 1, 1, (out, *arguments))
+        return out[0]
+
+    assert run(inside, True) == np.float32(0.1)
+    with pytest.raises(AssertionError, match=r"local array\[.*\] is read by thread 0 .* and nobody has written it"):
+        run(inside, False)
+    for index in outside:
+        for writes in (False, True):
+            with pytest.raises(IndexError, match=r"local array\[.*\] of \d elements, by thread 0 of block 0"):
+                run(index, writes)
 
 
 def test_what_nobody_wrote():
@@ -119,4 +145,4 @@ def test_two_blocks_that_only_meet_among_themselves():
 @pytest.mark.parametrize("bits", [0x3F800FFF, 0x3F801000, 0x3F801001, 0x7F7FFFFF, 0x80000001, 0x7F800000, 0xFFC00001])
 def test_one_number_is_rounded_as_many(bits):
     v = np.uint32(bits).view(np.float32)
-    np.testing.assert_array_equal(simt.round_tf32(v), simt.rounded(v, 13)[()])
+    np.testing.assert_array_equal(tensor_cores.round_tf32(v), tensor_cores.rounded(v, 13)[()])

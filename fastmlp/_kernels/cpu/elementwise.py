@@ -6,11 +6,11 @@ import functools
 import math
 
 import numba
-from llvmlite import ir
 from numba import carray
 from numba.core import types
 
 from .jit import addressed, inline, kernel
+from .native import call_address
 from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, operation, store, store_tail, where
 from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
@@ -303,7 +303,4 @@ def apply(function, alpha, x, out):
 def _lower_apply(context, builder, sig, values):
     x, out = (context.make_array(sig.args[i])(context, builder, values[i]) for i in (2, 3))
     given = [context.cast(builder, values[1], sig.args[1], types.float64), x.data, out.data, x.nitems]
-    function = ir.FunctionType(ir.VoidType(), [value.type for value in given])
-    address = context.cast(builder, values[0], sig.args[0], types.int64)
-    builder.call(builder.inttoptr(address, function.as_pointer()), given)
-    return context.get_dummy_value()
+    return call_address(context, builder, sig.args[0], values[0], given)

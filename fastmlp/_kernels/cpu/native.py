@@ -15,8 +15,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
-    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at",
-    "pause", "pointer", "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need", "yield_processor",
+    "atomic_add", "atomic_load", "atomic_store", "bytes_at", "call_address", "flush_denormals", "integers_at", "invoke",
+    "numbers_at", "pause", "pointer", "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need",
+    "yield_processor",
 ]  # fmt: skip
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -42,6 +43,14 @@ def pointer(typing, a, i):
     return types.CPointer(a.dtype)(a, i), generate
 
 
+def call_address(context: Any, builder: Any, address_type: Any, address: Any, values: list[Any]) -> Any:
+    """Generate the call of a function at an address, see `jit.addressed`, that gives nothing."""
+    function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    target = context.cast(builder, address, address_type, types.int64)
+    builder.call(builder.inttoptr(target, function.as_pointer()), values)
+    return context.get_dummy_value()
+
+
 @intrinsic
 def invoke(typing, address, work, weights, table, numbers, first, last, extra):
     """Call the function at ``address``, see `jit.addressed`, with four pointers and three integers."""
@@ -49,11 +58,7 @@ def invoke(typing, address, work, weights, table, numbers, first, last, extra):
 
     def generate(context, builder, signature, args):
         integers = [context.cast(builder, args[i], signature.args[i], types.int64) for i in (5, 6, 7)]
-        values = [*args[1:5], *integers]
-        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        target = context.cast(builder, args[0], signature.args[0], types.int64)
-        builder.call(builder.inttoptr(target, function.as_pointer()), values)
-        return context.get_dummy_value()
+        return call_address(context, builder, signature.args[0], args[0], [*args[1:5], *integers])
 
     return sig, generate
 
