@@ -218,10 +218,12 @@ def test_sizes_of_batches(batch, dtype):
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(rows), batch=batch, threads=threads)
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(33, 13), (700, 520)])
-def test_sums_of_several_blocks(rows, batch, dtype):
+# The last: one thread's rows of a layer are as many numbers as are asked for ahead.
+@pytest.mark.parametrize(("rows", "batch", "threads"), [(33, 13, 2), (700, 520, 2), (512, 512, 1)])
+def test_sums_of_several_blocks(rows, batch, threads, dtype):
     model = partial(fm.MLP, 600, [530, 270], 300, "tanh", dtype=dtype, rng=0)
-    assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(rows, 600, 300), batch=batch, steps=3, threads=2)
+    data = rows_of(rows, 600, 300)
+    assert_same_steps(model, fm.CrossEntropyLoss, momentum, data, batch=batch, steps=3, threads=threads)
 
 
 @settings(deadline=None, derandomize=True, database=None, max_examples=60)

@@ -80,6 +80,7 @@ __all__ = [
 
 BATCH_BLOCK = 9216 // (2 * VECTOR_BYTES)  # rows of the batch: their parts of a panel of A and one of B share L1
 FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
+NEAR = 1 << 19  # bytes of weights and what belongs to them: so many a thread that is alone has in L2
 
 # Entries of ``meters``: what a run is told in integers.
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, METERS = 0, 1, 2, 3, 4, 5, 6, 8
@@ -207,7 +208,7 @@ def _fetch(op, params, weights, column, i, height, stride):
 
 
 @inline
-def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit):
+def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit, fetches):
     """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out]."""
     work_p = pointer(work, 0)
     op = ops[o]
@@ -223,12 +224,12 @@ def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weig
             m = min(panel, op[IN] - i)
             step = panel if m > lanes(work) else lanes(work)
             start = op[X] + i * rows + b * step
-            if b == 0 and n >= FETCH_ROWS:
+            if b == 0 and fetches:
                 _fetch(op, params, weights, column, i, m, stride)
             product(
                 Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
                 Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
-                Target(work_p, out + (i - first) * stride, 0, 0, m, width),
+                Target(work_p, out + (i - first) * stride, 0, 0, m, width, False),
                 _epilogue(0, 0, ops, numbers, weights),
             )  # fmt: skip
 
@@ -254,11 +255,11 @@ def _bias_gradient(op, column, n, work, out):
 
 
 @inline
-def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit):
-    """Compute an item's gradient to work[out]."""
+def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fetches):
+    """Compute an item's gradient to work[out]; ``fetches``: and ask for its weights meanwhile."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
-        _weight_gradient(o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit)
+        _weight_gradient(o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit, fetches)
     elif item[0] == BIAS_PANEL:
         _bias_gradient(op, item[2], n, work, out)
     else:  # a module that finds its parameters' gradients itself; item[3] tells which of them
@@ -443,6 +444,7 @@ def train(
         ends_step = ends[b] != 0
         s = done
         h, factor = s * hyper.shape[1], 1.0
+        fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
         # Where the norm is clipped, all gradients have to be known before the first update.
         for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):
@@ -453,7 +455,7 @@ def train(
                     out = params[row, PARAM_COLUMNS - 1] + at
                 if stage == 0:
                     to = out if fresh else scratch
-                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit)
+                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit, fetches)
                     if not fresh:
                         _add(work, out, to, size)
                     if not ends_step:

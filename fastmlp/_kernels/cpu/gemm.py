@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .host import TILE_ROWS
 from .jit import inline, shared
 from .simd import element, lanes, load, load_tail, set_element, store
-from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
+from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
 __all__ = ["PANEL_BYTES", "Matrix", "multiply"]
 
@@ -48,6 +48,7 @@ class Panel(NamedTuple):
 @inline
 def _tiles(tile, rows, r, m, a, panel, bias, c):
     """As many tiles of ``rows`` rows of C as fit between r and m; returns the first row that is left."""
+    distances = strides(a.data, a.row)
     while m - r >= rows and m - r != rows + LEFT_OVER:
         at = c.start + r * c.row + panel.column
         if not panel.first:
@@ -58,7 +59,7 @@ def _tiles(tile, rows, r, m, a, panel, bias, c):
             sums = tile
         i = a.start + r * a.row
         for p in range(panel.k):
-            sums = multiply_add(sums, a.data, i, a.row, panel.packed, p)
+            sums = multiply_add(sums, a.data, i, distances, panel.packed, p)
             i += a.column
         store_tile(sums, c.data, at, c.row, panel.filled)
         r += rows

@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 
 __all__ = [
     "atomic_add", "atomic_load", "atomic_store", "bytes_at", "call_address", "flush_denormals", "integers_at", "invoke",
-    "numbers_at", "pause", "pointer", "prefetch", "reals_at", "restore_float_mode", "singles_at", "will_need",
-    "yield_processor",
+    "numbers_at", "pause", "pointer", "prefetch", "prefetch_to_read", "reals_at", "restore_float_mode", "singles_at",
+    "will_need", "yield_processor",
 ]  # fmt: skip
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -93,21 +93,29 @@ def reals_at(typing, address, like):
     return like(types.int64, like), generate
 
 
-@intrinsic
-def prefetch(typing, a, i):
-    """Ask for the cache line of element ``i``, which is going to be written."""
-    sig = types.void(a, i)
+def _prefetching(name, writes):
+    """An intrinsic that asks for the cache line of element ``i``, which is going to be written, or read."""
 
-    def generate(context, builder, signature, args):
-        pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
-        number = ir.IntType(32)
-        kinds = [pointer.type, number, number, number]
-        name = "llvm.prefetch.p0"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-        builder.call(function, [pointer, *(ir.Constant(number, x) for x in (1, 2, 1))])
-        return context.get_dummy_value()
+    @intrinsic
+    def ask(typing, a, i):
+        def generate(context, builder, signature, args):
+            pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
+            number = ir.IntType(32)
+            kinds = [pointer.type, number, number, number]
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+            )
+            builder.call(function, [pointer, *(ir.Constant(number, x) for x in (writes, 2, 1))])
+            return context.get_dummy_value()
 
-    return sig, generate
+        return types.void(a, i), generate
+
+    ask.__name__ = name
+    return ask
+
+
+prefetch = _prefetching("prefetch", 1)  # other cores give the line up
+prefetch_to_read = _prefetching("prefetch_to_read", 0)  # into L2
 
 
 _PAGE = mmap.PAGESIZE

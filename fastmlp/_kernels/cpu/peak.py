@@ -5,7 +5,7 @@ from __future__ import annotations
 from .host import TILE_ROWS
 from .jit import kernel
 from .simd import lanes
-from .tile import load_tile, multiply_add, new_tile, store_tile
+from .tile import load_tile, multiply_add, new_tile, store_tile, strides
 
 __all__ = ["repeat_tile"]
 
@@ -16,11 +16,11 @@ def repeat_tile(a, panel, c, k, repeats, unit):
 
     ``unit`` is always 1, see `linear`.
     """
-    width = lanes(c)
+    width, rows = lanes(c), strides(a, k)
     for _ in range(repeats):
         sums = load_tile(new_tile(c, TILE_ROWS, 2), c, 0, 2 * width, width)
         i = 0
         for p in range(k):
-            sums = multiply_add(sums, a, i, k, panel, p)
+            sums = multiply_add(sums, a, i, rows, panel, p)
             i += unit
         store_tile(sums, c, 0, 2 * width, width)

@@ -14,9 +14,9 @@ from numba import carray
 
 from .host import TILE_ROWS, VECTOR_BYTES
 from .jit import inline, shared
-from .native import invoke
+from .native import invoke, prefetch, prefetch_to_read
 from .simd import lanes
-from .tile import load_tile, multiply_add, new_tile, store_tile, transpose_block
+from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
 __all__ = ["TURNED", "Epilogue", "Left", "Right", "Target", "product", "rows_product", "transposed_product"]
 
@@ -25,6 +25,7 @@ _ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels pass
 K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B: most of the smallest L1 in use
 TURNED = K_BLOCK + 64  # rows that a block of B has at most
+FAR = 1 << 18  # elements of C: so many have left L2 when the next block of B is added to them
 
 # Heights of tiles, largest first: enough sums at once to keep the multipliers busy, and the tails in between.
 # Each costs a third of a second to compile.
@@ -67,6 +68,7 @@ class Target(NamedTuple):
     first: int
     m: int
     width: int
+    far: bool  # whether C, and B's next panel, are to be asked for ahead
 
 
 class Epilogue(NamedTuple):
@@ -90,13 +92,14 @@ def _tile(tile, left, r, right, j, begin, bias, c, at, row):
     else:
         sums = tile
     i = left.start + r * left.row
-    step, unit, inner = left.row, left.unit, left.inner
+    rows, unit, inner = strides(a, left.row), left.unit, left.inner
     for segment in range(left.full + (1 if left.tail > 0 else 0)):
         if segment == left.full:
-            i, step, unit, inner = left.tail_start + r * left.tail_row, left.tail_row, left.tail_unit, left.tail
+            i, unit, inner = left.tail_start + r * left.tail_row, left.tail_unit, left.tail
+            rows = strides(a, left.tail_row)
         k = i
         for p in range(inner):
-            sums = multiply_add(sums, a, k, step, b, j + p)
+            sums = multiply_add(sums, a, k, rows, b, j + p)
             k += unit
         j += inner
         i += left.panel
@@ -114,11 +117,26 @@ def _height(m, most):
 
 
 @inline
-def _wide(m, left, right, j, begin, bias, c, at, row):
+def _ask_ahead(left, right, target, column, c, at, row, r, height):
+    """Ask for the tile of C after this one, and for as large a share of B's next panel as this tile is of C's."""
+    m, line = target.m, 64 // c.itemsize
+    for i in range(at + (r + height) * row, at + min(r + 2 * height, m) * row, line):
+        prefetch(c, i)
+    if target.width - column >= 2 * row:  # as wide as this one
+        start = right.start + (column + row) * right.rows + right.first * row
+        b, size = carray(right.data, _ALL), (left.full * left.inner + left.tail) * row
+        for i in range(start + size * r // m, start + size * (r + height) // m, line):
+            prefetch_to_read(b, i)
+
+
+@inline
+def _wide(m, left, right, j, begin, bias, c, at, row, target, column):
     r = 0
     while r < m:
         height = _height(m - r, S0)
         to = at + r * row
+        if target.far:
+            _ask_ahead(left, right, target, column, c, at, row, r, height)
         if height >= S0:
             _tile(new_tile(c, S0, 2), left, r, right, j, begin, bias, c, to, row)
             r += S0
@@ -170,7 +188,7 @@ def product(left, right, begin, bias, target, epilogue):
             stride = 2 * unit
             at = target.start + column * target.rows + target.first * stride
             j = (right.start + column * right.rows) // stride + right.first
-            _wide(target.m, left, right, j, begin, bias + column, c, at, stride)
+            _wide(target.m, left, right, j, begin, bias + column, c, at, stride, target, column)
         else:
             stride = unit
             at = target.start + column * target.rows + target.first * stride
@@ -203,6 +221,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
     panel = 2 * lanes(carray(data, 1))
     room = -(-k // (panel // 2)) * (panel // 2)
     block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
+    far = min(height, r1 - r0) * width >= FAR
     for row in range(r0, r1, height):
         m = min(height, r1 - row)
         for first in range(0, k, block):
@@ -213,7 +232,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
                 Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                      a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                 Right(weights, b, room, first), begin if first == 0 else 0, bias,
-                Target(data, c, rows, row, m, width),
+                Target(data, c, rows, row, m, width, far),
                 Epilogue(
                     epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                     epilogue.numbers, 0,
@@ -232,6 +251,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
     half = lanes(target)
     panel, room = 2 * half, -(-width // half) * half
     block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
+    far = min(height, r1 - r0) * width >= FAR
     for row in range(r0, r1, height):
         m = min(height, r1 - row)
         for first in range(0, k, block):
@@ -252,7 +272,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
                     Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                          a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                     Right(data, scratch, 0, 0), 2 if first == 0 else 0, np.int64(0),
-                    Target(data, c + column * rows, rows, row, m, min(panel, width - column)),
+                    Target(data, c + column * rows, rows, row, m, min(panel, width - column), far),
                     Epilogue(
                         epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                         epilogue.numbers, column,

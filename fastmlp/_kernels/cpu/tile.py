@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.types.containers import UniTuple
 from numba.core.typing import signature
 from numba.extending import lower_builtin, models, register_model
 
@@ -19,7 +20,7 @@ from . import simd
 from .host import LANES
 from .simd import VectorType
 
-__all__ = ["load_tile", "multiply_add", "new_tile", "store_tile", "transpose_block"]
+__all__ = ["load_tile", "multiply_add", "new_tile", "store_tile", "strides", "transpose_block"]
 
 
 class TileType(types.Type):
@@ -56,8 +57,12 @@ class _Memory:
     def load(self, index: Any) -> Any:
         return self.builder.load(self._pointer(index, self.vector.llvm), align=self.align)
 
-    def broadcast(self, index: Any) -> Any:
-        return simd.fill(self.builder, self.vector, self.builder.load(self._pointer(index, self.vector.scalar)))
+    def address(self, index: Any) -> Any:
+        return self._pointer(index, ir.IntType(8))
+
+    def broadcast(self, address: Any) -> Any:
+        pointer = self.builder.bitcast(address, self.vector.scalar.as_pointer())
+        return simd.fill(self.builder, self.vector, self.builder.load(pointer))
 
     def store(self, index: Any, value: Any) -> None:
         self.builder.store(value, self._pointer(index, self.vector.llvm), align=self.align)
@@ -97,8 +102,41 @@ def _lower_new_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return ir.Constant(sig.return_type.llvm, None)
 
 
-def multiply_add(tile: np.ndarray, a: np.ndarray, i: int, row: int, panel: np.ndarray, p: int) -> np.ndarray:
-    """tile[r, v] + a[i + r row] * panel[p, v]; the panel's rows have as many vectors as the tile's."""
+_ODD = (1, 3, 5, 7, 9, 11)  # times a power of two they are every distance inside a tile
+
+
+def strides(a: np.ndarray, row: int) -> tuple[int, ...]:
+    """Distances in bytes from a row of ``a`` to the ``_ODD`` ones after it, ``row`` elements apart.
+
+    As numbers that LLVM knows nothing of. An x86 address has room for 1, 2, 4 or 8 times one of them, so that all rows
+    of a tile are found from one pointer. Were it known that they are multiples of one number, each row would be found
+    by an addition to the one before: as long a chain as the multiply-adds take, and on ports that those need.
+    """
+    return tuple(k * row * a.itemsize for k in _ODD)
+
+
+simd.typing(strides, lambda a, row: signature(UniTuple(types.intp, len(_ODD)), a, row))
+
+
+@lower_builtin(strides, types.Array, types.Integer)
+def _lower_strides(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    row = _index(context, builder, values[1], sig.args[1])
+    found = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
+    for at, k in enumerate(_ODD):
+        distance = builder.mul(row, ir.Constant(row.type, k * (sig.args[0].dtype.bitwidth // 8)))
+        hidden = builder.asm(ir.FunctionType(row.type, [row.type]), "", "=r,0", [distance], False)
+        found = builder.insert_value(found, hidden, at)
+    return found
+
+
+def multiply_add(
+    tile: np.ndarray, a: np.ndarray, i: int, rows: tuple[int, ...], panel: np.ndarray, p: int
+) -> np.ndarray:
+    """tile[r, v] + a[i + r row] * panel[p, v], with the `strides` of ``row``.
+
+    The panel's rows have as many vectors as the tile's.
+    """
+    row = rows[0] // a.itemsize
     tile = tile.copy()
     count, vectors, width = tile.shape
     for r in range(count):
@@ -114,7 +152,7 @@ def multiply_add(tile: np.ndarray, a: np.ndarray, i: int, row: int, panel: np.nd
     TileType,
     types.Array,
     types.Integer,
-    types.Integer,
+    UniTuple,
     types.Array,
     types.Integer,
 )
@@ -123,11 +161,17 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
     tile = values[0]
     left = _Memory(context, builder, sig.args[1], values[1], kind.vector)
     right = _Memory(context, builder, sig.args[4], values[4], kind.vector)
-    i, row, p = (_index(context, builder, values[n], sig.args[n]) for n in (2, 3, 5))
+    i, p = (_index(context, builder, values[n], sig.args[n]) for n in (2, 5))
+    first = left.address(i)
     j = builder.mul(p, ir.Constant(p.type, kind.vectors * kind.vector.lanes))
     columns = [right.load(builder.add(j, ir.Constant(j.type, v * kind.vector.lanes))) for v in range(kind.vectors)]
     for r in range(kind.rows):
-        element = left.broadcast(builder.add(i, builder.mul(row, ir.Constant(row.type, r))))
+        address = first
+        if r > 0:
+            power = (r & -r).bit_length() - 1
+            distance = builder.extract_value(values[3], _ODD.index(r >> power))
+            address = builder.gep(first, [builder.shl(distance, ir.Constant(distance.type, power))])
+        element = left.broadcast(address)
         for v in range(kind.vectors):
             at = r * kind.vectors + v
             total = simd.call(
