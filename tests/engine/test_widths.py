@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastmlp._kernels.cpu.host import LANES
+from fastmlp._kernels.cpu.host import LANES, l1_bytes
 
 CHILD = """
 import numpy as np
@@ -51,3 +51,33 @@ def _has_avx512() -> bool:
     from llvmlite import binding
 
     return bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"index0": ("1", "Data", "48K")}, 48),
+        (
+            {
+                "index0": ("1", "Instruction", "48K"),
+                "index1": ("1", "Data", "32K"),
+                "index2": ("2", "Unified", "2048K"),
+            },
+            32,
+        ),
+        ({"index0": ("1", "Unified", "40K")}, 40),
+        ({"index0": ("1", "Data", "128K")}, 48),
+        ({"index0": ("1", "Data", "16K")}, 32),
+        ({"index0": ("1", "Data", "much")}, 32),
+        ({"index0": ("1", "Data", "")}, 32),
+        ({"index0": ("1", "Data"), "index1": ("2", "Data", "40K")}, 32),
+        ({}, 32),
+    ],
+)
+def test_the_nearest_cache(told, expected, tmp_path):
+    for name, values in told.items():
+        (tmp_path / name).mkdir()
+        for file, value in zip(("level", "type", "size"), values, strict=False):
+            (tmp_path / name / file).write_text(f"{value}\n")
+    assert l1_bytes(str(tmp_path)) == expected << 10
+    assert l1_bytes(str(tmp_path / "missing")) == 32 << 10

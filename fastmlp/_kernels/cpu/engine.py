@@ -16,7 +16,6 @@ import numpy as np
 from numba import carray
 
 from .elementwise import clamp
-from .host import VECTOR_BYTES
 from .jit import inline, kernel
 from .native import (
     atomic_add,
@@ -60,6 +59,7 @@ from .tile import transpose_block
 __all__ = [
     "ABORT",
     "ACCUMULATE",
+    "BATCH_BLOCK",
     "CLIP_NORM",
     "CLIP_VALUE",
     "CONTROLS",
@@ -78,12 +78,11 @@ __all__ = [
 ]
 
 
-BATCH_BLOCK = 9216 // (2 * VECTOR_BYTES)  # rows of the batch: their parts of a panel of A and one of B share L1
 FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
 NEAR = 1 << 19  # bytes of weights and what belongs to them: so many a thread that is alone has in L2
 
 # Entries of ``meters``: what a run is told in integers.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, METERS = 0, 1, 2, 3, 4, 5, 6, 8
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, METERS = range(9)
 # Entries of ``clips``: what an update needs beside its formula.
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # the last: 1 - the decay of the moving average
 # Entries of ``control``, each on a cache line of its own.
@@ -208,16 +207,16 @@ def _fetch(op, params, weights, column, i, height, stride):
 
 
 @inline
-def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit, fetches):
-    """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out]."""
+def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit, fetches, block):
+    """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out].
+
+    Of ``block`` rows of the batch at a time.
+    """
     work_p = pointer(work, 0)
     op = ops[o]
     rows, panel = op[CAPACITY], 2 * lanes(work)
     width = min(panel, op[OUT] - column)
     stride = panel if width > lanes(work) else lanes(work)
-    block = BATCH_BLOCK
-    if n > BATCH_BLOCK:
-        block = -(-n // -(-n // BATCH_BLOCK))
     for b in range(0, n, block):
         length = min(block, n - b)
         for i in range(first, stop, panel):
@@ -255,11 +254,13 @@ def _bias_gradient(op, column, n, work, out):
 
 
 @inline
-def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fetches):
+def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fetches, block):
     """Compute an item's gradient to work[out]; ``fetches``: and ask for its weights meanwhile."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
-        _weight_gradient(o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit, fetches)
+        _weight_gradient(
+            o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit, fetches, block
+        )
     elif item[0] == BIAS_PANEL:
         _bias_gradient(op, item[2], n, work, out)
     else:  # a module that finds its parameters' gradients itself; item[3] tells which of them
@@ -444,6 +445,9 @@ def train(
         ends_step = ends[b] != 0
         s = done
         h, factor = s * hyper.shape[1], 1.0
+        block = meters[BATCH_BLOCK]
+        if n > block:
+            block = -(-n // -(-n // block))
         fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
         # Where the norm is clipped, all gradients have to be known before the first update.
         for stage in range(stages if ends_step else 1):
@@ -455,7 +459,7 @@ def train(
                     out = params[row, PARAM_COLUMNS - 1] + at
                 if stage == 0:
                     to = out if fresh else scratch
-                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit, fetches)
+                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit, fetches, block)
                     if not fresh:
                         _add(work, out, to, size)
                     if not ends_step:

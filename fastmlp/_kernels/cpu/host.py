@@ -1,13 +1,15 @@
-"""What the host's processor offers: the vector width and the GEMM tile that follow from it."""
+"""What the host's processor offers: the vector width with the GEMM tile that follows from it, and its nearest cache."""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
+from pathlib import Path
 
 from ...errors import BackendError
 
-__all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES"]
+__all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes"]
 
 # Accumulator rows of the GEMM tile by register width: two vectors a row must leave registers for
 # the operands, out of 16 vector registers with AVX2 and 32 with AVX-512 and NEON.
@@ -39,3 +41,19 @@ def _vector_bytes() -> int:
 VECTOR_BYTES = _vector_bytes()
 LANES = {4: VECTOR_BYTES // 4, 8: VECTOR_BYTES // 8}  # by the scalar's size in bytes
 TILE_ROWS = _TILE_ROWS[VECTOR_BYTES]
+
+
+_L1 = 32 << 10, 48 << 10  # the smallest in use, and the largest that anything was measured with
+
+
+@functools.cache
+def l1_bytes(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
+    """The L1 data cache in bytes, from 32 to 48 KiB; 32 where the system does not tell."""
+    for entry in sorted(Path(folder).glob("index*")):
+        try:
+            level, kind, size = ((entry / name).read_text().strip() for name in ("level", "type", "size"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        if level == "1" and kind != "Instruction" and size[:-1].isdecimal() and size.endswith("K"):
+            return min(max(int(size[:-1]) << 10, _L1[0]), _L1[1])
+    return _L1[0]
