@@ -92,12 +92,11 @@ def _tile(tile, left, r, right, j, begin, bias, c, at, row):
     else:
         sums = tile
     i = left.start + r * left.row
-    rows, unit, inner = strides(a, left.row), left.unit, left.inner
+    step, unit, inner = left.row, left.unit, left.inner
     for segment in range(left.full + (1 if left.tail > 0 else 0)):
         if segment == left.full:
-            i, unit, inner = left.tail_start + r * left.tail_row, left.tail_unit, left.tail
-            rows = strides(a, left.tail_row)
-        k = i
+            i, step, unit, inner = left.tail_start + r * left.tail_row, left.tail_row, left.tail_unit, left.tail
+        k, rows = i, strides(a, step)
         for p in range(inner):
             sums = multiply_add(sums, a, k, rows, b, j + p)
             k += unit
