@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import platform
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
+from llvmlite import binding  # noqa: E402
 from numba.core import compiler  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 from numba.core.types.functions import BaseFunction  # noqa: E402
@@ -192,7 +192,7 @@ def test_a_call_that_does_not_fit(arguments):
         jit.shared(scope["calls"])(1.0)
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86's addresses")
+@pytest.mark.skipif(not binding.get_host_cpu_features().get("fma"), reason="of x86's addresses and multiply-adds")
 def test_rows_of_a_tile_are_found_without_additions():
     """Of all that one inner step of the micro-kernel is made of, the loop's own counting is the only integer code."""
     kernel = jit.shared(peak.repeat_tile.py_func)
