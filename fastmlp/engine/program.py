@@ -43,7 +43,7 @@ __all__ = ["Program"]
 
 _PAGE = 4096
 _MOST_PANELS = 4  # of inputs in a block of weights
-_SMALL = 14 << 10  # bytes of L1 that the parts of a panel of A and one of B leave to a block of weights
+_L1_LEFT = 14 << 10  # bytes of L1 that the parts of a panel of A and one of B leave to a block of weights
 _GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
 
 
@@ -329,7 +329,7 @@ class Program:
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
         meters[ACCUMULATE] = int(accumulates)
-        meters[BATCH_BLOCK] = (l1_bytes() - _SMALL) // 2 // (2 * VECTOR_BYTES)
+        meters[BATCH_BLOCK] = (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
         if optimizer.clip_norm is not None or accumulates:
             params = self.weights.params
             for row in range(len(params)):

@@ -28,7 +28,7 @@ from .native import (
     restore_float_mode,
     yield_processor,
 )  # fmt: skip
-from .products import Epilogue, Left, Right, Target, product, rows_product, transposed_product
+from .products import Epilogue, Left, Right, Target, even_block, product, rows_product, transposed_product
 from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
 from .table import (
     AVERAGE,
@@ -445,9 +445,7 @@ def train(
         ends_step = ends[b] != 0
         s = done
         h, factor = s * hyper.shape[1], 1.0
-        block = meters[BATCH_BLOCK]
-        if n > block:
-            block = -(-n // -(-n // block))
+        block = even_block(n, meters[BATCH_BLOCK], 1)
         fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
         # Where the norm is clipped, all gradients have to be known before the first update.
         for stage in range(stages if ends_step else 1):

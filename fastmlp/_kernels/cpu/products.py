@@ -18,7 +18,9 @@ from .native import invoke, prefetch, prefetch_to_read
 from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
-__all__ = ["TURNED", "Epilogue", "Left", "Right", "Target", "product", "rows_product", "transposed_product"]
+__all__ = [
+    "TURNED", "Epilogue", "Left", "Right", "Target", "even_block", "product", "rows_product", "transposed_product",
+]  # fmt: skip
 
 _ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
 
@@ -129,8 +131,8 @@ def _ask_ahead(left, right, target, column, c, at, row, r, height):
 
 
 @inline
-def _wide(m, left, right, j, begin, bias, c, at, row, target, column):
-    r = 0
+def _wide(left, right, j, begin, bias, c, at, row, target, column):
+    m, r = target.m, 0
     while r < m:
         height = _height(m - r, S0)
         to = at + r * row
@@ -187,7 +189,7 @@ def product(left, right, begin, bias, target, epilogue):
             stride = 2 * unit
             at = target.start + column * target.rows + target.first * stride
             j = (right.start + column * right.rows) // stride + right.first
-            _wide(target.m, left, right, j, begin, bias + column, c, at, stride, target, column)
+            _wide(left, right, j, begin, bias + column, c, at, stride, target, column)
         else:
             stride = unit
             at = target.start + column * target.rows + target.first * stride
@@ -202,7 +204,7 @@ def product(left, right, begin, bias, target, epilogue):
 
 
 @inline
-def _block(length, most, unit):
+def even_block(length, most, unit):
     """``length`` in even parts of at most about ``most``, each a multiple of ``unit``."""
     block = most
     if length > most:  # divisions by what is no constant would cost small nets as much as their products
@@ -219,8 +221,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
     """
     panel = 2 * lanes(carray(data, 1))
     room = -(-k // (panel // 2)) * (panel // 2)
-    block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
-    far = min(height, r1 - r0) * width >= FAR
+    block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
     for row in range(r0, r1, height):
         m = min(height, r1 - row)
         for first in range(0, k, block):
@@ -231,7 +232,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
                 Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                      a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                 Right(weights, b, room, first), begin if first == 0 else 0, bias,
-                Target(data, c, rows, row, m, width, far),
+                Target(data, c, rows, row, m, width, m * width >= FAR),
                 Epilogue(
                     epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                     epilogue.numbers, 0,
@@ -249,8 +250,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
     source, target = carray(weights, _ALL), carray(data, _ALL)
     half = lanes(target)
     panel, room = 2 * half, -(-width // half) * half
-    block, height = _block(k, K_BLOCK, panel), _block(r1 - r0, ROW_BLOCK, 1)
-    far = min(height, r1 - r0) * width >= FAR
+    block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
     for row in range(r0, r1, height):
         m = min(height, r1 - row)
         for first in range(0, k, block):
@@ -271,7 +271,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
                     Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                          a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                     Right(data, scratch, 0, 0), 2 if first == 0 else 0, np.int64(0),
-                    Target(data, c + column * rows, rows, row, m, min(panel, width - column), far),
+                    Target(data, c + column * rows, rows, row, m, min(panel, width - column), m * width >= FAR),
                     Epilogue(
                         epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                         epilogue.numbers, column,
