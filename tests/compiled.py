@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import sys
+import threading
 from types import SimpleNamespace
 from unittest import mock
 
@@ -41,9 +42,26 @@ def compiling():
     gc.freeze()
 
 
+def _share_arrays():
+    """Numba's simulator looks whether a block has a shared array, and then makes it: two threads that ask at once get
+    one each, and miss what the other one writes."""
+    simulator, lock = importlib.import_module("numba.cuda.simulator.kernelapi"), threading.Lock()
+
+    def array(self, shape, dtype):
+        caller = sys._getframe(1)
+        place = caller.f_code.co_filename, caller.f_lineno
+        with lock:
+            if place not in self._allocations:
+                self._allocations[place] = np.empty(shape, simulator.numpy_support.as_dtype(dtype))
+            return self._allocations[place]
+
+    simulator.FakeCUDAShared.array = array
+
+
 if SIMULATED:
     # A thread of the simulator asks again and again whether the others have come: it is not to do so for long.
     sys.setswitchinterval(1e-4)
+    _share_arrays()
 if NATIVE:
     importlib.import_module("native").replace_gpu()
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,6 +38,26 @@ def trained(backend, optimizer, **options):
 def as_far_as(single, exact):
     """A bound on the error of one float32 program from that of another, NumPy's: some times as large, and some eps."""
     return 4 * np.abs(single - exact).max() + 4 * eps(np.float32) * np.abs(exact).max()
+
+
+@pytest.mark.skipif(not SIMULATED, reason="of Numba's simulator")
+def test_threads_that_ask_at_once_share_an_array(monkeypatch):
+    simulator = importlib.import_module("numba.cuda.simulator.kernelapi")
+    shared, barrier = simulator.FakeCUDAShared(0), threading.Barrier(8)
+
+    def later(*arguments, empty=np.empty):
+        time.sleep(0.01)  # the others ask meanwhile
+        return empty(*arguments)
+
+    def ask(_):
+        barrier.wait()
+        return shared.array(3, simulator.types.float32)
+
+    monkeypatch.setattr(np, "empty", later)
+    one = shared.array(3, simulator.types.float32)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert all(array is found[0] for array in found) and found[0] is not one
 
 
 @here
