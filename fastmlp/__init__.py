@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
+    from .errors import PerformanceWarning as PerformanceWarning
     from .errors import ResumeError as ResumeError
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
@@ -98,7 +99,15 @@ _NAMES = {
     "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
-    "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"),
+    "errors": (
+        "BackendError",
+        "DataError",
+        "DivergenceError",
+        "GradientCheckError",
+        "ModelFileError",
+        "PerformanceWarning",
+        "ResumeError",
+    ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "exchange.as_c": ("export_c",),
     "exchange.as_npz": ("export_npz",),
@@ -199,6 +208,7 @@ __all__ = [
     "Module",
     "Normalize",
     "OneCycle",
+    "PerformanceWarning",
     "PoissonLoss",
     "Predictor",
     "ProgressBar",

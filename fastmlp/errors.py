@@ -1,12 +1,20 @@
-"""The exceptions that fastmlp raises beside Python's own.
+"""The exceptions and warnings that fastmlp raises beside Python's own.
 
 Each derives from the built-in exception that a caller would already catch, so that ``except
-ValueError`` keeps working; the command line turns all of them into one line on standard error.
+ValueError`` keeps working; the command line turns each of them into one line on standard error.
 """
 
 from __future__ import annotations
 
-__all__ = ["BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"]
+__all__ = [
+    "BackendError",
+    "DataError",
+    "DivergenceError",
+    "GradientCheckError",
+    "ModelFileError",
+    "PerformanceWarning",
+    "ResumeError",
+]
 
 
 class DataError(ValueError):
@@ -31,3 +39,7 @@ class DivergenceError(ArithmeticError):
 
 class GradientCheckError(AssertionError):
     """An analytic gradient disagrees with central differences."""
+
+
+class PerformanceWarning(UserWarning):
+    """Something is computed in a slower way than usual; the text says why. Results are right all the same."""
