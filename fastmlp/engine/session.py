@@ -249,7 +249,7 @@ def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int
         If the engine does not know the model, the loss or the optimizer.
     """
     simulated = model.backend_name == "cuda" and model.backend.machine() is None
-    if numba.config.DISABLE_JIT or simulated:  # for debugging, when nobody expects speed
+    if numba.config.DISABLE_JIT or simulated:  # chosen for debugging
         _log.info("Training goes module by module: %s.", "the GPU is simulated" if simulated else "jitting is disabled")
         return None
     return Session(model, loss, optimizer, requested, batch)

@@ -66,7 +66,7 @@ def _classifier_shapes(operator: Any) -> None:
 
     net, rows = operator.raw_operator, operator.inputs[0].get_first_dimension()
     labels = _labels(operator.scope_inst, net)
-    text = labels is not None and labels.dtype.kind in "OU"
+    text = labels is not None and labels.dtype.kind == "O"
     shape = [rows, net.n_outputs_] if labels is None else [rows]
     operator.outputs[0].type = StringTensorType(shape) if text else Int64TensorType(shape)
     operator.outputs[1].type.shape = [rows, max(2, net.n_outputs_)]
