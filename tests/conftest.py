@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from compiled import BACKENDS, COMPILED, operations
@@ -32,3 +34,14 @@ def rng():
 def dtype(request):
     """Both dtypes that modules have."""
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def interruptible():
+    """Python's own handler of SIGINT, for this process and those that the test starts.
+
+    A shell that starts the tests in the background, and some CI systems, have the signal ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -399,6 +399,7 @@ def test_a_callback_may_stop_the_run():
     assert len(trainer.fit(*toy(), epochs=2)) == 2
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_comes_between_steps_and_training_can_go_on():
     X, y = toy()

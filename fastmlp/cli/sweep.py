@@ -216,9 +216,11 @@ def _command(out: Path, options: list[str]) -> list[str]:
     return [*train_, *options, "--out", str(out), *(["--force"] if out.exists() else [])]
 
 
-# A run ends, as by Ctrl-C, when its standard input does: when the sweep closes it, or dies however it may.
+# A run ends, as by Ctrl-C, when its standard input does: when the sweep closes it, or dies in any way.
+# It sets the handler itself: a sweep in the background of a shell hands on a SIGINT that is ignored.
 _RUN = """
 import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def watch():
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGINT)

@@ -154,11 +154,23 @@ def fastmlp_soon(fastmlp, *arguments):
         return fastmlp(*arguments)
 
 
+IGNORING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from fastmlp.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, start, fastmlp, folder):
+@pytest.mark.parametrize(
+    ("number", "python"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), pytest.param(signal.SIGTERM, ("-c", IGNORING), id="in the background")],
+)
+def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, python, start, fastmlp, folder):
     sweep = ["sweep", "--grid", "layer-norm=false,true", "--jobs", 1, "--", "--hidden", 40, "--epochs", 300]
-    child = start(*sweep, "--threads", 1)
+    child = start(*sweep, "--threads", 1, python=python)
     first = folder / "sweep" / "layer-norm=false" / "training.safetensors"
     end = time.monotonic() + 100
     while not first.exists() and time.monotonic() < end:
@@ -168,8 +180,9 @@ def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, start,
     assert child.returncode == (130 if number == signal.SIGINT else 143), (out, err)
     assert "stopped after 0 of 2 runs; the same command again goes on" in out
     before = first.read_bytes()
+    assert len((first.parent / "metrics.jsonl").read_text().splitlines()) < 300, "the run was let to its end"
     time.sleep(0.3)
-    assert first.read_bytes() == before  # nobody is at it any longer
+    assert first.read_bytes() == before  # no process is left that writes to it
     code, out, _ = fastmlp(*sweep, "--threads", 1)
     assert code == 0 and "going on" in out.splitlines()[0] and out.count("done ") == 2
     steps = [json.loads(line)["step"] for line in (first.parent / "metrics.jsonl").read_text().splitlines()]

@@ -124,6 +124,7 @@ def test_metrics_are_there_while_it_runs(fastmlp, folder, monkeypatch):
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("interruptible")
 @posix
 def test_ctrl_c_saves_what_was_reached(start, folder):
     with start("train", "--epochs", 100_000, "--eval-every", 30, "--out", "run") as process:

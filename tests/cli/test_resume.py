@@ -89,6 +89,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bytes(start, folder):
     assert records[0] == records[1]
 
 
+@pytest.mark.usefixtures("interruptible")
 @posix
 def test_ctrl_c_and_on(start, fastmlp, folder):
     options = ["--hidden", 8, "--epochs", 400, "--eval-every", 50, "--threads", 1]

@@ -290,6 +290,7 @@ def test_a_run_that_diverges_at_once_leaves_everything_as_it_was():
     assert bits(ref) == bits(comp)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_leaves_the_weights_of_the_last_step():
     trainer = trainer_of()

@@ -173,6 +173,7 @@ def test_waiting_threads_do_not_keep_the_interpreter_alive():
     assert in_a_process(WAITING) == "2\n"
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_at_any_moment_leaves_nobody_waiting():
     assert in_a_process(INTERRUPTED) == "True True 1\n"
@@ -293,6 +294,7 @@ def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
     trainer.fit(X, Y, max_steps=6, threads=4)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_no_call_returns_before_its_threads_are_done(monkeypatch):
     """Not even the one after a wait that Ctrl-C has ended."""
