@@ -59,6 +59,7 @@ def test_the_page_on_training(tmp_path, monkeypatch):
     assert names["loss"] < 0.6 and len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(names["history"])
 
 
+@pytest.mark.slow
 def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -137,6 +137,7 @@ def test_targets_in_a_file_of_their_own(fastmlp, folder, monkeypatch):
     assert fastmlp("evaluate", folder / "run")[1].splitlines()[1:] == expected
 
 
+@pytest.mark.slow
 def test_the_first_run_says_that_it_compiles(start, folder):
     arguments = ("train", "--steps", 1, "--hidden", "", "--backend", "numba")
     # Twice in the folder that this process compiles for too: the second time nothing is said, as nothing is compiled.

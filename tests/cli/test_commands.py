@@ -95,6 +95,7 @@ def test_tables_go_through_the_saved_preprocessing(fastmlp, table, folder):
     assert code == 1 and "'maybe', which the model was not trained on" in err
 
 
+@pytest.mark.slow
 def test_regression_predicts_numbers(fastmlp, folder):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((200, 2))

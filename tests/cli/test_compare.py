@@ -68,6 +68,7 @@ def test_sweep(fastmlp, folder):
     assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
 
 
+@pytest.mark.slow
 def test_sweep_at_random_and_with_failures(fastmlp, folder):
     bad = ["sweep", "--grid", "lr=0.1,1e30", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
     code, out, _ = fastmlp(*bad)
@@ -104,6 +105,7 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 0 and "going on" not in out
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_damaged(fastmlp, folder):
     sweep = ["sweep", "--grid", "dropout=0,0.1,0.2", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
     ref = fastmlp(*sweep)[1].splitlines()[-3:]
@@ -117,6 +119,7 @@ def test_a_sweep_that_is_damaged(fastmlp, folder):
     assert code == 1 and "s holds another sweep" in err
 
 
+@pytest.mark.slow
 def test_names_of_runs(fastmlp, folder):
     X = np.random.default_rng(0).normal(size=(50, 3))
     (folder / "sub").mkdir()
@@ -130,6 +133,7 @@ def test_names_of_runs(fastmlp, folder):
     assert len(list((folder / "s").glob("*/config.json"))) == 4 and len(data) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="locks of POSIX")
 def test_runs_end_with_a_sweep_that_is_killed(start, fastmlp, folder):
     sweep = ["sweep", "--grid", "lr=0.01", "--out", "s", "--", "--hidden", 40, "--epochs", 300, "--threads", 1]
@@ -162,6 +166,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_normalisation_and_no_hidden_layer(way, fastmlp, folder):
     assert len(model) == (1 if way == "none" else 2) and model[-1].in_width == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 def test_every_optimizer_learns_by_default(name, fastmlp, folder):
     assert fastmlp("train", "--optimizer", name, "--epochs", 5, "--out", "run", "--quiet")[0] == 0
@@ -166,6 +167,7 @@ def test_a_progress_bar_on_a_terminal(fastmlp, monkeypatch, capsys):
     assert "step/s" not in fastmlp("train", "--epochs", 1, "--out", "other", "--no-progress")[2]
 
 
+@pytest.mark.slow
 def test_augmented_and_averaged(fastmlp, folder):
     options = ("--noise", 0.2, "--mixup", 0.2, "--flip", "--average", 0.9, "--epochs", 3, "--out", "run")
     code, out, err = fastmlp("train", *options)

@@ -97,6 +97,7 @@ def machine_code(pipeline):
     return [re.sub(r"_ZN\S+|\.L\w+|\.?numba\S+", "", line) for line in code], results
 
 
+@pytest.mark.slow
 def test_same_code_as_by_numbas_own_pipeline():
     ref, ref_results = machine_code(compiler.Compiler)
     comp, results = machine_code(jit._Compiler)
