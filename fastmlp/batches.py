@@ -67,7 +67,7 @@ def check_rows(
         first = model.infer(features[:1])
         width, dtype = first.shape[1], first.dtype
     target = loss.check_targets(y, _outputs_like(len(features), width, dtype))
-    if measured and target.dtype.kind == "f" and (target != np.reshape(y, target.shape)).any():
+    if measured and target.dtype == np.float32 and (target != np.reshape(np.asarray(y), target.shape)).any():
         target = loss.check_targets(y, _outputs_like(len(features), width, np.dtype(np.float64)))
     if sample_weight is None:
         return Rows(features, target, None, None, width, dtype)

@@ -258,11 +258,11 @@ class Trainer(Evaluator):
             If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
         train = self._check(X, y, sample_weight, "fit")
+        require_weight(train, self.loss)
         held_out = None
         if validation is not None:
             held_out = self._check(*held_out_rows(validation), "validation", measured=True)
-        for rows in filter(None, (train, held_out)):
-            require_weight(rows, self.loss)
+            require_weight(held_out, self.loss)
         fit = Fit(
             self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
             eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
