@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import Order
+from .batches import Order, require_weight
 from .errors import DivergenceError
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
@@ -129,8 +129,8 @@ class Trainer(Evaluator):
         self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
-        # Sum and number of the losses since the last evaluation.
-        self._window = (0.0, 0)
+        # Since the last evaluation: sum of the losses, steps, and those of them whose rows had no weight.
+        self._window = (0.0, 0, 0)
 
     @property
     def end(self) -> int:
@@ -258,7 +258,11 @@ class Trainer(Evaluator):
             If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
         train = self._check(X, y, sample_weight, "fit")
-        held_out = None if validation is None else self._check(*held_out_rows(validation), "validation")
+        require_weight(train, self.loss)
+        held_out = None
+        if validation is not None:
+            held_out = self._check(*held_out_rows(validation), "validation", measured=True)
+            require_weight(held_out, self.loss)
         fit = Fit(
             self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
             eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
@@ -277,7 +281,7 @@ class Trainer(Evaluator):
         self.threads = 1 if session is None else session.threads
         self.history = History()
         self.planned_steps, self.restored, self._stopping = fit.planned, None, False
-        self._window = (0.0, 0)
+        self._window = (0.0, 0, 0)
         self._fit = fit
         try:
             return self._make_steps(fit, state, session)
@@ -307,7 +311,7 @@ class Trainer(Evaluator):
                     with np.errstate(**_QUIET):
                         mean = self._run_steps(fit, count, check_interrupt)
                         history.append(self._evaluation(mean, fit, check_interrupt))
-                    self._window = (0.0, 0)
+                    self._window = (0.0, 0, 0)
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
@@ -343,7 +347,7 @@ class Trainer(Evaluator):
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
         listeners, session = fit.listeners, self._session
         size = fit.size * fit.accumulate
-        total, done = self._window
+        total, done, empty = self._window
         self._made = []
         while done < count and not self._stopping:
             most = 1 if listeners.listens("on_step") else count - done
@@ -358,9 +362,12 @@ class Trainer(Evaluator):
             if session is not None and listeners.listens("on_step"):
                 session.release()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
+            weightless = fit.weightless(index, bounds)
+            counted = losses if weightless is None else losses[~weightless[: len(losses)]]
             # Added one by one, however many there are at once.
-            total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
-            self._window = (total, done)
+            total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
+            empty += len(losses) - len(counted)
+            self._window = (total, done, empty)
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
@@ -368,7 +375,7 @@ class Trainer(Evaluator):
                     session.lend()
                 listeners.on_progress(self)
             check_interrupt()
-        return total / done
+        return total / max(1, done - empty)
 
     def _by_modules(self, batch: int) -> ModuleSteps:
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
@@ -454,6 +461,8 @@ class Trainer(Evaluator):
             weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
             finite = all(np.isfinite(array).all() for array in weights)
         val_loss = measured.get("loss")
+        if not math.isfinite(train_loss):  # each step's is
+            raise self._diverged(f"after step {self.steps} the mean of the losses is {train_loss}")
         if not finite:
             raise self._diverged(f"after step {self.steps} a weight is not finite")
         if val_loss is not None and not math.isfinite(val_loss):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.cli.compare import print_ranking
+from fastmlp.history import KEYS, History
 
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
 
@@ -38,6 +40,23 @@ def test_compare(fastmlp, folder):
     last = json.loads((folder / "0.01" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"{last['val_loss']:.5f}" in lines[1]
     assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nan_is_not_the_best_run(capsys):
+    """Wherever it stands: in a run, or among runs."""
+    nan = float("nan")
+    runs = {"a": [3.0], "b": [nan, 2.0], "c": [nan], "d": [1.0, nan]}
+    for names in ("abcd", "cbad", "dcba"):
+        histories = {}
+        for name in names:
+            histories[name] = History()
+            for step, loss in enumerate(runs[name]):
+                histories[name].append({**dict.fromkeys(KEYS), "step": step, "val_loss": loss, "seconds": 0.0})
+        print_ranking(histories)
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [(line[0], line[1]) for line in lines] == [
+            ("d", "1.00000"), ("b", "2.00000"), ("a", "3.00000"), ("c", "nan"),
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

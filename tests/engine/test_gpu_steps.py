@@ -80,6 +80,8 @@ def test_slopes_below_zero(slope):
 LOSSES = {
     "entropy": (fm.CrossEntropyLoss, "index"),
     "weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1), "index"),
+    "a weight of 0": (partial(fm.CrossEntropyLoss, class_weight=[0, 2, 0], label_smoothing=0.1), "index"),
+    "no weight": (partial(fm.CrossEntropyLoss, class_weight=[0, 0, 0]), "index"),
     "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1]), "rows"),
     "probabilities": (partial(fm.CrossEntropyLoss, from_logits=False, class_weight=[0.5, 2, 1]), "index"),
     "mse": (fm.MSELoss, "numbers"),
