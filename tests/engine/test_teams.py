@@ -34,8 +34,8 @@ JOB = """
 import fastmlp as fm
 
 def train(seed, threads, X, y):
-    fm.set_backend("numba")
-    trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", dropout=0.2, rng=seed), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    with fm.use_backend("numba"):
+        trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", dropout=0.2, rng=seed), fm.CrossEntropyLoss(), fm.Adam(0.01))
     trainer.fit(X, y, batch_size=13, max_steps=40, rng=seed, threads=threads)
     assert trainer._session is not None
     return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
