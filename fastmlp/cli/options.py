@@ -88,7 +88,9 @@ class Parser(argparse.ArgumentParser):
 
     def _closest(self, name: str) -> str | None:
         """The option of nearly the same letters, or the only one that begins with them."""
-        spellings = {spelling.lstrip("-").replace("_", "-"): spelling for spelling in self._option_string_actions}
+        spellings: dict[str, str] = {}
+        for spelling in self._option_string_actions:
+            spellings.setdefault(spelling.lstrip("-").replace("_", "-"), spelling)
         near = difflib.get_close_matches(name, spellings, 1, _CLOSE)
         if near:
             return spellings[near[0]]
@@ -214,15 +216,15 @@ def add_data_options(
             action=argparse.BooleanOptionalAction,
             help="of a table: leave out the first column, labels of the rows (default: if only it has no name)",
         )
-    add_format_options(group)
+    add_format_options(group, header="as the lines look" if to_train else "as in training")
 
 
-def add_format_options(parser: argparse._ActionsContainer) -> None:
-    """--header, --separator, --decimal: how a text table is written."""
+def add_format_options(parser: argparse._ActionsContainer, *, header: str) -> None:
+    """--header, which is by default what ``header`` says, --separator and --decimal: how a text table is written."""
     parser.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="of a .csv or .tsv table: the first line names the columns, or is a row (default: as the lines look)",
+        help=f"of a .csv or .tsv table: the first line names the columns, or is a row (default: {header})",
     )
     parser.add_argument(
         "--separator",
@@ -231,7 +233,10 @@ def add_format_options(parser: argparse._ActionsContainer) -> None:
         help="between fields of a .csv or .tsv table; tab for a tab (default: as the lines look)",
     )
     parser.add_argument(
-        "--decimal", choices=(".", ","), help="mark in numbers of a .csv or .tsv table (default: as they look)"
+        "--decimal",
+        choices=(".", ","),
+        metavar="MARK",
+        help="in numbers of a .csv or .tsv table: a point or a comma (default: as they look)",
     )
 
 

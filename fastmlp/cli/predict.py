@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="where the files of a named set are")
     parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
-    add_format_options(parser)
+    add_format_options(parser, header="as in training")
     add_backend_option(parser)
 
 

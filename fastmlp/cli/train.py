@@ -226,7 +226,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     precision = "" if model.precision == "float32" else f" in {model.precision}"
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
-        f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
+        f"{data.X.shape[1]:,} {'feature' if data.X.shape[1] == 1 else 'features'} ({data.X.dtype}), {kind}\n"
         f"{''.join(f'{line}' + chr(10) for line in described_columns(data))}"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"

@@ -13,8 +13,8 @@ from .notes import note
 
 __all__ = ["Unknown", "find_categories", "truth"]
 
-_TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True) | dict.fromkeys(
-    ("false", "f", "no", "n", "off", "0"), False
+_TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "off", "0", "0.0"), False
 )
 # A column is refused where nearly all of its values are unknown, and they are too many for chance.
 _NEARLY_ALL, _TOO_MANY = 0.9, 10

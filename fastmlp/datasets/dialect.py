@@ -16,6 +16,7 @@ __all__ = [
     "SEPARATORS",
     "UNKNOWN_FORMAT",
     "TextFormat",
+    "checked_format",
     "detect_format",
     "is_number",
     "mistyped",
@@ -59,6 +60,23 @@ class TextFormat(NamedTuple):
 
 
 UNKNOWN_FORMAT = TextFormat()
+
+
+def checked_format(header: bool | None = None, separator: str | None = None, decimal: str | None = None) -> TextFormat:
+    """What a caller says of a format, if it makes sense.
+
+    Raises
+    ------
+    DataError
+        If it does not.
+    """
+    if not isinstance(header, (bool, type(None))):
+        raise DataError(f"header is {header!r}; expected True, False or None.")
+    if separator is not None and (not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n'):
+        raise DataError(f"separator is {separator!r}; expected one character, such as ';'.")
+    if decimal not in (None, ".", ","):
+        raise DataError(f"decimal is {decimal!r}; expected '.' or ','.")
+    return TextFormat(header, separator, decimal)
 
 
 def is_number(field: str, decimal: str = ".") -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset, Task
-from .dialect import TextFormat, is_number
+from .dialect import checked_format, is_number
 from .fitting import check_finite
 from .parts import read_parts
 from .preprocessing import encode_new, format_of, text_columns
@@ -59,7 +59,7 @@ def load_labeled(
         If the file is damaged, does not fit the record, or has a label that is not among ``classes``.
     """
     path = Path(os.path.expanduser(file))
-    given, likely = TextFormat(header, separator, decimal), format_of(preprocessing)
+    given, likely = checked_format(header, separator, decimal), format_of(preprocessing)
     choice: str | int | None = target
     if target is None and preprocessing is not None:
         choice = preprocessing.get("target")
@@ -115,14 +115,12 @@ def _encoded(
     *,
     strict: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
+    # The features first: of a first line that is not what it was taken for they say more than the target.
+    X = _plain_numbers(table, target) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
     check_target(goal, regression=classes is None)
     if classes is not None:
-        y = class_indices(goal, classes)
-    else:
-        y = regression_targets(goal, (preprocessing or {}).get("target_offset", 0))
-    if preprocessing is None:
-        return _plain_numbers(table, target), y
-    return encode_new(table, preprocessing, strict=strict), y
+        return X, class_indices(goal, classes)
+    return X, regression_targets(goal, (preprocessing or {}).get("target_offset", 0))
 
 
 def _plain_numbers(table: Table, target: str | None) -> np.ndarray:

@@ -20,7 +20,7 @@ _ROUNDING = 1e-3
 
 
 def fit_columns(
-    table: Table, names: list[str], categorical: Collection[str], dtype: np.dtype[Any]
+    table: Table, names: list[str], categorical: Collection[str], dtype: np.dtype[Any], *, center: bool = True
 ) -> list[dict[str, Any]]:
     """Learn medians, offsets and categories from the training part.
 
@@ -34,6 +34,8 @@ def fit_columns(
         Columns of numbers to be one-hot encoded, besides those of text and booleans.
     dtype : dtype
         Of the features; decides which columns need an offset.
+    center : bool
+        Whether columns may have one: pixels of one image are compared with each other.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def fit_columns(
         if missing.all():
             raise DataError(f"{column.label} has no value in the training part; fill it, or leave it out with drop=.")
         if column.kind in ("number", "integer") and name not in categorical:
-            specs.append({"name": name, "kind": "numeric", **_numeric(column, missing, dtype)})
+            specs.append({"name": name, "kind": "numeric", **_numeric(column, missing, dtype, center)})
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:
@@ -75,7 +77,7 @@ def fit_columns(
     return specs
 
 
-def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any], center: bool) -> dict[str, Any]:
     check_finite(column)
     values = column.numbers()[~missing]
     largest = float(values[np.abs(values).argmax()])
@@ -83,9 +85,11 @@ def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any]) -> dict[
         more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
         raise DataError(f"{column.label} holds {largest:g}, too large for {dtype}; scale the column{more}.")
     quartiles = np.percentile(values, (25, 50, 75))
+    # Nothing is lost of pixels and of counts. (Beyond 2^53 the values of an integer column are rounded here already.)
+    whole = abs(largest) < 2**53 and np.array_equal(values, values.astype(dtype))
     return {
         "median": float(quartiles[1]),
-        "offset": _offset(column, missing, quartiles, dtype),
+        "offset": _offset(column, missing, quartiles, dtype) if center and not whole else 0,
         "missing": bool(missing.any()),
         "binary": largest in (0, 1) and bool(np.isin(values, (0, 1)).all()),
     }
@@ -107,7 +111,7 @@ def offset_of(column: Column, dtype: np.dtype[Any]) -> float:
     Returns
     -------
     int or float
-        A median of the column, an int for integers, where rounding would change values by more than a thousandth of
+        A median of the column, an int for integers, where rounding may change values by more than a thousandth of
         the interquartile range (of the standard deviation where that is 0); else 0.
     """
     missing = column.missing()

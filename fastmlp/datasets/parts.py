@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import DataError
 from .columns import Column, Table
 from .dataset import Task
-from .dialect import UNKNOWN_FORMAT, TextFormat
+from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
 from .source import Source
 from .split import split_rows
 from .table_files import is_text_file
@@ -74,7 +74,7 @@ def read_parts(
     DataError
         As `load_table`.
     """
-    given = _checked_format(header, separator, decimal)
+    given = checked_format(header, separator, decimal)
     source = Source(path, target, given)
     goal = source.goal
     chosen = choose_task(goal, task)
@@ -102,13 +102,3 @@ def _second_file(source: Source, file: Path, given: TextFormat) -> Part:
     texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]
     other = Source(file, source.target, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
     return Part(other.table, other.goal)
-
-
-def _checked_format(header: bool | None, separator: str | None, decimal: str | None) -> TextFormat:
-    if not isinstance(header, (bool, type(None))):
-        raise DataError(f"header is {header!r}; expected True, False or None.")
-    if separator is not None and (not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n'):
-        raise DataError(f"separator is {separator!r}; expected one character, such as ';'.")
-    if decimal not in (None, ".", ","):
-        raise DataError(f"decimal is {decimal!r}; expected '.' or ','.")
-    return TextFormat(header, separator, decimal)

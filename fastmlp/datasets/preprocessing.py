@@ -13,7 +13,7 @@ from ..errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .categories import Unknown, find_categories, truth
 from .columns import ArrayTable, Column, FrameTable, Table
-from .dialect import UNKNOWN_FORMAT, TextFormat
+from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
 from .fitting import check_finite
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
 
@@ -67,7 +67,7 @@ def apply_preprocessing(
     >>> data = load("people.csv")  # doctest: +SKIP
     >>> X = apply_preprocessing("more_people.csv", data.preprocessing)  # doctest: +SKIP
     """
-    given = TextFormat(header, separator, decimal)
+    given = checked_format(header, separator, decimal)
     texts = text_columns(preprocessing)
     return encode_new(_open(frame_or_path, given, format_of(preprocessing), texts), preprocessing)
 

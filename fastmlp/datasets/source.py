@@ -87,7 +87,12 @@ class Source:
 
     def _from_text(self, target: str | int | None, file: TextFile, texts: Collection[str], text_target: bool) -> None:
         self.format = file.format
-        self.target = _target_column(target, file.names, self.path)
+        try:
+            self.target = _target_column(target, file.names, self.path)
+        except DataError as error:
+            if file.format.header and file.header_as_in_training:
+                raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
+            raise
         if file.row_labels and self.target != file.names[0]:
             self.row_labels = file.names[0]
         self.table = file.read([*texts, self.target] if text_target else texts)

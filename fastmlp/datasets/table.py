@@ -68,7 +68,7 @@ def load_table(
     absent = [name for name in names if name not in parts.test.table.names]
     if absent:
         raise DataError(f"{parts.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
-    specs = fit_columns(parts.train.table, names, as_categories, number)
+    specs = fit_columns(parts.train.table, names, as_categories, number, center=source.image_shape is None)
     every = source.table.names
     preprocessing = {
         "columns": specs,

@@ -85,7 +85,7 @@ def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:
         shown = ", ".join(repr(label) for label in classes[:20]) + (", ..." if len(classes) > 20 else "")
         raise DataError(
             f"{target.label} has the label {texts[odd[0]]!r}, which is none of the {len(classes)} classes of training "
-            f"({len(odd)} of {len(texts)} rows have such labels); expected {shown}."
+            f"(so in {len(odd)} of {len(texts)} rows); expected {shown}."
         )
     return places
 
