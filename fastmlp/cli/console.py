@@ -72,7 +72,9 @@ class MetricsTable(Callback):
 
 def shown_metric(value: float, digits: int) -> str:
     """A metric as text; R2 of a single row is not a number."""
-    return "undefined (it needs two rows or more)" if math.isnan(value) else f"{value:.{digits}f}"
+    if math.isnan(value):
+        return "undefined (it needs two rows or more)"
+    return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.{digits}e}"
 
 
 def _listener(event: Any, say: Callable[[str], None]) -> Any:

@@ -80,15 +80,19 @@ def refuse_for_named(dataset: str, options: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def printed_notes() -> Iterator[None]:
-    """Print what is to be said of data that is read, each as one line on standard error."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
-        try:
+    """Print each `DataWarning` about data that is read as one line on standard error, once; pass others on."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
             yield
-        finally:
-            texts = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
-            for text in dict.fromkeys(texts):
-                print(f"{NOTE}{as_options(text)}", file=sys.stderr)
+    finally:
+        for other in caught:
+            if not issubclass(other.category, DataWarning):
+                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        texts = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
+        for text in dict.fromkeys(texts):
+            print(f"{NOTE}{as_options(text)}", file=sys.stderr)
 
 
 def load_data(options: Mapping[str, Any], dtype: str = "float32") -> Dataset:

@@ -55,7 +55,7 @@ class Unknown:
 
     source: str
     strict: bool
-    _columns: list[str] = field(default_factory=list)
+    _columns: list[str] = field(default_factory=list, init=False)
 
     def add(self, label: str, name: str, texts: Sequence[str | None], known: np.ndarray, categories: list[str]) -> None:
         """Count the cells of a column that are not ``known``.

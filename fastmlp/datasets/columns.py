@@ -87,7 +87,7 @@ class Column:
 
 
 class Table(Protocol):
-    """What preprocessing asks of a table.
+    """What preprocessing asks of a table: its columns, some of its rows, all columns but one.
 
     Attributes
     ----------
@@ -108,6 +108,8 @@ class Table(Protocol):
 
     def take(self, rows: np.ndarray) -> Table: ...
 
+    def without(self, name: str) -> Table: ...
+
 
 class FrameTable:
     """A pandas DataFrame."""
@@ -124,6 +126,11 @@ class FrameTable:
 
     def take(self, rows: np.ndarray) -> FrameTable:
         return FrameTable(self.frame.iloc[rows], self.source, self.header)
+
+    def without(self, name: str) -> FrameTable:
+        place = self.names.index(name)
+        others = [other for other in range(len(self.names)) if other != place]
+        return FrameTable(self.frame.iloc[:, others], self.source, self.header)
 
     def column(self, name: str) -> Column:
         series = self.frame.iloc[:, self.names.index(name)]
@@ -160,6 +167,9 @@ class ArrayTable:
 
     def take(self, rows: np.ndarray) -> ArrayTable:
         return ArrayTable(self.matrix[rows], self.source)
+
+    def without(self, name: str) -> ArrayTable:
+        return ArrayTable(np.delete(self.matrix, int(name), axis=1), self.source)
 
     def column(self, name: str) -> Column:
         return array_column(self.matrix[:, int(name)], f"{self.source}: column {name}")

@@ -115,19 +115,23 @@ def _encoded(
     *,
     strict: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
+    if target is not None and (preprocessing is None or preprocessing.get("target") is None):
+        table = table.without(target)  # of a model that was trained on arrays
     # The features first: of a first line that is not what it was taken for they say more than the target.
-    X = _plain_numbers(table, target) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
+    X = _plain_numbers(table) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
     check_target(goal, regression=classes is None)
     if classes is not None:
         return X, class_indices(goal, classes)
     return X, regression_targets(goal, (preprocessing or {}).get("target_offset", 0))
 
 
-def _plain_numbers(table: Table, target: str | None) -> np.ndarray:
-    """The columns beside the target as they are, which must be numbers without gaps."""
-    if isinstance(table, ArrayTable) and target is None:
+def _plain_numbers(table: Table) -> np.ndarray:
+    """The columns as they are, which must be numbers without gaps."""
+    if isinstance(table, ArrayTable):
         return table.matrix
-    columns = [table.column(name) for name in table.names if name != target]
+    columns = [table.column(name) for name in table.names]
+    if not columns:
+        raise DataError(f"{table.source} has no column beside the target; expected at least one feature.")
     for column in columns:
         odd = column.texts()[0] if column.kind in ("bool", "text") else None
         if odd is not None or column.missing().any():

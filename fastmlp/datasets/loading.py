@@ -98,7 +98,8 @@ def load(
     Warns
     -----
     DataWarning
-        If a table's format or an index was guessed, or its test part has categories that training did not see.
+        If a table's format or an index was guessed, its test part has categories that training did not see, or
+        float64 loses digits of a target that is not centered.
 
     Raises
     ------

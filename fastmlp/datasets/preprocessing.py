@@ -13,7 +13,7 @@ from ..errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .categories import Unknown, find_categories, truth
 from .columns import ArrayTable, Column, FrameTable, Table
-from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
+from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format, is_number
 from .fitting import check_finite
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
 
@@ -83,11 +83,12 @@ def text_columns(preprocessing: dict[str, Any] | None) -> list[str]:
 
 
 def format_of(preprocessing: dict[str, Any] | None) -> TextFormat:
-    """The format of the training file, if it was one of text; its header is that of other files too."""
+    """The format of the training file, as far as other files are to have it: arrays say nothing of a header."""
     if preprocessing is None:
         return UNKNOWN_FORMAT
     try:
-        return TextFormat(bool(preprocessing["header"]), preprocessing.get("separator"), preprocessing.get("decimal"))
+        separator, header = preprocessing.get("separator"), bool(preprocessing["header"])
+        return TextFormat(header if header or separator else None, separator, preprocessing.get("decimal"))
     except (KeyError, TypeError, AttributeError) as error:
         raise _no_record(error) from error
 
@@ -117,7 +118,9 @@ def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = Tr
         position = {name: name for name in table.names}
     absent = [name for name in wanted if name not in position]
     if absent:
-        hint = "; header=False reads its first line as a row" if table.header else ""
+        # Names that are numbers are perhaps none.
+        is_row = table.header and any(map(is_number, table.names))
+        hint = "; header=False reads its first line as a row" if is_row else ""
         raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_listed(table.names)}{hint}.")
     specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
     return encode(table, specs, sum(widths), dtype, strict=strict)

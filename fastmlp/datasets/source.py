@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, Table, array_column
-from .dialect import UNKNOWN_FORMAT, TextFormat
+from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
 
 __all__ = ["TABLE_SUFFIXES", "Source", "resolve_column"]
@@ -90,7 +90,8 @@ class Source:
         try:
             self.target = _target_column(target, file.names, self.path)
         except DataError as error:
-            if file.format.header and file.header_as_in_training:
+            # Names that are numbers are perhaps none.
+            if file.format.header and any(map(is_number, file.names)):
                 raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
             raise
         if file.row_labels and self.target != file.names[0]:

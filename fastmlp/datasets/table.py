@@ -48,13 +48,11 @@ def load_table(
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
     parts = read_parts(path, target=target, **reading)
     source, number = parts.source, np.dtype(dtype)
-    if parts.classes is None:  # of the rows that remain to train on
-        require_variation(parts.train.goal, None)
-    offset = offset_of(parts.train.goal, number) if center_target and parts.classes is None else 0
+    offset: float = 0
     if parts.classes is None:
+        offset = _target_offset(parts.train.goal, number, center_target)
         y_train = regression_targets(parts.train.goal, offset)
         y_test = regression_targets(parts.test.goal, offset).astype(y_train.dtype)
-        _check_size(parts.train.goal, y_train, number)
     else:
         y_train, y_test = (class_indices(part.goal, parts.classes) for part in (parts.train, parts.test))
 
@@ -96,7 +94,7 @@ def _features(
 ) -> tuple[list[str], set[str]]:
     """(the feature columns, those of them that are one-hot encoded although they are numbers)."""
     path, every = str(source.path), source.table.names
-    choices = [drop] if isinstance(drop, str) else drop
+    choices = [drop] if isinstance(drop, (str, int)) else drop
     dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
     labels = source.row_labels
     if index:
@@ -118,12 +116,28 @@ def _features(
     return names, {resolve_column(choice, names, "categorical", path) for choice in listed}
 
 
-def _check_size(goal: Column, y: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Find targets that a model of ``dtype`` cannot give."""
-    largest = float(np.abs(y).max())
+def _target_offset(goal: Column, dtype: np.dtype[Any], center: bool) -> float:
+    """What is subtracted from the targets of the training part, which a model of ``dtype`` is to tell apart.
+
+    Raises
+    ------
+    DataError
+        If they are all the same, or too large or too close together for ``dtype``.
+    """
+    require_variation(goal, None)
+    lost_by_float64 = offset_of(goal, np.dtype(np.float64))
+    if lost_by_float64 and not center:
+        note(f"{goal.label}: float64 loses digits of the target; center_target=True subtracts a median of it before.")
+    offset = offset_of(goal, dtype) if center else 0
+    more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
+    largest = float(np.abs(goal.numbers(offset)).max())
     if largest > float(np.finfo(dtype).max):
-        more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
         raise DataError(f"{goal.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}.")
+    y = goal.numbers(lost_by_float64)
+    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may be 0 in float64 too
+        differ = f"differs by {np.ptp(y):g} at most"
+        raise DataError(f"{goal.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
+    return offset
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:

@@ -35,8 +35,6 @@ class TextFile:
     format : TextFormat
     names : list of str
         Without a header ``column_0``, ``column_1``, ...
-    header_as_in_training : bool
-        Whether the header was neither given nor guessed.
     row_labels : bool
         Whether the first column has no name although the others have, as where pandas has written an index.
 
@@ -51,7 +49,6 @@ class TextFile:
             raise DataError(f"{path} does not exist or is not a file; expected a table.")
         self.path = path
         self.format, self._guesses = detect_format(path, given, likely)
-        self.header_as_in_training = given.header is None and likely.header is not None
         first = self._check_lines()
         self.row_labels = False
         if self.format.header:

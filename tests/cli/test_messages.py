@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ PRINTED_BY = {
 # Arguments that messages name and no command has: why no command prints them.
 ONLY_IN_PYTHON = {
     ("datasets/fetch.py", "download"): "the commands always allow a download",
+    ("datasets/table.py", "center_target"): "the commands always center the target",
     ("callbacks.py", "average"): "train adds this callback only beside an average",
     ("trainer.py", "average"): "train asks for averages only where it keeps them",
     ("fit.py", "epochs"): "--epochs and --steps exclude each other",
@@ -56,7 +59,7 @@ def parsers():
     parser = Parser(prog="fastmlp")
     commands = parser.add_subparsers()
     for name in _COMMANDS:
-        __import__("importlib").import_module(f"fastmlp.cli.{name}").add_parser(commands)
+        importlib.import_module(f"fastmlp.cli.{name}").add_parser(commands)
     return commands.choices
 
 
@@ -262,6 +265,20 @@ def test_no_command_suggests_what_is_far(capsys):
     assert "did you mean" not in capsys.readouterr().err
     assert main(["sweep", "--grid", "lr=1", "--epochs", "3"]) == 2
     assert "options of train come after --" in capsys.readouterr().err
+
+
+def test_notes_are_printed_once_and_other_warnings_passed_on(capsys):
+    from fastmlp.cli.data import printed_notes
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError), printed_notes():
+            for _ in range(2):
+                warnings.warn("leave it out with drop=", fm.DataWarning, stacklevel=1)
+            warnings.warn("another", RuntimeWarning, stacklevel=1)
+            raise ValueError
+    assert [str(warning.message) for warning in caught] == ["another"]
+    assert capsys.readouterr().err == "fastmlp: note: leave it out with --drop\n"
 
 
 def test_switches():

@@ -169,6 +169,13 @@ def test_evaluation_of_numbers(fastmlp, folder):
     assert code == 1 and "is the target and is 5.0 in every row" in err
 
 
+def test_large_losses_are_short(fastmlp):
+    write("t.csv", pandas.DataFrame({"a": A, "y": 1e20 * A}))
+    code, out, _ = fastmlp("train", "--dataset", "t.csv", "--dtype", "float64", "--epochs", 1, "--out", "run")
+    assert code == 0 and "e+39, test r2" in out.split("done: test loss ")[1]
+    assert "e+39" in fastmlp("evaluate", "run")[1]
+
+
 def test_predict_leaves_no_row_out(fastmlp, folder):
     """For a model without columns: a first line with a gap is a row with a gap, as any other."""
     assert fastmlp("train", "--epochs", 3, "--out", "run", "--quiet")[0] == 0

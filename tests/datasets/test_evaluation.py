@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import assert_matches
 
-from fastmlp.datasets import load
+from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.evaluation import load_as_trained, load_labeled
 from fastmlp.errors import DataError
 
@@ -158,6 +158,31 @@ def test_without_a_record(tmp_path):
     np.savez(tmp_path / "t.npz", X=np.arange(6, dtype=np.uint8)[:, None], y=[2, 2, 2, 2, 2, 2])
     X, y = load_labeled(tmp_path / "t.npz", classes=("0", "1", "2"), preprocessing=None)
     assert X.dtype == np.uint8 and y.tolist() == [2] * 6
+
+
+def test_a_text_table_for_a_model_of_arrays(tmp_path):
+    """By position, whether its first line is names or not; the last column is the target."""
+    X = FRAME[["a", "y"]].to_numpy()
+    np.savez(tmp_path / "t.npz", X=X, y=np.arange(60) % 3)
+    data = load(tmp_path / "t.npz")
+    ref = load_labeled(tmp_path / "t.npz", **of(data))
+    frame = FRAME[["a", "y"]].assign(k=np.arange(60) % 3)
+    for header in (True, False):
+        frame.to_csv(tmp_path / "t.csv", index=False, header=header)
+        comp = load_labeled(tmp_path / "t.csv", **of(data))
+        np.testing.assert_array_equal(comp[0], ref[0])
+        np.testing.assert_array_equal(comp[1], ref[1])
+        bare = frame[["a", "y"]]
+        bare.to_csv(tmp_path / "t.csv", index=False, header=header)
+        np.testing.assert_array_equal(apply_preprocessing(tmp_path / "t.csv", data.preprocessing), ref[0])
+
+
+def test_a_matrix_with_its_target(tmp_path):
+    matrix = np.c_[RNG.normal(size=(20, 2)), np.arange(20) % 2]
+    np.save(tmp_path / "t.npy", matrix)
+    X, y = load_labeled(tmp_path / "t.npy", classes=("0", "1"), preprocessing=None, target="-1")
+    np.testing.assert_array_equal(X, matrix[:, :2])
+    assert y.tolist() == [0, 1] * 10
 
 
 def test_the_test_part_of_an_archive(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ from checks import assert_matches
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.columns import array_column
 from fastmlp.datasets.fitting import offset_of
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 
@@ -81,12 +82,14 @@ def test_features_are_centered_before_they_are_rounded(tmp_path, kind, column, d
 def test_targets_are_centered_before_they_are_rounded(tmp_path, kind, column, dtype):
     path, options = write(tmp_path, kind, SPREAD, column)
     options |= {"task": "regression", "dtype": dtype, "test_size": 0.5}
-    plain = load(path, **options)
+    beyond = abs(float(column[0])) > 2**53
+    with pytest.warns(DataWarning, match="center_target=True subtracts") if beyond else contextlib.nullcontext():
+        plain = load(path, **options)
     assert plain.y.dtype == np.float64 and "target_offset" not in plain.preprocessing
     assert_matches(np.sort(column.astype(float)), np.sort(np.concatenate([plain.y, plain.y_test])))
     data = load(path, center_target=True, **options)
     offset = data.preprocessing.get("target_offset", 0)
-    assert (offset != 0) == (dtype == "float32" or abs(float(column[0])) > 2**53)
+    assert (offset != 0) == (dtype == "float32" or beyond)
     ref = np.sort((exact(column) - offset).astype(float))
     assert_matches(ref, np.sort(np.concatenate([data.y, data.y_test])))
 
@@ -169,6 +172,15 @@ def test_numbers_too_large(tmp_path, dtype):
                 DataError, match="too large for float32; scale .*, or read the table with dtype='float64'"
             ):
                 load(path, dtype=dtype)
+
+
+@pytest.mark.parametrize(("unit", "dtype"), [(1e-40, "float32"), (1e-200, "float64")])
+def test_targets_too_close_together(tmp_path, unit, dtype):
+    path, _ = write(tmp_path, "t.csv", SPREAD, SPREAD * unit)
+    with pytest.raises(DataError, match=f"is the target and differs by .*, too little for {dtype}; scale it"):
+        load(path, dtype=dtype)
+    if dtype == "float32":
+        assert len(set(load(path, dtype="float64").y)) == 48
 
 
 def test_a_number_too_large_in_new_rows(tmp_path):
