@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .datasets import load as load
     from .errors import BackendError as BackendError
     from .errors import DataError as DataError
+    from .errors import DataWarning as DataWarning
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
@@ -98,7 +99,15 @@ _NAMES = {
     "callbacks": ("Callback", "EarlyStopping", "MetricsFile", "SaveModel"),
     "checkpoint": ("load_model", "save"),
     "datasets": ("Dataset", "load"),
-    "errors": ("BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"),
+    "errors": (
+        "BackendError",
+        "DataError",
+        "DataWarning",
+        "DivergenceError",
+        "GradientCheckError",
+        "ModelFileError",
+        "ResumeError",
+    ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "exchange.as_c": ("export_c",),
     "exchange.as_npz": ("export_npz",),
@@ -168,6 +177,7 @@ __all__ = [
     "Cosine",
     "CrossEntropyLoss",
     "DataError",
+    "DataWarning",
     "Dataset",
     "DivergenceError",
     "Dropout",

@@ -6,11 +6,23 @@ ValueError`` keeps working; the command line turns all of them into one line on 
 
 from __future__ import annotations
 
-__all__ = ["BackendError", "DataError", "DivergenceError", "GradientCheckError", "ModelFileError", "ResumeError"]
+__all__ = [
+    "BackendError",
+    "DataError",
+    "DataWarning",
+    "DivergenceError",
+    "GradientCheckError",
+    "ModelFileError",
+    "ResumeError",
+]
 
 
 class DataError(ValueError):
     """A data set, or the file that holds it, is not what was expected."""
+
+
+class DataWarning(UserWarning):
+    """A table was read by a guess, or holds values that training did not see; the command line prints it as a note."""
 
 
 class ModelFileError(ValueError):

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import BackendError, DivergenceError
-from .options import INTERRUPTED, Parser, UsageError
+from ..errors import BackendError, DataError, DivergenceError
+from .options import INTERRUPTED, Parser, UsageError, as_options
 
 __all__ = ["main"]
 
@@ -84,4 +84,5 @@ def _describe(error: Exception) -> str:
         )
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".strip()
-    return " ".join(str(error).splitlines()) or type(error).__name__
+    text = " ".join(str(error).splitlines()) or type(error).__name__
+    return as_options(text) if isinstance(error, DataError) else text
