@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .datasets import load as load
     from .errors import BackendError as BackendError
     from .errors import DataError as DataError
+    from .errors import DataWarning as DataWarning
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
@@ -102,6 +103,7 @@ _NAMES = {
     "errors": (
         "BackendError",
         "DataError",
+        "DataWarning",
         "DivergenceError",
         "GradientCheckError",
         "ModelFileError",
@@ -177,6 +179,7 @@ __all__ = [
     "Cosine",
     "CrossEntropyLoss",
     "DataError",
+    "DataWarning",
     "Dataset",
     "DivergenceError",
     "Dropout",

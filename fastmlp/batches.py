@@ -23,7 +23,7 @@ from .validation import (
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Order", "Rows", "check_rows"]
+__all__ = ["Order", "Rows", "check_rows", "require_weight"]
 
 _ROWS_AHEAD = 1 << 22  # of all epochs whose order is drawn ahead
 
@@ -53,21 +53,38 @@ class Rows:
         return self.y[rows], None if self.weight is None else self.weight[rows]
 
 
-def check_rows(X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str) -> Rows:
-    """Everything that can be wrong with the rows, found before the first of them is used."""
+def check_rows(
+    X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str, *, measured: bool = False
+) -> Rows:
+    """Everything that can be wrong with the rows, found before the first of them is used.
+
+    ``measured``: they are to be measured on, and targets that the model's dtype would round stay in float64.
+    """
     features = finite_features(X, model.in_width, model.dtype, f"{where}: X")
     require_rows(len(features), f"{where}: X")
     width, dtype = model.out_width, model.dtype
     if width is None or dtype is None:
         first = model.infer(features[:1])
         width, dtype = first.shape[1], first.dtype
-    # A stand-in for the outputs, of their shape and dtype but of no size.
-    target = loss.check_targets(y, np.broadcast_to(np.zeros((), dtype), (len(features), width)))
+    target = loss.check_targets(y, _outputs_like(len(features), width, dtype))
+    if measured and target.dtype == np.float32 and (target != np.reshape(np.asarray(y), target.shape)).any():
+        target = loss.check_targets(y, _outputs_like(len(features), width, np.dtype(np.float64)))
     if sample_weight is None:
         return Rows(features, target, None, None, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
     used = np.flatnonzero(weight)
     return Rows(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
+
+
+def require_weight(rows: Rows, loss: Loss) -> None:
+    """Rows of which at least one counts, or there is nothing to learn, and no mean."""
+    if not loss.normaliser(*rows.labels(slice(None))) > 0:
+        raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
+
+
+def _outputs_like(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """A stand-in for outputs, of their shape and dtype but of no size."""
+    return np.broadcast_to(np.zeros((), dtype), (rows, width))
 
 
 class Order:
@@ -91,6 +108,17 @@ class Order:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_coming": {}, "_next": None}
+
+    @property
+    def place(self) -> tuple[int | None, int, int, tuple[int, int]]:
+        """How far training has come, and in the order of which seed and rows: an order that gets it goes on equally."""
+        return self._seed, self._rows, self._used, self.position
+
+    @place.setter
+    def place(self, place: tuple[int | None, int, int, tuple[int, int]]) -> None:
+        self._seed, self._rows, self._used, self.position = place
+        self._drawn = self._next = None
+        self._coming = {}
 
     @property
     def epoch(self) -> float:

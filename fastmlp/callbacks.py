@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -247,7 +248,7 @@ class Watch:
         self.best_step: int | None = None
 
     def improves(self, step: int, record: Record, who: str) -> bool:
-        """Whether the record's value is the best so far; it is noted.
+        """Whether the record's value is the best so far; it is noted. NaN never is.
 
         Raises
         ------
@@ -259,7 +260,7 @@ class Watch:
         if value is None:
             raise ValueError(f"{who} watches {monitor}, which this fit does not measure; give it validation rows.")
         sign = 1 if monitor == "val_accuracy" else -1
-        better = self.best is None or sign * (value - self.best) > self.min_delta
+        better = not math.isnan(value) and (self.best is None or sign * (value - self.best) > self.min_delta)
         if better:
             self.best, self.best_step = value, step
         return better

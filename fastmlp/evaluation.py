@@ -51,12 +51,14 @@ class R2:
     target : ndarray of shape (N, O)
         All targets, whose mean is needed beforehand.
     weight : ndarray of shape (N,) or None
+        Above 0.
     """
 
     name = "r2"
 
     def __init__(self, target: Array, weight: Array | None) -> None:
         self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
+        self._constant = (target == target[0]).all(axis=0)  # whose mean may be another by rounding
         self._residual = np.zeros(target.shape[1])
         self._spread = np.zeros(target.shape[1])
         self._rows = 0
@@ -73,7 +75,7 @@ class R2:
         """At most 1; NaN for fewer than two rows; a constant column counts 1 if met exactly, else 0."""
         if self._rows < 2:
             return math.nan
-        constant = self._spread == 0
+        constant = self._constant | (self._spread == 0)
         ratio = self._residual / np.where(constant, 1.0, self._spread)
         return float(np.where(constant, self._residual == 0, 1 - ratio).mean())
 
@@ -93,17 +95,21 @@ def evaluate_rows(
     infer = infer or model.infer
     measure: Accuracy | R2
     if loss.task == "regression":
-        measure = R2(rows.y, rows.weight)
+        measure = R2(*rows.labels(slice(None)))
     else:
         measure = Accuracy(loss.task == "binary")
     total = normaliser = 0.0
     for block in _blocks(model, len(rows), batch_size):
         x, y, weight = rows.take(block)
-        outputs = infer(x)
+        there = infer(x)
+        outputs = model.backend.to_numpy(there)
         share = loss.normaliser(y, weight)
-        total += loss.forward(outputs, y, weight) * share
+        # In the targets' dtype, where that is the wider one: rounded to the outputs', they would be other targets.
+        measured = outputs.astype(y.dtype) if y.dtype.kind == "f" and y.dtype != outputs.dtype else there
+        # A block without weight has a loss where labels are smoothed. Losses of users need not know the argument.
+        total += loss.forward(measured, y, weight, **({} if share else {"normaliser": 1.0})) * (share or 1.0)
         normaliser += share
-        measure.add(model.backend.to_numpy(outputs), y, weight)
+        measure.add(outputs, y, weight)
         between()
     return {"loss": total / normaliser, measure.name: measure.value()}
 

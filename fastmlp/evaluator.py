@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .answers import answers_of
-from .batches import Rows, check_rows
+from .batches import Rows, check_rows, require_weight
 from .evaluation import evaluate_rows, outputs_of, probabilities_of
 from .losses import Loss
 from .modules import Module
@@ -51,7 +51,8 @@ class Evaluator:
         -------
         dict
             ``loss``, and ``accuracy`` (classification; binary, over all elements at threshold 0.5) or ``r2``
-            (regression), all weighted by ``sample_weight``.
+            (regression), all weighted by ``sample_weight``. Targets count with all their digits, also where
+            the model has fewer.
 
         Raises
         ------
@@ -59,7 +60,8 @@ class Evaluator:
             As `fit`.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
-        rows = self._check(X, y, sample_weight, "evaluate")
+        rows = self._check(X, y, sample_weight, "evaluate", measured=True)
+        require_weight(rows, self.loss)
         return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
 
     def predict(self, X: Any) -> Array:
@@ -102,7 +104,7 @@ class Evaluator:
 
         return native_infer(self.model, rows)
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, where: str) -> Rows:
+    def _check(self, X: Any, y: Any, sample_weight: Any, where: str, *, measured: bool = False) -> Rows:
         if self.loss.backend_name != self.model.backend_name:  # the model may have moved
             self.loss.to(self.model.backend_name)
-        return check_rows(X, y, sample_weight, self.model, self.loss, where)
+        return check_rows(X, y, sample_weight, self.model, self.loss, where, measured=measured)

@@ -13,7 +13,9 @@ import numpy as np
 from .augmentation import Augmentations
 from .batches import Rows
 from .callbacks import CallbackList
-from .validation import as_integer
+from .engine.normalizers import normalizers_of
+from .losses import CrossEntropyLoss
+from .validation import Array, as_integer
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -78,6 +80,21 @@ class Fit:
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
         self.end = trainer.steps + self.planned
         self.began = time.perf_counter()
+
+    @functools.cached_property
+    def _may_lack_weight(self) -> bool:
+        loss = self._trainer.loss
+        if not isinstance(loss, CrossEntropyLoss) or loss.class_weight is None or loss.class_weight.all():
+            return False
+        return self.train.y.ndim == 1 and self.augment.mixup is None  # rows of shares all count
+
+    def weightless(self, index: Array, bounds: Array) -> Array | None:
+        """For steps of these rows, see `Engine.run`, which of them have only classes of weight 0; None for none."""
+        if not self._may_lack_weight:
+            return None
+        rows = index if self.train.index is None else self.train.index[index]
+        found: Array = np.isinf(normalizers_of(self._trainer.loss, self.train.y, self.train.weight, rows, bounds))
+        return found
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:

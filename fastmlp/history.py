@@ -21,7 +21,7 @@ class History:
 
     - ``step``: updates made by the trainer so far, over all its fits
     - ``epoch``: passes over the training rows so far, a float (0.4 is two fifths into the first)
-    - ``train_loss``: mean batch loss since the record before
+    - ``train_loss``: mean batch loss since the record before, over batches that have a class of weight above 0
     - ``val_loss``, ``val_accuracy``: on the validation set; None without one, and the accuracy also None
       for regression
     - ``lr``: the learning rate of the last update

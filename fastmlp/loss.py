@@ -1,7 +1,7 @@
 """Loss: what the losses of `losses` share: checks, reduction and weights; the kernels compute the rows.
 
 Each row's loss l_i is weighted by row_scale_i = s_i / n, where s is ``sample_weight`` (1 where there is
-none) and n the normaliser, so that the value is sum_i s_i l_i / n.
+none) and n the normaliser, so that the value is sum_i s_i l_i / n; where n is 0, value and gradient are 0.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Loss(Placed):
         self.backend: ModuleType = get_backend(backend)
         return self
 
-    def forward(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+    def forward(self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None) -> float:
         """The loss of outputs ``x`` against targets ``y``.
 
         Parameters
@@ -64,6 +64,8 @@ class Loss(Placed):
             Targets, as the class describes them.
         sample_weight : array-like of shape (N,), optional
             Weights s of the rows, at least 0: the value is sum(s l) / sum(s).
+        normaliser : float, optional
+            What the rows' losses are divided by, where these rows are a part of more; see `normaliser`.
 
         Returns
         -------
@@ -75,7 +77,7 @@ class Loss(Placed):
         ValueError
             If shapes, dtypes or values do not fit each other.
         """
-        return self._run(x, y, sample_weight, value=True)[0]
+        return self._run(x, y, sample_weight, value=True, normaliser=normaliser)[0]
 
     __call__ = forward
 
@@ -93,10 +95,7 @@ class Loss(Placed):
     def forward_backward(
         self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None
     ) -> tuple[float, Array]:
-        """(`forward`, `backward`) in one pass over ``x``.
-
-        ``normaliser``: what the rows' losses are divided by, where these rows are a part of more; see `normaliser`.
-        """
+        """(`forward`, `backward`) in one pass over ``x``; parameters and errors are those of `forward`."""
         return self._run(x, y, sample_weight, value=True, gradient=True, normaliser=normaliser)
 
     def _run(
@@ -126,6 +125,7 @@ class Loss(Placed):
         weights = None if sample_weight is None else as_sample_weight(sample_weight, rows)
         if normaliser is None:
             normaliser = self._normaliser(target, weights)
+        normaliser = normaliser or math.inf  # rows without any weight count for nothing
         if weights is not None:
             return (weights / normaliser).astype(dtype)
         scale = 1 / normaliser
@@ -146,7 +146,7 @@ class Loss(Placed):
         Returns
         -------
         float
-            Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
+            At least 0. Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
 
         Raises
         ------

@@ -42,6 +42,9 @@ class CrossEntropyLoss(Loss):
     Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
     t' = (1 - label_smoothing) t + label_smoothing / C. With indices the normaliser is the sum of the
     targets' class weights (times sample weights), with rows it is N (or the sum of sample weights).
+    A batch whose targets all have the class weight 0 has the loss 0 and no gradient: these classes are to be ignored,
+    so that the batch says nothing (PyTorch's 0 / 0 is NaN there, and would end the training for good). Over a data set
+    the loss is the weighted sum of all rows over the sum of their weights, whatever their order.
     Fused with the softmax, dl_i/dx_ij = p_ij sum_k w_k t'_ik - w_j t'_ij (docs/derivations.md).
 
     Parameters
@@ -90,10 +93,7 @@ class CrossEntropyLoss(Loss):
         if target.ndim == 2 or self.class_weight is None:
             return len(target) if weights is None else float(weights.sum())
         of_rows = self.class_weight[target]
-        total = float((of_rows if weights is None else of_rows * weights).sum())
-        if not total > 0:
-            raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
-        return total
+        return float((of_rows if weights is None else of_rows * weights).sum())
 
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         backend = self.backend

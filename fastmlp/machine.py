@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 
 __all__ = ["processor", "version_of"]
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as the system reports it, with x86's family and model: virtual machines often hide the name.
+
+    Examples
+    --------
+    >>> processor()  # doctest: +SKIP
+    'AMD EPYC (family 25, model 1)'
+    """
+    if cpuinfo.is_file():
+        text = cpuinfo.read_text(errors="replace")
+        name, family, model = (
+            found.group(1).strip() if (found := re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE)) else None
+            for key in ("model name", "cpu family", "model")
+        )
+        if name:
+            return f"{name} (family {family}, model {model})" if family and model else name
     return platform.processor() or platform.machine()
 
 

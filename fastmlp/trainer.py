@@ -6,14 +6,13 @@ import copy
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import Order
-from .errors import DivergenceError, PerformanceWarning
+from .batches import Order, require_weight
+from .errors import DivergenceError, PerformanceWarning, warn_user
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
 from .fit import Fit, held_out_rows
@@ -131,8 +130,8 @@ class Trainer(Evaluator):
         self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
-        # Sum and number of the losses since the last evaluation.
-        self._window = (0.0, 0)
+        # Since the last evaluation: sum of the losses, steps, and those of them whose rows had no weight.
+        self._window = (0.0, 0, 0)
 
     @property
     def end(self) -> int:
@@ -260,7 +259,11 @@ class Trainer(Evaluator):
             If ``resume`` is the state of another fit, damaged, or cannot be read.
         """
         train = self._check(X, y, sample_weight, "fit")
-        held_out = None if validation is None else self._check(*held_out_rows(validation), "validation")
+        require_weight(train, self.loss)
+        held_out = None
+        if validation is not None:
+            held_out = self._check(*held_out_rows(validation), "validation", measured=True)
+            require_weight(held_out, self.loss)
         fit = Fit(
             self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
             eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
@@ -275,12 +278,12 @@ class Trainer(Evaluator):
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
         session = self._open_session(threads, min(fit.size, fit.used))
         if session is not None and not session.makes(train, fit.accumulate):
-            self._warn_slower("all rows of a step would have to be in memory at once", 3)
+            self._warn_slower("all rows of a step would have to be in memory at once")
             self._session = session = None
         self.threads = 1 if session is None else session.threads
         self.history = History()
         self.planned_steps, self.restored, self._stopping = fit.planned, None, False
-        self._window = (0.0, 0)
+        self._window = (0.0, 0, 0)
         self._fit = fit
         try:
             return self._make_steps(fit, state, session)
@@ -310,7 +313,7 @@ class Trainer(Evaluator):
                     with np.errstate(**_QUIET):
                         mean = self._run_steps(fit, count, check_interrupt)
                         history.append(self._evaluation(mean, fit, check_interrupt))
-                    self._window = (0.0, 0)
+                    self._window = (0.0, 0, 0)
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
@@ -342,22 +345,21 @@ class Trainer(Evaluator):
         try:
             self._session = open_session(*key)
         except Unsupported as reason:
-            self._warn_slower(str(reason), 4)
+            self._warn_slower(str(reason))
         self._refused = () if self._session else subject
         return self._session
 
-    def _warn_slower(self, reason: str, stacklevel: int) -> None:
-        """Say once why steps go module by module; ``stacklevel`` is that of the user's call."""
+    def _warn_slower(self, reason: str) -> None:
+        """Say once why steps go module by module."""
         if reason not in self._slow_reasons:
             self._slow_reasons.add(reason)
-            text = f"Training goes module by module, which is slower: {reason}."
-            warnings.warn(text, PerformanceWarning, stacklevel=stacklevel)
+            warn_user(f"Training goes module by module, which is slower: {reason}.", PerformanceWarning)
 
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
         listeners, session = fit.listeners, self._session
         size = fit.size * fit.accumulate
-        total, done = self._window
+        total, done, empty = self._window
         self._made = []
         while done < count and not self._stopping:
             most = 1 if listeners.listens("on_step") else count - done
@@ -372,9 +374,12 @@ class Trainer(Evaluator):
             if session is not None and listeners.listens("on_step"):
                 session.release()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
+            weightless = fit.weightless(index, bounds)
+            counted = losses if weightless is None else losses[~weightless[: len(losses)]]
             # Added one by one, however many there are at once.
-            total, done = float(np.cumsum(np.append(total, losses))[-1]), done + len(losses)
-            self._window = (total, done)
+            total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
+            empty += len(losses) - len(counted)
+            self._window = (total, done, empty)
             if listeners.listens("on_step"):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
@@ -382,7 +387,7 @@ class Trainer(Evaluator):
                     session.lend()
                 listeners.on_progress(self)
             check_interrupt()
-        return total / done
+        return total / max(1, done - empty)
 
     def _by_modules(self, batch: int) -> ModuleSteps:
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
@@ -468,6 +473,8 @@ class Trainer(Evaluator):
             weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
             finite = all(np.isfinite(array).all() for array in weights)
         val_loss = measured.get("loss")
+        if not math.isfinite(train_loss):  # each step's is
+            raise self._diverged(f"after step {self.steps} the mean of the losses is {train_loss}")
         if not finite:
             raise self._diverged(f"after step {self.steps} a weight is not finite")
         if val_loss is not None and not math.isfinite(val_loss):

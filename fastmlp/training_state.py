@@ -142,8 +142,8 @@ class TrainingState:
                 arrays = _under(self._tensors, f"callbacks.{place}.") if entry["arrays"] else None
                 listener.load_state_dict(entry["state"], arrays)
             epoch, row = progress["position"]
-            total, done = progress["window"]
-            trainer._order.position, trainer._window = (int(epoch), int(row)), (float(total), int(done))
+            total, done, empty = progress["window"]
+            trainer._order.position, trainer._window = (int(epoch), int(row)), (float(total), int(done), int(empty))
             trainer.steps, fit.end = int(progress["steps"]), int(progress["end"])
             trainer._last_lr, trainer._stopping = float(progress["last_lr"]), bool(progress["stopping"])
             for record in progress["history"]:

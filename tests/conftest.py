@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import collections
+import signal
+
 import numpy as np
 import pytest
 from compiled import BACKENDS, COMPILED, operations
 
 from fastmlp._kernels import use_backend
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+def pytest_collection_modifyitems(items):
+    """Mark the cases of a ``sampled`` test as slow that show no new value of any of its parameters.
+
+    What is left takes each value of each parameter at least once; all combinations run in CI.
+    """
+    seen = collections.defaultdict(set)
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            values = {(name, id(value)) for name, value in item.callspec.params.items()}
+            known = seen[item.nodeid.partition("[")[0]]
+            if values <= known:
+                item.add_marker(pytest.mark.slow)
+            known |= values
 
 
 @pytest.fixture(params=COMPILED)
@@ -32,3 +51,14 @@ def rng():
 def dtype(request):
     """Both dtypes that modules have."""
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def interruptible():
+    """Python's own handler of SIGINT, for this process and those that the test starts.
+
+    A shell that starts the tests in the background, and some CI systems, have the signal ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -59,6 +59,24 @@ def test_the_page_on_training(tmp_path, monkeypatch):
     assert names["loss"] < 0.6 and len((tmp_path / "log.csv").read_text().splitlines()) == 1 + len(names["history"])
 
 
+def test_the_page_on_tables(tmp_path, monkeypatch, capsys):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"n{i}", 20 + i % 50, i % 3 == 0, ("Oslo", "Bergen")[i % 2]) for i in range(90)]
+    frame = pandas.DataFrame(rows, columns=["name", "age", "member", "city"])
+    frame.to_csv("people.csv", index=False)
+    frame[:7].to_csv("more_people.csv", index=False)
+    commands = re.findall(r"^\$ fastmlp (.*)$", (DOCS / "tables.md").read_text(encoding="utf-8"), re.M)
+    assert len(commands) == 3
+    for command in commands:
+        assert main(command.split()) == 0, command
+    names: dict = {}
+    exec(compile(blocks("tables.md", "python")[0], "tables.md", "exec"), names)
+    assert (tmp_path / "answers.csv").read_text().split()[1:] == names["answers"].tolist()
+    assert names["X"].shape == (7, 3) and capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
 def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.callbacks import Watch
 
 
 def noisy(rows=60):
@@ -116,3 +117,57 @@ def test_wrong_arguments(arguments, message):
 def test_a_measure_that_is_not_there():
     with pytest.raises(ValueError, match="watches val_loss, which this fit does not measure"):
         fitted([fm.EarlyStopping(3, monitor="val_loss")], validation=False)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "train_loss"])
+@pytest.mark.parametrize("values", [[NAN] * 5, [NAN, 2, NAN, 1, 3], [2, NAN, 1, NAN, NAN], [INF, 3, -INF, NAN, INF]])
+def test_nan_is_never_the_best(monitor, values):
+    """Wherever it comes: as many evaluations without a better value as those that have one less."""
+    sign = 1 if monitor == "val_accuracy" else -1
+    watch, found, best = Watch(monitor), [], None
+    for step, value in enumerate(values):
+        better = not np.isnan(value) and (best is None or sign * value > sign * best)
+        best = value if better else best
+        found.append(watch.improves(step, {"val_loss": 0.0, monitor: value}, "the test") == better)
+    assert all(found) and watch.best == best
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_measure_that_becomes_nan_ends_the_run(first):
+    """EarlyStopping and ModelCheckpoint: a user's callback, or a file, may bring a record that no fit has."""
+
+    class Trainer:
+        def __init__(self):
+            self.steps, self.stopped = 0, False
+            self.model = fm.MLP(2, [], 1, rng=0)
+
+        def stop(self):
+            self.stopped = True
+
+    trainer, stopping = Trainer(), fm.EarlyStopping(3)
+    stopping.on_fit_begin(trainer)
+    while not trainer.stopped:
+        trainer.steps += 1
+        stopping.on_evaluation(trainer, {"val_loss": 1 / trainer.steps if trainer.steps <= first else NAN})
+    assert trainer.steps == first + 3 and stopping.best_step == (first or None)
+
+
+def test_a_plateau_of_nan_lowers_the_rate():
+    schedule = fm.ReduceOnPlateau(1.0, patience=1)
+    rates = []
+    for value in (NAN, 1.0, NAN, NAN, 0.5, NAN):
+        schedule.update(value)
+        rates.append(schedule(0))
+    assert rates == [1.0, 1.0, 1.0, 0.1, 0.1, 0.1] and schedule.state_dict()["best"] == 0.5
+
+
+def test_a_mean_loss_that_overflows_is_divergence():
+    """Each step's loss is finite, but their sum is not."""
+    X, y = np.zeros((8, 2)), np.full((8, 1), 1.2e154)
+    trainer = fm.Trainer(fm.MLP(2, [], 1, init="zeros", dtype=np.float64, rng=0), fm.MSELoss(), fm.SGD(0.0))
+    assert np.isfinite(trainer.evaluate(X[:1], y[:1])["loss"])
+    with pytest.raises(fm.DivergenceError, match="after step 4 the mean of the losses is inf"):
+        trainer.fit(X, y, batch_size=2, epochs=1)

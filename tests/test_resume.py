@@ -57,6 +57,7 @@ def assert_same(ref, comp):
         assert ref.history[key] == comp.history[key], key
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("step", [1, 6, 7, 8, 23, 59])
 def test_the_same_bits(backend, step, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -106,6 +108,28 @@ def test_two_fits_are_one(dropout):
     history = twice.fit(X, y, batch_size=16, max_steps=14)  # the seed and the place in the epoch live on
     assert history.last["step"] == 23 and history.last["epoch"] == once.epoch
     assert same_weights(once, twice)
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_copy_goes_on_as_its_original_does(backend, augmented, how):
+    """Order, masks, noise, averages, the schedule and the optimizer, from the middle of an epoch on."""
+    X, y = toy()
+    more = {"augment": [fm.GaussianNoise(0.1), fm.Mixup(0.3)]} if augmented else {}
+    with fm.use_backend(backend):
+        ref = trainer_of(fm.Adam(fm.ReduceOnPlateau(0.01, patience=0, threshold=0.5)), dropout=0.3, average=0.9)
+    ref.fit(X, y, max_steps=9, batch_size=8, rng=3, **more)
+    comp = how(ref)
+    for trainer in (ref, comp):
+        trainer.fit(X, y, max_steps=13, eval_every=2, batch_size=8, **more)
+        trainer.step(X, y)
+    assert same_weights(ref, comp) and ref.history["train_loss"] == comp.history["train_loss"]
+    assert ref.history["lr"] == comp.history["lr"] and ref.epoch == comp.epoch
+    averages = ref.averaged_model().state_dict(), comp.averaged_model().state_dict()
+    assert all(np.array_equal(averages[0][name], averages[1][name]) for name in averages[0])
 
 
 def test_the_seed_decides():
@@ -399,6 +423,7 @@ def test_a_callback_may_stop_the_run():
     assert len(trainer.fit(*toy(), epochs=2)) == 2
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_comes_between_steps_and_training_can_go_on():
     X, y = toy()

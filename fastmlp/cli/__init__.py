@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import BackendError, DivergenceError, PerformanceWarning
-from .options import INTERRUPTED, Parser, UsageError
+from ..errors import BackendError, DataError, DivergenceError, PerformanceWarning
+from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["main"]
 
@@ -77,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _shown_by(others: Any) -> Any:
-    """What shows warnings: fastmlp's own as a line without a place in the code, the rest as before."""
+    """What shows warnings: of slow ways a line without a place in the code, others as before."""
 
     def show(message: Any, category: type[Warning], *place: Any) -> None:
         if issubclass(category, PerformanceWarning):
-            print(f"fastmlp: warning: {message}", file=sys.stderr)
+            print(f"{NOTE}{message}", file=sys.stderr)
         else:
             others(message, category, *place)
 
@@ -100,4 +100,5 @@ def _describe(error: Exception) -> str:
         )
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".strip()
-    return " ".join(str(error).splitlines()) or type(error).__name__
+    text = " ".join(str(error).splitlines()) or type(error).__name__
+    return as_options(text) if isinstance(error, DataError) else text

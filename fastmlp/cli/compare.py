@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelFileError
-from ..history import KEYS, History
+from ..history import KEYS, History, Record
 from .curves import draw_comparison
 from .runs import CONFIG, METRICS, read_config
 
@@ -85,10 +86,13 @@ def _is_number(value: Any) -> bool:
 def print_ranking(histories: dict[str, History]) -> None:
     """A line for each run, the one with the best test loss first."""
 
-    def best(history: History) -> Any:
-        return min(history, key=lambda record: record["val_loss"])
+    def loss(record: Record) -> float:
+        return math.inf if math.isnan(record["val_loss"]) else record["val_loss"]  # NaN would stay where it stands
 
-    ranked = sorted(histories.items(), key=lambda item: best(item[1])["val_loss"])
+    def best(history: History) -> Record:
+        return min(history, key=loss)
+
+    ranked = sorted(histories.items(), key=lambda item: loss(best(item[1])))
     width = max(len("run"), *map(len, histories))
     print(f"{'run':{width}}   best loss  at step  val acc   last loss     steps  seconds")
     for name, history in ranked:

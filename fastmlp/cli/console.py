@@ -13,7 +13,7 @@ from ..history import Record
 from ..trainer import Trainer
 from .info import kernel_cache
 
-__all__ = ["MetricsTable"]
+__all__ = ["MetricsTable", "shown_metric"]
 
 
 class MetricsTable(Callback):
@@ -68,6 +68,13 @@ class MetricsTable(Callback):
         else:
             print(line)
         sys.stdout.flush()
+
+
+def shown_metric(value: float, digits: int) -> str:
+    """A metric as text; R2 of a single row is not a number."""
+    if math.isnan(value):
+        return "undefined (it needs two rows or more)"
+    return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.{digits}e}"
 
 
 def _listener(event: Any, say: Callable[[str], None]) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from .._kernels import get_backend, use_backend
 from ..evaluator import Evaluator
-from .data import DATA_OPTIONS, checked, data_options, fingerprint, is_named, labelled_rows, load_data
+from .console import shown_metric
+from .data import DATA_OPTIONS, checked, data_options, fingerprint, is_named, labelled_rows, load_again, load_data
 from .options import UsageError, add_backend_option, add_data_options
 from .runs import Saved, loss_for, open_saved
 
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run folder, or a saved model")
-    add_data_options(parser, None, "the run's")
+    add_data_options(parser, None, "the run's", to_train=False)
     add_backend_option(parser)
 
 
@@ -37,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
         loss = loss_for(saved.model)
     source, X, y = _rows(args, saved)
     result = Evaluator(saved.model, loss).evaluate(X, y)
-    print(f"{saved.path} on {source}, {len(y):,} rows")
+    print(f"{saved.path} on {source}, {len(y):,} {'row' if len(y) == 1 else 'rows'}")
     for key, value in result.items():
-        print(f"{key:9s} {value:.6f}")
+        print(f"{key:9s} {shown_metric(value, 6)}")
     return 0
 
 
@@ -51,21 +52,21 @@ def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
         if given is not None:
             option = given.replace("_", "-")
             raise UsageError(f"--{option} does not go with --dataset FILE, which takes all rows of the file.")
-        target = args.target
-        if target is None and recorded is not None and recorded["dataset"] == os.path.abspath(args.dataset):
-            target = recorded.get("target")
-        X, y = labelled_rows(args.dataset, target, saved.model, saved.preprocessing)
-        return args.dataset, X, y
+        options = {key: getattr(args, key) for key in ("target", "header", "separator", "decimal")}
+        if options["target"] is None and recorded is not None:
+            if recorded["dataset"] == os.path.abspath(args.dataset):
+                options["target"] = recorded.get("target")
+        return args.dataset, *labelled_rows(args.dataset, options, saved)
     if args.dataset is not None:
         data = load_data(data_options(args))
         return f"the test rows of {data.name}", data.X_test, data.y_test
     if recorded is None:
         raise UsageError(f"{saved.path} has no config.json beside it that names its data; give --dataset.")
-    changed = {key: getattr(args, key) for key in DATA_OPTIONS if getattr(args, key) is not None}
+    changed = {key: value for key in DATA_OPTIONS if (value := getattr(args, key, None)) is not None}
     options = {**dict.fromkeys(DATA_OPTIONS), **recorded}
     if "test" in changed or "test_size" in changed:  # which exclude each other
         options |= {"test": None, "test_size": None}
-    data = load_data(checked({**options, **changed}))
+    data = load_again(checked({**options, **changed}), saved)
     known = (saved.config or {}).get("dataset", {}).get("sha256")
     if not changed and known is not None and known != fingerprint(data):
         print(f"note: {data.name} is no longer what the model was trained on")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import find_model, load_model
+from ..checkpoint import find_model, load_model, model_info
 from ..files import atomic_write
 from ..modules import Module
+from .options import NOTE
 
 __all__ = ["add_parser"]
 
@@ -42,7 +44,20 @@ def run(args: argparse.Namespace) -> int:
         raise FileExistsError(f"{out} exists; give another --out, or --force to overwrite it.")
     _write(model, args.to, out)
     print(f"{out}: {out.stat().st_size} bytes; {_hint(args.to, out)}")
+    note = _offsets(model_info(source)["preprocessing"])
+    if note:
+        print(f"{NOTE}{note}", file=sys.stderr)
     return 0
+
+
+def _offsets(preprocessing: dict[str, Any] | None) -> str | None:
+    """What the program that takes the model has to subtract and to add, as float32 cannot hold the sums."""
+    record = preprocessing or {}
+    columns = [f"{spec['name']} {spec['offset']}" for spec in record.get("columns", ()) if spec.get("offset")]
+    target = record.get("target_offset", 0)
+    texts = [f"the model takes these columns less a number each: {', '.join(columns)}"] if columns else []
+    texts += [f"it gives the target less {target}"] if target else []
+    return "; ".join(texts) + "." if texts else None
 
 
 def _write(model: Module, form: str, out: Path) -> None:

@@ -16,12 +16,14 @@ from .._kernels import get_backend, use_backend
 from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
+from ..datasets.dialect import TextFormat
+from ..datasets.table_files import is_text_file, read_numbers, refuse_format
 from ..errors import DataError
 from ..evaluator import Evaluator
 from ..files import atomic_write
 from ..predictor import Predictor
-from .data import is_named
-from .options import UsageError, add_backend_option
+from .data import is_named, printed_notes, refuse_for_named
+from .options import UsageError, add_backend_option, add_format_options
 from .runs import Saved, loss_for, open_saved
 
 __all__ = ["add_parser"]
@@ -45,6 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="where the files of a named set are")
     parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    add_format_options(parser, header="as in training")
     add_backend_option(parser)
 
 
@@ -60,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--proba is for classification; this model is for regression.")
     X = _rows(args, saved)
     answers = predictor.predict(X)
+    offset = (saved.preprocessing or {}).get("target_offset", 0)
+    if offset:
+        answers = answers.astype(np.float64) + offset
     columns = [answers] if answers.ndim == 1 else list(answers.T)
     names = ["prediction"] if answers.ndim == 1 else [f"prediction_{place}" for place in range(len(columns))]
     if args.proba:
@@ -91,46 +97,23 @@ def _shown(value: Any) -> str:
 
 
 def _rows(args: argparse.Namespace, saved: Saved) -> Any:
+    given = {key: getattr(args, key) for key in ("header", "separator", "decimal")}
     if is_named(args.file):
+        refuse_for_named(args.file, given)
         return load(args.file, data_dir=args.data_dir).X_test
     path = Path(os.path.expanduser(args.file))
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a file of rows, or the name of a data set.")
-    if saved.preprocessing is not None:
-        return apply_preprocessing(path, saved.preprocessing)
+    with printed_notes():
+        if saved.preprocessing is not None:
+            return apply_preprocessing(path, saved.preprocessing, **given)
+        refuse_format(path, TextFormat(**given))
+        if is_text_file(path):
+            return read_numbers(path, TextFormat(**given), saved.model.in_width)
     suffix = path.suffix.lower()
-    if suffix in (".npy", ".npz"):
-        X = read_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
-        if X is None or X.ndim == 0:
-            raise DataError(f"{path} holds no array of rows (in .npz files: X).")
-        return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]
-    if suffix in (".csv", ".tsv"):
-        return _numbers(path, "," if suffix == ".csv" else "\t", saved.model.in_width)
-    raise DataError(f"{path} is no file of rows; expected .npy, .npz, .csv or .tsv.")
-
-
-def _numbers(path: Path, separator: str, width: int | None) -> np.ndarray:
-    """A text file of numbers, its first line perhaps names."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file in UTF-8 ({error.reason}).") from error
-    rows = []
-    try:
-        table = list(csv.reader(lines, delimiter=separator))
-    except csv.Error as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.") from error
-    for place, fields in enumerate(table):
-        if not fields:
-            continue
-        try:
-            rows.append([float(field) for field in fields])
-        except ValueError as error:
-            if place:
-                raise DataError(f"{path}, line {place + 1}: {error}; expected numbers.") from error
-            continue  # the heading
-        if len(fields) != width:
-            raise DataError(f"{path}, line {place + 1} has {len(fields)} numbers, expected {width}.")
-    if not rows:
-        raise DataError(f"{path} has no rows of numbers; expected at least one.")
-    return np.array(rows, np.float64).reshape(len(rows), width or 0)
+    if suffix not in (".npy", ".npz"):
+        raise DataError(f"{path} is no file of rows; expected .npy, .npz, .csv or .tsv.")
+    X = read_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
+    if X is None or X.ndim == 0:
+        raise DataError(f"{path} holds no array of rows (in .npz files: X).")
+    return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]

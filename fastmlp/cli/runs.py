@@ -34,6 +34,9 @@ __all__ = [
 
 CONFIG, METRICS, CURVES, AVERAGE = "config.json", "metrics.jsonl", "curves.png", "average.safetensors"
 
+# Of the data options in config.json that are no texts.
+_KINDS: dict[str, type] = {"test_size": float, "header": bool, "index": bool, "drop": list}
+
 
 def make_folder(out: str | None, dataset: str, force: bool) -> Path:
     """Make the folder of a new run; one that holds anything is refused unless ``force``.
@@ -107,7 +110,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[1].get("dataset"), str):
         raise ModelFileError(f"{path} is damaged: it does not name the data; expected what fastmlp train wrote.")
     for key, value in parts[1].items():
-        if value is not None and not isinstance(value, float if key == "test_size" else str):
+        if value is not None and not isinstance(value, _KINDS.get(key, str)):
             raise ModelFileError(f"{path} is damaged: its {key} is {str(value)[:40]}.")
     return dict(config)
 

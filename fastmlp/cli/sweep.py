@@ -27,7 +27,7 @@ from ..history import History
 from ..threads import usable_threads
 from . import train
 from .compare import history_of, print_ranking
-from .options import INTERRUPTED, Parser, UsageError, at_least
+from .options import INTERRUPTED, NOTE, Parser, UsageError, at_least
 from .runs import STATE
 
 __all__ = ["add_parser"]
@@ -135,7 +135,8 @@ def _runs(axes: list[tuple[str, list[str]]], args: argparse.Namespace) -> dict[s
     commands = parser.add_subparsers()
     train.add_parser(commands)
     common, blank = vars(parser.parse_args(["train", *args.train])), vars(parser.parse_args(["train"]))
-    known = commands.choices["train"].destinations
+    trainer = commands.choices["train"]
+    known = trainer.destinations
     varied: list[str] = []
     for name, _ in axes:
         option = known.get(f"--{name}", name)
@@ -148,7 +149,6 @@ def _runs(axes: list[tuple[str, list[str]]], args: argparse.Namespace) -> dict[s
     combinations = list(itertools.product(*(values for _, values in axes)))
     if args.random is not None and args.random < len(combinations):
         combinations = random.Random(args.seed).sample(combinations, args.random)
-    flags = [name for name, value in blank.items() if value is False]
     runs: dict[str, list[str]] = {}
     for values in combinations:
         label = ",".join(f"{name}={value}" for name, value in zip(names, values, strict=True)).replace("/", "_")
@@ -156,17 +156,17 @@ def _runs(axes: list[tuple[str, list[str]]], args: argparse.Namespace) -> dict[s
             label = f"{label[: _LONGEST // 4]}-{hashlib.sha256(repr(values).encode()).hexdigest()[:8]}"
         runs[label] = list(args.train)
         for name, value, option in zip(names, values, varied, strict=True):
-            runs[label] += _option(name, value, option, flags)
+            runs[label] += _option(name, value, option, trainer)
         parser.parse_args(["train", *runs[label]])
     return runs
 
 
-def _option(name: str, value: str, destination: str, flags: list[str]) -> list[str]:
-    if destination not in flags:
+def _option(name: str, value: str, destination: str, trainer: Parser) -> list[str]:
+    if destination not in trainer.switches:
         return [f"--{name}={value}"]
     if value not in ("true", "false"):
         raise UsageError(f"--grid has {value[:40]!r} for {name}; expected true or false.")
-    return [f"--{name}"] if value == "true" else []
+    return trainer.switch(name, value == "true")
 
 
 def _is_there(folder: Path, runs: dict[str, list[str]]) -> bool:
@@ -216,9 +216,11 @@ def _command(out: Path, options: list[str]) -> list[str]:
     return [*train_, *options, "--out", str(out), *(["--force"] if out.exists() else [])]
 
 
-# A run ends, as by Ctrl-C, when its standard input does: when the sweep closes it, or dies however it may.
+# A run ends, as by Ctrl-C, when its standard input does: when the sweep closes it, or dies in any way.
+# It sets the handler itself: a sweep in the background of a shell hands on a SIGINT that is ignored.
 _RUN = """
 import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def watch():
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGINT)
@@ -241,6 +243,7 @@ class _Children:
         self.ending: int | None = None
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[str]] = []
+        self._said: set[str] = set()
 
     def run(self, command: list[str], environment: dict[str, str], lock: int) -> str | None:
         """Wait for a process; None, or the last line of its errors."""
@@ -260,6 +263,10 @@ class _Children:
         with self._lock:
             self._running.remove(child)
             _close(child)
+            for line in errors.splitlines():  # of the same table all runs say the same
+                if line.startswith(NOTE) and line not in self._said:
+                    self._said.add(line)
+                    print(line, file=sys.stderr, flush=True)
         return None if child.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
 
     @contextmanager

@@ -15,7 +15,7 @@ from ..augmentation import Augmentations
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..checkpoint import save
 from ..datasets import Dataset
-from ..datasets.table_files import is_number, mistyped
+from ..datasets.dialect import is_number, mistyped
 from ..errors import DataError, DivergenceError, ModelFileError
 from ..evaluator import Evaluator
 from ..logging_callbacks import TensorBoard
@@ -25,9 +25,9 @@ from ..modules import Module
 from ..progress import ProgressBar
 from ..saving import SaveState
 from ..trainer import Trainer
-from .console import MetricsTable
+from .console import MetricsTable, shown_metric
 from .curves import draw_curves
-from .data import DATA_OPTIONS, data_options, described_columns, fingerprint, load_data
+from .data import DATA_OPTIONS, data_options, described_columns, fingerprint, load_data, settled
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
 from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, drop_old_run, make_folder, read_config, write_config
@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.config is not None:
-        from_file = config_arguments(args.config)
+        from_file = config_arguments(args.config, args.parser)
         args.parser.where = f"{args.config}: "
         args.parser.parse_args(from_file)
         args.parser.where = ""
@@ -67,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
     resumed = None if args.resume is None else _resumable(args)
     if resumed is None:
         source = data_options(args)
-        data = load_data(source)
-        options = resolve(args, data)
+        data = load_data(source, args.dtype)
+        source, options = settled(source, data), resolve(args, data)
     else:
         folder, source, options = resumed
-        data = load_data(source)
+        data = load_data(source, options["dtype"])
         args.tensorboard, args.backend = bool(options["tensorboard"]), options["backend"]
     try:
         model, loss, optimizer, trainer = make_trainer(args.backend, options, data)
@@ -226,7 +226,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     precision = "" if model.precision == "float32" else f" in {model.precision}"
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
-        f"{data.X.shape[1]:,} features ({data.X.dtype}), {kind}\n"
+        f"{data.X.shape[1]:,} {'feature' if data.X.shape[1] == 1 else 'features'} ({data.X.dtype}), {kind}\n"
         f"{''.join(f'{line}' + chr(10) for line in described_columns(data))}"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
@@ -251,7 +251,7 @@ def _draw(trainer: Trainer, options: dict[str, Any], dataset: str, folder: Path)
 def _print_end(ending: str, trainer: Trainer, data: Dataset, folder: Path, no_curves: str | None) -> None:
     def measures(evaluator: Evaluator) -> str:
         result = evaluator.evaluate(data.X_test, data.y_test)
-        return ", ".join(f"test {key} {value:.4f}" for key, value in result.items())
+        return ", ".join(f"test {key} {shown_metric(value, 4)}" for key, value in result.items())
 
     print(f"\n{ending}: {measures(trainer)}")
     files = [name for name in (MODEL, STATE, CONFIG, METRICS, CURVES) if (folder / name).is_file()]

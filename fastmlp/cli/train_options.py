@@ -112,7 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--out", metavar="DIR", help="run folder (default: runs/<dataset>-<time>)")
     output.add_argument("--force", action="store_true", help="overwrite a run in --out")
     output.add_argument("--no-progress", action="store_true", help="no progress bar")
-    output.add_argument("--quiet", action="store_true", help="print errors only")
+    output.add_argument("--quiet", action="store_true", help="print errors and notes only")
 
 
 def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import decimal
 import importlib
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,38 +16,91 @@ from ..errors import DataError
 
 __all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "require"]
 
+_NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
+
 
 @dataclass
 class Column:
-    """One column: float64 values with NaN where missing, or texts with None where missing.
+    """One column, its values as exact as in the source.
 
-    `wide` says that the source holds float64 (text files have no such thing).
+    Attributes
+    ----------
+    label : str
+        Its name and its table's, for messages.
+    kind : {"number", "integer", "bool", "text"}
+    values : ndarray of shape (rows,)
+        Numbers: float64, NaN where missing. Integers: of any integer dtype, or Python's where 64 bits are too few.
+        Booleans and texts: texts, None where missing.
+    gone : ndarray of bool or None
+        Where an integer is missing; None: nowhere.
+    narrow : bool
+        Whether the source holds no more than float32.
     """
 
     label: str
     kind: Literal["number", "integer", "bool", "text"]
     values: np.ndarray
-    wide: bool = False
+    gone: np.ndarray | None = None
+    narrow: bool = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray) -> Column:
+        """The same column of some rows."""
+        return replace(self, values=self.values[rows], gone=None if self.gone is None else self.gone[rows])
 
     def missing(self) -> np.ndarray:
         """Boolean mask of the missing values, shape (rows,)."""
-        if self.kind in ("number", "integer"):
+        if self.kind == "number":
             mask: np.ndarray = np.isnan(self.values)
             return mask
-        return np.fromiter((value is None for value in self.values), bool, len(self.values))
+        if self.kind == "integer":
+            return np.zeros(len(self), bool) if self.gone is None else self.gone
+        return np.fromiter((value is None for value in self.values), bool, len(self))
+
+    def numbers(self, offset: float = 0) -> np.ndarray:
+        """The numbers less an offset in float64, NaN where missing; of integers the difference is exact."""
+        if self.kind == "number":
+            return self.values - offset if offset else self.values
+        exact = self.values.astype(object) - offset if offset else self.values
+        try:
+            floats: np.ndarray = exact.astype(np.float64)
+        except OverflowError as error:
+            raise DataError(
+                f"{self.label} holds an integer too large for float64; expected at most 1.8e308."
+            ) from error
+        if self.gone is not None:
+            floats[self.gone] = np.nan
+        return floats
 
     def texts(self) -> list[str | None]:
-        """The values as texts; a whole number loses its point, since missing values turn 1 into 1.0."""
-        if self.kind in ("number", "integer"):
+        """The values as texts; a whole number has no point, so that 1.0 and 1 are one category."""
+        if self.kind == "number":
             return [None if value != value else _number_text(value) for value in self.values.tolist()]
+        if self.kind == "integer":
+            texts = map(str, self.values.tolist())
+            if self.gone is None:
+                return list(texts)
+            return [None if gone else text for text, gone in zip(texts, self.gone.tolist(), strict=True)]
         return list(self.values)
 
 
 class Table(Protocol):
-    """What preprocessing asks of a table."""
+    """What preprocessing asks of a table: its columns, some of its rows, all columns but one.
+
+    Attributes
+    ----------
+    names : list of str
+    source : str
+        Its file, for messages.
+    header : bool or None
+        Whether the first line of a text file has named the columns; None: it is no text file.
+    """
 
     names: list[str]
     source: str
+    header: bool | None
 
     def __len__(self) -> int: ...
 
@@ -55,14 +108,14 @@ class Table(Protocol):
 
     def take(self, rows: np.ndarray) -> Table: ...
 
+    def without(self, name: str) -> Table: ...
+
 
 class FrameTable:
-    """A pandas DataFrame; `wide` as in `Column`."""
+    """A pandas DataFrame."""
 
-    def __init__(self, frame: Any, source: str, *, wide: bool) -> None:
-        self.frame = frame
-        self.source = source
-        self.wide = wide
+    def __init__(self, frame: Any, source: str, header: bool | None = None) -> None:
+        self.frame, self.source, self.header = frame, source, header
         self.names = [str(name) for name in frame.columns]
         for name, count in collections.Counter(self.names).items():
             if count > 1:
@@ -72,7 +125,12 @@ class FrameTable:
         return len(self.frame)
 
     def take(self, rows: np.ndarray) -> FrameTable:
-        return FrameTable(self.frame.iloc[rows], self.source, wide=self.wide)
+        return FrameTable(self.frame.iloc[rows], self.source, self.header)
+
+    def without(self, name: str) -> FrameTable:
+        place = self.names.index(name)
+        others = [other for other in range(len(self.names)) if other != place]
+        return FrameTable(self.frame.iloc[:, others], self.source, self.header)
 
     def column(self, name: str) -> Column:
         series = self.frame.iloc[:, self.names.index(name)]
@@ -81,18 +139,23 @@ class FrameTable:
         dtype = series.dtype
         if types.is_complex_dtype(dtype):
             raise DataError(f"{label} holds complex numbers; expected real numbers or categories.")
-        if types.is_numeric_dtype(dtype) and not types.is_bool_dtype(dtype):
+        if types.is_integer_dtype(dtype):
+            missing = series.isna().to_numpy(dtype=bool)
+            exact = np.uint64 if types.is_unsigned_integer_dtype(dtype) else np.int64
+            values = series.fillna(0).to_numpy(dtype=exact) if missing.any() else series.to_numpy(dtype=exact)
+            return Column(label, "integer", values, missing if missing.any() else None)
+        if types.is_float_dtype(dtype):
             values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-            if types.is_integer_dtype(dtype):
-                return Column(label, "integer", values)
-            return Column(label, "number", values, self.wide and str(dtype).lower() == "float64")
-        if str(dtype).startswith(("datetime", "timedelta", "period", "interval")):
-            raise DataError(f"{label} holds {dtype} values; expected numbers or categories (convert or drop it).")
+            return Column(label, "number", values, narrow=str(dtype).lower() in _NARROW)
+        if str(dtype).startswith(("datetime", "timedelta", "period", "interval", "timestamp", "date", "duration")):
+            raise DataError(f"{label} holds {dtype} values; expected numbers or categories (convert or leave it out).")
         return _object_column(series, label)
 
 
 class ArrayTable:
     """A matrix of real numbers whose columns are named by their positions."""
+
+    header: bool | None = None
 
     def __init__(self, matrix: np.ndarray, source: str) -> None:
         self.matrix = matrix
@@ -105,6 +168,9 @@ class ArrayTable:
     def take(self, rows: np.ndarray) -> ArrayTable:
         return ArrayTable(self.matrix[rows], self.source)
 
+    def without(self, name: str) -> ArrayTable:
+        return ArrayTable(np.delete(self.matrix, int(name), axis=1), self.source)
+
     def column(self, name: str) -> Column:
         return array_column(self.matrix[:, int(name)], f"{self.source}: column {name}")
 
@@ -112,14 +178,13 @@ class ArrayTable:
 def array_column(array: np.ndarray, label: str) -> Column:
     """A column out of a 1-D NumPy array of booleans, real numbers or strings."""
     if array.dtype.kind in "iu":
-        return Column(label, "integer", array.astype(np.float64))
+        return Column(label, "integer", array)
     if array.dtype.kind == "f":
-        return Column(label, "number", array.astype(np.float64), array.dtype.itemsize >= 8)
+        return Column(label, "number", array.astype(np.float64), narrow=array.dtype.itemsize < 8)
     if array.dtype.kind == "b":
         return Column(label, "bool", np.array([str(value) for value in array.tolist()], dtype=object))
     if array.dtype.kind in "US":
-        texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()]
-        return Column(label, "text", np.array(texts, dtype=object))
+        return Column(label, "text", np.array([_cell_text(value, label) for value in array.tolist()], dtype=object))
     raise DataError(f"{label} has dtype {array.dtype}; expected booleans, real numbers or strings.")
 
 
@@ -156,6 +221,9 @@ def _object_column(series: Any, label: str) -> Column:
     # Decimals and integers beyond 64 bits come as objects; a categorical column of numbers stays one.
     categorical = isinstance(series.dtype, require("pandas").CategoricalDtype)
     if kinds and not categorical and all(_is_number_type(kind) for kind in kinds):
+        if all(_is_whole(cell) for cell in cells[~missing]):
+            whole = [0 if gone else int(cell) for cell, gone in zip(cells, missing, strict=True)]
+            return Column(label, "integer", np.array(whole, dtype=object), missing if missing.any() else None)
         try:
             floats = [np.nan if gone else float(cell) for cell, gone in zip(cells, missing, strict=True)]
         except OverflowError as error:
@@ -169,11 +237,23 @@ def _is_number_type(kind: type) -> bool:
     return issubclass(kind, (numbers.Real, decimal.Decimal)) and not issubclass(kind, (bool, np.bool_))
 
 
-def _cell_text(cell: object, label: str) -> str:
-    if isinstance(cell, (str, bool, np.bool_)):
+def _is_whole(cell: Any) -> bool:
+    """Whether its type has whole numbers only; a decimal of a type with digits after the point has not."""
+    if isinstance(cell, decimal.Decimal):
+        return cell.is_finite() and cell.as_tuple().exponent >= 0  # type: ignore[operator]
+    return isinstance(cell, numbers.Integral)
+
+
+def _cell_text(cell: object, label: str) -> str | None:
+    """A cell as text, without spaces around it; None where nothing is left."""
+    if isinstance(cell, (bool, np.bool_)):
         return str(cell)
+    if isinstance(cell, str):
+        return cell.strip() or None
     if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
+        return cell.decode("utf-8", "replace").strip() or None
+    if isinstance(cell, numbers.Integral):
+        return str(int(cell))
     if isinstance(cell, numbers.Real):
         return _number_text(float(cell))
     raise DataError(f"{label} holds a value of type {type(cell).__name__}; expected numbers or categories.")

@@ -16,15 +16,16 @@ Task = Literal["classification", "regression"]
 class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """A data set in two parts: unpacks as ``X, y, X_test, y_test``.
 
-    The arrays are as the source gives them: nothing is centred or scaled (that is the first module of
-    a model, so that it travels with the weights).
+    The arrays are as the source gives them: nothing is scaled (that is the first module of a model, so that it
+    travels with the weights), and of a table only those columns are centered whose digits would be lost otherwise.
 
     Attributes
     ----------
     X, X_test : ndarray of shape (N, features)
         Examples, C-contiguous; uint8 for image sets, float32 for tables.
     y, y_test : ndarray of shape (N,)
-        int64 indices into `classes` for classification, float32 or float64 for regression.
+        int64 indices into `classes` for classification; float64 for regression, or float32 where the source has
+        no more.
     name : str
         The name it was loaded by (for a table the file's name).
     task : {"classification", "regression"}

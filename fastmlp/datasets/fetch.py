@@ -35,7 +35,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     chosen = data_dir if data_dir is not None else os.environ.get(_ENVIRONMENT)
     if chosen:
         return Path(os.path.expanduser(chosen)).absolute()
-    return Path(_pooch(f"give data_dir= or set {_ENVIRONMENT}").os_cache("fastmlp"))
+    return Path(_pooch(f"set {_ENVIRONMENT} to a folder").os_cache("fastmlp"))
 
 
 def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:

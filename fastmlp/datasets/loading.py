@@ -14,7 +14,7 @@ from .mnist import load_mnist
 from .registry import SOURCES
 from .table import TABLE_OPTIONS, TABLE_SUFFIXES, load_table
 
-__all__ = ["available", "load"]
+__all__ = ["available", "load", "table_path"]
 
 
 def available() -> tuple[str, ...]:
@@ -56,12 +56,20 @@ def load(
         categorical : "auto" or list of str or int
             Columns of text, categories and booleans are one-hot encoded, with the categories of the
             training part; a list adds columns of numbers to those. A category first seen in the test
-            part gives zeros; missing values of the training part are a category of their own.
+            part gives zeros, with a warning; missing values of the training part are a category of their own.
         drop : list of str or int
             Columns to leave out.
+        index : bool, optional
+            Whether the first column holds labels of the rows and is left out. Default: in a text file where
+            it has no name although the others have, as pandas' ``to_csv`` writes an index.
         header : bool, optional
-            Whether the first line of a text file names the columns. Default: unless all of its fields
-            are numbers.
+            Whether the first line of a text file names the columns. Default: told by the values below
+            each field, with a warning where the answer is not certain.
+        separator : str, optional
+            What separates the fields of a text file. Default: the comma (``.tsv``: tab), or a
+            semicolon, tab or bar where only that splits all lines into as many fields.
+        decimal : {".", ","}, optional
+            The decimal mark of a text file. Default: the point, or the comma where cells have that.
         test_size : float
             The test part's share of the rows, drawn class by class for classification. Default 0.2.
         test : path-like, optional
@@ -73,13 +81,25 @@ def load(
             tenth of the rows, or two) are classes, other numbers are regression.
         dtype : {"float32", "float64"}
             Of `X`; arrays of uint8 stay uint8. Default "float32".
+        center_target : bool
+            Whether `y` of regression comes less a median of it, ``preprocessing["target_offset"]``, where
+            rounding to ``dtype`` would change it noticeably. Default False: `y` as it stands in the file.
 
     Returns
     -------
     Dataset
-        Four arrays: `X` (N, features), `y` (N,) and the same for the test part, never centred or
-        scaled. Missing numbers of a table are filled with the median of the training part; cells that
-        are empty or NA, NaN, null or None count as missing.
+        Four arrays: `X` (N, features), `y` (N,) and the same for the test part, never scaled. A column
+        whose values ``dtype`` would round noticeably, such as times in seconds since 1970 within one day, comes less a
+        median of it (``preprocessing["columns"][i]["offset"]``); others are not centered. Missing
+        numbers of a table are filled with the median of the training part; cells that
+        are empty or NA, NaN, null or None count as missing. Integers keep their exact value as
+        categories and class names.
+
+    Warns
+    -----
+    DataWarning
+        If a table's format or an index was guessed, its test part has categories that training did not see, or
+        float64 loses digits of a target that is not centered.
 
     Raises
     ------
@@ -93,7 +113,7 @@ def load(
         raise TypeError(f"load() has no option {unknown[0]!r}; for tables it has {', '.join(TABLE_OPTIONS)}.")
     source = SOURCES.get(name) if isinstance(name, str) else None
     if source is None:
-        return load_table(_table_path(name, data_dir), **table_options)
+        return load_table(table_path(name, data_dir), **table_options)
     if table_options:
         raise TypeError(f"{source.name} takes no option {sorted(table_options)[0]!r}: it is for tables.")
     if source.name == "digits":
@@ -103,7 +123,8 @@ def load(
     return load_mnist(source, data_dir, download=download)
 
 
-def _table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
+def table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
+    """The file of a table, looked for in the data folder too."""
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file():
         raise DataError(

@@ -5,27 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
-from .columns import ArrayTable, Column, FrameTable, Table, ordered_texts
-from .table_files import FRAME_SUFFIXES, mistyped, read_frame
+from .categories import Unknown, find_categories, truth
+from .columns import ArrayTable, Column, FrameTable, Table
+from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format, is_number
+from .fitting import check_finite
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
 
-__all__ = ["apply_preprocessing", "encode", "encoded_names", "fit_columns"]
-
-# More categories than this is an identifier or free text, and would fill the memory with zeros.
-_MOST_CATEGORIES = 1000
+__all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "format_of", "text_columns"]
 
 
-def apply_preprocessing(frame_or_path: Any, preprocessing: dict[str, Any]) -> np.ndarray:
+def apply_preprocessing(
+    frame_or_path: Any,
+    preprocessing: dict[str, Any],
+    *,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: Literal[".", ","] | None = None,
+) -> np.ndarray:
     """Turn new rows into the matrix that a model was trained on.
 
-    Columns are found by name, others (the target, for one) are passed over. Where the training file did
-    not name its columns they count by position, and the target's may be left out. Missing numbers get
-    the training part's median; a category that training did not see gives zeros in all columns.
+    Columns are found by name, others (the target, for one) are passed over. Where the training file or the new one
+    does not name its columns they count by position, and the target's may be left out. Missing numbers get
+    the training part's median. Texts are compared without the spaces around them; where the categories are two
+    booleans, ``true``, ``t``, ``yes``, ``y``, ``on``, ``1`` and their opposites stand for them in any case. A category
+    that training did not see gives zeros in all columns of its feature.
 
     Parameters
     ----------
@@ -33,30 +42,70 @@ def apply_preprocessing(frame_or_path: Any, preprocessing: dict[str, Any]) -> np
         New rows, or a .csv, .tsv, .parquet, .npy or .npz (key ``X``) file of them.
     preprocessing : dict
         `Dataset.preprocessing` of the training data, as it was or through JSON.
+    header, separator, decimal
+        Of a text file, as for `load`. By default the header is as in the training file, and the rest follows from the
+        file's first lines.
 
     Returns
     -------
     ndarray of shape (N, features)
         float32, or float64 if the training data was loaded so.
 
+    Warns
+    -----
+    DataWarning
+        If a column holds categories that training did not see, with their share and examples.
+
     Raises
     ------
     DataError
-        If a column is missing, holds other values than in training (text for numbers, infinities), or
-        the dict is no such record.
+        If a column is missing, holds other values than in training (text for numbers, infinities, nearly nothing but
+        unknown categories), or the dict is no such record.
+
+    Examples
+    --------
+    >>> data = load("people.csv")  # doctest: +SKIP
+    >>> X = apply_preprocessing("more_people.csv", data.preprocessing)  # doctest: +SKIP
     """
+    given = checked_format(header, separator, decimal)
+    texts = text_columns(preprocessing)
+    return encode_new(_open(frame_or_path, given, format_of(preprocessing), texts), preprocessing)
+
+
+def text_columns(preprocessing: dict[str, Any] | None) -> list[str]:
+    """Names of the feature columns that training read as texts."""
+    if preprocessing is None:
+        return []
+    try:
+        return [spec["name"] for spec in preprocessing["columns"] if spec.get("text")]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_record(error) from error
+
+
+def format_of(preprocessing: dict[str, Any] | None) -> TextFormat:
+    """The format of the training file, as far as other files are to have it: arrays say nothing of a header."""
+    if preprocessing is None:
+        return UNKNOWN_FORMAT
+    try:
+        separator, header = preprocessing.get("separator"), bool(preprocessing["header"])
+        return TextFormat(header if header or separator else None, separator, preprocessing.get("decimal"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_record(error) from error
+
+
+def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = True) -> np.ndarray:
+    """The matrix (N, features) of new rows in an open table, as `apply_preprocessing`; ``strict`` as for `encode`."""
     try:
         specs = list(preprocessing["columns"])
         wanted = [spec["name"] for spec in specs]
-        texts = [spec["name"] for spec in specs if spec.get("text")]
-        header, dtype = bool(preprocessing["header"]), np.dtype(preprocessing["dtype"])
+        named, dtype = bool(preprocessing["header"]), np.dtype(preprocessing["dtype"])
         every, target = list(preprocessing["all_columns"]), preprocessing["target"]
         widths = [_width(spec) for spec in specs]
         specs = [{**s, "median": float(s["median"])} if s["kind"] == "numeric" else s for s in specs]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"This is not a record of preprocessing: {type(error).__name__} {error}.") from error
-    table = _open(frame_or_path, header, texts)
-    if not header and not hasattr(frame_or_path, "iloc"):
+        raise _no_record(error) from error
+    unnamed = table.header is False or isinstance(table, ArrayTable)
+    if unnamed or not (named or set(wanted) <= set(table.names)):
         bare = [name for name in every if name != target]
         names = next((names for names in (every, bare) if len(names) == len(table.names)), None)
         if names is None:
@@ -69,87 +118,48 @@ def apply_preprocessing(frame_or_path: Any, preprocessing: dict[str, Any]) -> np
         position = {name: name for name in table.names}
     absent = [name for name in wanted if name not in position]
     if absent:
-        raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_listed(table.names)}.")
-    return encode(table, [{**spec, "at": position[spec["name"]]} for spec in specs], sum(widths), dtype)
+        # Names that are numbers are perhaps none.
+        is_row = table.header and any(map(is_number, table.names))
+        hint = "; header=False reads its first line as a row" if is_row else ""
+        raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_listed(table.names)}{hint}.")
+    specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
+    return encode(table, specs, sum(widths), dtype, strict=strict)
 
 
-def _open(frame_or_path: Any, header: bool, texts: list[str]) -> Table:
+def _no_record(error: Exception) -> DataError:
+    return DataError(f"This is not a record of preprocessing: {type(error).__name__} {error}.")
+
+
+def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list[str]) -> Table:
+    if isinstance(frame_or_path, (str, os.PathLike)):
+        path = Path(os.path.expanduser(frame_or_path))
+        refuse_format(path, given)
+        suffix = path.suffix.lower()
+        if suffix in ARRAY_SUFFIXES:
+            arrays = read_npz(path, ("X",)) if suffix == ".npz" else {"X": read_npy(path)}
+            if "X" not in arrays:
+                raise DataError(f"{path} has no array X.")
+            X = arrays["X"]
+            return ArrayTable(X.reshape(len(X), -1) if X.ndim > 1 else X[:, None], str(path))
+        if is_text_file(path):
+            return TextFile(path, given, likely).read(texts)
+        if suffix in FRAME_SUFFIXES:
+            return read_parquet(path)
+        raise DataError(f"{path} is no table; expected a name that ends in {_listed(FRAME_SUFFIXES + ARRAY_SUFFIXES)}.")
+    if given != UNKNOWN_FORMAT:
+        raise DataError("header, separator and decimal are for text files; expected none of them with rows in memory.")
     if hasattr(frame_or_path, "iloc") and hasattr(frame_or_path, "columns"):
-        return FrameTable(frame_or_path, "The frame", wide=True)
+        return FrameTable(frame_or_path, "The frame")
     if isinstance(frame_or_path, np.ndarray):
         if frame_or_path.ndim != 2:
             raise DataError(f"The array has shape {frame_or_path.shape}, expected (N, columns).")
         return ArrayTable(frame_or_path, "The array")
-    if not isinstance(frame_or_path, (str, os.PathLike)):
-        raise DataError(f"New rows are of type {type(frame_or_path).__name__}; expected a frame or a path.")
-    path = Path(os.path.expanduser(frame_or_path))
-    suffix = path.suffix.lower()
-    if suffix in ARRAY_SUFFIXES:
-        arrays = read_npz(path, ("X",)) if suffix == ".npz" else {"X": read_npy(path)}
-        if "X" not in arrays:
-            raise DataError(f"{path} has no array X.")
-        X = arrays["X"]
-        return ArrayTable(X.reshape(len(X), -1) if X.ndim > 1 else X[:, None], str(path))
-    if suffix in FRAME_SUFFIXES:
-        return read_frame(path, header, texts)[0]
-    raise DataError(f"{path} is no table; expected a name that ends in {_listed(FRAME_SUFFIXES + ARRAY_SUFFIXES)}.")
+    raise DataError(f"New rows are of type {type(frame_or_path).__name__}; expected a frame or a path.")
 
 
-def fit_columns(table: Table, names: list[str], categorical: Collection[str]) -> list[dict[str, Any]]:
-    """Learn medians and categories from the training part.
-
-    Parameters
-    ----------
-    table : Table
-        The training part.
-    names : list of str
-        The feature columns, in order.
-    categorical : collection of str
-        Columns of numbers to be one-hot encoded, besides those of text and booleans.
-
-    Returns
-    -------
-    list of dict
-        One JSON-able record a column.
-
-    Raises
-    ------
-    DataError
-        If a column has no value at all, too many categories, or an infinity.
-    """
-    specs: list[dict[str, Any]] = []
-    for name in names:
-        column = table.column(name)
-        missing = column.missing()
-        if missing.all():
-            raise DataError(f"{column.label} has no value in the training part; drop it or fill it.")
-        if column.kind in ("number", "integer") and name not in categorical:
-            _check_finite(column)
-            median = float(np.median(column.values[~missing]))
-            specs.append({"name": name, "kind": "numeric", "median": median, "missing": bool(missing.any())})
-            continue
-        categories = ordered_texts([text for text in column.texts() if text is not None])
-        if len(categories) > _MOST_CATEGORIES:
-            odd = mistyped(categories)
-            if odd:
-                raise DataError(f"{column.label} has {len(odd)} values that are no numbers, {odd[0][:40]!r} for one.")
-            raise DataError(
-                f"{column.label} has {len(categories)} categories, at most {_MOST_CATEGORIES} are one-hot "
-                "encoded; leave it out with drop=."
-            )
-        specs.append(
-            {
-                "name": name,
-                "kind": "categorical",
-                "categories": categories,
-                "missing": bool(missing.any()),
-                "text": column.kind == "text",
-            }
-        )
-    return specs
-
-
-def encode(table: Table, specs: list[dict[str, Any]], width: int | None, dtype: np.dtype[Any]) -> np.ndarray:
+def encode(
+    table: Table, specs: list[dict[str, Any]], width: int | None, dtype: np.dtype[Any], *, strict: bool = True
+) -> np.ndarray:
     """The matrix of a table by the records of its columns.
 
     Parameters
@@ -161,6 +171,8 @@ def encode(table: Table, specs: list[dict[str, Any]], width: int | None, dtype: 
         Features in all; None to count them.
     dtype : dtype
         float32 or float64.
+    strict : bool
+        Whether a column of nearly nothing but unknown categories is refused, not only reported.
 
     Returns
     -------
@@ -172,22 +184,23 @@ def encode(table: Table, specs: list[dict[str, Any]], width: int | None, dtype: 
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
+    unknown = Unknown(table.source, strict)
     start = 0
     for spec in specs:
         column = table.column(spec.get("at", spec["name"]))
         if spec["kind"] == "numeric":
-            out[:, start] = _numbers(column, spec["median"], dtype)
+            out[:, start] = _numbers(column, spec, dtype, table.header)
         else:
-            index = {text: place for place, text in enumerate(spec["categories"])}
+            categories, texts = spec["categories"], column.texts()
+            places = find_categories(texts, categories)
             if spec["missing"]:
-                index[None] = len(index)
-            texts = column.texts()
-            if not spec["text"]:  # booleans read as text for want of a clean column
-                texts = [_spelled(text) for text in texts]
-            places = np.fromiter((index.get(text, -1) for text in texts), np.int64, len(texts))
-            known = np.flatnonzero(places >= 0)
-            out[known, start + places[known]] = 1
+                places[column.missing()] = len(categories)
+            known = places >= 0
+            unknown.add(column.label, spec["name"], texts, known, categories)
+            rows = np.flatnonzero(known)
+            out[rows, start + places[rows]] = 1
         start += _width(spec)
+    unknown.report()
     return out
 
 
@@ -207,34 +220,32 @@ def _width(spec: dict[str, Any]) -> int:
     return 1 if spec["kind"] == "numeric" else len(spec["categories"]) + bool(spec["missing"])
 
 
-def _numbers(column: Column, median: float, dtype: np.dtype[Any]) -> np.ndarray:
+def _numbers(column: Column, spec: dict[str, Any], dtype: np.dtype[Any], header: bool | None) -> np.ndarray:
+    """A column of numbers less its offset, gaps filled; before it is rounded to ``dtype``."""
+    offset = spec.get("offset", 0)
     if column.kind in ("bool", "text"):
-        seen = next((text for text in column.values if text is not None), None)
-        if seen is not None:
-            raise DataError(f"{column.label} holds {seen[:40]!r}, expected numbers as in training.")
-        return np.full(len(column.values), median, dtype)
-    _check_finite(column)
-    values = np.where(np.isnan(column.values), median, column.values)
+        numbers = _truths(column, spec.get("binary", False), header)
+    else:
+        check_finite(column)
+        numbers = column.numbers(offset)
+    # The offset is a median.
+    values = np.where(np.isnan(numbers), 0.0 if offset else spec["median"], numbers)
     largest = float(np.finfo(dtype).max)
     if len(values) and np.abs(values).max() > largest:
-        raise DataError(
-            f"{column.label} holds {values[np.abs(values).argmax()]:g}, too large for {dtype}; "
-            "scale the column or load with dtype='float64'."
-        )
+        seen = values[np.abs(values).argmax()]
+        raise DataError(f"{column.label} holds {seen:g}, too large for {dtype}, which training had; scale the column.")
     return values.astype(dtype)
 
 
-def _check_finite(column: Column) -> None:
-    infinite = np.isinf(column.values)
-    if infinite.any():
-        raise DataError(
-            f"{column.label} holds {column.values[infinite][0]} ({int(infinite.sum())} such rows); "
-            "expected finite numbers or empty cells."
-        )
-
-
-def _spelled(text: str | None) -> str | None:
-    return text.capitalize() if text is not None and text.lower() in ("true", "false") else text
+def _truths(column: Column, binary: bool, header: bool | None) -> np.ndarray:
+    """Booleans as 0 and 1, where training had nothing but these numbers."""
+    texts = column.texts()
+    odd = next((i for i, text in enumerate(texts) if text is not None and (not binary or truth(text) is None)), None)
+    if odd is not None:
+        first_alone = header is False and odd == 0
+        hint = "; header=True reads the first line as column names" if first_alone else ""
+        raise DataError(f"{column.label} holds {str(texts[odd])[:40]!r}, expected numbers as in training{hint}.")
+    return np.array([np.nan if text is None else truth(text) for text in texts], np.float64)
 
 
 def _listed(names: Collection[str]) -> str:

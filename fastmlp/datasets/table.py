@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +9,21 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DataError
-from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
-from .columns import ArrayTable, Column, Table, array_column
+from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
-from .preprocessing import encode, encoded_names, fit_columns
-from .split import split_rows
-from .table_files import FRAME_SUFFIXES, read_frame
-from .target import choose_task, class_indices, class_names, regression_targets
+from .fitting import fit_columns, offset_of
+from .notes import note
+from .parts import read_parts
+from .preprocessing import encode, encoded_names
+from .source import TABLE_SUFFIXES, Source, resolve_column
+from .target import class_indices, regression_targets, require_variation
 
 __all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
 
-TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
-TABLE_OPTIONS = ("target", "categorical", "drop", "header", "test_size", "test", "seed", "task", "dtype")
-
-_ColumnChoice = str | int
+TABLE_OPTIONS = (
+    "target", "categorical", "drop", "index", "header", "separator", "decimal", "test_size", "test", "seed", "task",
+    "dtype", "center_target",
+)  # fmt: skip
 
 
 def load_table(
@@ -32,12 +32,10 @@ def load_table(
     target: str | int | None = None,
     categorical: Literal["auto"] | Sequence[str | int] = "auto",
     drop: Sequence[str | int] = (),
-    header: bool | None = None,
-    test_size: float = 0.2,
-    test: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    task: str = "auto",
+    index: bool | None = None,
     dtype: str = "float32",
+    center_target: bool = False,
+    **reading: Any,
 ) -> Dataset:
     """Read a table and split it; see `fastmlp.datasets.load` for the options.
 
@@ -48,68 +46,98 @@ def load_table(
     """
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
-    source = _Source(path, target, header)
-    features, goal = source.table, source.goal
-    chosen_task = choose_task(goal, task)
-    classes = class_names(goal) if chosen_task == "classification" else None
-    y = regression_targets(goal) if classes is None else class_indices(goal, classes)
-
-    held_out = source.test_part
-    if test is not None:
-        if held_out is not None:
-            raise DataError(f"{path} has a test part of its own (X_test, y_test); expected no test=.")
-        file = Path(os.path.expanduser(test))
-        other = source if file == path else _Source(file, source.target, source.header)
-        held_out = (other.table, other.goal)
-    if held_out is not None:
-        train_table, test_table, y_train = features, held_out[0], y
-        choose_task(held_out[1], chosen_task)  # the same demands on the values
-        y_test = (
-            regression_targets(held_out[1], constant=True).astype(y.dtype)
-            if classes is None
-            else class_indices(held_out[1], classes)
-        )
+    parts = read_parts(path, target=target, **reading)
+    source, number = parts.source, np.dtype(dtype)
+    offset: float = 0
+    if parts.classes is None:
+        offset = _target_offset(parts.train.goal, number, center_target)
+        y_train = regression_targets(parts.train.goal, offset)
+        y_test = regression_targets(parts.test.goal, offset).astype(y_train.dtype)
     else:
-        train, held = split_rows(len(y), test_size, seed, None if classes is None else y)
-        train_table, test_table = features.take(train), features.take(held)
-        y_train, y_test = y[train], y[held]
+        y_train, y_test = (class_indices(part.goal, parts.classes) for part in (parts.train, parts.test))
 
-    common: dict[str, Any] = {"name": path.name, "task": chosen_task, "classes": classes}
-    if categorical == "auto" and not drop and source.target is None:
-        X, X_test = _raw_bytes(train_table), _raw_bytes(test_table)
+    common: dict[str, Any] = {"name": path.name, "task": parts.task, "classes": parts.classes}
+    if categorical == "auto" and not drop and not index and source.target is None and not offset:
+        X, X_test = _raw_bytes(parts.train.table), _raw_bytes(parts.test.table)
         if X is not None and X_test is not None:
             return Dataset(X, y_train, X_test, y_test, image_shape=source.image_shape, **common)
 
-    dropped = {_resolve(choice, features.names, "drop", str(path)) for choice in drop}
-    names = [name for name in features.names if name != source.target and name not in dropped]
-    if not names:
-        raise DataError(f"{path} has no column beside the target; expected at least one feature.")
-    listed = () if isinstance(categorical, str) else categorical
-    if isinstance(categorical, str) and categorical != "auto":
-        raise DataError(f"categorical is {categorical!r}; expected 'auto' or a list of column names.")
-    as_categories = {_resolve(choice, names, "categorical", str(path)) for choice in listed}
-    absent = [name for name in names if name not in test_table.names]
+    names, as_categories = _features(source, categorical, drop, index)
+    absent = [name for name in names if name not in parts.test.table.names]
     if absent:
-        raise DataError(f"{test_table.source} lacks the column {absent[0]!r}, which {path} has.")
-
-    specs = fit_columns(train_table, names, as_categories)
-    arrays = isinstance(features, ArrayTable)
+        raise DataError(f"{parts.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
+    specs = fit_columns(parts.train.table, names, as_categories, number, center=source.image_shape is None)
+    every = source.table.names
+    preprocessing = {
+        "columns": specs,
+        "all_columns": every,
+        "target": source.target,
+        **source.format._asdict(),
+        "dtype": dtype,
+    }
+    if offset:
+        preprocessing["target_offset"] = offset
     return Dataset(
-        encode(train_table, specs, None, np.dtype(dtype)),
+        encode(parts.train.table, specs, None, number),
         y_train,
-        encode(test_table, specs, None, np.dtype(dtype)),
+        encode(parts.test.table, specs, None, number, strict=parts.second_file),
         y_test,
-        feature_names=None if arrays else encoded_names(specs),
-        image_shape=source.image_shape if len(specs) == len(features.names) and not as_categories else None,
-        preprocessing={
-            "columns": specs,
-            "all_columns": features.names,
-            "target": source.target,
-            "header": source.header,
-            "dtype": dtype,
-        },
+        feature_names=None if isinstance(source.table, ArrayTable) else encoded_names(specs),
+        image_shape=source.image_shape if len(specs) == len(every) and not as_categories else None,
+        preprocessing=preprocessing,
         **common,
     )
+
+
+def _features(
+    source: Source, categorical: Literal["auto"] | Sequence[str | int], drop: Sequence[str | int], index: bool | None
+) -> tuple[list[str], set[str]]:
+    """(the feature columns, those of them that are one-hot encoded although they are numbers)."""
+    path, every = str(source.path), source.table.names
+    choices = [drop] if isinstance(drop, (str, int)) else drop
+    dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
+    labels = source.row_labels
+    if index:
+        dropped.add(every[0])
+    elif index is None and labels is not None and labels not in dropped:
+        dropped.add(labels)
+        note(
+            f"{path}: the first column has no name and is left out, as labels of the rows "
+            "(index=False keeps it as a feature)."
+        )
+    if source.target in dropped:
+        raise DataError(f"{path}: the column {source.target!r} is the target, and is to be left out too.")
+    names = [name for name in every if name != source.target and name not in dropped]
+    if not names:
+        raise DataError(f"{path} has no column beside the target; expected at least one feature.")
+    if isinstance(categorical, str) and categorical != "auto":
+        raise DataError(f"categorical is {categorical!r}; expected 'auto' or a list of column names.")
+    listed = () if isinstance(categorical, str) else categorical
+    return names, {resolve_column(choice, names, "categorical", path) for choice in listed}
+
+
+def _target_offset(goal: Column, dtype: np.dtype[Any], center: bool) -> float:
+    """What is subtracted from the targets of the training part, which a model of ``dtype`` is to tell apart.
+
+    Raises
+    ------
+    DataError
+        If they are all the same, or too large or too close together for ``dtype``.
+    """
+    require_variation(goal, None)
+    lost_by_float64 = offset_of(goal, np.dtype(np.float64))
+    if lost_by_float64 and not center:
+        note(f"{goal.label}: float64 loses digits of the target; center_target=True subtracts a median of it before.")
+    offset = offset_of(goal, dtype) if center else 0
+    more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
+    largest = float(np.abs(goal.numbers(offset)).max())
+    if largest > float(np.finfo(dtype).max):
+        raise DataError(f"{goal.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}.")
+    y = goal.numbers(lost_by_float64)
+    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may be 0 in float64 too
+        differ = f"differs by {np.ptp(y):g} at most"
+        raise DataError(f"{goal.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
+    return offset
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:
@@ -117,86 +145,3 @@ def _raw_bytes(table: Table) -> np.ndarray | None:
     if isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8:
         return np.ascontiguousarray(table.matrix)
     return None
-
-
-class _Source:
-    """One table file: its columns, and which of them (or which array) is the target."""
-
-    def __init__(self, path: Path, target: _ColumnChoice | None, header: bool | None) -> None:
-        self.target: str | None = None
-        self.header = False
-        self.test_part: tuple[Table, Column] | None = None
-        self.image_shape: tuple[int, int, int] | None = None
-        self.table: Table
-        self.goal: Column
-        suffix = path.suffix.lower()
-        if suffix not in TABLE_SUFFIXES:
-            raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
-        if suffix == ".npz":
-            self._from_npz(path)
-            return
-        if suffix == ".npy":
-            beside = _target_file(path, target)
-            if beside is not None:
-                X = read_npy(path)
-                self.table, self.goal = self._pair(X, read_npy(beside), str(path), str(beside))
-                return
-            matrix = read_npy(path)
-            if matrix.ndim != 2 or target is None:
-                raise DataError(
-                    f"{path} needs a target: a file (target='labels.npy', or {path.stem}_y.npy beside "
-                    f"{path.stem}_X.npy), or the index of a column of a matrix."
-                )
-            self.table = ArrayTable(matrix, str(path))
-        else:
-            self.table, self.header = read_frame(path, header)
-        self.target = _resolve(-1 if target is None else target, self.table.names, "target", str(path))
-        self.goal = self.table.column(self.target)
-
-    def _from_npz(self, path: Path) -> None:
-        arrays = read_npz(path, ("X", "y", "X_test", "y_test"))
-        absent = [key for key in ("X", "y") if key not in arrays]
-        if absent or ("X_test" in arrays) != ("y_test" in arrays):
-            raise DataError(
-                f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
-                "X and y, and perhaps X_test and y_test."
-            )
-        self.table, self.goal = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
-        if "X_test" in arrays:
-            X_test, y_test = arrays["X_test"], arrays["y_test"]
-            self.test_part = self._pair(X_test, y_test, f"{path}[X_test]", f"{path}[y_test]")
-
-    def _pair(self, X: np.ndarray, y: np.ndarray, X_label: str, y_label: str) -> tuple[ArrayTable, Column]:
-        if X.ndim < 2 or X.dtype.kind not in "biuf":
-            raise DataError(f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features).")
-        if y.shape not in ((len(X),), (len(X), 1)):
-            raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
-        if X.ndim in (3, 4):
-            self.image_shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
-        matrix = X.reshape(len(X), -1)
-        if matrix.dtype == np.bool_:
-            matrix = matrix.astype(np.uint8)
-        return ArrayTable(matrix, X_label), array_column(y.reshape(-1), y_label)
-
-
-def _target_file(path: Path, target: _ColumnChoice | None) -> Path | None:
-    """The file of targets that belongs to a ``.npy`` file of features, if the caller means one."""
-    if isinstance(target, str) and target.lower().endswith(".npy"):
-        named = Path(os.path.expanduser(target))
-        return named if named.is_absolute() or named.exists() else path.with_name(target)
-    if target is None and path.stem.endswith("_X"):
-        return path.with_name(path.stem.removesuffix("_X") + "_y.npy")
-    return None
-
-
-def _resolve(choice: _ColumnChoice, names: list[str], option: str, source: str) -> str:
-    """A column's name from its name or its index; an index may come as text from a command line."""
-    if isinstance(choice, str):
-        if choice in names:
-            return choice
-        if choice.lstrip("-").isdigit():
-            choice = int(choice)
-    if isinstance(choice, (int, np.integer)) and -len(names) <= choice < len(names):
-        return names[int(choice)]
-    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
-    raise DataError(f"{source} has no column {choice!r} ({option}); its columns are {shown}.")

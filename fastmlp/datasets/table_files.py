@@ -3,131 +3,231 @@
 from __future__ import annotations
 
 import collections
-import csv
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DataError
 from .columns import FrameTable, require
+from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, records
+from .notes import note
 
-__all__ = ["FRAME_SUFFIXES", "is_number", "mistyped", "read_frame"]
+__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "refuse_format"]
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-FRAME_SUFFIXES = (".csv", ".tsv", ".parquet")
+FRAME_SUFFIXES = (*SEPARATORS, ".parquet")
+_UNNAMED = ("", "Unnamed: 0")  # what pandas writes above row labels, and what it makes of that when it reads it
 
 
-def read_frame(path: Path, header: bool | None = None, texts: Collection[str] = ()) -> tuple[FrameTable, bool]:
-    """Read a table of named columns.
+class TextFile:
+    """A text table whose format and column names are known, and whose lines are all of one length.
 
     Parameters
     ----------
     path : Path
-        A file that ends in .csv, .tsv or .parquet; text is UTF-8.
-    header : bool or None
-        Whether the first line of a text file names the columns; None: yes, unless all of its fields are
-        numbers. Without names the columns are ``column_0``, ``column_1``, ...
-    texts : collection of str
-        Columns of a text file to be read as text even where they look like numbers.
+        A file that ends in .csv or .tsv; text is UTF-8.
+    given, likely : TextFormat
+        As for `detect_format`.
 
-    Returns
-    -------
-    table : FrameTable
-    header : bool
-        Whether the columns were named by the file.
+    Attributes
+    ----------
+    format : TextFormat
+    names : list of str
+        Without a header ``column_0``, ``column_1``, ...
+    row_labels : bool
+        Whether the first column has no name although the others have, as where pandas has written an index.
 
     Raises
     ------
     DataError
         If the file cannot be read, is empty, ragged, or not what its suffix says.
     """
+
+    def __init__(self, path: Path, given: TextFormat = UNKNOWN_FORMAT, likely: TextFormat = UNKNOWN_FORMAT) -> None:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist or is not a file; expected a table.")
+        self.path = path
+        self.format, self._guesses = detect_format(path, given, likely)
+        first = self._check_lines()
+        self.row_labels = False
+        if self.format.header:
+            self.names = [name.strip() or f"column_{index}" for index, name in enumerate(first)]
+            self.row_labels = len(first) > 1 and first[0].strip() in _UNNAMED
+            for name, count in collections.Counter(self.names).items():
+                if count > 1:
+                    raise DataError(f"{path} has {count} columns named {name!r}; names must differ.")
+        else:
+            self.names = [f"column_{index}" for index in range(len(first))]
+
+    def _check_lines(self) -> list[str]:
+        """The first line's fields, if all lines have as many: pandas fills or shifts in silence."""
+        assert self.format.separator is not None
+        first: list[str] = []
+        for line, fields in records(self.path, self.format.separator):
+            if not first:
+                first = fields
+            elif len(fields) != len(first):
+                raise DataError(
+                    f"{self.path}, line {line}: {len(fields)} fields, expected {len(first)} as in the first line, "
+                    f"separated by {self.format.separator!r}."
+                )
+        return first
+
+    def report(self, *, header: bool = True) -> None:
+        """Warn about what was guessed of the format, ``header`` among it."""
+        guesses = [text for option, text in self._guesses.items() if header or option != "header"]
+        if guesses:
+            note(f"{self.path}: {'; '.join(guesses)}.")
+
+    def read(self, texts: Collection[str] = ()) -> FrameTable:
+        """Read the rows; columns named in ``texts`` as texts even where they look like numbers."""
+        self.report()
+        pandas = require("pandas")
+        try:
+            frame = pandas.read_csv(
+                self.path,
+                sep=self.format.separator,
+                decimal=self.format.decimal,
+                header=0 if self.format.header else None,
+                names=self.names,
+                index_col=False,
+                dtype={name: "string" for name in texts if name in self.names},
+                dtype_backend="numpy_nullable",  # integers stay integers where cells are empty
+                na_values=sorted(MISSING),
+                keep_default_na=False,
+                skipinitialspace=True,
+                low_memory=False,
+                encoding="utf-8-sig",
+            )
+        except (ValueError, OSError, OverflowError) as error:
+            raise DataError(f"{self.path} cannot be read as a table: {_first_line(error)}.") from error
+        if not len(frame):
+            raise DataError(f"{self.path} has no rows; expected at least one.")
+        for name in frame.columns[frame.dtypes == "string"]:
+            frame[name] = _retyped(frame[name], name in texts, self.format.decimal or ".")
+        return FrameTable(frame, str(self.path), self.format.header)
+
+
+def _retyped(series: Any, as_text: bool, decimal: str) -> Any:
+    """A column of texts without spaces around them, as numbers or booleans where all of them are such.
+
+    pandas takes a column for text because of a space behind a boolean, or of integers beyond 64 bits.
+    """
+    cleaned: dict[str, Any] = {}
+    for raw in series.dropna().unique():
+        text = raw.strip()
+        cleaned[raw] = None if text in MISSING else text
+    present = [text for text in cleaned.values() if text is not None]
+    convert: Any = None
+    if present and not as_text:
+        if all(text.lower() in ("true", "false") for text in present):
+            convert = _boolean
+        elif all(_is_whole(text) for text in present):
+            convert = int
+        elif all(is_number(text, decimal) for text in present):
+            convert = _floating
+    if convert is not None:
+        cleaned = {raw: None if text is None else convert(text) for raw, text in cleaned.items()}
+    elif all(raw == text for raw, text in cleaned.items()):
+        return series
+    cells = [cleaned.get(raw) for raw in series.to_numpy(dtype=object, na_value=None)]
+    return require("pandas").Series(cells, index=series.index, dtype=object)
+
+
+def _boolean(text: str) -> bool:
+    return text.lower() == "true"
+
+
+def _floating(text: str) -> float:
+    return float(text.replace(",", "."))
+
+
+def _is_whole(text: str) -> bool:
+    return text.lstrip("+-").isdecimal() and is_number(text)
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a table's suffix is one of text."""
+    return path.suffix.lower() in SEPARATORS
+
+
+def refuse_format(path: Path, given: TextFormat) -> None:
+    """Refuse what is said of the format of a text file where it is none.
+
+    Raises
+    ------
+    DataError
+        If a part of ``given`` is not None and ``path`` has another suffix.
+    """
+    if is_text_file(path):
+        return
+    for option, value in given._asdict().items():
+        if value is not None:
+            raise DataError(f"{option}={value!r} is for text tables (.csv, .tsv), not for {path}.")
+
+
+def read_parquet(path: Path) -> FrameTable:
+    """Read a Parquet file.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or empty.
+    """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file; expected a table.")
-    if path.suffix.lower() == ".parquet":
-        return FrameTable(_read_parquet(path), str(path), wide=True), True
-    separator = _SEPARATORS[path.suffix.lower()]
-    names, named = _check_lines(path, separator, header)
-    pandas = require("pandas")
-    try:
-        frame = pandas.read_csv(
-            path,
-            sep=separator,
-            header=0 if named else None,
-            names=names,
-            index_col=False,
-            dtype={name: str for name in texts if name in names},
-            skipinitialspace=True,
-            low_memory=False,
-            encoding="utf-8-sig",
-        )
-    except (ValueError, OSError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read as a table: {_first_line(error)}.") from error
-    return _with_rows(FrameTable(frame, str(path), wide=False)), named
-
-
-def _with_rows(table: FrameTable) -> FrameTable:
-    if not len(table):
-        raise DataError(f"{table.source} has no rows; expected at least one.")
-    return table
-
-
-def _check_lines(path: Path, separator: str, header: bool | None) -> tuple[list[str], bool]:
-    """Column names, after a check that all lines have as many fields: pandas fills or shifts in silence."""
-    first: list[str] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
-            for fields in reader:
-                if not fields:
-                    continue
-                if not first:
-                    first = fields
-                elif len(fields) != len(first):
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(fields)} fields, expected {len(first)} "
-                        "as in the first line."
-                    )
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); expected a text table.") from error
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read as a table: {_first_line(error)}.") from error
-    if not first or not any(field.strip() for field in first):
-        raise DataError(f"{path} is empty; expected a line of column names and rows.")
-    named = header if header is not None else not all(is_number(field) for field in first)
-    if not named:
-        return [f"column_{index}" for index in range(len(first))], False
-    names = [name.strip() or f"column_{index}" for index, name in enumerate(first)]
-    for name, count in collections.Counter(names).items():
-        if count > 1:
-            raise DataError(f"{path} has {count} columns named {name!r}; names must differ.")
-    return names, True
-
-
-def _read_parquet(path: Path) -> Any:
     pandas = require("pandas")
     require("pyarrow")
     try:
-        frame = pandas.read_parquet(path, engine="pyarrow")
+        frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
     except Exception as error:  # pyarrow has exceptions of its own for every kind of damage
         raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
     if not len(frame) or not len(frame.columns):
         raise DataError(f"{path} has {len(frame)} rows and {len(frame.columns)} columns; expected some.")
-    return frame
+    return FrameTable(frame, str(path))
 
 
-def is_number(field: str) -> bool:
-    """Whether a text can be read as one."""
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray:
+    """Read a text table of numbers only, without pandas; a first line without any number is passed over as names.
 
+    Parameters
+    ----------
+    path : Path
+    given : TextFormat
+        What is not to be guessed.
+    width : int or None
+        How many numbers a line must have.
 
-def mistyped(texts: Collection[str]) -> list[str]:
-    """Those that are no numbers, where they are fewer than those that are."""
-    odd = [text for text in texts if not is_number(text)]
-    return odd if len(odd) < len(texts) / 2 else []
+    Returns
+    -------
+    ndarray of float64, shape (rows, width)
+
+    Raises
+    ------
+    DataError
+        If a cell is no number, or a line of another length.
+    """
+    file = TextFile(path, given)
+    assert file.format.separator is not None and file.format.decimal is not None
+    named = file.format.header
+    rows = []
+    for place, (line, fields) in enumerate(records(path, file.format.separator)):
+        if place == 0:
+            wordy = given.header is None and not any(is_number(field, file.format.decimal) for field in fields)
+            named = named or wordy
+            file.report(header=not wordy)
+            if named:
+                continue
+        odd = next((field for field in fields if not is_number(field, file.format.decimal)), None)
+        if odd is not None:
+            raise DataError(f"{path}, line {line}: {odd[:40]!r} is no number; expected numbers.")
+        if len(fields) != width:
+            raise DataError(f"{path}, line {line} has {len(fields)} numbers, expected {width}.")
+        rows.append([float(field.replace(file.format.decimal, ".")) for field in fields])
+    if not rows:
+        raise DataError(f"{path} has no rows of numbers; expected at least one.")
+    return np.array(rows, np.float64).reshape(len(rows), width or 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import DataError
+from .categories import find_categories
 from .columns import Column, ordered_texts
 from .dataset import Task
 
-__all__ = ["choose_task", "class_indices", "class_names", "regression_targets"]
+__all__ = ["check_target", "choose_task", "class_indices", "class_names", "regression_targets", "require_variation"]
 
 # Integers are taken for class labels if they take at most this many values, and each at least ten rows
 # on average (two values always pass).
@@ -31,57 +34,77 @@ def choose_task(target: Column, task: str) -> Task:
     Raises
     ------
     DataError
-        If values are missing or infinite, or numbers are asked of text.
+        As `check_target`.
     """
     if task not in ("auto", "classification", "regression"):
         raise DataError(f"task is {task!r}; expected 'auto', 'classification' or 'regression'.")
-    missing = int(target.missing().sum())
-    if missing:
-        raise DataError(
-            f"{target.label} is the target and is missing in {missing} of {len(target.values)} rows; "
-            "expected a value in every row."
-        )
-    if target.kind in ("bool", "text"):
-        if task == "regression":
-            raise DataError(
-                f"{target.label} holds {target.values[0][:40]!r}; the target of regression must be numbers."
-            )
-        return "classification"
-    if not np.isfinite(target.values).all():
-        raise DataError(f"{target.label} is the target and holds an infinity; expected finite numbers.")
+    check_target(target, regression=task == "regression")
     if task != "auto":
         return "classification" if task == "classification" else "regression"
+    if target.kind in ("bool", "text"):
+        return "classification"
     distinct = len(np.unique(target.values))
-    few = distinct <= _MOST_CLASSES and distinct <= max(2, len(target.values) // _ROWS_PER_CLASS)
+    few = distinct <= _MOST_CLASSES and distinct <= max(2, len(target) // _ROWS_PER_CLASS)
     return "classification" if target.kind == "integer" and few else "regression"
 
 
-def class_names(target: Column) -> tuple[str, ...]:
-    """The distinct labels, numbers by value and texts by code points; at least two."""
-    classes = tuple(ordered_texts([text for text in target.texts() if text is not None]))
-    if len(classes) < 2:
-        raise DataError(f"{target.label} has one class only, {', '.join(classes)}; expected at least two.")
-    return classes
+def check_target(target: Column, *, regression: bool) -> None:
+    """Find in a target what neither training nor evaluation can use.
 
-
-def class_indices(target: Column, classes: tuple[str, ...]) -> np.ndarray:
-    """Indices into `classes`, int64 (rows,); a label that is not among them is an error."""
-    index = {label: place for place, label in enumerate(classes)}
-    texts = target.texts()
-    unknown = [text for text in texts if text not in index]
-    if unknown:
+    Raises
+    ------
+    DataError
+        If values are missing or infinite, or are text where numbers are expected.
+    """
+    missing = int(target.missing().sum())
+    if missing:
         raise DataError(
-            f"{target.label} has the label {unknown[0]}, expected one of the {len(classes)} classes of the "
-            "training part."
+            f"{target.label} is the target and is missing in {missing} of {len(target)} rows; "
+            "expected a value in every row."
         )
-    return np.fromiter((index[text] for text in texts if text is not None), np.int64, len(texts))
+    if target.kind in ("bool", "text"):
+        if regression:
+            raise DataError(
+                f"{target.label} holds {target.values[0][:40]!r}; the target of regression must be numbers."
+            )
+    elif not np.isfinite(target.numbers()).all():
+        raise DataError(f"{target.label} is the target and holds an infinity; expected finite numbers.")
 
 
-def regression_targets(target: Column, *, constant: bool = False) -> np.ndarray:
-    """The numbers as float32 (float64 if the source is float64), shape (rows,)."""
-    if not constant and (target.values == target.values[0]).all():
-        raise DataError(f"{target.label} is the target and is {target.values[0]:g} in every row.")
-    dtype = np.float64 if target.wide else np.float32
-    if np.abs(target.values).max() > np.finfo(dtype).max:
-        raise DataError(f"{target.label} holds a number too large for float32.")
-    return target.values.astype(dtype)
+def class_names(target: Column) -> tuple[str, ...]:
+    """The distinct labels, numbers by value and texts by code points."""
+    return tuple(ordered_texts([text for text in target.texts() if text is not None]))
+
+
+def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:
+    """Indices into `classes`, int64 (rows,); a label that is not among them is an error."""
+    texts = target.texts()
+    places = find_categories(texts, classes)
+    odd = np.flatnonzero(places < 0)
+    if len(odd):
+        shown = ", ".join(repr(label) for label in classes[:20]) + (", ..." if len(classes) > 20 else "")
+        raise DataError(
+            f"{target.label} has the label {texts[odd[0]]!r}, which is none of the {len(classes)} classes of training "
+            f"(so in {len(odd)} of {len(texts)} rows); expected {shown}."
+        )
+    return places
+
+
+def require_variation(target: Column, classes: Sequence[str] | None) -> None:
+    """Find out whether there is anything to learn, which training alone needs.
+
+    Raises
+    ------
+    DataError
+        If there is one class only, or one number in all rows.
+    """
+    if classes is not None:
+        if len(classes) < 2:
+            raise DataError(f"{target.label} has one class only, {', '.join(classes)}; expected at least two.")
+    elif (target.values == target.values[0]).all():
+        raise DataError(f"{target.label} is the target and is {target.values[0]!s} in every row of the training part.")
+
+
+def regression_targets(target: Column, offset: float = 0) -> np.ndarray:
+    """The numbers less an offset, shape (rows,): float64, or float32 if the source has no more."""
+    return target.numbers(offset).astype(np.float32 if target.narrow and not offset else np.float64)

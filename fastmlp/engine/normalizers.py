@@ -15,10 +15,7 @@ def normalizers_of(
 ) -> Array:
     """`Loss.normaliser` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
 
-    Raises
-    ------
-    ValueError
-        If that is 0 for one of them.
+    Infinity in the place of 0: rows without any weight have the loss 0 and no gradient.
     """
     columns = 1.0
     of_rows: Array | None = None if weight is None else weight[index]
@@ -30,6 +27,4 @@ def normalizers_of(
     if of_rows is None:
         return columns * (bounds[1:] - bounds[:-1]).astype(np.float64)
     sums: Array = np.add.reduceat(of_rows.astype(np.float64), bounds[:-1])
-    if not (sums > 0).all():
-        raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
-    return columns * sums
+    return columns * np.where(sums > 0, sums, np.inf)

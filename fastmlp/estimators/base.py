@@ -15,13 +15,12 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .._kernels import BACKENDS
-from ..augmentation import listed
 from ..batches import check_rows
-from ..callbacks import CallbackList, as_callbacks
+from ..callbacks import as_callbacks
 from ..errors import DivergenceError
 from ..evaluator import Evaluator
 from ..losses import Loss
@@ -31,6 +30,7 @@ from ..trainer import Trainer
 from ..validation import Array
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
+from .options import STOCHASTIC, require_options
 from .solver import Progress, Solver
 
 __all__ = ["BaseMLP"]
@@ -39,7 +39,11 @@ _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
-_STOCHASTIC = ("sgd", "adam")
+# What fits by them leave, and those by "lbfgs" do not.
+_OF_STEPS = (
+    "_optimizer", "_trainer", "_place", "_seeded_by", "_converged", "_no_improvement_count", "loss_curve_",
+    "validation_loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_",
+)  # fmt: skip
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
@@ -102,7 +106,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _output_activation(self) -> str:
         raise NotImplementedError
 
-    def _balance(self, y: Any, sample_weight: Array | None, rows: int) -> Array | None:
+    def _balance(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         """Sample weights with class weights in them."""
         return sample_weight
 
@@ -112,52 +116,52 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     # ----------------------------------------------------------------------------------------- fitting
 
+    _seeded_by: Any  # the random_state that gave the trainer's seed
+    _place: tuple[Any, ...] | None  # see `_where`
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
-        sizes = self.hidden_layer_sizes
-        sizes = [int(size) for size in (sizes if hasattr(sizes, "__iter__") else [sizes])]
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        if (X_val is None) != (y_val is None):
-            raise ValueError("fit got one of X_val and y_val; expected both or none.")
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        for name, kind in (("augment", listed), ("callbacks", CallbackList)):
-            given = getattr(self, name)
-            try:
-                if hasattr(given, "__next__"):
-                    raise ValueError(f"{name} is {given!r}, of use once only; expected a list.")
-                kind(given)
-            except ValueError as error:
-                raise InvalidParameterError(f"The {name!r} parameter of {type(self).__name__}: {error}") from None
-        for name, used in (("augment", listed(self.augment)), ("dropout", self.dropout)):
-            if used and self.solver not in _STOCHASTIC:
-                raise ValueError(f"{name} is for the solvers sgd and adam, not for {self.solver}.")
+        sizes = require_options(self, incremental, X_val, y_val)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, Y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        sample_weight = self._balance(y, sample_weight, len(Y))
+        weight = self._balance(y, sample_weight, incremental)
         held_out = None if X_val is None else self._validate_held_out(X_val, y_val)
         Y = Y.reshape(len(Y), -1)
-        self.n_outputs_ = Y.shape[1]
         random_state = check_random_state(self.random_state)
         if first:
+            self.n_outputs_ = Y.shape[1]
             self._start(X, sizes, random_state)
-        elif [len(c) for c in self.coefs_[1:]] != sizes or np.shape(self.coefs_[-1])[1] != self.n_outputs_:
-            raise ValueError(
-                f"The fitted net has hidden layers {[len(c) for c in self.coefs_[1:]]} and "
-                f"{np.shape(self.coefs_[-1])[1]} outputs; expected {sizes} and {self.n_outputs_} to go on with it."
-            )
-        if self.solver == "lbfgs":
-            self._fit_lbfgs(X, Y, sample_weight)
         else:
-            self._fit_stochastic(X, Y, sample_weight, random_state, incremental, held_out)
+            self._require_same_net(sizes, Y.shape[1])
+        if incremental and weight is not sample_weight and weight is not None and not weight.any():
+            self.n_iter_, self.loss_ = 1, 0.0  # rows of classes that are to be ignored: nothing to learn
+        elif self.solver == "lbfgs":
+            self._fit_lbfgs(X, Y, weight)
+        else:
+            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, goes_on=not first)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(_NOT_FINITE)
         return self
 
+    def _require_same_net(self, sizes: list[int], outputs: int) -> None:
+        fitted = [len(c) for c in self.coefs_[1:]], np.shape(self.coefs_[-1])[1]
+        if fitted != (sizes, outputs):
+            raise ValueError(
+                f"The fitted net has hidden layers {fitted[0]} and {fitted[1]} outputs; expected {sizes} and {outputs} "
+                "to go on with it."
+            )
+        activation = self._output_activation()
+        if activation != self.out_activation_:
+            raise ValueError(
+                f"The fitted net has the output activation {self.out_activation_!r}, and its parameters now ask for "
+                f"{activation!r}; expected the same to go on with it, or warm_start=False."
+            )
+
     def _validate_held_out(self, X_val: Any, y_val: Any) -> tuple[Any, Array, None]:
         X, Y = self._validate_input(X_val, y_val, True, reset=False)
+        if self.early_stopping and len(Y) < 2:
+            raise ValueError(f"The validation set is too small: X_val has {len(Y)} row; expected at least 2.")
         return X, Y.reshape(len(Y), -1), None
 
     def _start(self, X: Any, sizes: list[int], random_state: np.random.RandomState) -> None:
@@ -166,20 +170,26 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         widths = [X.shape[1], *sizes, self.n_outputs_]
         self.n_layers_ = len(widths)
         self.coefs_, self.intercepts_ = initial_weights(widths, self.activation, random_state, X.dtype)
-        self.__dict__.pop("_rest", None)
-        self._forget()
-        if self.solver in _STOCHASTIC:
-            self._no_improvement_count = 0
+        self._drop("_rest", "_network", *_OF_STEPS)
+        if self.solver in STOCHASTIC:
+            self._begin_curves()
+
+    def _drop(self, *names: str) -> None:
+        """Forget attributes, where there are any."""
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def _begin_curves(self) -> None:
+        """Make the attributes of a stochastic fit that the fits before have not, or of another kind of stopping."""
+        if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self.validation_loss_curve_: list[float] = []
-            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-            self.best_validation_score_: float | None = -np.inf if self.early_stopping else None
-            self.best_loss_: float | None = None if self.early_stopping else np.inf
-
-    def _forget(self) -> None:
-        """Drop what is made from the weights."""
-        for name in ("_network", "_trainer"):
-            self.__dict__.pop(name, None)
+        early = bool(self.early_stopping)
+        if not hasattr(self, "best_loss_") or early != (self.best_loss_ is None):
+            self._no_improvement_count = 0
+            self.validation_scores_: list[float] | None = [] if early else None
+            self.best_validation_score_: float | None = -np.inf if early else None
+            self.best_loss_: float | None = None if early else np.inf
 
     def _fit_stochastic(
         self,
@@ -189,10 +199,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         random_state: np.random.RandomState,
         incremental: bool,
         held_out: tuple[Any, Array, Array | None] | None,
+        goes_on: bool,
     ) -> None:
-        fresh = not incremental or not hasattr(self, "_optimizer")
-        if fresh:
-            self._optimizer = Solver(self)
+        self._begin_curves()
         given = held_out is not None
         if self.early_stopping and held_out is None:
             X, Y, weight, held_out = self._split(X, Y, weight, random_state)
@@ -203,25 +212,23 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 f"batch_size is {batch}, the training set has {rows} rows: they make one batch.", stacklevel=4
             )
             batch = rows
-        loss, network = self._loss(), self._linked()
         self._set_loss_constant(Y, weight)
-        trainer: Trainer | None = None if fresh else self.__dict__.get("_trainer")
-        if trainer is None or trainer.model is not network.model:
-            trainer = self._trainer = Trainer(network.model, loss, self._optimizer.optimizer)
-        trainer.l2 = float(self.alpha)  # it may have been set since the last partial_fit
-        seed = int(random_state.randint(np.iinfo(np.int32).max)) if trainer.seed is None else None
-        targets = self._targets(Y)
+        network = self._linked()
+        trainer = self._make_ready(network, incremental)
+        seed = None
+        if trainer.seed is None or not _same(self.random_state, self._seeded_by):
+            seed, self._seeded_by = int(random_state.randint(np.iinfo(np.int32).max)), self.random_state
         used = rows if weight is None else int(np.count_nonzero(weight))
-        score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
         validation = None
         if held_out is not None and (given or self.scoring == "loss"):
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
-        progress = Progress(self, used, min(batch, used), score)
+        score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
+        progress = Progress(self, used, min(batch, used), score, goes_on)
         self.n_iter_, self._converged = 0, False
         listeners = [progress, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
-                as_rows(X), targets, validation=validation, batch_size=batch,
+                as_rows(X), self._targets(Y), validation=validation, batch_size=batch,
                 epochs=1 if incremental else int(self.max_iter), sample_weight=weight, callbacks=listeners, rng=seed,
                 threads=self._thread_count(), shuffle=bool(self.shuffle), augment=self.augment,
             )  # fmt: skip
@@ -232,7 +239,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{_NOT_FINITE} {error}") from error
             assert self.validation_scores_ is not None
             self.validation_scores_.append(float("nan"))
-            warnings.warn(f"{error} The best weights are kept.", ConvergenceWarning, stacklevel=4)
+            kept = "" if progress.best is None else " The best weights are kept."
+            warnings.warn(f"{error}{kept}", ConvergenceWarning, stacklevel=4)
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self._converged:
                 warnings.warn(
@@ -240,11 +248,35 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     ConvergenceWarning,
                     stacklevel=4,
                 )
-        if progress.best is not None:
-            network.model.load_state_dict(progress.best)
+        if score is not None and progress.best is None and self.validation_scores_:
+            self.best_validation_score_ = float("nan")
+            warnings.warn(
+                "No validation score is a number: the weights are the last ones, not the best ones.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         network.refresh()
         self._show(network)
         self._rest = network.rest()
+
+    def _make_ready(self, network: Network, incremental: bool) -> Trainer:
+        """The trainer: for `partial_fit` as the call before has left it, by the parameters as they are now."""
+        solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
+        if solver is not None and solver.settings != Solver.settings_of(self):
+            solver = Solver(self, before=solver)
+        if solver is None or not solver.belongs_to(network.model):
+            solver = Solver(self)
+        self._optimizer = solver
+        loss, trainer = self._loss(), self.__dict__.get("_trainer") if incremental else None
+        if trainer is None or trainer.model is not network.model:
+            trainer = Trainer(network.model, loss, solver.optimizer, classes=self._labels())
+            if incremental and self._place is not None:
+                trainer.seed, trainer.steps, trainer._order.place = self._place
+            self._trainer = trainer
+        elif trainer.loss.config() != loss.config():
+            trainer.loss = loss
+        trainer.optimizer, trainer.l2 = solver.optimizer, float(self.alpha)
+        return trainer
 
     def _split(self, X: Any, Y: Array, weight: Array | None, random_state: Any) -> tuple[Any, ...]:
         """Training and held-out parts, as scikit-learn draws them."""
@@ -253,7 +285,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         parts = train_test_split(
             *arrays, random_state=random_state, test_size=self.validation_fraction, stratify=stratify
         )
-        if parts[1].shape[0] < 2:
+        if parts[1].shape[0] < 2 or (weight is not None and not parts[5].any()):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
@@ -270,7 +302,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """The score of the held-out rows, as early stopping asks for it."""
         X, Y, weight = held_out
         if self.scoring == "loss":
-            return lambda: -self._trainer.history[-1]["val_loss"]
+            rows = as_rows(X), self._targets(Y), weight
+
+            def less_loss() -> float:
+                trainer = self._trainer
+                last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}  # of the first weights
+                return -float(last["val_loss"])
+
+            return less_loss
         if self.scoring is None:
             rows = as_rows(X)
             return lambda: self._score_held_out(self._trainer._outputs(rows, "X_val"), Y, weight)
@@ -301,41 +340,49 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None) -> None:
         loss, dtype = self._loss(), self.coefs_[0].dtype
         self._set_loss_constant(Y, weight)
-        network = Network(
-            self.coefs_, self.intercepts_, activation=self.activation, dropout=float(self.dropout),
-            layer_norm=bool(self.layer_norm), backend=self.backend, rest=self.__dict__.get("_rest"),
-            dtype=np.dtype(np.float64),
-        )  # fmt: skip
+        network = Network.of(self, np.dtype(np.float64))
         rows = check_rows(as_rows(X), self._targets(Y), weight, network.model, loss, "fit")
         objective = Objective(
             network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count()
         )
         from sklearn.utils.optimize import _check_optimize_result
 
-        found = minimize(objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol)
+        found = minimize(
+            objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol, verbose=bool(self.verbose)
+        )
         self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
         self.loss_ = float(found.fun)
         self.coefs_ = [coef.astype(dtype) for coef in network.coefs]
         self.intercepts_ = [intercept.astype(dtype) for intercept in network.intercepts]
         self._rest = network.rest()
-        self._forget()
+        self._drop("_network", *_OF_STEPS)
         self._linked()
 
     # ---------------------------------------------------------------------------------------- applying
 
     def _linked(self) -> Network:
-        """The model with the weights that ``coefs_`` and ``intercepts_`` hold, also where they were replaced."""
+        """The model by the present parameters, with the weights that ``coefs_`` and ``intercepts_`` hold.
+
+        Both may have been replaced since a fit: what a parameter is set to counts at once, as with scikit-learn.
+        """
         network: Network | None = self.__dict__.get("_network")
-        if network is None or [c.shape for c in network.coefs] != [np.shape(c) for c in self.coefs_]:
-            self._forget()
-            network = self._network = Network(
-                self.coefs_, self.intercepts_, activation=self.activation, dropout=float(self.dropout),
-                layer_norm=bool(self.layer_norm), backend=self.backend, rest=self.__dict__.get("_rest"),
-            )  # fmt: skip
+        if network is None or not network.fits(self):
+            if network is not None:  # by `set_params`, which checks nothing
+                self._validate_params()
+            self._place = self._where()
+            self._drop("_trainer")
+            network = self._network = Network.of(self)
         elif not network.shows(self.coefs_, self.intercepts_):
             network.load(self.coefs_, self.intercepts_)
         self._show(network)
         return network
+
+    def _where(self) -> tuple[Any, ...] | None:
+        """How far training has come: (seed, steps, `Order.place`), by which the next call of `partial_fit` goes on."""
+        trainer: Trainer | None = self.__dict__.get("_trainer")
+        if trainer is None:
+            return self.__dict__.get("_place")
+        return trainer.seed, trainer.steps, trainer._order.place
 
     def _show(self, network: Network) -> None:
         """Let the attributes hold the views, in lists of their own: an entry that is replaced is seen."""
@@ -386,7 +433,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return None
 
     def _solver_takes_steps(self) -> bool:
-        if self.solver not in _STOCHASTIC:
+        if self.solver not in STOCHASTIC:
             raise AttributeError(f"partial_fit is for the solvers sgd and adam, not for {self.solver}.")
         return True
 
@@ -394,6 +441,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        if "_trainer" in state:
+            state["_place"] = self._where()
         for name in ("_network", "_trainer"):
             state.pop(name, None)
         for name in ("coefs_", "intercepts_"):
@@ -405,6 +454,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of ``random_state`` are the same source; equal integers are."""
+    return one is other or (isinstance(one, Integral) and isinstance(other, Integral) and one == other)
 
 
 def as_rows(X: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -36,48 +37,56 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     alpha : float
         alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
     batch_size : int or "auto"
-        "auto": 200, or all rows where there are fewer.
+        "auto": 200, or all rows where there are fewer. "lbfgs" takes all rows at once.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        Of "sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth of the rate before
-        whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
-    learning_rate_init, power_t : float
+        Only effective when solver="sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth
+        of the rate before whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+    learning_rate_init : float
+        Only effective when solver="sgd" or "adam".
+    power_t : float
+        Only effective when solver="sgd" and learning_rate="invscaling".
     max_iter : int
         Epochs; iterations of "lbfgs".
     shuffle : bool
-        Whether each epoch has an order of its own.
+        Whether each epoch has an order of its own. Only effective when solver="sgd" or "adam".
     random_state : int, RandomState or None
         The initial weights are those that scikit-learn draws; the orders of the rows are not.
-    tol, n_iter_no_change : float
+    tol : float
         The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
-        ``n_iter_no_change`` epochs.
+        ``n_iter_no_change`` epochs; with "lbfgs" when no entry of the gradient is larger.
+    n_iter_no_change : float
+        Only effective when solver="sgd" or "adam".
     verbose : bool
-        Whether to print a line for each epoch.
+        Whether to print a line for each epoch, or iteration of "lbfgs".
     warm_start : bool
         Whether a further `fit` goes on with the weights.
     momentum, nesterovs_momentum
-        Of "sgd".
+        Only effective when solver="sgd".
     early_stopping : bool
-        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one.
+        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one;
+        with ``warm_start`` those that there are count too. Only effective when solver="sgd" or "adam".
     validation_fraction : float
-        Share of the rows to hold out.
+        Share of the rows to hold out; only used with early_stopping, and without ``X_val``.
     beta_1, beta_2, epsilon : float
-        Of "adam".
+        Only effective when solver="adam".
     max_fun : int
-        Calls of the loss that "lbfgs" may make.
+        Calls of the loss. Only effective when solver="lbfgs".
     class_weight : dict, "balanced" or None
-        Weight of each class, by label; "balanced": inversely proportional to how often it comes. Not for several
-        labels at once, for which "balanced" or a list of dicts is meant by scikit-learn's compute_sample_weight.
+        Weight of each class, by label, 1 for those that are not named; "balanced": inversely proportional to how often
+        it comes, which `partial_fit` cannot know and refuses. For several labels at once, "balanced" or a list of
+        dicts, as scikit-learn's compute_sample_weight takes them.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam".
+        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam" alone.
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
     augment : augmentation, list of them, or None
-        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam".
+        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam" alone.
     scoring : str, callable or None
-        What early stopping goes by: None for accuracy, "loss", or a scorer of scikit-learn.
+        What early stopping goes by: None for accuracy, "loss", or a scorer of scikit-learn; for "sgd" and "adam" alone.
     callbacks : callback, list of them, or None
-        See `fastmlp.Callback`.
+        See `fastmlp.Callback`; for "sgd" and "adam" alone.
     progress_bar : bool
+        Whether to show how far the fit has come; for "sgd" and "adam" alone.
     threads : int or None
         See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
     backend : str or None
@@ -89,9 +98,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Weights (I, O) and biases (O,) of each layer; they may be set.
     loss_, best_loss_ : float
     loss_curve_, validation_loss_curve_ : list of float
-        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss".
+        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss". None of these curves, scores
+        and bests after "lbfgs".
     validation_scores_, best_validation_score_
-        With early stopping.
+        With early stopping. A score that is NaN is no improvement.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
         Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
     feature_names_in_, out_activation_
@@ -160,11 +170,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _targets(self, Y: Array) -> Array:
         return Y.argmax(axis=1) if self.out_activation_ == "softmax" else Y.astype(np.float64)
 
-    def _balance(self, y: Any, sample_weight: Array | None, rows: int) -> Array | None:
+    def _balance(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         if self.class_weight is None:
             return sample_weight
-        balance = np.asarray(compute_sample_weight(self.class_weight, y))
-        return balance if sample_weight is None else sample_weight * balance
+        if self._by_frequency():
+            balance = compute_sample_weight(self.class_weight, y)
+        else:  # by label, whether or not each of them comes in these rows
+            several = self._label_binarizer.y_type_.startswith("multilabel")
+            y = y.toarray() if sparse.issparse(y) else np.asarray(y)
+            labels = np.outer([0, 1], np.ones(y.shape[1], int)) if several else self.classes_.reshape(-1, *y.shape[1:])
+            balance = compute_sample_weight(self.class_weight, np.concatenate([y, labels]))[: len(y)]
+        return np.asarray(balance) if sample_weight is None else sample_weight * balance
+
+    def _by_frequency(self) -> bool:
+        """Whether class weights depend on how often a class comes."""
+        given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
+        return any(isinstance(weight, str) for weight in given)
 
     def _answers_of_targets(self, Y: Array) -> Array:
         answers: Array = self._label_binarizer.inverse_transform(Y)
@@ -208,7 +229,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y : array-like of shape (N,), or (N, labels) of 0 and 1
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
-            Rows to measure on after each epoch; early stopping then goes by them and holds out none.
+            Rows to measure on after each epoch, for "sgd" and "adam" alone; early stopping then goes by them, at least
+            two, and holds out none.
 
         Returns
         -------
@@ -224,7 +246,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     @available_if(BaseMLP._solver_takes_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
-        """One epoch over some rows, with the weights and the optimizer as they are.
+        """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
 
         Parameters
         ----------
@@ -244,6 +266,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             If an argument is not as described, or the weights do not stay finite.
         """
+        if self._by_frequency():
+            raise ValueError(
+                "class_weight='balanced' is not for partial_fit, whose rows do not tell how often a class comes; "
+                "give a dict of weights by label, as sklearn.utils.compute_class_weight finds them for all rows."
+            )
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)

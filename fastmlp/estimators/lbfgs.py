@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import threading
 from collections.abc import Iterable, Iterator
@@ -47,6 +48,11 @@ class Objective:
         What the loss, but not its gradient, is multiplied by, and what is added to it: see `BaseMLP._loss`.
     threads : int or None
         See `Trainer.fit`.
+
+    Attributes
+    ----------
+    value : float
+        The loss of the last call: of the present iteration, when that has ended.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class Objective:
         threads: int | None = None,
     ) -> None:
         self.network, self.loss = network, loss
-        self.scale, self.constant = scale, constant
+        self.scale, self.constant, self.value = scale, constant, math.nan
         model = network.model
         arrays = [array for _, array in model.named_parameters()]
         self.bounds = np.cumsum([0, *(array.size for array in arrays)])
@@ -113,7 +119,7 @@ class Objective:
             weights = theta * self.is_weight
             penalty = 0.5 * self.decay * float(weights @ weights)
         self.steps.give_back()
-        value = float(losses[0]) * self.scale + self.constant + penalty
+        self.value = value = float(losses[0]) * self.scale + self.constant + penalty
         if not len(made):  # the loss is not finite, and SciPy ends the search
             return value, np.full(len(theta), np.nan)
         state = self.optimizer.state
@@ -121,12 +127,17 @@ class Objective:
         return value, gradient + self.decay * weights
 
 
-def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -> Any:
-    """SciPy's result; the network has its weights."""
+def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbose: bool = False) -> Any:
+    """SciPy's result; the network has its weights. ``verbose``: a line for each iteration."""
     from scipy.optimize import minimize as scipy_minimize
 
     objective.network.model.train()
     start = objective.start()
+    iterations = itertools.count(1)
+
+    def tell(theta: Array) -> None:
+        print(f"Iteration {next(iterations)}, loss = {objective.value:.8f}")
+
     limited = _one_blas_thread() if len(start) > _BLAS_SHARES else contextlib.nullcontext()
     with limited, contextlib.closing(objective):
         found = scipy_minimize(
@@ -135,6 +146,7 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -
             method="L-BFGS-B",
             jac=True,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+            callback=tell if verbose else None,
         )
     objective.put(found.x)
     objective.network.refresh()

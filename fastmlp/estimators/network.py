@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._kernels import use_backend
-from ..modules import MLP, Linear
+from ..modules import MLP, Linear, Module
 from ..validation import Array
 
 __all__ = ["ACTIVATIONS", "Network", "initial_weights"]
@@ -43,14 +43,20 @@ class Network:
     ----------
     coefs, intercepts : list of ndarray
         Of each layer, (I, O) and (O,).
+    activation, dropout, layer_norm
+        See `MLPClassifier`.
     rest : dict or None
-        Further arrays of the model's state, those of LayerNorms; None where they start anew.
+        Further arrays of the model, as `rest` gave them; those that are not there start anew.
     backend : str or None
         None for the current one.
+    dtype : numpy.dtype, optional
+        Default: float32 if the first coefficients are, else float64.
 
     Attributes
     ----------
     model : MLP
+    key : tuple
+        What it was made of, the weights aside.
     coefs, intercepts : list of ndarray
         Its weights: on the CPU views, so that a change of one is a change of the other.
     """
@@ -67,13 +73,15 @@ class Network:
         rest: dict[str, Array] | None = None,
         dtype: np.dtype[Any] | None = None,
     ) -> None:
-        coefs = [np.asarray(coef) for coef in coefs]
-        widths = [coefs[0].shape[0], *(coef.shape[1] for coef in coefs)]
+        shapes = [np.shape(coef) for coef in coefs]
+        widths = [shapes[0][0], *(shape[1] for shape in shapes)]
+        dtype = _dtype_of(coefs) if dtype is None else dtype
+        self.key = (activation, dropout, layer_norm, backend, dtype, shapes)
         arguments: dict[str, Any] = {
             "init": "zeros",
             "dropout": dropout,
             "layer_norm": layer_norm,
-            "dtype": coefs[0].dtype if dtype is None else dtype,
+            "dtype": dtype,
             "rng": 0,
         }
         parts = (widths[0], widths[1:-1], widths[-1], ACTIVATIONS[activation])
@@ -85,10 +93,25 @@ class Network:
         self.linears = [module for module in self.model.modules() if isinstance(module, Linear)]
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
-        state = self.model.state_dict()
-        state.update(rest or {})
-        self.model.load_state_dict(state)
+        for place, module in self._others():
+            state = module.state_dict()
+            module.load_state_dict({name: (rest or {}).get(f"{place}.{name}", state[name]) for name in state})
         self.load(coefs, intercepts)
+
+    @classmethod
+    def of(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
+        """That of a fitted estimator, by its parameters as they are now."""
+        return cls(
+            estimator.coefs_, estimator.intercepts_, activation=estimator.activation, dropout=float(estimator.dropout),
+            layer_norm=bool(estimator.layer_norm), backend=estimator.backend, rest=estimator.__dict__.get("_rest"),
+            dtype=dtype,
+        )  # fmt: skip
+
+    def fits(self, estimator: Any) -> bool:
+        """Whether `of` would make one that differs from it in the weights only."""
+        coefs = estimator.coefs_
+        made_of = (estimator.activation, float(estimator.dropout), bool(estimator.layer_norm), estimator.backend)
+        return self.key == (*made_of, _dtype_of(coefs), [np.shape(coef) for coef in coefs])
 
     def load(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
         """Take over other weights of the same shapes.
@@ -116,15 +139,23 @@ class Network:
         return all(map(_same, coefs, self.coefs)) and all(map(_same, intercepts, self.intercepts))
 
     def rest(self) -> dict[str, Array]:
-        """The arrays that are in neither list."""
-        own = {id(linear) for linear in self.linears}
+        """The arrays that are in neither list, by their module's place among those that have such, and their name."""
+        move = self.model.backend.to_numpy
         return {
-            prefix + name: np.array(self.model.backend.to_numpy(array))
-            for prefix, module in self.model._named_modules()
-            if id(module) not in own
+            f"{place}.{name}": np.array(move(array))
+            for place, module in self._others()
             for name, array in module.params.items()
         }
+
+    def _others(self) -> Iterator[tuple[int, Module]]:
+        """The modules with parameters that are no Linears: LayerNorms. Dropouts do not count."""
+        own = {id(linear) for linear in self.linears}
+        return enumerate(module for module in self.model.modules() if len(module.params) and id(module) not in own)
 
 
 def _same(a: Any, b: Any) -> bool:
     return a is b
+
+
+def _dtype_of(coefs: Sequence[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float32 if getattr(coefs[0], "dtype", None) == np.float32 else np.float64)

@@ -37,49 +37,56 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     alpha : float
         alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
     batch_size : int or "auto"
-        "auto": 200, or all rows where there are fewer.
+        "auto": 200, or all rows where there are fewer. "lbfgs" takes all rows at once.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        Of "sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth of the rate before
-        whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
-    learning_rate_init, power_t : float
+        Only effective when solver="sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth
+        of the rate before whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+    learning_rate_init : float
+        Only effective when solver="sgd" or "adam".
+    power_t : float
+        Only effective when solver="sgd" and learning_rate="invscaling".
     max_iter : int
         Epochs; iterations of "lbfgs".
     shuffle : bool
-        Whether each epoch has an order of its own.
+        Whether each epoch has an order of its own. Only effective when solver="sgd" or "adam".
     random_state : int, RandomState or None
         The initial weights are those that scikit-learn draws; the orders of the rows are not.
-    tol, n_iter_no_change : float
+    tol : float
         The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
-        ``n_iter_no_change`` epochs.
+        ``n_iter_no_change`` epochs; with "lbfgs" when no entry of the gradient is larger.
+    n_iter_no_change : float
+        Only effective when solver="sgd" or "adam".
     verbose : bool
-        Whether to print a line for each epoch.
+        Whether to print a line for each epoch, or iteration of "lbfgs".
     warm_start : bool
         Whether a further `fit` goes on with the weights.
     momentum, nesterovs_momentum
-        Of "sgd".
+        Only effective when solver="sgd".
     early_stopping : bool
-        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one.
+        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one;
+        with ``warm_start`` those that there are count too. Only effective when solver="sgd" or "adam".
     validation_fraction : float
-        Share of the rows to hold out.
+        Share of the rows to hold out; only used with early_stopping, and without ``X_val``.
     beta_1, beta_2, epsilon : float
-        Of "adam".
+        Only effective when solver="adam".
     max_fun : int
-        Calls of the loss that "lbfgs" may make.
+        Calls of the loss. Only effective when solver="lbfgs".
     delta : float
         Of "huber": where it becomes linear.
     quantile : float
         Of "quantile": which.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam".
+        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam" alone.
     layer_norm : bool
         Whether each hidden layer is normalised before its activation (`LayerNorm`).
     augment : augmentation, list of them, or None
-        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam".
+        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam" alone.
     scoring : str, callable or None
-        What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn.
+        What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn; for "sgd" and "adam" alone.
     callbacks : callback, list of them, or None
-        See `fastmlp.Callback`.
+        See `fastmlp.Callback`; for "sgd" and "adam" alone.
     progress_bar : bool
+        Whether to show how far the fit has come; for "sgd" and "adam" alone.
     threads : int or None
         See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
     backend : str or None
@@ -91,9 +98,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Weights (I, O) and biases (O,) of each layer; they may be set.
     loss_, best_loss_ : float
     loss_curve_, validation_loss_curve_ : list of float
-        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss".
+        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss". None of these curves, scores
+        and bests after "lbfgs".
     validation_scores_, best_validation_score_
-        With early stopping.
+        With early stopping. A score that is NaN is no improvement.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
         Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
     feature_names_in_, out_activation_
@@ -210,7 +218,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
-            Rows to measure on after each epoch; early stopping then goes by them and holds out none.
+            Rows to measure on after each epoch, for "sgd" and "adam" alone; early stopping then goes by them, at least
+            two, and holds out none.
 
         Returns
         -------
@@ -226,7 +235,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     @available_if(BaseMLP._solver_takes_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """One epoch over some rows, with the weights and the optimizer as they are.
+        """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
 
         Parameters
         ----------
@@ -247,7 +256,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
     def _answers(self, outputs: Array) -> Array:
-        answers: Array = np.exp(outputs) if self.loss == "poisson" else outputs
+        answers: Array = np.exp(outputs) if self.out_activation_ == "exp" else outputs  # of the fit
         return answers[:, 0] if answers.shape[1] == 1 else answers
 
     def predict(self, X: Any) -> Array:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..callbacks import Callback
+from ..errors import DivergenceError
 from ..history import Record
+from ..modules import Module
 from ..optim import SGD, Adam, Optimizer
 from ..schedules import Constant
 from ..validation import Array
@@ -19,18 +23,32 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Solver"]
 
 _SMALLEST_RATE = 1e-6  # at which "adaptive" gives up, as scikit-learn's
+_PARAMETERS = {
+    "sgd": ("learning_rate", "learning_rate_init", "power_t", "momentum", "nesterovs_momentum"),
+    "adam": ("learning_rate_init", "beta_1", "beta_2", "epsilon"),
+}
 
 
 class Solver:
     """SGD with a rate that is constant, inverse scaling or adaptive; or Adam.
 
+    Parameters
+    ----------
+    estimator : BaseMLP
+        Its parameters as they are now.
+    before : Solver, optional
+        To go on from: with its steps and averages, and its rate, where the parameters have left them a meaning.
+
     Attributes
     ----------
+    settings : dict
+        The parameters that it was made of.
     learning_rate : float
         The present one.
     """
 
-    def __init__(self, estimator: BaseMLP) -> None:
+    def __init__(self, estimator: BaseMLP, before: Solver | None = None) -> None:
+        self.settings = self.settings_of(estimator)
         self.schedule = estimator.learning_rate if estimator.solver == "sgd" else "constant"
         self.first_rate = self.learning_rate = float(estimator.learning_rate_init)
         self.power = float(estimator.power_t)
@@ -41,6 +59,25 @@ class Solver:
         else:
             betas = (float(estimator.beta_1), float(estimator.beta_2))
             self.optimizer = Adam(self.learning_rate, betas, float(estimator.epsilon))
+        if before is not None and before.settings["solver"] == estimator.solver:
+            if (before.schedule, before.first_rate) == (self.schedule, self.first_rate):
+                self._set(before.learning_rate)
+            if self.optimizer.state_names == before.optimizer.state_names:
+                self.optimizer.load_state_dict(before.optimizer.state_dict())
+
+    @staticmethod
+    def settings_of(estimator: BaseMLP) -> dict[str, Any]:
+        """The parameters that the estimator's solver goes by."""
+        return {name: getattr(estimator, name) for name in ("solver", *_PARAMETERS[estimator.solver])}
+
+    def belongs_to(self, model: Module) -> bool:
+        """Whether its averages are of this model's parameters, whose names they get: a Dropout more changes names."""
+        params, state = dict(model.named_parameters()), self.optimizer.state
+        if state and list(state) != list(params):
+            if len(state) != len(params):
+                return False
+            self.optimizer.state = state = dict(zip(params, state.values(), strict=True))
+        return all(array.dtype == model.dtype for kinds in state.values() for array in kinds.values())
 
     def epoch_ends(self, rows_seen: int) -> None:
         """Inverse scaling: the first rate / (rows seen + 1)^power_t."""
@@ -73,14 +110,25 @@ class Progress(Callback):
         Of an epoch that are trained on.
     batch : int
     score : callable or None
-        Gives the score on the held-out rows; early stopping goes by it.
+        Gives the score on the held-out rows; early stopping goes by it, and the model ends with the best weights.
+    goes_on : bool
+        Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
     """
 
-    def __init__(self, estimator: BaseMLP, rows: int, batch: int, score: Any) -> None:
-        self.estimator, self.rows, self.batch, self.score = estimator, rows, batch, score
+    def __init__(
+        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, goes_on: bool
+    ) -> None:
+        self.estimator, self.rows, self.batch, self.score, self.goes_on = estimator, rows, batch, score, goes_on
         self.best: dict[str, Array] | None = None
+        self._best_step = 0
         # A change of the rate reaches SGD's velocities.
         self.may_change_model = estimator._optimizer.schedule != "constant"
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Score the weights that there are: on these held-out rows, which may be others than the last fit's."""
+        if self.score is not None and self.goes_on:
+            self.estimator.best_validation_score_ = -np.inf
+            self._note(trainer, float(self.score()))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Note the epoch, and stop where it is time."""
@@ -90,7 +138,10 @@ class Progress(Callback):
         sizes[-1] = self.rows - self.batch * (len(losses) - 1)
         # The penalty counts whole, the rest by `_loss_scale`: see `BaseMLP._loss`.
         of_batches = (losses - penalties) * est._loss_scale + penalties + est._loss_constant
-        est.loss_ = float(of_batches @ sizes / self.rows)
+        with np.errstate(over="ignore"):
+            est.loss_ = float(of_batches @ sizes / self.rows)
+        if not math.isfinite(est.loss_):
+            raise DivergenceError(f"The loss of iteration {est.n_iter_ + 1} is {est.loss_}.")
         est.n_iter_ += 1
         est.t_ += self.rows
         est.loss_curve_.append(est.loss_)
@@ -101,9 +152,9 @@ class Progress(Callback):
         if self.score is not None:
             self._by_score(trainer)
         else:
-            best = np.inf if est.best_loss_ is None else est.best_loss_
-            est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > best - est.tol else 0
-            est.best_loss_ = min(best, est.loss_)
+            assert est.best_loss_ is not None
+            est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
+            est.best_loss_ = min(est.best_loss_, est.loss_)
         est._optimizer.epoch_ends(est.t_)
         if est._no_improvement_count > est.n_iter_no_change:
             if est._optimizer.stops():
@@ -116,14 +167,26 @@ class Progress(Callback):
                     print(f"Learning rate is now {est._optimizer.learning_rate:g}")
                 est._no_improvement_count = 0
 
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Put back the best weights, before callbacks of the user save the model."""
+        if self.best is not None and self._best_step != trainer.steps:
+            trainer.model.load_state_dict(self.best)
+            trainer.restored = self._best_step
+
     def _by_score(self, trainer: Trainer) -> None:
         est = self.estimator
+        assert self.score is not None and est.validation_scores_ is not None and est.best_validation_score_ is not None
         score = float(self.score())
-        assert est.validation_scores_ is not None and est.best_validation_score_ is not None
         est.validation_scores_.append(score)
         if est.verbose:
             print(f"Validation score: {score:f}")
-        est._no_improvement_count = est._no_improvement_count + 1 if score < est.best_validation_score_ + est.tol else 0
-        if score > est.best_validation_score_:
+        better = score >= est.best_validation_score_ + est.tol  # NaN is not
+        est._no_improvement_count = 0 if better else est._no_improvement_count + 1
+        self._note(trainer, score)
+
+    def _note(self, trainer: Trainer, score: float) -> None:
+        """Keep the weights if their score is the best."""
+        est = self.estimator
+        if est.best_validation_score_ is not None and score > est.best_validation_score_:
             est.best_validation_score_ = score
-            self.best = trainer.model.state_dict()
+            self.best, self._best_step = trainer.model.state_dict(), trainer.steps

@@ -128,7 +128,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
             x = node("Cast", [x], to=number, op_version=9) if narrow else x
     outputs = [variable.full_name for variable in operator.outputs]
     if isinstance(net, MLPRegressor):
-        x = node("Exp", [x], op_version=6) if net.loss == "poisson" else x
+        x = node("Exp", [x], op_version=6) if net.out_activation_ == "exp" else x
         node("Identity", [x], outputs[0], op_version=1)
         return
     softmax = net.out_activation_ == "softmax"

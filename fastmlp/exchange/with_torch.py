@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import modules as ours
+from ..errors import warn_user
 from ..frozen import is_chain, require_model
 from . import library
 
@@ -138,10 +138,10 @@ def _warn_of_shared_parameters(net: Any) -> None:
     for name, parameter in net.named_parameters(remove_duplicate=False):
         before = first.setdefault(id(parameter), name)
         if before != name:
-            warnings.warn(
+            warn_user(
                 f"from_torch: {before} and {name} are one parameter in PyTorch; here each is a copy of its own, "
                 "which further training changes apart.",
-                stacklevel=3,
+                UserWarning,
             )
             return
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.cli.compare import print_ranking
+from fastmlp.history import KEYS, History
 
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
 
@@ -38,6 +40,23 @@ def test_compare(fastmlp, folder):
     last = json.loads((folder / "0.01" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"{last['val_loss']:.5f}" in lines[1]
     assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nan_is_not_the_best_run(capsys):
+    """Wherever it stands: in a run, or among runs."""
+    nan = float("nan")
+    runs = {"a": [3.0], "b": [nan, 2.0], "c": [nan], "d": [1.0, nan]}
+    for names in ("abcd", "cbad", "dcba"):
+        histories = {}
+        for name in names:
+            histories[name] = History()
+            for step, loss in enumerate(runs[name]):
+                histories[name].append({**dict.fromkeys(KEYS), "step": step, "val_loss": loss, "seconds": 0.0})
+        print_ranking(histories)
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [(line[0], line[1]) for line in lines] == [
+            ("d", "1.00000"), ("b", "2.00000"), ("a", "3.00000"), ("c", "nan"),
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -68,6 +87,7 @@ def test_sweep(fastmlp, folder):
     assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
 
 
+@pytest.mark.slow
 def test_sweep_at_random_and_with_failures(fastmlp, folder):
     bad = ["sweep", "--grid", "lr=0.1,1e30", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
     code, out, _ = fastmlp(*bad)
@@ -104,6 +124,7 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 0 and "going on" not in out
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_damaged(fastmlp, folder):
     sweep = ["sweep", "--grid", "dropout=0,0.1,0.2", "--out", "s", "--", "--epochs", 1, "--hidden", 4]
     ref = fastmlp(*sweep)[1].splitlines()[-3:]
@@ -117,6 +138,7 @@ def test_a_sweep_that_is_damaged(fastmlp, folder):
     assert code == 1 and "s holds another sweep" in err
 
 
+@pytest.mark.slow
 def test_names_of_runs(fastmlp, folder):
     X = np.random.default_rng(0).normal(size=(50, 3))
     (folder / "sub").mkdir()
@@ -130,6 +152,7 @@ def test_names_of_runs(fastmlp, folder):
     assert len(list((folder / "s").glob("*/config.json"))) == 4 and len(data) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="locks of POSIX")
 def test_runs_end_with_a_sweep_that_is_killed(start, fastmlp, folder):
     sweep = ["sweep", "--grid", "lr=0.01", "--out", "s", "--", "--hidden", 40, "--epochs", 300, "--threads", 1]
@@ -154,11 +177,24 @@ def fastmlp_soon(fastmlp, *arguments):
         return fastmlp(*arguments)
 
 
+IGNORING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from fastmlp.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, start, fastmlp, folder):
+@pytest.mark.parametrize(
+    ("number", "python"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), pytest.param(signal.SIGTERM, ("-c", IGNORING), id="in the background")],
+)
+def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, python, start, fastmlp, folder):
     sweep = ["sweep", "--grid", "layer-norm=false,true", "--jobs", 1, "--", "--hidden", 40, "--epochs", 300]
-    child = start(*sweep, "--threads", 1)
+    child = start(*sweep, "--threads", 1, python=python)
     first = folder / "sweep" / "layer-norm=false" / "training.safetensors"
     end = time.monotonic() + 100
     while not first.exists() and time.monotonic() < end:
@@ -168,8 +204,9 @@ def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, start,
     assert child.returncode == (130 if number == signal.SIGINT else 143), (out, err)
     assert "stopped after 0 of 2 runs; the same command again goes on" in out
     before = first.read_bytes()
+    assert len((first.parent / "metrics.jsonl").read_text().splitlines()) < 300, "the run was let to its end"
     time.sleep(0.3)
-    assert first.read_bytes() == before  # nobody is at it any longer
+    assert first.read_bytes() == before  # no process is left that writes to it
     code, out, _ = fastmlp(*sweep, "--threads", 1)
     assert code == 0 and "going on" in out.splitlines()[0] and out.count("done ") == 2
     steps = [json.loads(line)["step"] for line in (first.parent / "metrics.jsonl").read_text().splitlines()]

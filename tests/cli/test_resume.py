@@ -89,6 +89,8 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bytes(start, folder):
     assert records[0] == records[1]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @posix
 def test_ctrl_c_and_on(start, fastmlp, folder):
     options = ["--hidden", 8, "--epochs", 400, "--eval-every", 50, "--threads", 1]
@@ -153,6 +155,7 @@ def test_other_data_are_refused(fastmlp, folder):
     assert code == 1 and "cannot be resumed" in err
 
 
+@pytest.mark.slow
 @posix
 def test_a_disk_that_fills_up(start, folder):
     """A tmpfs too small for a second file beside the state: the one before stays, and can be resumed."""

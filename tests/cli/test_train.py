@@ -123,6 +123,7 @@ def test_normalisation_and_no_hidden_layer(way, fastmlp, folder):
     assert len(model) == (1 if way == "none" else 2) and model[-1].in_width == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
 def test_every_optimizer_learns_by_default(name, fastmlp, folder):
     assert fastmlp("train", "--optimizer", name, "--epochs", 5, "--out", "run", "--quiet")[0] == 0
@@ -135,7 +136,7 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     from fastmlp.cli.defaults import defaults_for
 
     digits = fm.load("digits")
-    monkeypatch.setattr(train, "load_data", lambda options: digits)
+    monkeypatch.setattr(train, "load_data", lambda options, dtype: digits)
     fastmlp("train", "--dataset", "cifar10", "--out", "one", "--max_steps", 1)
     fastmlp("train", "--dataset", "cifar10", "--out", "three", "--steps", 1, "--hidden", "50,40,50")
     fastmlp("train", "--dataset", "cifar10", "--out", "own", "--steps", 1, "--hidden", "9,9", "--init", "normal")
@@ -167,6 +168,7 @@ def test_a_progress_bar_on_a_terminal(fastmlp, monkeypatch, capsys):
     assert "step/s" not in fastmlp("train", "--epochs", 1, "--out", "other", "--no-progress")[2]
 
 
+@pytest.mark.slow
 def test_augmented_and_averaged(fastmlp, folder):
     options = ("--noise", 0.2, "--mixup", 0.2, "--flip", "--average", 0.9, "--epochs", 3, "--out", "run")
     code, out, err = fastmlp("train", *options)
@@ -320,4 +322,4 @@ def test_a_slow_way_is_one_line_on_standard_error(fastmlp, folder, monkeypatch):
     code, out, err = fastmlp("train", "--epochs", 2, "--accumulate", 2, "--out", "run")
     assert code == 0 and "test accuracy" in out and warnings.showwarning is shown
     expected = "Training goes module by module, which is slower: all rows of a step would have to be in memory at once."
-    assert err == f"fastmlp: warning: {expected}\n"
+    assert err == f"fastmlp: note: {expected}\n"

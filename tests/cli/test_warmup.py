@@ -57,6 +57,7 @@ print(found.compiled + found.saved)
 """
 
 
+@pytest.mark.slow
 def test_afterwards_a_plain_fit_compiles_nothing(start):
     def run(code):
         with start(env=asked.environment(), python=("-W", "error", "-c", code)) as process:

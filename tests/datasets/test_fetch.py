@@ -112,7 +112,7 @@ def test_pooch_missing(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="pip install pooch"):
         load("mnist", data_dir=tmp_path)
     monkeypatch.delenv("FASTMLP_DATA")
-    with pytest.raises(DataError, match="data_dir"):
+    with pytest.raises(DataError, match="set FASTMLP_DATA to a folder"):
         load("mnist")
 
 

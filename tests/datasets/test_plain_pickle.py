@@ -159,6 +159,7 @@ def test_other_arrays_are_refused(raw, words):
         as_uint8_matrix(read(raw), "made", 2)
 
 
+@pytest.mark.slow
 def test_small_files_that_would_fill_the_memory_of_an_unpickler():
     bombs = [
         b"\x80\x02Nr\xff\xff\xff\x7f.",  # a memo of two thousand million places

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp.datasets import apply_preprocessing, load
-from fastmlp.errors import DataError
+from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 
@@ -37,7 +37,8 @@ def test_the_training_rows_come_back(tmp_path, record):
 
 def test_new_rows_in_another_order_with_gaps_and_new_categories(tmp_path, record):
     (tmp_path / "new.tsv").write_text("flag\tcode\tmore\tc\tn\nTRUE\t\tx\tz\t\nmaybe\t2\ty\tb\t7\n")
-    rows = apply_preprocessing(str(tmp_path / "new.tsv"), record[0])
+    with pytest.warns(DataWarning, match=r"'c' in 1 of 2 rows \('z'\), column 'code' .*\(empty cells\), .*'maybe'"):
+        rows = apply_preprocessing(str(tmp_path / "new.tsv"), record[0])
     np.testing.assert_array_equal(rows, [[3, 0, 0, 0, 0, 0, 0, 0, 1], [7, 0, 1, 0, 0, 1, 0, 0, 0]])
 
 

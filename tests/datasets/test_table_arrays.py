@@ -108,7 +108,7 @@ def test_pairs_of_npy_files(tmp_path):
         ({"X": np.where(X > 1, np.inf, X), "y": LABELS}, "column [012] holds inf"),
         ({"X": X, "y": np.where(X[:, 0] > 1, np.nan, VALUES)}, r"missing in \d+ of 40 rows"),
         ({"X": X, "y": LABELS, "X_test": X[:, :2], "y_test": LABELS}, "lacks the column '2'"),
-        ({"X": X, "y": LABELS, "X_test": X[:3], "y_test": [0, 1, 7]}, "label 7"),
+        ({"X": X, "y": LABELS, "X_test": X[:3], "y_test": [0, 1, 7]}, "label '7'"),
         ({"X": np.zeros(40, [("a", "f8")]), "y": LABELS}, "expected booleans, real numbers or strings"),
         ({"X": X, "y": np.zeros(40, "M8[s]")}, "expected booleans, real numbers or strings"),
     ],

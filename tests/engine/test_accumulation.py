@@ -47,6 +47,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_as_module_by_module(name, threads, dtype):
@@ -67,6 +68,7 @@ def test_as_module_by_module(name, threads, dtype):
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("loss", [fm.CrossEntropyLoss, fm.MSELoss])
 @pytest.mark.parametrize("accumulate", [2, 3, 7, 50])
 def test_as_one_batch_of_all_their_rows(accumulate, loss, dtype):

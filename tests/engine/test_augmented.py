@@ -46,6 +46,7 @@ KINDS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("source", [np.uint8, np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind(kind, source, dtype):
@@ -59,6 +60,7 @@ def test_without_scaling_and_small_batches(batch, dtype):
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(14), augment=KINDS["all"]((9,)), batch=batch)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 15, 16, 17, 23, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 97])
 def test_widths_around_vectors_and_blocks_of_words(width, dtype):
     for shape in ((width,), (width, 1)):
@@ -84,6 +86,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
 @pytest.mark.parametrize("name", LOSSES)
@@ -97,6 +100,7 @@ def test_mixed_classes(name, soft, weighted, dtype):
     assert_same_steps(model, LOSSES[name], momentum, (X, y), weight=weight, augment=[fm.Mixup(0.5)])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("outputs", [1, 9])
 @pytest.mark.parametrize("loss", [fm.MSELoss, fm.BCEWithLogitsLoss])

@@ -68,11 +68,13 @@ def first_run(in_a_process):
     return in_a_process()
 
 
+@pytest.mark.slow
 def test_models_batches_and_teams_of_other_sizes_compile_nothing(first_run):
     (kernels, _), others = first_run
     assert len(kernels) > 10 and others == ([], [])
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing(first_run, in_a_process):
     (kernels, _), _ = first_run
     assert in_a_process() == ((kernels, []), ([], []))

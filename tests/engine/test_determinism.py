@@ -69,6 +69,7 @@ def trained(model, optimizer, data, *, threads=1, chunk=None, steps=500):
     return trainer, b"".join(array.tobytes() for array in [*arrays, np.array(measured)])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_any_number_of_threads_gives_the_same_bits(optimizer, dtype, team):
     data = rows_of(dtype)
@@ -82,6 +83,7 @@ def test_any_number_of_threads_gives_the_same_bits(optimizer, dtype, team):
     assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_any_number_of_steps_in_a_call_gives_the_same_bits(optimizer, threads):
@@ -209,6 +211,7 @@ def test_evaluations_do_not_depend_on_threads(dtype, team):
     assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("threads", [2, 3, 4])
 def test_no_thread_takes_the_room_of_one_that_is_a_block_behind(threads, monkeypatch):
     """The last block of rows is a short one, and nobody waits for it: here the first thread comes late."""

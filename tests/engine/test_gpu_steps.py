@@ -68,6 +68,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MODELS)
 def test_every_module(name, dtype):
     data = rows_of(classes=5 if name == "nothing trained" else 3)
@@ -87,6 +88,8 @@ def test_slopes_below_zero(slope):
 LOSSES = {
     "entropy": (fm.CrossEntropyLoss, "index"),
     "weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1), "index"),
+    "a weight of 0": (partial(fm.CrossEntropyLoss, class_weight=[0, 2, 0], label_smoothing=0.1), "index"),
+    "no weight": (partial(fm.CrossEntropyLoss, class_weight=[0, 0, 0]), "index"),
     "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1]), "rows"),
     "probabilities": (partial(fm.CrossEntropyLoss, from_logits=False, class_weight=[0.5, 2, 1]), "index"),
     "mse": (fm.MSELoss, "numbers"),
@@ -101,6 +104,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss(name, weighted):
@@ -131,6 +135,7 @@ OPTIMIZERS = {
 CLIPS = {"": {}, "value": {"clip_value": 0.01}, "norm": {"clip_norm": 0.05}, "far norm": {"clip_norm": 1e3}}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer(name, clip):
@@ -149,6 +154,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("source", [np.uint8, np.float32])
 def test_rows_that_are_changed_at_random(name, source):
@@ -158,6 +164,7 @@ def test_rows_that_are_changed_at_random(name, source):
     assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, y), augment=CHANGES[name]((3, 3)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [1, 15, 16, 17, 31, 33, 70])
 def test_changed_rows_of_all_widths(width):
     """In float32, whose noise has polynomials of its own; 32 columns have their random words between them."""
@@ -181,6 +188,7 @@ MIXED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", MIXED)
 def test_mixed_targets(name, weighted):
@@ -202,6 +210,7 @@ SUMS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", SUMS)
 def test_steps_that_are_sums_of_batches(name, weighted):
@@ -273,6 +282,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("blocks", "kind", "clip_norm"),
     [(1, "float64", None), (3, "float32", 0.05), (8, "float64", 0.05), (64, "float64", None)],
@@ -294,6 +304,7 @@ TENSOR_SHAPES = {  # widths, batch, rows, multiprocessors, whether tiles are wid
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision"),
     [*itertools.product(TENSOR_SHAPES, ["tf32", "bf16"]), ("wide", "bf16x6"), ("wide", "float32")],
@@ -340,6 +351,7 @@ def test_wide_tiles_only_where_a_block_has_room_for_them(name):
     assert plan.wide == (name == "float32")
 
 
+@pytest.mark.slow
 def test_a_gpu_that_copies_at_once():
     """As those before compute capability 8.0."""
     machine = WithTensorCores(4, grid_size=2)
@@ -348,6 +360,7 @@ def test_a_gpu_that_copies_at_once():
     assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.05), data, batch=33, machine=machine)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_the_grid():
     X, y = rows_of(21, 9)
     results = []
@@ -362,6 +375,7 @@ def test_bits_do_not_depend_on_the_grid():
     assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("features", [5, 8], ids=["one by one", "four at once"])
 @pytest.mark.parametrize("source", ["uint8", "float32", "int16"])
 def test_features_of_other_kinds(source, features):

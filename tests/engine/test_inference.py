@@ -116,6 +116,7 @@ def assert_as_infer(model, X, threads=1):
     assert_matches(ref, model.infer(X), bound, "modules")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation(name, dtype):
     make = ACTIVATIONS[name]
@@ -145,6 +146,7 @@ def test_any_number_of_rows(rows, threads, dtype):
     assert_as_infer(model_of(dtype, fm.Tanh()), rows_of(rows, dtype), threads)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("features", [1, 7, 8, 9, 16, 17, 300])
 def test_any_width_and_source(features, dtype):
     model = model_of(dtype, fm.SiLU(), features=features)
@@ -164,6 +166,7 @@ def trainer_of(dtype, loss=None, dropout=0.5):
     return fm.Trainer(model_of(dtype, *modules), loss or fm.CrossEntropyLoss(), fm.Adam(0.01))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rows", [1, 50, 1000])
 @pytest.mark.parametrize("source", [np.float32, np.float64, np.int16])
 def test_a_trainer_measures_and_answers_as_the_modules_do(rows, source, dtype):

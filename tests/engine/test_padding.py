@@ -109,6 +109,7 @@ def rows_of(width, outputs, rows=33):
     return generator.standard_normal((rows, width)), generator.standard_normal((rows, outputs))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_every_activation(activation, dtype):
     for width, other in zip(WIDTHS, WIDTHS[3:] + WIDTHS[:3], strict=True):
@@ -118,6 +119,7 @@ def test_every_activation(activation, dtype):
         assert assert_clean(*ran) >= 3 * 5 + 2 + 3 * 4 + 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer(optimizer, dtype):
     for width, other in zip(WIDTHS, WIDTHS[4:] + WIDTHS[:4], strict=True):
@@ -131,6 +133,7 @@ def test_large_batches(dtype):
         assert_clean(*trained(model, fm.MSELoss(), fm.Adam(1e-3), rows_of(width, other, 700), batch=520))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_module_and_loss(width, dtype):
     X, y = rows_of(width, width)
@@ -236,6 +239,7 @@ def in_a_process(code, **environment):
     return subprocess.run([sys.executable, "-W", "error", "-c", code], env=variables, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="mprotect is POSIX's")
 def test_no_access_leaves_its_buffer():
     done = in_a_process(READS_BEYOND)

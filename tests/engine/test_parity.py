@@ -107,12 +107,14 @@ MODULES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module(name, dtype):
     classes = 9 if name == "nothing-trained" else 3
     assert_same_steps(lambda: MODULES[name](dtype), fm.CrossEntropyLoss, momentum, rows_of(classes=classes))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_after_a_product_and_by_itself(name, dtype):
     make = ACTIVATIONS[name]
@@ -124,6 +126,7 @@ ALL = {"class_weight": [0.5, 2.0, 1.0], "label_smoothing": 0.2}
 CROSS_ENTROPIES = [{}, {"class_weight": ALL["class_weight"]}, {"label_smoothing": 0.2}, ALL]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
 @pytest.mark.parametrize("from_logits", [True, False], ids=["logits", "probabilities"])
@@ -160,6 +163,7 @@ ELEMENTWISE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("outputs", [1, 9])
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -204,12 +208,14 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer(name, dtype):
     model = partial(fm.MLP, 9, [9, 7], 3, "tanh", layer_norm=True, dtype=dtype, rng=0)
     assert_same_steps(model, fm.CrossEntropyLoss, OPTIMIZERS[name], rows_of())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [1, 7, 8, 9, 15, 16, 17, 31, 33])
 def test_widths_around_the_panel(width, dtype):
     model = partial(fm.MLP, width, [width, width], width, "gelu", layer_norm=width > 1, dtype=dtype, rng=0)
@@ -239,6 +245,7 @@ def test_sizes_of_batches(batch, dtype):
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(rows), batch=batch, threads=threads)
 
 
+@pytest.mark.sampled
 # The last: one thread's rows of a layer are as many numbers as are asked for ahead.
 @pytest.mark.parametrize(("rows", "batch", "threads"), [(33, 13, 2), (700, 520, 2), (512, 512, 1)])
 def test_sums_of_several_blocks(rows, batch, threads, dtype):
@@ -277,6 +284,7 @@ def test_any_model(data):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [lambda: fm.SGD(0.1, 0.9), lambda: fm.Adam(0.01)], ids=["sgd", "adam"])
 def test_five_hundred_steps_stray_no_further_than_one_ulp_does(optimizer):
     X, y = rows_of(200, 12, 4)

@@ -34,8 +34,8 @@ JOB = """
 import fastmlp as fm
 
 def train(seed, threads, X, y):
-    fm.set_backend("numba")
-    trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", dropout=0.2, rng=seed), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    with fm.use_backend("numba"):
+        trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", dropout=0.2, rng=seed), fm.CrossEntropyLoss(), fm.Adam(0.01))
     trainer.fit(X, y, batch_size=13, max_steps=40, rng=seed, threads=threads)
     assert trainer._session is not None
     return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
@@ -70,6 +70,7 @@ def weights(trainer):
     return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_threads_end_with_the_fit_and_with_the_trainer():
     trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
     before = threads_left()
@@ -169,20 +170,25 @@ with ThreadPoolExecutor(6) as pool:
 """
 
 
+@pytest.mark.slow
 def test_waiting_threads_do_not_keep_the_interpreter_alive():
     assert in_a_process(WAITING) == "2\n"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_at_any_moment_leaves_nobody_waiting():
     assert in_a_process(INTERRUPTED) == "True True 1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_other_signals_are_told_when_all_are_done():
     assert in_a_process(CALLED_AWAY) == f"{[0, 1, 'away'] * 3 + [0, 1]}\n"
 
 
+@pytest.mark.slow
 def test_many_models_may_be_the_first_at_once():
     """When each of them asks for the same kernels, which nobody has loaded yet."""
     assert in_a_process(AT_ONCE) == "1\n"
@@ -225,6 +231,7 @@ def test_a_forked_child_trains(monkeypatch):
     assert weights(parent) == weights(twin)
 
 
+@pytest.mark.slow
 def test_a_spawned_child_trains(tmp_path, monkeypatch):
     (tmp_path / "engine_job.py").write_text(JOB)
     monkeypatch.syspath_prepend(tmp_path)
@@ -293,6 +300,7 @@ def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
     trainer.fit(X, Y, max_steps=6, threads=4)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_no_call_returns_before_its_threads_are_done(monkeypatch):
     """Not even the one after a wait that Ctrl-C has ended."""

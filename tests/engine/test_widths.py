@@ -35,6 +35,7 @@ print(host.LANES[4])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", ["4", "16"])
 def test_forced_widths(lanes, tmp_path):
     if lanes == "16" and not _has_avx512():

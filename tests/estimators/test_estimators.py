@@ -253,6 +253,7 @@ def test_metadata_routing(digits):
     assert all((a == b).all() for a, b in zip(search.best_estimator_.coefs_, ref.coefs_, strict=True))
 
 
+@pytest.mark.slow
 def test_pipeline_and_grid_search(digits):
     X, y = digits
     pipeline = make_pipeline(StandardScaler(), small(max_iter=40)).set_output(transform="default")

@@ -31,6 +31,7 @@ def outputs(model, x, folder, name="predict"):
     return y
 
 
+@pytest.mark.sampled
 @needs_compiler
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_activation(kind, dtype, tmp_path, rng):

@@ -88,6 +88,7 @@ def in_a_process(code, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing(tmp_path):
     first, then = in_a_process(FIT, NUMBA_CACHE_DIR=str(tmp_path)).splitlines()
     assert int(first.split()[0]) > 0 and first.endswith(" Counter()") and then == "True 15.0"
@@ -238,6 +239,7 @@ def test_a_folder_that_can_no_longer_be_written_to_is_no_error(load, tmp_path):
     assert hits(add) == 0 and hits(add, np.float64) == 0
 
 
+@pytest.mark.slow
 def test_no_folder_at_all_is_no_error(tmp_path):
     file = tmp_path / "file"
     file.touch()

@@ -14,12 +14,11 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-from llvmlite import binding  # noqa: E402
 from numba.core import compiler  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 from numba.core.types.functions import BaseFunction  # noqa: E402
 
-from fastmlp._kernels.cpu import host, jit, pasting, peak  # noqa: E402
+from fastmlp._kernels.cpu import jit, pasting  # noqa: E402
 from fastmlp._kernels.quick import quickly  # noqa: E402
 
 
@@ -98,6 +97,7 @@ def machine_code(pipeline):
     return [re.sub(r"_ZN\S+|\.L\w+|\.?numba\S+", "", line) for line in code], results
 
 
+@pytest.mark.slow
 def test_same_code_as_by_numbas_own_pipeline():
     ref, ref_results = machine_code(compiler.Compiler)
     comp, results = machine_code(jit._Compiler)
@@ -190,19 +190,3 @@ def test_a_call_that_does_not_fit(arguments):
     exec(f"def calls(x):\n    return clipped({arguments})", scope)
     with pytest.raises((NumbaError, TypeError), match="argument"):
         jit.shared(scope["calls"])(1.0)
-
-
-@pytest.mark.skipif(not binding.get_host_cpu_features().get("fma"), reason="of x86's addresses and multiply-adds")
-def test_rows_of_a_tile_are_found_without_additions():
-    """Of all that one inner step of the micro-kernel is made of, the loop's own counting is the only integer code."""
-    kernel = jit.shared(peak.repeat_tile.py_func)
-    a = np.zeros(host.TILE_ROWS * 8, np.float32)
-    b, c = np.zeros(8 * 2 * host.LANES[4], np.float32), np.zeros(host.TILE_ROWS * 2 * host.LANES[4], np.float32)
-    kernel(a, b, c, 8, 1, 1)
-    [code] = kernel.inspect_asm().values()
-    loop = max(re.split(r"\n\.L\w+:", code), key=lambda part: part.count("fmadd")).split("\n")
-    loop = [line.split()[0] for line in loop if line.startswith("\t") and not line.startswith("\t.")]
-    loop = loop[: 1 + next(i for i, one in enumerate(loop) if one.startswith("j"))]
-    assert sum("fmadd" in one for one in loop) == 2 * host.TILE_ROWS
-    assert sum("broadcast" in one for one in loop) == host.TILE_ROWS
-    assert len(loop) <= 3 * host.TILE_ROWS + 2 + 4, loop

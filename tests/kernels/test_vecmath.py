@@ -222,6 +222,7 @@ def _elsewhere(folder: Path, **environment: str) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [width for width in ("4", "8", "16") if width != str(LANES[4])])
 def test_bits_do_not_depend_on_the_vector_width(width: str, tmp_path: Path) -> None:
     other = _elsewhere(tmp_path, FASTMLP_LANES=width)
@@ -229,6 +230,7 @@ def test_bits_do_not_depend_on_the_vector_width(width: str, tmp_path: Path) -> N
         assert other[key].tobytes() == here.tobytes(), key
 
 
+@pytest.mark.slow
 def test_unjitted_code_agrees(tmp_path: Path) -> None:
     other = _elsewhere(tmp_path, NUMBA_DISABLE_JIT="1")
     for key, here in _everything().items():

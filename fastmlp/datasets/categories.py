@@ -1,0 +1,91 @@
+"""Finding texts among known categories or labels, and reporting those that are unknown."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import DataError
+from .notes import note
+
+__all__ = ["Unknown", "find_categories", "truth"]
+
+_TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "off", "0", "0.0"), False
+)
+# A column is refused where nearly all of its values are unknown, and they are too many for chance.
+_NEARLY_ALL, _TOO_MANY = 0.9, 10
+_SHOWN = 5
+
+
+def truth(text: str | None) -> bool | None:
+    """The boolean that a text spells (true, t, yes, y, on, 1 and their opposites, in any case), None if none."""
+    return None if text is None else _TRUTH.get(text.lower())
+
+
+def find_categories(texts: Sequence[str | None], categories: Sequence[str]) -> np.ndarray:
+    """Positions of texts among categories, int64 (rows,), -1 where there is none.
+
+    Where the categories are booleans of any spelling, a text stands for the category of its truth.
+    """
+    index = {category: place for place, category in enumerate(categories)}
+    truths = {truth(category): place for place, category in enumerate(categories)}
+    booleans = len(truths) == len(categories) and None not in truths
+    if booleans and (len(categories) == 2 or categories[0] in ("True", "False")):
+        found = {text: index.get(text, truths.get(truth(text), -1)) for text in set(texts) if text is not None}
+    else:
+        found = {text: index.get(text, -1) for text in set(texts) if text is not None}
+    return np.fromiter((found[text] if text is not None else -1 for text in texts), np.int64, len(texts))
+
+
+@dataclass
+class Unknown:
+    """Cells of a table that training did not see, gathered column by column for one note.
+
+    Parameters
+    ----------
+    source : str
+        The table's name.
+    strict : bool
+        Whether a column of nearly nothing else is refused.
+    """
+
+    source: str
+    strict: bool
+    _columns: list[str] = field(default_factory=list, init=False)
+
+    def add(self, label: str, name: str, texts: Sequence[str | None], known: np.ndarray, categories: list[str]) -> None:
+        """Count the cells of a column that are not ``known``.
+
+        Raises
+        ------
+        DataError
+            If they are nearly all, and ``strict``.
+        """
+        odd = collections.Counter(texts[place] for place in np.flatnonzero(~known).tolist())
+        if not odd:
+            return
+        empty, cells = odd.pop(None, 0), len(texts) - texts.count(None)
+        unknown = sum(odd.values())
+        examples = _listed([repr(text[:40]) for text, _ in odd.most_common(_SHOWN) if text is not None], len(odd))
+        if self.strict and unknown >= max(_TOO_MANY, _NEARLY_ALL * cells):
+            raise DataError(
+                f"{label} holds values that training did not see in {unknown} of {len(texts)} rows: {examples}; "
+                f"expected {_listed([repr(category[:40]) for category in categories[:_SHOWN]], len(categories))}."
+            )
+        if empty:
+            examples = f"{examples}, empty cells" if examples else "empty cells"
+        self._columns.append(f"column {name!r} in {unknown + empty} of {len(texts)} rows ({examples})")
+
+    def report(self) -> None:
+        """Warn about them, in one note for the table."""
+        if self._columns:
+            shown = _listed(self._columns[:_SHOWN], len(self._columns))
+            note(f"{self.source}: values that training did not see have only zeros as features: {shown}.")
+
+
+def _listed(shown: list[str], count: int) -> str:
+    return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")

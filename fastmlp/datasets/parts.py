@@ -1,0 +1,104 @@
+"""A table's training and test part, before anything is learnt from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import DataError
+from .columns import Column, Table
+from .dataset import Task
+from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
+from .source import Source
+from .split import split_rows
+from .table_files import is_text_file
+from .target import check_target, choose_task, class_indices, class_names, require_variation
+
+__all__ = ["Part", "Parts", "read_parts"]
+
+
+class Part(NamedTuple):
+    """Rows of a table, and their targets."""
+
+    table: Table
+    goal: Column
+
+
+class Parts(NamedTuple):
+    """A table's training and test part.
+
+    Attributes
+    ----------
+    source : Source
+        The file of the training part.
+    task : {"classification", "regression"}
+    classes : tuple of str or None
+    train, test : (table, goal)
+    second_file : bool
+        Whether the test part has a file, or arrays, of its own.
+    """
+
+    source: Source
+    task: Task
+    classes: tuple[str, ...] | None
+    train: Part
+    test: Part
+    second_file: bool
+
+
+def read_parts(
+    path: Path,
+    *,
+    target: str | int | None = None,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    test_size: float = 0.2,
+    test: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    task: str = "auto",
+    to_train: bool = True,
+) -> Parts:
+    """Read a table, and split it where it has no test part and no second file is given.
+
+    Parameters
+    ----------
+    to_train : bool
+        Whether the target must vary.
+    **options
+        As for `load`.
+
+    Raises
+    ------
+    DataError
+        As `load_table`.
+    """
+    given = checked_format(header, separator, decimal)
+    source = Source(path, target, given)
+    goal = source.goal
+    chosen = choose_task(goal, task)
+    classes = class_names(goal) if chosen == "classification" else None
+    if to_train:
+        require_variation(goal, classes)
+    held_out = None if source.test_part is None else Part(*source.test_part)
+    if test is not None:
+        if held_out is not None:
+            raise DataError(f"{path} has a test part of its own (X_test, y_test); expected none by test=.")
+        held_out = _second_file(source, Path(os.path.expanduser(test)), given)
+    if held_out is not None:
+        check_target(held_out.goal, regression=classes is None)
+        return Parts(source, chosen, classes, Part(source.table, goal), held_out, True)
+    labels = None if classes is None else class_indices(goal, classes)
+    train, held = split_rows(len(goal), test_size, seed, labels)
+    train_part, test_part = (Part(source.table.take(rows), goal.take(rows)) for rows in (train, held))
+    return Parts(source, chosen, classes, train_part, test_part, False)
+
+
+def _second_file(source: Source, file: Path, given: TextFormat) -> Part:
+    """The test part in a file of its own, whose columns are of the training file's kinds."""
+    if file == source.path:
+        return Part(source.table, source.goal)
+    texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]
+    other = Source(file, source.target, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
+    return Part(other.table, other.goal)

@@ -1,0 +1,169 @@
+"""One table file: its columns, and which of them, or which array, is the target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
+from .columns import ArrayTable, Column, Table, array_column
+from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
+
+__all__ = ["TABLE_SUFFIXES", "Source", "resolve_column"]
+
+TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
+
+
+class Source:
+    """A table file and its target.
+
+    Parameters
+    ----------
+    path : Path
+    target : str, int or None
+        Name or index of the target column (None: the last), or the file of a ``.npy`` file's targets.
+    given, likely : TextFormat
+        As for `detect_format`.
+    texts : collection of str
+        Columns that are read as texts even where they look like numbers.
+    text_target : bool
+        Whether the target is one of them.
+
+    Attributes
+    ----------
+    table : Table
+    goal : Column
+        The target.
+    target : str or None
+        Its name, where it is a column of the table.
+    format : TextFormat
+        Of a text file, without a None; header False for arrays.
+    row_labels : str or None
+        The first column of a text file that names the others only: labels of the rows.
+    test_part : (Table, Column) or None
+        What an ``.npz`` file has as ``X_test`` and ``y_test``.
+    image_shape : tuple of int or None
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or has no such target.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        target: str | int | None,
+        given: TextFormat = UNKNOWN_FORMAT,
+        likely: TextFormat = UNKNOWN_FORMAT,
+        texts: Collection[str] = (),
+        text_target: bool = False,
+    ) -> None:
+        self.path = path
+        self.target: str | None = None
+        self.format = TextFormat(header=False)
+        self.row_labels: str | None = None
+        self.test_part: tuple[Table, Column] | None = None
+        self.image_shape: tuple[int, int, int] | None = None
+        self.table: Table
+        self.goal: Column
+        suffix = path.suffix.lower()
+        if suffix not in TABLE_SUFFIXES:
+            raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
+        refuse_format(path, given)
+        if suffix == ".npz":
+            self._from_npz()
+        elif suffix == ".npy" and (beside := _target_file(path, target)) is not None:
+            self.table, self.goal = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
+        elif is_text_file(path):
+            self._from_text(target, TextFile(path, given, likely), texts, text_target)
+        else:
+            self._from_columns(target)
+
+    def _from_text(self, target: str | int | None, file: TextFile, texts: Collection[str], text_target: bool) -> None:
+        self.format = file.format
+        try:
+            self.target = _target_column(target, file.names, self.path)
+        except DataError as error:
+            # Names that are numbers are perhaps none.
+            if file.format.header and any(map(is_number, file.names)):
+                raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
+            raise
+        if file.row_labels and self.target != file.names[0]:
+            self.row_labels = file.names[0]
+        self.table = file.read([*texts, self.target] if text_target else texts)
+        self.goal = self.table.column(self.target)
+
+    def _from_columns(self, target: str | int | None) -> None:
+        if self.path.suffix.lower() == ".npy":
+            matrix = read_npy(self.path)
+            if matrix.ndim != 2 or target is None:
+                stem = self.path.stem
+                raise DataError(
+                    f"{self.path} needs a target: a file (target='labels.npy', or {stem}_y.npy beside {stem}_X.npy), "
+                    "or the index of a column of a matrix."
+                )
+            self.table = ArrayTable(matrix, str(self.path))
+        else:
+            self.table = read_parquet(self.path)
+            self.format = TextFormat(header=True)
+        self.target = _target_column(target, self.table.names, self.path)
+        self.goal = self.table.column(self.target)
+
+    def _from_npz(self) -> None:
+        path = self.path
+        arrays = read_npz(path, ("X", "y", "X_test", "y_test"))
+        absent = [key for key in ("X", "y") if key not in arrays]
+        if absent or ("X_test" in arrays) != ("y_test" in arrays):
+            raise DataError(
+                f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
+                "X and y, and perhaps X_test and y_test."
+            )
+        self.table, self.goal = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
+        if "X_test" in arrays:
+            X_test, y_test = arrays["X_test"], arrays["y_test"]
+            self.test_part = self._pair(X_test, y_test, f"{path}[X_test]", f"{path}[y_test]")
+
+    def _pair(self, X: np.ndarray, y: np.ndarray, X_label: str, y_label: str) -> tuple[ArrayTable, Column]:
+        if X.ndim < 2 or X.dtype.kind not in "biuf":
+            raise DataError(f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features).")
+        if y.shape not in ((len(X),), (len(X), 1)):
+            raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
+        if X.ndim in (3, 4):
+            self.image_shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
+        matrix = X.reshape(len(X), -1)
+        if matrix.dtype == np.bool_:
+            matrix = matrix.astype(np.uint8)
+        return ArrayTable(matrix, X_label), array_column(y.reshape(-1), y_label)
+
+
+def _target_column(target: str | int | None, names: list[str], path: Path) -> str:
+    return resolve_column(-1 if target is None else target, names, "target", str(path))
+
+
+def _target_file(path: Path, target: str | int | None) -> Path | None:
+    """The file of targets that belongs to a ``.npy`` file of features, if the caller means one."""
+    if isinstance(target, str) and target.lower().endswith(".npy"):
+        named = Path(os.path.expanduser(target))
+        return named if named.is_absolute() or named.exists() else path.with_name(target)
+    if target is None and path.stem.endswith("_X"):
+        return path.with_name(path.stem.removesuffix("_X") + "_y.npy")
+    return None
+
+
+def resolve_column(choice: str | int, names: list[str], option: str, source: str) -> str:
+    """A column's name from its name or its index; an index may come as text from a command line."""
+    if isinstance(choice, str):
+        if choice in names:
+            return choice
+        if choice.lstrip("-").isdigit():
+            choice = int(choice)
+    if isinstance(choice, (int, np.integer)) and -len(names) <= choice < len(names):
+        return names[int(choice)]
+    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    raise DataError(f"{source} has no column {choice!r} ({option}); its columns are {shown}.")
