@@ -112,7 +112,7 @@ def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[TextFormat, dict[str, str]]:
-    """Tell how a text table is written, from its first lines.
+    """Detect the format of a text table from its first lines.
 
     Parameters
     ----------
@@ -128,7 +128,8 @@ def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[Te
     format : TextFormat
         Without a None.
     guesses : dict of str to str
-        What is to be said of the header, separator and decimal mark, where they are guesses that could be wrong.
+        For the header, separator and decimal mark that could be wrong: a phrase that names the choice and the
+        argument that overrules it.
 
     Raises
     ------
@@ -156,7 +157,10 @@ def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[Te
 
 
 def _split(path: Path, given: TextFormat, likely: TextFormat, usual: str) -> tuple[str, str, list[list[str]]]:
-    """(separator, decimal mark, first lines): of the separators by which all lines are of one length, the best."""
+    """Return (separator, decimal mark, first lines) of the separator that gives the largest share of numbers.
+
+    Candidates split all lines into the same number of fields, at least two; without one the usual separator is taken.
+    """
     candidates = (likely.separator, usual, ";", "\t", "|", ",") if given.separator is None else (given.separator,)
     best: tuple[float, str, str, list[list[str]]] | None = None
     for separator in dict.fromkeys(candidate for candidate in candidates if candidate):
@@ -184,7 +188,7 @@ def _first_lines(path: Path, separator: str) -> list[list[str]]:
 
 
 def _decimal_mark(rows: list[list[str]], separator: str, likely: str | None) -> str:
-    """The mark that more cells have. Where commas separate fields, those in a cell may be of thousands."""
+    """Return the mark that more cells have; commas within cells may separate thousands where fields have them too."""
     if separator == ",":
         return "."
     cells = [field.strip() for fields in rows for field in fields]
@@ -193,9 +197,9 @@ def _decimal_mark(rows: list[list[str]], separator: str, likely: str | None) -> 
 
 
 def _has_names(rows: list[list[str]], decimal: str) -> tuple[bool, bool]:
-    """(whether the first line names the columns, whether nothing speaks against that).
+    """Return whether the first line names the columns, and whether the evidence is unanimous.
 
-    Each column votes by what stands below its first field: a name is unlike its column's values.
+    Each column has a vote, see `_vote`; without a majority a first line of numbers only is a row.
     """
     first = [field.strip() for field in rows[0]]
     numbers = [is_number(field, decimal) for field in first]
@@ -222,7 +226,11 @@ _GAPS = MISSING | {"?", "-", "."}
 
 
 def _vote(field: str, column: list[str], decimal: str, counted: bool, *, first_place: bool) -> int:
-    """1 if a first field looks like a name above these values, -1 if it looks like one of them, 0 if neither."""
+    """Compare a first field with the column's values below: 1 for a name, -1 for a value, 0 for no evidence.
+
+    A name is text above numbers, text that no value repeats above categories, or a whole number above fractions.
+    A value is a gap, a text that occurs again, or a number in the range of the others.
+    """
     if not column or (first_place and not field):  # row labels have no name
         return 0
     if field in _GAPS:
