@@ -85,7 +85,8 @@ _NAMES = {
     getattr(table, name): name
     for name in (
         "FORWARD", "DELTA", "LOSS", "ACTIVATE", "ACTIVATE_BACK", "DROP", "DROP_BACK", "NORM", "NORM_BACK", "SOFTMAX",
-        "SOFTMAX_BACK", "WEIGHTS", "NORM_GRADIENT", "UPDATE", "GATHER",
+        "SOFTMAX_BACK", "WEIGHTS", "NORM_GRADIENT", "UPDATE", "GATHER", "NORMALIZE",
+        "NORMALIZE_BACK",
     )
 }  # fmt: skip
 

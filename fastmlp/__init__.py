@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import DivergenceError as DivergenceError
     from .errors import GradientCheckError as GradientCheckError
     from .errors import ModelFileError as ModelFileError
+    from .errors import PerformanceWarning as PerformanceWarning
     from .errors import ResumeError as ResumeError
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
@@ -106,6 +107,7 @@ _NAMES = {
         "DivergenceError",
         "GradientCheckError",
         "ModelFileError",
+        "PerformanceWarning",
         "ResumeError",
     ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
@@ -209,6 +211,7 @@ __all__ = [
     "Module",
     "Normalize",
     "OneCycle",
+    "PerformanceWarning",
     "PoissonLoss",
     "Predictor",
     "ProgressBar",

@@ -120,7 +120,7 @@ def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None =
         return infer(X)
     blocks = _blocks(model, len(X), None)
     parts = [model.backend.to_numpy(model.infer(X[block])) for block in blocks]
-    return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X))
+    return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X[:0]))
 
 
 def probabilities_of(model: Module, loss: Loss, outputs: Array) -> Array:

@@ -9,7 +9,7 @@ from ._kernels.reference import ACTIVATIONS
 from .modules import Dropout, Identity, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
 from .modules.activations import Activation
 
-__all__ = ["activation_step", "leaves", "require_model", "steps_of"]
+__all__ = ["activation_step", "is_chain", "leaves", "require_model", "steps_of"]
 
 
 def require_model(model: object, where: str, *, sized: bool = False) -> None:
@@ -20,10 +20,21 @@ def require_model(model: object, where: str, *, sized: bool = False) -> None:
         raise ValueError(f"{where} expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
 
 
+def is_chain(model: Module) -> bool:
+    """Whether a model computes what the modules inside it do, one after the other.
+
+    A subclass of `Sequential` that defines a step of its own does not, whatever it has inside.
+    """
+    steps = ("__call__", "forward", "infer", "_compute")
+    return isinstance(model, Sequential) and all(
+        getattr(type(model), name) is getattr(Sequential, name) for name in steps
+    )
+
+
 def leaves(model: Module) -> Iterator[Module]:
     """The modules that compute something in evaluation, in order."""
-    if isinstance(model, Sequential):
-        for inner in model:
+    if is_chain(model):
+        for _, inner in model.children():
             yield from leaves(inner)
     elif not isinstance(model, (Dropout, Identity)):
         yield model

@@ -16,9 +16,20 @@ from .checkpoint import find_model, load_model
 from .frozen import activation_step, leaves, steps_of
 from .modules import Module, Softmax
 from .threads import usable_threads
-from .validation import Array, as_features, as_integer, finite_features
+from .validation import (
+    Array,
+    SparseRows,
+    as_features,
+    as_float,
+    as_integer,
+    as_real_array,
+    finite_features,
+    sparse_rows,
+)
 
 __all__ = ["Predictor"]
+
+_DENSE = 1 << 20  # numbers of a sparse matrix that are made dense at once
 
 
 class Predictor:
@@ -99,9 +110,9 @@ class Predictor:
 
         Parameters
         ----------
-        x : array-like of shape (N, in_width) or (in_width,)
+        x : array-like or sparse matrix of shape (N, in_width), or array-like of shape (in_width,)
             Any real dtype and memory layout; a single row gives a single row. Arrays of the model's dtype and of
-            uint8 are read as they are.
+            uint8 are read as they are; a matrix of SciPy's is made dense some rows at a time.
         out : ndarray, optional
             Of the outputs' shape and dtype: written and returned.
 
@@ -126,7 +137,7 @@ class Predictor:
 
         Parameters
         ----------
-        x : array-like of shape (N, in_width)
+        x : array-like or sparse matrix of shape (N, in_width)
 
         Returns
         -------
@@ -181,13 +192,14 @@ class Predictor:
 
     def _convert(self, x: Any, out: Array | None) -> Array:
         """What the kernels do not take as it is."""
-        single = np.ndim(x) == 1
-        features = as_features(np.asarray(x)[None] if single else x, self.in_width, self.dtype, "Predictor", raw=True)
-        if self._model is None:
-            y: Array = self._plan(np.require(features, requirements=["C", "A"]))
+        rows = None
+        if type(x) is not np.ndarray:  # of one `_outputs` looks at all
+            rows = sparse_rows(x, self.in_width, "Predictor: x")
+            x = as_real_array(x, "Predictor: x") if rows is None else x
+        if rows is not None:
+            y = self._of_sparse(rows)
         else:
-            y = self._model.backend.to_numpy(self._model.infer(features))
-        y = y[0] if single else y
+            y = self._outputs(x[None])[0] if x.ndim == 1 else self._outputs(x)
         if out is None:
             return y
         if not isinstance(out, np.ndarray) or out.shape != y.shape or out.dtype != y.dtype or not out.flags.writeable:
@@ -195,6 +207,21 @@ class Predictor:
             raise ValueError(f"Predictor expected out to be a writable {y.dtype} array of shape {y.shape}, got {seen}.")
         out[...] = y
         return out
+
+    def _outputs(self, x: Array) -> Array:
+        features = as_features(x, self.in_width, self.dtype, "Predictor", raw=True)
+        if self._model is None:
+            fast: Array = self._plan(np.require(features, requirements=["C", "A"]))
+            return fast
+        y: Array = self._model.backend.to_numpy(self._model.infer(features))
+        return y
+
+    def _of_sparse(self, rows: SparseRows) -> Array:
+        if self.dtype is not None:  # found here, it is named by its place in the whole matrix
+            as_float(rows.matrix.data, self.dtype, "Predictor: x: a stored number")
+        step = max(1, _DENSE // max(1, rows.shape[1]))
+        starts = range(0, max(1, len(rows)), step)  # without rows there are outputs of none
+        return np.concatenate([self._outputs(rows[start : start + step]) for start in starts])
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A Predictor cannot be pickled; save or pickle the model and make a Predictor of it again.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .batches import Order, require_weight
-from .errors import DivergenceError
+from .errors import DivergenceError, PerformanceWarning, warn_user
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
 from .fit import Fit, held_out_rows
@@ -71,7 +71,7 @@ class Trainer(Evaluator):
     seed, threads : int or None
         As the last `fit` used them. Where the model, the loss and the optimizer are ones that it knows, a native
         engine makes the steps, on so many threads, and leaves no ``grads`` in the modules; else they go module by
-        module on one, and the log says why.
+        module on one, and a `PerformanceWarning` says why, once.
     planned_steps : int
         The updates that the last `fit` was to make.
     restored : int or None
@@ -126,6 +126,7 @@ class Trainer(Evaluator):
         # What makes many steps in one native call, where the model allows it.
         self._session: Session | None = None
         self._refused: tuple[Any, ...] = ()
+        self._slow_reasons: set[str] = set()
         self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
@@ -277,6 +278,7 @@ class Trainer(Evaluator):
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
         session = self._open_session(threads, min(fit.size, fit.used))
         if session is not None and not session.makes(train, fit.accumulate):
+            self._warn_slower("all rows of a step would have to be in memory at once")
             self._session = session = None
         self.threads = 1 if session is None else session.threads
         self.history = History()
@@ -338,10 +340,20 @@ class Trainer(Evaluator):
         if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
             return None
         from .engine.session import open_session  # brings numba along
+        from .engine.support import Unsupported
 
-        self._session = open_session(*key)
+        try:
+            self._session = open_session(*key)
+        except Unsupported as reason:
+            self._warn_slower(str(reason))
         self._refused = () if self._session else subject
         return self._session
+
+    def _warn_slower(self, reason: str) -> None:
+        """Say once why steps go module by module."""
+        if reason not in self._slow_reasons:
+            self._slow_reasons.add(reason)
+            warn_user(f"Training goes module by module, which is slower: {reason}.", PerformanceWarning)
 
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""

@@ -33,6 +33,7 @@ __all__ = [
     "finite_features",
     "require_finite",
     "require_rows",
+    "sparse_rows",
 ]
 
 Array = npt.NDArray[Any]
@@ -93,9 +94,25 @@ def as_real_array(values: object, what: str) -> Array:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{what} is not a rectangular array of numbers: {error}") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{what} has dtype {array.dtype}; expected bools, integers or floats.")
-    return array
+    if array.dtype.kind in "biuf":
+        return array
+    if hasattr(values, "tocsr"):
+        raise ValueError(f"{what} is a sparse {type(values).__name__}; expected a dense array, as toarray() gives it.")
+    if hasattr(type(values), "columns") and hasattr(values, "__array__"):
+        return _of_frame(values, what)
+    raise ValueError(f"{what} has dtype {array.dtype}; expected bools, integers or floats.")
+
+
+def _of_frame(frame: Any, what: str) -> Array:
+    """The numbers of a data frame whose columns have no NumPy dtype together, such as pandas' nullable ones."""
+    columns: dict[Any, Array] = {}
+    for name in frame.columns:
+        if name in columns:  # each would be found under the name of both
+            raise ValueError(f"{what} has two columns {name!r}; expected names that differ, or one dtype of all.")
+        column = columns[name] = np.asarray(frame[name])
+        if column.ndim == 1 and column.dtype.kind not in "biuf":
+            raise ValueError(f"{what} has column {name!r} of dtype {column.dtype}; expected bools, integers or floats.")
+    return np.column_stack(list(columns.values()))
 
 
 def as_float(array: Array, dtype: np.dtype[Any], what: str) -> Array:
@@ -177,15 +194,25 @@ class SparseRows:
         return dense
 
 
+def sparse_rows(X: Any, width: int | None, what: str) -> SparseRows | None:
+    """A matrix (N, width) of SciPy's as rows; None for what is none."""
+    if not isinstance(X, SparseRows) and not hasattr(X, "tocsr"):
+        return None
+    rows = X if isinstance(X, SparseRows) else SparseRows(X)
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(f"{what} has dtype {rows.dtype}; expected bools, integers or floats.")
+    if len(rows.shape) != 2 or rows.shape[1] != (rows.shape[1] if width is None else width):
+        raise ValueError(f"{what} has shape {rows.shape}; expected (N, {'features' if width is None else width}).")
+    return rows
+
+
 def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what: str) -> Array:
     """``X (N, width)`` in its own dtype, not copied, every number finite also in ``dtype``.
 
     A matrix of SciPy's comes as `SparseRows`.
     """
-    if isinstance(X, SparseRows) or hasattr(X, "tocsr"):
-        rows = X if isinstance(X, SparseRows) else SparseRows(X)
-        if len(rows.shape) != 2 or rows.shape[1] != (rows.shape[1] if width is None else width):
-            raise ValueError(f"{what} has shape {rows.shape}; expected (N, {'features' if width is None else width}).")
+    rows = sparse_rows(X, width, what)
+    if rows is not None:
         require_finite(rows.matrix.data, f"{what}: a stored number", dtype)
         return rows  # type: ignore[return-value]
     array = as_real_array(X, what)

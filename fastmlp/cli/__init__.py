@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__
-from ..errors import BackendError, DataError, DivergenceError
-from .options import INTERRUPTED, Parser, UsageError, as_options
+from ..errors import BackendError, DataError, DivergenceError, PerformanceWarning
+from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["main"]
 
@@ -55,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(exit_.code or 0)
     try:
         args.argv = arguments
-        code: int = args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _shown_by(warnings.showwarning)
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except SystemExit as exit_:  # bad usage in a file of options
@@ -70,6 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
             raise
         return _fail(_describe(error), 2 if isinstance(error, UsageError) else 1)
+
+
+def _shown_by(others: Any) -> Any:
+    """What shows warnings: of slow ways a line without a place in the code, others as before."""
+
+    def show(message: Any, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, PerformanceWarning):
+            print(f"{NOTE}{message}", file=sys.stderr)
+        else:
+            others(message, category, *place)
+
+    return show
 
 
 def _fail(text: str, code: int = 1) -> int:

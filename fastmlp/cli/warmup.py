@@ -111,6 +111,8 @@ def _fit(
     )
     if probabilities:
         model = Sequential(model, Softmax())
+    elif name == "MSELoss":  # as `fastmlp train` has regressions: in the unit of the targets
+        model = Sequential(model, Normalize(np.zeros(outputs), np.ones(outputs), dtype))
     measure = getattr(losses, name)(**({"from_logits": False} if probabilities else {}))
     trainer = Trainer(model, measure, getattr(optim, optimizer)())
     augment = [HorizontalFlip((1, width)), Mixup(), GaussianNoise(0.1)] if augmented else None

@@ -179,7 +179,7 @@ class Plan:
         x, fused = table.DATA, False
         for index, (_, module) in enumerate(layers):
             after = layers[index + 1].module if index + 1 < len(layers) else None
-            if isinstance(module, Normalize):
+            if isinstance(module, Normalize) and index == 0:  # part of the gathering
                 continue
             if isinstance(module, Activation) and fused:
                 fused = False
@@ -199,6 +199,9 @@ class Plan:
                 op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
                 op[table.WEIGHT] = self.layout.places.get((index, "weight"), -1)
                 op[table.BIAS] = self.layout.places.get((index, "bias"), -1)
+            elif isinstance(module, Normalize):
+                op[table.SHIFT] = self.layout.constants[index, "mean"]
+                op[table.FACTOR] = self.layout.constants[index, "scale"]
             elif isinstance(module, Dropout):
                 self._numbers[-1][0] = 1 / (1 - module.p) if module.p < 1 else 0.0
                 op[table.LAYER], op[table.THRESHOLD] = module.layer, math.floor(module.p * 2**32)
@@ -283,6 +286,7 @@ class Plan:
         kinds = {
             Linear: (table.FORWARD, table.DELTA), LayerNorm: (table.NORM, table.NORM_BACK),
             Dropout: (table.DROP, table.DROP_BACK), Softmax: (table.SOFTMAX, table.SOFTMAX_BACK),
+            Normalize: (table.NORMALIZE, table.NORMALIZE_BACK),
         }  # fmt: skip
         pairs = [kinds.get(type(m), (table.ACTIVATE, table.ACTIVATE_BACK)) for m in self._kinds_of[:-1]]
         forward = [(pair[0], o) for o, pair in enumerate(pairs)]

@@ -94,7 +94,7 @@ class Program:
             self.capacity = batch + 1
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
-        self._row_backwards: dict[int, Any] = {}
+        self._backwards: dict[int, Any] = {}
         self._slopes: dict[int, tuple[str, bool]] = {}
         self._layers = layers
         self._source, self.augment = source, augment
@@ -160,7 +160,10 @@ class Program:
                 fused = False
             elif isinstance(module, Dropout) and not self._trains:
                 continue
-            elif not isinstance(module, Normalize):
+            elif isinstance(module, Normalize):
+                if index > 0:  # else it is part of the gathering
+                    self._normalize(index)
+            else:
                 self._rows(index, module)
             self._value = self._ops[-1][table.Y]
         self._outputs = self._value
@@ -196,6 +199,15 @@ class Program:
             op[table.FORWARD] = operations.activation_forward(module.kind).address(self.dtype)
             self._slopes[len(self._ops) - 1] = (module.kind, of_output)
 
+    def _normalize(self, index: int) -> None:
+        constants = self.weights.constants
+        op = self._add(
+            table.PANELS, self._width, X=self._value, Y=self._room.matrix(self.capacity, self._width),
+            FORWARD=operations.normalize_forward.address(self.dtype), MEAN=constants[index, "mean"],
+            SCALE=constants[index, "scale"],
+        )  # fmt: skip
+        self._backwards[op] = operations.normalize_backward
+
     def _rows(self, index: int, module: Any) -> None:
         width, dtype = self._width, self.dtype
         room = rounded(width, dtype)
@@ -213,7 +225,7 @@ class Program:
                 if name in module.params:
                     extra[place] = int(self.weights.params[self.weights.rows[index, name], 0])
             self._ops[op][table.EXTRA + 2 : table.EXTRA + 5] = extra
-            self._row_backwards[op] = operations.layer_norm_backward
+            self._backwards[op] = operations.layer_norm_backward
         elif isinstance(module, Dropout):
             factor = 1 / (1 - module.p) if module.p < 1 else 0.0
             op = self._add(
@@ -222,14 +234,14 @@ class Program:
             )  # fmt: skip
             self._ops[op][table.EXTRA + 4] = math.floor(module.p * 2**32)
             self.dropouts.append((op, module))
-            self._row_backwards[op] = operations.dropout_backward
+            self._backwards[op] = operations.dropout_backward
         else:
             scratch = self._room.take(self.capacity * 2 * room)
             op = self._add(
                 table.ROWS, width, X=self._value, Y=y, AHEAD=scratch, EXTRA=2 * room,
                 FORWARD=operations.softmax_forward.address(dtype),
             )  # fmt: skip
-            self._row_backwards[op] = operations.softmax_backward
+            self._backwards[op] = operations.softmax_backward
 
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
@@ -265,6 +277,8 @@ class Program:
             if o in self._slopes:
                 name, of_output = self._slopes[o]
                 address = operations.activation_backward(name, of_output).address(self.dtype)
+            elif kind == table.PANELS:
+                address = self._backwards[o].address(self.dtype)
             if kind == table.LINEAR:
                 op[table.BACKWARD] = address
                 if address and above is not None and above[table.KIND] == table.LINEAR:
@@ -274,10 +288,10 @@ class Program:
             elif kind == table.PANELS:
                 op[table.BACKWARD] = address
             else:
-                op[table.BACKWARD] = self._row_backwards[o].address(self.dtype) if o > lowest else 0
+                op[table.BACKWARD] = self._backwards[o].address(self.dtype) if o > lowest else 0
                 if op[table.WEIGHT] >= 0:
                     op[table.GRADIENT] = operations.layer_norm_gradient.address(self.dtype)
-            if kind == table.LINEAR or self._row_backwards.get(o) is operations.layer_norm_backward:
+            if kind == table.LINEAR or self._backwards.get(o) is operations.layer_norm_backward:
                 below = op[table.IN] if kind == table.LINEAR else op[table.OUT]
                 op[table.DX] = self._room.matrix(self.capacity, below) if o > lowest else -1
             gradient, above = op[table.DX], op

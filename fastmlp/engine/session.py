@@ -27,7 +27,6 @@ _log = logging.getLogger("fastmlp")
 
 _TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
 _FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
-_SLOWER = "training goes module by module, which is slower: %s"
 _UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
 
 
@@ -82,14 +81,11 @@ class Session:
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
     def makes(self, rows: Rows, accumulate: int) -> bool:
-        """Whether the engine makes such steps, of ``accumulate`` batches; the log says why not.
+        """Whether the engine makes such steps, of ``accumulate`` batches.
 
         It takes the memory of few of these batches, on a GPU of all if there is room.
         """
-        has_room = self.engine.has_room(rows, accumulate)
-        if not has_room:
-            _log.info(_SLOWER, "all rows of a step would have to be in memory at once")
-        return has_room
+        return self.engine.has_room(rows, accumulate)
 
     def close(self) -> None:
         """Give the arrays back and end the threads."""
@@ -245,13 +241,15 @@ def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
 
 
 def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> Session | None:
-    """A session, or None where steps have to go module by module; the log says why, once for a model."""
-    try:
-        if numba.config.DISABLE_JIT:
-            raise Unsupported("jitting is disabled")
-        if model.backend_name == "cuda" and model.backend.machine() is None:
-            raise Unsupported("the GPU is simulated")
-        return Session(model, loss, optimizer, requested, batch)
-    except Unsupported as reason:
-        _log.info(_SLOWER, reason)
+    """A session, or None where none can be had whatever the model: jitting is disabled, or the GPU is simulated.
+
+    Raises
+    ------
+    Unsupported
+        If the engine does not know the model, the loss or the optimizer.
+    """
+    simulated = model.backend_name == "cuda" and model.backend.machine() is None
+    if numba.config.DISABLE_JIT or simulated:  # chosen for debugging
+        _log.info("Training goes module by module: %s.", "the GPU is simulated" if simulated else "jitting is disabled")
         return None
+    return Session(model, loss, optimizer, requested, batch)

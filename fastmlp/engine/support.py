@@ -71,7 +71,7 @@ def layers_of(model: Module) -> list[Layer]:
     Raises
     ------
     Unsupported
-        If one of them is of an unknown class, or stands where the engine cannot have it.
+        If one of them is of an unknown class, or none has a width.
     """
     layers: list[Layer] = []
     for prefix, module in model._named_modules():
@@ -79,8 +79,6 @@ def layers_of(model: Module) -> list[Layer]:
             continue
         if type(module) not in _LAYERS:
             raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
-        if isinstance(module, Normalize) and layers:
-            raise Unsupported("a Normalize is not the first module")
         layers.append(Layer(prefix, module))
     if model.in_width is None or model.dtype is None:
         raise Unsupported("the model has no layer of a fixed width")

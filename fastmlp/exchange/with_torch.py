@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import modules as ours
-from ..frozen import require_model
+from ..errors import warn_user
+from ..frozen import is_chain, require_model
 from . import library
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Normalize(nn.Module):  # type: ignore[misc,name-defined]
 def from_torch(module: Any) -> ours.Sequential:
     """A model with the layers and weights of a PyTorch module.
 
+    A layer that stands in several places becomes a layer in each of them. Where layers share a parameter each gets a
+    copy of its own: the outputs are the same, but further training changes the copies apart, and a warning says so.
+
     Parameters
     ----------
     module : torch.nn.Sequential, or one of its layers
@@ -59,6 +63,17 @@ def from_torch(module: Any) -> ours.Sequential:
     ------
     ValueError
         If there is another layer, or one with options that fastmlp does not have; it is named.
+
+    Warns
+    -----
+    UserWarning
+        If layers share a parameter.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, torch
+    >>> fm.from_torch(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()))
+    Sequential(Linear(in_features=3, out_features=2, bias=True, dtype='float32'), ReLU())
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"from_torch expected a torch.nn.Module, got {type(module).__name__}.")
@@ -66,6 +81,7 @@ def from_torch(module: Any) -> ours.Sequential:
     # The dtype of layers that have no numbers of their own.
     numbers = (tensor for tensor in net.state_dict().values() if tensor.is_floating_point())
     model = _sequential(net, "", next(numbers, torch.zeros(0)))
+    _warn_of_shared_parameters(net)
     return model.train() if module.training else model.eval()
 
 
@@ -103,13 +119,31 @@ def _prefixed(model: ours.Module) -> dict[str, Any]:
 
 
 def _sequential(module: Any, path: str, default: Any) -> ours.Sequential:
+    # A subclass with a forward of its own computes something else with the layers inside.
+    plain = type(module).forward is nn.Sequential.forward
+    _require(plain, path or "given", f"a {type(module).__name__} with its own forward", "a plain Sequential")
     layers = [
         (_sequential if isinstance(layer, nn.Sequential) else _layer)(layer, f"{path}.{name}".lstrip("."), default)
-        for name, layer in module.named_children()
+        # named_children leaves out a layer that it has met before.
+        for name, layer in module.named_modules(remove_duplicate=False)
+        if name and "." not in name
     ]
     if not layers:
         raise ValueError(f"from_torch: the Sequential {path or 'given'} is empty; expected layers.")
     return ours.Sequential(*layers)
+
+
+def _warn_of_shared_parameters(net: Any) -> None:
+    first: dict[int, str] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        before = first.setdefault(id(parameter), name)
+        if before != name:
+            warn_user(
+                f"from_torch: {before} and {name} are one parameter in PyTorch; here each is a copy of its own, "
+                "which further training changes apart.",
+                UserWarning,
+            )
+            return
 
 
 def _layer(layer: Any, path: str, default: Any) -> ours.Module:
@@ -191,8 +225,8 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
 
 
 def _made(module: ours.Module) -> Any:
-    if isinstance(module, ours.Sequential):
-        return nn.Sequential(*(_made(inner) for inner in module))
+    if is_chain(module):
+        return nn.Sequential(*(_made(inner) for _, inner in module.children()))
     make = _TO.get(type(module))
     if make is None:
         raise ValueError(f"to_torch: PyTorch has no {type(module).__name__}; expected fastmlp's own modules.")

@@ -51,8 +51,14 @@ class Sequential(Module):
     def _check_fit(self) -> None:
         """Check what follows what, and take over widths and dtype."""
         modules = list(self.modules())
-        if len(set(map(id, modules))) < len(modules):
-            raise ValueError("Sequential expected each module once, got one that comes twice.")
+        names: dict[int, str] = {}
+        for prefix, module in self._named_modules():
+            name = names.setdefault(id(module), prefix)
+            if name != prefix:  # its state of a forward is the last place's, its gradients are not added up
+                raise ValueError(
+                    f"Sequential expected each module once, got the {type(module).__name__} of place {name[:-1]} "
+                    f"again at place {prefix[:-1]}; give each place a module of its own."
+                )
         backends = {module.backend_name for module in modules[1:]}
         if len(backends) > 1:
             raise ValueError(f"Sequential expected modules of one backend, got {' and '.join(sorted(backends))}.")

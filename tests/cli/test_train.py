@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -292,3 +293,33 @@ def test_early_stopping(fastmlp, folder):
     _, _, X, y = fm.load("digits")
     loss = fm.CrossEntropyLoss().forward(fm.Predictor(folder / "run")(X), y)
     assert loss == pytest.approx(metrics[best]["val_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["classification", "regression"])
+def test_every_plain_run_is_made_by_the_engine(fastmlp, folder, monkeypatch, loss):
+    """Regressions too, whose outputs are scaled; nothing is said on standard error."""
+    sessions, fit = [], fm.Trainer.fit
+
+    def spy(self, *arguments, **options):
+        history = fit(self, *arguments, **options)
+        sessions.append(self._session)
+        return history
+
+    monkeypatch.setattr(fm.Trainer, "fit", spy)
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = X @ [1.0, 2.0, 3.0] if loss == "regression" else X[:, 0] > 0
+    np.savez(folder / "t.npz", X=X, y=y)
+    for dtype in ("float32", "float64"):
+        code, _, err = fastmlp("train", "--dataset", "t.npz", "--epochs", 1, "--dtype", dtype, "--out", dtype)
+        assert (code, err) == (0, "")
+    assert len(sessions) == 2 and None not in sessions
+
+
+@pytest.mark.filterwarnings("default::fastmlp.PerformanceWarning")
+def test_a_slow_way_is_one_line_on_standard_error(fastmlp, folder, monkeypatch):
+    monkeypatch.setattr("fastmlp.engine.runner.Engine.has_room", lambda self, rows, accumulate: False)  # as on a GPU
+    shown = warnings.showwarning
+    code, out, err = fastmlp("train", "--epochs", 2, "--accumulate", 2, "--out", "run")
+    assert code == 0 and "test accuracy" in out and warnings.showwarning is shown
+    expected = "Training goes module by module, which is slower: all rows of a step would have to be in memory at once."
+    assert err == f"fastmlp: note: {expected}\n"

@@ -45,6 +45,8 @@ with asked.recorded() as found:
         X, y = raw.astype(source), labels if loss is fm.CrossEntropyLoss else flags
         scaling = fm.Normalize.fit(X) if scaled else None
         model = fm.MLP(7, hidden, 4, activation, normalize=scaling, rng=0)
+        if loss is fm.MSELoss and scaled:
+            model = fm.Sequential(model, fm.Normalize(np.ones(4), np.full(4, 2.0)))
         trainer = fm.Trainer(model, loss(), optimizer())
         trainer.fit(X, y, validation=(X, y), batch_size=16, epochs=1, rng=0)
         trainer.evaluate(X, y), trainer.predict(X)

@@ -50,7 +50,8 @@ def rows_of(dtype, rows=ROWS):
 
 
 def model_of(dtype):
-    return fm.MLP(21, [33, 18], 5, "gelu", dropout=0.2, layer_norm=True, dtype=dtype, rng=0)
+    mlp = fm.MLP(21, [33, 18], 5, "gelu", dropout=0.2, layer_norm=True, dtype=dtype, rng=0)
+    return fm.Sequential(mlp, fm.Normalize(np.linspace(-1, 1, 5), np.linspace(0.3, 0.7, 5), dtype))
 
 
 def trained(model, optimizer, data, *, threads=1, chunk=None, steps=500):

@@ -43,11 +43,19 @@ def between(*modules, dtype="float64"):
     return fm.Sequential(linear(5, 4, dtype), *modules, linear(4, 3, dtype))
 
 
+def scaling(width, dtype="float64"):
+    return fm.Normalize(np.linspace(-1, 1, width), np.linspace(2, -0.5, width), dtype)
+
+
 MODELS = {
     "linear": lambda d: linear(5, 3, d),
     "no bias": lambda d: fm.Sequential(linear(5, 4, d, False), fm.Tanh(), linear(4, 3, d, False)),
     "deep": lambda d: fm.MLP(5, [4, 7, 3], 3, "elu", dtype=d, rng=0),
     "scaled": lambda d: fm.Sequential(fm.Normalize(np.ones(5), np.full(5, 2.0), d), linear(5, 3, d)),
+    "scaled outputs": lambda d: fm.Sequential(fm.MLP(5, [4], 3, "tanh", dtype=d, rng=0), scaling(3, d)),
+    "scaled between": lambda d: between(scaling(4, d), fm.Tanh(), scaling(4, d), fm.LayerNorm(4, dtype=d), dtype=d),
+    "scaled twice": lambda d: fm.Sequential(scaling(5, d), scaling(5, d), linear(5, 3, d)),
+    "scaled after dropout": lambda d: fm.Sequential(fm.Dropout(0.3), scaling(5, d), linear(5, 3, d)),
     "norm": lambda d: fm.MLP(5, [6, 4], 3, "silu", layer_norm=True, dtype=d, rng=0),
     "plain norm first": lambda d: fm.Sequential(fm.LayerNorm(5, affine=False, dtype=d), linear(5, 3, d)),
     "norm first": lambda d: fm.Sequential(fm.LayerNorm(5, dtype=d), linear(5, 3, d)),

@@ -126,7 +126,14 @@ def test_every_activation(name, dtype):
 
 def test_every_other_module(dtype):
     norms = [fm.LayerNorm(33, affine=affine, dtype=dtype) for affine in (True, False)]
-    for modules in ([fm.Softmax()], norms, [fm.Dropout(0.5)], [fm.Tanh(), fm.Dropout(1.0), fm.Softmax(), fm.Dropout()]):
+    scaling = fm.Normalize(np.linspace(-1, 1, 33), np.linspace(0.5, 2, 33), dtype)
+    for modules in (
+        [fm.Softmax()],
+        norms,
+        [scaling],
+        [fm.Dropout(0.5)],
+        [fm.Tanh(), fm.Dropout(1.0), fm.Softmax(), fm.Dropout()],
+    ):
         model = model_of(dtype, *modules)
         for mode in (model.train, model.eval):
             mode()

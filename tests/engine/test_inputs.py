@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -269,15 +271,19 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-def test_what_the_engine_does_not_know_goes_by_modules_and_the_log_says_so_once(name, caplog):
-    caplog.set_level(logging.INFO, "fastmlp")
+def test_what_the_engine_does_not_know_goes_by_modules_and_a_warning_says_so_once(name):
     trainer = fm.Trainer(*STRANGERS[name]())
-    for size in (13, 5, 13):
-        fit(trainer, batch_size=size, validation=(X, Y), threads=None)
-    trainer.step(X, Y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for size in (13, 5, 13):
+            fit(trainer, batch_size=size, validation=(X, Y), threads=None)
+        trainer.step(X, Y)
+        copy.deepcopy(trainer).step(X, Y)
     assert trainer._session is None and trainer.threads == 1
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "fastmlp"]
-    assert "module by module" in line and name in line
+    [warning] = caught
+    assert warning.category is fm.PerformanceWarning and issubclass(fm.PerformanceWarning, UserWarning)
+    assert str(warning.message).startswith("Training goes module by module, which is slower: the ")
+    assert name in str(warning.message) and warning.filename == fit.__code__.co_filename  # the caller of Trainer.fit
     known = fm.Sequential(fm.Linear(9, 3, rng=0), fm.Tanh())
     with modules_only():
         ref = fm.Trainer(known, fm.CrossEntropyLoss(), fm.SGD(0.1))
@@ -285,6 +291,25 @@ def test_what_the_engine_does_not_know_goes_by_modules_and_the_log_says_so_once(
             fit(ref, batch_size=size)
         ref.step(X, Y)
     assert bits(ref) == bits(trainer)
+
+
+def test_the_warning_of_a_single_step_points_to_its_caller():
+    trainer = fm.Trainer(*STRANGERS["MyTanh"]())
+    with pytest.warns(fm.PerformanceWarning, match="the module MyTanh is not one that the engine knows") as caught:
+        trainer.step(X, Y)
+    assert caught[0].filename == __file__
+
+
+def test_rows_that_would_have_to_be_converted_all_at_once(monkeypatch):
+    monkeypatch.setattr("fastmlp.engine.runner.STAGED", 100)
+    trainer = trainer_of(dropout=0.0)
+    wide = X.astype(np.int16)  # which kernels do not read
+    with pytest.warns(fm.PerformanceWarning, match="all rows of a step would have to be in memory at once") as caught:
+        for _ in range(2):
+            fit(trainer, wide, accumulate=2)
+    assert len(caught) == 1 and trainer.threads == 1
+    fit(trainer, wide, accumulate=1)  # has room again
+    assert trainer._session is not None
 
 
 def test_another_backend_is_no_news(caplog):

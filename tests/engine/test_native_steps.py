@@ -62,17 +62,22 @@ def test_shapes(name, precision, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_layers_and_terms(dtype):
-    """uint8 features, weights of rows and classes, clipping, L2, an average."""
+    """uint8 features, outputs that are scaled, weights of rows and classes, clipping, L2, an average."""
     X, y = np.random.default_rng(0).integers(0, 9, (75, 12)).astype(np.uint8), np.arange(75) % 3
     weight = np.random.default_rng(1).uniform(0.5, 2, 75)
     normalize = fm.Normalize(np.full(12, 4.0), np.linspace(1, 3, 12), dtype)
     options = {"layer_norm": True, "dropout": 0.3, "normalize": normalize, "dtype": dtype, "rng": 0}
-    model = partial(fm.MLP, 12, [70, 9], 3, "gelu", **options)
+    last = fm.Normalize([-1.0, 0.5, 0.0], [0.5, 2.0, 1.0], dtype)
     loss = partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1)
     optimizer = partial(fm.Adam, 0.01, eps=1e-3, clip_norm=0.5, clip_value=0.2, weight_decay=0.1)
     there, further = machine(4), {"weight": weight, "l2": 0.3, "average": 0.9, "batch": 66}
+
+    def model():
+        return fm.Sequential(fm.MLP(12, [70, 9], 3, "gelu", **options), last)
+
     plan = assert_same_steps(model, loss, optimizer, (X, y), machine=there, **further)
-    assert {table.NORM, table.DROP, table.UPDATE, table.NORM_GRADIENT} <= {int(k) for k in plan.jobs[:, table.KIND]}
+    expected = {table.NORM, table.DROP, table.UPDATE, table.NORM_GRADIENT, table.NORMALIZE, table.NORMALIZE_BACK}
+    assert expected <= {int(kind) for kind in plan.jobs[:, table.KIND]}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

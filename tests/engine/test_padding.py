@@ -139,7 +139,8 @@ def test_every_module_and_loss(width, dtype):
     X, y = rows_of(width, width)
     scaling = fm.Normalize(np.linspace(1, 2, width), np.linspace(2, 3, width), dtype)
     norms = [fm.LayerNorm(width, dtype=dtype), fm.LayerNorm(width, affine=False, dtype=dtype)]
-    middle = [fm.Softmax(), fm.Dropout(0.5), fm.GELU(), fm.Sigmoid(), *norms, fm.Softplus()]
+    scalings = [fm.Normalize(np.full(width, 0.5), np.full(width, 1 / 3), dtype) for _ in range(2)]
+    middle = [fm.Softmax(), scalings[0], fm.Dropout(0.5), fm.GELU(), fm.Sigmoid(), *norms, scalings[1], fm.Softplus()]
     for loss in (fm.MSELoss(), fm.L1Loss(), fm.HuberLoss(), fm.BCEWithLogitsLoss(2.0), fm.CrossEntropyLoss()):
         linears = [fm.Linear(width, width, bias, dtype=dtype, rng=0) for bias in (False, True)]
         model = fm.Sequential(scaling, linears[0], *middle, linears[1], fm.Sigmoid())
@@ -206,6 +207,7 @@ generator = np.random.default_rng(0)
 def go(loss, last, X, y, weight, dtype, threads, batch=5):
     width = X.shape[1]
     layers = [fm.Linear(width, 7, dtype=dtype, rng=0), fm.LayerNorm(7, dtype=dtype), fm.GELU(), fm.Dropout(0.1)]
+    layers += [fm.Normalize(np.ones(7), np.full(7, 9.0), dtype)]
     model = fm.Sequential(fm.Normalize(np.ones(width), np.full(width, 9.0), dtype), *layers, *last)
     trainer = fm.Trainer(model, loss, fm.Adam(clip_norm=1.0))
     trainer.fit(X, y, sample_weight=weight, validation=(X, y), batch_size=batch, max_steps=6, rng=0, threads=threads)

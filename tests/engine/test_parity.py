@@ -62,8 +62,8 @@ def norm(affine=True, width=9):
     return lambda d: fm.LayerNorm(width, affine=affine, dtype=d)
 
 
-def scaling(most):
-    return lambda d: fm.Normalize(np.linspace(-1, 1, 9), np.linspace(1, most, 9), d)
+def scaling(most, width=9):
+    return lambda d: fm.Normalize(np.linspace(-1, 1, width), np.linspace(1, most, width), d)
 
 
 MODULES = {
@@ -88,6 +88,13 @@ MODULES = {
     "softmax-between": between(lambda d: fm.Softmax()),
     "mean": lambda d: fm.Sequential(scaling(1)(d), linear(9, 3, d)),
     "mean-and-scale": lambda d: fm.Sequential(scaling(2)(d), linear(9, 8, d), fm.Tanh(), linear(8, 3, d)),
+    "scaled-outputs": lambda d: fm.Sequential(linear(9, 3, d), scaling(-4, 3)(d)),
+    "scaled-activation": lambda d: fm.Sequential(fm.MLP(9, [8], 3, dtype=d, rng=1), fm.Tanh(), scaling(4, 3)(d)),
+    "scaled-between": between(scaling(3)),
+    "scaled-then-tanh": between(norm(), scaling(3), ACTIVATIONS["tanh"], scaling(0.5)),
+    "scaled-thrice": lambda d: fm.Sequential(scaling(2)(d), scaling(3)(d), scaling(-0.5)(d), linear(9, 3, d)),
+    "scaled-after-dropout": lambda d: fm.Sequential(fm.Dropout(0.4), scaling(3)(d), linear(9, 3, d)),
+    "scaled-after-identity": lambda d: fm.Sequential(fm.Identity(), fm.Sequential(scaling(3)(d), linear(9, 3, d))),
     "activation-first": lambda d: fm.Sequential(fm.Tanh(), linear(9, 3, d)),
     "activation-last": lambda d: fm.Sequential(linear(9, 3, d), fm.ELU()),
     "two-activations": between(ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]),
@@ -216,6 +223,20 @@ def test_widths_around_the_panel(width, dtype):
         assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(rows, width, width), batch=batch, threads=2)
 
 
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 15, 16, 17, 31, 33])
+def test_scaled_outputs_of_a_regression(width, dtype):
+    """As `fastmlp train` has them: in the targets' unit, which may be a million."""
+    X, _ = rows_of(33, width)
+    y = 1e6 + 1e5 * np.random.default_rng(width).standard_normal((33, width))
+    scales = np.linspace(1e-5, 2e-5, width)
+
+    def model():
+        mlp = fm.MLP(width, [9], width, "tanh", normalize=scaling(2, width)(dtype), dtype=dtype, rng=0)
+        return fm.Sequential(mlp, fm.Normalize(-1e6 * scales, scales, dtype))
+
+    assert_same_steps(model, fm.MSELoss, lambda: fm.Adam(0.01), (X, y), threads=2)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5, 6, 7, 13, 200, 257, 520])
 def test_sizes_of_batches(batch, dtype):
     rows = batch + (batch + 1) // 2  # each epoch ends in a short batch
@@ -239,8 +260,14 @@ def test_any_model(data):
     """Widths, kinds of modules, batches and threads at random."""
     draw, dtype = data.draw, np.dtype(data.draw(st.sampled_from(["float32", "float64"])))
     widths = draw(st.lists(st.integers(1, 40), min_size=2, max_size=5))
-    kinds = [draw(st.lists(st.sampled_from([*ACTIVATIONS, "norm", "dropout"]), max_size=3)) for _ in widths[2:]]
-    special = {"norm": lambda width: fm.LayerNorm(width, dtype=dtype), "dropout": lambda width: fm.Dropout(0.3)}
+    kinds = [
+        draw(st.lists(st.sampled_from([*ACTIVATIONS, "norm", "dropout", "scaling"]), max_size=3)) for _ in widths[2:]
+    ]
+    special = {
+        "norm": lambda width: fm.LayerNorm(width, dtype=dtype),
+        "dropout": lambda width: fm.Dropout(0.3),
+        "scaling": lambda width: scaling(2, width)(dtype),
+    }
     bias, rows, batch = draw(st.booleans()), draw(st.integers(1, 60)), draw(st.integers(1, 60))
 
     def model():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+
 import numpy as np
 import pytest
 from checks import assert_matches
@@ -69,9 +72,66 @@ def test_layers_of_pytorch(rng):
     assert fm.to_torch(fm.Linear(3, 2, rng=0))[0].in_features == 3
 
 
+def repeated():
+    """Nets in which a module stands in two places, by name; the names of a parameter that two share."""
+    act, linear, inner = nn.Tanh(), nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    a, b = nn.Linear(6, 6), nn.Linear(6, 6)
+    b.weight = a.weight
+    named = nn.Sequential()
+    for name, layer in (("in", nn.Linear(6, 6)), ("act", act), ("mid", nn.Linear(6, 6)), ("act2", act)):
+        named.add_module(name, layer)
+    return {
+        "activation": (nn.Sequential(nn.Linear(6, 6), act, nn.Linear(6, 6), act, nn.Linear(6, 3)), None),
+        "named": (named, None),
+        "nested": (nn.Sequential(nn.Sequential(nn.Linear(6, 6), act), nn.Sequential(act, nn.Linear(6, 3), act)), None),
+        "next to itself": (nn.Sequential(linear, linear), "0.weight and 1.weight"),
+        "linear": (nn.Sequential(nn.Linear(6, 6), nn.ReLU(), linear, act, linear), "2.weight and 4.weight"),
+        "sequential": (nn.Sequential(inner, act, inner, nn.Sequential(inner)), "0.0.weight and 2.0.weight"),
+        "tied weights": (nn.Sequential(a, nn.ReLU(), b), "0.weight and 2.weight"),
+        "norm": (nn.Sequential(norm := nn.LayerNorm(6), nn.ReLU(), norm), "0.weight and 2.weight"),
+    }
+
+
+@pytest.mark.parametrize("name", repeated())
+def test_a_module_that_stands_in_two_places(name, rng):
+    torch.manual_seed(0)
+    net, shared = repeated()[name]
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    with pytest.warns(UserWarning, match=shared) if shared else contextlib.nullcontext():
+        model = fm.from_torch(net.eval())
+    ref = [layer for _, layer in net.named_modules(remove_duplicate=False) if not isinstance(layer, nn.Sequential)]
+    comp = [type(layer).__name__ for layer in model.modules() if not isinstance(layer, fm.Sequential)]
+    assert comp == [type(layer).__name__ for layer in ref]
+    assert len({id(layer) for layer in model.modules()}) == len(list(model.modules()))
+    # Values and weights are of order 1; each sum has 6 terms.
+    assert_matches(outputs(net, x), fm.Predictor(model)(x), 64 * np.finfo(np.float32).eps)
+    assert_matches(outputs(net, x), model.infer(x), 64 * np.finfo(np.float32).eps)
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Block(nn.Sequential):
+    def __init__(self, width):
+        super().__init__(nn.Linear(width, width), nn.ReLU())
+
+
+def test_subclasses_of_sequential(rng):
+    net, x = nn.Sequential(Block(4), nn.Linear(4, 2)), rng.normal(size=(5, 4)).astype(np.float32)
+    assert_matches(outputs(net, x), fm.from_torch(net).infer(x), 64 * np.finfo(np.float32).eps)
+    for net, place in ((Residual(nn.Linear(4, 4)), "given"), (nn.Sequential(Residual(nn.Linear(4, 4))), "0")):
+        with pytest.raises(ValueError, match=f"layer {place} is a Residual with its own forward"):
+            fm.from_torch(net)
+
+
 @pytest.mark.parametrize(
     "net, message",
     [
+        (nn.Sequential(nn.ModuleList([nn.Linear(4, 4)])), "layer 0 is a ModuleList; expected one of Linear"),
+        (nn.ModuleList([nn.Linear(4, 4)]), "layer 0 is a ModuleList"),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))), "layer 0 is a ParametrizedLinear"),
         (nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1)), "layer 1 is a Conv1d; expected one of Linear"),
         (nn.Sequential(nn.Sequential(nn.BatchNorm1d(3))), "layer 0.0 is a BatchNorm1d"),
         (nn.Sequential(nn.Softplus(beta=2)), "expected Softplus with beta 1"),
@@ -97,6 +157,28 @@ def test_what_cannot_go():
         fm.to_torch(fm.Sequential(fm.Linear(2, 2, rng=0), Mine()))
     with pytest.raises(ValueError, match="expected a fastmlp module, got dict"):
         fm.to_torch({})
+
+
+class Twice(fm.Sequential):
+    """Computes something else than the modules inside it."""
+
+    def _compute(self, x, keep):
+        return super()._compute(x, keep) * 2
+
+
+def test_a_subclass_with_steps_of_its_own_is_no_chain(tmp_path, rng):
+    with fm.use_backend("numpy"):
+        inner = Twice(fm.Linear(3, 2, rng=0))
+        x = rng.normal(size=(4, 3)).astype(np.float32)
+        for model in (inner, fm.Sequential(inner, fm.ReLU())):
+            np.testing.assert_array_equal(fm.Predictor(model)(x), model.infer(x))
+            exports = [lambda net: fm.export_c(net, tmp_path / "m.c"), fm.to_torch]
+            if importlib.util.find_spec("onnx"):
+                exports.append(lambda net: fm.export_onnx(net, tmp_path / "m.onnx"))
+            for export in exports:
+                with pytest.raises(ValueError, match="Twice"):
+                    export(model)
+    assert not list(tmp_path.iterdir())
 
 
 def test_states_from_files(tmp_path, rng):

@@ -162,6 +162,61 @@ def test_a_file_that_is_gone_or_damaged_is_written_anew(load, tmp_path):
             assert hits(load()) == 1, (suffix, damage)
 
 
+def flipped(at):
+    """Damage: one bit, at a share of the file's length."""
+    return lambda content: content[: (i := int(at * (len(content) - 1)))] + bytes([content[i] ^ 16]) + content[i + 1 :]
+
+
+DAMAGES = {
+    **{f"bit at {at}": flipped(at) for at in (0, 0.2, 0.5, 0.8, 1)},  # the last: of the digest itself
+    "zeros": lambda content: bytes(len(content)),
+    "zeros in the middle": lambda content: content[:200] + bytes(100) + content[300:],
+    "one byte less": lambda content: content[:-1],
+    "half": lambda content: content[: len(content) // 2],
+    "no digest": lambda content: content[:-16],
+    "a digest alone": lambda content: content[-16:],
+    "nothing": lambda content: b"",
+    "more": lambda content: content + b"x",
+    "another's": lambda content: content[:-16] + content[:16],
+}
+
+
+@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_never_loaded(load, tmp_path, damage, suffix):
+    hits(load()), hits(load(), np.float64)
+    whole = {path: path.read_bytes() for path in (tmp_path / "__pycache__").glob("*.nb*")}
+    for path in (path for path in whole if path.suffix == f".{suffix}"):
+        path.write_bytes(DAMAGES[damage](whole[path]))
+        assert hits(load()) + hits(load(), np.float64) == (1 if suffix == "nbc" else 0)
+        assert hits(load()) == hits(load(), np.float64) == 1
+        assert {path.name for path in whole} == set(files(tmp_path / "__pycache__"))
+
+
+def test_a_damaged_index_in_a_folder_that_cannot_be_written_to(load, tmp_path, monkeypatch):
+    def refused(*args):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    hits(load())
+    [index] = (tmp_path / "__pycache__").glob("*.nbi")
+    index.write_bytes(b"no index")
+    monkeypatch.setattr(os, "replace", refused)
+    assert hits(load()) == 0 and index.read_bytes() == b"no index"
+
+
+def test_a_page_of_zeros_in_machine_code_is_compiled_again(tmp_path):
+    """In processes, as the code would end them."""
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    in_a_process(FIT, **environment)
+    kept = [path for path in tmp_path.glob("*/*.nbc") if path.stat().st_size > 8192]
+    assert kept
+    for path in kept:
+        content = path.read_bytes()
+        path.write_bytes(content[:4096] + bytes(4096) + content[8192:])
+    first, again = (in_a_process(FIT, **environment).splitlines()[0].split()[0] for _ in range(2))
+    assert int(first) > 0 and again == "0"
+
+
 @pytest.mark.parametrize("writer", ["_save_data", "_save_index"])
 def test_a_full_disk_is_no_error(load, tmp_path, monkeypatch, writer):
     def full(*args):

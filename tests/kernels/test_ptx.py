@@ -163,7 +163,9 @@ INSTRUCTIONS = {
 INSTRUCTIONS["bf16x6"] = INSTRUCTIONS["bf16"]
 PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "all layers": (
-        lambda: fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0),
+        lambda: fm.Sequential(
+            fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0), fm.Normalize(np.ones(3), np.ones(3))
+        ),
         lambda: fm.Adam(clip_norm=1.0),
         132,
         "float32",

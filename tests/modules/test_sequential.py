@@ -142,8 +142,14 @@ def test_what_does_not_fit():
             fm.Sequential(linear, fm.Linear(4, 2, dtype=np.float64))
         with pytest.raises(ValueError, match="one dtype, got float64 and float32"):
             fm.Sequential(fm.Linear(5, 3, dtype=np.float64), fm.ReLU(), linear)
-        with pytest.raises(ValueError, match="each module once"):
-            fm.Sequential(linear, fm.Sequential(fm.Linear(4, 3), linear))
+        for modules, places in [
+            ((linear, fm.Sequential(fm.Linear(4, 3), linear)), "the Linear of place 0 again at place 1.1"),
+            ((fm.Linear(3, 3), relu := fm.ReLU(), fm.Linear(3, 3), relu), "the ReLU of place 1 again at place 3"),
+            ((fm.Sequential(relu), relu), "the ReLU of place 0.0 again at place 1"),
+            ((inner := fm.Sequential(fm.Linear(3, 3), relu), inner), "the Sequential of place 0 again at place 1"),
+        ]:
+            with pytest.raises(ValueError, match=f"each module once, got {places}; give each place a module"):
+                fm.Sequential(*modules)
         with pytest.raises(ValueError, match="at least one module, got none"):
             fm.Sequential()
         with pytest.raises(ValueError, match="expected modules, got 3 at place 1"):

@@ -53,7 +53,7 @@ from .table import (
 __all__ = [
     "ALL", "POINTERS", "activation_backward", "activation_forward", "copy_in", "copy_out", "dropout_backward",
     "dropout_forward", "emit", "gather", "layer_norm_backward", "layer_norm_forward", "layer_norm_gradient", "mixing",
-    "read_ahead", "row_at", "softmax_backward", "softmax_forward",
+    "normalize_backward", "normalize_forward", "read_ahead", "row_at", "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
 ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
@@ -219,6 +219,34 @@ def activation_backward(kind, of_output):
         _clear_last(work, dy, last - first, stride, table[OUT] - column)
 
     return backward
+
+
+# ---------------------------------------------------------------------------------- normalization
+
+
+@addressed
+def normalize_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
+    """y = (x - mean) / scale on a panel."""
+    work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+    stride, unit = panel_stride(work, table[OUT], column), lanes(work)
+    x, y = table[X] + column * table[CAPACITY], table[Y] + column * table[CAPACITY]
+    for c in range(0, stride, unit):
+        mean = load(weights, table[MEAN] + column + c)
+        scale = keep_first(load(weights, table[SCALE] + column + c), table[OUT] - column - c, 1.0)
+        for i in range(first * stride + c, last * stride, stride):
+            store(work, y + i, (load(work, x + i) - mean) / scale)
+
+
+@addressed
+def normalize_backward(work_p, weights_p, table_p, numbers_p, first, last, column):
+    """dx = dy / scale on a panel, in place."""
+    work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+    stride, unit = panel_stride(work, table[OUT], column), lanes(work)
+    dy = table[DY] + column * table[CAPACITY]
+    for c in range(0, stride, unit):
+        scale = keep_first(load(weights, table[SCALE] + column + c), table[OUT] - column - c, 1.0)
+        for i in range(first * stride + c, last * stride, stride):
+            store(work, dy + i, load(work, dy + i) / scale)
 
 
 # ------------------------------------------------------------------------------ functions of rows

@@ -32,7 +32,7 @@ EXTRA = 17  # from here on a function's own integers
 GRADIENT = 39  # address of a function that finds its parameters' gradients itself
 COLUMNS = 40
 
-# EXTRA of a GATHER and a LOSS: where the rows come from.
+# EXTRA of a GATHER and a LOSS: where the rows come from. MEAN and SCALE, in weights, also of a later normalization.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
 TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
 STEPS = EXTRA + 11  # of this run, where the source is a file and the next batch is to be read ahead; else 0

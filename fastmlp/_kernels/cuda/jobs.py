@@ -22,11 +22,13 @@ from .runtime import cuda
 from .table import (
     BELOW,
     BIAS,
+    FACTOR,
     IN,
     LAYER,
     MEANS,
     RSTDS,
     SEED,
+    SHIFT,
     THRESHOLD,
     WEIGHT,
     G,
@@ -34,7 +36,7 @@ from .table import (
 )  # fmt: skip
 from .tiles import U, features, inputs_of
 
-__all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "softmax"]
+__all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "normalizing", "softmax"]
 
 
 def _number(dtype):
@@ -227,7 +229,7 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
     return run
 
 
-# ---------------------------------------------------------------------- softmax, layer norm, dropout
+# ------------------------------------------------------- softmax, layer norm, normalization, dropout
 
 
 @functools.cache
@@ -333,6 +335,27 @@ def layer_norm(dtype, geometry, kinds, backward):
                         if affine:
                             v = v * on.weights[gain + c] + on.weights[shift + c]
                         on.work[own_ends.y + at + c] = v
+
+    return run
+
+
+@functools.cache
+def normalizing(dtype, geometry, kinds, backward):
+    """(x - mean) / scale of rows, by column, or its gradient."""
+    threads, size = geometry.threads, geometry.tile
+    write = through(kinds, dtype)
+
+    @device
+    def run(on, own, now, o, row):
+        columns, shift, factor, inputs = on.ops[o, IN], on.ops[o, SHIFT], on.ops[o, FACTOR], inputs_of(on, now, o)
+        own_ends, ends = ends_of(on, o), ends_of(on, max(on.ops[o, BELOW], 0))
+        for i in range(row * columns + cuda.threadIdx.x, min(now.rows, row + size) * columns, threads):
+            c = i % columns
+            if backward:
+                write(on, ends, i, on.work[own_ends.g + i] * on.weights[factor + c])
+            else:
+                v = features(on, inputs, i // columns, c) - on.weights[shift + c]
+                on.work[own_ends.y + i] = v * on.weights[factor + c]
 
     return run
 

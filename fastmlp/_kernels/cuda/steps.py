@@ -61,6 +61,8 @@ from .table import (
     NORM,
     NORM_BACK,
     NORM_GRADIENT,
+    NORMALIZE,
+    NORMALIZE_BACK,
     NUMBERS,
     OP,
     OP_COLUMNS,
@@ -153,6 +155,9 @@ def steps_kernel(
     norm, norm_back = norm if NORM in spec.jobs else absent, norm_back if NORM_BACK in spec.jobs else absent
     soft, soft_back = soft if SOFTMAX in spec.jobs else absent, soft_back if SOFTMAX_BACK in spec.jobs else absent
     drop, drop_back = drop if DROP in spec.jobs else absent, drop_back if DROP_BACK in spec.jobs else absent
+    scaled, scaled_back = (job.normalizing(dtype, narrow, kinds, backward) for backward in (False, True))
+    scaled = scaled if NORMALIZE in spec.jobs else absent
+    scaled_back = scaled_back if NORMALIZE_BACK in spec.jobs else absent
 
     # ------------------------------------------------------------------------- jobs that are products
 
@@ -313,6 +318,10 @@ def steps_kernel(
             soft(on, own, now, o, row)
         elif kind == SOFTMAX_BACK:
             soft_back(on, own, now, o, row)
+        elif kind == NORMALIZE:
+            scaled(on, own, now, o, row)
+        elif kind == NORMALIZE_BACK:
+            scaled_back(on, own, now, o, row)
         elif kind == NORM_GRADIENT:
             norm_gradient(on, own, now, j, item)
         elif kind == UPDATE:

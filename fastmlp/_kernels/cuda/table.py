@@ -9,12 +9,13 @@ from __future__ import annotations
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
     "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS",
-    "DROP", "DROP_BACK", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER",
-    "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
-    "METERS", "NEW_SHARE", "NORM", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT", "OUT",
-    "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SEED",
-    "SHARES", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS",
-    "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "G", "X", "Y",
+    "DROP", "DROP_BACK", "FACTOR", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS",
+    "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
+    "METERS", "NEW_SHARE", "NORM", "NORMALIZE", "NORMALIZE_BACK", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP",
+    "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT",
+    "RSTDS", "SCALE", "SEED", "SHARES", "SHIFT", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES",
+    "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT",
+    "WEIGHTS", "WIDE", "G", "X", "Y",
 ]  # fmt: skip
 
 # Columns of ops.
@@ -27,6 +28,7 @@ WEIGHT, BIAS = 8, 9  # in weights; -1 for none
 MEAN, SCALE = 10, 11  # of the first operation: what is taken from the data, and what it is multiplied by then: in
 # weights, -1 for none
 MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
+SHIFT, FACTOR = 12, 13  # of a later normalization: its mean and 1 / scale, in weights
 LAYER, THRESHOLD, SEED = 12, 13, 14  # of a dropout
 OP_COLUMNS = 15
 
@@ -52,6 +54,8 @@ FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK,
 WEIGHTS, NORM_GRADIENT, UPDATE = range(11, 14)
 # and of rows of the next batch, which are brought together while this one's weights change:
 GATHER = 14
+# Again of rows of the batch:
+NORMALIZE, NORMALIZE_BACK = 15, 16
 
 # Columns of stages.
 # KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.

@@ -1,0 +1,322 @@
+"""The modules that an ONNX graph computes, where it is a chain: each node takes the result of the one before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from ..modules import (
+    ELU,
+    GELU,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    Module,
+    Normalize,
+    SiLU,
+    Softmax,
+)  # fmt: skip
+from .onnx_nodes import PLAIN
+
+__all__ = ["Chain"]
+
+_FIRST_OPSET = 7  # before it, operators broadcast, and Dropout trains, by attributes of their own
+_OWN_DOMAINS = ("", "ai.onnx")
+_INPUTS = (
+    "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL",
+    "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
+)  # fmt: skip
+_COMPUTES = ("FLOAT", "DOUBLE")
+_FROM_PLAIN = {operator: kind for kind, operator in PLAIN.items()}
+
+
+class _Step(NamedTuple):
+    """A node, the name of the value that it takes, and its attributes."""
+
+    node: Any
+    value: str
+    attributes: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return _name(self.node)
+
+    def refuse(self, expected: str) -> NoReturn:
+        attributes = f"with {dict(self.attributes)}" if self.attributes else "without attributes"
+        raise ValueError(f"node {self.node.name or '(unnamed)'} is {self.node.op_type} {attributes}; {expected}.")
+
+
+class Chain:
+    """Reads a graph node by node.
+
+    Parameters
+    ----------
+    onnx : module
+    proto : onnx.ModelProto
+        One that the checker has passed.
+
+    Raises
+    ------
+    ValueError
+        Here and by `modules`: if the graph is no chain, or a node computes something that no module does.
+    """
+
+    def __init__(self, onnx: Any, proto: Any) -> None:
+        self._onnx = onnx
+        graph = proto.graph
+        opset = max((one.version for one in proto.opset_import if one.domain in _OWN_DOMAINS), default=1)
+        if opset < _FIRST_OPSET:
+            raise ValueError(
+                f"its opset is {opset}, expected {_FIRST_OPSET} or later; onnx.version_converter can convert it."
+            )
+        self._constants = {tensor.name: self._array(tensor) for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in self._constants]
+        if len(inputs) != 1 or len(graph.output) != 1:
+            raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, expected one of each.")
+        self._output = graph.output[0].name
+        self._nodes = [node for node in graph.node if not self._is_constant(node)]
+        self._found: list[Module] = []
+        # The value that the chain has come to: its name, type, number of dimensions, and columns where they are known.
+        self._now = inputs[0].name
+        tensor_type = inputs[0].type.tensor_type
+        self._kind = self._name_of(tensor_type.elem_type)
+        if self._kind not in _INPUTS:
+            raise ValueError(f"its input {self._now!r} is of type {self._kind}, expected one of {', '.join(_INPUTS)}.")
+        shape = [dim.dim_value or None for dim in tensor_type.shape.dim]
+        self._inputs = shape if tensor_type.HasField("shape") else [None, None]
+        self._rank, self._width = len(self._inputs), self._inputs[1] if len(self._inputs) == 2 else None
+
+    def modules(self) -> list[Module]:
+        """The modules of the chain."""
+        while self._nodes:
+            node = self._nodes.pop(0)
+            if self._now not in node.input:
+                raise ValueError(f"{_name(node)} does not follow the one before; expected a chain.")
+            attributes = {one.name: self._onnx.helper.get_attribute_value(one) for one in node.attribute}
+            step = _Step(node, self._now, attributes)
+            self._now = node.output[0]
+            self._check(step)
+            _READERS[node.op_type](self, step)
+        if self._now != self._output:
+            raise ValueError("its output is not what the last node gives.")
+        if self._rank != 2:
+            raise ValueError(f"its output has {self._rank} dimensions, expected 2.")
+        return self._found
+
+    def _check(self, step: _Step) -> None:
+        operator = step.node.op_type
+        if step.node.domain not in _OWN_DOMAINS:
+            step.refuse(f"expected ONNX's own operators, got one of {step.node.domain}")
+        if operator not in _READERS:
+            step.refuse(f"expected one of {', '.join(_READERS)}")
+        if operator not in _MOVES and self._kind not in _COMPUTES:
+            step.refuse(f"expected a Cast to FLOAT before it, as its input is {self._kind}")
+        if operator not in _MOVES and operator not in _POINTWISE and self._rank != 2:
+            step.refuse(f"expected 2 dimensions of its input, got {self._rank}")
+
+    # ---------------------------------------------------------------------------------- constants
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        try:
+            array: np.ndarray = self._onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # a type that there is not, a file beside this one, too few bytes
+            raise ValueError(
+                f"the constant {tensor.name!r} cannot be read ({type(error).__name__}: {error})."
+            ) from error
+        return array
+
+    def _is_constant(self, node: Any) -> bool:
+        """Whether a node gives a constant, which is kept; a parameter in two places comes as Identity of the other."""
+        if node.op_type == "Identity" and node.input and node.input[0] in self._constants:
+            self._constants[node.output[0]] = self._constants[node.input[0]]
+            return True
+        if node.op_type != "Constant" or not node.attribute:
+            return False
+        name, value = node.attribute[0].name, self._onnx.helper.get_attribute_value(node.attribute[0])
+        if name == "value":
+            self._constants[node.output[0]] = self._array(value)
+        elif name in ("value_float", "value_floats"):
+            self._constants[node.output[0]] = np.asarray(value, np.float32)
+        elif name in ("value_int", "value_ints"):
+            self._constants[node.output[0]] = np.asarray(value, np.int64)
+        return node.output[0] in self._constants
+
+    def _constant(self, name: str) -> np.ndarray:
+        if name not in self._constants:
+            raise ValueError(f"{name!r} is computed, expected a constant.")
+        array = self._constants[name]
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name!r} has dtype {array.dtype}, expected float32 or float64.")
+        return array
+
+    def _other(self, node: Any, value: str, first: bool = False) -> np.ndarray:
+        """The constant that a node takes beside ``value``, which may have to come first."""
+        if len(node.input) < 2 or (first and node.input[0] != value) or node.input[0] == node.input[1]:
+            raise ValueError(f"{_name(node)} does not take its inputs and a constant in this order.")
+        return self._constant(node.input[1] if node.input[0] == value else node.input[0])
+
+    def _following(self, operator: str, *inputs: str) -> Any:
+        """Take the next node, where it is of such an operator and has all these inputs; else None."""
+        node = self._nodes[0] if self._nodes else None
+        if node is None or node.op_type != operator or node.domain not in _OWN_DOMAINS:
+            return None
+        if not set(inputs) <= set(node.input):
+            return None
+        self._now = node.output[0]
+        return self._nodes.pop(0)
+
+    def _columns(self, *arrays: np.ndarray) -> int:
+        """Columns of the value so far: as the next product takes, as declared, or as these constants of it have."""
+        for node in self._nodes:
+            weight = self._constants.get(node.input[1]) if node.op_type in ("Gemm", "MatMul") else None
+            if weight is not None and weight.ndim == 2:
+                turned = any(one.name == "transB" and one.i for one in node.attribute)
+                return int(weight.shape[1 if turned else 0])
+        width = max(array.size for array in arrays) if self._width is None else self._width
+        if self._width is None and width == 1:
+            raise ValueError("the number of columns of its input is not declared; expected (N, features).")
+        return width
+
+    # ------------------------------------------------------------------------------------ operators
+
+    def _identity(self, step: _Step) -> None:
+        pass
+
+    def _cast(self, step: _Step) -> None:
+        kind = self._name_of(step.attributes["to"])
+        if kind not in _COMPUTES:  # it would round the values, or cut off their fractions
+            step.refuse(f"expected a Cast to {' or '.join(_COMPUTES)}, got {kind}")
+        self._kind = kind
+
+    def _dropout(self, step: _Step) -> None:
+        name = step.node.input[2] if len(step.node.input) > 2 else ""
+        training = self._constants.get(name)
+        if name and (training is None or training.any()):
+            step.refuse("expected one without training_mode")
+
+    def _flatten(self, step: _Step) -> None:
+        if self._rank < 2 or step.attributes.get("axis", 1) not in (1, 1 - self._rank):
+            step.refuse(f"expected axis 1 of (N, ...), got an input of {self._rank} dimensions")
+        if self._rank > 2:
+            known = [size for size in self._inputs[1:] if size is not None]
+            self._width = math.prod(known) if len(known) == self._rank - 1 else None
+        self._rank = 2
+
+    def _plain(self, step: _Step) -> None:
+        self._found.append(_FROM_PLAIN[step.node.op_type]())
+
+    def _sigmoid(self, step: _Step) -> None:
+        if self._following("Mul", step.value, step.node.output[0]) is not None:
+            self._found.append(SiLU())
+        else:
+            self._plain(step)
+
+    def _leaky_relu(self, step: _Step) -> None:
+        self._found.append(LeakyReLU(step.attributes.get("alpha", 0.01)))
+
+    def _elu(self, step: _Step) -> None:
+        self._found.append(ELU(step.attributes.get("alpha", 1.0)))
+
+    def _gelu(self, step: _Step) -> None:
+        self._found.append(GELU(step.attributes.get("approximate", b"none").decode()))
+
+    def _softmax(self, step: _Step) -> None:
+        self._require_last_axis(step)
+        self._found.append(Softmax())
+
+    def _layer_norm(self, step: _Step) -> None:
+        self._require_last_axis(step)
+        weight, bias = self._other(step.node, step.value, first=True), self._third(step)
+        bias = np.zeros_like(weight) if bias is None else bias
+        width = self._columns(weight, bias)
+        state = {"weight": _row(weight, width, step.name), "bias": _row(bias, width, step.name)}
+        norm = LayerNorm(width, step.attributes.get("epsilon", 1e-5), dtype=weight.dtype)
+        norm.load_state_dict(state)
+        self._found.append(norm)
+
+    @staticmethod
+    def _require_last_axis(step: _Step) -> None:
+        if step.attributes.get("axis", -1) not in (-1, 1):
+            step.refuse("expected the last axis")
+
+    def _sub(self, step: _Step) -> None:
+        division = self._following("Div", step.node.output[0])
+        if division is None:
+            step.refuse("expected a Div after it")
+        mean = self._other(step.node, step.value, first=True)
+        scale = self._other(division, step.node.output[0], first=True)
+        width = self._columns(mean, scale)
+        rows = _row(mean, width, step.name), _row(scale, width, _name(division))
+        self._found.append(Normalize(*rows, dtype=mean.dtype))
+
+    def _gemm(self, step: _Step) -> None:
+        if step.attributes.get("transA", 0):
+            step.refuse("expected transA 0")
+        weight = _scaled(self._other(step.node, step.value, first=True), step.attributes.get("alpha", 1.0))
+        bias = self._third(step)
+        bias = None if bias is None else _scaled(bias, step.attributes.get("beta", 1.0))
+        self._linear(weight if step.attributes.get("transB", 0) else weight.T, bias, step.name)
+
+    def _matmul(self, step: _Step) -> None:
+        weight = self._other(step.node, step.value, first=True).T
+        addition = self._following("Add", step.node.output[0])
+        bias = None if addition is None else self._other(addition, step.node.output[0])
+        self._linear(weight, bias, step.name if addition is None else _name(addition))
+
+    def _linear(self, weight: np.ndarray, bias: np.ndarray | None, name: str) -> None:
+        if weight.ndim != 2:
+            raise ValueError(f"{name} has weights of shape {weight.shape}, expected two dimensions.")
+        outputs, inputs = weight.shape
+        shape = {"in_features": inputs, "out_features": outputs, "dtype": weight.dtype}
+        layer = Linear.from_config({**shape, "bias": bias is not None})
+        state = {"weight": weight} if bias is None else {"weight": weight, "bias": _row(bias, outputs, name)}
+        layer.load_state_dict(state)
+        self._found.append(layer)
+        self._width = outputs
+
+    def _third(self, step: _Step) -> np.ndarray | None:
+        """The constant that may be the third input."""
+        return self._constant(step.node.input[2]) if len(step.node.input) > 2 and step.node.input[2] else None
+
+    def _name_of(self, kind: int) -> str:
+        return str(self._onnx.TensorProto.DataType.Name(kind))
+
+
+def _name(node: Any) -> str:
+    return f"node {node.name or node.op_type}"
+
+
+def _row(array: np.ndarray, width: int, name: str) -> np.ndarray:
+    """A constant as ONNX broadcasts it over rows of ``width`` numbers; one that differs by row is refused."""
+    if array.ndim > 2 or array.shape[:-1] not in ((), (1,)) or array.shape[-1:] not in ((), (1,), (width,)):
+        raise ValueError(f"{name} has a constant of shape {array.shape}, expected ({width},).")
+    return np.broadcast_to(array.reshape(-1), (width,))
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    """Gemm's alpha or beta times a constant, in the constant's dtype."""
+    with np.errstate(all="ignore"):  # what is not finite is not this function's business
+        return array if factor == 1 else array * array.dtype.type(factor)
+
+
+_READERS: dict[str, Callable[[Chain, _Step], None]] = {
+    "Gemm": Chain._gemm,
+    "MatMul": Chain._matmul,
+    **dict.fromkeys(_FROM_PLAIN, Chain._plain),
+    "Sigmoid": Chain._sigmoid,
+    "LeakyRelu": Chain._leaky_relu,
+    "Elu": Chain._elu,
+    "Gelu": Chain._gelu,
+    "Softmax": Chain._softmax,
+    "LayerNormalization": Chain._layer_norm,
+    "Sub": Chain._sub,
+    "Identity": Chain._identity,
+    "Dropout": Chain._dropout,
+    "Flatten": Chain._flatten,
+    "Cast": Chain._cast,
+}
+_MOVES = ("Identity", "Dropout", "Flatten", "Cast")  # compute nothing
+_POINTWISE = (*_FROM_PLAIN, "LeakyRelu", "Elu", "Gelu")  # of any shape
