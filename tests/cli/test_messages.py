@@ -47,6 +47,7 @@ ONLY_IN_PYTHON = {
     ("fit.py", "epochs"): "--epochs and --steps exclude each other",
     ("fit.py", "max_steps"): "--epochs and --steps exclude each other",
     ("estimators/base.py", "early_stopping"): "of scikit-learn's classes",
+    ("estimators/base.py", "warm_start"): "of scikit-learn's classes",
     ("estimators/solver.py", "tol"): "of scikit-learn's classes",
     ("exchange/with_skl2onnx.py", "target_opset"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
