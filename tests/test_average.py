@@ -25,6 +25,7 @@ def trainer(make=OPTIMIZERS["sgd"], dtype=np.float64, average=DECAY):
     return fm.Trainer(model, fm.CrossEntropyLoss(), make(), average=average)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_follows_the_formula(name, backend, dtype):
     made, plain = trainer(OPTIMIZERS[name], dtype), trainer(OPTIMIZERS[name], dtype, None)

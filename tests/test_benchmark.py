@@ -274,6 +274,7 @@ def test_steps_for_a_timing():
     assert timing.summary([3.0]) == {"us": 3.0, "quartiles": [3.0, 3.0]}
 
 
+@pytest.mark.slow
 def test_growth(tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need the extra")
     points = growth.sweep({"width": (4, 8), "depth": (1,)}, rounds=1, seconds=1e-3)
@@ -288,6 +289,7 @@ def test_growth_without_matplotlib(monkeypatch, tmp_path):
     assert "fastmlp[plot]" in growth.draw([], "title", tmp_path / "g.png")
 
 
+@pytest.mark.slow
 def test_memory(monkeypatch):
     monkeypatch.setattr(memory, "missing", lambda name: "not installed")
     found = memory.measure("one", (OURS, "torch"))
@@ -317,6 +319,7 @@ INFERENCE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(aot.extension() is None, reason="installed without a compiler")
 def test_inference_checks_all_and_shows_a_table(monkeypatch, capsys):
     peers = [name for name, (package, _) in inference.PEERS.items() if is_installed(package)]

@@ -65,7 +65,7 @@ def test_probabilities(backend, rng):
     fm.check_gradients(fm.Softmax(), loss, rng.normal(size=(6, 4)), rng.integers(0, 4, 6))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_random_models_of_five_layers(backend, seed):
     rng = np.random.default_rng(seed)

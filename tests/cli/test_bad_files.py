@@ -64,6 +64,7 @@ CONFIGS = ("5", "[]", '{"data": 5}', '{"data": {"dataset": 5}}', '{"data": {"dat
            '{"data": {"dataset": "digits", "data_dir": 5}}', "[" * 100_000)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
 def test_a_damaged_config(config, refused, trained):
     (trained / "config.json").write_text(config)

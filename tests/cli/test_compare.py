@@ -213,6 +213,7 @@ def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, python
     assert steps == sorted(set(steps)) and len(steps) == 300
 
 
+@pytest.mark.slow
 def test_options_in_a_file(fastmlp, folder):
     (folder / "bad.toml").write_text("epoch = 3\n")
     code, _, err = fastmlp("train", "--config", "bad.toml")
@@ -241,6 +242,7 @@ def test_options_in_a_file(fastmlp, folder):
     assert fastmlp("train", "--config", "none.toml")[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "warmup-cosine", "step", "one-cycle", "plateau"])
 def test_schedules(schedule, fastmlp, folder):
     code, _, err = fastmlp("train", *RUN, "--schedule", schedule, "--dropout", "0.1", "--out", "run")

@@ -154,6 +154,7 @@ def test_ctrl_c_before_the_first_step(fastmlp, folder, monkeypatch):
     assert "to go on" not in out or (folder / "run" / "training.safetensors").is_file()
 
 
+@pytest.mark.slow
 @posix
 def test_without_an_output(start, folder):
     """Closed by the shell, or never there, as under pythonw."""
@@ -179,6 +180,7 @@ def test_a_killed_run_leaves_whole_files(start, folder):
     fm.load_model(folder / "run" / "model.safetensors")
 
 
+@pytest.mark.slow
 @posix
 def test_a_reader_that_leaves(start):
     with start("train", "--epochs", 3, "--out", "run") as process:
@@ -188,6 +190,7 @@ def test_a_reader_that_leaves(start):
     assert process.returncode == 1 and err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_output_to_a_full_disk(start):
     with open("/dev/full", "w") as full, start("info", stdout=full) as process:
@@ -203,6 +206,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @posix
 def test_no_room_for_the_model_is_found_before_training(start, folder):
     with start("train", "--out", "run", python=("-c", LIMITED, "20000")) as process:
@@ -212,6 +216,7 @@ def test_no_room_for_the_model_is_found_before_training(start, folder):
     assert "model.safetensors" not in os.listdir(folder / "run")
 
 
+@pytest.mark.slow
 @posix
 def test_the_disk_fills_up_during_the_run(start, folder):
     """The state, whose history grows, meets the limit: the run fails, what it had saved stays whole."""
@@ -248,6 +253,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_without_matplotlib_a_run_ends_well(start, folder):
     with start("train", "--epochs", 1, "--out", "run", python=("-c", NO_MATPLOTLIB)) as process:
         out, err = process.communicate(timeout=60)

@@ -223,6 +223,7 @@ def followed(folder):
     ]
 
 
+@pytest.mark.slow
 def test_following_a_message_helps(fastmlp, folder, monkeypatch):
     monkeypatch.setenv("FASTMLP_BACKEND", "numpy")
     for number, (dataset, more, words) in enumerate(followed(folder)):

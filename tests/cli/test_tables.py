@@ -57,6 +57,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options, said", FORMATS.values(), ids=FORMATS)
 def test_every_format_gives_the_same_model(fastmlp, trained, folder, options, said):
     """A guess is one line; it is saved, and made no second time by evaluate, predict and --resume."""
@@ -104,6 +105,7 @@ def test_formats_in_a_file_of_options(fastmlp, folder):
     assert "header     none: the columns are column_0, column_1, column_2, column_3\n" in out
 
 
+@pytest.mark.slow
 def test_a_sweep_passes_notes_on_once(fastmlp, start):
     write("t.csv", header=False)
     table = ("--", "--dataset", "t.csv", "--epochs", 1)
@@ -126,6 +128,7 @@ def test_headers_that_are_not_as_in_training(fastmlp, trained):
         assert fastmlp(*command, "--header")[0] == 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("option", [["--header"], ["--no-header"], ["--separator", ";"], ["--decimal", ","]])
 def test_formats_are_for_text(fastmlp, trained, option):
     np.save("x.npy", np.zeros((2, 4)))
@@ -137,6 +140,7 @@ def test_formats_are_for_text(fastmlp, trained, option):
         assert code == 2 and err.startswith(f"fastmlp: error: {name} is for tables; digits takes none")
 
 
+@pytest.mark.slow
 def test_evaluation_asks_for_nothing_that_only_training_needs(fastmlp, trained):
     """One class, one row: loss and accuracy of these rows, as of any others."""
     write("yes.csv", FRAME[FRAME["label"] == "yes"])
@@ -201,6 +205,7 @@ def test_predict_leaves_no_row_out(fastmlp, folder):
 SPELLINGS = {"1/0": (1, 0), "TRUE/FALSE": ("TRUE", "FALSE"), "spaces": ("True ", "False "), "yes/no": ("Yes", "no")}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("true, false", SPELLINGS.values(), ids=SPELLINGS)
 def test_booleans_in_another_spelling(fastmlp, trained, true, false):
     write("t.csv", FRAME.assign(flag=np.where(FLAG, true, false)))
@@ -225,6 +230,7 @@ def test_unknown_values_are_said(fastmlp, trained):
         assert code == 1 and "all.csv: column 'flag' holds values that training did not see in 300 of 300 rows" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_digits_are_not_lost(fastmlp, folder, dtype):
     """Times in seconds as a feature and as the target: learnt as well as any other numbers, and predicted whole."""

@@ -116,6 +116,7 @@ def test_the_spellings_of_the_seed(fastmlp, folder):
     assert config_of(folder / "run")["data"]["data_dir"] == str(folder / "data")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["none", "mean-image", "standard"])
 def test_normalisation_and_no_hidden_layer(way, fastmlp, folder):
     assert fastmlp("train", "--hidden", "", "--epochs", 1, "--normalize", way, "--out", "run")[0] == 0
@@ -130,6 +131,7 @@ def test_every_optimizer_learns_by_default(name, fastmlp, folder):
     assert metrics_of(folder / "run")[-1]["val_accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     """CIFAR-10's are the seed's; several hidden layers do not start from its tiny weights."""
     from fastmlp.cli import train
@@ -271,6 +273,7 @@ def test_runs_are_never_overwritten_unasked(fastmlp, folder):
     assert fastmlp("train", "--epochs", 1, "--out", "new")[0] == 0  # an empty folder will do
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_second_do_not_meet(fastmlp, monkeypatch, folder):
     from fastmlp.cli import runs
 
@@ -295,6 +298,7 @@ def test_early_stopping(fastmlp, folder):
     assert loss == pytest.approx(metrics[best]["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["classification", "regression"])
 def test_every_plain_run_is_made_by_the_engine(fastmlp, folder, monkeypatch, loss):
     """Regressions too, whose outputs are scaled; nothing is said on standard error."""
@@ -315,6 +319,7 @@ def test_every_plain_run_is_made_by_the_engine(fastmlp, folder, monkeypatch, los
     assert len(sessions) == 2 and None not in sessions
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::fastmlp.PerformanceWarning")
 def test_a_slow_way_is_one_line_on_standard_error(fastmlp, folder, monkeypatch):
     monkeypatch.setattr("fastmlp.engine.runner.Engine.has_room", lambda self, rows, accumulate: False)  # as on a GPU

@@ -88,6 +88,7 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("idx") / "values"
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, database=None, max_examples=300)
 @given(
     code=st.sampled_from([8, 9, 11, 12, 13, 14]),

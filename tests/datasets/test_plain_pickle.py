@@ -190,11 +190,13 @@ def test_small_files_that_would_fill_the_memory_of_an_unpickler():
         assert peak < 12 << 20, raw[:40]
 
 
+@pytest.mark.slow
 def test_deeply_nested_keys_are_refused():
     with pytest.raises(DataError):
         read(b"\x80\x02})" + b"\x85" * 200000 + b"Ns.")
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, database=None, max_examples=500)
 @given(st.data())
 def test_flipped_bytes_never_crash(data):

@@ -195,6 +195,7 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("npy")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required:UserWarning")
 @settings(deadline=None, derandomize=True, database=None, max_examples=300)
 @given(places=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))

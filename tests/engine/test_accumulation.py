@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", CASES)
 def test_as_module_by_module(name, threads, dtype):

@@ -54,13 +54,14 @@ def test_every_kind(kind, source, dtype):
     assert_same_steps(model_of(dtype), fm.CrossEntropyLoss, momentum, data, augment=KINDS[kind]((3, 3)), threads=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 13])
 def test_without_scaling_and_small_batches(batch, dtype):
     model = partial(fm.MLP, 9, [11], 3, "tanh", dropout=0.2, dtype=dtype, rng=0)
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(14), augment=KINDS["all"]((9,)), batch=batch)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 15, 16, 17, 23, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65, 97])
 def test_widths_around_vectors_and_blocks_of_words(width, dtype):
     for shape in ((width,), (width, 1)):
@@ -86,7 +87,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
 @pytest.mark.parametrize("name", LOSSES)
@@ -100,7 +101,7 @@ def test_mixed_classes(name, soft, weighted, dtype):
     assert_same_steps(model, LOSSES[name], momentum, (X, y), weight=weight, augment=[fm.Mixup(0.5)])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("outputs", [1, 9])
 @pytest.mark.parametrize("loss", [fm.MSELoss, fm.BCEWithLogitsLoss])

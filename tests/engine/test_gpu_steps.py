@@ -164,7 +164,7 @@ def test_rows_that_are_changed_at_random(name, source):
     assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, y), augment=CHANGES[name]((3, 3)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 15, 16, 17, 31, 33, 70])
 def test_changed_rows_of_all_widths(width):
     """In float32, whose noise has polynomials of its own; 32 columns have their random words between them."""
@@ -188,7 +188,7 @@ MIXED = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", MIXED)
 def test_mixed_targets(name, weighted):
@@ -210,7 +210,7 @@ SUMS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", SUMS)
 def test_steps_that_are_sums_of_batches(name, weighted):
@@ -240,6 +240,7 @@ def test_dropouts_of_different_seeds():
     assert_same_steps(lambda: between(*layers), fm.CrossEntropyLoss, fm.SGD, rows_of(), seed=None)
 
 
+@pytest.mark.slow
 def test_how_many_rows_a_step_of_several_batches_may_have():
     model = fm.MLP(5, [6], 3, rng=0)
     rows = check_rows(*rows_of(40), None, model, fm.CrossEntropyLoss(), "test")
@@ -282,7 +283,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("blocks", "kind", "clip_norm"),
     [(1, "float64", None), (3, "float32", 0.05), (8, "float64", 0.05), (64, "float64", None)],
@@ -386,6 +387,7 @@ def test_features_of_other_kinds(source, features):
     assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, (X, rows_of()[1]), machine=machine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [(), CHANGES["all"]((5,))], ids=["as they are", "changed"])
 def test_rows_that_do_not_fit_on_the_gpu(augment, monkeypatch):
     """They go there piece by piece."""
@@ -402,6 +404,7 @@ def test_rows_that_do_not_fit_on_the_gpu(augment, monkeypatch):
     assert whole.launches == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 def test_row_numbers_that_are_there_before_the_launch(weighted, monkeypatch):
     """While a run's steps are made those of the next are sent; somebody else's in between are not taken for them."""
@@ -444,6 +447,7 @@ def run_twice(weights, rooms, sends):
     return b"".join(array.tobytes() for array in model.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["elsewhere", "fewer rows", "no room"])
 def test_row_numbers_of_other_rows_are_not_taken_for_these(second, monkeypatch):
     """As after a fit that was stopped, and another one with the same seed, whose rows of no weight are others."""

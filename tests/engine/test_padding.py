@@ -133,7 +133,7 @@ def test_large_batches(dtype):
         assert_clean(*trained(model, fm.MSELoss(), fm.Adam(1e-3), rows_of(width, other, 700), batch=520))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_module_and_loss(width, dtype):
     X, y = rows_of(width, width)

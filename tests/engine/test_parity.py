@@ -254,6 +254,7 @@ def test_sums_of_several_blocks(rows, batch, threads, dtype):
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, data, batch=batch, steps=3, threads=threads)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, database=None, max_examples=60)
 @given(st.data())
 def test_any_model(data):

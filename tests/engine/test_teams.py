@@ -264,6 +264,7 @@ def test_an_error_in_one_thread_is_raised_in_the_caller_and_ends_the_others(fail
     assert weights(ref) == weights(comp)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [0, 1, 2])
 def test_an_error_in_one_thread_takes_no_step_back(fails, monkeypatch):
     ref, comp = trainer_of(3), trainer_of(3)

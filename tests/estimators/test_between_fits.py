@@ -86,6 +86,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["partial_fit", "fit"])
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_is_set_counts_at_once_and_in_copies(name, way):
@@ -249,6 +250,7 @@ GOING_ON = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("name", GOING_ON)
 def test_a_copy_goes_on_as_its_original_does(how, name):
@@ -298,6 +300,7 @@ REGIMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", REGIMES)
 @pytest.mark.parametrize("first", REGIMES)
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])

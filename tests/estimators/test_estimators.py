@@ -63,6 +63,7 @@ def test_copies(how, digits):
     assert not np.array_equal(comp.predict_proba(X), net.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_skops(digits, tmp_path):
     skops = pytest.importorskip("skops.io")
     X, y = digits
@@ -202,6 +203,7 @@ def test_callbacks_threads_and_backends(digits):
     np.testing.assert_allclose(plain.predict_proba(X), ref.predict_proba(X), 1e-6, 1e-9)
 
 
+@pytest.mark.slow
 def test_augment(digits):
     X, y = digits
     given = [fm.HorizontalFlip((8, 8)), fm.Mixup(0.3), fm.GaussianNoise(0.1)]
@@ -282,6 +284,7 @@ def test_joblib_threads_share(digits):
     assert beside == [1, 1] and alone >= 1
 
 
+@pytest.mark.slow
 def test_dask(digits):
     distributed = pytest.importorskip("dask.distributed")
     X, y = digits

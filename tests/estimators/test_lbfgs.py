@@ -21,6 +21,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("few", [0, 1 << 60], ids=["engine", "modules"])
 @pytest.mark.parametrize("block", [1 << 21, 24], ids=["whole", "blocks of rows"])
 @pytest.mark.parametrize("weighted", [False, True])

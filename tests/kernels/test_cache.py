@@ -151,6 +151,7 @@ def test_what_another_process_deletes_meanwhile_does_not_matter(load, tmp_path, 
     assert "gone.f-1.py310.fastmlp-0.1.nbc" not in files(folder)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_gone_or_damaged_is_written_anew(load, tmp_path):
     folder = tmp_path / "__pycache__"
     hits(load())
@@ -181,6 +182,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_never_loaded(load, tmp_path, damage, suffix):
@@ -204,6 +206,7 @@ def test_a_damaged_index_in_a_folder_that_cannot_be_written_to(load, tmp_path, m
     assert hits(load()) == 0 and index.read_bytes() == b"no index"
 
 
+@pytest.mark.slow
 def test_a_page_of_zeros_in_machine_code_is_compiled_again(tmp_path):
     """In processes, as the code would end them."""
     environment = {"NUMBA_CACHE_DIR": str(tmp_path)}

@@ -118,6 +118,7 @@ def changed(core="numba.core"):
     return *functions, gc.isenabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", ["numba.core", "numba.cuda.core"])
 @pytest.mark.parametrize("collecting", [True, False])
 def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
@@ -174,6 +175,7 @@ def test_what_is_pasted_is_compiled_once(monkeypatch):
     assert jit.shared(four)(1) == jit.shared(four)(1.0) == 6 and made == [added.py_func]
 
 
+@pytest.mark.slow
 def test_calls_are_resolved_for_each_of_their_types():
     def mixed(x, n):
         a, b = x * n, n * n

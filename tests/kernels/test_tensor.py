@@ -43,7 +43,7 @@ def factors(m, k, n, seed=0):
     return [generator.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n), (n,))]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None)
@@ -86,7 +86,7 @@ def test_what_is_not_finite_stays_so(kind, precision):
     assert np.isfinite(comp[~special]).all()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("m", "k", "n"), [(48, 1, 48), (48, 2, 48), (16, 400, 16)])
 def test_six_products_are_as_exact_as_float32(kind, m, k, n):
@@ -101,7 +101,7 @@ def test_six_products_are_as_exact_as_float32(kind, m, k, n):
         assert np.abs(comp - a @ b).max() < np.abs(chain - a @ b).max()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_six_products_in_wide_tiles(kind):
     """Of 4 x 4 fragments, as the wide tiles of GPUs have: the small products have a sum of their own."""

@@ -244,6 +244,7 @@ def test_unjitted_code_agrees(tmp_path: Path) -> None:
         assert distance.max() <= 2.0, key
 
 
+@pytest.mark.slow
 def test_constants_are_those_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(__file__).parents[2] / "tools" / "fit_polynomials.py"
     if not path.exists():
