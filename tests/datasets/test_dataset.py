@@ -57,7 +57,11 @@ def test_repr_says_what_it_is():
     )
 
 
-@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))], ids=str)
+@pytest.mark.parametrize(
+    "remake",
+    [copy.copy, copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))],
+    ids=["copy", "deepcopy", "pickle"],
+)
 def test_copies_keep_arrays_and_attributes(remake):
     data = load("digits")
     again = remake(data)
