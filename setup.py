@@ -101,7 +101,8 @@ test = [
     *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
     "onnxruntime>=1.17", "polars>=1.0", "skl2onnx>=1.18", "skops>=0.11",
     "dask[distributed]>=2024.1",
-    "hypothesis>=6.90", "mpmath>=1.3", "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2",
+    "hypothesis>=6.90", "mpmath>=1.3",
+    "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2", "pytest-xdist>=3.5",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
     "greenlet>=3.0",  # threads of another simulator
     "threadpoolctl>=3.1",

@@ -163,6 +163,7 @@ def test_a_contender_that_gives_nan_disagrees(case):
     assert "0% of array 0 agree" in contest(Nan, case)
 
 
+@pytest.mark.slow
 def test_a_run(peers):
     said = []
     document = runner.run(TINY[:2], dataclasses.replace(QUICK, peers=tuple(PEERS)), said.append)

@@ -47,6 +47,7 @@ def test_numbers_too_large(arguments, most, refused):
     assert f"is too large; expected at most {most}" in message and len(message) < 200
 
 
+@pytest.mark.slow
 def test_names_that_are_none(refused, trained):
     assert refused(2, "train", "--out", "") == "--out is empty; expected a folder.\n"
     for arguments in (

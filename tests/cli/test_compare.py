@@ -253,6 +253,7 @@ def test_schedules(schedule, fastmlp, folder):
     assert len(rates) == 2 and (schedule == "plateau" or rates[0] != rates[1])
 
 
+@pytest.mark.slow
 def test_logs(fastmlp, folder):
     pytest.importorskip("tensorboardX")
     assert fastmlp("train", *RUN, "--tensorboard", "--out", "run")[0] == 0

@@ -46,9 +46,6 @@ ONLY_IN_PYTHON = {
     ("trainer.py", "average"): "train asks for averages only where it keeps them",
     ("fit.py", "epochs"): "--epochs and --steps exclude each other",
     ("fit.py", "max_steps"): "--epochs and --steps exclude each other",
-    ("estimators/base.py", "early_stopping"): "of scikit-learn's classes",
-    ("estimators/base.py", "warm_start"): "of scikit-learn's classes",
-    ("estimators/solver.py", "tol"): "of scikit-learn's classes",
     ("exchange/with_skl2onnx.py", "target_opset"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
 }
@@ -153,6 +150,8 @@ def test_arguments_in_messages_exist_in_python_and_in_the_commands(spellings):
         if (file, name) in ONLY_IN_PYTHON:
             continue
         assert name in parameters, f"{file} names the argument {name}=, which nothing has: {text!r}"
+        if file.startswith("estimators/"):  # classes for scikit-learn, which no command makes
+            continue
         commands = printed_by(file)
         assert commands, f"{file} names {name}=: say in PRINTED_BY or ONLY_IN_PYTHON who prints {text!r}"
         assert name in fm.datasets.table.TABLE_OPTIONS, f"{name}= is no argument of fastmlp.load"

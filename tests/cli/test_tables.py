@@ -128,7 +128,7 @@ def test_headers_that_are_not_as_in_training(fastmlp, trained):
         assert fastmlp(*command, "--header")[0] == 0
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [["--header"], ["--no-header"], ["--separator", ";"], ["--decimal", ","]])
 def test_formats_are_for_text(fastmlp, trained, option):
     np.save("x.npy", np.zeros((2, 4)))
@@ -205,7 +205,7 @@ def test_predict_leaves_no_row_out(fastmlp, folder):
 SPELLINGS = {"1/0": (1, 0), "TRUE/FALSE": ("TRUE", "FALSE"), "spaces": ("True ", "False "), "yes/no": ("Yes", "no")}
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("true, false", SPELLINGS.values(), ids=SPELLINGS)
 def test_booleans_in_another_spelling(fastmlp, trained, true, false):
     write("t.csv", FRAME.assign(flag=np.where(FLAG, true, false)))

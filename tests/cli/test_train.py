@@ -160,6 +160,7 @@ def test_quiet(fastmlp, folder):
     assert {path.name for path in (folder / "run").iterdir()} >= FILES - {"curves.png"}
 
 
+@pytest.mark.slow
 def test_a_progress_bar_on_a_terminal(fastmlp, monkeypatch, capsys):
     import sys
 
@@ -240,6 +241,7 @@ def test_a_refused_augmentation_leaves_the_old_run_alone(fastmlp, folder):
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_what_is_more_than_the_rows_is_not_announced(fastmlp, folder):
     out = fastmlp("train", "--epochs", 1, "--out", "a", "--accumulate", 100, "--batch-size", 2000)[1]
     assert "batches of 1437\n" in out

@@ -65,6 +65,7 @@ def test_not_found(tmp_path, server):
     assert "the server answered 404" in failure(source, tmp_path)
 
 
+@pytest.mark.slow
 # pooch leaves the broken connection to the garbage collector, which is run here and not in another test.
 @pytest.mark.filterwarnings("ignore:.*socket:ResourceWarning")
 def test_a_connection_that_breaks_off(tmp_path, server):

@@ -104,6 +104,7 @@ def test_headers_never_allocate_what_is_not_there(scratch, code, dimensions, bod
     _read_in_little_memory(scratch, gzip.compress(raw) if zipped else raw)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, database=None, max_examples=300)
 @given(st.binary(max_size=64) | st.binary(max_size=64).map(lambda b: b"\x1f\x8b\x08" + b))
 def test_random_bytes_never_crash(scratch, raw):

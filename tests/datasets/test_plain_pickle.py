@@ -209,6 +209,7 @@ def test_flipped_bytes_never_crash(data):
         assert str(error).startswith("made")
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, database=None, max_examples=500)
 @given(st.lists(st.sampled_from(b"}](.tea)uscRbNKhqUTJ\x85\x86\x87\x88\x93\x94\x8a\x00\x01\n"), max_size=40))
 def test_random_opcodes_never_crash(codes):

@@ -165,6 +165,7 @@ def test_more_than_there_is_means_all(batch, accumulate):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [np.asfortranarray, lambda X: (9 * X).astype(np.int16), sparse.csr_array])
 def test_rows_that_are_converted_go_batch_by_batch_where_they_are_many(kind, monkeypatch):
     X, y = rows_of()

@@ -46,7 +46,7 @@ KINDS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [np.uint8, np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind(kind, source, dtype):
@@ -149,6 +149,7 @@ def test_layouts_and_sparse_rows():
         assert trained(other, y) == ref
 
 
+@pytest.mark.slow
 def test_from_one_fit_to_the_next():
     X, y = rows_of(40, 9)
     trainer = fm.Trainer(model_of(np.float64)(), fm.CrossEntropyLoss(), fm.SGD(0.1))

@@ -146,7 +146,7 @@ def test_any_number_of_rows(rows, threads, dtype):
     assert_as_infer(model_of(dtype, fm.Tanh()), rows_of(rows, dtype), threads)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [1, 7, 8, 9, 16, 17, 300])
 def test_any_width_and_source(features, dtype):
     model = model_of(dtype, fm.SiLU(), features=features)

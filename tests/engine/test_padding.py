@@ -109,7 +109,7 @@ def rows_of(width, outputs, rows=33):
     return generator.standard_normal((rows, width)), generator.standard_normal((rows, outputs))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_every_activation(activation, dtype):
     for width, other in zip(WIDTHS, WIDTHS[3:] + WIDTHS[:3], strict=True):

@@ -111,6 +111,7 @@ def test_what_is_set_counts_at_once_and_in_copies(name, way):
     assert live._linked().model.backend_name == (live.backend or "numba")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"loss": "huber", "delta": 0.1}, {"loss": "quantile", "quantile": 0.9}])
 def test_another_loss_counts_at_once(change):
     live = trained(MLPRegressor(**SMALL))

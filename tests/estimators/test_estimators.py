@@ -122,6 +122,7 @@ def test_class_weight(digits):
     np.testing.assert_allclose(ref.predict_proba(X), comp.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus"])
 def test_activations(activation, digits):
     assert small(activation=activation, max_iter=30).fit(*digits).score(*digits) > 0.9

@@ -182,7 +182,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nbc", "nbi"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_never_loaded(load, tmp_path, damage, suffix):
