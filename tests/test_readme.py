@@ -25,7 +25,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits.safetensors").stat().st_size > 4 * 64 * 100
 
 
-@pytest.mark.parametrize("marker, last", [("main-command", "fastmlp train"), ("test-command", "python -m pytest")])
+@pytest.mark.parametrize("marker, last", [("main-command", "fastmlp train"), ("test-command", "python -m pytest -n 2")])
 def test_each_command_is_one_line_behind_its_marker(marker, last):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (command,) = re.findall(rf"<!-- {marker} -->\n```\n\$ (.*)\n```", text)

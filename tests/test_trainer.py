@@ -318,6 +318,7 @@ def test_binary_tasks():
     assert many.evaluate(X, targets)["accuracy"] == pytest.approx((many.predict(X) == 0).mean())
 
 
+@pytest.mark.slow
 def test_probabilities_from_softmax_and_soft_targets():
     X, y = toy()
     model = fm.Sequential(fm.Linear(6, 3, rng=0), fm.Softmax())

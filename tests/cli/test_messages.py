@@ -47,6 +47,7 @@ ONLY_IN_PYTHON = {
     ("fit.py", "epochs"): "--epochs and --steps exclude each other",
     ("fit.py", "max_steps"): "--epochs and --steps exclude each other",
     ("exchange/with_skl2onnx.py", "target_opset"): "of a function of skl2onnx",
+    ("exchange/with_skl2onnx.py", "options"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
 }
 PRINTING = {"print", "note", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}

@@ -63,6 +63,7 @@ def test_the_picture(fastmlp, folder):
     assert 1000 <= width <= 3000 and 500 <= height <= 2000 and len(data) > 10_000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(fastmlp, folder):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert fastmlp("train", "--steps", 20, "--seed", seed, "--out", name)[0] == 0
@@ -286,6 +287,7 @@ def test_two_runs_in_one_second_do_not_meet(fastmlp, monkeypatch, folder):
     assert sorted(p.name for p in (folder / "runs").iterdir()) == [stem, stem + "-2", stem + "-3"]
 
 
+@pytest.mark.slow
 def test_early_stopping(fastmlp, folder):
     options = ("--steps", 4000, "--eval-every", 20, "--lr", 0.05, "--out", "run", "--early-stopping", 3)
     code, out, err = fastmlp("train", *options)

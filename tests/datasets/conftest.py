@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import gzip
 import http.server
 import io
@@ -12,6 +13,7 @@ import socket
 import struct
 import tarfile
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -209,6 +211,10 @@ def server(tmp_path):
         yield running
         running.shutdown()
         thread.join()
+    # A download that fails leaves its connection to the garbage collector, which would otherwise warn in another test.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

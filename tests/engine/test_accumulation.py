@@ -138,6 +138,7 @@ def test_a_loss_that_is_not_finite_in_a_later_batch_changes_nothing(way):
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.slow
 def test_classes_of_no_weight_in_a_batch():
     """The sum of a batch's class weights may be 0 where that of the step is not."""
     X, y = rows_of(26)

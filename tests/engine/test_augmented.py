@@ -69,6 +69,7 @@ def test_widths_around_vectors_and_blocks_of_words(width, dtype):
         assert_same_steps(model_of(dtype, width), fm.CrossEntropyLoss, momentum, data, augment=KINDS["all"](shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "axis"), [((2, 5, 4), -1), ((2, 5, 4), 1), ((2, 5, 4), 0), ((4, 10), 1), ((20, 2), 1)]
 )
@@ -139,6 +140,7 @@ class Steps(fm.Callback):
         pass
 
 
+@pytest.mark.slow
 def test_layouts_and_sparse_rows():
     X, y = rows_of(77, 50, dtype=np.float32)
     X[X < 0.5] = 0
@@ -183,6 +185,7 @@ def test_resume(tmp_path):
         trained(X, y, eval_every=7, callbacks=[fm.SaveState(path)], resume=path, augment=[fm.Mixup()])
 
 
+@pytest.mark.slow
 def test_unknown_modules_take_the_other_way():
     """Module by module, with the same seeds: the same to rounding."""
 

@@ -132,6 +132,7 @@ def test_a_single_column_in_any_layout():
         assert bits(fit(trainer_of(features=1), x)) == ref
 
 
+@pytest.mark.slow
 def test_targets_and_weights_in_any_layout(expected):
     for kind in ("int8", "uint8", "int32", ">i8", "bool"):
         y = (Y > 0) if kind == "bool" else Y

@@ -127,6 +127,7 @@ def test_every_optimizer(optimizer, dtype):
         assert_clean(*trained(model, fm.MSELoss(), OPTIMIZERS[optimizer](), rows_of(width, other)))
 
 
+@pytest.mark.slow
 def test_large_batches(dtype):
     for width, other in zip(WIDTHS, WIDTHS[2:] + WIDTHS[:2], strict=True):
         model = fm.MLP(width, [other, width], other, "softplus", dtype=dtype, rng=0)

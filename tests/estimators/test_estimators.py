@@ -370,6 +370,7 @@ def test_skl2onnx(case, digits):
         np.testing.assert_allclose(found[1], pipeline.predict_proba(X), 1e-4, 1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", ["classes", "two", "labels", "counts", "gelu_tanh", "silu", "leaky"])
 def test_skl2onnx_computes_as_its_input_is_declared(case, digits):

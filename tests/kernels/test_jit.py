@@ -141,6 +141,7 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
         gc.enable() if before else gc.disable()
 
 
+@pytest.mark.slow
 def test_a_compiler_that_has_not_what_is_replaced():
     with quickly("numba.no_such_core"):
         assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
