@@ -33,6 +33,7 @@ def trained(X, y, steps=20):
     return model, trainer
 
 
+@pytest.mark.sampled
 def test_the_run(backend):
     X, y, X_test, y_test = fm.load("digits")                      # raw arrays
     assert X.shape == (1437, 64) and X_test.shape == (360, 64) and y.shape == (1437,)

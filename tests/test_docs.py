@@ -49,6 +49,7 @@ def test_the_page_for_users_of_scikit_learn(tmp_path, monkeypatch):
     assert len(names["curves"][0]) == len(names["curves"][1])
 
 
+@pytest.mark.slow
 def test_the_page_on_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -125,6 +125,7 @@ def trained(X, y, **options):
     return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_same_bits_for_any_threads_and_calls():
     X, y = rows_of(77, 50, dtype=np.float32)
     ref = trained(X, y)

@@ -95,6 +95,7 @@ def test_any_number_of_steps_in_a_call_gives_the_same_bits(optimizer, threads):
     assert results[1:] == results[:1] * 4
 
 
+@pytest.mark.slow
 def test_large_batches_and_wide_layers(dtype):
     """Sums of several blocks, and products that turn weights over as they go."""
     X, y = np.random.default_rng(3).standard_normal((700, 300)).astype(dtype), np.arange(700) % 20

@@ -166,7 +166,7 @@ def trainer_of(dtype, loss=None, dropout=0.5):
     return fm.Trainer(model_of(dtype, *modules), loss or fm.CrossEntropyLoss(), fm.Adam(0.01))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 50, 1000])
 @pytest.mark.parametrize("source", [np.float32, np.float64, np.int16])
 def test_a_trainer_measures_and_answers_as_the_modules_do(rows, source, dtype):

@@ -224,6 +224,7 @@ def test_a_change_between_two_fits_or_steps_counts(change, by_step):
     assert_near(ref, comp)
 
 
+@pytest.mark.slow
 def test_batches_and_dtypes_may_change_from_fit_to_fit():
     ref, comp = trainer_of(), trainer_of()
     for trainer in (ref, comp):

@@ -251,7 +251,7 @@ GOING_ON = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("name", GOING_ON)
 def test_a_copy_goes_on_as_its_original_does(how, name):

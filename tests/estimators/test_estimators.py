@@ -128,6 +128,7 @@ def test_activations(activation, digits):
     assert small(activation=activation, max_iter=30).fit(*digits).score(*digits) > 0.9
 
 
+@pytest.mark.slow
 def test_regression_losses():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 3))
