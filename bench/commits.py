@@ -1,6 +1,6 @@
 """Time the training steps of several checkouts of fastmlp in turns, in one run.
 
-    python bench/commits.py before=../fastmlp-before after=. --rounds 9
+    python bench/commits.py before=../fastmlp-before after=.
     python bench/commits.py narrow=.,FASTMLP_LANES=8 wide=.,FASTMLP_LANES=16 --cases mnist,higgs
 
 Each contender is a name, the folder of a checkout and environment variables after commas. Each has a process that
@@ -107,8 +107,8 @@ def main() -> None:
     parser.add_argument("checkouts", nargs="+", metavar="NAME=FOLDER", help="the first is what the others are held to")
     parser.add_argument("--cases", default="seed,figure1,tabular,mnist,higgs,big,one", help="(default: %(default)s)")
     parser.add_argument("--threads", default="1,2", help="numbers of threads (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="of a timing (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=25, help="(default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a timing (default: %(default)s)")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="busy loops beside (default: none)")
     parser.add_argument("--out", help="the JSON file")
     args = parser.parse_args()
@@ -129,10 +129,16 @@ def main() -> None:
                         first = number % len(checkouts)
                         for one in checkouts[first:] + checkouts[:first]:
                             times[one.name].append(one.ask(*question))
+                base = times[checkouts[0].name]
                 results.append(
                     {
                         "case": case, "threads": threads, "digests": digests, "load": load.cores(),
                         "us": {name: summary(values) for name, values in times.items()},
+                        # Of the two times of each round: the machine's speed drifts from one round to the next.
+                        "ratio": {
+                            name: summary([one / other for one, other in zip(base, values, strict=True)])
+                            for name, values in times.items()
+                        },
                     }
                 )  # fmt: skip
                 print(line(results[-1]), flush=True)
@@ -146,14 +152,14 @@ def main() -> None:
 
 
 def line(result: dict[str, Any]) -> str:
-    """A case as a row of a table: medians, the first's time over each other's, and whether the bits are equal."""
+    """A case as a row of a table: medians, ratios of the first's time to each other's with quartiles, equality of bits."""
     first, *others = result["us"]
-    base = result["us"][first]["us"]
-    cells = [f"{first} {base:.1f}"]
+    cells = [f"{first} {result['us'][first]['us']:.1f}"]
     for name in others:
-        time_ = result["us"][name]["us"]
+        ratio = result["ratio"][name]
+        low, high = ratio["quartiles"]
         same = "" if result["digests"][name] == result["digests"][first] else ", other bits"
-        cells.append(f"{name} {time_:.1f} ({base / time_:.3f}{same})")
+        cells.append(f"{name} {result['us'][name]['us']:.1f} ({ratio['us']:.3f}, {low:.3f} to {high:.3f}{same})")
     return f"| {result['case']} | {result['threads']} | {' | '.join(cells)} |"
 
 
