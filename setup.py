@@ -30,6 +30,15 @@ def write_constants() -> None:
         header.write_text(text)
 
 
+def write_activations() -> None:
+    """activations.h: the activations' formulas as C."""
+    folder = here / "fastmlp/_kernels/formulas"
+    text = runpy.run_path(str(folder / "c.py"))["header"](folder / "activations")
+    header = here / AOT / "activations.h"
+    if not header.exists() or header.read_text() != text:
+        header.write_text(text)
+
+
 def extensions() -> list[Extension]:
     """The same source for each instruction set; the best that the processor has is chosen when it is loaded."""
     variants = {"baseline": []}
@@ -62,6 +71,7 @@ class OptionalExtensions(build_ext):
             from Cython.Build import cythonize
 
             write_constants()
+            write_activations()
             self.extensions = cythonize(self.extensions, quiet=True)
             for extension in self.extensions:
                 extension._needs_stub = False
@@ -122,7 +132,7 @@ setup(
     # compiled kernels: an import hook, the other kind, comes after such a folder.
     package_dir={"": "."},
     packages=find_packages(include=["fastmlp", "fastmlp.*"]),
-    package_data={"fastmlp": ["py.typed"], "fastmlp.datasets": ["data/*"]},
+    package_data={"fastmlp": ["py.typed", "*.pyi"], "fastmlp.datasets": ["data/*"]},
     install_requires=[
         "numpy>=1.26",
         "numba>=0.63",  # the first for Python 3.14
@@ -135,7 +145,7 @@ setup(
         **extras,
         "peers": peers,
         "test": test,
-        "dev": [*test, "build>=1.0", "cython>=3.1", "mypy>=1.8", "ruff>=0.6"],
+        "dev": [*test, "build>=1.0", "cython>=3.1", "import-linter>=2.0", "mypy>=1.8", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["fastmlp = fastmlp.cli:main"]},
     ext_modules=extensions(),

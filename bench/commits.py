@@ -20,9 +20,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fastmlp.machine import processor
+
 from fastmlp.benchmark.machine import OtherLoad
 from fastmlp.benchmark.timing import summary
-from fastmlp.machine import processor
 
 # Answers a line of JSON with a line of JSON: the digest of the weights after some steps, then the time of a step.
 WORKER = """
@@ -152,7 +153,7 @@ def main() -> None:
 
 
 def line(result: dict[str, Any]) -> str:
-    """A case as a row of a table: medians, ratios of the first's time to each other's with quartiles, equality of bits."""
+    """A case as a row of a table: medians, ratios to the first's with quartiles, equality of bits."""
     first, *others = result["us"]
     cells = [f"{first} {result['us'][first]['us']:.1f}"]
     for name in others:

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier as Theirs
 
 from fastmlp import MLPClassifier as Ours
-from fastmlp.machine import version_of
+from fastmlp._common.processor import version_of
 
 # solver, rows, features, hidden layers, classes, epochs (or iterations)
 CASES = [

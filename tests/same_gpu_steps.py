@@ -6,10 +6,10 @@ import numpy as np
 from checks import assert_matches, eps
 from simulated import Simulated
 
-from fastmlp.augmentation import Augmentations
-from fastmlp.batches import check_rows
 from fastmlp.engine.gpu import GpuEngine
-from fastmlp.module_steps import ModuleSteps
+from fastmlp.training.augmentation import Augmentations
+from fastmlp.training.batches import check_rows
+from fastmlp.training.module_steps import ModuleSteps
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 

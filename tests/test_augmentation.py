@@ -10,8 +10,8 @@ from checks import assert_matches
 from scipy import stats
 
 import fastmlp as fm
-from fastmlp._kernels.philox import normals
-from fastmlp.augmentation import Augmentations
+from fastmlp._common.philox import normals
+from fastmlp.training.augmentation import Augmentations
 
 
 def augmentations(*several, width=12, outputs=3, dtype=np.float64, normalize=None, given=None):

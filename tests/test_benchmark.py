@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from checks import assert_matches, product_bound
 
+from fastmlp._common.installed import is_installed
 from fastmlp._kernels import aot
 from fastmlp._kernels.cpu.host import LANES, TILE_ROWS
 from fastmlp._kernels.cpu.peak import repeat_tile
@@ -19,7 +20,6 @@ from fastmlp.benchmark.cases import CASES, Case, batches, first_weights, make_da
 from fastmlp.benchmark.contender import OURS, PEERS, find
 from fastmlp.benchmark.ours import Ours
 from fastmlp.cli import main
-from fastmlp.installed import is_installed
 
 TINY = [
     Case("bytes", (12, 5, 4, 3), "elu", "cross entropy", "SGD", 8, 1e-4, rows=60, uint8=True, asked=2.0),

@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import fastmlp as fm
-from fastmlp.checkpoint import model_info
-from fastmlp.files import LineFile, atomic_write
+from fastmlp.io.files import LineFile, atomic_write
+from fastmlp.modules.saving import model_info
 
 X = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
 

@@ -20,8 +20,8 @@ import pytest
 from checks import C, assert_matches, eps, floor, product_bound
 
 import fastmlp as fm
-from fastmlp._kernels import get_backend, reference
-from fastmlp._kernels.philox import DROPOUT, philox4x32
+from fastmlp._common.philox import DROPOUT, philox4x32
+from fastmlp._kernels import formulas, get_backend, reference
 from fastmlp.losses import Loss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def resolve(location):
     if path.startswith("tests/"):
         assert (ROOT / path).is_file()
         return path
-    path = "_kernels/" + path if path.startswith("cpu/") else path
+    path = "_kernels/" + path if path.startswith(("cpu/", "cuda/", "formulas/")) else path
     assert (ROOT / "fastmlp" / path).is_file()
     found = importlib.import_module("fastmlp." + path.removesuffix(".py").replace("/", "."))
     for attribute in attributes.split(".") if attributes else ():
@@ -101,7 +101,7 @@ def test_location_exists(location):
 
 def test_every_operation_with_a_gradient_is_on_the_page():
     others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32"}  # make arrays and numbers
-    others |= {"sgd", "adam", "rmsprop", "adagrad", "sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
+    others |= {"optimizer_update", "sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
     operations = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
     assert {f"reference.{name}" for name in operations - others} <= set(LOCATIONS)
 
@@ -109,12 +109,16 @@ def test_every_operation_with_a_gradient_is_on_the_page():
 def test_every_kernel_with_a_gradient_is_on_the_page():
     for file, pattern in (
         ("linear", ".+ward"),
-        ("elementwise", "activation_.+|.+_slope"),
+        ("elementwise", "activation_.+"),
         ("losses", "elementwise_loss"),
     ):
         names = [name for name in vars(resolve(f"cpu/{file}.py")) if re.fullmatch(pattern, name)]
         assert names
         assert {f"cpu/{file}.py: {name}" for name in names} <= set(LOCATIONS)
+    for family, function in (("activations", "derivative"), ("losses", "loss")):
+        files = formulas.names(family)
+        assert files
+        assert {f"formulas/{family}/{file}.py: {function}" for file in files} <= set(LOCATIONS)
     parts = re.compile(".+_rows|philox_words")  # of kernels that are on the page
     names = [name for name in resolve("cpu/rows.py: __all__") if not parts.fullmatch(name)]
     assert {f"cpu/rows.py: {name}" for name in names} <= set(LOCATIONS)
@@ -244,7 +248,7 @@ def test_activation(kind, backend, rng):
 
 @pytest.mark.parametrize("kind, at_zero", [("relu", "0"), ("leaky_relu", r"\alpha"), ("elu", r"\alpha")])
 def test_kinks(kind, at_zero, backend):
-    row = rf"\| \$h'\(0\) = {re.escape(at_zero)}\$ \| `cpu/elementwise.py: _{kind}_slope` \|"
+    row = rf"\| \$h'\(0\) = {re.escape(at_zero)}\$ \| `formulas/activations/{kind}.py: derivative` \|"
     assert len(re.findall(row, SECTIONS["Activations"])) == 1
     zeros = np.array([[0.0, -0.0]])
     dx = compute("activation_backward", (kind, ALPHA, np.ones_like(zeros), zeros, zeros), zeros.shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.callbacks import Watch
+from fastmlp.callbacks.early_stopping import Watch
 
 
 def noisy(rows=60):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.random import as_seed, layer_generator
+from fastmlp._common.random import as_seed, layer_generator
 
 OUT, IN = 300, 200
 # name: (standard deviation, largest value or None)

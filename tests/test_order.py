@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp.batches import Order
+from fastmlp.training.batches import Order
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastmlp._common.philox import SHUFFLE, normals, philox4x32, shuffle_order
 from fastmlp._kernels import philox
 from fastmlp._kernels.cpu.shuffle import shuffle_order as compiled_order
-from fastmlp._kernels.philox import SHUFFLE, normals, philox4x32, shuffle_order
 
 
 def plain_order(seed, epoch, n):

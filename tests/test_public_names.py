@@ -6,7 +6,7 @@ import types
 import pytest
 
 import fastmlp as fm
-from fastmlp.installed import is_installed
+from fastmlp._common.installed import is_installed
 
 HEAVY = ["numba", "cuda", "matplotlib", "sklearn", "torch", "safetensors", "tqdm", "pandas", "scipy", "pooch"]
 NAMES = """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.fit import Fit
+from fastmlp.training.fit import Fit
 
 ROWS = 150
 

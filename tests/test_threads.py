@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from fastmlp import threads
-from fastmlp.errors import BackendError
-from fastmlp.threads import WORK_PER_THREAD, choose_threads, usable_threads
+from fastmlp._common import threads
+from fastmlp._common.errors import BackendError
+from fastmlp._common.threads import WORK_PER_THREAD, choose_threads, usable_threads
 
 
 @pytest.fixture(autouse=True)
@@ -154,5 +154,5 @@ def test_the_automatic_choice_follows_the_work():
 
 
 def test_importing_it_is_light():
-    code = "import sys, fastmlp.threads; print('numba' in sys.modules)"
+    code = "import sys, fastmlp._common.threads; print('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

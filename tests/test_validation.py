@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.validation import as_float, require_finite
+from fastmlp._common.validation import as_float, require_finite
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 

@@ -32,7 +32,7 @@ from fastmlp.cli.options import config_arguments
 from fastmlp.cli.runs import read_config
 from fastmlp.datasets.idx import read_idx
 from fastmlp.datasets.plain_pickle import read_plain_pickle
-from fastmlp.tensor_file import read_tensors, write_tensors
+from fastmlp.io.tensor_file import read_tensors, write_tensors
 
 EXPECTED = (ValueError, OSError)
 

@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator
 from types import ModuleType
 
-from ..errors import BackendError
-from ..installed import is_installed
+from .._common.errors import BackendError
+from .._common.installed import is_installed
 
 __all__ = ["BACKENDS", "PRECISIONS", "get_backend", "set_backend", "use_backend"]
 

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from .philox import DROPOUT, philox4x32
+from .._common.philox import DROPOUT, philox4x32
 
 name = "numpy"
 
@@ -250,70 +250,79 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
         np.multiply(row_scale[:, None], -weights / clamped, out=dx)
 
 
-def _write_elementwise(terms, slopes, row_scale, losses, dx):
+# Terms of elements: (term, derivative with respect to x) of outputs x (N, O) and targets t. w (O,) are weights of
+# columns, or 1; a and b the loss's numbers.
+
+
+def _mse(x, t, w, a, b):
+    """(x - t)^2."""
+    d = x - t
+    return d * d, 2 * d
+
+
+def _l1(x, t, w, a, b):
+    """|x - t|, of derivative 0 at 0."""
+    return np.abs(x - t), np.sign(x - t)
+
+
+def _huber(x, t, w, delta, b):
+    """d^2 / 2 if |d| <= delta else delta (|d| - delta / 2), d = x - t (Huber 1964)."""
+    d = x - t
+    size = np.abs(d)
+    return np.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), np.clip(d, -delta, delta)
+
+
+def _log_cosh(x, t, w, a, b):
+    """log cosh d = |d| + log1p(e^{-2 |d|}) - log 2, d = x - t, which does not overflow."""
+    size = np.abs(x - t)
+    return size + np.log1p(np.exp(-2 * size)) - math.log(2), np.tanh(x - t)
+
+
+def _quantile(x, t, w, q, b):
+    """q d if d > 0 else (q - 1) d, d = t - x, of derivative 0 at 0 (Koenker, Bassett 1978)."""
+    d = t - x
+    return np.where(d > 0, q * d, (q - 1) * d), np.where(d > 0, -q, np.where(d < 0, 1 - q, d))
+
+
+def _poisson(x, t, w, a, b):
+    """e^x - t x: x is the logarithm of the rate."""
+    return np.exp(x) - t * x, np.exp(x) - t
+
+
+def _bce(x, t, w, a, b):
+    """w t softplus(-x) + (1 - t) softplus(x)."""
+    tail = np.log1p(np.exp(-np.abs(x)))
+    terms = w * t * (np.maximum(-x, 0) + tail) + (1 - t) * (np.maximum(x, 0) + tail)
+    return terms, (1 - t) * _sigmoid(x) - w * t * _sigmoid(-x)
+
+
+_LOSSES = {
+    "bce": _bce,
+    "huber": _huber,
+    "l1": _l1,
+    "log_cosh": _log_cosh,
+    "mse": _mse,
+    "poisson": _poisson,
+    "quantile": _quantile,
+}
+
+
+def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
+    """l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b, ``column_weight`` (O,) may be None."""
+    terms, derivatives = _LOSSES[kind](x, target, 1 if column_weight is None else column_weight, *numbers)
     if losses is not None:
         np.multiply(row_scale, terms.sum(axis=1), out=losses)
     if dx is not None:
-        np.multiply(row_scale[:, None], slopes, out=dx)
-
-
-def mse(x, target, row_scale, losses, dx):
-    """l_i = sum_j (x_ij - t_ij)^2."""
-    d = x - target
-    _write_elementwise(d * d, 2 * d, row_scale, losses, dx)
-
-
-def l1(x, target, row_scale, losses, dx):
-    """l_i = sum_j |x_ij - t_ij|, of slope 0 at 0."""
-    d = x - target
-    _write_elementwise(np.abs(d), np.sign(d), row_scale, losses, dx)
-
-
-def huber(x, target, delta, row_scale, losses, dx):
-    """l_i = sum_j (d^2 / 2 if |d| <= delta else delta (|d| - delta / 2)), d = x_ij - t_ij (Huber 1964)."""
-    d = x - target
-    size = np.abs(d)
-    terms = np.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta))
-    _write_elementwise(terms, np.clip(d, -delta, delta), row_scale, losses, dx)
-
-
-def log_cosh(x, target, row_scale, losses, dx):
-    """l_i = sum_j log cosh d = |d| + log1p(e^{-2 |d|}) - log 2, d = x_ij - t_ij, which does not overflow."""
-    d = x - target
-    size = np.abs(d)
-    _write_elementwise(size + np.log1p(np.exp(-2 * size)) - math.log(2), np.tanh(d), row_scale, losses, dx)
-
-
-def quantile(x, target, level, row_scale, losses, dx):
-    """l_i = sum_j (level d if d > 0 else (level - 1) d), d = t_ij - x_ij, of slope 0 at 0 (Koenker, Bassett 1978)."""
-    d = target - x
-    slopes = np.where(d > 0, -level, np.where(d < 0, 1 - level, d))
-    _write_elementwise(np.where(d > 0, level * d, (level - 1) * d), slopes, row_scale, losses, dx)
-
-
-def poisson(x, target, row_scale, losses, dx):
-    """l_i = sum_j (e^{x_ij} - t_ij x_ij): x is the logarithm of the rate."""
-    rate = np.exp(x)
-    _write_elementwise(rate - target * x, rate - target, row_scale, losses, dx)
-
-
-def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
-    """l_i = sum_j p_j t softplus(-x) + (1 - t) softplus(x); ``pos_weight`` p (O,) may be None."""
-    p = 1 if pos_weight is None else pos_weight
-    tail = np.log1p(np.exp(-np.abs(x)))
-    terms = p * target * (np.maximum(-x, 0) + tail) + (1 - target) * (np.maximum(x, 0) + tail)
-    _write_elementwise(terms, (1 - target) * _sigmoid(x) - p * target * _sigmoid(-x), row_scale, losses, dx)
+        np.multiply(row_scale[:, None], derivatives, out=dx)
 
 
 # ------------------------------------------------------------------------------------- optimizers
-# Formulas and defaults are PyTorch's; `optim` states them. ``param`` and the states change in place.
+# ``param`` and the states change in place; a state may be None where the optimizer's settings need none. The step's
+# numbers are those that the optimizer's ``numbers`` computes.
 
 
-def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
-    """g += decay param; v = momentum v + g; param -= lr (g + momentum v if nesterov else v).
-
-    ``velocity`` may be None (momentum 0).
-    """
+def _sgd(grad, velocity, param, lr, momentum, weight_decay, nesterov):
+    """g += decay param; v = momentum v + g; param -= lr (g + momentum v if nesterov else v)."""
     if weight_decay:
         grad = grad + weight_decay * param
     if velocity is not None:
@@ -323,29 +332,30 @@ def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
     param -= lr * grad
 
 
-def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
-    """Moments of g, their bias corrected; decay is added to g, or decoupled shrinks param first."""
-    if weight_decay and decoupled:
-        param *= 1 - lr * weight_decay
-    elif weight_decay:
-        grad = grad + weight_decay * param
-    mean += (1 - beta1) * (grad - mean)
-    square *= beta2
-    square += (1 - beta2) * grad * grad
-    root = np.sqrt(square) / math.sqrt(1 - beta2**step) + eps
-    param -= lr / (1 - beta1**step) * (mean / root)
+def _adam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, weight_decay, shrink, unroot):
+    """Moments m and s of g; param -= lr / (1 - beta1^t) m / (sqrt(s / (1 - beta2^t)) + eps).
 
-
-def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
-    """g over the root of its mean square; ``mean`` (centred) and ``velocity`` may be None."""
+    rate = lr / (1 - beta1^t), blend = 1 - beta, unroot = 1 / sqrt(1 - beta2^t); decay is added to g, or param shrinks.
+    """
+    param *= shrink
     if weight_decay:
         grad = grad + weight_decay * param
-    square *= decay
-    square += (1 - decay) * grad * grad
-    variance = square
-    if mean is not None:
-        mean += (1 - decay) * (grad - mean)
-        variance = square - mean * mean
+    exp_avg += blend1 * (grad - exp_avg)
+    exp_avg_sq *= beta2
+    exp_avg_sq += blend2 * grad * grad
+    param -= rate * (exp_avg / (np.sqrt(exp_avg_sq) * unroot + eps))
+
+
+def _rmsprop(grad, square_avg, grad_avg, velocity, param, lr, alpha, blend, eps, weight_decay, momentum, centered):
+    """g over the root of its mean square, less the square of its mean where centered; blend = 1 - alpha."""
+    if weight_decay:
+        grad = grad + weight_decay * param
+    square_avg *= alpha
+    square_avg += blend * grad * grad
+    variance = square_avg
+    if grad_avg is not None:
+        grad_avg += blend * (grad - grad_avg)
+        variance = square_avg - grad_avg * grad_avg
     update = grad / (np.sqrt(variance) + eps)
     if velocity is not None:
         velocity *= momentum
@@ -354,12 +364,31 @@ def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity
     param -= lr * update
 
 
-def adagrad(grad, lr, eps, weight_decay, total, param):
+def _adagrad(grad, total, param, rate, eps, weight_decay):
     """g over the root of the sum of all its squares."""
     if weight_decay:
         grad = grad + weight_decay * param
     total += grad * grad
-    param -= lr * (grad / (np.sqrt(total) + eps))
+    param -= rate * (grad / (np.sqrt(total) + eps))
+
+
+def _keep_gradient(grad, gradient, param, lr):
+    """The gradient itself; param stays."""
+    gradient[...] = grad
+
+
+_OPTIMIZERS = {
+    "adagrad": _adagrad,
+    "adam": _adam,
+    "keep_gradient": _keep_gradient,
+    "rmsprop": _rmsprop,
+    "sgd": _sgd,
+}
+
+
+def optimizer_update(kind, numbers, grad, states, param):
+    """One step of a parameter with gradient ``grad``: ``numbers`` and ``states`` as `formulas.optimizers` name them."""
+    _OPTIMIZERS[kind](grad, *states, param, *numbers)
 
 
 def sum_of_squares(grad):

@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.philox import shuffle_order
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+from .._common.philox import shuffle_order
+from .._common.validation import Array
+from ..losses import Loss
+from ..losses.bce import BCEWithLogitsLoss
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..losses.mse import MSELoss
 from ..modules import MLP, Normalize
-from ..optim import SGD, Adam, Optimizer
-from ..validation import Array
+from ..optim import Optimizer
+from ..optim.adam import Adam
+from ..optim.sgd import SGD
 
 __all__ = ["CASES", "SEED", "Case", "Data", "batches", "first_weights", "make_data"]
 

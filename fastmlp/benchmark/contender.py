@@ -6,8 +6,8 @@ import importlib
 import time
 from collections.abc import Callable
 
-from ..installed import is_installed
-from ..validation import Array
+from .._common.installed import is_installed
+from .._common.validation import Array
 from .cases import Case, Data
 
 __all__ = ["OURS", "PEERS", "Contender", "find", "missing"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..files import atomic_write
+from ..io.files import atomic_write
 from .cases import Case, batches, first_weights, make_data
 from .contender import OURS, find
 from .machine import usable_cores

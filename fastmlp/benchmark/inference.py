@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from .._common.installed import is_installed
+from .._common.validation import Array
 from .._kernels import use_backend
-from ..installed import is_installed
+from ..inference.predictor import Predictor
 from ..modules import MLP
-from ..predictor import Predictor
-from ..validation import Array
 from .contender import OURS
 from .machine import describe, usable_cores
 from .startup import installed_sizes, start_times
@@ -78,7 +78,7 @@ def _ours(model: MLP, x: Array, threads: int) -> Call:
 
 def _onnx_runtime(model: MLP, x: Array, threads: int) -> Call:
     runtime = importlib.import_module("onnxruntime")
-    export_onnx = importlib.import_module("fastmlp.exchange.with_onnx").export_onnx
+    export_onnx = importlib.import_module("fastmlp.exchange.onnx").export_onnx
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     with TemporaryDirectory() as folder:
@@ -119,7 +119,7 @@ def _torchscript(model: MLP, x: Array, threads: int) -> Call:
 def _torch_net(model: MLP, x: Array, threads: int) -> tuple[Any, Any, Any]:
     torch = importlib.import_module("torch")
     torch.set_num_threads(threads)
-    return torch, importlib.import_module("fastmlp.exchange.with_torch").to_torch(model), torch.from_numpy(x)
+    return torch, importlib.import_module("fastmlp.exchange.pytorch").to_torch(model), torch.from_numpy(x)
 
 
 def _scikit_learn(model: MLP, x: Array, threads: int) -> Call:

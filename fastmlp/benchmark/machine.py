@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .._common.processor import processor, version_of
 from .._kernels import get_backend
-from ..machine import processor, version_of
 
 __all__ = ["OtherLoad", "describe", "usable_cores"]
 

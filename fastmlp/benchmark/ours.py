@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..threads import choose_threads
-from ..trainer import Trainer
-from ..validation import Array
+from .._common.threads import choose_threads
+from .._common.validation import Array
+from ..training.trainer import Trainer
 from .cases import SEED, Case, Data
 from .contender import Contender
 

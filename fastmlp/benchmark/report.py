@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from ..files import atomic_write
+from ..io.files import atomic_write
 from .contender import OURS, PEERS
 from .runner import FORMAT
 

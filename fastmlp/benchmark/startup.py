@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .._common.installed import is_installed
 from .._kernels import use_backend
-from ..checkpoint import save
-from ..installed import is_installed
 from ..modules import MLP
+from ..modules.saving import save
 from .contender import OURS
 
 __all__ = ["installed_sizes", "start_times"]
@@ -53,7 +53,7 @@ def _prepare(folder: Path) -> list[str]:
     save(model, folder / "model.safetensors")
     names = ["numpy", OURS]
     if is_installed("onnxruntime") and is_installed("onnx"):
-        from ..exchange.with_onnx import export_onnx
+        from ..exchange.onnx import export_onnx
 
         export_onnx(model, folder / "model.onnx")
         names.append("onnxruntime")
@@ -62,7 +62,7 @@ def _prepare(folder: Path) -> list[str]:
 
         import torch
 
-        from ..exchange.with_torch import to_torch
+        from ..exchange.pytorch import to_torch
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself

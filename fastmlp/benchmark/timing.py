@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..validation import Array
+from .._common.validation import Array
 from .contender import Contender
 
 __all__ = ["PAUSE", "alternate", "steps_for", "summary"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels import use_backend
-from ..validation import Array
 from .cases import Case, Data
 from .contender import Contender
 

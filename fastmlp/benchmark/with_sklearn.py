@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..validation import Array
+from .._common.validation import Array
 from .cases import Case, Data
 from .contender import Contender
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from ..validation import Array
+from .._common.validation import Array
 from .cases import Case, Data
 from .contender import Contender
 

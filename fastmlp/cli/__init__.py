@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import BackendError, DataError, DivergenceError, PerformanceWarning
+from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["main"]

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelFileError
-from ..history import KEYS, History, Record
+from .._common.errors import ModelFileError
+from ..callbacks.history import KEYS, History, Record
 from .curves import draw_comparison
 from .runs import CONFIG, METRICS, read_config
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..callbacks import Callback
-from ..history import Record
-from ..trainer import Trainer
+from ..callbacks.base import Callback
+from ..callbacks.history import Record
+from ..training.trainer import Trainer
 from .info import kernel_cache
 
 __all__ = ["MetricsTable", "shown_metric"]

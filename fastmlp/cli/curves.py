@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
-from ..history import History
+from ..callbacks.history import History
+from ..io.files import atomic_write
 
 __all__ = ["draw_comparison", "draw_curves"]
 

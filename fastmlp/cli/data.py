@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from .._common.errors import DataError, DataWarning
 from ..datasets import Dataset, available, load
 from ..datasets.dialect import SEPARATORS, mistyped
 from ..datasets.evaluation import load_as_trained, load_labeled
 from ..datasets.loading import table_path
-from ..errors import DataError, DataWarning
 from ..modules import Module
 from .options import NOTE, UsageError, as_options
 from .runs import Saved

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..datasets import Dataset
+from ..optim import optimizer_types
 
-__all__ = ["RATES", "Defaults", "defaults_for", "describe_defaults"]
+__all__ = ["Defaults", "defaults_for", "describe_defaults"]
 
 # Learning rates for another optimizer than the data set's own.
-RATES = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def describe_defaults() -> str:
             f"    --batch-size {d.batch_size} --normalize {d.normalize} --init {d.init}, {length}, evaluated every "
             + (f"{d.eval_every} steps" if d.eval_every else "epoch")
         )
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in RATES.items())
+    rates = ", ".join(f"{name} {kind.usual_lr:g}" for name, kind in optimizer_types().items())
     lines.append(f"With another optimizer than that, --lr is by default: {rates}.")
     lines.append("With several hidden layers --init is by default: default (PyTorch's).")
     return "\n".join(lines)

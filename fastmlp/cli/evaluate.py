@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from .._kernels import get_backend, use_backend
-from ..evaluator import Evaluator
+from ..training.evaluator import Evaluator
 from .console import shown_metric
 from .data import DATA_OPTIONS, checked, data_options, fingerprint, is_named, labelled_rows, load_again, load_data
 from .options import UsageError, add_backend_option, add_data_options

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import find_model, load_model, model_info
-from ..files import atomic_write
+from ..io.files import atomic_write
 from ..modules import Module
+from ..modules.saving import find_model, load_model, model_info
 from .options import NOTE
 
 __all__ = ["add_parser"]
@@ -62,7 +62,7 @@ def _offsets(preprocessing: dict[str, Any] | None) -> str | None:
 
 def _write(model: Module, form: str, out: Path) -> None:
     if form == "torch":
-        made = importlib.import_module("fastmlp.exchange.with_torch").to_torch(model)
+        made = importlib.import_module("fastmlp.exchange.pytorch").to_torch(model)
         torch = importlib.import_module("torch")
         with atomic_write(out) as stream:
             torch.save(made.state_dict(), stream)

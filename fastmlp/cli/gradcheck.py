@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import losses, modules
+from .._common.errors import BackendError
 from .._kernels import BACKENDS, use_backend
-from ..errors import BackendError
 from ..gradcheck import GradientReport, check_gradients
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..losses.mse import MSELoss
 from .options import at_least, number
 
 __all__ = ["add_parser"]
@@ -91,16 +93,7 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
     single: list[modules.Module] = [
         modules.Linear(width, 3, rng=seed, **double),
         modules.Linear(width, 3, bias=False, rng=seed, **double),
-        modules.Identity(),
-        modules.ReLU(),
-        modules.LeakyReLU(0.1),
-        modules.ELU(1.5),
-        modules.Tanh(),
-        modules.Sigmoid(),
-        modules.GELU(),
-        modules.GELU("tanh"),
-        modules.SiLU(),
-        modules.Softplus(),
+        *(modules.activation_from_name(name) for name in modules.activation_names()),
         modules.Softmax(),
         modules.LayerNorm(width, **double),
         modules.LayerNorm(width, affine=False, **double),
@@ -111,20 +104,13 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
         yield _label(module), (module, None, x, None, None)
 
     binary = (other > 0).astype(np.float64)
+    targets_of = {"labels": labels, "unit": binary, "counts": other**2, "numbers": other}
     alone: list[tuple[losses.Loss, np.ndarray, Any]] = [
-        (losses.CrossEntropyLoss(), x, labels),
-        (losses.CrossEntropyLoss(label_smoothing=0.1, class_weight=1 + np.arange(width)), x, labels),
-        (losses.CrossEntropyLoss(label_smoothing=0.1), x, soft),
-        (losses.CrossEntropyLoss(from_logits=False), soft + 0.1, labels),
-        (losses.MSELoss(), x, other),
-        (losses.L1Loss(), x, other),
-        (losses.HuberLoss(0.7), x, other),
-        (losses.LogCoshLoss(), x, other),
-        (losses.QuantileLoss(0.3), x, other),
-        (losses.PoissonLoss(), x, other**2),
-        (losses.BCEWithLogitsLoss(), x, binary),
-        (losses.BCEWithLogitsLoss(pos_weight=2.5), x, binary),
+        (example, soft + 0.1 if example.takes_probabilities else x, targets_of[example.target_kind])
+        for kind in losses.loss_types()
+        for example in kind.examples()
     ]
+    alone.append((CrossEntropyLoss(label_smoothing=0.1), x, soft))
     for loss, inputs, targets in alone:
         kind = ", soft targets" if targets is soft else ""
         yield _label(loss) + kind, (None, loss, inputs, targets, None)
@@ -135,9 +121,9 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
         # The default's biases are not 0, so no unit without input sits on the kink of a ReLU.
         net = modules.MLP(width, sizes, width, activation, rng=seed, **double)
         name = f"MLP {'-'.join(map(str, (width, *sizes, width)))} {activation} + CrossEntropyLoss"
-        yield name, (net, losses.CrossEntropyLoss(), x, labels, weight)
+        yield name, (net, CrossEntropyLoss(), x, labels, weight)
     net = modules.MLP(width, [8, 8, 8, 8], 2, "gelu", layer_norm=True, dropout=0.2, rng=seed, **double)
-    yield "MLP 5-8-8-8-8-2 gelu, LayerNorm, Dropout + MSELoss", (net, losses.MSELoss(), x, other[:, :2], None)
+    yield "MLP 5-8-8-8-8-2 gelu, LayerNorm, Dropout + MSELoss", (net, MSELoss(), x, other[:, :2], None)
 
 
 def _label(thing: modules.Module | losses.Loss) -> str:

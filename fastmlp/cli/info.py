@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .._common.errors import BackendError, DataError
+from .._common.processor import processor, version_of
+from .._common.threads import WORK_PER_THREAD, usable_threads
 from .._kernels import BACKENDS, get_backend
 from ..datasets.fetch import data_folder
-from ..errors import BackendError, DataError
-from ..machine import processor, version_of
-from ..threads import WORK_PER_THREAD, usable_threads
 
 __all__ = ["add_parser", "kernel_cache"]
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from .._common.errors import DataError
 from .._kernels import get_backend, use_backend
 from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..datasets.dialect import TextFormat
 from ..datasets.table_files import is_text_file, read_numbers, refuse_format
-from ..errors import DataError
-from ..evaluator import Evaluator
-from ..files import atomic_write
-from ..predictor import Predictor
+from ..inference.predictor import Predictor
+from ..io.files import atomic_write
+from ..training.evaluator import Evaluator
 from .data import is_named, printed_notes, refuse_for_named
 from .options import UsageError, add_backend_option, add_format_options
 from .runs import Saved, loss_for, open_saved

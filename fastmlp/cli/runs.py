@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import MODEL, find_model, load_model, model_info
-from ..errors import ModelFileError
-from ..files import atomic_write
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+from .._common.errors import ModelFileError
+from ..io.files import atomic_write
+from ..io.training_state import STATE
+from ..losses import Loss
+from ..losses.bce import BCEWithLogitsLoss
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..losses.mse import MSELoss
 from ..modules import Module, Softmax
-from ..training_state import STATE
+from ..modules.saving import MODEL, find_model, load_model, model_info
 from .options import UsageError
 
 __all__ = [

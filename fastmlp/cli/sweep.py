@@ -21,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from ..errors import ModelFileError
-from ..files import atomic_write
-from ..history import History
-from ..threads import usable_threads
+from .._common.errors import ModelFileError
+from .._common.threads import usable_threads
+from ..callbacks.history import History
+from ..io.files import atomic_write
 from . import train
 from .compare import history_of, print_ranking
 from .options import INTERRUPTED, NOTE, Parser, UsageError, at_least

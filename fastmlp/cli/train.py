@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, optim
-from ..augmentation import Augmentations
+from .._common.errors import DataError, DivergenceError, ModelFileError
+from .._common.processor import version_of
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
-from ..checkpoint import save
+from ..callbacks.loggers import TensorBoard
+from ..callbacks.progress import ProgressBar
+from ..callbacks.saving import SaveState
 from ..datasets import Dataset
 from ..datasets.dialect import is_number, mistyped
-from ..errors import DataError, DivergenceError, ModelFileError
-from ..evaluator import Evaluator
-from ..logging_callbacks import TensorBoard
 from ..losses import Loss
-from ..machine import version_of
 from ..modules import Module
-from ..progress import ProgressBar
-from ..saving import SaveState
-from ..trainer import Trainer
+from ..modules.saving import save
+from ..training.augmentation import Augmentations
+from ..training.evaluator import Evaluator
+from ..training.trainer import Trainer
 from .console import MetricsTable, shown_metric
 from .curves import draw_curves
 from .data import DATA_OPTIONS, data_options, described_columns, fingerprint, load_data, settled

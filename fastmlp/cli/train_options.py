@@ -6,16 +6,14 @@ import argparse
 from typing import Any
 
 from .._kernels import PRECISIONS
-from ..init import NAMES as INITIALISERS
-from .defaults import RATES, defaults_for
+from ..modules import activation_names
+from ..modules.init import NAMES as INITIALISERS
+from ..optim import optimizer_types
+from .defaults import defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
-from .train_parts import OPTIMIZERS, SCHEDULES
+from .train_parts import SCHEDULES
 
 __all__ = ["add_options", "resolve"]
-
-_ACTIVATIONS = (
-    "relu", "elu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "identity",
-)  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--hidden", "--dnn_hidden_units", type=widths, metavar="N,N,...", help='hidden layers; "" for none'
     )
-    model.add_argument("--activation", choices=_ACTIVATIONS, metavar="NAME", help=", ".join(_ACTIVATIONS))
+    model.add_argument("--activation", choices=activation_names(), metavar="NAME", help=", ".join(activation_names()))
     model.add_argument(
         "--init", choices=INITIALISERS, metavar="NAME", help=f"how weights start: {', '.join(INITIALISERS)}"
     )
@@ -40,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--layer-norm", action="store_true", help="normalise each hidden layer before its activation")
     model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     training = parser.add_argument_group("training")
-    training.add_argument("--optimizer", choices=tuple(OPTIMIZERS))
+    training.add_argument("--optimizer", choices=tuple(optimizer_types()))
     training.add_argument("--lr", "--learning_rate", type=number(0), metavar="RATE", help="learning rate")
     training.add_argument(
         "--schedule",
@@ -126,9 +124,9 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         raise UsageError(f"--flip is for images; {data.name} has none.")
     if args.precision != PRECISIONS[0] and args.dtype == "float64":
         raise UsageError(f"--precision {args.precision} is for models of float32, not of --dtype float64.")
-    # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.init.Normal`.
+    # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.modules.init.Normal`.
     init = "default" if len(hidden) > 1 else defaults.init
-    rate = defaults.lr if optimizer == defaults.optimizer else RATES[optimizer]
+    rate = defaults.lr if optimizer == defaults.optimizer else optimizer_types()[optimizer].usual_lr
     own_length = args.steps is None and args.epochs is None
     return {
         "hidden": list(hidden),

@@ -9,14 +9,16 @@ import numpy as np
 
 from .. import optim
 from .._kernels import get_backend, use_backend
-from ..augmentation import Augmentation, GaussianNoise, HorizontalFlip, Mixup
 from ..datasets import Dataset
-from ..losses import CrossEntropyLoss, Loss, MSELoss
+from ..losses import Loss
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..losses.mse import MSELoss
 from ..modules import MLP, Module, Normalize, Sequential
-from ..schedules import Constant, Cosine, LinearWarmup, OneCycle, ReduceOnPlateau, Schedule, StepDecay
-from ..trainer import Trainer
+from ..optim.schedules import Constant, Cosine, LinearWarmup, OneCycle, ReduceOnPlateau, Schedule, StepDecay
+from ..training.augmentation import Augmentation, GaussianNoise, HorizontalFlip, Mixup
+from ..training.trainer import Trainer
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "augmentations", "make_trainer"]
+__all__ = ["SCHEDULES", "augmentations", "make_trainer"]
 
 SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
     "constant": lambda lr, steps: Constant(lr),
@@ -25,13 +27,6 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
     "step": lambda lr, steps: StepDecay(lr, max(1, -(-steps // 3))),
     "one-cycle": OneCycle,
     "plateau": lambda lr, steps: ReduceOnPlateau(lr, patience=5),
-}
-OPTIMIZERS = {
-    "sgd": optim.SGD,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "rmsprop": optim.RMSprop,
-    "adagrad": optim.Adagrad,
 }
 
 
@@ -43,7 +38,7 @@ def make_trainer(
         model, loss = _model_and_loss(options, data)
         rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
         rate = SCHEDULES[options["schedule"]](options["lr"], _planned(options, data))
-        optimizer = OPTIMIZERS[options["optimizer"]](rate, **rates)
+        optimizer = optim.optimizer_types()[options["optimizer"]](rate, **rates)
         more = {key: options[key] for key in ("average", "precision")}
         trainer = Trainer(model, loss, optimizer, classes=data.classes, **more)
         return model, loss, optimizer, trainer

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses, optim
 from .._kernels import use_backend
-from .._kernels.reference import ACTIVATIONS
-from ..augmentation import GaussianNoise, HorizontalFlip, Mixup
-from ..modules import MLP, Normalize, Sequential, Softmax
-from ..trainer import Trainer
+from ..losses import loss_types
+from ..modules import MLP, Normalize, Sequential, Softmax, activation_names
+from ..optim import optimizer_types
+from ..optim.keep_gradient import KeepGradient
+from ..training.augmentation import GaussianNoise, HorizontalFlip, Mixup
+from ..training.trainer import Trainer
 from .info import kernel_cache
 
 __all__ = ["add_parser"]
@@ -24,23 +25,19 @@ __all__ = ["add_parser"]
 _PLAIN = (
     ("relu", "elu", "tanh"),
     ("CrossEntropyLoss", "MSELoss", "BCEWithLogitsLoss"),
-    ("SGD", "Adam"),
+    ("sgd", "adam"),
     ("uint8", "float32"),
 )
-_ALL = (
-    ACTIVATIONS,
-    (
-        *_PLAIN[1],
-        "L1Loss",
-        "HuberLoss",
-        "LogCoshLoss",
-        "PoissonLoss",
-        "QuantileLoss",
-        "CrossEntropyLoss of probabilities",
-    ),
-    (*_PLAIN[2], "AdamW", "RMSprop", "Adagrad", "KeepGradient"),
-    (*_PLAIN[3], "float64"),
-)
+
+
+def _everything() -> tuple[tuple[str, ...], ...]:
+    names = [kind.__name__ for kind in loss_types()]
+    return (
+        activation_names(),
+        (*_PLAIN[1], *(name for name in names if name not in _PLAIN[1]), "CrossEntropyLoss of probabilities"),
+        (*optimizer_types(), "keepgradient"),
+        (*_PLAIN[3], "float64"),
+    )
 
 
 def add_parser(commands: Any) -> None:
@@ -91,7 +88,7 @@ def _combinations(dtype: str, everything: bool) -> Iterator[tuple[str, ...]]:
 
     Each has kernels of its own, whatever stands beside it.
     """
-    choices = _ALL if everything else (*_PLAIN[:3], ("uint8", dtype))
+    choices = _everything() if everything else (*_PLAIN[:3], ("uint8", dtype))
     for i in range(max(map(len, choices))):
         yield tuple(names[i % len(names)] for names in choices)
 
@@ -102,9 +99,10 @@ def _fit(
     """Train a tiny model and apply it."""
     rows, width, outputs = 24, 5, 3
     X = np.arange(rows * width).reshape(rows, width).astype(source)
+    kinds = {kind.__name__: kind for kind in loss_types()}
     name, _, probabilities = loss.partition(" of ")
     y: np.ndarray = np.arange(rows) % outputs
-    if name != "CrossEntropyLoss":
+    if kinds[name].target_kind != "labels":
         y = (y[:, None] == np.arange(outputs)).astype(dtype)
     model: Any = MLP(
         width, [4, 4], outputs, activation, normalize=Normalize.fit(X, dtype=dtype), dtype=dtype, rng=0, **layers
@@ -113,8 +111,8 @@ def _fit(
         model = Sequential(model, Softmax())
     elif name == "MSELoss":  # as `fastmlp train` has regressions: in the unit of the targets
         model = Sequential(model, Normalize(np.zeros(outputs), np.ones(outputs), dtype))
-    measure = getattr(losses, name)(**({"from_logits": False} if probabilities else {}))
-    trainer = Trainer(model, measure, getattr(optim, optimizer)())
+    measure = kinds[name](**({"from_logits": False} if probabilities else {}))
+    trainer = Trainer(model, measure, {**optimizer_types(), "keepgradient": KeepGradient}[optimizer]())
     augment = [HorizontalFlip((1, width)), Mixup(), GaussianNoise(0.1)] if augmented else None
     trainer.fit(X, y, validation=(X, y), batch_size=8, epochs=1, rng=0, augment=augment)
     trainer.predict(X)

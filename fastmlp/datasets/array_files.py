@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["ARRAY_SUFFIXES", "read_npy", "read_npz"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .notes import note
 
 __all__ = ["Unknown", "find_categories", "truth"]

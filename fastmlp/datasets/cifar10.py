@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .dataset import Dataset
 from .fetch import data_folder, fetch
 from .plain_pickle import as_uint8_matrix, read_plain_pickle

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "require"]
 

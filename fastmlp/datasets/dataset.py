@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["Dataset", "Task"]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = [
     "MISSING",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset, Task
 from .dialect import checked_format, is_number

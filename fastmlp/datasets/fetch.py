@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import DataError
-from ..installed import is_installed
+from .._common.errors import DataError
+from .._common.installed import is_installed
 from .registry import Source
 
 __all__ = ["data_folder", "fetch"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .columns import Column, Table, ordered_texts
 from .dialect import mistyped
 

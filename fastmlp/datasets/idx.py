@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["read_idx"]
 

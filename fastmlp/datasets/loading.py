@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .cifar10 import load_cifar10
 from .dataset import Dataset
 from .digits import load_digits

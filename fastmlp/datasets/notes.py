@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import DataWarning, warn_user
+from .._common.errors import DataWarning, warn_user
 
 __all__ = ["note"]
 

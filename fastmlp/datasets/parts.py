@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .columns import Column, Table
 from .dataset import Task
 from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format

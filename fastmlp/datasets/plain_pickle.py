@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["ArrayRecord", "as_uint8_matrix", "read_plain_pickle"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .categories import Unknown, find_categories, truth
 from .columns import ArrayTable, Column, FrameTable, Table

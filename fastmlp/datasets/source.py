@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 
 __all__ = ["split_rows"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
 from .fitting import fit_columns, offset_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .columns import FrameTable, require
 from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, records
 from .notes import note

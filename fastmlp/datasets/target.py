@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from .._common.errors import DataError
 from .categories import find_categories
 from .columns import Column, ordered_texts
 from .dataset import Task

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._common.validation import Array, SparseRows
 from .._kernels.cuda import table
 from .._kernels.cuda.spec import Spec
-from ..augmentation import Augmentations
-from ..batches import Rows
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from ..validation import Array, SparseRows
+from .denominators import loss_denominators
 from .gpu_plan import Layout, Plan
-from .normalizers import normalizers_of
-from .support import ELEMENTWISE, hyperparameters, layers_of, require_loss, rule
+from .support import hyperparameters, layers_of, require_loss, rule
 
-__all__ = ["GpuEngine", "numbers_of"]
+if TYPE_CHECKING:
+    from ..training.augmentation import Augmentations
+    from ..training.batches import Rows
+
+__all__ = ["GpuEngine"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
 _MANY = 1 << 14  # row numbers of a launch that are worth a copy of their own
@@ -189,10 +191,9 @@ class GpuEngine:
         steps = len(bounds) - 1
         given, index = index, index if rows.index is None else rows.index[index]
         mixed = augment is not None and augment.mixup is not None
-        normalizers = normalizers_of(self.loss, rows.y, rows.weight, index, bounds, mixed)
+        normalizers = loss_denominators(self.loss, rows.y, rows.weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if rows.weight is None else np.add.reduceat(rows.weight[index], bounds[:-1])
-        rates, hyper = hyperparameters(self.optimizer, steps)
-        numbers = numbers_of(self.optimizer, hyper)
+        rates, numbers = hyperparameters(self.optimizer, steps)
         meters = self.plan.meters.copy()
         meters[table.PORTION], meters[table.PORTIONS] = self.batch, accumulate
         for o, dropout in self.plan.dropouts:
@@ -280,7 +281,7 @@ class GpuEngine:
         X, labels, targets, weights = data
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
-            str(self.dtype), ELEMENTWISE.get(type(loss)), getattr(loss, "from_logits", True), targets is None,
+            str(self.dtype), loss.kernel, not loss.takes_probabilities, targets is None,
             plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
             drawn is not None,
         )  # fmt: skip
@@ -357,19 +358,3 @@ class GpuEngine:
 def _signed(seed: int) -> Any:
     """The 64 bits of a seed, as a table of int64 has them."""
     return np.uint64(seed).astype(np.int64)
-
-
-def numbers_of(optimizer: Optimizer, hyper: Array) -> Array:
-    """What `_kernels.cuda.jobs.rule` takes for steps with `support.hyperparameters` ``hyper``, (steps, H)."""
-    kind: Any = optimizer
-    name = rule(optimizer)
-    if name == "adam":
-        rate, first, second, eps, decay, decoupled, correction, root = hyper.T
-        shrink = np.where(decoupled != 0, 1 - rate * decay, 1.0)
-        decay = np.where(decoupled != 0, 0.0, decay)
-        return np.stack([rate / correction, 1 - first, second, 1 - second, eps, decay, shrink, 1 / root], axis=1)
-    if name == "rmsprop":
-        rate, keep, eps, decay, momentum = hyper.T
-        centred = np.full(len(hyper), float(kind.centered))
-        return np.stack([rate, keep, 1 - keep, eps, decay, momentum, centred], axis=1)
-    return hyper

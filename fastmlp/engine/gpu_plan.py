@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels.cuda import table
+from .._kernels.cuda.elementwise import variant
 from .._kernels.cuda.parts import size_of_part
-from .._kernels.reference import ACTIVATIONS
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
+from .._kernels.formulas import output_suffices
+from ..losses import Loss
 from ..modules import Dropout, LayerNorm, Linear, Normalize, Softmax
 from ..modules.activations import Activation
 from ..optim import Optimizer
-from ..validation import Array
 from .support import Layer, state_kinds
 
 __all__ = ["ALIGNED", "Layout", "Plan"]
 
-# Slopes that are found from what the activation gave; the others need what it took in.
-_OF_OUTPUT = ("identity", "relu", "tanh", "sigmoid")
 # Half tiles of the inner dimension, which are the measure here, that a product's tiles but the first have, up to which
 # it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two.
 _SHORT, _LONG = 2, 8
@@ -75,11 +74,9 @@ class Layout:
                     # Multiplied by instead, which is a tenth of a division's work.
                     values = 1 / values if name == "scale" else values
                     self._constant((index, name), values, layer.module.in_width or 0)
-        if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
-            self._constant((-1, "weight"), loss.class_weight, len(loss.class_weight))
-        elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
-            assert width is not None
-            self._constant((-1, "weight"), np.array(np.broadcast_to(loss.pos_weight, (width,))), width)
+        weight = None if loss is None else loss.column_weight(width or 1, np.dtype(np.float64))
+        if weight is not None:
+            self._constant((-1, "weight"), weight, len(weight))
 
     def _constant(self, key: tuple[int, str], values: Array, length: int) -> None:
         self.constants[key] = self.size
@@ -123,9 +120,10 @@ class Plan:
         self._numbers: list[list[float]] = []
         self._kinds_of: list[Any] = []  # the module of each operation
         self._forward(layers)
-        self.kinds = tuple(kind for kind in ACTIVATIONS if kind in {m.kind for m in self._activations})
-        for op, module in zip(self._activated, self._activations, strict=True):
-            op[table.ACTIVATION] = self.kinds.index(module.kind)
+        kinds = [variant(module.kind, module.alpha) for module in self._activations]
+        self.kinds = tuple(sorted(set(kinds)))
+        for op, kind in zip(self._activated, kinds, strict=True):
+            op[table.ACTIVATION] = self.kinds.index(kind)
         trained = [o for o, op in enumerate(self._ops) if op[table.WEIGHT] >= 0]
         self._lowest = trained[0] if trained else len(self._ops)
         self._backward(loss)
@@ -219,8 +217,7 @@ class Plan:
         self._numbers[-1][table.ALPHA] = module.alpha
         self._activated.append(op)
         self._activations.append(module)
-        of_output = module.kind in _OF_OUTPUT or (module.kind == "leaky_relu" and module.alpha > 0)
-        if not of_output:
+        if not output_suffices(module.kind, module.alpha):
             op[table.PRE] = self._take(self.batch * op[table.OUT])
 
     def _backward(self, loss: Loss) -> None:
@@ -230,14 +227,7 @@ class Plan:
             self._ops[o][table.G] = self._take(self.batch * self._ops[o][table.OUT])
             if o > self._lowest:
                 self._ops[o][table.BELOW] = o - 1
-        numbers: tuple[float, ...] = ()
-        if isinstance(loss, CrossEntropyLoss):
-            numbers = (loss.label_smoothing,)
-        elif isinstance(loss, (HuberLoss, QuantileLoss)):
-            numbers = (loss.delta if isinstance(loss, HuberLoss) else loss.quantile,)
-        elif isinstance(loss, BCEWithLogitsLoss):
-            numbers = (1.0,)
-        op = self._op(loss, self._width, self._width, table.DATA, *numbers)
+        op = self._op(loss, self._width, self._width, table.DATA, *loss.numbers)
         op[table.Y] = self._ops[last][table.Y]
         op[table.BELOW] = last if last >= self._lowest else -1
         op[table.WEIGHT] = self.layout.constants.get((-1, "weight"), -1)

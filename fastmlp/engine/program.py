@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels.cpu import augment as augmented
 from .._kernels.cpu import loss_operations, operations, rules, table
-from .._kernels.cpu.elementwise import slope_of_output
 from .._kernels.cpu.engine import (
     ACCUMULATE,
     BATCH_BLOCK,
@@ -29,15 +29,17 @@ from .._kernels.cpu.loss_operations import LOSS_SCRATCH
 from .._kernels.cpu.panels import rounded
 from .._kernels.cpu.products import TURNED
 from .._kernels.cpu.random import WORDS
+from .._kernels.formulas import output_suffices
 from .._kernels.reference import probability_floor
-from ..augmentation import Augmentations
-from ..losses import CrossEntropyLoss, HuberLoss, Loss, QuantileLoss
+from ..losses import Loss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
 from ..modules.activations import Activation
 from ..optim import Optimizer
-from ..validation import Array
 from .storage import Room, Weights
-from .support import ELEMENTWISE, Layer, rule
+from .support import Layer, rule
+
+if TYPE_CHECKING:
+    from ..training.augmentation import Augmentations
 
 __all__ = ["Program"]
 
@@ -190,7 +192,7 @@ class Program:
     def _activate(self, op: list[int], numbers: list[float], module: Activation, apart: bool = False) -> None:
         """Put an activation on an operation; ``apart``: it has no product before it."""
         numbers[0] = module.alpha
-        of_output = slope_of_output(module.kind, module.alpha) is not None
+        of_output = output_suffices(module.kind, module.alpha)
         if apart:
             op[table.Y] = self._room.matrix(self.capacity, self._width)
         else:
@@ -245,16 +247,14 @@ class Program:
 
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
-        numbers: tuple[float, ...] = ()
         mixed = self.augment is not None and self.augment.mixup is not None
-        if isinstance(loss, CrossEntropyLoss):
-            plain = by_index and loss.class_weight is None and not loss.label_smoothing
-            function = loss_operations.cross_entropy(loss.from_logits, by_index, plain, mixed)
-            numbers = (loss.label_smoothing, probability_floor(dtype))
+        if loss.kernel == "cross_entropy":
+            plain = by_index and loss.column_weight(width, dtype) is None and not loss.numbers[0]
+            function = loss_operations.cross_entropy(not loss.takes_probabilities, by_index, plain, mixed)
+            numbers = (loss.numbers[0], probability_floor(dtype))
         else:
-            function = loss_operations.elementwise(ELEMENTWISE[type(loss)], mixed)
-            if isinstance(loss, (HuberLoss, QuantileLoss)):
-                numbers = (loss.delta if isinstance(loss, HuberLoss) else loss.quantile,)
+            function = loss_operations.elementwise(loss.kernel, mixed)
+            numbers = loss.numbers
         weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._room.take(self.capacity)
         self._add(
@@ -337,7 +337,7 @@ class Program:
         block = max(_MOST_PANELS * panel, TURNED) * panel
         meters = self.meters
         meters[TRAINING] = 1
-        meters[UPDATE] = rules.RULES[rule(optimizer)].address(self.dtype)
+        meters[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
         meters[LOSSES] = self.row_losses
         meters[SCRATCH], meters[SCRATCH_SIZE] = self._room.take(self.threads * block), block
         share = 0.0 if optimizer.average is None else 1 - optimizer.average

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import table
 from .._kernels.cpu.team import Team
-from ..augmentation import Augmentations
-from ..batches import Rows
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from ..validation import Array, as_float
-from .normalizers import normalizers_of
+from .denominators import loss_denominators
 from .program import Program
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
+
+if TYPE_CHECKING:
+    from ..training.augmentation import Augmentations
+    from ..training.batches import Rows
 
 __all__ = ["STAGED", "Engine"]
 
@@ -71,15 +73,7 @@ class Engine:
         self._control = np.zeros(kernels.CONTROLS, np.int64)
 
     def _loss_constant(self) -> None:
-        loss = self.loss
-        weight = None
-        if isinstance(loss, CrossEntropyLoss) and loss.class_weight is not None:
-            weight = as_float(loss.class_weight, self.dtype, "class_weight")
-        elif isinstance(loss, BCEWithLogitsLoss) and loss.pos_weight is not None:
-            of_columns = np.broadcast_to(
-                as_float(loss.pos_weight, self.dtype, "pos_weight"), (self.model.out_width or 1,)
-            )
-            weight = np.array(of_columns)
+        weight = None if self.loss is None else self.loss.column_weight(self.model.out_width or 1, self.dtype)
         if weight is not None:
             self.weights.constants[-1, "class weight"] = self.weights.constant(weight)
 
@@ -159,7 +153,7 @@ class Engine:
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         mixed = augment is not None and augment.mixup is not None
-        normalizers = normalizers_of(self.loss, target, weight, index, bounds, mixed)
+        normalizers = loss_denominators(self.loss, target, weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
         penalties = l2 / of_rows if l2 else np.zeros(steps)
         rates, hyper = hyperparameters(self.optimizer, steps)

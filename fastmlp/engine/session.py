@@ -6,20 +6,22 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
-from ..batches import Order, Rows
+from .._common.threads import choose_threads
+from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
 from ..modules.arrays import ArrayDict
 from ..optim import Optimizer
-from ..threads import choose_threads
-from ..validation import Array
 from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
+
+if TYPE_CHECKING:
+    from ..training.batches import Order, Rows
 
 __all__ = ["Session", "native_infer", "open_session"]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels.cpu import panels
 from .._kernels.cpu.host import LANES
 from .._kernels.cpu.table import PARAM_COLUMNS
 from ..modules import LayerNorm, Linear, Module
 from ..optim import Optimizer
-from ..validation import Array
 from .support import Layer, state_kinds
 
 __all__ = ["MANY_ROWS", "Room", "Weights"]

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
-from ..losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    L1Loss,
-    LogCoshLoss,
-    Loss,
-    MSELoss,
-    PoissonLoss,
-    QuantileLoss,
-)
-from ..modules import MLP, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
-from ..modules.activations import ELU, GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from ..optim import SGD, Adagrad, Adam, AdamW, KeepGradient, Optimizer, RMSprop
-from ..schedules import Constant
-from ..validation import Array
+from .._kernels.formulas.optimizers import MOST_NUMBERS
+from ..losses import ElementwiseLoss, Loss
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..modules import MLP, Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
+from ..modules.base import is_plain
+from ..optim import Optimizer
+from ..optim.schedules import Constant
 
 __all__ = [
-    "ELEMENTWISE",
     "Layer",
     "Unsupported",
     "hyperparameters",
@@ -40,18 +29,7 @@ __all__ = [
 ]
 
 # By exact type: a class derived from one of these may compute something else.
-_ACTIVATIONS = (ELU, GELU, Identity, LeakyReLU, ReLU, SiLU, Sigmoid, Softplus, Tanh)
-_LAYERS = (Linear, LayerNorm, Dropout, Softmax, Normalize, *_ACTIVATIONS)
-# class: the name of the kernel's formula
-ELEMENTWISE: dict[type, str] = {
-    BCEWithLogitsLoss: "bce",
-    HuberLoss: "huber",
-    L1Loss: "l1",
-    LogCoshLoss: "log_cosh",
-    MSELoss: "mse",
-    PoissonLoss: "poisson",
-    QuantileLoss: "quantile",
-}
+_LAYERS = (Linear, LayerNorm, Dropout, Softmax, Normalize)
 
 
 class Unsupported(Exception):
@@ -77,7 +55,7 @@ def layers_of(model: Module) -> list[Layer]:
     for prefix, module in model._named_modules():
         if type(module) in (Sequential, MLP):
             continue
-        if type(module) not in _LAYERS:
+        if type(module) not in _LAYERS and not is_plain(module, Activation, "_compute", "_gradient"):
             raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
         layers.append(Layer(prefix, module))
     if model.in_width is None or model.dtype is None:
@@ -87,7 +65,8 @@ def layers_of(model: Module) -> list[Layer]:
 
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
-    if type(loss) is not CrossEntropyLoss and type(loss) not in ELEMENTWISE:
+    plain = is_plain(loss, ElementwiseLoss, "_call") or type(loss) is CrossEntropyLoss
+    if not plain:
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -112,14 +91,7 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
             found += [module.backend.to_numpy(array).tobytes() for array in arrays]
         else:
             found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]
-    for name in ("label_smoothing", "from_logits", "delta", "quantile"):
-        found.append(getattr(loss, name, None))
-    for name in ("class_weight", "pos_weight"):
-        weight = getattr(loss, name, None)
-        found.append(None if weight is None else weight.tobytes())
-    for name in ("momentum", "centered"):  # without them there is one array less
-        found.append(bool(getattr(optimizer, name, False)))
-    return (*found, optimizer.clip_norm, optimizer.clip_value, optimizer.average)
+    return (*found, loss.settings(), *optimizer.settings())
 
 
 def _rates(optimizer: Optimizer, steps: int) -> Array:
@@ -127,49 +99,6 @@ def _rates(optimizer: Optimizer, steps: int) -> Array:
     if type(schedule) is Constant:  # a call for each step would cost as much as a small net's step
         return np.full(steps, schedule(first))
     return np.array([schedule(first + step) for step in range(steps)])
-
-
-def _sgd(optimizer: Any, rates: Array) -> Array:
-    rest = (optimizer.momentum, optimizer.weight_decay, float(optimizer.nesterov))
-    return _table(rates, rest)
-
-
-def _adam(optimizer: Any, rates: Array) -> Array:
-    first, second = optimizer.betas
-    rest = (first, second, optimizer.eps, optimizer.weight_decay, float(optimizer._decoupled), 0.0, 0.0)
-    table = _table(rates, rest)
-    for row in range(len(rates)):
-        step = optimizer.steps + 1 + row
-        table[row, 6], table[row, 7] = 1 - first**step, math.sqrt(1 - second**step)
-    return table
-
-
-def _rmsprop(optimizer: Any, rates: Array) -> Array:
-    rest = (optimizer.alpha, optimizer.eps, optimizer.weight_decay, optimizer.momentum)
-    return _table(rates, rest)
-
-
-def _adagrad(optimizer: Any, rates: Array) -> Array:
-    table = _table(rates, (optimizer.eps, optimizer.weight_decay))
-    table[:, 0] /= 1 + (optimizer.steps + np.arange(len(rates))) * optimizer.lr_decay
-    return table
-
-
-def _table(rates: Array, rest: tuple[float, ...]) -> Array:
-    table = np.empty((len(rates), 1 + len(rest)))
-    table[:, 0], table[:, 1:] = rates, rest
-    return table
-
-
-# class: (name of the kernel's rule, its row of numbers, the state's arrays in the order in which the rule takes them)
-_RULES: dict[type, tuple[str, Callable[..., Array], tuple[str, ...]]] = {
-    SGD: ("sgd", _sgd, ("velocity",)),
-    Adam: ("adam", _adam, ("mean", "square")),
-    AdamW: ("adam", _adam, ("mean", "square")),
-    RMSprop: ("rmsprop", _rmsprop, ("square", "mean", "velocity")),
-    Adagrad: ("adagrad", _adagrad, ("total",)),
-    KeepGradient: ("keep", lambda optimizer, rates: _table(rates, ()), ("gradient",)),
-}
 
 
 def rule(optimizer: Optimizer) -> str:
@@ -180,19 +109,22 @@ def rule(optimizer: Optimizer) -> str:
     Unsupported
         If the engine does not know the optimizer.
     """
-    if type(optimizer) not in _RULES:
+    if not is_plain(optimizer, Optimizer, "_update", "step"):
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
-    return _RULES[type(optimizer)][0]
+    return optimizer.kernel
 
 
 def state_kinds(optimizer: Optimizer) -> list[str | None]:
     """The state's arrays by column of `table`'s params, after the parameter itself; None for one that is not kept."""
-    kept = optimizer.state_names
-    kinds = [kind if kind in kept else None for kind in _RULES[type(optimizer)][2]]
-    return [*kinds, *[None] * (AVERAGE - 1 - len(kinds)), "average" if "average" in kept else None]
+    kinds = optimizer.kinds
+    average = "average" if optimizer.average is not None else None
+    return [*kinds, *[None] * (AVERAGE - 1 - len(kinds)), average]
 
 
 def hyperparameters(optimizer: Optimizer, steps: int) -> tuple[Array, Array]:
-    """(learning rates, the rule's rows of numbers) of the next ``steps`` steps."""
+    """(learning rates, the rule's rows of numbers (steps, MOST_NUMBERS)) of the next ``steps`` steps."""
     rates = _rates(optimizer, steps)
-    return rates, _RULES[type(optimizer)][1](optimizer, rates)
+    numbers = optimizer.numbers(rates, optimizer.steps + 1)
+    table = np.zeros((steps, MOST_NUMBERS))
+    table[:, : numbers.shape[1]] = numbers
+    return rates, table

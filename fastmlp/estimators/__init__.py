@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..installed import is_installed as _is_installed
+from .._common.installed import is_installed as _is_installed
 
 if not _is_installed("sklearn"):
     raise ImportError("fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'.")

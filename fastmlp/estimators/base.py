@@ -18,16 +18,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._common.errors import DivergenceError
+from .._common.validation import Array
 from .._kernels import BACKENDS
-from ..batches import check_rows
-from ..callbacks import as_callbacks
-from ..errors import DivergenceError
-from ..evaluator import Evaluator
+from ..callbacks.base import as_callbacks
+from ..callbacks.progress import ProgressBar
+from ..inference.predictor import Predictor
 from ..losses import Loss
-from ..predictor import Predictor
-from ..progress import ProgressBar
-from ..trainer import Trainer
-from ..validation import Array
+from ..training.batches import check_rows
+from ..training.evaluator import Evaluator
+from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
 from .options import STOCHASTIC, require_options

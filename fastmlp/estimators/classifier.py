@@ -16,9 +16,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from ..evaluation import probabilities_of
-from ..losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss
-from ..validation import Array
+from .._common.validation import Array
+from ..losses import Loss
+from ..losses.bce import BCEWithLogitsLoss
+from ..losses.cross_entropy import CrossEntropyLoss
+from ..training.evaluation import probabilities_of
 from .base import BaseMLP
 
 __all__ = ["MLPClassifier"]

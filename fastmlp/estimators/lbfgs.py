@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..batches import Rows
-from ..interrupts import deferred_interrupts
+from .._common.interrupts import deferred_interrupts
+from .._common.validation import Array, SparseRows
 from ..losses import Loss
-from ..module_steps import ModuleSteps
 from ..modules.arrays import copy_into
-from ..optim import KeepGradient
-from ..validation import Array, SparseRows
+from ..optim.keep_gradient import KeepGradient
+from ..training.batches import Rows
+from ..training.module_steps import ModuleSteps
 from .network import Network
 
 if TYPE_CHECKING:

@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from .._common.validation import Array
 from .._kernels import use_backend
-from ..modules import MLP, Linear, Module
-from ..validation import Array
+from ..modules import MLP, Linear, Module, activation_names
 
 __all__ = ["ACTIVATIONS", "Network", "initial_weights"]
 
-# Names that scikit-learn gives, or that are short for a module, and the module's.
-ACTIVATIONS = {
-    "identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "elu": "elu", "gelu": "gelu",
-    "gelu_tanh": "gelu_tanh", "leaky_relu": "leaky_relu", "silu": "silu", "softplus": "softplus",
-}  # fmt: skip
+# The names that scikit-learn gives, or that the module has, and the module's: one name for each.
+ACTIVATIONS = {"logistic" if name == "sigmoid" else name: name for name in activation_names()}
 
 
 def initial_weights(

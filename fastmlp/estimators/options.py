@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
 
-from ..augmentation import listed
-from ..callbacks import CallbackList, as_callbacks
+from ..callbacks.base import CallbackList, as_callbacks
+from ..training.augmentation import listed
 
 if TYPE_CHECKING:
     from .base import BaseMLP

@@ -14,8 +14,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from ..losses import HuberLoss, L1Loss, LogCoshLoss, Loss, MSELoss, PoissonLoss, QuantileLoss
-from ..validation import Array
+from .._common.validation import Array
+from ..losses import Loss
+from ..losses.huber import HuberLoss
+from ..losses.l1 import L1Loss
+from ..losses.log_cosh import LogCoshLoss
+from ..losses.mse import MSELoss
+from ..losses.poisson import PoissonLoss
+from ..losses.quantile import QuantileLoss
 from .base import BaseMLP
 
 __all__ = ["MLPRegressor"]

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..callbacks import Callback
-from ..errors import DivergenceError
-from ..history import Record
+from .._common.errors import DivergenceError
+from .._common.validation import Array
+from ..callbacks.base import Callback
+from ..callbacks.history import Record
 from ..modules import Module
-from ..optim import SGD, Adam, Optimizer
-from ..schedules import Constant
-from ..validation import Array
+from ..optim import Optimizer
+from ..optim.adam import Adam
+from ..optim.schedules import Constant
+from ..optim.sgd import SGD
 
 if TYPE_CHECKING:
-    from ..trainer import Trainer
+    from ..training.trainer import Trainer
     from .base import BaseMLP
 
 __all__ = ["Progress", "Solver"]

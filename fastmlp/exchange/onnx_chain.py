@@ -8,18 +8,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..modules import (
-    ELU,
-    GELU,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    Module,
-    Normalize,
-    SiLU,
-    Softmax,
-)  # fmt: skip
-from .onnx_nodes import PLAIN
+from ..modules import LayerNorm, Linear, Module, Normalize, Softmax, activation_from_name
+from ..modules.activations import activation_types
 
 __all__ = ["Chain"]
 
@@ -30,7 +20,8 @@ _INPUTS = (
     "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
 )  # fmt: skip
 _COMPUTES = ("FLOAT", "DOUBLE")
-_FROM_PLAIN = {operator: kind for kind, operator in PLAIN.items()}
+# operator: the activation that computes it
+_ACTIVATIONS = {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None}
 
 
 class _Step(NamedTuple):
@@ -205,23 +196,14 @@ class Chain:
             self._width = math.prod(known) if len(known) == self._rank - 1 else None
         self._rank = 2
 
-    def _plain(self, step: _Step) -> None:
-        self._found.append(_FROM_PLAIN[step.node.op_type]())
+    def _activation(self, step: _Step) -> None:
+        self._found.append(_activation_from(step))
 
     def _sigmoid(self, step: _Step) -> None:
         if self._following("Mul", step.value, step.node.output[0]) is not None:
-            self._found.append(SiLU())
+            self._found.append(activation_from_name("silu"))
         else:
-            self._plain(step)
-
-    def _leaky_relu(self, step: _Step) -> None:
-        self._found.append(LeakyReLU(step.attributes.get("alpha", 0.01)))
-
-    def _elu(self, step: _Step) -> None:
-        self._found.append(ELU(step.attributes.get("alpha", 1.0)))
-
-    def _gelu(self, step: _Step) -> None:
-        self._found.append(GELU(step.attributes.get("approximate", b"none").decode()))
+            self._activation(step)
 
     def _softmax(self, step: _Step) -> None:
         self._require_last_axis(step)
@@ -285,6 +267,23 @@ class Chain:
         return str(self._onnx.TensorProto.DataType.Name(kind))
 
 
+def _activation_from(step: _Step) -> Module:
+    kind = _ACTIVATIONS[step.node.op_type]
+    assert kind.onnx is not None
+    for name, expected in kind.onnx_expects.items():
+        seen = step.attributes.get(name, expected)
+        if not math.isclose(seen, expected, rel_tol=1e-6):
+            step.refuse(f"expected {name} {expected}")
+    given = {
+        ours: step.attributes[theirs].decode()
+        if isinstance(step.attributes[theirs], bytes)
+        else step.attributes[theirs]
+        for theirs, ours in kind.onnx[2].items()
+        if theirs in step.attributes
+    }
+    return kind(**given)
+
+
 def _name(node: Any) -> str:
     return f"node {node.name or node.op_type}"
 
@@ -305,11 +304,8 @@ def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
 _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Gemm": Chain._gemm,
     "MatMul": Chain._matmul,
-    **dict.fromkeys(_FROM_PLAIN, Chain._plain),
+    **dict.fromkeys(_ACTIVATIONS, Chain._activation),
     "Sigmoid": Chain._sigmoid,
-    "LeakyRelu": Chain._leaky_relu,
-    "Elu": Chain._elu,
-    "Gelu": Chain._gelu,
     "Softmax": Chain._softmax,
     "LayerNormalization": Chain._layer_norm,
     "Sub": Chain._sub,
@@ -319,4 +315,4 @@ _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Cast": Chain._cast,
 }
 _MOVES = ("Identity", "Dropout", "Flatten", "Cast")  # compute nothing
-_POINTWISE = (*_FROM_PLAIN, "LeakyRelu", "Elu", "Gelu")  # of any shape
+_POINTWISE = _ACTIVATIONS  # of any shape

@@ -1,8 +1,11 @@
 """The modules that models are made of."""
 
-from .activations import ELU, GELU, Activation, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from __future__ import annotations
+
+from . import activations, init
+from .activations import Activation, activation_from_name, activation_names, register_activation
 from .base import Module
-from .config import module_from_config
+from .config import module_from_config, register_module
 from .dropout import Dropout
 from .linear import Linear
 from .mlp import MLP
@@ -11,23 +14,20 @@ from .sequential import Sequential
 from .softmax import Softmax
 
 __all__ = [
-    "ELU",
-    "GELU",
     "MLP",
     "Activation",
     "Dropout",
-    "Identity",
     "LayerNorm",
-    "LeakyReLU",
     "Linear",
     "Module",
     "Normalize",
-    "ReLU",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
     "Softmax",
-    "Softplus",
-    "Tanh",
+    "activation_from_name",
+    "activation_names",
+    "activations",
+    "init",
     "module_from_config",
+    "register_activation",
+    "register_module",
 ]

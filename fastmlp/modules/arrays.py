@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..validation import Array, as_state
+from .._common.validation import Array, as_state
 
 __all__ = ["ArrayDict", "copy_into"]
 

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .._common.validation import Array, as_features, as_gradient, as_state
 from .._kernels import PRECISIONS, get_backend
-from ..exchange.states import plain, read_state
-from ..placement import Placed
-from ..validation import Array, as_features, as_gradient, as_state
+from .._kernels.has_backend import HasBackend
+from ..io.states import plain, read_state
 from .arrays import ArrayDict
 
-__all__ = ["Module"]
+__all__ = ["Module", "is_plain"]
 
 M = TypeVar("M", bound="Module")
 
 
-class Module(Placed):
+class Module(HasBackend):
     """One differentiable step of a model: ``forward(x) -> y`` and ``backward(dy) -> dx``.
 
     Attributes
@@ -322,3 +322,8 @@ class Module(Placed):
 def _some(names: list[str]) -> str:
     shown = ", ".join(map(repr, names[:4])) or "nothing"
     return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def is_plain(one: object, base: type, *methods: str) -> bool:
+    """Whether an object computes as its base does, without methods of its own of these names."""
+    return isinstance(one, base) and all(getattr(type(one), name) is getattr(base, name) for name in methods)

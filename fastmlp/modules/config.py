@@ -1,4 +1,4 @@
-"""Modules from their configs: the built-in types by name, and nothing else."""
+"""Modules from their configs: the built-in types and those that were registered, by name, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ModelFileError
+from .._common.errors import ModelFileError
 from .base import Module
 
-__all__ = ["TYPES", "module_from_config"]
+__all__ = ["module_from_config", "module_types", "register_module"]
 
 # type: the file beside this one that defines it; looked up when asked for, as some of them import this.
-TYPES = {
-    **dict.fromkeys(
-        ("ELU", "GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softplus", "Tanh"), "activations"
-    ),
+_FILES = {
     "Dropout": "dropout",
     "LayerNorm": "normalization",
     "Linear": "linear",
@@ -24,6 +21,39 @@ TYPES = {
     "Sequential": "sequential",
     "Softmax": "softmax",
 }
+_registered: dict[str, type[Module]] = {}
+
+
+def module_types() -> dict[str, type[Module]]:
+    """All classes that a config can name, by their names."""
+    activations: Any = importlib.import_module(".activations", __package__)
+    return {
+        **{name: getattr(importlib.import_module(f".{file}", __package__), name) for name, file in _FILES.items()},
+        **{kind.__name__: kind for kind in activations.activation_types()},
+        **_registered,
+    }
+
+
+def register_module(kind: type[Module]) -> type[Module]:
+    """Let saved files have modules of a class of yours. May be a decorator.
+
+    Parameters
+    ----------
+    kind : type
+        A class derived from `Module`, with ``config`` and, where its arguments are not those of ``config``,
+        ``from_config``. It trains module by module, which is slower than the engine and says so once.
+
+    Raises
+    ------
+    ValueError
+        If it is no such class, or another one has its name.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Module)):
+        raise ValueError(f"register_module expected a class derived from Module, got {kind!r}.")
+    if module_types().get(kind.__name__, kind) is not kind:
+        raise ValueError(f"There is a module {kind.__name__!r} already; expected another name.")
+    _registered[kind.__name__] = kind
+    return kind
 
 
 def module_from_config(config: Mapping[str, Any]) -> Module:
@@ -37,14 +67,17 @@ def module_from_config(config: Mapping[str, Any]) -> Module:
     Raises
     ------
     ModelFileError
-        If the type is not one of fastmlp's, or the arguments are not ones that it takes.
+        If the type is neither one of fastmlp's nor registered, or the arguments are not ones that it takes.
     """
     kind = config.get("type") if isinstance(config, Mapping) else None
-    if not isinstance(kind, str) or kind not in TYPES:
-        raise ModelFileError(f"The model has a module of type {kind!r}; expected one of {', '.join(TYPES)}.")
-    module_type: type[Module] = getattr(importlib.import_module(f".{TYPES[kind]}", __package__), kind)
+    types = module_types()
+    if not isinstance(kind, str) or kind not in types:
+        raise ModelFileError(
+            f"The model has a module of type {kind!r}; expected one of {', '.join(sorted(types))}, or one that was "
+            "given to register_module before."
+        )
     try:
-        return module_type.from_config(config)
+        return types[kind].from_config(config)
     except ModelFileError:
         raise
     except (KeyError, MemoryError, OverflowError, RecursionError, TypeError, ValueError) as error:

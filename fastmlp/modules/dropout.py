@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..random import Rng, as_seed
-from ..validation import Array, as_integer, as_number
+from .._common.random import Rng, as_seed
+from .._common.validation import Array, as_integer, as_number
 from .base import Module
 
 __all__ = ["Dropout"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import init as initializers
-from ..random import Rng, as_seed, layer_generator
-from ..validation import Array, as_dtype, as_integer
+from .._common.random import Rng, as_seed, layer_generator
+from .._common.validation import Array, as_dtype, as_integer
+from . import init as initializers
 from .activations import Activation
 from .base import Module
 
@@ -29,7 +29,7 @@ class Linear(Module):
     bias : bool
         Whether there is a ``bias``.
     init : str or callable
-        How the weights start, see `fastmlp.init`; the default is PyTorch's.
+        How the weights start, see `fastmlp.modules.init`; the default is PyTorch's.
     dtype : float32 or float64
     rng : int, numpy.random.Generator or None
         Seed of the weights; None draws one. The seed is kept as ``seed``.

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..init import Initializer
-from ..random import Rng, as_seed
-from ..validation import as_dtype, as_integer, as_number
+from .._common.random import Rng, as_seed
+from .._common.validation import as_dtype, as_integer, as_number
 from .activations import Activation, activation_from_name
 from .base import Module
 from .config import module_from_config
 from .dropout import Dropout
+from .init import Initializer
 from .linear import Linear
 from .normalization import LayerNorm, Normalize
 from .sequential import Sequential
@@ -36,7 +36,7 @@ class MLP(Sequential):
         A name ("relu", "elu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus",
         "identity"), or an activation whose like is put after each hidden layer.
     init : str or callable
-        How the weights start, see `fastmlp.init`.
+        How the weights start, see `fastmlp.modules.init`.
     dropout : float
         Probability of each Dropout; 0 for none.
     layer_norm : bool

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..validation import (
+from .._common.validation import (
     Array,
     as_dtype,
     as_float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..validation import Array
+from .._common.validation import Array
 from .activations import Activation
 from .base import Module
 from .config import module_from_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..validation import Array
+from .._common.validation import Array
 from .base import Module
 
 __all__ = ["Softmax"]

@@ -107,7 +107,7 @@ def test_odd_text_tables(refused, trained, folder):
 
 
 def test_a_failing_start_leaves_the_run_that_force_would_overwrite(refused, trained, monkeypatch):
-    from fastmlp import files
+    from fastmlp.io import files
 
     def full(descriptor):
         raise OSError(28, "No space left on device")

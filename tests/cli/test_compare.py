@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.callbacks.history import KEYS, History
 from fastmlp.cli.compare import print_ranking
-from fastmlp.history import KEYS, History
 
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.checkpoint import model_info
+from fastmlp.modules.saving import model_info
 
 pandas = pytest.importorskip("pandas")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.checkpoint import model_info
+from fastmlp.modules.saving import model_info
 
 KEYS = ["step", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
 FILES = {"training.safetensors", "model.safetensors", "config.json", "metrics.jsonl", "curves.png"}

@@ -10,8 +10,8 @@ import tarfile
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
-from fastmlp.errors import DataError
 
 
 def check(data, batches):

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import Dataset, available, load
 from fastmlp.datasets.split import split_rows
-from fastmlp.errors import DataError
 
 
 def test_digits_are_whole_and_split_as_stated():

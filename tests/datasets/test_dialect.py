@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.dialect import UNKNOWN_FORMAT, TextFormat, is_number
 from fastmlp.datasets.table_files import TextFile, read_numbers
-from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from checks import assert_matches
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.evaluation import load_as_trained, load_labeled
-from fastmlp.errors import DataError
 
 pandas = pytest.importorskip("pandas")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from checks import assert_matches
 
+from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.columns import array_column
 from fastmlp.datasets.fitting import offset_of
-from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 

@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
 from fastmlp.datasets.fetch import data_folder, fetch
 from fastmlp.datasets.registry import SOURCES, Source
-from fastmlp.errors import DataError
 
 pytest.importorskip("pooch")
 

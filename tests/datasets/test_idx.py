@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets.idx import read_idx
-from fastmlp.errors import DataError
 
 
 @pytest.mark.parametrize("code", ["u1", "i1", "i2", "i4", "f4", "f8"])

@@ -7,8 +7,8 @@ import gzip
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
-from fastmlp.errors import DataError
 
 
 @pytest.mark.parametrize("zipped", [False, True])

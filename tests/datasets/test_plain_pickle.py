@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets.plain_pickle import as_uint8_matrix, read_plain_pickle
-from fastmlp.errors import DataError
 
 MATRIX = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
-from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 

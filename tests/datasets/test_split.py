@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets.split import split_rows
-from fastmlp.errors import DataError
 
 
 def test_a_seed_gives_the_same_rows_for_ever():

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
 from fastmlp.datasets.array_files import read_npy, read_npz
-from fastmlp.errors import DataError
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(40, 3))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
-from fastmlp.errors import DataError
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
+from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.categories import find_categories, truth
 from fastmlp.datasets.evaluation import load_labeled
-from fastmlp.errors import DataError, DataWarning
 
 pandas = pytest.importorskip("pandas")
 

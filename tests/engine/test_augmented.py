@@ -1,4 +1,4 @@
-"""Batches that the engine changes on the way, beside those that `fastmlp.augmentation` changes."""
+"""Batches that the engine changes on the way, beside those that `fastmlp.training.augmentation` changes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.batches import check_rows
+from fastmlp.training.batches import check_rows
 
 pytest.importorskip("numba_cuda")
 pytest.importorskip("greenlet")

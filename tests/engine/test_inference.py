@@ -11,7 +11,7 @@ from checks import Activated, C, assert_matches, elementwise_bound, eps, floor, 
 from naive import curve
 
 import fastmlp as fm
-from fastmlp.evaluator import Evaluator
+from fastmlp.training.evaluator import Evaluator
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:

@@ -17,7 +17,7 @@ import pytest
 from same_steps import modules_only
 
 import fastmlp as fm
-from fastmlp.progress import ProgressBar
+from fastmlp.callbacks.progress import ProgressBar
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
@@ -94,10 +94,10 @@ LOOKS = {
     "file": from_file,
 }
 STATES = {
-    "state": lambda o: o.state["1.weight"]["mean"],
-    "state_dict": lambda o: o.state_dict()["state"]["1.weight"]["mean"],
-    "deepcopy": lambda o: copy.deepcopy(o).state["1.weight"]["mean"],
-    "pickle": lambda o: pickle.loads(pickle.dumps(o)).state["1.weight"]["mean"],
+    "state": lambda o: o.state["1.weight"]["exp_avg"],
+    "state_dict": lambda o: o.state_dict()["state"]["1.weight"]["exp_avg"],
+    "deepcopy": lambda o: copy.deepcopy(o).state["1.weight"]["exp_avg"],
+    "pickle": lambda o: pickle.loads(pickle.dumps(o)).state["1.weight"]["exp_avg"],
 }
 
 
@@ -110,7 +110,7 @@ def test_every_way_to_look_shows_the_last_step(look, tmp_path):
             ref.step(*ONE)
             comp.step(*ONE)
         if look in STATES.values():
-            np.testing.assert_array_equal(look(comp.optimizer), ref.optimizer.state["1.weight"]["mean"])
+            np.testing.assert_array_equal(look(comp.optimizer), ref.optimizer.state["1.weight"]["exp_avg"])
         else:
             np.testing.assert_array_equal(look(comp, tmp_path), held[0])
         assert comp.steps == comp.optimizer.steps == 2 * number + 2
@@ -124,7 +124,7 @@ def test_arrays_held_from_before_are_the_models_and_so_are_changes_to_them():
     with modules_only():
         ref.step(*ONE)
     comp.step(*ONE)
-    moments = [trainer.optimizer.state["4.weight"]["square"] for trainer in (ref, comp)]
+    moments = [trainer.optimizer.state["4.weight"]["exp_avg_sq"] for trainer in (ref, comp)]
     for number in range(6):
         ref.step(*ONE)
         comp.step(*ONE)

@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
-from fastmlp.exchange.with_skl2onnx import FLOAT_ONLY
+from fastmlp.estimators.skl2onnx import FLOAT_ONLY
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

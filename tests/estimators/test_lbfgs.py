@@ -6,12 +6,15 @@ from checks import assert_matches
 from scipy import sparse
 from threadpoolctl import threadpool_info
 
-from fastmlp.batches import check_rows
+from fastmlp._common.validation import SparseRows
 from fastmlp.estimators import lbfgs
 from fastmlp.estimators.network import Network, initial_weights
-from fastmlp.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, PoissonLoss
-from fastmlp.module_steps import ModuleSteps
-from fastmlp.validation import SparseRows
+from fastmlp.losses.bce import BCEWithLogitsLoss
+from fastmlp.losses.cross_entropy import CrossEntropyLoss
+from fastmlp.losses.mse import MSELoss
+from fastmlp.losses.poisson import PoissonLoss
+from fastmlp.training.batches import check_rows
+from fastmlp.training.module_steps import ModuleSteps
 
 LOSSES = {
     "classes": (CrossEntropyLoss(), 3, lambda rng: rng.integers(0, 3, 11)),

@@ -44,8 +44,8 @@ with event.install_recorder("numba:compile") as compiled:
     backend = get_backend("numba")
     x = np.ones((3, 5), np.float32)
     backend.activation_forward("relu", 0.0, x, np.empty_like(x))
-    backend.sgd(x, 0.1, 0.0, 0.0, False, None, x.copy())
-print(len(compiled.buffer), backend.updates.sgd.stats.cache_hits)
+    backend.optimizer_update("sgd", (0.1, 0.0, 0.0, 0.0), x, (None,), x.copy())
+print(len(compiled.buffer), backend.updates.optimizer_update("sgd").stats.cache_hits)
 print("numba.np.arraymath" in sys.modules, numba.njit(lambda x: np.sum(x * x))(x))
 """
 names = itertools.count()

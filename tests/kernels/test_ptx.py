@@ -17,9 +17,10 @@ import pytest
 from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for, compiling
 
 import fastmlp as fm
+from fastmlp._kernels import formulas
 from fastmlp._kernels.reference import ACTIVATIONS
-from fastmlp.augmentation import Augmentations
-from fastmlp.batches import check_rows
+from fastmlp.training.augmentation import Augmentations
+from fastmlp.training.batches import check_rows
 
 pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator compiles nothing")
 T = np.float32
@@ -27,6 +28,7 @@ X, V, N = np.ones((5, 7), T), np.ones(7, T), np.ones(5, T)
 W, B, Y = np.ones((3, 7), T), np.ones(3, T), np.ones((5, 3), T)
 INDEX = np.zeros(5, np.int64)
 
+NUMBERS = (0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.9, 1.0)
 CALLS = {
     "linear_forward": [(X, W, B, Y), (X, W, None, Y)],
     "linear_backward": [(Y, X, W, X, W, B)],
@@ -40,17 +42,12 @@ CALLS = {
     "dropout": [(X, 0.5, 1 << 40, 1, 1, X)],
     "cross_entropy": [(X, INDEX, None, 0.0, N, N, X), (X, X, V, 0.1, N, N, X)],
     "cross_entropy_probabilities": [(X, INDEX, None, 0.0, N, N, X)],
-    "mse": [(X, X, N, N, X)],
-    "l1": [(X, X, N, N, X)],
-    "huber": [(X, X, 1.0, N, N, X)],
-    "log_cosh": [(X, X, N, N, X)],
-    "quantile": [(X, X, 0.2, N, N, X)],
-    "poisson": [(X, X, N, N, X)],
-    "bce_with_logits": [(X, X, V, N, N, X)],
-    "sgd": [(X, 0.1, 0.9, 0.1, True, X, X)],
-    "adam": [(X, 0.1, 0.9, 0.999, 1e-8, 0.1, True, 1, X, X, X)],
-    "rmsprop": [(X, 0.1, 0.9, 1e-8, 0.0, 0.9, X, X, X, X)],
-    "adagrad": [(X, 0.1, 1e-8, 0.0, X, X)],
+    "elementwise_loss": [(kind, X, X, V, (0.5, 1.0), N, N, X) for kind in formulas.names("losses")],
+    "optimizer_update": [
+        (kind, NUMBERS[: len(found.NUMBERS)], X, (X,) * len(found.STATES), X)
+        for kind in formulas.names("optimizers")
+        for found in [formulas.find("optimizers", kind)]
+    ],
     "scale": [(X, 2.0, X)],
     "add_scaled": [(X, 2.0, X)],
     "clip": [(X, 2.0, X)],
@@ -143,7 +140,7 @@ def test_compiles_without_float64_or_spills(compiler, operation):
 def test_products_on_tensor_cores(compiler, precision):
     backend, found = compiler
     there = backend.with_precision(precision)
-    assert there.precision == precision and there.name == "cuda" and there.sgd is backend.sgd
+    assert there.precision == precision and there.name == "cuda" and there.scale is backend.scale
     there.linear_forward(X, W, None, Y)
     there.linear_activation_forward(X, W, B, "relu", 0.0, Y, Y)
     there.linear_backward(Y, X, W, X, W, B)
@@ -280,7 +277,7 @@ for transposed in (False, True):
     compiled = kernel.compile((*types[:3], numba.types.boolean, types[3]))
     found = compiled._codelibrary.get_asm_strs(cc=(8, 0, ""))[0]
     print(sum(kernel._cache_hits.values()), len(found), "entry" in found)
-spec = steps.Spec("float32", None, True, True, ("relu",), "adam", (), False, "float32", 1, True, False)
+spec = steps.Spec("float32", "cross_entropy", True, True, ("relu",), "adam", (), False, "float32", 1, True, False)
 for changes in (
     {}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}, {"beside": 2},
     {"augments": True},

@@ -7,7 +7,7 @@ import importlib
 import os
 from types import ModuleType
 
-from ...errors import BackendError
+from ..._common.errors import BackendError
 
 __all__ = ["VARIANTS", "extension"]
 

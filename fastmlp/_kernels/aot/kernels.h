@@ -34,8 +34,6 @@
 #define INSTRUCTIONS "baseline"
 #endif
 
-enum { IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SOFTPLUS };
-
 /* Lines of a panel that are fetched before they are needed: the four streams of a row come from beyond L2. */
 #if VECTOR_BYTES
 #define AHEAD(p) __builtin_prefetch((const char *)(p) + FETCH_AHEAD);
@@ -67,6 +65,7 @@ enum { IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SO
 #endif
 #include "simd.h"
 #include "vecmath.h"
+#include "activations.h" /* written by setup.py */
 #include "tile.h"
 #include "rows.h"
 #include "again.h"
@@ -91,6 +90,7 @@ enum { IDENTITY, RELU, LEAKY_RELU, ELU, TANH, SIGMOID, GELU, GELU_TANH, SILU, SO
 #endif
 #include "simd.h"
 #include "vecmath.h"
+#include "activations.h" /* written by setup.py */
 #include "tile.h"
 #include "rows.h"
 #include "again.h"

@@ -23,6 +23,7 @@ cdef extern from "kernels.h" nogil:
     const int F32_LANES, F64_LANES, TILE_ROWS, HAS_TEAM
     const char *INSTRUCTIONS
     int IDENTITY, RELU
+    const char *ACTIVATIONS
     const char *best_instructions()
     uint64_t flush_to_zero()
     void restore_flushing(uint64_t)
@@ -582,6 +583,11 @@ cdef bint _overlap(cnp.ndarray x, cnp.ndarray out) except -1:
 def instructions():
     """What this module was compiled for."""
     return INSTRUCTIONS.decode()
+
+
+def activations():
+    """The names of the activations, whose places are their codes."""
+    return tuple(ACTIVATIONS.decode().split())
 
 
 def best():

@@ -92,26 +92,15 @@ static inline VEC NAME(normal_cdf)(VEC v) {
     return NAME(where)(LESS(FULL(0), v), one - outward, outward);
 }
 
+/* v, not beyond +-bound; NaN stays. */
+static inline VEC NAME(clamp)(VEC v, VEC bound) {
+    v = NAME(where)(LESS(bound, v), bound, v);
+    return NAME(where)(LESS(v, -bound), -bound, v);
+}
+
 #define MAP(EXPRESSION)                                                                                              \
     for (ptrdiff_t i = 0; i < count; i += LANES) {                                                                        \
         VEC v = NAME(load)(a + i);                                                                                   \
         NAME(store)(a + i, EXPRESSION);                                                                              \
     }                                                                                                                \
     break;
-
-/* a (count) = h(a) in place; count is a multiple of LANES. */
-static void NAME(activate)(int kind, REAL alpha, REAL *a, ptrdiff_t count) {
-    VEC slope = FULL(alpha), zero = FULL(0);
-    switch (kind) {
-    case RELU: MAP(NAME(at_least)(v, zero))
-    case LEAKY_RELU: MAP(NAME(where)(LESS(zero, v), v, v * slope))
-    case ELU: MAP(NAME(where)(LESS(zero, v), v, NAME(expm1)(v) * slope))
-    case TANH: MAP(NAME(tanh)(v))
-    case SIGMOID: MAP(NAME(sigmoid)(v))
-    case GELU: MAP(v * NAME(normal_cdf)(v))
-    case GELU_TANH: MAP(v * NAME(sigmoid)((v + v * v * v * FULL(0.044715)) * FULL(1.5957691216057308)))
-    case SILU: MAP(v * NAME(sigmoid)(v))
-    case SOFTPLUS: MAP(NAME(softplus)(v))
-    default: break;
-    }
-}

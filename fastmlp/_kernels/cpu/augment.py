@@ -1,6 +1,6 @@
 """The gather of a batch that is changed at random on the way: flips, mixtures and noise, row by row.
 
-What is meant stands in `fastmlp.augmentation`, in NumPy and for whole batches. A row is brought to scratch, changed
+What is meant stands in `training.augmentation`, in NumPy and for whole batches. A row is brought to scratch, changed
 there as the user gave it, then scaled and written to its panels; only the scratch of a thread's first row is touched.
 """
 
@@ -11,8 +11,8 @@ import functools
 import numpy as np
 from numba import carray
 
-from ..philox import FLIP as FLIP_WORDS
-from ..philox import NOISE as NOISE_WORDS
+from ..._common.philox import FLIP as FLIP_WORDS
+from ..._common.philox import NOISE as NOISE_WORDS
 from .jit import addressed, inline
 from .native import integers_at, reals_at
 from .operations import ALL, POINTERS, mixing, read_ahead

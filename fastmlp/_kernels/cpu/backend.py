@@ -11,17 +11,17 @@ import threading
 
 import numpy as np
 
+from ..formulas.optimizers import MOST_STATES
 from ..reference import empty, from_numpy, probability_floor, to_numpy, zeros
 from . import elementwise, linear, rows, updates
 from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
-    "activation_backward", "activation_forward", "adagrad", "adam", "add_scaled", "bce_with_logits", "clip",
-    "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
-    "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
-    "log_cosh", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
-    "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "activation_backward", "activation_forward", "add_scaled", "clip", "cross_entropy", "cross_entropy_probabilities",
+    "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward", "layer_norm_forward",
+    "linear_activation_forward", "linear_backward", "linear_forward", "normalize", "optimizer_update", "scale",
+    "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "numba"
@@ -193,45 +193,12 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
     )  # fmt: skip
 
 
-def _elementwise_loss(kind, x, target, pos_weight, delta, row_scale, losses, dx):
-    loss_kernels.elementwise_loss(
-        kind,
-        _plain(x),
-        _plain(target),
-        _vector(pos_weight, x),
-        delta,
-        _plain(row_scale),
-        _vector(losses, x),
+def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
+    a, b = numbers
+    loss_kernels.elementwise_loss(kind)(
+        _plain(x), _plain(target), _vector(column_weight, x), float(a), float(b), _plain(row_scale), _vector(losses, x),
         _matrix(dx, x),
-    )
-
-
-def mse(x, target, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.MSE, x, target, None, 0.0, row_scale, losses, dx)
-
-
-def l1(x, target, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.L1, x, target, None, 0.0, row_scale, losses, dx)
-
-
-def huber(x, target, delta, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.HUBER, x, target, None, float(delta), row_scale, losses, dx)
-
-
-def log_cosh(x, target, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.LOG_COSH, x, target, None, 0.0, row_scale, losses, dx)
-
-
-def quantile(x, target, level, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.QUANTILE, x, target, None, float(level), row_scale, losses, dx)
-
-
-def poisson(x, target, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.POISSON, x, target, None, 0.0, row_scale, losses, dx)
-
-
-def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
-    _elementwise_loss(loss_kernels.BCE, x, target, pos_weight, 0.0, row_scale, losses, dx)
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- optimizers
@@ -246,26 +213,10 @@ def _gradient(grad):
     return _plain(grad).reshape(-1)
 
 
-def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
-    updates.sgd(_gradient(grad), lr, momentum, weight_decay, nesterov, _flat(velocity, param), _flat(param, param))
-
-
-def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
-    updates.adam(
-        _gradient(grad), lr, beta1, beta2, eps, weight_decay, decoupled, 1 - beta1**step, math.sqrt(1 - beta2**step),
-        _flat(mean, param), _flat(square, param), _flat(param, param),
-    )  # fmt: skip
-
-
-def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
-    updates.rmsprop(
-        _gradient(grad), lr, decay, eps, weight_decay, momentum,
-        _flat(square, param), _flat(mean, param), _flat(velocity, param), _flat(param, param),
-    )  # fmt: skip
-
-
-def adagrad(grad, lr, eps, weight_decay, total, param):
-    updates.adagrad(_gradient(grad), lr, eps, weight_decay, _flat(total, param), _flat(param, param))
+def optimizer_update(kind, numbers, grad, states, param):
+    three = (*states, *[None] * (MOST_STATES - len(states)))
+    flat = [_flat(state, param) for state in three]
+    updates.optimizer_update(kind)(_gradient(grad), np.array(numbers, np.float64), *flat, _flat(param, param))
 
 
 def sum_of_squares(grad):

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import numba
 from numba import carray
 from numba.core import types
 
+from ..formulas import bind, find
 from .jit import addressed, inline, kernel
 from .native import call_address
-from .simd import fma, full_like, greater, lanes, less, load, load_tail, negative, operation, store, store_tail, where
-from .vecmath import exp, expm1, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
+from .simd import (
+    absolute,
+    copy_sign,
+    fma,
+    full_like,
+    greater,
+    lanes,
+    less,
+    load,
+    load_tail,
+    negative,
+    operation,
+    square_root,
+    store,
+    store_tail,
+    where,
+)  # fmt: skip
+from .vecmath import exp, expm1, log, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "activation", "activation_at", "activation_backward", "activation_forward", "apply", "clamp", "load_some",
-    "map_backward", "map_elements", "slope", "slope_of_output", "softplus", "store_some",
+    "VOCABULARY", "activation", "activation_at", "activation_backward", "activation_forward", "apply", "clamp",
+    "derivative", "derivative_of_output", "formula",
+    "load_some", "map_backward", "map_elements", "softplus", "store_some",
 ]  # fmt: skip
 
 
@@ -45,110 +62,6 @@ def clamp(v, bound):
     return where(less(v, lower), lower, v)
 
 
-# ------------------------------------------------------------------------------------- functions
-# h(v, alpha), and its slope(v, y, alpha) with y = h(v): the formulas are those of `reference`.
-
-
-@inline
-def _identity(v, alpha):
-    return v
-
-
-@inline
-def _identity_slope(v, y, alpha):
-    return full_like(v, 1.0)
-
-
-@inline
-def _relu(v, alpha):
-    return where(less(v, 0.0), full_like(v, 0.0), v)
-
-
-@inline
-def _relu_slope(v, y, alpha):
-    return where(greater(v, 0.0), full_like(v, 1.0), 0.0)
-
-
-@inline
-def _leaky_relu(v, alpha):
-    return where(greater(v, 0.0), v, v * alpha)
-
-
-@inline
-def _leaky_relu_slope(v, y, alpha):
-    return where(greater(v, 0.0), full_like(v, 1.0), alpha)
-
-
-@inline
-def _elu(v, alpha):
-    return where(greater(v, 0.0), v, expm1(v) * alpha)
-
-
-@inline
-def _elu_slope(v, y, alpha):
-    return where(greater(v, 0.0), full_like(v, 1.0), exp(v) * alpha)
-
-
-@inline
-def _tanh(v, alpha):
-    return tanh(v)
-
-
-@inline
-def _tanh_slope(v, y, alpha):
-    return (1.0 - y) * (1.0 + y)
-
-
-@inline
-def _sigmoid(v, alpha):
-    return sigmoid(v)
-
-
-@inline
-def _sigmoid_slope(v, y, alpha):
-    return y * (1.0 - y)
-
-
-@inline
-def _gelu(v, alpha):
-    return v * normal_cdf(v)
-
-
-@inline
-def _gelu_slope(v, y, alpha):
-    return fma(v, normal_pdf(v), normal_cdf(v))
-
-
-_TANH_GELU = math.sqrt(2 / math.pi)
-_TANH_GELU_CUBE = 0.044715
-
-
-@inline
-def _tanh_gelu_gate(v):
-    return sigmoid((v + v * v * v * _TANH_GELU_CUBE) * (2.0 * _TANH_GELU))
-
-
-@inline
-def _tanh_gelu(v, alpha):
-    return v * _tanh_gelu_gate(v)
-
-
-@inline
-def _tanh_gelu_slope(v, y, alpha):
-    gate, rest = _tanh_gelu_gate(v), _tanh_gelu_gate(negative(v))
-    return gate + v * gate * rest * (2.0 * _TANH_GELU) * fma(v * v, 3.0 * _TANH_GELU_CUBE, 1.0)
-
-
-@inline
-def _silu(v, alpha):
-    return v * sigmoid(v)
-
-
-@inline
-def _silu_slope(v, y, alpha):
-    return sigmoid(v) * fma(v, sigmoid(negative(v)), 1.0)
-
-
 @inline
 def softplus(v):
     """log(1 + e^v)."""
@@ -156,14 +69,34 @@ def softplus(v):
     return where(less(v, 0.0), full_like(v, 0.0), v) + log1p_unit(exp(size))
 
 
-@inline
-def _softplus(v, alpha):
-    return softplus(v)
+# --------------------------------------------------------------------------------------- formulas
+# What the names of `number` mean here.
+VOCABULARY = {
+    "absolute": absolute, "clamp": clamp, "copy_sign": copy_sign, "exp": exp, "expm1": expm1, "fma": fma,
+    "full_like": full_like, "log": log, "log1p_unit": log1p_unit, "normal_cdf": normal_cdf, "normal_pdf": normal_pdf,
+    "sigmoid": sigmoid, "softplus": softplus, "square_root": square_root, "tanh": tanh, "where": where,
+}  # fmt: skip
 
 
-@inline
-def _softplus_slope(v, y, alpha):
-    return sigmoid(v)
+@functools.cache
+def formula(family, name):
+    """The functions of a file of `formulas`, to be inlined into kernels."""
+    return bind(find(family, name), VOCABULARY, inline)
+
+
+def activation(kind):
+    """The function h(v, alpha) of an activation, to be inlined into a kernel."""
+    return formula("activations", kind)["forward"]
+
+
+def derivative(kind):
+    """The function h'(v, alpha) given as derivative(v, y, alpha) with y = h(v)."""
+    return formula("activations", kind)["derivative"]
+
+
+def derivative_of_output(kind):
+    """`derivative` without reading v, for activations that have it (see `output_suffices`)."""
+    return formula("activations", kind)["derivative_of_output"]
 
 
 # ----------------------------------------------------------------------------------------- loops
@@ -178,68 +111,12 @@ def map_elements(h, alpha, x, out):
 
 
 @inline
-def map_backward(slope, alpha, dy, x, y, dx):
+def map_backward(derivative, alpha, dy, x, y, dx):
     n, width = x.size, lanes(x)
     for i in range(0, n, width):
         count = min(width, n - i)
         v, result = load_some(x, i, count), load_some(y, i, count)
-        store_some(dx, i, load_some(dy, i, count) * slope(v, result, alpha), count)
-
-
-_FUNCTIONS = {
-    "identity": (_identity, _identity_slope),
-    "relu": (_relu, _relu_slope),
-    "leaky_relu": (_leaky_relu, _leaky_relu_slope),
-    "elu": (_elu, _elu_slope),
-    "tanh": (_tanh, _tanh_slope),
-    "sigmoid": (_sigmoid, _sigmoid_slope),
-    "gelu": (_gelu, _gelu_slope),
-    "gelu_tanh": (_tanh_gelu, _tanh_gelu_slope),
-    "silu": (_silu, _silu_slope),
-    "softplus": (_softplus, _softplus_slope),
-}
-
-
-def activation(kind):
-    """The function h(v, alpha) of an activation, to be inlined into a kernel."""
-    return _FUNCTIONS[kind][0]
-
-
-def slope(kind):
-    """The function h'(v, alpha) given as slope(v, y, alpha) with y = h(v)."""
-    return _FUNCTIONS[kind][1]
-
-
-@inline
-def _relu_slope_of_output(v, y, alpha):
-    return where(greater(y, 0.0), full_like(y, 1.0), 0.0)
-
-
-@inline
-def _leaky_relu_slope_of_output(v, y, alpha):
-    return where(greater(y, 0.0), full_like(y, 1.0), alpha)
-
-
-@inline
-def _elu_slope_of_output(v, y, alpha):
-    return where(greater(y, 0.0), full_like(y, 1.0), y + alpha)
-
-
-_SLOPES_OF_OUTPUT = {
-    "identity": _identity_slope,
-    "relu": _relu_slope_of_output,
-    "leaky_relu": _leaky_relu_slope_of_output,
-    "elu": _elu_slope_of_output,
-    "tanh": _tanh_slope,
-    "sigmoid": _sigmoid_slope,
-}
-
-
-def slope_of_output(kind, alpha):
-    """`slope` as a function that needs y only, None where there is none: then x need not be kept."""
-    if kind in ("leaky_relu", "elu") and not alpha > 0:  # y no longer tells the sign of x
-        return None
-    return _SLOPES_OF_OUTPUT.get(kind)
+        store_some(dx, i, load_some(dy, i, count) * derivative(v, result, alpha), count)
 
 
 # One kernel for each activation, made when it is first asked for: nobody waits for the compilation of ten.
@@ -260,7 +137,7 @@ def activation_forward(kind):
 @functools.cache
 def activation_backward(kind):
     """The kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
-    h = slope(kind)
+    h = derivative(kind)
 
     @kernel
     def backward(alpha, dy, x, y, dx):

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...errors import BackendError
+from ..._common.errors import BackendError
 
 __all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes", "width_of"]
 

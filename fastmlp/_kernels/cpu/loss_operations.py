@@ -1,6 +1,6 @@
 """Losses as functions that the engine calls by address, see `operations`: rows of outputs to their losses and DX.
 
-TARGET is the address of all rows' targets. Where rows are mixed (`fastmlp.augmentation.Mixup`) a row's target and
+TARGET is the address of all rows' targets. Where rows are mixed (`fastmlp.Mixup`) a row's target and
 sample weight are mixtures too, and class indices become rows of shares; what a batch is divided by is the caller's.
 """
 
@@ -11,7 +11,7 @@ import functools
 from numba import carray
 
 from .jit import addressed, inline
-from .losses import FUNCTIONS, elementwise_rows
+from .losses import elementwise_rows, loss_formula
 from .native import integers_at, numbers_at, pointer, reals_at
 from .operations import ALL, copy_in, copy_out, mixing, row_at
 from .rows import cross_entropy_probabilities_rows, cross_entropy_rows, plain_cross_entropy_rows
@@ -152,14 +152,15 @@ def cross_entropy(from_logits, by_index, plain, mixed):
 
 @functools.cache
 def elementwise(kind, mixed):
-    """A loss of single elements; numbers[0] is delta, CLASS_WEIGHT the positive weights."""
-    function = FUNCTIONS[kind]
+    """A loss of single elements; numbers are its numbers a and b, CLASS_WEIGHT the columns' weights."""
+    function = loss_formula(kind)
     target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
 
     @addressed
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+        numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
         unit = -(-width // lanes(work)) * lanes(work)
         at = table[AHEAD] + first * LOSS_SCRATCH * unit
@@ -171,7 +172,7 @@ def elementwise(kind, mixed):
             scale[0] = scale_of(table, order, batch, n, r, extra)
             copy_out(work, table[X], rows, width, r, work, at)
             losses = work[table[ROW_LOSSES] + r :][:1]
-            elementwise_rows(function, x, t, weight, carray(numbers_p, 1)[0], scale, losses, dx)
+            elementwise_rows(function, x, t, weight, numbers[0], numbers[1], scale, losses, dx)
             copy_in(work, at + unit, work, table[DX], rows, width, r)
 
     return loss

@@ -12,8 +12,8 @@ import functools
 
 from numba import carray
 
-from ..philox import DROPOUT
-from .elementwise import activation, map_backward, map_elements, slope, slope_of_output
+from ..._common.philox import DROPOUT
+from .elementwise import activation, derivative, derivative_of_output, map_backward, map_elements
 from .jit import addressed, inline
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
@@ -205,7 +205,7 @@ def activation_forward(kind):
 @functools.cache
 def activation_backward(kind, of_output):
     """dx = dy h' on a panel, in place; with ``of_output`` h' is found from y."""
-    h = slope_of_output(kind, 1.0) if of_output else slope(kind)
+    h = derivative_of_output(kind) if of_output else derivative(kind)
 
     @addressed
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from ..philox import KEY_STEPS, MULTIPLIERS, ROUNDS, philox4x32
+from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, philox4x32
 from .host import LANES
 from .jit import inline
 from .simd import VectorType, fma, full_like, negative, operation, splat, square_root

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..._common.philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
 from .elementwise import load_some, store_some
 from .jit import inline, kernel
 from .simd import (

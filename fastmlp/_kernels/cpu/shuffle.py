@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..philox import KEY_STEPS, MULTIPLIERS, ROUNDS, SHUFFLE
+from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, SHUFFLE
 from .jit import kernel
 
 __all__ = ["shuffle_order"]

@@ -309,6 +309,7 @@ def negative(v: np.ndarray) -> np.ndarray:
     return -v
 
 
+@operation(operator.neg, _same, VectorType)
 @operation(negative, _same, VectorType)
 def _lower_negative(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return builder.fneg(values[0])
@@ -452,7 +453,7 @@ def equal(a: np.ndarray, b: Any) -> np.ndarray:
     return a == b
 
 
-for _meaning, _text in ((less, "<"), (greater, ">"), (equal, "==")):
+for _meaning, _text in ((less, "<"), (greater, ">"), (equal, "=="), (operator.lt, "<"), (operator.gt, ">")):
     _comparison(_meaning, _text)
 
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ...interrupts import deferred_interrupts
+from ..._common.interrupts import deferred_interrupts
 from .engine import ABORT
 
 __all__ = ["Team"]

@@ -1,119 +1,87 @@
 """Optimizer updates and what clipping needs, on flat arrays; formulas as in `reference`.
 
-Each runs once over its parameter: the gradient is read once, the state and the parameter are read
-and written once. Scalars that need a power or a root are computed by the caller.
+An update runs once over its parameter: the gradient is read once, the states and the parameter are read and written
+once. Scalars that need a power or a root are computed by the caller.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from .elementwise import clamp, load_some, store_some
+from ..formulas import find
+from .elementwise import clamp, formula, load_some, store_some
 from .jit import inline, kernel
-from .simd import element, fma, lanes, square_root
+from .simd import element, fma, lanes, load_tail
 
-__all__ = [
-    "adagrad", "adagrad_rule", "adam", "adam_rule", "add_scaled", "clip", "rmsprop", "rmsprop_rule", "scale", "sgd",
-    "sgd_rule", "sum_of_squares",
-]  # fmt: skip
+__all__ = ["add_scaled", "clip", "optimizer_update", "scale", "sum_of_squares", "updating"]
 
 
 @inline
-def _decayed(grad, param, i, count, weight_decay):
-    g = load_some(grad, i, count)
-    if weight_decay != 0.0:
-        g = fma(load_some(param, i, count), weight_decay, g)
-    return g
+def _state(a, i, count):
+    """Elements of a state; zeros where it is absent."""
+    return load_some(a, i, count) if a.size > 0 else load_tail(a, 0, 0)
 
 
 @inline
-def sgd_rule(grad, lr, momentum, weight_decay, nesterov, velocity, param):
-    """An empty velocity is none."""
-    n, width = param.size, lanes(param)
-    for i in range(0, n, width):
-        count = min(width, n - i)
-        g = _decayed(grad, param, i, count, weight_decay)
-        if velocity.size > 0:
-            v = fma(load_some(velocity, i, count), momentum, g)
-            store_some(velocity, i, v, count)
-            g = fma(v, momentum, g) if nesterov else v
-        store_some(param, i, fma(g, -lr, load_some(param, i, count)), count)
-
-
-@kernel
-def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
-    sgd_rule(grad, lr, momentum, weight_decay, nesterov, velocity, param)
+def _keep(a, i, v, count):
+    if a.size > 0:
+        store_some(a, i, v, count)
 
 
 @inline
-def adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param):
-    """correction1 = 1 - beta1^t; correction2 = sqrt(1 - beta2^t)."""
-    n, width = param.size, lanes(param)
-    shrink = 1.0 - lr * weight_decay if decoupled else 1.0
-    inverse = 1.0 / correction2  # a second division would cost as much as all the rest
-    for i in range(0, n, width):
-        count = min(width, n - i)
-        g = _decayed(grad, param, i, count, 0.0 if decoupled else weight_decay)
-        m = load_some(mean, i, count)
-        m = fma(g - m, 1.0 - beta1, m)
-        s = load_some(square, i, count) * beta2
-        s = fma(g * g, 1.0 - beta2, s)
-        store_some(mean, i, m, count)
-        store_some(square, i, s, count)
-        root = fma(square_root(s), inverse, eps)
-        p = load_some(param, i, count) * shrink
-        store_some(param, i, fma(m / root, -(lr / correction1), p), count)
-
-
-@kernel
-def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param):
-    adam_rule(grad, lr, beta1, beta2, eps, weight_decay, decoupled, correction1, correction2, mean, square, param)
+def _update_one(rule, grad, n, first, second, third, param):
+    size, width = param.size, lanes(param)
+    for i in range(0, size, width):
+        count = min(width, size - i)
+        p, a = rule(load_some(grad, i, count), load_some(param, i, count), _state(first, i, count), n)
+        _keep(first, i, a, count)
+        store_some(param, i, p, count)
 
 
 @inline
-def rmsprop_rule(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
-    """An empty mean (of the centred form) or velocity is none."""
-    n, width = param.size, lanes(param)
-    for i in range(0, n, width):
-        count = min(width, n - i)
-        g = _decayed(grad, param, i, count, weight_decay)
-        s = load_some(square, i, count) * decay
-        s = fma(g * g, 1.0 - decay, s)
-        store_some(square, i, s, count)
-        variance = s
-        if mean.size > 0:
-            m = load_some(mean, i, count)
-            m = fma(g - m, 1.0 - decay, m)
-            store_some(mean, i, m, count)
-            variance = s - m * m
-        update = g / (square_root(variance) + eps)
-        if velocity.size > 0:
-            update = fma(load_some(velocity, i, count), momentum, update)
-            store_some(velocity, i, update, count)
-        store_some(param, i, fma(update, -lr, load_some(param, i, count)), count)
-
-
-@kernel
-def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
-    rmsprop_rule(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param)
+def _update_two(rule, grad, n, first, second, third, param):
+    size, width = param.size, lanes(param)
+    for i in range(0, size, width):
+        count = min(width, size - i)
+        g, p = load_some(grad, i, count), load_some(param, i, count)
+        p, a, b = rule(g, p, _state(first, i, count), _state(second, i, count), n)
+        _keep(first, i, a, count)
+        _keep(second, i, b, count)
+        store_some(param, i, p, count)
 
 
 @inline
-def adagrad_rule(grad, lr, eps, weight_decay, total, param):
-    """total: the sum of all squares so far."""
-    n, width = param.size, lanes(param)
-    for i in range(0, n, width):
-        count = min(width, n - i)
-        g = _decayed(grad, param, i, count, weight_decay)
-        s = fma(g, g, load_some(total, i, count))
-        store_some(total, i, s, count)
-        update = g / (square_root(s) + eps)
-        store_some(param, i, fma(update, -lr, load_some(param, i, count)), count)
+def _update_three(rule, grad, n, first, second, third, param):
+    size, width = param.size, lanes(param)
+    for i in range(0, size, width):
+        count = min(width, size - i)
+        g, p = load_some(grad, i, count), load_some(param, i, count)
+        a, b, c = _state(first, i, count), _state(second, i, count), _state(third, i, count)
+        p, a, b, c = rule(g, p, a, b, c, n)
+        _keep(first, i, a, count)
+        _keep(second, i, b, count)
+        _keep(third, i, c, count)
+        store_some(param, i, p, count)
 
 
-@kernel
-def adagrad(grad, lr, eps, weight_decay, total, param):
-    adagrad_rule(grad, lr, eps, weight_decay, total, param)
+def updating(kind):
+    """(loop, rule) of an optimizer: loop(rule, grad, n, three states, param), a state of size 0 for an absent one."""
+    loop = (_update_one, _update_two, _update_three)[len(find("optimizers", kind).STATES) - 1]
+    return loop, formula("optimizers", kind)["update"]
+
+
+@functools.cache
+def optimizer_update(kind):
+    """The kernel of an optimizer: ``n`` are a step's numbers in float64."""
+    loop, rule = updating(kind)
+
+    @kernel
+    def update(grad, n, first, second, third, param):
+        loop(rule, grad, n, first, second, third, param)
+
+    return update
 
 
 @kernel

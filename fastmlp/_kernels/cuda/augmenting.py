@@ -1,6 +1,6 @@
 """A batch's features brought together, changed at random on the way: turned, mixed, with noise.
 
-What is meant stands in `fastmlp.augmentation`, in NumPy. What is drawn goes by portions of a step's rows: each of
+What is meant stands in `training.augmentation`, in NumPy. What is drawn goes by portions of a step's rows: each of
 ``accumulate`` batches has random numbers of its own, as where they go through a model one after the other.
 """
 
@@ -11,7 +11,7 @@ import functools
 import numba
 import numpy as np
 
-from ..philox import FLIP, NOISE
+from ..._common.philox import FLIP, NOISE
 from .jit import device
 from .random import normal, random_words
 from .runtime import cuda

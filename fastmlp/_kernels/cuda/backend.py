@@ -15,14 +15,14 @@ from . import elementwise, products, rows
 from .elementwise import normalize as _normalize
 from .machine import Machine
 from .runtime import SIMULATED, check, empty, from_numpy, to_numpy, zeros
-from .updates import adagrad, adam, add_scaled, clip, rmsprop, scale, sgd, sum_of_squares
+from .updates import add_scaled, clip, optimizer_update, scale, sum_of_squares
 
 __all__ = [
-    "activation_backward", "activation_forward", "adagrad", "adam", "add_scaled", "bce_with_logits", "check", "clip",
-    "cross_entropy", "cross_entropy_probabilities", "dropout", "empty", "from_numpy", "huber", "l1",
-    "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward",
-    "log_cosh", "machine", "mse", "normalize", "poisson", "quantile", "rmsprop", "scale", "sgd", "softmax_backward",
-    "softmax_forward", "sum_of_squares", "to_numpy", "with_precision", "zeros",
+    "activation_backward", "activation_forward", "add_scaled", "check", "clip", "cross_entropy",
+    "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward",
+    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "machine", "normalize",
+    "optimizer_update", "scale", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "with_precision",
+    "zeros",
 ]  # fmt: skip
 
 name = "cuda"
@@ -104,35 +104,6 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
     _cross_entropy(False, x, target, class_weight, smoothing, row_scale, losses, dx)
 
 
-def _elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
-    numbers = from_numpy(np.asarray(numbers, x.dtype)) if not by_column else from_numpy(numbers)
-    rows.elementwise_loss(kind, x, from_numpy(target), numbers, by_column, from_numpy(row_scale), losses, dx)
-
-
-def mse(x, target, row_scale, losses, dx):
-    _elementwise_loss("mse", x, target, [0.0], False, row_scale, losses, dx)
-
-
-def l1(x, target, row_scale, losses, dx):
-    _elementwise_loss("l1", x, target, [0.0], False, row_scale, losses, dx)
-
-
-def huber(x, target, delta, row_scale, losses, dx):
-    _elementwise_loss("huber", x, target, [delta], False, row_scale, losses, dx)
-
-
-def log_cosh(x, target, row_scale, losses, dx):
-    _elementwise_loss("log_cosh", x, target, [0.0], False, row_scale, losses, dx)
-
-
-def quantile(x, target, level, row_scale, losses, dx):
-    _elementwise_loss("quantile", x, target, [level], False, row_scale, losses, dx)
-
-
-def poisson(x, target, row_scale, losses, dx):
-    _elementwise_loss("poisson", x, target, [0.0], False, row_scale, losses, dx)
-
-
-def bce_with_logits(x, target, pos_weight, row_scale, losses, dx):
-    weighted = pos_weight is not None
-    _elementwise_loss("bce", x, target, pos_weight if weighted else [1.0], weighted, row_scale, losses, dx)
+def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
+    weight = None if column_weight is None else from_numpy(column_weight)
+    rows.elementwise_loss(kind, x, from_numpy(target), weight, numbers, from_numpy(row_scale), losses, dx)

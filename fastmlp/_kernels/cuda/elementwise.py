@@ -10,12 +10,14 @@ import math
 
 import numpy as np
 
-from ..philox import DROPOUT
-from .jit import called, kernel
+from ..._common.philox import DROPOUT
+from ..formulas import output_suffices
+from .jit import kernel
+from .number import formula
 from .random import random_words
 from .runtime import SIMULATED, cuda, launch
 
-__all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "sigmoid_of"]
+__all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "variant"]
 
 THREADS = 8 if SIMULATED else 256
 MOST_BLOCKS = 4096  # more work than that is done in a loop
@@ -26,98 +28,19 @@ def blocks(size):
     return min(MOST_BLOCKS, -(-size // THREADS))
 
 
-@functools.cache
-def sigmoid_of(dtype):
-    """The logistic function as a device function."""
-    one, zero = dtype.type(1), dtype.type(0)
+OF_OUTPUT = "/output"
 
-    @called
-    def sigmoid(x):
-        e = math.exp(-abs(x))  # never overflows
-        return (one if x >= zero else e) / (one + e)
 
-    return sigmoid
+def variant(kind, alpha):
+    """The name by which `functions` knows an activation with this alpha: whether its derivative is found from y."""
+    return kind + OF_OUTPUT if output_suffices(kind, alpha) else kind
 
 
 @functools.cache
 def functions(kind, dtype):
-    """(h(x, alpha), h'(x, y, alpha)) as device functions, see `reference`."""
-    T = dtype.type
-    zero, half, one, three = T(0), T(0.5), T(1), T(3)
-    root, density = T(math.sqrt(0.5)), T(1 / math.sqrt(2 * math.pi))
-    c, k = T(2 * math.sqrt(2 / math.pi)), T(0.044715)
-    sigmoid = sigmoid_of(dtype)
-
-    def identity(x, a):
-        return x
-
-    def identity_slope(x, y, a):
-        return one
-
-    def relu(x, a):
-        return zero if x < zero else x
-
-    def relu_slope(x, y, a):
-        return one if x > zero else zero
-
-    def leaky_relu(x, a):
-        return x if x > zero else a * x
-
-    def leaky_relu_slope(x, y, a):
-        return one if x > zero else a
-
-    def elu(x, a):
-        return x if x > zero else a * math.expm1(x)
-
-    def elu_slope(x, y, a):
-        return one if x > zero else a * math.exp(x)
-
-    def tanh(x, a):
-        return math.tanh(x)
-
-    def tanh_slope(x, y, a):
-        return (one - y) * (one + y)
-
-    def logistic(x, a):
-        return sigmoid(x)
-
-    def logistic_slope(x, y, a):
-        return y * (one - y)
-
-    def gelu(x, a):
-        return x * (half * math.erfc(-x * root))
-
-    def gelu_slope(x, y, a):
-        return half * math.erfc(-x * root) + x * (math.exp(-half * x * x) * density)
-
-    def gelu_tanh(x, a):
-        return x * sigmoid(c * (x + k * x * x * x))
-
-    def gelu_tanh_slope(x, y, a):
-        u = c * (x + k * x * x * x)
-        gate = sigmoid(u)
-        return gate + x * gate * sigmoid(-u) * c * (one + three * k * x * x)
-
-    def silu(x, a):
-        return x * sigmoid(x)
-
-    def silu_slope(x, y, a):
-        return sigmoid(x) * (one + x * sigmoid(-x))
-
-    def softplus(x, a):
-        return (x if x > zero else zero) + math.log1p(math.exp(-abs(x)))
-
-    def softplus_slope(x, y, a):
-        return sigmoid(x)
-
-    pairs = {
-        "identity": (identity, identity_slope), "relu": (relu, relu_slope),
-        "leaky_relu": (leaky_relu, leaky_relu_slope), "elu": (elu, elu_slope), "tanh": (tanh, tanh_slope),
-        "sigmoid": (logistic, logistic_slope), "gelu": (gelu, gelu_slope),
-        "gelu_tanh": (gelu_tanh, gelu_tanh_slope), "silu": (silu, silu_slope),
-        "softplus": (softplus, softplus_slope),
-    }  # fmt: skip
-    return tuple(called(function) for function in pairs[kind])
+    """(h(x, alpha), h'(x, y, alpha)) as device functions; of a `variant` that is found from y, h' does not read x."""
+    found = formula("activations", kind.removesuffix(OF_OUTPUT), dtype)
+    return found["forward"], found["derivative_of_output" if kind.endswith(OF_OUTPUT) else "derivative"]
 
 
 @functools.cache
@@ -134,12 +57,12 @@ def _forward(kind, dtype):
 
 @functools.cache
 def _backward(kind, dtype):
-    _, slope = functions(kind, dtype)
+    _, derivative = functions(kind, dtype)
 
     @kernel
     def activate_backward(alpha, dy, x, y, dx):
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-            dx[i] = dy[i] * slope(x[i], y[i], alpha)
+            dx[i] = dy[i] * derivative(x[i], y[i], alpha)
 
     return activate_backward
 

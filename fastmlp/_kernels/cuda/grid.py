@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import BackendError
+from ..._common.errors import BackendError
 from .assembly import instruction
 from .jit import device
 from .runtime import SIMULATED, cuda

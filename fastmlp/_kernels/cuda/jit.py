@@ -104,7 +104,7 @@ def described(function: Callable[..., Any]) -> str:
             for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or (), strict=True)
         ]
         constants = [value for value in code.co_consts[1:] if not hasattr(value, "co_code")]
-        where = (Path(code.co_filename).name, code.co_firstlineno, code.co_name, code.co_code.hex(), constants)
+        where = (Path(code.co_filename).name, code.co_firstlineno, function.__name__, code.co_code.hex(), constants)
         digest = hashlib.blake2b(repr((where, captured)).encode(), digest_size=16).hexdigest()
         kept = _known[id(function)] = (function, digest)
     return kept[1]

@@ -11,13 +11,13 @@ import math
 
 import numpy as np
 
-from ..philox import DROPOUT
+from ..._common.philox import DROPOUT
 from ..reference import probability_floor
 from .augmenting import counters_of, mixing
 from .ends import ends_of, through
 from .jit import device
 from .random import random_words
-from .rows import target_weight, terms
+from .rows import loss_formula, target_weight
 from .runtime import cuda
 from .table import (
     BELOW,
@@ -190,7 +190,7 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share):
 
 @functools.cache
 def elementwise_loss(dtype, geometry, kinds, name, mixes):
-    """A loss of single elements and its gradient; ``numbers[o]`` has its number, WEIGHT is where BCE's weights are."""
+    """A loss of single elements and its gradient; ``numbers[o]`` are a and b, WEIGHT is where columns' weights are."""
     return _by_length(geometry, lambda share: _elementwise(dtype, geometry, kinds, name, mixes, share))
 
 
@@ -199,13 +199,13 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
     T = _number(dtype)
     zero = T(0)
     total_of, write, of_row = fold(share), through(kinds, dtype), _of_row(dtype, mixes)
-    term, slope = terms(name, np.dtype(dtype))
+    element, one = loss_formula(name, np.dtype(dtype)), T(1)
 
     @device
     def run(on, own, now, o, row):
         ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        fixed, ends = on.numbers[o, 0], ends_of(on, U(max(below, 0)))
+        a, b, ends = on.numbers[o, 0], on.numbers[o, 1], ends_of(on, U(max(below, 0)))
         for start in range(row, row + size, at_once):
             r = start + ty
             loss, scale = zero, zero
@@ -213,15 +213,16 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
                 source, other, part, rest, scale = of_row(on, now, r)
                 scale = scale / now.normalizer
                 for c in range(tx, columns, share):
-                    number = fixed
+                    w = one
                     if at_weight >= 0:
-                        number = on.weights[at_weight + c]
+                        w = on.weights[at_weight + c]
                     v, t = on.work[U(x + r * columns + c)], on.targets[source, c]
                     if mixes:
                         t = part * t + rest * on.targets[other, c]
-                    loss += term(v, t, number)
+                    term, derivative = element(v, t, w, a, b)
+                    loss += term
                     if below >= 0:
-                        write(on, ends, r * columns + c, slope(v, t, number) * scale)
+                        write(on, ends, r * columns + c, derivative * scale)
             loss = total_of(loss, own.left)
             if tx == 0:
                 own.losses[start - row + ty] = scale * loss

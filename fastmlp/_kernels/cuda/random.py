@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..philox import KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 from ..polynomials import FLOAT32, FLOAT64
 from .jit import device
 

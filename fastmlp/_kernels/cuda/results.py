@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 @functools.cache
 def settings(rule, dtype):
     """f(on, now): the `Settings` of a step, read once for many elements."""
-    numbers_of, zero = rule_of(rule)[0], np.dtype(dtype).type(0)
+    numbers_of, zero = rule_of(rule, dtype)[0], np.dtype(dtype).type(0)
 
     @device
     def read(on, now):
@@ -98,7 +98,7 @@ def settling(rule, dtype, count, fours=False):
     ``old (4, count)`` is room.
     """
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
-    _, has, step = rule_of(rule)
+    _, has, step = rule_of(rule, dtype)
     read, write = groups(count, fours)
 
     def planes(move):

@@ -12,15 +12,15 @@ import numba
 import numpy as np
 
 from ..reference import probability_floor
-from .elementwise import sigmoid_of
 from .halving import halving
-from .jit import called, device, kernel
+from .jit import device, kernel
+from .number import formula
 from .products import COLUMNS, PARTS
 from .runtime import SIMULATED, cuda, launch
 
 __all__ = [
     "cross_entropy", "elementwise_loss", "layer_norm_backward", "layer_norm_forward", "softmax_backward",
-    "softmax_forward", "target_weight", "terms",
+    "softmax_forward", "target_weight", "loss_formula",
 ]  # fmt: skip
 
 THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would leave most of a larger block idle
@@ -284,94 +284,29 @@ def cross_entropy(from_logits, x, index, soft, class_weight, smoothing, row_scal
 
 
 @functools.cache
-def terms(kind, dtype):
-    """term(d or x, t, number) and slope(...) of an element."""
-    T = dtype.type
-    zero, half, one, two = T(0), T(0.5), T(1), T(2)
-    sigmoid = sigmoid_of(dtype)
-
-    @called
-    def tail(x):
-        return math.log1p(math.exp(-abs(x)))
-
-    def mse(x, t, p):
-        return (x - t) * (x - t)
-
-    def mse_slope(x, t, p):
-        return two * (x - t)
-
-    def l1(x, t, p):
-        return abs(x - t)
-
-    def l1_slope(x, t, p):
-        d = x - t
-        return one if d > zero else -one if d < zero else d  # zero, or NaN
-
-    def huber(x, t, p):
-        d = x - t
-        size = abs(d)
-        return half * d * d if size <= p else p * (size - half * p)
-
-    def huber_slope(x, t, p):
-        d = x - t
-        return p if d > p else -p if d < -p else d
-
-    def bce(x, t, p):
-        rest = tail(x)
-        return p * t * ((-x if x < zero else zero) + rest) + (one - t) * ((x if x > zero else zero) + rest)
-
-    def bce_slope(x, t, p):
-        return (one - t) * sigmoid(x) - p * t * sigmoid(-x)
-
-    log_two = T(math.log(2))
-
-    def log_cosh(x, t, p):
-        size = abs(x - t)
-        return size + math.log1p(math.exp(-two * size)) - log_two
-
-    def log_cosh_slope(x, t, p):
-        return math.tanh(x - t)
-
-    def quantile(x, t, p):
-        d = t - x
-        return p * d if d > zero else (p - one) * d
-
-    def quantile_slope(x, t, p):
-        d = t - x
-        return -p if d > zero else one - p if d < zero else d  # zero, or NaN
-
-    def poisson(x, t, p):
-        return math.exp(x) - t * x
-
-    def poisson_slope(x, t, p):
-        return math.exp(x) - t
-
-    pairs = {
-        "mse": (mse, mse_slope), "l1": (l1, l1_slope), "huber": (huber, huber_slope), "bce": (bce, bce_slope),
-        "log_cosh": (log_cosh, log_cosh_slope), "quantile": (quantile, quantile_slope),
-        "poisson": (poisson, poisson_slope),
-    }  # fmt: skip
-    return tuple(called(function) for function in pairs[kind])
+def loss_formula(kind, dtype):
+    """The function loss(x, t, w, a, b) of an element: (term, derivative)."""
+    return formula("losses", kind, dtype)["loss"]
 
 
 @functools.cache
 def _elementwise_loss(kind, dtype):
     scalar, T = _kinds(dtype)
-    zero = T(0)
-    term, slope = terms(kind, dtype)
+    zero, one = T(0), T(1)
+    element = loss_formula(kind, dtype)
 
     @kernel
-    def loss(x, target, numbers, by_column, row_scale, losses, has_losses, dx, has_dx):
+    def loss(x, target, column_weight, weighted, a, b, row_scale, losses, has_losses, dx, has_dx):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape
         for r in range(cuda.blockIdx.x, rows, cuda.gridDim.x):
             total = zero
             for c in range(cuda.threadIdx.x, columns, THREADS):
-                number = numbers[c if by_column else 0]
-                if has_losses:
-                    total += term(x[r, c], target[r, c], number)
+                w = column_weight[c] if weighted else one
+                term, derivative = element(x[r, c], target[r, c], w, a, b)
+                total += term
                 if has_dx:
-                    dx[r, c] = row_scale[r] * slope(x[r, c], target[r, c], number)
+                    dx[r, c] = row_scale[r] * derivative
             if has_losses:
                 total = _total(total, shared)
                 if cuda.threadIdx.x == 0:
@@ -380,9 +315,10 @@ def _elementwise_loss(kind, dtype):
     return loss
 
 
-def elementwise_loss(kind, x, target, numbers, by_column, row_scale, losses, dx):
-    """A loss of single elements; ``numbers`` are Huber's delta or the quantile's level (1,), or BCE's weights (O,)."""
+def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
+    weighted = column_weight is not None
     launch(
-        _elementwise_loss(kind, x.dtype), _blocks(x.shape[0]), THREADS, x, target, numbers, by_column, row_scale,
+        _elementwise_loss(kind, x.dtype), _blocks(x.shape[0]), THREADS, x, target,
+        column_weight if weighted else row_scale, weighted, *map(x.dtype.type, numbers), row_scale,
         row_scale if losses is None else losses, losses is not None, x if dx is None else dx, dx is not None,
     )  # fmt: skip

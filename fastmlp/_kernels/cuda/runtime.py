@@ -8,7 +8,7 @@ import numpy as np
 from numba import config as numba_config
 from numba import cuda
 
-from ...errors import BackendError
+from ..._common.errors import BackendError
 
 __all__ = ["SIMULATED", "TENSOR_CORES", "check", "cuda", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 

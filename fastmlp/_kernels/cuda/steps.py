@@ -140,7 +140,7 @@ def steps_kernel(
     activate, gather = activation(kinds, dtype), (augmenting if spec.augments else gathering)(dtype, narrow)
     fold, note, settle = halving(THREADS), results.noting(THREADS), results.settling_one(spec.rule, dtype)
     write_one, settings_of = through(kinds, dtype), results.settings(spec.rule, dtype)
-    if spec.loss is None:
+    if spec.loss == "cross_entropy":
         compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index, spec.augments)
     else:
         compute_loss = job.elementwise_loss(dtype, narrow, kinds, spec.loss, spec.augments)

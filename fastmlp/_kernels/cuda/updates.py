@@ -1,59 +1,46 @@
-"""The optimizers, element by element, and what clipping needs. Formulas are `reference`'s."""
+"""The optimizers' updates, element by element, and what clipping needs."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numba
 import numpy as np
 
-from . import formulas
+from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
 from .elementwise import THREADS, blocks
 from .halving import halving
 from .jit import kernel
+from .rules import rule
 from .runtime import SIMULATED, cuda, empty, launch, to_numpy
 
-__all__ = ["adagrad", "adam", "add_scaled", "clip", "mark_if_not_finite", "rmsprop", "scale", "sgd", "sum_of_squares"]
+__all__ = ["add_scaled", "clip", "mark_if_not_finite", "optimizer_update", "scale", "sum_of_squares"]
 
 _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
 _total, _double = halving(_SUM_THREADS), np.float64
 
 
-@kernel
-def _sgd(grad, lr, momentum, decay, nesterov, velocity, has_velocity, param):
-    for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        p, v = formulas.sgd(grad[i], param[i], velocity[i], lr, momentum, decay, nesterov, has_velocity)
-        if has_velocity:
-            velocity[i] = v
-        param[i] = p
+@functools.cache
+def _optimizer(kind, dtype):
+    _, _, step = rule(kind, dtype)
+    zero = dtype.type(0)
 
+    @kernel
+    def update(grad, n, first, has_first, second, has_second, third, has_third, param):
+        for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
+            a = first[i] if has_first else zero
+            b = second[i] if has_second else zero
+            c = third[i] if has_third else zero
+            param[i], a, b, c = step(grad[i], n, param[i], a, b, c)
+            if has_first:
+                first[i] = a
+            if has_second:
+                second[i] = b
+            if has_third:
+                third[i] = c
 
-@kernel
-def _adam(grad, rate, blend1, beta2, blend2, eps, decay, shrink, unroot, mean, square, param):
-    for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        param[i], mean[i], square[i] = formulas.adam(
-            grad[i], param[i], mean[i], square[i], rate, blend1, beta2, blend2, eps, decay, shrink, unroot
-        )
-
-
-@kernel
-def _rmsprop(grad, lr, keep, blend, eps, decay, momentum, square, mean, has_mean, velocity, has_velocity, param):
-    for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        p, square[i], m, v = formulas.rmsprop(
-            grad[i], param[i], square[i], mean[i], velocity[i], lr, keep, blend, eps, decay, momentum, has_mean,
-            has_velocity,
-        )  # fmt: skip
-        if has_mean:
-            mean[i] = m
-        if has_velocity:
-            velocity[i] = v
-        param[i] = p
-
-
-@kernel
-def _adagrad(grad, lr, eps, decay, total, param):
-    for i in range(cuda.grid(1), param.size, cuda.gridsize(1)):
-        param[i], total[i] = formulas.adagrad(grad[i], param[i], total[i], lr, eps, decay)
+    return update
 
 
 @kernel
@@ -104,25 +91,14 @@ def _update(kernel, grad, numbers, *arrays):
     launch(kernel, blocks(param.size), THREADS, grad.reshape(-1), *numbers, *flat, param)
 
 
-def sgd(grad, lr, momentum, weight_decay, nesterov, velocity, param):
-    _update(_sgd, grad, (lr, momentum, weight_decay, bool(nesterov)), velocity, velocity is not None, param)
-
-
-def adam(grad, lr, beta1, beta2, eps, weight_decay, decoupled, step, mean, square, param):
-    decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-    numbers = (
-        lr / (1 - beta1**step), 1 - beta1, beta2, 1 - beta2, eps, decay, shrink, 1 / math.sqrt(1 - beta2**step),
-    )  # fmt: skip
-    _update(_adam, grad, numbers, mean, square, param)
-
-
-def rmsprop(grad, lr, decay, eps, weight_decay, momentum, square, mean, velocity, param):
-    numbers = (lr, decay, 1 - decay, eps, weight_decay, momentum)
-    _update(_rmsprop, grad, numbers, square, mean, mean is not None, velocity, velocity is not None, param)
-
-
-def adagrad(grad, lr, eps, weight_decay, total, param):
-    _update(_adagrad, grad, (lr, eps, weight_decay), total, param)
+def optimizer_update(kind, numbers, grad, states, param):
+    dtype = np.dtype(param.dtype)
+    n = tuple(map(dtype.type, (*numbers, *[0.0] * (MOST_NUMBERS - len(numbers)))))
+    flat = param.reshape(-1)
+    given = []
+    for state in (*states, *[None] * (MOST_STATES - len(states))):
+        given += [flat if state is None else state.reshape(-1), state is not None]
+    launch(_optimizer(kind, dtype), blocks(flat.size), THREADS, grad.reshape(-1), n, *given, flat)
 
 
 def sum_of_squares(grad):

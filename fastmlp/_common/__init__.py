@@ -1,0 +1,1 @@
+"""Errors, validation, threads and random numbers: imported by every other package, imports none of them."""

@@ -1,0 +1,67 @@
+"""Registry: the classes of a family by name, those of the package's files and those that users add."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Registry"]
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Classes by name.
+
+    Parameters
+    ----------
+    base : type
+        What each class is derived from.
+    names : function
+        The names of a class.
+    """
+
+    def __init__(self, base: type[T], names: Callable[[type[T]], Iterable[str]]) -> None:
+        self.base, self._names = base, names
+        self._types: dict[str, type[T]] = {}
+
+    def add(self, kind: type[T]) -> type[T]:
+        """Take a class; returns it.
+
+        Raises
+        ------
+        ValueError
+            If it is not derived from the base, or another class has one of its names.
+        """
+        if not (isinstance(kind, type) and issubclass(kind, self.base)):
+            raise ValueError(f"Expected a class derived from {self.base.__name__}, got {kind!r}.")
+        names = tuple(self._names(kind))
+        for name in names:
+            if self._types.get(name, kind) is not kind:
+                raise ValueError(f"There is a {self.base.__name__} {name!r} already; expected another name.")
+        self._types.update(dict.fromkeys(names, kind))
+        return kind
+
+    def add_files(self, package: str, path: Iterable[str], *, skip: Iterable[str] = ()) -> dict[str, type[T]]:
+        """Take the classes in ``__all__`` of each file of a package; the classes by their own names."""
+        found = {}
+        for info in pkgutil.iter_modules(path):
+            if info.name not in skip:
+                file: Any = importlib.import_module(f".{info.name}", package)
+                found.update({name: self.add(getattr(file, name)) for name in file.__all__})
+        return found
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self._types[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def types(self) -> tuple[type[T], ...]:
+        """The classes, each once."""
+        return tuple(dict.fromkeys(self._types.values()))

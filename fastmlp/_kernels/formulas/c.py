@@ -1,0 +1,174 @@
+"""Formulas as C: for the predictor's vectors (`header`, at build time) and for `fastmlp.export_c` (`functions`).
+
+It reads the source of a formula's file and imports nothing of the package, so that setup.py can run it alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["SCALAR", "VECTOR", "Dialect", "functions", "header"]
+
+_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+class Dialect(NamedTuple):
+    """How C is written: type of a number; function (of its name), literal, comparison by < and call as text."""
+
+    type: str
+    function: Callable[[str], str]
+    literal: Callable[[float], str]
+    less: Callable[[str, str], str]
+    call: Callable[[str, Sequence[str]], str]
+
+
+def functions(path: Path, dialect: Dialect) -> str:
+    """The C functions of a formula's forward: ``h_NAME(x, alpha)``, NAME that of the file, after its helpers.
+
+    Raises
+    ------
+    ValueError
+        If the formula has something other than assignments, ``return``, arithmetic, ``<``, ``>`` and calls.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    name = path.stem
+    found = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    constants: dict[str, float] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value = eval(compile(ast.Expression(node.value), str(path), "eval"), {"math": math, **constants})
+            if isinstance(value, float):
+                constants[node.targets[0].id] = value
+    needed: list[str] = []
+
+    def visit(function: str) -> None:
+        for node in ast.walk(found[function]):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in found:
+                visit(node.func.id)
+        if function not in needed:
+            needed.append(function)
+
+    visit("forward")
+    own = {function: "h_" + name + ("" if function == "forward" else function) for function in needed}
+    return "".join(_function(found[function], own, constants, dialect) for function in needed)
+
+
+def _function(node: ast.FunctionDef, own: dict[str, str], constants: dict[str, float], dialect: Dialect) -> str:
+    lines: list[str] = []
+
+    def text(value: ast.expr) -> str:
+        if isinstance(value, ast.Name):
+            return dialect.literal(constants[value.id]) if value.id in constants else value.id
+        if isinstance(value, ast.Constant) and isinstance(value.value, float):
+            return dialect.literal(value.value)
+        if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+            return f"(-{text(value.operand)})"
+        if isinstance(value, ast.BinOp) and type(value.op) in _OPERATORS:
+            return f"({text(value.left)} {_OPERATORS[type(value.op)]} {text(value.right)})"
+        if isinstance(value, ast.Compare) and len(value.ops) == 1 and isinstance(value.ops[0], (ast.Lt, ast.Gt)):
+            left, right = text(value.left), text(value.comparators[0])
+            return dialect.less(left, right) if isinstance(value.ops[0], ast.Lt) else dialect.less(right, left)
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+            arguments = [text(argument) for argument in value.args]
+            if value.func.id in own:
+                return f"{dialect.function(own[value.func.id])}({', '.join(arguments)})"
+            return dialect.call(value.func.id, arguments)
+        raise ValueError(f"line {value.lineno} of a formula cannot be written in C: {ast.unparse(value)}.")
+
+    for statement in node.body:
+        if isinstance(statement, ast.Assign):
+            names, values = statement.targets[0], statement.value
+            pairs = (
+                zip(names.elts, values.elts, strict=True)
+                if isinstance(names, ast.Tuple) and isinstance(values, ast.Tuple)
+                else [(names, values)]
+            )
+            lines += [f"    {dialect.type} {ast.unparse(name)} = {text(value)};" for name, value in pairs]
+        elif isinstance(statement, ast.Return) and statement.value is not None:
+            lines.append(f"    return {text(statement.value)};")
+        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):  # a docstring
+            raise ValueError(f"line {statement.lineno} of a formula cannot be written in C: {ast.unparse(statement)}.")
+    parameters = ", ".join(f"{dialect.type} {argument.arg}" for argument in node.args.args)
+    body = "\n".join(lines)
+    return f"static inline {dialect.type} {dialect.function(own[node.name])}({parameters}) {{\n{body}\n}}\n"
+
+
+# ------------------------------------------------------------------------------- vectors of the predictor
+
+_VECTOR_CALLS = {
+    "absolute", "clamp", "copy_sign", "exp", "expm1", "fma", "log1p_unit", "normal_cdf", "sigmoid", "softplus", "tanh",
+    "where",
+}  # fmt: skip
+
+
+def _vector_call(name: str, arguments: Sequence[str]) -> str:
+    if name == "full_like":
+        return arguments[1]
+    if name not in _VECTOR_CALLS:
+        raise ValueError(f"The predictor's C has no {name}; expected one of {', '.join(sorted(_VECTOR_CALLS))}.")
+    return f"NAME({name})({', '.join(arguments)})"
+
+
+VECTOR = Dialect(
+    "VEC",
+    lambda name: f"NAME({name})",
+    lambda value: f"FULL({value.hex()})",
+    lambda a, b: f"LESS({a}, {b})",
+    _vector_call,
+)
+
+
+def header(folder: Path) -> str:
+    """activations.h of the predictor's kernels, out of the files of a folder."""
+    paths = sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
+    names = [path.stem for path in paths]
+    cases = "\n".join(f"    case {name.upper()}: MAP(NAME(h_{name})(v, alpha))" for name in names if name != "identity")
+    return (
+        "/* Written by setup.py from the formulas. */\n#ifndef FASTMLP_ACTIVATIONS\n#define FASTMLP_ACTIVATIONS\n"
+        f"enum {{ {', '.join(name.upper() for name in names)} }};\n"
+        f'static const char *const ACTIVATIONS = "{" ".join(names)}";\n#endif\n\n'
+        + "".join(functions(path, VECTOR) for path in paths)
+        + "\n/* a (count) = h(a) in place; count is a multiple of LANES. */\n"
+        "static void NAME(activate)(int kind, REAL number, REAL *a, ptrdiff_t count) {\n"
+        f"    VEC alpha = FULL(number);\n    switch (kind) {{\n{cases}\n    default: break;\n    }}\n}}\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- C99
+# T is the type, S the suffix of its literals and of functions of math.h.
+
+_SCALAR_CALLS = {
+    "absolute": "fabsS", "copy_sign": "copysignS", "exp": "expS", "expm1": "expm1S", "log": "logS",
+    "log1p_unit": "log1pS", "square_root": "sqrtS", "tanh": "tanhS",
+}  # fmt: skip
+# What the vocabulary has beyond math.h.
+HELPERS = {
+    "sigmoid": """static T sigmoid(T x) {
+    T e = expS(-fabsS(x)); /* never overflows */
+    return (x >= 0 ? 1 : e) / (1 + e);
+}
+""",
+    "softplus": "static T softplus(T x) { return (x > 0 ? x : 0) + log1pS(expS(-fabsS(x))); }\n",
+    "normal_cdf": "static T normal_cdf(T x) { return 0.5S * erfcS(-x * 0.70710678118654752440S); }\n",
+    "normal_pdf": "static T normal_pdf(T x) { return 0.39894228040143267794S * expS(-0.5S * x * x); }\n",
+    "clamp": "static T clamp(T x, T bound) { return x > bound ? bound : x < -bound ? -bound : x; }\n",
+}
+
+
+def _scalar_call(name: str, arguments: Sequence[str]) -> str:
+    if name == "full_like":
+        return arguments[1]
+    if name == "where":
+        return f"({arguments[0]} ? {arguments[1]} : {arguments[2]})"
+    if name == "fma":
+        return f"({arguments[0]} * {arguments[1]} + {arguments[2]})"
+    if name not in _SCALAR_CALLS and name not in HELPERS:
+        raise ValueError(f"C99 has no {name}.")
+    return f"{_SCALAR_CALLS.get(name, name)}({', '.join(arguments)})"
+
+
+SCALAR = Dialect("T", str, lambda value: f"{value!r}S", lambda a, b: f"{a} < {b}", _scalar_call)

@@ -1,0 +1,145 @@
+"""Early stopping, and the best value of a measure so far."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .._common.validation import Array, as_integer, as_number
+from .base import Callback
+from .history import Record
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+__all__ = ["EarlyStopping", "Watch"]
+
+
+class Watch:
+    """The best value of a measure so far.
+
+    Parameters
+    ----------
+    monitor : {"val_loss", "val_accuracy", "train_loss"} or None
+        None: val_loss, or train_loss in a fit without validation.
+    min_delta : float
+        By how much a value has to be better to count.
+    """
+
+    def __init__(self, monitor: str | None, min_delta: float = 0.0) -> None:
+        if monitor not in (None, "val_loss", "val_accuracy", "train_loss"):
+            raise ValueError(f"monitor is {monitor!r}; expected 'val_loss', 'val_accuracy', 'train_loss' or None.")
+        self.monitor, self.min_delta = monitor, as_number(min_delta, "min_delta", 0)
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was."""
+        self.best: float | None = None
+        self.best_step: int | None = None
+
+    def improves(self, step: int, record: Record, who: str) -> bool:
+        """Whether the record's value is the best so far; it is noted. NaN never is.
+
+        Raises
+        ------
+        ValueError
+            If the fit does not measure it.
+        """
+        monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
+        value = record[monitor]
+        if value is None:
+            raise ValueError(f"{who} watches {monitor}, which this fit does not measure; give it validation rows.")
+        sign = 1 if monitor == "val_accuracy" else -1
+        better = not math.isnan(value) and (self.best is None or sign * (value - self.best) > self.min_delta)
+        if better:
+            self.best, self.best_step = value, step
+        return better
+
+
+class EarlyStopping(Callback):
+    """End the run when a measure has not become better for some evaluations.
+
+    Parameters
+    ----------
+    patience : int
+        Evaluations in a row without a better value, after which the run ends.
+    min_delta : float
+        By how much a value has to be better to count.
+    monitor : {"val_loss", "val_accuracy", "train_loss"}, optional
+        The measure; None takes val_loss, or train_loss in a fit without validation.
+    restore_best : bool
+        Whether the model gets the weights of its best evaluation when the run ends, whether early or after all planned
+        steps; not after an interruption or an error, so that a further `fit` can go on. The optimizer keeps its state.
+        Give this callback before those that save the model.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value of the last fit; best_step : int or None, the step it belongs to.
+    stopped : bool
+        Whether the last fit was ended by this callback.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range; from `fit`, if it has no validation and ``monitor`` needs one.
+    """
+
+    may_change_model = False
+
+    def __init__(
+        self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
+    ) -> None:
+        self.patience = as_integer(patience, "patience")
+        self._watch = Watch(monitor, min_delta)
+        self.restore_best = bool(restore_best)
+        self.stopped = False
+        self._first, self._waited = 0, 0
+        self._weights: dict[str, Array] | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The best value of the last fit."""
+        return self._watch.best
+
+    @property
+    def best_step(self) -> int | None:
+        """The step that it belongs to."""
+        return self._watch.best_step
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Forget the fit before."""
+        self._watch.start()
+        self.stopped = False
+        self._first, self._waited, self._weights = trainer.steps, 0, None
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Compare, and stop the run where it is time."""
+        if self._watch.improves(trainer.steps, record, "EarlyStopping"):
+            self._waited = 0
+            if self.restore_best:
+                self._weights = trainer.model.state_dict()
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self.stopped = True
+            trainer.stop()
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Array] | None]:
+        """What it remembers of the fit under way, for `SaveState`."""
+        names = ("best", "best_step", "stopped", "_first", "_waited")
+        return {name: getattr(self, name) for name in names}, self._weights
+
+    def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
+        """Go on with that."""
+        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        self.stopped = bool(state["stopped"])
+        self._first, self._waited, self._weights = int(state["_first"]), int(state["_waited"]), arrays
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Put back the best weights."""
+        whole = self.stopped or trainer.steps - self._first == trainer.planned_steps
+        if whole and self._weights is not None and self.best_step is not None and self.best_step != trainer.steps:
+            trainer.model.load_state_dict(self._weights)
+            trainer.restored = self.best_step
+        self._weights = None

@@ -1,0 +1,118 @@
+"""Callbacks that log each evaluation for other programs: a table of comma-separated values, and TensorBoard's files."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..io.files import LineFile
+from .base import Callback
+from .history import KEYS, Record
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+__all__ = ["MetricsFile", "CSVFile", "TensorBoard"]
+
+
+class MetricsFile(Callback):
+    """One line of JSON for each evaluation, whole and on the disk at once; null for what does not apply.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; an old one is overwritten when the fit begins.
+    """
+
+    may_change_model = False
+    _heading: str | None = None
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._file: LineFile | None = None
+
+    def _line(self, record: Record) -> str:
+        return json.dumps(record, allow_nan=False)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Open the file; of a fit that goes on, with what was measured before."""
+        self._file = LineFile(self.path)
+        if self._heading is not None:
+            self._file.write(self._heading)
+        for record in trainer.history:
+            self.on_evaluation(trainer, record)
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Append the record."""
+        if self._file is not None:
+            self._file.write(self._line(record))
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class CSVFile(MetricsFile):
+    """One line of comma-separated values for each evaluation, under a line of names; empty for what does not apply.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; an old one is overwritten when the fit begins.
+    """
+
+    _heading = ",".join(KEYS)
+
+    def _line(self, record: Record) -> str:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(["" if value is None else value for value in record.values()])
+        return line.getvalue()
+
+
+class TensorBoard(Callback):
+    """Scalars for TensorBoard; needs tensorboardX (``pip install "fastmlp[tensorboard]"``).
+
+    Parameters
+    ----------
+    folder : path-like
+        Where its event files go; the keys of a record, by the step.
+
+    Raises
+    ------
+    ImportError
+        If tensorboardX is not installed.
+    """
+
+    may_change_model = False
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            self._module = importlib.import_module("tensorboardX")
+        except ImportError as error:
+            raise ImportError(
+                'TensorBoard needs tensorboardX, which is not installed: pip install "fastmlp[tensorboard]".'
+            ) from error
+        self.folder = folder
+        self._writer: Any = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Open an event file."""
+        self._writer = self._module.SummaryWriter(os.fspath(self.folder))
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Write the record."""
+        for key, value in record.items():
+            if key != "step" and value is not None:
+                self._writer.add_scalar(key, value, record["step"])
+        self._writer.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Close it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

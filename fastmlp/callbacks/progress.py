@@ -1,0 +1,82 @@
+"""ProgressBar: how far a fit has come, for whoever waits for it."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .base import Callback
+from .history import Record
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(Callback):
+    """A line for each evaluation, and on a terminal a bar over the steps in between.
+
+    Parameters
+    ----------
+    stream : text stream, optional
+        Where to write; default: standard error as it is when the fit begins. The bar is drawn where it is a terminal.
+    lines : bool
+        Whether evaluations leave a line each.
+    """
+
+    may_change_model = looks_at_model = False
+
+    def __init__(self, stream: TextIO | None = None, *, lines: bool = True) -> None:
+        self.stream, self.lines = stream, bool(lines)
+        self._out: TextIO | None = None
+        self._bar: Any = None
+        self._first = 0
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Draw the bar."""
+        self._out = self.stream or sys.stderr
+        if self._out is None or not getattr(self._out, "isatty", bool)():  # None: a program without a console
+            return
+        self._first = trainer.end - trainer.planned_steps
+        # By name, as tqdm brings no types along.
+        self._bar = importlib.import_module("tqdm").tqdm(
+            total=trainer.planned_steps,
+            initial=trainer.steps - self._first,
+            file=self._out,
+            unit="step",
+            leave=False,
+            # tqdm draws nothing in a terminal that says it has no columns, as some containers' do.
+            ncols=shutil.get_terminal_size().columns,
+        )
+
+    def on_progress(self, trainer: Trainer) -> None:
+        """Move on."""
+        if self._bar is not None:
+            self._bar.update(trainer.steps - self._first - self._bar.n)
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Write the line."""
+        if not self.lines:
+            return
+        epoch = f"{record['epoch']:.2f}".rstrip("0").rstrip(".")
+        parts = [f"{record['step']}/{trainer.end}", f"epoch {epoch}", *_measures(record), f"lr {record['lr']:.3g}"]
+        line = "  ".join([*parts, f"{record['seconds']:.1f} s"])
+        if self._bar is not None:
+            self._bar.write(line, file=self._out)
+        elif self._out is not None:
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _measures(record: Record) -> list[str]:
+    names = {"loss": "train_loss", "val_loss": "val_loss", "val_acc": "val_accuracy"}
+    return [f"{name} {record[key]:.4g}" for name, key in names.items() if record[key] is not None]

@@ -1,0 +1,28 @@
+"""What each batch of a run of steps is divided by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._common.validation import Array
+from ..losses import Loss
+
+__all__ = ["loss_denominators"]
+
+
+def loss_denominators(
+    loss: Loss, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool = False
+) -> Array:
+    """`Loss.normaliser` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
+
+    Infinity in the place of 0: rows without any weight have the loss 0 and no gradient.
+    """
+    columns = loss.row_count(target.shape[1] if target.ndim == 2 else 1)
+    of_rows: Array | None = None if weight is None else weight[index]
+    of_targets = None if mixed else loss.target_weights(target[index])
+    if of_targets is not None:
+        of_rows = of_targets if of_rows is None else of_targets * of_rows
+    if of_rows is None:
+        return columns * (bounds[1:] - bounds[:-1]).astype(np.float64)
+    sums: Array = np.add.reduceat(of_rows.astype(np.float64), bounds[:-1])
+    return columns * np.where(sums > 0, sums, np.inf)

@@ -1,0 +1,150 @@
+"""ONNX: models out to a file for any runtime, and MLPs in from one (see `onnx_chain`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from .._common.errors import ModelFileError
+from .._common.installed import library
+from ..inference.plan import leaves, require_model
+from ..io.files import atomic_write
+from ..modules import Module, Sequential
+from .onnx_chain import Chain
+from .onnx_nodes import nodes_of
+
+__all__ = ["export_onnx", "import_onnx"]
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 9  # of the same time
+
+
+def _onnx() -> Any:
+    return library("onnx", 'pip install "fastmlp[onnx]"')
+
+
+def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
+    """Write a model as an ONNX graph from ``x`` (N, I) to ``y`` (N, O), N being free.
+
+    It is what the model computes in evaluation, its Normalize included; x is in the model's dtype. ``task`` and
+    ``classes`` are in the file's metadata as JSON. The opset is 20. ONNX keeps slopes and eps in float32.
+
+    Parameters
+    ----------
+    model : Module
+    path : path-like
+        The file, which appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the model has a module of another maker, or no width or dtype.
+    BackendError
+        If onnx is not installed.
+    OSError
+        If the file cannot be written.
+    """
+    require_model(model, "export_onnx", sized=True)
+    assert model.dtype is not None
+    onnx = _onnx()
+    graph = _Graph(onnx, model.dtype)
+    for module in leaves(model):
+        graph.add(module)
+    helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
+    graph.node("Identity", out="y")
+    proto = helper.make_model(
+        helper.make_graph(
+            graph.nodes, "fastmlp",
+            [helper.make_tensor_value_info("x", kind, ["N", model.in_width])],
+            [helper.make_tensor_value_info("y", kind, ["N", model.out_width])],
+            graph.tensors,
+        ),
+        producer_name="fastmlp", producer_version=__version__, ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )  # fmt: skip
+    classes = None if model.classes is None else np.asarray(model.classes).tolist()
+    helper.set_model_props(proto, {"task": json.dumps(model.task), "classes": json.dumps(classes)})
+    onnx.checker.check_model(proto, full_check=True)
+    with atomic_write(path) as stream:
+        stream.write(proto.SerializeToString(deterministic=True))
+
+
+class _Graph:
+    """A chain of nodes; ``now`` is the name of what it has come to."""
+
+    def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
+        self._onnx, self._dtype = onnx, dtype
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+        self.now = "x"
+
+    def node(self, operator: str, *more: str, out: str | None = None, **attributes: Any) -> str:
+        """Append operator(now, more ...)."""
+        out = out or f"t{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node(operator, [self.now, *more], [out], **attributes))
+        self.now = out
+        return out
+
+    def constant(self, array: Any) -> str:
+        """The name of a constant."""
+        name = f"c{len(self.tensors)}"
+        self.tensors.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array, self._dtype), name))
+        return name
+
+    def add(self, module: Module) -> None:
+        """Append what a module computes."""
+        entered = self.now
+        for node in nodes_of(module):
+            more = [entered] if node.with_input else [self.constant(array) for array in node.constants]
+            self.node(node.operator, *more, **node.attributes)
+
+
+def import_onnx(path: str | os.PathLike[str]) -> Sequential:
+    """A model from an ONNX file that holds an MLP.
+
+    Parameters
+    ----------
+    path : path-like
+        A graph of opset 7 or later that is one chain of Gemm, or MatMul and Add; Relu, LeakyRelu, Elu, Tanh, Sigmoid,
+        Softplus, Gelu, x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by constants
+        (Normalize). Identity, Dropout in inference, Flatten(1), and Cast of the input or between float32 and float64
+        are left out: the model computes in the dtype of its weights, float32 or float64.
+
+    Returns
+    -------
+    Sequential
+        On the current backend, in evaluation mode, with ``task`` and ``classes`` if fastmlp wrote the file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no ONNX, or has a node that is not listed, or not in this form; it is named.
+    BackendError
+        If onnx is not installed.
+    OSError
+        If it cannot be read.
+    """
+    onnx = _onnx()
+    with open(path, "rb"):  # raises what is wrong with the file itself
+        pass
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protobuf's and onnx's own kinds
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelFileError(f"{path} is not a valid ONNX file ({text[:200]}).") from error
+    try:
+        model = Sequential(*Chain(onnx, proto).modules())
+    except (MemoryError, ValueError) as error:
+        raise ModelFileError(f"{path} is no MLP that fastmlp can be: {error}") from error
+    props = {prop.key: prop.value for prop in proto.metadata_props}
+    if proto.producer_name == "fastmlp":
+        try:
+            model.task, model.classes = json.loads(props["task"]), json.loads(props["classes"])
+        except (KeyError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged: its task and classes cannot be read ({error}).") from error
+    return model.eval()

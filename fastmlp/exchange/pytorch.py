@@ -1,0 +1,257 @@
+"""PyTorch: nn.Sequential to and from `Sequential`. Weights make the round trip bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import modules as ours
+from .._common.errors import warn_user
+from .._common.installed import library
+from ..inference.plan import is_chain, require_model
+from ..modules.activations import activation_types
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = library("torch", "pip install torch")
+nn = torch.nn
+
+__all__ = ["Normalize", "from_torch", "to_torch"]
+
+
+class Normalize(nn.Module):  # type: ignore[misc,name-defined]
+    """y = (x - mean) / scale by column, as `fastmlp.Normalize`; integers are cast first.
+
+    Parameters
+    ----------
+    mean, scale : torch.Tensor of shape (I,)
+        Kept as buffers.
+    """
+
+    def __init__(self, mean: Any, scale: Any) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Any) -> Any:
+        """The scaled inputs."""
+        return (x.to(self.mean.dtype) - self.mean) / self.scale
+
+
+def from_torch(module: Any) -> ours.Sequential:
+    """A model with the layers and weights of a PyTorch module.
+
+    A layer that stands in several places becomes a layer in each of them. Where layers share a parameter each gets a
+    copy of its own: the outputs are the same, but further training changes the copies apart, and a warning says so.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential, or one of its layers
+        Made of Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
+        Dropout, LayerNorm over the last dimension, Softmax over it, the `Normalize` of this file and further
+        Sequentials; parameters in float32 or float64. PyTorch's Softplus returns x above its threshold of 20, ours
+        log(1 + exp(x)) everywhere: 2e-9 apart.
+
+    Returns
+    -------
+    Sequential
+        On the current backend, training or evaluating as ``module`` does.
+
+    Raises
+    ------
+    ValueError
+        If there is another layer, or one with options that fastmlp does not have; it is named.
+
+    Warns
+    -----
+    UserWarning
+        If layers share a parameter.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, torch
+    >>> fm.from_torch(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()))
+    Sequential(Linear(in_features=3, out_features=2, bias=True, dtype='float32'), ReLU())
+    """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"from_torch expected a torch.nn.Module, got {type(module).__name__}.")
+    net = module if isinstance(module, nn.Sequential) else nn.Sequential(module)
+    # The dtype of layers that have no numbers of their own.
+    numbers = (tensor for tensor in net.state_dict().values() if tensor.is_floating_point())
+    model = _sequential(net, "", next(numbers, torch.zeros(0)))
+    _warn_of_shared_parameters(net)
+    return model.train() if module.training else model.eval()
+
+
+def to_torch(model: ours.Module) -> Any:
+    """A torch.nn.Sequential with the layers and a copy of the weights of a model; state names are the same.
+
+    Parameters
+    ----------
+    model : Module
+        On any backend. Its Normalize becomes the `Normalize` of this file.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        On the CPU, training or evaluating as the model does.
+
+    Raises
+    ------
+    ValueError
+        If the model has a module of another maker.
+    """
+    require_model(model, "to_torch")
+    made = _made(model if isinstance(model, ours.Sequential) else ours.Sequential(model))
+    state = model.state_dict() if isinstance(model, ours.Sequential) else _prefixed(model)
+    made.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    made.train(model.training)
+    return made
+
+
+def _prefixed(model: ours.Module) -> dict[str, Any]:
+    return {f"0.{name}": array for name, array in model.state_dict().items()}
+
+
+# --------------------------------------------------------------------------------------- from PyTorch
+
+
+def _sequential(module: Any, path: str, default: Any) -> ours.Sequential:
+    # A subclass with a forward of its own computes something else with the layers inside.
+    plain = type(module).forward is nn.Sequential.forward
+    _require(plain, path or "given", f"a {type(module).__name__} with its own forward", "a plain Sequential")
+    layers = [
+        (_sequential if isinstance(layer, nn.Sequential) else _layer)(layer, f"{path}.{name}".lstrip("."), default)
+        # named_children leaves out a layer that it has met before.
+        for name, layer in module.named_modules(remove_duplicate=False)
+        if name and "." not in name
+    ]
+    if not layers:
+        raise ValueError(f"from_torch: the Sequential {path or 'given'} is empty; expected layers.")
+    return ours.Sequential(*layers)
+
+
+def _warn_of_shared_parameters(net: Any) -> None:
+    first: dict[int, str] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        before = first.setdefault(id(parameter), name)
+        if before != name:
+            warn_user(
+                f"from_torch: {before} and {name} are one parameter in PyTorch; here each is a copy of its own, "
+                "which further training changes apart.",
+                UserWarning,
+            )
+            return
+
+
+def _layer(layer: Any, path: str, default: Any) -> ours.Module:
+    make = _FROM.get(type(layer))
+    activation = _activations().get(type(layer))
+    if activation is not None:
+        return _activation(activation, layer, path)
+    if make is None:
+        known = ", ".join(sorted(kind.__name__ for kind in (*_FROM, *_activations())))
+        raise ValueError(f"from_torch: layer {path} is a {type(layer).__name__}; expected one of {known}, Sequential.")
+    made = make(layer, path, default)
+    if made.params or made.buffers:
+        state = {name: tensor.numpy(force=True) for name, tensor in layer.state_dict().items()}
+        if "bias" in made.params and "bias" not in state:  # LayerNorm(bias=False)
+            state["bias"] = np.zeros_like(state["weight"])
+        made.load_state_dict(state)
+    return made
+
+
+def _require(right: bool, path: str, seen: object, expected: str) -> None:
+    if not right:
+        raise ValueError(f"from_torch: layer {path} is {seen}; expected {expected}.")
+
+
+def _dtype(tensor: Any, path: str) -> np.dtype[Any]:
+    name = str(tensor.dtype).removeprefix("torch.")
+    _require(name in ("float32", "float64"), path, f"of dtype {name}", "float32 or float64")
+    return np.dtype(name)
+
+
+def _linear(layer: Any, path: str, default: Any) -> ours.Module:
+    dtype = _dtype(layer.weight, path)
+    arguments = {"in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None}
+    return ours.Linear.from_config({**arguments, "dtype": dtype})
+
+
+def _layer_norm(layer: Any, path: str, default: Any) -> ours.Module:
+    _require(len(layer.normalized_shape) == 1, path, layer, "a LayerNorm over the last dimension alone")
+    affine = bool(layer.elementwise_affine)
+    dtype = _dtype(layer.weight if affine else default, path)
+    return ours.LayerNorm(layer.normalized_shape[0], layer.eps, affine, dtype=dtype)
+
+
+def _normalize(layer: Any, path: str, default: Any) -> ours.Module:
+    return ours.Normalize(layer.mean.numpy(force=True), layer.scale.numpy(force=True), _dtype(layer.mean, path))
+
+
+def _activation(kind: type[ours.Activation], layer: Any, path: str) -> ours.Activation:
+    for name, expected in kind.torch_expects.items():
+        _require(getattr(layer, name) == expected, path, layer, f"{type(layer).__name__} with {name} {expected}")
+    arguments = [name for name in kind().config() if name != "type"]
+    return kind(**{name: getattr(layer, name) for name in arguments})
+
+
+def _softmax(layer: Any, path: str, default: Any) -> ours.Module:
+    _require(layer.dim in (-1, 1), path, layer, "Softmax over dimension 1")
+    return ours.Softmax()
+
+
+def _flatten(layer: Any, path: str, default: Any) -> ours.Module:
+    _require((layer.start_dim, layer.end_dim) == (1, -1), path, layer, "Flatten from dimension 1 on")
+    return ours.activation_from_name("identity")
+
+
+_FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
+    nn.Linear: _linear,
+    nn.Flatten: _flatten,
+    nn.Dropout: lambda layer, path, default: ours.Dropout(layer.p),
+    nn.LayerNorm: _layer_norm,
+    nn.Softmax: _softmax,
+    Normalize: _normalize,
+}
+
+
+def _activations() -> dict[type[Any], type[ours.Activation]]:
+    """class of torch.nn: ours."""
+    return {getattr(nn, kind.torch): kind for kind in activation_types() if kind.torch is not None}
+
+
+# ----------------------------------------------------------------------------------------- to PyTorch
+
+
+def _made(module: ours.Module) -> Any:
+    if is_chain(module):
+        return nn.Sequential(*(_made(inner) for _, inner in module.children()))
+    if isinstance(module, ours.Activation) and module.torch is not None:
+        arguments = {name: value for name, value in module.config().items() if name != "type"}
+        return getattr(nn, module.torch)(**arguments, **module.torch_options)
+    make = _TO.get(type(module))
+    if make is None:
+        raise ValueError(f"to_torch: PyTorch has no {type(module).__name__}; expected fastmlp's own modules.")
+    return make(module)
+
+
+def _torch_dtype(module: Any) -> Any:
+    return getattr(torch, str(module.dtype))
+
+
+def _empty_normalize(module: Any) -> Any:
+    one = torch.ones(module.in_width, dtype=_torch_dtype(module))
+    return Normalize(one, one.clone())
+
+
+_TO: dict[type[Any], Callable[[Any], Any]] = {
+    ours.Linear: lambda m: nn.Linear(m.in_features, m.out_features, "bias" in m.params, dtype=_torch_dtype(m)),
+    ours.Dropout: lambda m: nn.Dropout(m.p),
+    ours.LayerNorm: lambda m: nn.LayerNorm(m.features, m.eps, m.affine, dtype=_torch_dtype(m)),
+    ours.Softmax: lambda m: nn.Softmax(dim=-1),
+    ours.Normalize: _empty_normalize,
+}

@@ -1,0 +1,8 @@
+"""Numerical against analytic gradients."""
+
+from __future__ import annotations
+
+from .check import check_gradients
+from .report import GradientReport
+
+__all__ = ["GradientReport", "check_gradients"]

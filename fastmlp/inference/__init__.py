@@ -1,0 +1,1 @@
+"""Predictor: the forward pass of a frozen model."""

@@ -1,0 +1,41 @@
+"""Losses: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``, with PyTorch's mean reduction.
+
+Each file has a class, found by the package itself; the formula of one that adds up over single elements is a file of
+`_kernels.formulas.losses` under its ``kernel``.
+"""
+
+from __future__ import annotations
+
+from .._common.registry import Registry
+from .base import Loss
+from .elementwise import ElementwiseLoss
+
+__all__ = ["ElementwiseLoss", "Loss", "loss_types", "register_loss"]
+
+_registry = Registry(Loss, lambda kind: (kind.__name__,))
+
+
+def register_loss(kind: type[Loss]) -> type[Loss]:
+    """Make a class known by its name: to run folders that were trained with it. May be a decorator.
+
+    Parameters
+    ----------
+    kind : type
+        A class derived from `Loss`, or from `ElementwiseLoss` with a ``kernel`` that names a formula which exists or
+        which `_kernels.formulas.register` has been given. One with a ``_call`` of its own trains module by
+        module, which is slower than the engine and says so once.
+
+    Raises
+    ------
+    ValueError
+        If it is no such class, or another loss has its name.
+    """
+    return _registry.add(kind)
+
+
+def loss_types() -> tuple[type[Loss], ...]:
+    """The classes of all losses."""
+    return _registry.types()
+
+
+globals().update(_registry.add_files(__name__, __path__, skip=["base", "elementwise"]))

@@ -1,0 +1,237 @@
+"""Loss: what the losses of `losses` share: checks, reduction and weights; the kernels compute the rows.
+
+Each row's loss l_i is weighted by row_scale_i = s_i / n, where s is ``sample_weight`` (1 where there is
+none) and n the normaliser, so that the value is sum_i s_i l_i / n; where n is 0, value and gradient are 0.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._common.validation import (
+    Array,
+    as_elementwise_targets,
+    as_features,
+    as_real_array,
+    as_sample_weight,
+    require_rows,
+)
+from .._kernels import get_backend
+from .._kernels.has_backend import HasBackend
+
+__all__ = ["Loss"]
+
+
+class Loss(HasBackend):
+    """Base of the losses.
+
+    Attributes
+    ----------
+    task : str
+        "classification", "binary" or "regression": what a model trained with the loss does.
+    """
+
+    task: str = "regression"
+    # What targets are: "labels" (class indices), "unit" (numbers from 0 to 1), "counts" (from 0 on) or "numbers".
+    target_kind: ClassVar[str] = "numbers"
+    # The name of the kernels' formula: of a file of `_kernels.formulas.losses`, or "cross_entropy".
+    kernel: str
+
+    @classmethod
+    def examples(cls) -> list[Loss]:
+        """Losses of the class that have between them each of its arguments; for 5 columns where that matters."""
+        return [cls()]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The row scales of the last batch without sample weights: most batches are of one size.
+        self._equal: Array = np.empty(0, np.float32)
+
+    def to(self, backend: str) -> Loss:
+        """Move to another backend in place; returns the loss.
+
+        Raises
+        ------
+        BackendError
+            If there is no such backend here.
+        """
+        self.backend: ModuleType = get_backend(backend)
+        return self
+
+    def forward(self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None) -> float:
+        """The loss of outputs ``x`` against targets ``y``.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, C)
+            The model's outputs, N at least 1.
+        y : array-like
+            Targets, as the class describes them.
+        sample_weight : array-like of shape (N,), optional
+            Weights s of the rows, at least 0: the value is sum(s l) / sum(s).
+        normaliser : float, optional
+            What the rows' losses are divided by, where these rows are a part of more; see `normaliser`.
+
+        Returns
+        -------
+        float
+            Summed over rows in float64.
+
+        Raises
+        ------
+        ValueError
+            If shapes, dtypes or values do not fit each other.
+        """
+        return self._run(x, y, sample_weight, value=True, normaliser=normaliser)[0]
+
+    __call__ = forward
+
+    def backward(self, x: Any, y: Any, sample_weight: Any = None) -> Array:
+        """The gradient of `forward`, whose parameters and errors these are, with respect to ``x``.
+
+        Returns
+        -------
+        ndarray of shape (N, C)
+            In the dtype of ``x``: float64 if that is what it is, else float32.
+        """
+        dx: Array = self._run(x, y, sample_weight, gradient=True)[1]
+        return dx
+
+    def forward_backward(
+        self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None
+    ) -> tuple[float, Array]:
+        """(`forward`, `backward`) in one pass over ``x``; parameters and errors are those of `forward`."""
+        return self._run(x, y, sample_weight, value=True, gradient=True, normaliser=normaliser)
+
+    def _run(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        value: bool = False,
+        gradient: bool = False,
+        normaliser: float | None = None,
+    ) -> tuple[float, Any]:
+        backend = self.backend
+        x = backend.from_numpy(as_features(x, None, None, type(self).__name__))
+        rows = x.shape[0]
+        require_rows(rows, f"{type(self).__name__}: x")
+        target = self.check_targets(y, x)
+        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype, normaliser))
+        losses = backend.empty((rows,), x.dtype) if value else None
+        dx = backend.empty(x.shape, x.dtype) if gradient else None
+        self._call(x, backend.from_numpy(target), row_scale, losses, dx)
+        total = float(backend.to_numpy(losses).sum(dtype=np.float64)) if value else math.nan
+        return total, dx
+
+    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any], normaliser: float | None) -> Array:
+        rows = len(target)
+        weights = None if sample_weight is None else as_sample_weight(sample_weight, rows)
+        if normaliser is None:
+            normaliser = self._normaliser(target, weights)
+        normaliser = normaliser or math.inf  # rows without any weight count for nothing
+        if weights is not None:
+            return (weights / normaliser).astype(dtype)
+        scale = 1 / normaliser
+        equal = self._equal
+        if equal.shape != (rows,) or equal.dtype != dtype or (rows and equal[0] != equal.dtype.type(scale)):
+            self._equal = equal = np.full(rows, scale, dtype)
+        return equal
+
+    def normaliser(self, y: Any, sample_weight: Any = None) -> float:
+        """What the rows' losses are divided by: `forward` is the weighted sum of rows over it.
+
+        Parameters
+        ----------
+        y : array-like
+            Targets that `check_targets` has passed.
+        sample_weight : array-like of shape (N,), optional
+
+        Returns
+        -------
+        float
+            At least 0. Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
+
+        Raises
+        ------
+        ValueError
+            If the weights are not as for `forward`.
+        """
+        y = as_real_array(y, f"{type(self).__name__}: y")
+        return self._normaliser(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
+
+    def _normaliser(self, target: Array, weights: Array | None) -> float:
+        """What a row counts for, times the rows or the sum of their weights."""
+        columns = target.shape[1] if target.ndim == 2 else 1
+        of_targets = self.target_weights(target)
+        if of_targets is not None:
+            weights = of_targets if weights is None else of_targets * weights
+        return self.row_count(columns) * (len(target) if weights is None else float(weights.sum()))
+
+    def target_weights(self, target: Array) -> Array | None:
+        """Weights (N,) of the rows by their checked targets; None where all are 1."""
+        return None
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether outputs are probabilities already."""
+        return False
+
+    @property
+    def may_ignore_rows(self) -> bool:
+        """Whether a target can have the weight 0."""
+        return False
+
+    def row_count(self, columns: int) -> float:
+        """What a row of ``columns`` elements adds to the normaliser: all of them, for the mean over elements."""
+        return float(columns)
+
+    def check_targets(self, y: Any, outputs: Array) -> Array:
+        """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once.
+
+        Raises
+        ------
+        ValueError
+            If ``y`` is not as the class describes it, or of another number of rows.
+        """
+        where = type(self).__name__
+        y = as_real_array(y, f"{where}: y")
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where)
+
+    @property
+    def numbers(self) -> tuple[float, float]:
+        """The two numbers that the kernels' formula takes; 0 for one that it does not use."""
+        return 0.0, 0.0
+
+    def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
+        """Weights (columns,) of the outputs' columns in a dtype; None where all are 1."""
+        return None
+
+    def settings(self) -> tuple[Any, ...]:
+        """What the engine's tables depend on: where it has changed they are made anew. All public attributes."""
+        return tuple(
+            value.tobytes() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and name != "backend"
+        )
+
+    def _call(self, x: Array, target: Array, *rest: Any) -> None:
+        """Run the kernel; ``rest`` is row_scale, losses and dx."""
+        raise NotImplementedError(f"{type(self).__name__} has no kernel.")
+
+    def kink_sides(self, x: Array, target: Array) -> Array | None:
+        """On which side of a kink each element is, as signs; None where the loss is smooth."""
+        return None
+
+    def config(self) -> dict[str, Any]:
+        """The type and the arguments that make the loss again; fit for JSON."""
+        return {"type": type(self).__name__}
+
+    def __repr__(self) -> str:
+        arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
+        return f"{type(self).__name__}({', '.join(arguments)})"

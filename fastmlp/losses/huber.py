@@ -1,0 +1,55 @@
+"""Huber loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._common.validation import Array, as_number
+from .base import Loss
+from .elementwise import ElementwiseLoss
+
+__all__ = ["HuberLoss"]
+
+
+class HuberLoss(ElementwiseLoss):
+    """The mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - y (Huber, 1964).
+
+    Parameters
+    ----------
+    delta : float
+        Above 0.
+    reduction
+        See `ElementwiseLoss`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+
+    kernel = "huber"
+
+    @classmethod
+    def examples(cls) -> list[Loss]:
+        """One with another number than the default."""
+        return [cls(0.7)]
+
+    def __init__(self, delta: float = 1.0, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.delta = as_number(delta, "delta", 0, open_low=True)
+
+    @property
+    def numbers(self) -> tuple[float, float]:
+        """Delta."""
+        return self.delta, 0.0
+
+    def kink_sides(self, x: Array, target: Array) -> Array:
+        """The sign of |x - y| - delta, where the second derivative jumps."""
+        sides: Array = np.sign(np.abs(x - target) - self.delta)
+        return sides
+
+    def config(self) -> dict[str, Any]:
+        """Delta, and the reduction."""
+        return {**super().config(), "delta": self.delta}

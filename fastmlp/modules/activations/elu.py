@@ -1,0 +1,38 @@
+"""Exponential linear unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._common.validation import as_number
+from .base import Activation
+
+__all__ = ["ELU"]
+
+
+class ELU(Activation):
+    """h(x) = x where x > 0, else alpha (exp(x) - 1) (Clevert et al., arXiv:1511.07289).
+
+    Parameters
+    ----------
+    alpha : float
+        Any finite number; h'(0) = alpha.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
+
+    kind = "elu"
+    torch = "ELU"
+    onnx = ("Elu", 6, {"alpha": "alpha"})
+    has_kink = True
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = as_number(alpha, "alpha")
+
+    def config(self) -> dict[str, Any]:
+        """Alpha."""
+        return {"type": "ELU", "alpha": self.alpha}

@@ -1,0 +1,40 @@
+"""Gaussian error linear unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from .base import Activation
+
+__all__ = ["GELU"]
+
+
+class GELU(Activation):
+    """h(x) = x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, arXiv:1606.08415).
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        ``"tanh"`` takes x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 instead.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+
+    torch = "GELU"
+    names: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gelu": {}, "gelu_tanh": {"approximate": "tanh"}}
+    onnx = ("Gelu", 20, {"approximate": "approximate"})
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate is {approximate!r}; expected 'none' or 'tanh'.")
+        self.approximate = approximate
+        self.kind = "gelu" if approximate == "none" else "gelu_tanh"
+
+    def config(self) -> dict[str, Any]:
+        """The approximation."""
+        return {"type": "GELU", "approximate": self.approximate}

@@ -1,0 +1,16 @@
+"""Rectified linear unit."""
+
+from __future__ import annotations
+
+from .base import Activation
+
+__all__ = ["ReLU"]
+
+
+class ReLU(Activation):
+    """h(x) = max(x, 0); h'(0) = 0 (Nair and Hinton, ICML 2010)."""
+
+    kind = "relu"
+    torch = "ReLU"
+    onnx = ("Relu", 6, {})
+    has_kink = True

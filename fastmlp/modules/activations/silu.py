@@ -1,0 +1,19 @@
+"""Sigmoid linear unit (swish)."""
+
+from __future__ import annotations
+
+from ..onnx_node import Node
+from .base import Activation
+
+__all__ = ["SiLU"]
+
+
+class SiLU(Activation):
+    """h(x) = x / (1 + exp(-x)) (Elfwing et al., arXiv:1702.03118)."""
+
+    kind = "silu"
+    torch = "SiLU"
+
+    def onnx_nodes(self) -> list[Node]:
+        """x Sigmoid(x)."""
+        return [Node("Sigmoid", 6), Node("Mul", 7, with_input=True)]

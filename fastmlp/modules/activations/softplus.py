@@ -1,0 +1,20 @@
+"""Softplus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from .base import Activation
+
+__all__ = ["Softplus"]
+
+
+class Softplus(Activation):
+    """h(x) = log(1 + exp(x)), without PyTorch's threshold, above which it is x (Dugas et al., NIPS 2000)."""
+
+    kind = "softplus"
+    torch = "Softplus"
+    torch_options: ClassVar[Mapping[str, Any]] = {"threshold": 50}  # above which log(1 + exp(x)) is x in float64 too
+    torch_expects: ClassVar[Mapping[str, Any]] = {"beta": 1}
+    onnx = ("Softplus", 1, {})

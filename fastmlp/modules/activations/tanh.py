@@ -1,0 +1,15 @@
+"""Hyperbolic tangent."""
+
+from __future__ import annotations
+
+from .base import Activation
+
+__all__ = ["Tanh"]
+
+
+class Tanh(Activation):
+    """h(x) = tanh(x)."""
+
+    kind = "tanh"
+    torch = "Tanh"
+    onnx = ("Tanh", 6, {})

@@ -1,0 +1,178 @@
+"""Saved models: one safetensors file with the weights, and everything else as its metadata.
+
+Metadata, all of it text: ``format`` ("fastmlp-model"), ``format_version``, ``fastmlp_version``, ``model``
+(the module's config as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON), and ``sha256``, see
+`tensor_file`. The tensors are the module's `state_dict`, so any program that reads safetensors can use the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._common.errors import ModelFileError
+from ..io.tensor_file import read_tensors, write_tensors
+from . import Module, module_from_config
+
+__all__ = ["MODEL", "find_model", "load_model", "model_info", "save"]
+
+FORMAT, FORMAT_VERSION = "fastmlp-model", 1
+MODEL = "model.safetensors"  # in a run folder
+
+
+def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
+    """Save a model: architecture, weights, dtype, task, class labels and input scaling.
+
+    The file appears whole or not at all: it is written under another name in the same folder and renamed.
+    The same model gives the same bytes.
+
+    Parameters
+    ----------
+    model : Module
+        On any backend; the file does not depend on it.
+    path : path-like
+        The file, by custom ``.safetensors``. The folder must exist.
+    preprocessing : dict, optional
+        `Dataset.preprocessing` of the table that the model was trained on, so that new tables can be
+        turned into its inputs; `model_info` gives it back.
+
+    Raises
+    ------
+    ValueError
+        If the class labels or ``preprocessing`` cannot be written as JSON.
+    OSError
+        If the file cannot be written; one that stood there before is untouched.
+    """
+    from .. import __version__
+
+    if not isinstance(model, Module):
+        raise ValueError(f"save expected a module, got {type(model).__name__}.")
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "fastmlp_version": __version__,
+        "model": _to_json(model.config(), "the model's config"),
+        "dtype": str(model.dtype),
+        "task": _to_json(model.task, "the task"),
+        "classes": _to_json(model.classes, "classes"),
+        "preprocessing": _to_json(preprocessing, "preprocessing"),
+    }
+    write_tensors(path, model.state_dict(), metadata)
+
+
+def find_model(path: str | os.PathLike[str]) -> Path:
+    """The file of the model that a run folder holds, or ``path`` itself.
+
+    Raises
+    ------
+    ModelFileError
+        If there is nothing, or the folder holds no model.
+    """
+    found = Path(os.path.expanduser(path))  # a name that is none stays as it is
+    if found.is_dir():
+        if not (found / MODEL).exists():
+            raise ModelFileError(f"{found} has no {MODEL}; expected a run folder or a saved model.")
+        return found / MODEL
+    if not os.path.lexists(found):
+        raise ModelFileError(f"{found} does not exist; expected a run folder or a saved model.")
+    return found
+
+
+def load_model(path: str | os.PathLike[str]) -> Module:
+    """Load a model that `save` wrote, on the current backend.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, or the run folder that it is in.
+
+    Returns
+    -------
+    Module
+        In evaluation mode (Dropout does nothing until ``model.train()``), with `classes` and `task` set.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, of a newer format, or not a fastmlp model.
+    OSError
+        If it cannot be read.
+    """
+    path = _in_folder(path)
+    metadata, tensors = read_tensors(path, FORMAT, FORMAT_VERSION)
+    fields = _parse(metadata, path)
+    try:
+        model = module_from_config(fields["model"])
+        model.load_state_dict(tensors)
+    except ValueError as error:  # a ModelFileError is one
+        raise ModelFileError(f"{path} cannot be loaded: {error}") from error
+    model.classes, model.task = fields["classes"], fields["task"]
+    return model.eval()
+
+
+def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved model's file says about it, without reading the weights.
+
+    Returns
+    -------
+    dict
+        ``format_version`` (int), ``fastmlp_version``, ``model`` (config), ``dtype``, ``task``, ``classes``,
+        ``preprocessing``.
+
+    Raises
+    ------
+    ModelFileError, OSError
+        As `load_model`.
+    """
+    path = _in_folder(path)
+    return _parse(read_tensors(path, FORMAT, FORMAT_VERSION, with_tensors=False)[0], path)
+
+
+def _in_folder(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    return find_model(path) if os.path.isdir(path) else path
+
+
+def _to_json(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be saved: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays, which class labels often are, as Python's own."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{value!r} is neither text nor a number")
+
+
+def _parse(metadata: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path} was not saved by fastmlp: its format is {metadata.get('format')!r}, expected {FORMAT!r}."
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version!r}, this fastmlp reads up to {FORMAT_VERSION}; "
+            "a newer fastmlp may read it."
+        )
+    try:
+        fields: dict[str, Any] = {
+            key: json.loads(metadata[key]) for key in ("model", "task", "classes", "preprocessing")
+        }
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its description is not complete ({error}).") from error
+    for key, kind in (("model", dict), ("task", (str, type(None))), ("classes", (list, type(None)))):
+        if not isinstance(fields[key], kind):
+            raise ModelFileError(f"{path} is damaged: its {key} is {fields[key]!r}.")
+    return {
+        "format_version": int(version),
+        "fastmlp_version": metadata.get("fastmlp_version"),
+        "dtype": metadata.get("dtype"),
+        **fields,
+    }

@@ -1,0 +1,55 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._common.validation import Array, as_number
+from .base import Optimizer, columns
+from .schedules import Schedule
+
+__all__ = ["Adagrad"]
+
+
+class Adagrad(Optimizer):
+    """g += weight_decay p; s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
+
+    Duchi et al., JMLR 12, 2011.
+
+    Parameters
+    ----------
+    lr_decay, eps, initial_accumulator_value : float
+        At least 0; the last is s before the first step.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    kernel = "adagrad"
+    usual_lr = 1e-2
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-2,
+        lr_decay: float = 0.0,
+        eps: float = 1e-10,
+        initial_accumulator_value: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        self.lr_decay = as_number(lr_decay, "lr_decay", 0)
+        self.eps = as_number(eps, "eps", 0)
+        self.initial_accumulator_value = as_number(initial_accumulator_value, "initial_accumulator_value", 0)
+
+    def numbers(self, rates: Array, step: int) -> Array:
+        """lr / (1 + (t - 1) lr_decay), eps, weight_decay; see `Optimizer.numbers`."""
+        before = step - 1 + np.arange(len(rates))
+        return columns(rates / (1 + before * self.lr_decay), self.eps, self.weight_decay)
+
+    def _first_state(self, kind: str) -> float:
+        return self.initial_accumulator_value

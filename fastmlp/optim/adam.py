@@ -1,0 +1,87 @@
+"""Adam, and AdamW with decoupled weight decay."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from .._common.validation import Array, as_number
+from .base import Optimizer, columns
+from .schedules import Schedule
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """g += weight_decay p; m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2;
+    p -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) (Kingma and Ba, arXiv:1412.6980).
+
+    Parameters
+    ----------
+    betas : pair of float
+        b1 and b2, from 0 to below 1.
+    eps : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    # Whether weight decay shrinks p by itself instead of being added to g (`AdamW`).
+    _decoupled = False
+    kernel = "adam"
+    _renamed: ClassVar[dict[str, str]] = {"mean": "exp_avg", "square": "exp_avg_sq"}
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"betas is {betas!r}; expected two numbers.")
+        first, second = (as_number(beta, f"betas[{i}]", 0, 1, open_high=True) for i, beta in enumerate(betas))
+        self.betas = (first, second)
+        self.eps = as_number(eps, "eps", 0)
+
+    def numbers(self, rates: Array, step: int) -> Array:
+        """rate, 1 - b1, b2, 1 - b2, eps, decay of g, factor of p, unroot; see `Optimizer.numbers` and the formula."""
+        first, second = self.betas
+        steps = range(step, step + len(rates))
+        corrections = np.array([1 - first**t for t in steps]), np.array([math.sqrt(1 - second**t) for t in steps])
+        decay = self.weight_decay
+        shrink = 1 - rates * decay if self._decoupled else 1.0
+        return columns(
+            rates / corrections[0], 1 - first, second, 1 - second, self.eps, 0.0 if self._decoupled else decay, shrink,
+            1 / corrections[1],
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """p *= 1 - lr weight_decay, then `Adam`'s update without decay.
+
+    Loshchilov and Hutter, arXiv:1711.05101; parameters and errors are those of `Adam`.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value)

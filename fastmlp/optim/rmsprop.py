@@ -1,0 +1,64 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .._common.validation import Array, as_number
+from .base import Optimizer, columns
+from .schedules import Schedule
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Optimizer):
+    """g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
+
+    Centred, s is less m^2 with m = alpha m + (1 - alpha) g; with momentum, v = momentum v + u and p -= lr v
+    (Hinton's lecture 6e, and Graves, arXiv:1308.0850).
+
+    Parameters
+    ----------
+    alpha : float
+        From 0 to 1.
+    eps, momentum : float
+        At least 0.
+    centered : bool
+        Whether g is divided by an estimate of its standard deviation instead of its root mean square.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    kernel = "rmsprop"
+    _renamed: ClassVar[dict[str, str]] = {"square": "square_avg", "mean": "grad_avg"}
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        self.alpha = as_number(alpha, "alpha", 0, 1)
+        self.eps = as_number(eps, "eps", 0)
+        self.momentum = as_number(momentum, "momentum", 0)
+        self.centered = bool(centered)
+
+    def numbers(self, rates: Array, step: int) -> Array:
+        """lr, alpha, 1 - alpha, eps, weight_decay, momentum, centered; see `Optimizer.numbers`."""
+        rest = (self.eps, self.weight_decay, self.momentum, float(self.centered))
+        return columns(rates, self.alpha, 1 - self.alpha, *rest)
+
+    @property
+    def kinds(self) -> tuple[str | None, ...]:
+        """The mean square; centered, the mean; with momentum, the velocity."""
+        return "square_avg", "grad_avg" if self.centered else None, "velocity" if self.momentum else None

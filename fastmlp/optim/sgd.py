@@ -1,0 +1,56 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from .._common.validation import Array, as_number
+from .base import Optimizer, columns
+from .schedules import Schedule
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """g += weight_decay p; v = momentum v + g; p -= lr (g + momentum v where nesterov, else v).
+
+    Sutskever et al., ICML 2013, in PyTorch's form: there v holds no lr, so that a change of lr acts at once.
+
+    Parameters
+    ----------
+    momentum : float
+        At least 0; 0 keeps no state.
+    nesterov : bool
+        Needs a momentum above 0.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    kernel = "sgd"
+    usual_lr = 1e-2
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        self.momentum = as_number(momentum, "momentum", 0)
+        self.nesterov = bool(nesterov)
+        if self.nesterov and not self.momentum:
+            raise ValueError(f"nesterov needs a momentum above 0, got {momentum!r}.")
+
+    def numbers(self, rates: Array, step: int) -> Array:
+        """lr, momentum, weight_decay, nesterov; see `Optimizer.numbers`."""
+        return columns(rates, self.momentum, self.weight_decay, float(self.nesterov))
+
+    @property
+    def kinds(self) -> tuple[str | None, ...]:
+        """The velocity, with momentum."""
+        return ("velocity" if self.momentum else None,)

@@ -1,0 +1,1 @@
+"""Trainer, batches, augmentation and evaluation."""

@@ -1,0 +1,145 @@
+"""A model's outputs over many rows, and how good they are; in blocks, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .._common.validation import Array
+from ..losses import Loss
+from ..modules import Module
+from .batches import Rows
+
+__all__ = ["R2", "Accuracy", "evaluate_rows", "outputs_of", "probabilities_of"]
+
+_BLOCK = 1 << 21  # elements of the widest layer in one block
+_MOST_ROWS = 1 << 13
+
+
+class Accuracy:
+    """The weighted share of right answers: the largest output, or for binary tasks the sign of each logit."""
+
+    name = "accuracy"
+
+    def __init__(self, binary: bool) -> None:
+        self.binary = binary
+        self._right = 0.0
+        self._all = 0.0
+
+    def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
+        """Count a block: outputs (N, C), target (N,) of indices or (N, C), weight (N,) or None."""
+        if self.binary:
+            right = ((outputs > 0) == (target >= 0.5)).mean(axis=1)
+        else:
+            expected = target if target.ndim == 1 else target.argmax(axis=1)
+            right = outputs.argmax(axis=1) == expected
+        self._right += float(right.sum() if weight is None else right @ weight)
+        self._all += float(len(right) if weight is None else weight.sum())
+
+    def value(self) -> float:
+        """The share, from 0 to 1."""
+        return self._right / self._all
+
+
+class R2:
+    """1 - sum s (y - f)^2 / sum s (y - mean)^2 by output, averaged over outputs, as scikit-learn's r2_score.
+
+    Parameters
+    ----------
+    target : ndarray of shape (N, O)
+        All targets, whose mean is needed beforehand.
+    weight : ndarray of shape (N,) or None
+        Above 0.
+    """
+
+    name = "r2"
+
+    def __init__(self, target: Array, weight: Array | None) -> None:
+        self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
+        self._constant = (target == target[0]).all(axis=0)  # whose mean may be another by rounding
+        self._residual = np.zeros(target.shape[1])
+        self._spread = np.zeros(target.shape[1])
+        self._rows = 0
+
+    def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
+        """Count a block."""
+        scale = 1.0 if weight is None else weight[:, None]
+        exact = target.astype(np.float64)
+        self._residual += (scale * (outputs - exact) ** 2).sum(axis=0)
+        self._spread += (scale * (exact - self._mean) ** 2).sum(axis=0)
+        self._rows += len(target)
+
+    def value(self) -> float:
+        """At most 1; NaN for fewer than two rows; a constant column counts 1 if met exactly, else 0."""
+        if self._rows < 2:
+            return math.nan
+        constant = self._constant | (self._spread == 0)
+        ratio = self._residual / np.where(constant, 1.0, self._spread)
+        return float(np.where(constant, self._residual == 0, 1 - ratio).mean())
+
+
+def evaluate_rows(
+    model: Module,
+    loss: Loss,
+    rows: Rows,
+    batch_size: int | None = None,
+    between: Callable[[], None] = lambda: None,
+    infer: Callable[[Array], Array] | None = None,
+) -> dict[str, float]:
+    """The loss over all rows, and accuracy or R2; ``between`` is called after each block.
+
+    ``infer`` takes the place of the model's own.
+    """
+    infer = infer or model.infer
+    measure: Accuracy | R2
+    if loss.task == "regression":
+        measure = R2(*rows.labels(slice(None)))
+    else:
+        measure = Accuracy(loss.task == "binary")
+    total = normaliser = 0.0
+    for block in _blocks(model, len(rows), batch_size):
+        x, y, weight = rows.take(block)
+        there = infer(x)
+        outputs = model.backend.to_numpy(there)
+        share = loss.normaliser(y, weight)
+        # In the targets' dtype, where that is the wider one: rounded to the outputs', they would be other targets.
+        measured = outputs.astype(y.dtype) if y.dtype.kind == "f" and y.dtype != outputs.dtype else there
+        # A block without weight has a loss where labels are smoothed. Losses of users need not know the argument.
+        total += loss.forward(measured, y, weight, **({} if share else {"normaliser": 1.0})) * (share or 1.0)
+        normaliser += share
+        measure.add(outputs, y, weight)
+        between()
+    return {"loss": total / normaliser, measure.name: measure.value()}
+
+
+def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
+    """The model's outputs (N, C) for checked features, in NumPy; ``infer`` as for `evaluate_rows`."""
+    if infer is not None:
+        return infer(X)
+    blocks = _blocks(model, len(X), None)
+    parts = [model.backend.to_numpy(model.infer(X[block])) for block in blocks]
+    return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X[:0]))
+
+
+def probabilities_of(model: Module, loss: Loss, outputs: Array) -> Array:
+    """Softmax or sigmoid of the outputs, as the loss has it."""
+    if loss.takes_probabilities:
+        return outputs
+    backend = model.backend
+    x = backend.from_numpy(outputs)
+    out = backend.empty(x.shape, x.dtype)
+    if loss.task == "binary":
+        backend.activation_forward("sigmoid", 0.0, x, out)
+    else:
+        backend.softmax_forward(x, out)
+    probabilities: Array = backend.to_numpy(out)
+    return probabilities
+
+
+def _blocks(model: Module, rows: int, size: int | None) -> Iterator[slice]:
+    widths = [width or 1 for module in model.modules() for width in (module.in_width, module.out_width)]
+    step = size or max(1, min(_BLOCK // max(widths), _MOST_ROWS))
+    for start in range(0, rows, step):
+        yield slice(start, start + step)

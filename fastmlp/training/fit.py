@@ -1,0 +1,160 @@
+"""Fit: a call of `Trainer.fit`, its arguments checked once, and what makes it the fit that it is."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._common.validation import Array, as_integer
+from ..callbacks.base import CallbackList
+from ..engine.denominators import loss_denominators
+from .augmentation import Augmentations
+from .batches import Rows
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+__all__ = ["Fit", "held_out_rows"]
+
+_BLOCK = 1 << 24  # bytes of rows that are looked at in one go
+
+
+class Fit:
+    """A `Trainer.fit` under way; the arguments are its, ``train`` and ``held_out`` its checked rows.
+
+    Attributes
+    ----------
+    size, accumulate : int
+        Rows of a batch, and batches of a step.
+    used : int
+        Rows of an epoch.
+    planned, every : int
+        Steps of the whole fit, and from one evaluation to the next.
+    end : int
+        The step to end with, set when it begins.
+    began : float
+        By time.perf_counter, earlier by what a resumed fit had taken before.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: Rows,
+        held_out: Rows | None,
+        *,
+        batch_size: int,
+        accumulate: int,
+        epochs: int | None,
+        max_steps: int | None,
+        eval_every: int | None,
+        shuffle: bool,
+        drop_last: bool,
+        augment: Any,
+        callbacks: Any,
+    ) -> None:
+        self._trainer, self.train, self.held_out = trainer, train, held_out
+        self.listeners = CallbackList(callbacks)
+        rows = len(train)
+        self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
+        size = self.size * self.accumulate
+        if epochs is not None and max_steps is not None:
+            raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
+        self.used = rows - (rows % size if drop_last else 0)
+        if not self.used:
+            raise ValueError(f"drop_last leaves no batch of {size}: the set has {rows} rows.")
+        # More than there is to take is the same as all of it.
+        self.size = min(self.size, rows)
+        self.accumulate = min(self.accumulate, -(-rows // self.size))
+        an_epoch = -(-self.used // (self.size * self.accumulate))
+        self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
+        if max_steps is not None:
+            self.planned = as_integer(max_steps, "max_steps")
+        self.every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
+        self.augment = Augmentations(augment, trainer.model, train.X.shape[1], train.outputs, train.dtype)
+        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.end = trainer.steps + self.planned
+        self.began = time.perf_counter()
+
+    @functools.cached_property
+    def _may_lack_weight(self) -> bool:
+        # Rows of shares, as Mixup makes them, all count.
+        return self._trainer.loss.may_ignore_rows and self.train.y.ndim == 1 and self.augment.mixup is None
+
+    def weightless(self, index: Array, bounds: Array) -> Array | None:
+        """For steps of these rows, see `Engine.run`, which of them have only classes of weight 0; None for none."""
+        if not self._may_lack_weight:
+            return None
+        rows = index if self.train.index is None else self.train.index[index]
+        found: Array = np.isinf(loss_denominators(self._trainer.loss, self.train.y, self.train.weight, rows, bounds))
+        return found
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for the fit to go on; it takes a pass over the data."""
+        trainer = self._trainer
+        return {
+            "model": trainer.model.config(),
+            "constants of the model": _digest(
+                trainer.model.backend.to_numpy(module.buffers[name])
+                for module in trainer.model.modules()
+                for name in module.buffers
+            ),
+            "loss": trainer.loss.config(),
+            "optimizer": trainer.optimizer.config(),
+            "l2": trainer.l2,
+            "seed": trainer.seed,
+            "steps": self.planned,
+            "batch size": self.size,
+            "accumulate": self.accumulate,
+            "evaluation interval": self.every,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+            "augment": self.augment.config(),
+            "training rows": _fingerprint(self.train),
+            "validation rows": None if self.held_out is None else _fingerprint(self.held_out),
+            "kernels": _kernels(trainer),
+        }
+
+
+def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """(X, y, sample_weight or None) of ``validation``."""
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")
+    X, y, weight = (*validation, None)[:3]
+    return X, y, weight
+
+
+def _fingerprint(rows: Rows) -> str:
+    """That of features, targets and weights."""
+    return _digest((rows.X, rows.y, rows.weight))
+
+
+def _digest(arrays: Iterable[Any]) -> str:
+    """SHA-256 over arrays, whatever their layout in memory is."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            digest.update(b"none;")
+            continue
+        digest.update(f"{tuple(array.shape)} {array.dtype.str};".encode())
+        array = array if array.shape else array.reshape(1)
+        step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
+        for start in range(0, len(array), step):
+            digest.update(np.ascontiguousarray(array[start : start + step]).data)
+    return digest.hexdigest()[:16]
+
+
+def _kernels(trainer: Trainer) -> str:
+    """What the bits of the results depend on beside the arguments."""
+    from .. import __version__
+
+    if trainer.model.backend_name == "numba":
+        from .._kernels.cpu.jit import VERSION
+
+        return f"numba {VERSION}"
+    return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"

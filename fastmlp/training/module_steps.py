@@ -1,0 +1,114 @@
+"""ModuleSteps: training steps made module by module, on any backend; what the engine's steps are checked against."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .._common.validation import Array
+from ..losses import Loss
+from ..modules import Dropout, Linear, Module
+from ..optim import Optimizer
+from .augmentation import Augmentations
+from .batches import Rows
+
+__all__ = ["ModuleSteps"]
+
+
+class ModuleSteps:
+    """Forward, loss, backward and update, for one batch after the other.
+
+    Parameters
+    ----------
+    model, loss, optimizer
+    batch : int
+        Rows that go through the model at once.
+    """
+
+    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int) -> None:
+        self.model, self.loss, self.optimizer, self.batch = model, loss, optimizer, batch
+        self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+
+    def run(
+        self,
+        rows: Rows,
+        index: Array,
+        bounds: Array,
+        seed: int | None,
+        step: int,
+        l2: float = 0.0,
+        augment: Augmentations | None = None,
+        accumulate: int = 1,
+    ) -> tuple[Array, Array, Array]:
+        """As `Engine.run`: (losses, learning rates, penalties); a loss that is not finite is the last."""
+        losses: list[float] = []
+        rates: list[float] = []
+        penalties: list[float] = []
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            rates.append(self.optimizer.current_lr)
+            number = (step + len(penalties)) * accumulate
+            losses.append(self._gradients(rows, index[start:stop], seed, number, augment))
+            if not math.isfinite(losses[-1]):
+                break
+            penalties.append(self._penalize(rows, index[start:stop], l2) if l2 else 0.0)
+            self.optimizer.step(self.model)
+        return np.array(losses), np.array(rates), np.array(penalties)
+
+    def release(self) -> None:
+        """As a session's: the arrays are the user's all the time."""
+
+    give_back = close = release
+
+    def _gradients(
+        self, rows: Rows, index: Array, seed: int | None, number: int, augment: Augmentations | None
+    ) -> float:
+        """Leave the gradient of some rows' loss in the modules; the loss."""
+        starts = range(0, len(index), self.batch)
+        whole = None if len(starts) == 1 else self._normaliser(rows, index, augment)
+        loss = 0.0
+        sums: dict[str, Array] = {}
+        for place, start in enumerate(starts):
+            x, y, weight = rows.take(index[start : start + self.batch])
+            if augment is not None:
+                assert seed is not None
+                x, y, weight = augment.apply(x, y, weight, seed, number + place)
+            for dropout in self._dropouts:
+                dropout.set_position(seed, number + place)
+            # Losses of users need not know the argument: they get it only where there are several batches.
+            by_all = {} if whole is None else {"normaliser": whole}
+            part, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, **by_all)
+            loss += part
+            if not math.isfinite(loss):
+                return loss
+            self.model.backward(gradient, need_dx=False)
+            if whole is not None:
+                self._add_gradients(sums)
+        for name, gradient in self.model.named_gradients() if sums else ():
+            self.model.backend.scale(sums[name], 1.0, gradient)
+        return loss
+
+    def _add_gradients(self, sums: dict[str, Array]) -> None:
+        backend = self.model.backend
+        for name, gradient in self.model.named_gradients():
+            if name not in sums:
+                sums[name] = backend.zeros(gradient.shape, gradient.dtype)
+            backend.add_scaled(gradient, 1.0, sums[name])
+
+    def _normaliser(self, rows: Rows, index: Array, augment: Augmentations | None) -> float:
+        """What all these rows' losses are divided by."""
+        y, weight = rows.labels(index)
+        if augment is not None and augment.mixup is not None and y.ndim == 1:
+            y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixed classes are rows
+        return self.loss.normaliser(y, weight)
+
+    def _penalize(self, rows: Rows, index: Array, l2: float) -> float:
+        """Add the penalty's gradient to the weights'; the penalty."""
+        weight = rows.labels(index)[1]
+        count = len(index) if weight is None else float(weight.sum())
+        squares, backend = 0.0, self.model.backend
+        for module in self.model.modules():
+            if isinstance(module, Linear):
+                backend.add_scaled(module.params["weight"], l2 / count, module.grads["weight"])
+                squares += backend.sum_of_squares(module.params["weight"])
+        return l2 / (2 * count) * squares

@@ -1,0 +1,496 @@
+"""Trainer: the one training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._common.errors import DivergenceError, PerformanceWarning, warn_user
+from .._common.interrupts import held_interrupts
+from .._common.random import Rng, as_seed
+from .._common.validation import Array, as_integer, as_number
+from ..callbacks.history import History, Record
+from ..io.training_state import TrainingState
+from ..losses import Loss
+from ..modules import Module
+from ..optim import Optimizer
+from .batches import Order, require_weight
+from .evaluation import evaluate_rows
+from .evaluator import Evaluator
+from .fit import Fit, held_out_rows
+from .module_steps import ModuleSteps
+
+if TYPE_CHECKING:
+    from ..engine.session import Session
+    from .augmentation import Augmentation
+
+__all__ = ["Trainer"]
+
+_WITH_ENGINE = ("numba", "cuda")
+# An overflow shows in the loss, which is looked at after each step: a warning beside it says no more.
+_QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
+
+
+class Trainer(Evaluator):
+    """Trains a model; evaluates and applies it, see `Evaluator`.
+
+    Parameters
+    ----------
+    model : Module
+        Trained in place, on its own backend.
+    loss : Loss
+        Its task becomes the model's.
+    optimizer : Optimizer
+        Its state lives on over several calls of `fit` and `step`.
+    l2 : float
+        Adds l2 / (2 m) times the sum of squares of the weights of all `Linear` layers to the loss of each batch, m its
+        rows or the sum of their sample weights: scikit-learn's ``alpha``. Biases and norms are left alone, and
+        `evaluate` leaves it out. It reaches the optimizer as part of the gradient, before any clipping.
+    average : float, optional
+        Decay d, from 0 to below 1, of an exponential moving average of the weights: d average + (1 - d) w after each
+        update, beginning with the weights before the first (after Polyak and Juditsky, doi:10.1137/0330046).
+        `averaged_model` gives it; training itself does not see it.
+    classes : sequence, optional
+        Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
+        they are saved with the model.
+    precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
+        Moves the model to this precision of its products first, see `Module.to`: all but the first need a GPU.
+
+    Attributes
+    ----------
+    steps : int
+        Updates made so far, over all calls; epoch : float, passes over the rows that `fit` was given.
+    history : History
+        Of the last `fit`, also of one that ended by an error or an interruption.
+    seed, threads : int or None
+        As the last `fit` used them. Where the model, the loss and the optimizer are ones that it knows, a native
+        engine makes the steps, on so many threads, and leaves no ``grads`` in the modules; else they go module by
+        module on one, and a `PerformanceWarning` says why, once.
+    planned_steps : int
+        The updates that the last `fit` was to make.
+    restored : int or None
+        The step whose weights the model has, where `EarlyStopping` put those of an earlier one back.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another kind, or the number of classes is not that of the outputs.
+    BackendError
+        If the model's backend has not the precision.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        classes: Sequence[Any] | None = None,
+        l2: float = 0.0,
+        average: float | None = None,
+        precision: str | None = None,
+    ) -> None:
+        super().__init__(model, loss)
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(f"Trainer expected an Optimizer, got {optimizer!r}.")
+        self.optimizer = optimizer
+        self.l2 = as_number(l2, "l2", 0)
+        if average is not None:
+            optimizer.average = as_number(average, "average", 0, 1, open_high=True)
+        model.task = loss.task
+        if classes is not None:
+            outputs = {"classification": model.out_width, "binary": 2}.get(loss.task, 0)
+            if outputs is not None and len(classes) != outputs:
+                raise ValueError(
+                    f"classes has {len(classes)} labels; expected {outputs} for a model with "
+                    f"{model.out_width} outputs and {type(loss).__name__}."
+                )
+        if precision is not None:
+            model.to(precision=precision)
+        if classes is not None:
+            model.classes = list(classes)
+        self.history = History()
+        self.steps = 0
+        self.planned_steps = 0
+        self._made: list[tuple[Array, Array]] = []
+        self.restored: int | None = None
+        self.seed: int | None = None
+        self.threads: int | None = None
+        self._order = Order()
+        # What makes many steps in one native call, where the model allows it.
+        self._session: Session | None = None
+        self._refused: tuple[Any, ...] = ()
+        self._slow_reasons: set[str] = set()
+        self._last_lr = optimizer.current_lr
+        self._stopping = False
+        self._fit: Fit | None = None
+        # Since the last evaluation: sum of the losses, steps, and those of them whose rows had no weight.
+        self._window = (0.0, 0, 0)
+
+    @property
+    def end(self) -> int:
+        """The step that the running `fit` is to end with; outside of one, the last step made."""
+        return self.steps if self._fit is None else self._fit.end
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training rows so far."""
+        return self._order.epoch
+
+    @property
+    def step_losses(self) -> Array:
+        """The losses of `fit`'s updates since the evaluation before the last one."""
+        return np.concatenate([losses for losses, _ in self._made] or [np.zeros(0)])
+
+    def __repr__(self) -> str:
+        return f"Trainer({self.model!r}, {self.loss!r}, {self.optimizer!r}; {self.steps} steps made)"
+
+    @property
+    def step_penalties(self) -> Array:
+        """The penalties (``l2``) in `step_losses`."""
+        return np.concatenate([penalties for _, penalties in self._made] or [np.zeros(0)])
+
+    def averaged_model(self) -> Module:
+        """A copy of the model with the averages of its weights (``average``), in evaluation mode.
+
+        Raises
+        ------
+        ValueError
+            If the trainer keeps none, or has made no update.
+        """
+        averages = {name: kinds["average"] for name, kinds in self.optimizer.state.items() if "average" in kinds}
+        if self.optimizer.average is None or not averages:
+            raise ValueError("There are no averages of the weights; expected a Trainer(average=...) that has trained.")
+        twin = copy.deepcopy(self.model)
+        move = self.model.backend.to_numpy
+        twin.load_state_dict({**twin.state_dict(), **{name: move(array) for name, array in averages.items()}})
+        return twin.eval()
+
+    def stop(self) -> None:
+        """End the running `fit` after its current step; for callbacks."""
+        self._stopping = True
+
+    # ------------------------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: Sequence[Any] | None = None,
+        batch_size: int = 32,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+        eval_every: int | None = None,
+        sample_weight: Any = None,
+        callbacks: Any = (),
+        rng: Rng = None,
+        threads: int | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        accumulate: int = 1,
+        augment: Augmentation | Iterable[Augmentation] | None = (),
+        resume: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train; a second call goes on where the first one ended, with the optimizer's state.
+
+        Ctrl-C takes effect between two steps and raises KeyboardInterrupt; the model is then as after the
+        last step, and `history` has the evaluations so far.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, features)
+            Any real dtype and memory layout, memory-mapped too; batches are cast to the model's dtype.
+        y : array-like
+            Targets as the loss takes them.
+        validation : (X, y) or (X, y, sample_weight), optional
+            Rows to evaluate on.
+        batch_size : int
+            Rows of a batch: of a step, unless ``accumulate`` says more. A short last batch is used; so is a set
+            smaller than one batch, whole.
+        epochs, max_steps : int, optional
+            How long to train in this call; one of them (neither: 10 epochs).
+        eval_every : int, optional
+            Steps from one evaluation to the next (None: one epoch's); the last step is followed by one too.
+        sample_weight : array-like of shape (N,), optional
+            Weights of the rows. Rows of weight 0 are left out.
+        callbacks : a callback or a list of them
+            See `Callback`; a plain function is called as ``f(trainer, record)`` at each evaluation.
+        rng : int, Generator or None
+            Seeds the order of the rows, the Dropout masks and ``augment``, as functions of the seed and of the epoch or
+            step. None: the seed of the call before, or a new one, kept as ``seed``.
+        threads : int, optional
+            Exactly so many; None chooses by the work of a step, not more than the processors that the process
+            may use (affinity, cgroup quota, FASTMLP_NUM_THREADS, OMP_NUM_THREADS). Results do not depend on it.
+        shuffle : bool
+            Whether each epoch has an order of its own.
+        drop_last : bool
+            Whether rows that are too few for a whole step are left out at the end of an epoch: with ``accumulate`` up
+            to so many batches, less one row.
+        accumulate : int
+            So many batches to an update, which follows the gradient of all their rows, as one batch of them would, in
+            the memory of a single one (on a GPU of all, while that is a small part of its own). Steps are updates.
+        augment : HorizontalFlip, Mixup or GaussianNoise, a list of them, or None
+            Changes of the training rows at random, anew at each batch, see `fastmlp.training.augmentation`.
+        resume : path-like, optional
+            Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
+            optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
+            ``threads`` may differ.
+
+        Returns
+        -------
+        History
+            The evaluations of this call.
+
+        Raises
+        ------
+        ValueError
+            If an argument or an entry of the data is not as described; NaN and infinity are named by row.
+        DivergenceError
+            If the loss, or a weight at an evaluation, is not finite. The model and the optimizer then are
+            as at the last evaluation at which all was well, or as before the call.
+        ResumeError, ModelFileError, OSError
+            If ``resume`` is the state of another fit, damaged, or cannot be read.
+        """
+        train = self._check(X, y, sample_weight, "fit")
+        require_weight(train, self.loss)
+        held_out = None
+        if validation is not None:
+            held_out = self._check(*held_out_rows(validation), "validation", measured=True)
+            require_weight(held_out, self.loss)
+        fit = Fit(
+            self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
+            eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
+        )  # fmt: skip
+        if threads is not None:
+            as_integer(threads, "threads")
+        state = None if resume is None else TrainingState(resume)
+        if state is not None and rng is None:
+            rng = state.identity.get("seed")
+        if rng is not None or self.seed is None:
+            self.seed = as_seed(rng)
+        self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
+        session = self._open_session(threads, min(fit.size, fit.used))
+        if session is not None and not session.makes(train, fit.accumulate):
+            self._warn_slower("all rows of a step would have to be in memory at once")
+            self._session = session = None
+        self.threads = 1 if session is None else session.threads
+        self.history = History()
+        self.planned_steps, self.restored, self._stopping = fit.planned, None, False
+        self._window = (0.0, 0, 0)
+        self._fit = fit
+        try:
+            return self._make_steps(fit, state, session)
+        finally:
+            self._fit = None
+
+    def _make_steps(self, fit: Fit, state: TrainingState | None, session: Session | None) -> History:
+        """Steps and evaluations until the end of ``fit``."""
+        listeners, history = fit.listeners, self.history
+        if state is not None:
+            for listener in listeners.remembering:  # they begin, and then get back what they knew
+                if hasattr(listener, "on_fit_begin"):
+                    listener.on_fit_begin(self)
+            if session is not None:
+                session.release()
+            fit.began -= state.restore(self)
+        self.model.train()
+        with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
+            if session is not None:
+                session.release()  # of earlier steps; and a listener may have changed the weights
+            # Listeners may change the arrays: then these are no copy of the last good ones.
+            apart = session is None or listeners.may_change_model or listeners.looks_at_model
+            good = self._snapshot(apart)
+            try:
+                while self.steps < fit.end and not self._stopping:
+                    count = min(fit.every, fit.end - self.steps + self._window[1])
+                    with np.errstate(**_QUIET):
+                        mean = self._run_steps(fit, count, check_interrupt)
+                        history.append(self._evaluation(mean, fit, check_interrupt))
+                    self._window = (0.0, 0, 0)
+                    good = self._snapshot(apart)
+                    listeners.on_evaluation(self, history[-1])
+                    if session is not None and listeners.may_change_model:
+                        session.release()
+            except DivergenceError as error:
+                self._restore(good)
+                kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
+                raise DivergenceError(f"{error} {kept}") from None
+            finally:
+                if session is not None:
+                    session.close()
+                self.model.eval()
+        return history
+
+    def _open_session(self, threads: int | None, batch: int) -> Session | None:
+        """The session for such batches, None where steps go module by module."""
+        key = (self.model, self.loss, self.optimizer, threads, batch)
+        if self._session is not None and self._session.fits(*key):
+            return self._session
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
+        if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
+            return None
+        from ..engine.session import open_session  # brings numba along
+        from ..engine.support import Unsupported
+
+        try:
+            self._session = open_session(*key)
+        except Unsupported as reason:
+            self._warn_slower(str(reason))
+        self._refused = () if self._session else subject
+        return self._session
+
+    def _warn_slower(self, reason: str) -> None:
+        """Say once why steps go module by module."""
+        if reason not in self._slow_reasons:
+            self._slow_reasons.add(reason)
+            warn_user(f"Training goes module by module, which is slower: {reason}.", PerformanceWarning)
+
+    def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
+        """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
+        listeners, session = fit.listeners, self._session
+        size = fit.size * fit.accumulate
+        total, done, empty = self._window
+        self._made = []
+        while done < count and not self._stopping:
+            most = 1 if listeners.listens("on_step") else count - done
+            if session is None:
+                index, bounds = self._order.take(size, 1)
+            else:
+                index, bounds = session.take(self._order, fit.train, size, most)
+            losses, penalties = self._advance(
+                self._by_modules(fit.size) if session is None else session,
+                (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
+            )
+            if session is not None and listeners.listens("on_step"):
+                session.release()  # they may look at the weights, and change them
+            self._made.append((losses, penalties))
+            weightless = fit.weightless(index, bounds)
+            counted = losses if weightless is None else losses[~weightless[: len(losses)]]
+            # Added one by one, however many there are at once.
+            total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
+            empty += len(losses) - len(counted)
+            self._window = (total, done, empty)
+            if listeners.listens("on_step"):
+                listeners.on_step(self, self.steps, float(losses[-1]))
+            if listeners.listens("on_progress"):
+                if session is not None and listeners.looks_at_model:
+                    session.lend()
+                listeners.on_progress(self)
+            check_interrupt()
+        return total / max(1, done - empty)
+
+    def _by_modules(self, batch: int) -> ModuleSteps:
+        return ModuleSteps(self.model, self.loss, self.optimizer, batch)
+
+    def _advance(self, stepper: Session | ModuleSteps, arguments: tuple[Any, ...]) -> tuple[Array, Array]:
+        """Steps by either; their losses, and the penalties in them."""
+        losses, rates, penalties = stepper.run(*arguments)
+        self._last_lr = float(rates[len(losses) - 1])
+        self.steps += len(penalties)
+        if len(penalties) < len(losses):
+            raise self._diverged(f"the loss of step {self.steps + 1} is {losses[-1]}")
+        return losses + penalties, penalties
+
+    def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """One update on one batch, for online and reinforcement learning.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            The batch, as for `fit`.
+
+        Returns
+        -------
+        float
+            The batch's loss before the update.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        DivergenceError
+            If the loss is not finite; the weights are those before the call.
+        """
+        batch = self._check(x, y, sample_weight, "step")
+        if not self.model.training:
+            self.model.train()
+        session = self._open_session(None, len(batch))
+        arguments = (self.seed, self.steps, self.l2)
+        if session is None:
+            whole = np.arange(len(batch)), np.array([0, len(batch)])
+            with np.errstate(**_QUIET):
+                return float(self._advance(self._by_modules(len(batch)), (batch, *whole, *arguments))[0][0])
+        with held_interrupts():
+            try:
+                losses, _ = self._advance(session, (batch, *session.whole(len(batch)), *arguments))
+            finally:
+                session.lend()
+        return float(losses[0])
+
+    def _snapshot(self, apart: bool) -> tuple[Any, ...]:
+        """What `_restore` goes back to; the arrays are ``apart``, or the user's, which a session leaves alone."""
+        if apart:
+            arrays, state = self.model.state_dict(), self.optimizer.state_dict()
+        else:
+            arrays, state = None, {"steps": self.optimizer.steps, "schedule": self.optimizer.schedule.state_dict()}
+        return arrays, state, (self.steps, self._order.position, self._last_lr, self._window)
+
+    def _restore(self, snapshot: tuple[Any, ...]) -> None:
+        arrays, state, (self.steps, self._order.position, self._last_lr, self._window) = snapshot
+        if self._session is not None:
+            self._session.discard()
+        if arrays is None:
+            self.optimizer.steps = state["steps"]
+            self.optimizer.schedule.load_state_dict(state["schedule"])
+        else:
+            self.model.load_state_dict(arrays)
+            self.optimizer.load_state_dict(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._session is not None:
+            self._session.release()
+        return {**self.__dict__, "_session": None, "_fit": None}
+
+    # ---------------------------------------------------------------------------------- evaluation
+
+    def _evaluation(self, train_loss: float, fit: Fit, check: Callable[[], None]) -> Record:
+        session, held_out = self._session, fit.held_out
+        infer = None if session is None else session.infer
+        measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
+        if session is not None:
+            finite = session.weights_are_finite()
+        else:
+            weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
+            finite = all(np.isfinite(array).all() for array in weights)
+        val_loss = measured.get("loss")
+        if not math.isfinite(train_loss):  # each step's is
+            raise self._diverged(f"after step {self.steps} the mean of the losses is {train_loss}")
+        if not finite:
+            raise self._diverged(f"after step {self.steps} a weight is not finite")
+        if val_loss is not None and not math.isfinite(val_loss):
+            raise self._diverged(f"after step {self.steps} the validation loss is {val_loss}")
+        self.optimizer.schedule.update(train_loss if val_loss is None else val_loss)
+        if session is not None:
+            session.give_back()
+        return {
+            "step": self.steps,
+            "epoch": self.epoch,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_accuracy": measured.get("accuracy"),
+            "lr": self._last_lr,
+            "seconds": time.perf_counter() - fit.began,
+        }
+
+    def _diverged(self, what: str) -> DivergenceError:
+        return DivergenceError(f"Training diverged: {what}, at learning rate {self._last_lr:g}.")
