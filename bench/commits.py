@@ -152,7 +152,7 @@ def main() -> None:
 
 
 def line(result: dict[str, Any]) -> str:
-    """A case as a row of a table: medians, ratios of the first's time to each other's with quartiles, equality of bits."""
+    """A case as a row of a table: medians, ratios to the first's time with quartiles, equality of the bits."""
     first, *others = result["us"]
     cells = [f"{first} {result['us'][first]['us']:.1f}"]
     for name in others:
