@@ -70,7 +70,7 @@ class Target(NamedTuple):
     first: int
     m: int
     width: int
-    far: bool  # whether C, and B's next panel, are to be asked for ahead
+    far: bool  # whether C is to be asked for ahead
 
 
 class Epilogue(NamedTuple):
@@ -119,10 +119,11 @@ def _height(m, most):
 
 @inline
 def _ask_ahead(left, right, target, column, c, at, row, r, height):
-    """Ask for the tile of C after this one, and for as large a share of B's next panel as this tile is of C's."""
+    """Ask for as large a share of B's next panel as this tile is of C's, and where C is far for its next tile."""
     m, line = target.m, 64 // c.itemsize
-    for i in range(at + (r + height) * row, at + min(r + 2 * height, m) * row, line):
-        prefetch(c, i)
+    if target.far:
+        for i in range(at + (r + height) * row, at + min(r + 2 * height, m) * row, line):
+            prefetch(c, i)
     if target.width - column >= 2 * row:  # as wide as this one
         start = right.start + (column + row) * right.rows + right.first * row
         b, size = carray(right.data, _ALL), (left.full * left.inner + left.tail) * row
@@ -136,8 +137,7 @@ def _wide(left, right, j, begin, bias, c, at, row, target, column):
     while r < m:
         height = _height(m - r, S0)
         to = at + r * row
-        if target.far:
-            _ask_ahead(left, right, target, column, c, at, row, r, height)
+        _ask_ahead(left, right, target, column, c, at, row, r, height)
         if height >= S0:
             _tile(new_tile(c, S0, 2), left, r, right, j, begin, bias, c, to, row)
             r += S0
