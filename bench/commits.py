@@ -20,8 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastmlp.machine import processor
-
+from fastmlp._common.processor import processor
 from fastmlp.benchmark.machine import OtherLoad
 from fastmlp.benchmark.timing import summary
 
