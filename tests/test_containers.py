@@ -20,7 +20,7 @@ FORMATS = [f"{name}_{kind}" for name in "bsr coo csc csr dia dok lil".split() fo
 def predictor(request, monkeypatch):
     """By the kernels compiled ahead of time, and without them."""
     if request.param == "modules":
-        monkeypatch.setattr(fm.predictor, "extension", lambda: None)
+        monkeypatch.setattr(fm.inference.predictor, "extension", lambda: None)
     with fm.use_backend("numpy"):
         model = fm.MLP(3, [4], 2, rng=0)
         model.task = "classification"
@@ -60,7 +60,7 @@ def test_sparse_rows_in_blocks(predictor, dtype, monkeypatch):
     x = (3 * X).astype(dtype)
     ref = predictor(x)
     for numbers in (1, 3, 20, 150, 151):
-        monkeypatch.setattr(fm.predictor, "_DENSE", numbers)
+        monkeypatch.setattr(fm.inference.predictor, "_DENSE", numbers)
         assert_same(predictor, ref, predictor(sparse.csr_array(x)))
     assert_same(predictor, ref[:1], predictor(sparse.csr_array(x[:1])))
 

@@ -19,6 +19,7 @@ from naive import curve, softmax
 import fastmlp as fm
 from fastmlp._kernels import aot, use_backend
 from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.inference.plan import activation_step
 
 
 def usable():
@@ -68,7 +69,8 @@ def test_activations_alone(instructions, kind, dtype):
     near = np.linspace(-120, 120, 4001)
     x = np.concatenate([sizes, -sizes, near, near / 100, [0.0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)[None]
     alpha = 0.3 if kind in ("elu", "leaky_relu") else 0.0
-    plan = aot.extension().Plan(x.shape[1], dtype, [fm.frozen.activation_step(x.shape[1], kind, alpha)])
+    code = aot.extension().activations().index(kind)
+    plan = aot.extension().Plan(x.shape[1], dtype, [activation_step(x.shape[1], code, alpha)])
     comp = plan(x)
     with use_backend("numba") as backend:
         ref = backend.empty(x.shape, dtype)
@@ -374,7 +376,7 @@ def test_without_the_extension(monkeypatch, rng):
     model.task = "classification"
     x = rng.normal(size=(6, 5)).astype(np.float32)
     compiled = fm.Predictor(model)
-    monkeypatch.setattr(fm.predictor, "extension", lambda: None)
+    monkeypatch.setattr(fm.inference.predictor, "extension", lambda: None)
     plain = fm.Predictor(model)
     assert plain.instructions == "numpy"
     bound = 32 * eps(np.float32)

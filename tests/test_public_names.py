@@ -51,8 +51,8 @@ def test_each_name_is_there(name):
 
 def test_names_of_the_issue():
     assert set(NAMES.split()) <= set(fm.__all__)
-    lacking = {name for file in fm._LACKING for name in fm._NAMES[file]}
-    assert set(fm.__all__) == {*fm._FILES, "__version__", "init"} - lacking
+    lacking = {name for name, (_, library) in fm._NAMES.items() if library and not is_installed(library)}
+    assert set(fm.__all__) == {*fm._NAMES, "__version__"} - lacking
 
 
 def test_without_the_libraries_of_extras():
@@ -62,8 +62,8 @@ def test_without_the_libraries_of_extras():
         "sys.modules.update(dict.fromkeys(hidden))\n"
         "from fastmlp import *\n"
         "import fastmlp\n"
-        "print(*sorted(set(fastmlp._FILES) - set(globals())))\n"
-        "print(*sorted(set(fastmlp._FILES) - set(dict(inspect.getmembers(fastmlp)))))\n"
+        "print(*sorted(set(fastmlp._NAMES) - set(globals())))\n"
+        "print(*sorted(set(fastmlp._NAMES) - set(dict(inspect.getmembers(fastmlp)))))\n"
         "for name in ('MLPClassifier', 'register_skl2onnx', 'to_torch'):\n"
         "    try:\n"
         "        getattr(fastmlp, name)\n"

@@ -67,8 +67,7 @@ def _write(model: Module, form: str, out: Path) -> None:
         with atomic_write(out) as stream:
             torch.save(made.state_dict(), stream)
         return
-    file = "with_onnx" if form == "onnx" else f"as_{form}"
-    getattr(importlib.import_module(f"fastmlp.exchange.{file}"), f"export_{form}")(model, out)
+    getattr(importlib.import_module(f"fastmlp.exchange.{form}"), f"export_{form}")(model, out)
 
 
 def _hint(form: str, out: Path) -> str:

@@ -147,12 +147,14 @@ class _Body:
         if text not in self.functions:
             self.functions.append(text)
 
-    def _need_activation(self, module: Activation) -> None:
-        path = Path(str(find("activations", module.kind).__file__))
-        for text in HELPERS.values():
-            if re.search(rf"\b{re.escape(_name_of(text))}\(", functions(path, SCALAR)):
-                self._need(text)
-        self._need(functions(path, SCALAR))
+    def _need_activation(self, module: Activation) -> bool:
+        """Add the function of an activation; whether it takes an alpha."""
+        text = functions(Path(str(find("activations", module.kind).__file__)), SCALAR)
+        for name, helper in HELPERS.items():
+            if re.search(rf"\b{name}\(", text):
+                self._need(helper)
+        self._need(text)
+        return "T alpha)" in text
 
     def _constant(self, array: Array | None) -> str:
         if array is None:
@@ -191,14 +193,9 @@ class _Body:
             mean, scale = self._constant(arrays["mean"]), self._constant(arrays["scale"])
             self.calls.append(f"    normalize({row}, {width}, {mean}, {scale});")
         elif isinstance(module, Activation):
-            self._need_activation(module)
-            call = f"h_{module.kind}({row}[i], {self._number(self.dtype.type(module.alpha).item())})"
+            more = f", {self._number(self.dtype.type(module.alpha).item())}" if self._need_activation(module) else ""
+            call = f"h_{module.kind}({row}[i]{more})"
             self.calls.append(f"    for (int i = 0; i < {width}; i++) {row}[i] = {call};")
         elif not isinstance(module, Dropout):
             raise ValueError(f"export_c: there is no C for {type(module).__name__}; expected fastmlp's modules.")
         self.width, self.widest = width, max(self.widest, width)
-
-
-def _name_of(function: str) -> str:
-    """The name of a C function whose text begins with ``static T NAME(``."""
-    return function.split("(", 1)[0].rpartition(" ")[2]

@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._common.errors import ModelFileError, ResumeError
+from .._common.errors import ModelFileError, ResumeError, warn_user
 from .._common.validation import Array
 from .tensor_file import read_tensors, write_tensors
 
@@ -120,7 +120,15 @@ class TrainingState:
             others = ", ".join(sorted(set(ours) ^ set(self.identity)))
             raise ResumeError(f"{self.path} cannot be resumed: it is of another version of fastmlp, by its {others}.")
         for key in ours:
-            if ours.get(key) != self.identity.get(key):
+            if ours.get(key) == self.identity.get(key):
+                continue
+            if key == "kernels":
+                warn_user(
+                    f"{self.path} was saved by other kernels ({_short(self.identity[key])}, here {_short(ours[key])}); "
+                    "the fit goes on, but its last bits may differ from those of one without a break.",
+                    UserWarning,
+                )
+            else:
                 raise ResumeError(
                     f"{self.path} cannot be resumed: its {key} is {_short(self.identity.get(key))}, "
                     f"here it is {_short(ours.get(key))}."
@@ -142,8 +150,8 @@ class TrainingState:
                 arrays = _under(self._tensors, f"callbacks.{place}.") if entry["arrays"] else None
                 listener.load_state_dict(entry["state"], arrays)
             epoch, row = progress["position"]
-            total, done, empty = progress["window"]
-            trainer._order.position, trainer._window = (int(epoch), int(row)), (float(total), int(done), int(empty))
+            total, done, *empty = progress["window"]  # the first versions had two numbers
+            trainer._order.position, trainer._window = (int(epoch), int(row)), (float(total), int(done), int(*empty))
             trainer.steps, fit.end = int(progress["steps"]), int(progress["end"])
             trainer._last_lr, trainer._stopping = float(progress["last_lr"]), bool(progress["stopping"])
             for record in progress["history"]:

@@ -96,6 +96,14 @@ class Optimizer:
         name = self._backend_name and "numpy"
         return {**self.__dict__, "_state": arrays, "_backend_name": name, "_recall": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._state = {name: self._present(kinds) for name, kinds in self._state.items()}
+
+    def _present(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
+        """States under their present names."""
+        return {self._renamed.get(kind, kind): array for kind, array in kinds.items()}
+
     @property
     def current_lr(self) -> float:
         """The learning rate of the next step."""
@@ -253,7 +261,7 @@ class Optimizer:
         expected = self.state_names
         arrays: dict[str, dict[str, Array]] = {}
         for name, kinds in state["state"].items():
-            kinds = {self._renamed.get(kind, kind): array for kind, array in kinds.items()}
+            kinds = self._present(kinds)
             if set(kinds) != expected:
                 raise ValueError(f"The state of {name} has {sorted(kinds)}; expected {sorted(expected)}.")
             arrays[name] = {kind: np.array(as_real_array(array, f"{kind} of {name}")) for kind, array in kinds.items()}

@@ -42,12 +42,12 @@ PRINTED_BY = {
 ONLY_IN_PYTHON = {
     ("datasets/fetch.py", "download"): "the commands always allow a download",
     ("datasets/table.py", "center_target"): "the commands always center the target",
-    ("callbacks.py", "average"): "train adds this callback only beside an average",
-    ("trainer.py", "average"): "train asks for averages only where it keeps them",
-    ("fit.py", "epochs"): "--epochs and --steps exclude each other",
-    ("fit.py", "max_steps"): "--epochs and --steps exclude each other",
-    ("exchange/with_skl2onnx.py", "target_opset"): "of a function of skl2onnx",
-    ("exchange/with_skl2onnx.py", "options"): "of a function of skl2onnx",
+    ("callbacks/saving.py", "average"): "train adds this callback only beside an average",
+    ("training/trainer.py", "average"): "train asks for averages only where it keeps them",
+    ("training/fit.py", "epochs"): "--epochs and --steps exclude each other",
+    ("training/fit.py", "max_steps"): "--epochs and --steps exclude each other",
+    ("estimators/skl2onnx.py", "target_opset"): "of a function of skl2onnx",
+    ("estimators/skl2onnx.py", "options"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
 }
 PRINTING = {"print", "note", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}

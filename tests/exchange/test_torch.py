@@ -129,10 +129,10 @@ def test_subclasses_of_sequential(rng):
 @pytest.mark.parametrize(
     "net, message",
     [
-        (nn.Sequential(nn.ModuleList([nn.Linear(4, 4)])), "layer 0 is a ModuleList; expected one of Linear"),
+        (nn.Sequential(nn.ModuleList([nn.Linear(4, 4)])), "layer 0 is a ModuleList; expected one of Dropout"),
         (nn.ModuleList([nn.Linear(4, 4)]), "layer 0 is a ModuleList"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))), "layer 0 is a ParametrizedLinear"),
-        (nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1)), "layer 1 is a Conv1d; expected one of Linear"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1)), "layer 1 is a Conv1d; expected one of Dropout"),
         (nn.Sequential(nn.Sequential(nn.BatchNorm1d(3))), "layer 0.0 is a BatchNorm1d"),
         (nn.Sequential(nn.Softplus(beta=2)), "expected Softplus with beta 1"),
         (nn.Sequential(nn.Softmax(dim=0)), "expected Softmax over dimension 1"),

@@ -53,18 +53,18 @@ def trainer():
     """A trainer on the NumPy backend, whose bits do not depend on the processor's vectors."""
     with fm.use_backend("numpy"):
         net = fm.MLP(5, [6], 2, activation="tanh", dropout=0.1, layer_norm=True, rng=3)
-        return fm.Trainer(net, fm.CrossEntropyLoss(), fm.Adam(1e-2), seed=5)
+        return fm.Trainer(net, fm.CrossEntropyLoss(), fm.Adam(1e-2))
 
 
 class Stop(fm.Callback):
-    """Ends the fit after so many steps."""
+    """Breaks the fit off after so many steps."""
 
     def __init__(self, step):
         self.step = step
 
     def on_step(self, trainer, step, loss):
         if step == self.step:
-            trainer.stop()
+            raise KeyboardInterrupt
 
 
 def estimators():
@@ -93,11 +93,12 @@ def main(folder):
         (folder / f"{name}.pickle").write_bytes(pickle.dumps(made, protocol=4))
         answers[name] = made.predict(X)
     one = trainer()
-    one.fit(X, labels, batch_size=4, epochs=4, validation=(X, labels),
-            callbacks=[fm.EarlyStopping(50), Stop(7), fm.SaveState(folder / "training.safetensors")])  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        one.fit(X, labels, batch_size=4, epochs=4, validation=(X, labels), rng=5,
+                callbacks=[fm.EarlyStopping(50), fm.SaveState(folder / "training.safetensors"), Stop(7)])  # fmt: skip
     answers["training, step"] = np.array(one.steps)
     whole = trainer()
-    whole.fit(X, labels, batch_size=4, epochs=4, validation=(X, labels), callbacks=[fm.EarlyStopping(50), Stop(0)])
+    whole.fit(X, labels, batch_size=4, epochs=4, validation=(X, labels), rng=5, callbacks=[fm.EarlyStopping(50)])
     for name, array in whole.model.state_dict().items():
         answers[f"training, {name}"] = array
     (folder / "table.csv").write_text(
@@ -105,11 +106,12 @@ def main(folder):
     )
     for name, arguments in {
         "run": ["--dataset", "digits", "--hidden", "8"],
-        "run-table": ["--dataset", str(folder / "table.csv"), "--target", "price", "--hidden", "4"],
+        "run-table": ["--dataset", "table.csv", "--target", "price", "--hidden", "4"],
     }.items():
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = cli.main(["train", *arguments, "--epochs", "1", "--no-plot", "--out", str(folder / name)])
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.chdir(folder):
+            code = cli.main(["train", *arguments, "--epochs", "1", "--quiet", "--out", name])
         assert code in (0, None), code
+        (folder / name / "curves.png").unlink()
     np.savez(folder / "answers.npz", **answers)
 
 

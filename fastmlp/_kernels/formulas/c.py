@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +18,13 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 class Dialect(NamedTuple):
-    """How C is written: type of a number; function (of its name), literal, comparison by < and call as text."""
+    """How C is written: type of a number; function (of its name), literal, comparison by < and call as text.
+
+    ``all_parameters``: whether a function has those that it does not use.
+    """
 
     type: str
+    all_parameters: bool
     function: Callable[[str], str]
     literal: Callable[[float], str]
     less: Callable[[str, str], str]
@@ -27,7 +32,7 @@ class Dialect(NamedTuple):
 
 
 def functions(path: Path, dialect: Dialect) -> str:
-    """The C functions of a formula's forward: ``h_NAME(x, alpha)``, NAME that of the file, after its helpers.
+    """The C functions of a formula's forward: ``h_NAME(x, alpha)`` (or ``h_NAME(x)``) after its helpers.
 
     Raises
     ------
@@ -92,8 +97,12 @@ def _function(node: ast.FunctionDef, own: dict[str, str], constants: dict[str, f
             lines.append(f"    return {text(statement.value)};")
         elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):  # a docstring
             raise ValueError(f"line {statement.lineno} of a formula cannot be written in C: {ast.unparse(statement)}.")
-    parameters = ", ".join(f"{dialect.type} {argument.arg}" for argument in node.args.args)
     body = "\n".join(lines)
+    parameters = ", ".join(
+        f"{dialect.type} {argument.arg}"
+        for argument in node.args.args
+        if dialect.all_parameters or re.search(rf"\b{argument.arg}\b", body)
+    )
     return f"static inline {dialect.type} {dialect.function(own[node.name])}({parameters}) {{\n{body}\n}}\n"
 
 
@@ -115,6 +124,7 @@ def _vector_call(name: str, arguments: Sequence[str]) -> str:
 
 VECTOR = Dialect(
     "VEC",
+    True,
     lambda name: f"NAME({name})",
     lambda value: f"FULL({value.hex()})",
     lambda a, b: f"LESS({a}, {b})",
@@ -171,4 +181,4 @@ def _scalar_call(name: str, arguments: Sequence[str]) -> str:
     return f"{_SCALAR_CALLS.get(name, name)}({', '.join(arguments)})"
 
 
-SCALAR = Dialect("T", str, lambda value: f"{value!r}S", lambda a, b: f"{a} < {b}", _scalar_call)
+SCALAR = Dialect("T", False, str, lambda value: f"{value!r}S", lambda a, b: f"{a} < {b}", _scalar_call)
