@@ -4,10 +4,14 @@ Both sides round, so what is accepted is a few eps of the largest number that th
 times the square root of how many there are: `close` states it once.
 """
 
+import inspect
+
 import numpy as np
 import pytest
+from optimizers import own_arguments, remake
 
 import fastmlp as fm
+from fastmlp.optim import optimizer_types
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra named peers)")
 
@@ -222,26 +226,30 @@ def test_elementwise_losses(backend, rng, name, shape, scale):
     close(make().backward(x, y), X.grad)
 
 
-OPTIMIZERS = {
-    "SGD": ({"lr": 0.1}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    "Adam": ({}, {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "eps": 1e-4}),
-    "AdamW": ({}, {"lr": 0.1, "weight_decay": 0.5}),
-    "RMSprop": ({}, {"momentum": 0.5, "centered": True, "weight_decay": 0.1}, {"alpha": 0.9, "eps": 1e-3}),
-    "Adagrad": ({}, {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.1}),
-}
+IN_TORCH = [kind for kind in optimizer_types().values() if hasattr(torch.optim, kind.__name__)]
+OPTIMIZERS = [made for kind in IN_TORCH for made in (kind(), *kind.examples())]
 
 
-@pytest.mark.parametrize("name, options", [(n, o) for n, all_of in OPTIMIZERS.items() for o in all_of], ids=str)
+def test_pytorch_has_these_optimizers():
+    assert {fm.SGD, fm.Adam, fm.AdamW, fm.RMSprop, fm.Adagrad} <= set(IN_TORCH)
+
+
+@pytest.mark.parametrize("kind", IN_TORCH)
+def test_defaults_of_optimizers(kind):
+    theirs = inspect.signature(getattr(torch.optim, kind.__name__)).parameters
+    assert own_arguments(kind) == {name: theirs[name].default for name in own_arguments(kind)}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_optimizers(backend, rng, name, options, clip):
-    """Ten steps of the same gradients from the same start, defaults included."""
+def test_optimizers(backend, rng, optimizer, clip):
+    """Ten steps from the same start with the same gradients."""
     model = fm.Sequential(fm.Linear(5, 7, dtype=F64, rng=0), fm.Tanh(), fm.Linear(7, 1, dtype=F64, rng=1))
     model.backward(np.ones_like(model.forward(np.ones((2, 5)))))
     theirs = {key: tensor(array) for key, array in model.named_parameters()}
-    ours, twin = (
-        getattr(fm, name)(clip_norm=clip, **options),
-        getattr(torch.optim, name)(theirs.values(), **options),
-    )
+    options = {name: getattr(optimizer, name) for name in own_arguments(type(optimizer))}
+    twin = getattr(torch.optim, type(optimizer).__name__)(theirs.values(), lr=optimizer.current_lr, **options)
+    ours = remake(optimizer, clip_norm=clip)
     path = max(float(np.abs(array).max()) for _, array in model.named_parameters())
     for _ in range(10):
         before = {key: array.copy() for key, array in model.named_parameters()}

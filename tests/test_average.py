@@ -1,18 +1,16 @@
 """The exponential moving average of the weights."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from checks import assert_matches
+from optimizers import EXAMPLES
 
 import fastmlp as fm
 
 DECAY = 0.9
-OPTIMIZERS = {
-    "sgd": lambda: fm.SGD(0.1),
-    "adam": lambda: fm.Adam(0.01, clip_norm=0.5),
-    "rmsprop": lambda: fm.RMSprop(momentum=0.5, centered=True),
-    "adagrad": lambda: fm.Adagrad(0.1),
-}
+OPTIMIZERS = {**EXAMPLES, "clipped": partial(EXAMPLES["adam 0"], clip_norm=0.5)}
 
 
 def data():
@@ -20,7 +18,7 @@ def data():
     return rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
 
 
-def trainer(make=OPTIMIZERS["sgd"], dtype=np.float64, average=DECAY):
+def trainer(make=EXAMPLES["sgd 0"], dtype=np.float64, average=DECAY):
     model = fm.MLP(5, [37], 3, "tanh", layer_norm=True, dtype=dtype, rng=0)
     return fm.Trainer(model, fm.CrossEntropyLoss(), make(), average=average)
 

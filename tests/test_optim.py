@@ -3,19 +3,12 @@ import json
 
 import numpy as np
 import pytest
+from checks import assert_matches
+from optimizers import EXAMPLES, own_arguments, update
 
 import fastmlp as fm
-
-OPTIMIZERS = {
-    "sgd": lambda: fm.SGD(0.1),
-    "momentum": lambda: fm.SGD(0.1, momentum=0.9, weight_decay=0.01),
-    "nesterov": lambda: fm.SGD(0.1, momentum=0.9, nesterov=True),
-    "adam": lambda: fm.Adam(0.1, weight_decay=0.01),
-    "adamw": lambda: fm.AdamW(0.1),
-    "rmsprop": lambda: fm.RMSprop(0.1, weight_decay=0.01),
-    "rmsprop all": lambda: fm.RMSprop(0.1, momentum=0.5, centered=True),
-    "adagrad": lambda: fm.Adagrad(0.1, lr_decay=0.1, initial_accumulator_value=0.5),
-}
+from fastmlp._kernels import formulas
+from fastmlp.optim import optimizer_types
 
 
 def model_of(dtype=np.float64):
@@ -37,60 +30,54 @@ def run(optimizer, model, steps):
         optimizer.step(model)
 
 
-# The formulas once more, one parameter at a time: state m, s, v; step t from 1.
-def naive(name, g, p, m, s, v, t):
-    if name == "sgd":
-        return p - 0.1 * g, m, s, v
-    if name == "momentum":
-        v = 0.9 * v + g + 0.01 * p
-        return p - 0.1 * v, m, s, v
-    if name == "nesterov":
-        v = 0.9 * v + g
-        return p - 0.1 * (g + 0.9 * v), m, s, v
-    if name in ("adam", "adamw"):
-        if name == "adam":
-            g = g + 0.01 * p
-        else:
-            p = p * (1 - 0.1 * 0.01)
-        m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
-        return p - 0.1 * m / (1 - 0.9**t) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8), m, s, v
-    if name.startswith("rmsprop"):
-        centred = name == "rmsprop all"
-        g = g if centred else g + 0.01 * p
-        s = 0.99 * s + 0.01 * g * g
-        m = 0.99 * m + 0.01 * g if centred else m
-        v = (0.5 * v if centred else 0) + g / (np.sqrt(s - m * m) + 1e-8)
-        return p - 0.1 * v, m, s, v
-    s = (0.5 if t == 1 else s) + g * g
-    return p - 0.1 / (1 + 0.1 * (t - 1)) * g / (np.sqrt(s) + 1e-10), m, s, v
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_formula(backend, name, dtype):
-    model = model_of(dtype)
+    model, optimizer, state = model_of(dtype), EXAMPLES[name](), {}
     p = flat(model).astype(float)
-    m = s = v = np.zeros_like(p)
     path = np.abs(p)
-    optimizer = OPTIMIZERS[name]()
-    for t in range(1, 6):
+    for t in range(1, 9):
+        for (_, param), (_, grad) in zip(model.named_parameters(), model.named_gradients(), strict=True):
+            grad[...] = np.sin(param) + param * np.cos(param)
         grads = np.concatenate([grad.ravel() for _, grad in model.named_gradients()])
         before = p
-        p, m, s, v = naive(name, grads.astype(float), p, m, s, v, t)
+        p = update(optimizer)(optimizer, t, grads.astype(float), p, state)
         path = path + np.abs(p - before)
         optimizer.step(model)
-        # A handful of roundings a step, of the parameter and of its update. Centred RMSprop takes the
-        # difference of two near moments: at 5 equal gradients g, s and m^2 are within a factor of 20.
-        bound = 8 * t * np.finfo(dtype).eps * path * (20 if name == "rmsprop all" else 1)
-        assert (np.abs(flat(model) - p) <= bound).all()
-    assert optimizer.steps == 5 and flat(model).dtype == dtype
+        # A handful of roundings a step, of the parameter and of its update.
+        assert_matches(p, flat(model), 8 * t * np.finfo(dtype).eps * path, f"step {t}")
+    assert optimizer.steps == 8 and flat(model).dtype == dtype and set(state) == optimizer.state_names
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_gradient_that_is_not_a_number_reaches_the_parameter(backend, name):
+    model, optimizer = model_of(), EXAMPLES[name]()
+    bias, gradient = model[0].params["bias"], model[0].grads["bias"]
+    gradient[1] = np.nan
+    optimizer.step(model)
+    assert np.isnan(bias).tolist() == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("kind", optimizer_types().values(), ids=optimizer_types())
+def test_the_class_says_what_it_is(kind):
+    """Its examples have each argument at two values, and fit the formula."""
+    formula, examples = formulas.find("optimizers", kind.kernel), kind.examples()
+    for name, default in own_arguments(kind).items():
+        assert any(getattr(example, name) != default for example in examples), name
+    for example in examples:
+        numbers = example.numbers(np.array([0.1, 0.2]), 3)
+        assert numbers.shape == (2, len(formula.NUMBERS)) and numbers.dtype == np.float64
+        np.testing.assert_array_equal(example.numbers(np.array([0.2]), 4), numbers[1:])
+        there = formula.kept(numbers[0]) if hasattr(formula, "kept") else (True,) * len(formula.STATES)
+        ref = tuple(state if kept else None for state, kept in zip(formula.STATES, there, strict=True))
+        assert example.kinds == ref
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_saved_state_continues(backend, name):
-    model, optimizer = model_of(), OPTIMIZERS[name]()
+    model, optimizer = model_of(), EXAMPLES[name]()
     run(optimizer, model, 3)
-    state, twin, again = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model), OPTIMIZERS[name]()
+    state, twin, again = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model), EXAMPLES[name]()
     run(optimizer, model, 3)
     again.load_state_dict(state)
     run(again, twin, 3)
@@ -106,8 +93,8 @@ def test_state_is_a_copy(backend):
     model, optimizer = model_of(), fm.Adam()
     optimizer.step(model)
     state = optimizer.state_dict()
-    state["state"]["0.weight"]["mean"][...] = 9
-    assert (optimizer.state["0.weight"]["mean"] != 9).all()
+    state["state"]["0.weight"]["exp_avg"][...] = 9
+    assert (optimizer.state["0.weight"]["exp_avg"] != 9).all()
 
 
 def test_clip_value(backend):
@@ -155,10 +142,10 @@ def test_a_schedule(backend):
 def test_moving_the_model_moves_the_state(backend):
     model, optimizer = model_of(), fm.Adam()
     optimizer.step(model)
-    before = optimizer.state["0.weight"]["mean"].copy()
+    before = optimizer.state["0.weight"]["exp_avg"].copy()
     model.to("numpy")
     optimizer.prepare(model)
-    np.testing.assert_array_equal(optimizer.state["0.weight"]["mean"], before)
+    np.testing.assert_array_equal(optimizer.state["0.weight"]["exp_avg"], before)
 
 
 def test_step_before_backward(backend):
@@ -178,12 +165,12 @@ def test_another_model(backend):
     optimizer.step(other)  # other names: a state of their own
     wide = fm.Sequential(fm.Linear(9, 2, dtype=np.float64, rng=0))
     wide.backward(wide.forward(np.ones((1, 9))))
-    with pytest.raises(ValueError, match=r"mean of 0.weight is float64 \(5, 4\), the parameter float64 \(2, 9\)"):
+    with pytest.raises(ValueError, match=r"exp_avg of 0.weight is float64 \(5, 4\), the parameter float64 \(2, 9\)"):
         optimizer.step(wide)
 
 
 def test_config_round_trip():
-    for make in OPTIMIZERS.values():
+    for make in EXAMPLES.values():
         optimizer = make()
         config = json.loads(json.dumps(optimizer.config()))
         again = getattr(fm, config.pop("type"))(**config)
@@ -223,10 +210,10 @@ def test_bad_arguments(make, text):
         (lambda s: s.pop("steps"), "state has .*'schedule', 'state'.; expected schedule, state and steps"),
         (lambda s: s.update(steps=-1), "steps is -1"),
         (
-            lambda s: s["state"]["0.weight"].pop("mean"),
-            r"0.weight has \['square'\]; expected \['mean', 'square'\]",
+            lambda s: s["state"]["0.weight"].pop("exp_avg"),
+            r"0.weight has \['exp_avg_sq'\]; expected \['exp_avg', 'exp_avg_sq'\]",
         ),
-        (lambda s: s["state"]["0.weight"].update(mean=["a"]), "mean of 0.weight has dtype <U1"),
+        (lambda s: s["state"]["0.weight"].update(exp_avg=["a"]), "exp_avg of 0.weight has dtype <U1"),
         (lambda s: s.update(schedule={"best": 1}), r"schedule's state has \['best'\]"),
     ],
 )
@@ -239,4 +226,4 @@ def test_a_bad_state_changes_nothing(backend, change, text):
     with pytest.raises(ValueError, match=text):
         optimizer.load_state_dict(state)
     assert optimizer.steps == before["steps"] and list(optimizer.state) == list(before["state"])
-    np.testing.assert_array_equal(optimizer.state["0.weight"]["mean"], before["state"]["0.weight"]["mean"])
+    np.testing.assert_array_equal(optimizer.state["0.weight"]["exp_avg"], before["state"]["0.weight"]["exp_avg"])

@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from .._common.philox import DROPOUT, philox4x32
+from . import formulas
 
 name = "numpy"
 
@@ -388,7 +389,15 @@ _OPTIMIZERS = {
 
 def optimizer_update(kind, numbers, grad, states, param):
     """One step of a parameter with gradient ``grad``: ``numbers`` and ``states`` as `formulas.optimizers` name them."""
-    _OPTIMIZERS[kind](grad, *states, param, *numbers)
+    if kind in _OPTIMIZERS:
+        _OPTIMIZERS[kind](grad, *states, param, *numbers)
+        return
+    # A user's: its formula is one of arrays already, see `number`.
+    arrays = (0.0 if state is None else state for state in states)
+    param[...], *after = formulas.find("optimizers", kind).update(grad, param, *arrays, numbers)
+    for state, new in zip(states, after):
+        if state is not None:
+            state[...] = new
 
 
 def sum_of_squares(grad):

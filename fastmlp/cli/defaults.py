@@ -9,8 +9,6 @@ from ..optim import optimizer_types
 
 __all__ = ["Defaults", "defaults_for", "describe_defaults"]
 
-# Learning rates for another optimizer than the data set's own.
-
 
 @dataclass(frozen=True)
 class Defaults:

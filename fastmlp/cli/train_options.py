@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from typing import Any
 
 from .._kernels import PRECISIONS
@@ -47,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the learning rate: cosine, linear warm-up and cosine, a tenth after each third, one cycle, "
         "or a tenth when the test loss has not fallen for 5 evaluations",
     )
-    training.add_argument("--momentum", type=number(0), metavar="M", help="of sgd and rmsprop")
+    training.add_argument("--momentum", type=number(0), metavar="M", help=f"of {' and '.join(_taking('momentum'))}")
     training.add_argument("--weight-decay", type=number(0), metavar="D")
     length = training.add_mutually_exclusive_group()
     length.add_argument("--steps", "--max_steps", type=at_least(1), metavar="N", help="updates to make")
@@ -113,13 +114,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print errors and notes only")
 
 
+def _taking(argument: str) -> list[str]:
+    """The optimizers that have an argument of this name."""
+    return [name for name, kind in optimizer_types().items() if argument in inspect.signature(kind).parameters]
+
+
 def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
     """Every option of the training with its value, given or by default."""
     defaults = defaults_for(data, args.dataset)
     hidden = defaults.hidden if args.hidden is None else args.hidden
     optimizer = args.optimizer or defaults.optimizer
-    if args.momentum is not None and optimizer not in ("sgd", "rmsprop"):
-        raise UsageError(f"--momentum is for sgd and rmsprop, not for {optimizer}.")
+    for argument in ("momentum", "weight_decay"):
+        taking = _taking(argument)
+        if getattr(args, argument) is not None and optimizer not in taking:
+            option = argument.replace("_", "-")
+            raise UsageError(f"--{option} is for {' and '.join(taking)}, not for {optimizer}.")
     if args.flip and data is not None and data.image_shape is None:
         raise UsageError(f"--flip is for images; {data.name} has none.")
     if args.precision != PRECISIONS[0] and args.dtype == "float64":

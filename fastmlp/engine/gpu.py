@@ -43,7 +43,7 @@ class GpuWeights:
         """(the user's array, its place here) one by one."""
         for layer, name, place, size in self.layout.entries:
             yield dict.__getitem__(layer.module.params, name), place, size
-            state = self.optimizer._state.get(layer.prefix + name, {})
+            state = self.optimizer.unsynced_state.get(layer.prefix + name, {})
             for number, kind in enumerate(self.layout.planes, 1):
                 if kind is not None:
                     yield state[kind], place + number * self.layout.plane, size

@@ -118,7 +118,7 @@ class Session:
         if self._lent:
             for params in self._dicts:
                 params.__class__ = ArrayDict
-            self.engine.optimizer._recall = None  # type: ignore[union-attr]
+            self.engine.optimizer.sync_before_access(None)  # type: ignore[union-attr]
             self._lent = False
 
     def discard(self) -> None:
@@ -139,7 +139,7 @@ class Session:
         for params in self._dicts:
             params.__class__ = _Lent
             params._recall = self.release
-        self.engine.optimizer._recall = self.release  # type: ignore[union-attr]
+        self.engine.optimizer.sync_before_access(self.release)  # type: ignore[union-attr]
         self._lent = True
 
     def _shared(self) -> bool:
@@ -147,7 +147,7 @@ class Session:
             for name in dict.keys(params):
                 if sys.getrefcount(dict.__getitem__(params, name)) > _UNSHARED:
                     return True
-        for arrays in self.engine.optimizer._state.values():  # type: ignore[union-attr]
+        for arrays in self.engine.optimizer.unsynced_state.values():  # type: ignore[union-attr]
             for name in arrays:
                 if sys.getrefcount(arrays[name]) > _UNSHARED:
                     return True

@@ -126,7 +126,7 @@ class Weights:
         for row, (module, prefix, name, _) in zip(self.params, self._entries, strict=True):
             yield dict.__getitem__(module.params, name), row[0]
             if self.optimizer is not None:
-                state = self.optimizer._state[prefix + name]
+                state = self.optimizer.unsynced_state[prefix + name]
                 for kind, place in zip(self._kinds, row[1:], strict=False):
                     if kind:
                         yield state[kind], place

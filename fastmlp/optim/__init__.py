@@ -7,6 +7,8 @@ Each optimizer's file has its classes, found by the package itself; its formula 
 from __future__ import annotations
 
 from .._common.registry import Registry
+from .._kernels.formulas import find
+from .._kernels.formulas.optimizers import MOST_NUMBERS, MOST_STATES
 from .base import Optimizer
 from .schedules import (
     Constant,
@@ -43,15 +45,31 @@ def register_optimizer(kind: type[Optimizer]) -> type[Optimizer]:
     ----------
     kind : type
         A class derived from `Optimizer` with ``numbers`` and a ``kernel`` that names a formula which exists or which
-        `_kernels.formulas.register` has been given. One with an ``_update`` of its own trains module by module, which
-        is slower than the engine and says so once.
+        `_kernels.formulas.register` has been given. One with ``kinds`` and an ``_update`` of its own needs no formula;
+        it trains module by module, which is slower than the engine and says so once.
 
     Raises
     ------
     ValueError
         If it is no such class, or another optimizer has its name.
     """
+    if isinstance(kind, type) and issubclass(kind, Optimizer) and kind._update is Optimizer._update:
+        _require_formula(kind)
     return _registry.add(kind)
+
+
+def _require_formula(kind: type[Optimizer]) -> None:
+    kernel = getattr(kind, "kernel", None)
+    try:
+        formula = find("optimizers", str(kernel))
+    except KeyError as error:
+        raise ValueError(f"The kernel of {kind.__name__} is {kernel!r}. {error.args[0]}") from None
+    states, numbers = len(formula.STATES), len(formula.NUMBERS)
+    if not (1 <= states <= MOST_STATES and numbers <= MOST_NUMBERS):
+        raise ValueError(
+            f"The formula {kernel!r} has {states} states and {numbers} numbers; expected 1 to {MOST_STATES} states and "
+            f"at most {MOST_NUMBERS} numbers."
+        )
 
 
 def optimizer_types() -> dict[str, type[Optimizer]]:

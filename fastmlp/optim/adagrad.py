@@ -30,6 +30,11 @@ class Adagrad(Optimizer):
     kernel = "adagrad"
     usual_lr = 1e-2
 
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """With the defaults, and with other values of all arguments."""
+        return [cls(0.1), cls(0.1, 0.3, 1e-3, 0.5, 0.1)]
+
     def __init__(
         self,
         lr: float | Schedule = 1e-2,

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from .._common.validation import Array, as_number
-from .base import Optimizer, columns
+from .base import Optimizer, as_betas, columns
 from .schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
@@ -36,6 +36,11 @@ class Adam(Optimizer):
     kernel = "adam"
     _renamed: ClassVar[dict[str, str]] = {"mean": "exp_avg", "square": "exp_avg_sq"}
 
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """With the defaults, and with other values of all arguments."""
+        return [cls(0.01), cls(0.02, (0.8, 0.9), 1e-3, 0.1)]
+
     def __init__(
         self,
         lr: float | Schedule = 1e-3,
@@ -47,10 +52,7 @@ class Adam(Optimizer):
         clip_value: float | None = None,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"betas is {betas!r}; expected two numbers.")
-        first, second = (as_number(beta, f"betas[{i}]", 0, 1, open_high=True) for i, beta in enumerate(betas))
-        self.betas = (first, second)
+        self.betas = as_betas(betas)
         self.eps = as_number(eps, "eps", 0)
 
     def numbers(self, rates: Array, step: int) -> Array:

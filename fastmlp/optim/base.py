@@ -14,7 +14,7 @@ from .._kernels.formulas import find
 from ..modules.base import Module
 from .schedules import Schedule, as_schedule
 
-__all__ = ["Optimizer", "columns"]
+__all__ = ["Optimizer", "as_betas", "columns"]
 
 
 class Optimizer:
@@ -70,11 +70,20 @@ class Optimizer:
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
         self.average: float | None = None
         self._state: dict[str, dict[str, Array]] = {}
-        # Called before the state is looked at, where the engine has its numbers.
+        # See `sync_before_access`.
         self._recall: Callable[[], None] | None = None
         self.steps = 0
         # The backend that the state's arrays belong to.
         self._backend_name: str | None = None
+
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """Optimizers of the class that have between them each of its own arguments at another value than the default.
+
+        Tests of the whole package run with them.
+        """
+        make: Callable[[], Optimizer] = cls  # each class has defaults for all arguments
+        return [make()]
 
     @property
     def state(self) -> dict[str, dict[str, Array]]:
@@ -88,6 +97,21 @@ class Optimizer:
         if self._recall is not None:
             self._recall()
         self._state = state
+
+    def sync_before_access(self, sync: Callable[[], None] | None) -> None:
+        """Have a function called whenever `state` is about to be read or replaced; None for no longer.
+
+        Parameters
+        ----------
+        sync : callable or None
+            Writes the engine's numbers into the arrays of `unsynced_state`.
+        """
+        self._recall = sync
+
+    @property
+    def unsynced_state(self) -> dict[str, dict[str, Array]]:
+        """The arrays of `state` as they are, without a call of the function of `sync_before_access`."""
+        return self._state
 
     def __getstate__(self) -> dict[str, Any]:
         state, backend = self.state, get_backend(self._backend_name or "numpy")
@@ -143,7 +167,9 @@ class Optimizer:
                 backend.add_scaled(param, 1 - self.average, average)
 
     def prepare(self, model: Module) -> None:
-        """Make the state of each of the model's parameters that has none, on the model's backend.
+        """Make the state of each of the model's parameters what the present settings need, on the model's backend.
+
+        Arrays that are missing begin as before a first step; those that the settings no longer need are dropped.
 
         Raises
         ------
@@ -154,12 +180,9 @@ class Optimizer:
         if self._backend_name != model.backend_name:
             self._move(backend)
         for name, param in model.named_parameters():
-            arrays = self.state.get(name)
-            if arrays is None:
-                arrays = self.state[name] = self._initial_state(backend, param)
-            if self.average is not None and "average" not in arrays:  # it may have been asked for later
-                arrays["average"] = backend.zeros(param.shape, param.dtype)
-                backend.add_scaled(param, 1.0, arrays["average"])
+            arrays = self.state.setdefault(name, {})
+            if arrays.keys() != self.state_names:
+                self._complete(backend, arrays, param)
             for kind, array in arrays.items():
                 if array.shape != param.shape or array.dtype != param.dtype:
                     raise ValueError(
@@ -221,13 +244,17 @@ class Optimizer:
         kinds = frozenset(kind for kind in self.kinds if kind is not None)
         return kinds | ({"average"} if self.average is not None else frozenset())
 
-    def _initial_state(self, backend: ModuleType, param: Array) -> dict[str, Array]:
-        """The arrays that the formula keeps for a parameter, before its first step."""
-        return {
-            kind: backend.from_numpy(np.full(param.shape, self._first_state(kind), param.dtype))
-            for kind in self.kinds
-            if kind is not None
-        }
+    def _complete(self, backend: ModuleType, arrays: dict[str, Array], param: Array) -> None:
+        """Give a parameter's state the arrays that it lacks, and take away those that it does not need."""
+        for extra in arrays.keys() - self.state_names:
+            del arrays[extra]
+        for kind in self.kinds:
+            if kind is not None and kind not in arrays:
+                first = np.full(param.shape, self._first_state(kind), param.dtype)
+                arrays[kind] = backend.from_numpy(first)
+        if self.average is not None and "average" not in arrays:
+            arrays["average"] = backend.zeros(param.shape, param.dtype)
+            backend.add_scaled(param, 1.0, arrays["average"])
 
     def _update(
         self, backend: ModuleType, gradient: Array, numbers: tuple[float, ...], state: dict[str, Array], param: Array
@@ -284,6 +311,20 @@ class Optimizer:
     def __repr__(self) -> str:
         arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+def as_betas(betas: Any) -> tuple[float, float]:
+    """A pair of decays of moving averages, each from 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ValueError(f"betas is {betas!r}; expected two numbers.")
+    first, second = (as_number(beta, f"betas[{i}]", 0, 1, open_high=True) for i, beta in enumerate(betas))
+    return first, second
 
 
 def columns(rates: Array, *rest: Any) -> Array:

@@ -35,6 +35,11 @@ class RMSprop(Optimizer):
     kernel = "rmsprop"
     _renamed: ClassVar[dict[str, str]] = {"square": "square_avg", "mean": "grad_avg"}
 
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """With each set of states, the last with all arguments."""
+        return [cls(), cls(centered=True), cls(0.005, momentum=0.5), cls(0.005, 0.9, 1e-3, 0.5, True, 0.1)]
+
     def __init__(
         self,
         lr: float | Schedule = 1e-2,

@@ -30,6 +30,11 @@ class SGD(Optimizer):
     kernel = "sgd"
     usual_lr = 1e-2
 
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """Plain, with momentum, and with all arguments."""
+        return [cls(0.1), cls(0.1, 0.9), cls(0.1, 0.5, True, 0.1)]
+
     def __init__(
         self,
         lr: float | Schedule = 1e-3,

@@ -31,7 +31,7 @@ USAGE = {
     "activation": (["train", "--activation", "step"], "invalid choice: 'step'"),
     "init": (["train", "--init", "random"], "invalid choice: 'random'"),
     "backend": (["train", "--backend", "abacus"], "invalid choice: 'abacus'"),
-    "momentum": (["train", "--momentum", "0.9"], "--momentum is for sgd and rmsprop, not for adam"),
+    "momentum": (["train", "--momentum", "0.9"], "--momentum is for rmsprop and sgd, not for adam"),
     "target": (["train", "--target", "x"], "--target is for tables; digits takes none"),
     "test size": (["train", "--dataset", "t.csv", "--test-size", "1"], "above 0 and below 1"),
     "two tests": (

@@ -11,6 +11,7 @@ import pytest
 
 import fastmlp as fm
 from fastmlp.modules.saving import model_info
+from fastmlp.optim import optimizer_types
 
 KEYS = ["step", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
 FILES = {"training.safetensors", "model.safetensors", "config.json", "metrics.jsonl", "curves.png"}
@@ -126,7 +127,7 @@ def test_normalisation_and_no_hidden_layer(way, fastmlp, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("name", optimizer_types())
 def test_every_optimizer_learns_by_default(name, fastmlp, folder):
     assert fastmlp("train", "--optimizer", name, "--epochs", 5, "--out", "run", "--quiet")[0] == 0
     assert metrics_of(folder / "run")[-1]["val_accuracy"] > 0.8

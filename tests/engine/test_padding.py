@@ -6,10 +6,12 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from optimizers import EXAMPLES
 
 import fastmlp as fm
 
@@ -26,12 +28,8 @@ ACTIVATIONS = [
     *(fm.LeakyReLU(-0.3), fm.ELU(-0.7), fm.ELU(0.0)),
 ]
 OPTIMIZERS = {
-    "sgd": lambda: fm.SGD(0.01, weight_decay=0.1),
-    "nesterov": lambda: fm.SGD(0.01, 0.9, True),
-    "adam": lambda: fm.Adam(1e-3, eps=0.0),
-    "adamw": lambda: fm.AdamW(1e-3, eps=0.0),
-    "rmsprop": lambda: fm.RMSprop(1e-4, eps=0.0, momentum=0.5, centered=True),
-    "adagrad": lambda: fm.Adagrad(1e-3, eps=0.0),
+    **{name: partial(make, lr=1e-4) for name, make in EXAMPLES.items() if not hasattr(make(), "eps")},
+    **{name: partial(make, lr=1e-4, eps=0.0) for name, make in EXAMPLES.items() if hasattr(make(), "eps")},
     "clip": lambda: fm.RMSprop(1e-4, eps=0.0, clip_norm=0.01, clip_value=0.1),
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizers import EXAMPLES
 from same_steps import assert_same_steps, modules_only
 
 import fastmlp as fm
@@ -177,31 +178,18 @@ def test_elementwise_losses(name, outputs, weighted, dtype):
 
 
 OPTIMIZERS = {
-    "sgd": lambda: fm.SGD(0.1),
-    "momentum": momentum,
-    "nesterov": lambda: fm.SGD(0.1, 0.9, True),
-    "sgd-decay": lambda: fm.SGD(0.1, 0.9, weight_decay=0.1),
-    "adam": lambda: fm.Adam(0.01),
-    "adam-decay": lambda: fm.Adam(0.01, (0.8, 0.9), weight_decay=0.1),
-    "adam-eps-0": lambda: fm.Adam(0.01, eps=0.0),
-    "adamw": lambda: fm.AdamW(0.01, weight_decay=0.1),
-    "adamw-eps-0": lambda: fm.AdamW(0.01, eps=0.0),
-    "rmsprop": fm.RMSprop,
-    "rmsprop-centered": lambda: fm.RMSprop(centered=True),
-    "rmsprop-momentum": lambda: fm.RMSprop(momentum=0.5),
-    "rmsprop-all": lambda: fm.RMSprop(0.005, 0.9, momentum=0.5, centered=True, weight_decay=0.1),
-    "rmsprop-eps-0": lambda: fm.RMSprop(eps=0.0, centered=True, momentum=0.5),
-    "adagrad": lambda: fm.Adagrad(0.1),
-    "adagrad-all": lambda: fm.Adagrad(0.1, lr_decay=0.3, weight_decay=0.1, initial_accumulator_value=0.5),
-    "adagrad-eps-0": lambda: fm.Adagrad(0.1, eps=0.0),
+    **EXAMPLES,
+    **{f"{name}, eps 0": partial(make, eps=0.0) for name, make in EXAMPLES.items() if hasattr(make(), "eps")},
+    **{
+        f"{name}, clipped": partial(make, lr=fm.Cosine(make().current_lr, 8), clip_norm=0.05, clip_value=0.02)
+        for name, make in EXAMPLES.items()
+    },
     "clip_value": lambda: fm.SGD(0.5, 0.9, clip_value=0.01),
     "clip_norm": lambda: fm.SGD(0.5, 0.9, clip_norm=0.05),
     "clip_norm-far": lambda: fm.SGD(0.1, clip_norm=1e3),
-    "clip-both": lambda: fm.Adam(0.01, clip_norm=0.05, clip_value=0.02),
     "clip-eps-0": lambda: fm.RMSprop(eps=0.0, clip_norm=0.05),
     "step-decay": lambda: fm.SGD(fm.StepDecay(0.2, 3, 0.5)),
     "exponential": lambda: fm.Adam(fm.Exponential(0.02, 0.8)),
-    "cosine": lambda: fm.RMSprop(fm.Cosine(0.02, 8)),
     "one-cycle": lambda: fm.SGD(fm.OneCycle(0.2, 9), 0.9),
     "warmup": lambda: fm.Adagrad(fm.LinearWarmup(0.1, 4)),
     "plateau": lambda: fm.SGD(fm.ReduceOnPlateau(0.5, 0.5, patience=0)),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor
 from compiled import COMPILED, SIMULATED, operations
+from optimizers import EXAMPLES
 
 from fastmlp._kernels import reference
 
@@ -182,24 +183,19 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
         assert abs((other == ref).mean() - same) < four_deviations(same)
 
 
-UPDATES = [
-    ("sgd", [0.1, 0.9, 0.01, False], 1), ("sgd", [0.1, 0.9, 0.01, True], 1), ("sgd", [0.1, 0.0, 0.0, False], 0),
-    ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, False, 3], 2), ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, True, 3], 2),
-    ("rmsprop", [0.1, 0.9, 1e-8, 0.01, 0.9], 3), ("rmsprop", [0.1, 0.9, 1e-8, 0.0, 0.0], 1),
-    ("adagrad", [0.1, 1e-10, 0.01], 1),
-]  # fmt: skip
-SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
-
-
-@pytest.mark.parametrize("operation, scalars, states", UPDATES)
-def test_updates(run, operation, scalars, states, shape, dtype, rng):
+@pytest.mark.parametrize("step", [1, 8])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_updates(compiled, name, step, shape, dtype, rng):
+    optimizer = EXAMPLES[name]()
+    numbers = tuple(optimizer.numbers(np.array([0.1]), step)[0].tolist())
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
-    # Squares large enough that a centred variance is positive.
-    state = [rng.uniform(3, 4, shape).astype(dtype) for _ in range(states)] + [None] * (SLOTS[operation] - states)
-    if states == 3:
-        state[1] = rng.normal(size=shape).astype(dtype) * dtype.type(0.1)
-    ref, comp = run(operation, [grad, *scalars], [*state, param])
-    for r, c in zip(ref, comp):
+    # A centered variance of these is positive.
+    states = [None if kind is None else rng.uniform(0.3, 0.4, shape).astype(dtype) for kind in optimizer.kinds]
+    ref = [None if array is None else array.astype(np.float64) for array in (*states, param)]
+    comp = [None if array is None else array.copy() for array in (*states, param)]
+    reference.optimizer_update(optimizer.kernel, numbers, grad.astype(np.float64), tuple(ref[:-1]), ref[-1])
+    compiled.optimizer_update(optimizer.kernel, numbers, grad, tuple(comp[:-1]), comp[-1])
+    for r, c in zip(ref, comp, strict=True):
         if r is not None:
             size = np.abs(r) + np.abs(grad) ** 2 + np.abs(grad) + 4  # each a few roundings of terms of these sizes
             assert_matches(r, c, bound(dtype, 4, size))

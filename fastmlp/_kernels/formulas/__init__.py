@@ -8,6 +8,7 @@ NumPy: that is what the compiled ones are tested against.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import pkgutil
@@ -23,9 +24,13 @@ _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
 
 def names(family: str) -> tuple[str, ...]:
     """The names of a family's operations, sorted: those of its files, then those that users registered."""
+    return (*_files(family), *sorted(_registered[family]))
+
+
+@functools.cache
+def _files(family: str) -> tuple[str, ...]:
     package = importlib.import_module(f".{family}", __name__)
-    files = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
-    return (*files, *sorted(_registered[family]))
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
 
 
 def find(family: str, name: str) -> Any:
