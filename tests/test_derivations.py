@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor, product_bound
+from optimizers import EXAMPLES, update
 
 import fastmlp as fm
 from fastmlp._common.philox import DROPOUT, philox4x32
 from fastmlp._kernels import formulas, get_backend, reference
 from fastmlp.losses import Loss
+from fastmlp.optim import optimizer_types
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "derivations.md").read_text(encoding="utf-8")
@@ -101,7 +103,7 @@ def test_location_exists(location):
 
 def test_every_operation_with_a_gradient_is_on_the_page():
     others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32"}  # make arrays and numbers
-    others |= {"optimizer_update", "sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
+    others |= {"sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
     operations = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
     assert {f"reference.{name}" for name in operations - others} <= set(LOCATIONS)
 
@@ -115,7 +117,7 @@ def test_every_kernel_with_a_gradient_is_on_the_page():
         names = [name for name in vars(resolve(f"cpu/{file}.py")) if re.fullmatch(pattern, name)]
         assert names
         assert {f"cpu/{file}.py: {name}" for name in names} <= set(LOCATIONS)
-    for family, function in (("activations", "derivative"), ("losses", "loss")):
+    for family, function in (("activations", "derivative"), ("losses", "loss"), ("optimizers", "update")):
         files = formulas.names(family)
         assert files
         assert {f"formulas/{family}/{file}.py: {function}" for file in files} <= set(LOCATIONS)
@@ -130,6 +132,14 @@ def test_every_module_and_loss_is_on_the_page():
     kinds = {n for n, c in public.items() if inspect.isclass(c) and issubclass(c, (fm.Module, Loss))}
     assert {"Linear", "MSELoss"} <= kinds
     assert kinds - {"Module", "MLP", "Loss"} <= named
+
+
+def test_every_optimizer_is_on_the_page():
+    """With all that computes it."""
+    for kind in optimizer_types().values():
+        (row,) = re.findall(rf"^\|.*`optim/\w+\.py: {kind.__name__}`.*$", SECTIONS["Optimizers"], flags=re.MULTILINE)
+        assert f"`reference._{kind.kernel}`" in row and f"`formulas/optimizers/{kind.kernel}.py: update`" in row
+    assert {"cpu/updates.py: optimizer_update", "cpu/rules.py: update_rule", "cuda/rules.py: rule"} <= set(LOCATIONS)
 
 
 def test_links_within_the_page():
@@ -462,6 +472,51 @@ def test_l1_at_its_kink(backend):
     np.testing.assert_array_equal(fm.L1Loss().backward([[1.0, 2.0]], [[1.0, 1.0]]), [[0.0, 0.5]])
 
 
+# --------------------------------------------------------------------------------- the optimizers
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_optimizer(name, backend, rng):
+    optimizer, expected = EXAMPLES[name](), {}
+    layer = fm.Linear(OUT, N, bias=False, dtype=FLOAT, rng=0)
+    optimizer.prepare(layer)
+    kept = {kind: np.array(layer.backend.to_numpy(array)) for kind, array in optimizer.state["weight"].items()}
+    states = tuple(kept.get(kind) for kind in optimizer.kinds)
+    p = np.array(layer.backend.to_numpy(layer.params["weight"]))
+    comp, path = p.copy(), np.abs(p)
+    for t in range(1, 9):
+        g, before = rng.normal(size=p.shape), p
+        p = update(optimizer)(optimizer, t, g, p, expected)
+        path = path + np.abs(p - before)
+        numbers = optimizer.numbers(np.array([optimizer.schedule(t - 1)]), t)[0]
+        get_backend().optimizer_update(optimizer.kernel, tuple(numbers.tolist()), g, states, comp)
+        assert_matches(p, comp, bound(t, 8 * path), f"step {t}")
+        for kind, state in kept.items():
+            assert_matches(expected[kind], state, bound(t, 8 + 4 * np.abs(expected[kind])), f"{kind} of step {t}")
+
+
+def test_nesterovs_point_ahead(rng):
+    optimizer, momentum, rate = fm.SGD(0.1, 0.9, True), 0.9, 0.1
+    theta = phi = rng.normal(size=OUT)
+    v, state = np.zeros(OUT), {}
+    for t in range(1, 6):
+        gradient = np.sin(phi - rate * momentum * v)
+        theta = update(optimizer)(optimizer, t, np.sin(theta), theta, state)
+        v = momentum * v + gradient
+        phi = phi - rate * v
+        assert_matches(phi - rate * momentum * v, theta, bound(t, 8.0))
+
+
+def test_bias_correction_of_adam(rng):
+    optimizer, state, p = fm.Adam(0.1, (0.8, 0.9), eps=0.0), {}, np.zeros(OUT)
+    g = rng.normal(size=OUT) * 10.0 ** np.arange(OUT)
+    for t in range(1, 6):  # a constant gradient is its own expectation
+        p = update(optimizer)(optimizer, t, g, p, state)
+        assert_matches(g * (1 - 0.8**t), state["exp_avg"], bound(t, np.abs(g)))
+        assert_matches(g**2 * (1 - 0.9**t), state["exp_avg_sq"], bound(t, g**2))
+        assert_matches(-t * 0.1 * np.sign(g), p, bound(t, 4.0))
+
+
 # ----------------------------------------------------------------------------- the worked example
 
 
@@ -527,38 +582,3 @@ def test_example_in_code(backend):
     value, after = (f"{found[name]:.4f}" for name in ("value", "after"))
     assert f"brings the loss from {value} down to {after}." in " ".join(section.split())
     assert re.findall(r"# (\d\.\d{4})", code) == [value, after]
-
-
-# --------------------------------------------------------------------------- where the report differs
-
-
-def test_what_the_page_says_of_the_report(rng):
-    x, w, dy = rng.normal(size=(N, IN)), rng.normal(size=(OUT, IN)), rng.normal(size=(N, OUT))
-    with fm.use_backend("numpy"):
-        _, dw, db = compute("linear_backward", (dy, x, w), (N, IN), (OUT, IN), (OUT,))
-        # dW: the line before the last is right.
-        line = entries((OUT, IN), lambda i, j: add(lambda m, n: dy[m, n] * x[m, j] * delta(n, i), N, OUT))
-        assert_matches(line, dw, product_bound(dy.T, x, FLOAT))
-        # db: the last line is OUT times too much.
-        line = entries((OUT,), lambda i: add(lambda m, n: dy[m, i], N, OUT))
-        assert_matches(OUT * db, line, bound(N * OUT, OUT * np.abs(dy).sum(axis=0)))
-
-        a = rng.normal(size=(N, OUT))
-        y = compute("softmax_forward", (a,), (N, OUT))
-        dx = compute("softmax_backward", (dy, y), (N, OUT))
-    e, total = np.exp(a), np.exp(a).sum(axis=1)
-
-    def softmax_line(term):
-        return entries((N, OUT), lambda i, j: add(lambda n: dy[i, n] * term(i, j, n), OUT))
-
-    quotient = softmax_line(lambda i, j, n: (delta(j, n) * e[i, n] * total[i] - e[i, j] * e[i, n]) / total[i] ** 2)
-    both_stray = softmax_line(
-        lambda i, j, n: e[i, n] / total[i] * (delta(j, n) * e[i, n] - e[i, j] * e[i, n] / total[i])
-    )
-    one_stray = softmax_line(lambda i, j, n: e[i, n] / total[i] * (delta(j, n) - e[i, j] * e[i, n] / total[i]))
-    repaired = softmax_line(lambda i, j, n: e[i, n] / total[i] * (delta(j, n) - e[i, j] / total[i]))
-    last = softmax_line(lambda i, j, n: y[i, n] * (delta(j, n) - y[i, j]))
-    for line in (quotient, repaired, last):
-        assert_matches(dx, line, bound(OUT, 8 * np.abs(dy).max()))
-    for line in (both_stray, one_stray):
-        assert np.abs(line - dx).max() > 0.01
