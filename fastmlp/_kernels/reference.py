@@ -373,6 +373,13 @@ def _adagrad(grad, total, param, rate, eps, weight_decay):
     param -= rate * (grad / (np.sqrt(total) + eps))
 
 
+def _lion(grad, exp_avg, param, lr, blend1, blend2, shrink):
+    """c = beta1 m + (1 - beta1) g; param -= lr sign(c); m = beta2 m + (1 - beta2) g; blend = 1 - beta."""
+    param *= shrink
+    param -= lr * np.sign(exp_avg + blend1 * (grad - exp_avg))
+    exp_avg += blend2 * (grad - exp_avg)
+
+
 def _keep_gradient(grad, gradient, param, lr):
     """The gradient itself; param stays."""
     gradient[...] = grad
@@ -382,6 +389,7 @@ _OPTIMIZERS = {
     "adagrad": _adagrad,
     "adam": _adam,
     "keep_gradient": _keep_gradient,
+    "lion": _lion,
     "rmsprop": _rmsprop,
     "sgd": _sgd,
 }
