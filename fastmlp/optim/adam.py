@@ -32,7 +32,7 @@ class Adam(Optimizer):
     """
 
     # Whether weight decay shrinks p by itself instead of being added to g (`AdamW`).
-    _decoupled = False
+    decoupled_weight_decay: bool = False
     kernel = "adam"
     _renamed: ClassVar[dict[str, str]] = {"mean": "exp_avg", "square": "exp_avg_sq"}
 
@@ -60,10 +60,9 @@ class Adam(Optimizer):
         first, second = self.betas
         steps = range(step, step + len(rates))
         corrections = np.array([1 - first**t for t in steps]), np.array([math.sqrt(1 - second**t) for t in steps])
-        decay = self.weight_decay
-        shrink = 1 - rates * decay if self._decoupled else 1.0
+        added, own = (0.0, self.weight_decay) if self.decoupled_weight_decay else (self.weight_decay, 0.0)
         return columns(
-            rates / corrections[0], 1 - first, second, 1 - second, self.eps, 0.0 if self._decoupled else decay, shrink,
+            rates / corrections[0], 1 - first, second, 1 - second, self.eps, added, 1 - rates * own,
             1 / corrections[1],
         )  # fmt: skip
 
@@ -74,7 +73,7 @@ class AdamW(Adam):
     Loshchilov and Hutter, arXiv:1711.05101; parameters and errors are those of `Adam`.
     """
 
-    _decoupled = True
+    decoupled_weight_decay = True
 
     def __init__(
         self,
