@@ -82,6 +82,7 @@ from .optim.adagrad import Adagrad as Adagrad
 from .optim.adam import Adam as Adam
 from .optim.adam import AdamW as AdamW
 from .optim.lion import Lion as Lion
+from .optim.radam import RAdam as RAdam
 from .optim.rmsprop import RMSprop as RMSprop
 from .optim.sgd import SGD as SGD
 from .training.augmentation import GaussianNoise as GaussianNoise

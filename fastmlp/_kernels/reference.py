@@ -347,6 +347,17 @@ def _adam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, we
     param -= rate * (exp_avg / (np.sqrt(exp_avg_sq) * unroot + eps))
 
 
+def _radam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, weight_decay, shrink, rectification):
+    """Moments as in `_adam`; param -= rate rectification m / (sqrt(s) + eps), or rate m where that is 0."""
+    param *= shrink
+    if weight_decay:
+        grad = grad + weight_decay * param
+    exp_avg += blend1 * (grad - exp_avg)
+    exp_avg_sq *= beta2
+    exp_avg_sq += blend2 * grad * grad
+    param -= rate * (exp_avg * rectification / (np.sqrt(exp_avg_sq) + eps) if rectification else exp_avg)
+
+
 def _rmsprop(grad, square_avg, grad_avg, velocity, param, lr, alpha, blend, eps, weight_decay, momentum, centered):
     """g over the root of its mean square, less the square of its mean where centered; blend = 1 - alpha."""
     if weight_decay:
@@ -390,6 +401,7 @@ _OPTIMIZERS = {
     "adam": _adam,
     "keep_gradient": _keep_gradient,
     "lion": _lion,
+    "radam": _radam,
     "rmsprop": _rmsprop,
     "sgd": _sgd,
 }

@@ -1,0 +1,54 @@
+"""RAdam."""
+
+from __future__ import annotations
+
+import math
+
+from .._common.validation import Array
+from .adam import Adam
+from .base import Optimizer
+from .schedules import Schedule
+
+__all__ = ["RAdam"]
+
+
+class RAdam(Adam):
+    """p -= lr m / (1 - b1^t), where rho_t > 5 times r_t sqrt(1 - b2^t) / (sqrt(s) + eps); m and s are `Adam`'s.
+
+    Liu et al., arXiv:1908.03265, has r_t and rho_t. Parameters and errors are those of `Adam`, and
+    ``decoupled_weight_decay``: whether weight decay shrinks p by itself, as in `AdamW`, instead of being added to g.
+    """
+
+    kernel = "radam"
+
+    @classmethod
+    def examples(cls) -> list[Optimizer]:
+        """Those of `Adam`, and one with decoupled weight decay."""
+        return [*super().examples(), cls(0.02, weight_decay=0.1, decoupled_weight_decay=True)]
+
+    def __init__(
+        self,
+        lr: float | Schedule = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+
+    def numbers(self, rates: Array, step: int) -> Array:
+        """Those of `Adam`, but for the last: the rectification in the place of unroot."""
+        table = super().numbers(rates, step)
+        table[:, -1] = [_rectification(self.betas[1], t) for t in range(step, step + len(rates))]
+        return table
+
+
+def _rectification(beta: float, t: int) -> float:
+    """r_t sqrt(1 - beta^t); 0 where rho_t is at most 5."""
+    seen, rho = 1 - beta**t, 2 / (1 - beta) - 1
+    now = rho - 2 * t * beta**t / seen
+    return math.sqrt(seen * (now - 4) * (now - 2) * rho / ((rho - 4) * (rho - 2) * now)) if now > 5 else 0.0
