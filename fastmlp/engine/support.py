@@ -109,7 +109,7 @@ def rule(optimizer: Optimizer) -> str:
     Unsupported
         If the engine does not know the optimizer.
     """
-    if not is_plain(optimizer, Optimizer, "_update", "step"):
+    if not optimizer.uses_kernel:
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
     return optimizer.kernel
 

@@ -11,7 +11,7 @@ import numpy as np
 from .._common.validation import Array, as_integer, as_number, as_real_array
 from .._kernels import get_backend
 from .._kernels.formulas import find
-from ..modules.base import Module
+from ..modules.base import Module, is_plain
 from .schedules import Schedule, as_schedule
 
 __all__ = ["Optimizer", "as_betas", "columns"]
@@ -227,6 +227,11 @@ class Optimizer:
         """The names of the states in the formula's order; None for one that these settings do not need."""
         names: tuple[str, ...] = find("optimizers", self.kernel).STATES
         return names
+
+    @property
+    def uses_kernel(self) -> bool:
+        """Whether the formula ``kernel`` makes the steps: the class has no ``step`` and no ``_update`` of its own."""
+        return is_plain(self, Optimizer, "_update", "step")
 
     def settings(self) -> tuple[Any, ...]:
         """What the engine's tables depend on: where it has changed they are made anew."""
