@@ -257,8 +257,7 @@ class MyLoss(fm.CrossEntropyLoss):
 
 
 class MySGD(fm.SGD):
-    def _update(self, *arguments):
-        super()._update(*arguments)
+    pass
 
 
 class MySequential(fm.Sequential):

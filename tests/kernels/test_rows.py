@@ -10,7 +10,7 @@ from checks import C, assert_matches, eps, floor
 from compiled import COMPILED, SIMULATED, operations
 from optimizers import EXAMPLES
 
-from fastmlp._kernels import reference
+from fastmlp._kernels import formulas, reference
 
 SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
 if SIMULATED:
@@ -100,20 +100,18 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
         assert_matches(ref[1], comp[1], bound(dtype, 3, 4.0))
 
 
-@pytest.mark.parametrize(
-    "operation, extra",
-    [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])]
-    + [("log_cosh", []), ("quantile", [0.2]), ("poisson", [])],
-)
-def test_elementwise_losses(run, operation, extra, shape, dtype, rng):
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", formulas.names("losses"))
+def test_elementwise_losses(run, kind, weighted, shape, dtype, rng):
     x = (rng.normal(size=shape) * 2).astype(dtype)
     target = rng.integers(0, 2, shape).astype(dtype)
-    x[0, 0] = target[0, 0]  # a tie: slope 0 for L1
-    extra = [rng.uniform(0.5, 2, shape[1]).astype(dtype) if e == "p" else e for e in extra]
+    x[0, 0] = target[0, 0]  # a tie: derivative 0 for L1
+    weight = rng.uniform(0.5, 2, shape[1]).astype(dtype) if weighted else None
     row_scale = rng.uniform(0.1, 1, shape[0]).astype(dtype)
-    ref, comp = run(operation, [x, target, *extra, row_scale], [blank(shape[0], dtype), blank(shape, dtype)])
+    inputs = [kind, x, target, weight, (0.6, 0.0), row_scale]
+    ref, comp = run("elementwise_loss", inputs, [blank(shape[0], dtype), blank(shape, dtype)])
     size = (1 + np.abs(x).astype(np.float64)) ** 2 * 2
-    if operation == "poisson":  # what an error of x makes of its exponential counts too
+    if kind == "poisson":  # the error of x that its exponential makes counts too
         size = (1 + np.abs(x)) * np.exp(x.astype(np.float64)) + size
     assert_matches(ref[0], comp[0], bound(dtype, shape[1], size.sum(axis=1)))
     assert_matches(ref[1], comp[1], bound(dtype, 1, size))

@@ -8,7 +8,6 @@ NumPy: that is what the compiled ones are tested against.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import pkgutil
@@ -20,17 +19,14 @@ __all__ = ["bind", "find", "names", "output_suffices", "register"]
 
 FAMILIES = ("activations", "losses", "optimizers")
 _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
+_files: dict[tuple[str, str], Any] = {}
 
 
 def names(family: str) -> tuple[str, ...]:
     """The names of a family's operations, sorted: those of its files, then those that users registered."""
-    return (*_files(family), *sorted(_registered[family]))
-
-
-@functools.cache
-def _files(family: str) -> tuple[str, ...]:
     package = importlib.import_module(f".{family}", __name__)
-    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
+    files = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    return (*files, *sorted(_registered[family]))
 
 
 def find(family: str, name: str) -> Any:
@@ -41,11 +37,13 @@ def find(family: str, name: str) -> Any:
     KeyError
         If there is none of that name.
     """
-    if name in _registered[family]:
-        return _registered[family][name]
+    known = _registered[family].get(name, _files.get((family, name)))  # asked for at each step: no look at the disk
+    if known is not None:
+        return known
     if name not in names(family):
         raise KeyError(f"There is no formula {name!r} in {family}; expected one of {', '.join(names(family))}.")
-    return importlib.import_module(f".{family}.{name}", __name__)
+    _files[family, name] = importlib.import_module(f".{family}.{name}", __name__)
+    return _files[family, name]
 
 
 def register(family: str, name: str, formula: Any) -> None:
