@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from .._common.philox import DROPOUT, philox4x32
+from . import formulas
 
 name = "numpy"
 
@@ -45,6 +46,11 @@ def from_numpy(array):
 def to_numpy(array):
     """An array of this backend as a NumPy array."""
     return array
+
+
+def _of_a_user(family, kind, function):
+    """A function of a registered formula. It computes both sides of each `where`, of which one may overflow."""
+    return np.errstate(all="ignore")(getattr(formulas.find(family, kind), function))
 
 
 # ----------------------------------------------------------------------------------------- linear
@@ -250,6 +256,39 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
         np.multiply(row_scale[:, None], -weights / clamped, out=dx)
 
 
+# Terms of classes: (f, f') of log p (N, C), the logarithms of probabilities; a is the loss's number.
+
+
+def _log_loss(log_p, a):
+    """-log p: `cross_entropy`."""
+    return -log_p, -np.ones_like(log_p)
+
+
+_CLASS_TERMS = {
+    "cross_entropy": _log_loss,
+}
+
+
+def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
+    """l_i = sum_j w_j t'_ij f(log p_ij), p = softmax(x), from logits x (N, C); ``numbers`` are the smoothing and f's a.
+
+    Targets and weights are as for `cross_entropy`. With the slopes s_ij = w_j t'_ij f'(log p_ij),
+    dl_i/dx_ij = s_ij - p_ij sum_k s_ik.
+    """
+    smoothing, a = numbers
+    weights = _target_weights(target, class_weight, smoothing, x)
+    shifted = x - x.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    term = _CLASS_TERMS.get(kind) or _of_a_user("losses", kind, "class_term")
+    # A class of weight 0 adds nothing, even where its probability is 0.
+    values, slopes = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
+    if losses is not None:
+        np.multiply(row_scale, values.sum(axis=1), out=losses)
+    if dx is not None:
+        np.subtract(slopes, np.exp(log_p) * slopes.sum(axis=1, keepdims=True), out=dx)
+        dx *= row_scale[:, None]
+
+
 # Terms of elements: (term, derivative with respect to x) of outputs x (N, O) and targets t. w (O,) are weights of
 # columns, or 1; a and b the loss's numbers.
 
@@ -309,7 +348,9 @@ _LOSSES = {
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
     """l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b, ``column_weight`` (O,) may be None."""
-    terms, derivatives = _LOSSES[kind](x, target, 1 if column_weight is None else column_weight, *numbers)
+    loss = _LOSSES.get(kind) or _of_a_user("losses", kind, "loss")
+    weight = x.dtype.type(1) if column_weight is None else column_weight
+    terms, derivatives = loss(x, target, weight, *numbers)
     if losses is not None:
         np.multiply(row_scale, terms.sum(axis=1), out=losses)
     if dx is not None:
