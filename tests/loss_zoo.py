@@ -8,15 +8,17 @@ from fastmlp._kernels import use_backend
 from fastmlp.losses import loss_types
 
 COLUMNS = 5  # of `Loss.examples`
+SOFT = "-soft"  # the end of a name: rows for the targets of classes, not indices
 
 
 def _examples():
     with use_backend("numpy"):
         return {
-            f"{kind.__name__}-{i}": (kind, i)
+            f"{kind.__name__}-{i}{targets}": (kind, i)
             for kind in loss_types()
             if kind.__module__.startswith("fastmlp.")  # not what a test has registered
             for i in range(len(kind.examples()))
+            for targets in (["", SOFT] if kind.target_kind == "labels" else [""])
         }
 
 
@@ -46,10 +48,10 @@ def outputs_of(name, rng, rows, columns=COLUMNS):
     return np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) if name not in FROM_LOGITS else x
 
 
-def targets_of(name, rng, rows, columns=COLUMNS, soft=False):
-    """Targets of the kind that a loss takes; of classes indices, or ``soft`` rows."""
+def targets_of(name, rng, rows, columns=COLUMNS):
+    """Targets of the kind that a loss takes."""
     kind = _EXAMPLES[name][0].target_kind
-    if kind == "labels" and not soft:
+    if kind == "labels" and not name.endswith(SOFT):
         return rng.integers(0, columns, rows)
     draw = {"unit": rng.uniform, "counts": lambda size: rng.poisson(2.0, size), "labels": rng.uniform}
     return draw.get(kind, rng.normal)(size=(rows, columns)).astype(float)

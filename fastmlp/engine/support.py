@@ -9,10 +9,11 @@ import numpy as np
 from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
 from .._kernels.formulas.optimizers import MOST_NUMBERS
-from ..losses import Loss
+from ..losses import Loss, loss_types
 from ..modules import MLP, Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
+from ..modules.activations import activation_types
 from ..modules.base import is_plain
-from ..optim import Optimizer
+from ..optim import Optimizer, is_registered
 from ..optim.schedules import Constant
 
 __all__ = [
@@ -54,7 +55,8 @@ def layers_of(model: Module) -> list[Layer]:
     for prefix, module in model._named_modules():
         if type(module) in (Sequential, MLP):
             continue
-        if type(module) not in _LAYERS and not is_plain(module, Activation, "_compute", "_gradient"):
+        activation = type(module) in activation_types() and is_plain(module, Activation, "_compute", "_gradient")
+        if type(module) not in _LAYERS and not activation:
             raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
         layers.append(Layer(prefix, module))
     if model.in_width is None or model.dtype is None:
@@ -64,7 +66,7 @@ def layers_of(model: Module) -> list[Layer]:
 
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
-    if not loss.has_kernel:
+    if not loss.has_kernel or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -107,7 +109,7 @@ def rule(optimizer: Optimizer) -> str:
     Unsupported
         If the engine does not know the optimizer.
     """
-    if not is_plain(optimizer, Optimizer, "_update", "step"):
+    if not is_plain(optimizer, Optimizer, "_update", "step") or not is_registered(type(optimizer)):
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
     return optimizer.kernel
 

@@ -83,11 +83,10 @@ def test_images(shape, axis, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("soft", [False, True], ids=["", "soft"])
 @pytest.mark.parametrize("name", loss_zoo.NAMES)
-def test_mixed_targets(name, soft, weighted, dtype):
+def test_mixed_targets(name, weighted, dtype):
     generator = np.random.default_rng(1)
-    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33, soft=soft)
+    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33)
     weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) % 5 > 0) if weighted else None
     last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
     model = lambda: fm.Sequential(model_of(dtype, outputs=loss_zoo.COLUMNS)(), *last)  # noqa: E731

@@ -88,11 +88,10 @@ def test_slopes_below_zero(slope):
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("soft", [False, True], ids=["", "soft"])
 @pytest.mark.parametrize("name", loss_zoo.NAMES)
-def test_every_loss(name, soft, weighted):
+def test_every_loss(name, weighted):
     generator = np.random.default_rng(1)
-    X, y = generator.standard_normal((11, 5)), loss_zoo.targets_of(name, generator, 11, soft=soft)
+    X, y = generator.standard_normal((11, 5)), loss_zoo.targets_of(name, generator, 11)
     weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) != 4) if weighted else None
     last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
 

@@ -48,7 +48,7 @@ with fm.use_backend("numpy"):
         CASES += [(example, name) for name in parameters_of(loss_zoo.make(example))]
 
 
-@pytest.mark.parametrize("kind", sorted({example.rpartition("-")[0] for example in loss_zoo.NAMES}))
+@pytest.mark.parametrize("kind", sorted({example.partition("-")[0] for example in loss_zoo.NAMES}))
 def test_every_argument_is_a_parameter(kind):
     config = getattr(fm, kind)().config()
     assert set(config) - {"type"} == {name for example, name in CASES if example.startswith(f"{kind}-")}

@@ -151,11 +151,10 @@ def test_a_thousand_classes(options, dtype):
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("soft", [False, True], ids=["", "soft"])
 @pytest.mark.parametrize("name", loss_zoo.NAMES)
-def test_every_loss(name, soft, weighted, dtype):
+def test_every_loss(name, weighted, dtype):
     generator = np.random.default_rng(2)
-    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33, soft=soft)
+    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33)
     weight = generator.uniform(0.1, 2, len(X)) if weighted else None
     last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
     model = lambda: fm.Sequential(linear(9, 8, dtype), fm.Tanh(), linear(8, 5, dtype), *last)  # noqa: E731
