@@ -45,7 +45,7 @@ class ClasswiseLoss(Loss):
 
     task = "classification"
     target_kind = "labels"
-    number_names = ("label_smoothing",)
+    number_names: ClassVar[tuple[str, ...]] = ("label_smoothing",)
     # The name of the argument and of the attribute that holds the weights of the classes.
     weight_name: ClassVar[str] = "class_weight"
 
