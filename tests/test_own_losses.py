@@ -1,4 +1,4 @@
-"""Losses of users: with a formula they train in the engine, with code of their own module by module."""
+"""Registered losses: those with a formula train in the engine, those with code of their own module by module."""
 
 from __future__ import annotations
 

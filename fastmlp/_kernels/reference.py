@@ -48,8 +48,8 @@ def to_numpy(array):
     return array
 
 
-def _of_a_user(family, kind, function):
-    """A function of a registered formula. It computes both sides of each `where`, of which one may overflow."""
+def _registered(family, kind, function):
+    """A function of a registered formula; NumPy computes both sides of each `where`, of which one may overflow."""
     return np.errstate(all="ignore")(getattr(formulas.find(family, kind), function))
 
 
@@ -279,7 +279,7 @@ def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx
     weights = _target_weights(target, class_weight, smoothing, x)
     shifted = x - x.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    term = _CLASS_TERMS.get(kind) or _of_a_user("losses", kind, "class_term")
+    term = _CLASS_TERMS.get(kind) or _registered("losses", kind, "class_term")
     # A class of weight 0 adds nothing, even where its probability is 0.
     values, slopes = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
     if losses is not None:
@@ -348,7 +348,7 @@ _LOSSES = {
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
     """l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b, ``column_weight`` (O,) may be None."""
-    loss = _LOSSES.get(kind) or _of_a_user("losses", kind, "loss")
+    loss = _LOSSES.get(kind) or _registered("losses", kind, "loss")
     weight = x.dtype.type(1) if column_weight is None else column_weight
     terms, derivatives = loss(x, target, weight, *numbers)
     if losses is not None:

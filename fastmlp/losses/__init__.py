@@ -1,7 +1,7 @@
 """Losses: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``, with PyTorch's mean reduction.
 
-Each file has a class or more, found by the package itself; the formula of one is the file of `_kernels.formulas.losses`
-under its ``kernel``.
+The classes in each file's ``__all__`` are registered; the formula of one is the file of `_kernels.formulas.losses`
+that its ``kernel`` names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""-log p + a (1 - p): a formula of a user's, for a loss of classes (Leng et al., arXiv:2204.12511)."""
+"""-log p + a (1 - p): a registered formula of a loss of classes (Leng et al., arXiv:2204.12511)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""w (x - t)^4 a: a formula of a user's, for a loss of single elements."""
+"""w (x - t)^4 a: a registered formula of a loss of single elements."""
 
 from __future__ import annotations
 
