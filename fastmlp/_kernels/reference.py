@@ -264,8 +264,16 @@ def _log_loss(log_p, a):
     return -log_p, -np.ones_like(log_p)
 
 
+def _focal(log_p, gamma):
+    """-(1 - p)^gamma log p, with 1 - p above 0 so that gamma may be below 1 (Lin et al. 2017)."""
+    rest = np.maximum(-np.expm1(log_p), 1e-37)
+    product = np.exp(log_p) * np.maximum(log_p, -1e3)  # p log p, 0 at p = 0
+    return -(rest**gamma) * log_p, rest**gamma * (gamma * product / rest - 1)
+
+
 _CLASS_TERMS = {
     "cross_entropy": _log_loss,
+    "focal": _focal,
 }
 
 
@@ -335,8 +343,17 @@ def _bce(x, t, w, a, b):
     return terms, (1 - t) * _sigmoid(x) - w * t * _sigmoid(-x)
 
 
+def _binary_focal(x, t, w, gamma, alpha):
+    """A r^gamma times `_bce`, r = t (1 - p) + (1 - t) p, A = alpha t + (1 - alpha) (1 - t), or 1 for alpha < 0."""
+    (entropy, slope), p, q = _bce(x, t, 1, 0, 0), _sigmoid(x), _sigmoid(-x)
+    missed = np.maximum(t * q + (1 - t) * p, 1e-37)
+    weight = missed**gamma * (1 if alpha < 0 else alpha * t + (1 - alpha) * (1 - t))
+    return weight * entropy, weight * (slope + gamma * (1 - 2 * t) * p * q * entropy / missed)
+
+
 _LOSSES = {
     "bce": _bce,
+    "binary_focal": _binary_focal,
     "huber": _huber,
     "l1": _l1,
     "log_cosh": _log_cosh,
