@@ -40,6 +40,8 @@ from .losses import Loss as Loss
 from .losses import register_loss as register_loss
 from .losses.bce import BCEWithLogitsLoss as BCEWithLogitsLoss
 from .losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from .losses.focal import BinaryFocalLoss as BinaryFocalLoss
+from .losses.focal import FocalLoss as FocalLoss
 from .losses.huber import HuberLoss as HuberLoss
 from .losses.l1 import L1Loss as L1Loss
 from .losses.log_cosh import LogCoshLoss as LogCoshLoss

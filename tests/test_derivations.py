@@ -112,15 +112,16 @@ def test_every_kernel_with_a_gradient_is_on_the_page():
     for file, pattern in (
         ("linear", ".+ward"),
         ("elementwise", "activation_.+"),
-        ("losses", "elementwise_loss"),
+        ("losses", "(classwise|elementwise)_loss"),
     ):
         names = [name for name in vars(resolve(f"cpu/{file}.py")) if re.fullmatch(pattern, name)]
         assert names
         assert {f"cpu/{file}.py: {name}" for name in names} <= set(LOCATIONS)
-    for family, function in (("activations", "derivative"), ("losses", "loss"), ("optimizers", "update")):
-        files = formulas.names(family)
-        assert files
-        assert {f"formulas/{family}/{file}.py: {function}" for file in files} <= set(LOCATIONS)
+    found = {f"activations/{file}.py: derivative" for file in formulas.names("activations")}
+    found |= {f"optimizers/{file}.py: update" for file in formulas.names("optimizers")}
+    for file in formulas.names("losses"):
+        found.add(f"losses/{file}.py: {'class_term' if formulas.sums_over_classes(file) else 'loss'}")
+    assert {f"formulas/{location}" for location in found} <= set(LOCATIONS)
     parts = re.compile(".+_rows|philox_words")  # of kernels that are on the page
     names = [name for name in resolve("cpu/rows.py: __all__") if not parts.fullmatch(name)]
     assert {f"cpu/rows.py: {name}" for name in names} <= set(LOCATIONS)
@@ -399,6 +400,17 @@ def test_cross_entropy(soft, weighted, smoothing, from_logits, backend, rng):
         assert_matches(ref, dx, bound(OUT, size))
     largest = np.abs(x).max() + math.log(OUT) if from_logits else np.abs(np.log(x)).max()
     assert_matches(value(x).real, got, bound(N * OUT, 4 * largest * (r[:, None] * w * t).sum()))
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "rows"])
+def test_cross_entropy_as_a_function_of_probabilities(soft, backend, rng):
+    x, w, r = rng.normal(size=(N, OUT)), rng.uniform(0.5, 2, OUT), rng.uniform(0.1, 1, N)
+    target = rng.uniform(size=(N, OUT)) if soft else np.array([4, 0, 2, 0])
+    ref = compute("cross_entropy", [x, target, w, 0.1, r], (N,), (N, OUT))
+    comp = compute("classwise_loss", ["cross_entropy", x, target, w, (0.1, 0.0), r], (N,), (N, OUT))
+    weights = r * (2.1 * target.sum(axis=1) if soft else 2.1)
+    assert_matches(ref[0], comp[0], bound(OUT, weights * (1 + 2 * np.abs(x).max() + math.log(OUT))))
+    assert_matches(ref[1], comp[1], bound(OUT, 4 * weights[:, None] + 0 * x))
 
 
 def test_fused_form_is_both_steps_at_once(backend, rng):

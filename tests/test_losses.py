@@ -1,6 +1,8 @@
 import copy
+import inspect
 import json
 
+import loss_zoo
 import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor
@@ -178,20 +180,10 @@ def test_large_logits(backend, dtype):
     assert fm.CrossEntropyLoss().forward(np.array([[1e4, -1e4]], dtype), [1]) == 2e4
 
 
-LOSSES = {
-    "ce": (lambda: fm.CrossEntropyLoss(class_weight=[1, 2, 3]), lambda rng: rng.integers(0, 3, 10)),
-    "soft": (fm.CrossEntropyLoss, lambda rng: rng.uniform(size=(10, 3))),
-    "mse": (fm.MSELoss, lambda rng: rng.normal(size=(10, 3))),
-    "bce": (fm.BCEWithLogitsLoss, lambda rng: rng.integers(0, 2, (10, 3))),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "sample_weight"])
 def test_blocks_combine(backend, rng, name, weighted):
-    make, targets = LOSSES[name]
-    loss, y = make(), targets(rng)
-    x = rng.normal(size=(10, 3))
+    loss, x, y = loss_zoo.make(name), loss_zoo.outputs_of(name, rng, 10), loss_zoo.targets_of(name, rng, 10)
     s = rng.uniform(0.1, 1, 10) if weighted else None
     total = norm = 0.0
     for rows in (slice(0, 4), slice(4, 5), slice(5, 10)):
@@ -201,27 +193,32 @@ def test_blocks_combine(backend, rng, name, weighted):
     assert total / norm == pytest.approx(loss.forward(x, y, s), rel=1e-14)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
 def test_a_weight_of_two_is_the_row_twice(backend, rng, name):
-    make, targets = LOSSES[name]
-    loss, y = make(), targets(rng)
-    x = rng.normal(size=(10, 3))
+    loss, x, y = loss_zoo.make(name), loss_zoo.outputs_of(name, rng, 10), loss_zoo.targets_of(name, rng, 10)
     s = rng.integers(0, 3, 10)
     s[0] = 1
     twice = np.repeat(np.arange(10), s)
     assert loss.forward(x, y, s) == pytest.approx(loss.forward(x[twice], y[twice]), rel=1e-14)
 
 
-def test_config_and_copies(backend):
-    for loss in (
-        fm.CrossEntropyLoss(class_weight=[1, 2], label_smoothing=0.1, from_logits=False),
-        fm.MSELoss(),
-        fm.HuberLoss(0.5),
-        fm.BCEWithLogitsLoss(pos_weight=2),
-    ):
-        config = json.loads(json.dumps(loss.config()))
-        again = getattr(fm, config.pop("type"))(**config)
-        assert again.config() == loss.config() and again.task == loss.task
-        assert copy.deepcopy(loss).config() == loss.config() and repr(again) == repr(loss)
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+def test_config_and_copies(backend, name):
+    loss = loss_zoo.make(name)
+    config = json.loads(json.dumps(loss.config()))
+    again = getattr(fm, config.pop("type"))(**config)
+    assert again.config() == loss.config() and again.task == loss.task and again.settings() == loss.settings()
+    assert copy.deepcopy(loss).config() == loss.config() and repr(again) == repr(loss)
+
+
+@pytest.mark.parametrize("kind", sorted({name.partition("-")[0] for name in loss_zoo.NAMES}))
+def test_examples_have_each_argument(backend, kind):
+    """Tests of all losses are those of all arguments: some example has one that is not None."""
+    configs = [loss_zoo.make(name).config() for name in loss_zoo.NAMES if name.startswith(f"{kind}-")]
+    for argument in inspect.signature(getattr(fm, kind)).parameters:
+        assert any(config[argument] is not None for config in configs), argument
+
+
+def test_tasks():
     tasks = [fm.CrossEntropyLoss.task, fm.BCEWithLogitsLoss.task, fm.MSELoss.task]
     assert tasks == ["classification", "binary", "regression"]

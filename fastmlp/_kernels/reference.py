@@ -48,6 +48,11 @@ def to_numpy(array):
     return array
 
 
+def _registered(family, kind, function):
+    """A function of a registered formula; NumPy computes both sides of each `where`, of which one may overflow."""
+    return np.errstate(all="ignore")(getattr(formulas.find(family, kind), function))
+
+
 # ----------------------------------------------------------------------------------------- linear
 
 
@@ -251,6 +256,47 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
         np.multiply(row_scale[:, None], -weights / clamped, out=dx)
 
 
+# Terms of classes: (f, f') of log p (N, C), the logarithms of probabilities; a is the loss's number.
+
+
+def _log_loss(log_p, a):
+    """-log p: `cross_entropy`."""
+    return -log_p, -np.ones_like(log_p)
+
+
+def _focal(log_p, gamma):
+    """-(1 - p)^gamma log p, with 1 - p above 0 so that gamma may be below 1 (Lin et al. 2017)."""
+    rest = np.maximum(-np.expm1(log_p), 1e-37)
+    product = np.exp(log_p) * np.maximum(log_p, -1e3)  # p log p, 0 at p = 0
+    return -(rest**gamma) * log_p, rest**gamma * (gamma * product / rest - 1)
+
+
+_CLASS_TERMS = {
+    "cross_entropy": _log_loss,
+    "focal": _focal,
+}
+
+
+def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
+    """l_i = sum_j w_j t'_ij f(log p_ij), p = softmax(x), from logits x (N, C); ``numbers`` are the smoothing and f's a.
+
+    Targets and weights are as for `cross_entropy`. With the slopes s_ij = w_j t'_ij f'(log p_ij),
+    dl_i/dx_ij = s_ij - p_ij sum_k s_ik.
+    """
+    smoothing, a = numbers
+    weights = _target_weights(target, class_weight, smoothing, x)
+    shifted = x - x.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    term = _CLASS_TERMS.get(kind) or _registered("losses", kind, "class_term")
+    # A class of weight 0 adds nothing, even where its probability is 0.
+    values, slopes = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
+    if losses is not None:
+        np.multiply(row_scale, values.sum(axis=1), out=losses)
+    if dx is not None:
+        np.subtract(slopes, np.exp(log_p) * slopes.sum(axis=1, keepdims=True), out=dx)
+        dx *= row_scale[:, None]
+
+
 # Terms of elements: (term, derivative with respect to x) of outputs x (N, O) and targets t. w (O,) are weights of
 # columns, or 1; a and b the loss's numbers.
 
@@ -297,8 +343,17 @@ def _bce(x, t, w, a, b):
     return terms, (1 - t) * _sigmoid(x) - w * t * _sigmoid(-x)
 
 
+def _binary_focal(x, t, w, gamma, alpha):
+    """A r^gamma times `_bce`, r = t (1 - p) + (1 - t) p, A = alpha t + (1 - alpha) (1 - t), or 1 for alpha < 0."""
+    (entropy, slope), p, q = _bce(x, t, 1, 0, 0), _sigmoid(x), _sigmoid(-x)
+    missed = np.maximum(t * q + (1 - t) * p, 1e-37)
+    weight = missed**gamma * (1 if alpha < 0 else alpha * t + (1 - alpha) * (1 - t))
+    return weight * entropy, weight * (slope + gamma * (1 - 2 * t) * p * q * entropy / missed)
+
+
 _LOSSES = {
     "bce": _bce,
+    "binary_focal": _binary_focal,
     "huber": _huber,
     "l1": _l1,
     "log_cosh": _log_cosh,
@@ -310,7 +365,9 @@ _LOSSES = {
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
     """l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b, ``column_weight`` (O,) may be None."""
-    terms, derivatives = _LOSSES[kind](x, target, 1 if column_weight is None else column_weight, *numbers)
+    loss = _LOSSES.get(kind) or _registered("losses", kind, "loss")
+    weight = x.dtype.type(1) if column_weight is None else column_weight
+    terms, derivatives = loss(x, target, weight, *numbers)
     if losses is not None:
         np.multiply(row_scale, terms.sum(axis=1), out=losses)
     if dx is not None:

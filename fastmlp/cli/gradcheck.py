@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,13 +105,13 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
         yield _label(module), (module, None, x, None, None)
 
     binary = (other > 0).astype(np.float64)
-    targets_of = {"labels": labels, "unit": binary, "counts": other**2, "numbers": other}
+    targets_of = {"unit": binary, "counts": other**2, "numbers": other}
     alone: list[tuple[losses.Loss, np.ndarray, Any]] = [
-        (example, soft + 0.1 if example.takes_probabilities else x, targets_of[example.target_kind])
+        (example, soft + 0.1 if example.takes_probabilities else x, targets)
         for kind in losses.loss_types()
         for example in kind.examples()
+        for targets in ([labels, soft] if example.target_kind == "labels" else [targets_of[example.target_kind]])
     ]
-    alone.append((CrossEntropyLoss(label_smoothing=0.1), x, soft))
     for loss, inputs, targets in alone:
         kind = ", soft targets" if targets is soft else ""
         yield _label(loss) + kind, (None, loss, inputs, targets, None)
@@ -127,16 +128,12 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
 
 
 def _label(thing: modules.Module | losses.Loss) -> str:
-    """Its type, and the arguments that tell it from the others of the type."""
-    usual = {
-        "bias": True,
-        "approximate": "none",
-        "affine": True,
-        "label_smoothing": 0.0,
-        "from_logits": True,
-        "pos_weight": None,
-    }
-    config = thing.config()
-    shown = [f"{key}={config[key]}" for key in usual if key in config and config[key] != usual[key]]
+    """Its type, and the arguments that are not at their defaults."""
+    config, parameters = thing.config(), inspect.signature(type(thing)).parameters
+    shown = [
+        f"{name}={'[...]' if isinstance(config[name], list) else config[name]}"
+        for name, parameter in parameters.items()
+        if name in config and name not in ("dtype", "rng") and parameter.default not in (parameter.empty, config[name])
+    ]
     arguments = ", ".join(shown)
     return type(thing).__name__ + (f"({arguments})" if arguments else "")

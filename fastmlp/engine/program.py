@@ -29,7 +29,7 @@ from .._kernels.cpu.loss_operations import LOSS_SCRATCH
 from .._kernels.cpu.panels import rounded
 from .._kernels.cpu.products import TURNED
 from .._kernels.cpu.random import WORDS
-from .._kernels.formulas import output_suffices
+from .._kernels.formulas import output_suffices, sums_over_classes
 from .._kernels.reference import probability_floor
 from ..losses import Loss
 from ..modules import Dropout, LayerNorm, Linear, Normalize
@@ -248,13 +248,14 @@ class Program:
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
         mixed = self.augment is not None and self.augment.mixup is not None
-        if loss.kernel == "cross_entropy":
-            plain = by_index and loss.column_weight(width, dtype) is None and not loss.numbers[0]
-            function = loss_operations.cross_entropy(not loss.takes_probabilities, by_index, plain, mixed)
-            numbers = (loss.numbers[0], probability_floor(dtype))
+        numbers = loss.numbers
+        if sums_over_classes(loss.kernel):
+            from_logits = not loss.takes_probabilities
+            plain = by_index and loss.column_weight(width, dtype) is None and not numbers[0]
+            function = loss_operations.classwise(loss.kernel, from_logits, by_index, plain, mixed)
+            numbers = numbers if from_logits else (numbers[0], probability_floor(dtype))
         else:
             function = loss_operations.elementwise(loss.kernel, mixed)
-            numbers = loss.numbers
         weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._room.take(self.capacity)
         self._add(

@@ -9,8 +9,7 @@ import numpy as np
 from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
 from .._kernels.formulas.optimizers import MOST_NUMBERS
-from ..losses import ElementwiseLoss, Loss, loss_types
-from ..losses.cross_entropy import CrossEntropyLoss
+from ..losses import Loss, loss_types
 from ..modules import MLP, Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
 from ..modules.activations import activation_types
 from ..modules.base import is_plain
@@ -67,8 +66,7 @@ def layers_of(model: Module) -> list[Layer]:
 
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
-    plain = is_plain(loss, ElementwiseLoss, "_call") or type(loss) is CrossEntropyLoss
-    if not plain or type(loss) not in loss_types():
+    if not loss.has_kernel or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 

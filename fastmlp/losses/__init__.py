@@ -1,16 +1,17 @@
 """Losses: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``, with PyTorch's mean reduction.
 
-Each file has a class, found by the package itself; the formula of one that adds up over single elements is a file of
-`_kernels.formulas.losses` under its ``kernel``.
+The classes in each file's ``__all__`` are registered; the formula of one is the file of `_kernels.formulas.losses`
+that its ``kernel`` names.
 """
 
 from __future__ import annotations
 
 from .._common.registry import Registry
 from .base import Loss
+from .classwise import ClasswiseLoss
 from .elementwise import ElementwiseLoss
 
-__all__ = ["ElementwiseLoss", "Loss", "loss_types", "register_loss"]
+__all__ = ["ClasswiseLoss", "ElementwiseLoss", "Loss", "loss_types", "register_loss"]
 
 _registry = Registry(Loss, lambda kind: (kind.__name__,))
 
@@ -21,9 +22,9 @@ def register_loss(kind: type[Loss]) -> type[Loss]:
     Parameters
     ----------
     kind : type
-        A class derived from `Loss`, or from `ElementwiseLoss` with a ``kernel`` that names a formula which exists or
-        which `_kernels.formulas.register` has been given. One with a ``_call`` of its own trains module by
-        module, which is slower than the engine and says so once.
+        A class derived from `Loss`, or from `ElementwiseLoss` or `ClasswiseLoss` with a ``kernel`` that names a formula
+        which exists or which `_kernels.formulas.register` has been given. One with a ``_call`` of its own trains module
+        by module, which is slower than the engine and says so once.
 
     Raises
     ------
@@ -38,4 +39,4 @@ def loss_types() -> tuple[type[Loss], ...]:
     return _registry.types()
 
 
-globals().update(_registry.add_files(__name__, __path__, skip=["base", "elementwise"]))
+globals().update(_registry.add_files(__name__, __path__, skip=["base", "classwise", "elementwise"]))

@@ -6,9 +6,11 @@ none) and n the normaliser, so that the value is sum_i s_i l_i / n; where n is 0
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,7 +25,18 @@ from .._common.validation import (
 from .._kernels import get_backend
 from .._kernels.has_backend import HasBackend
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "runs_kernel"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Of targets, by the kind.
+_BOUNDS = {"unit": (0.0, 1.0), "counts": (0.0, math.inf), "numbers": (-math.inf, math.inf)}
+_COMPUTE = ("forward", "backward", "forward_backward", "_run")
+
+
+def runs_kernel(call: F) -> F:
+    """Mark a ``_call`` that runs the formula of ``kernel`` and nothing else, see `Loss.has_kernel`."""
+    call.runs_kernel = True  # type: ignore[attr-defined]
+    return call
 
 
 class Loss(HasBackend):
@@ -38,8 +51,10 @@ class Loss(HasBackend):
     task: str = "regression"
     # What targets are: "labels" (class indices), "unit" (numbers from 0 to 1), "counts" (from 0 on) or "numbers".
     target_kind: ClassVar[str] = "numbers"
-    # The name of the kernels' formula: of a file of `_kernels.formulas.losses`, or "cross_entropy".
+    # The name of the kernels' formula: of a file of `_kernels.formulas.losses`.
     kernel: str
+    # The attributes that the formula takes as its numbers a and b; None is -1.
+    number_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def examples(cls) -> list[Loss]:
@@ -201,12 +216,15 @@ class Loss(HasBackend):
         """
         where = type(self).__name__
         y = as_real_array(y, f"{where}: y")
-        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where)
+        low, high = _BOUNDS[self.target_kind]
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, low, high)
 
     @property
     def numbers(self) -> tuple[float, float]:
         """The two numbers that the kernels' formula takes; 0 for one that it does not use."""
-        return 0.0, 0.0
+        values = (getattr(self, name) for name in self.number_names)
+        a, b, *_ = *(-1.0 if value is None else float(value) for value in values), 0.0, 0.0
+        return a, b
 
     def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
         """Weights (columns,) of the outputs' columns in a dtype; None where all are 1."""
@@ -220,6 +238,13 @@ class Loss(HasBackend):
             if not name.startswith("_") and name != "backend"
         )
 
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the formula of ``kernel`` is all of the loss: no class has a way of its own to compute it."""
+        kind = type(self)
+        own = any(getattr(kind, name) is not getattr(Loss, name) for name in _COMPUTE)
+        return not own and hasattr(kind._call, "runs_kernel")
+
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         """Run the kernel; ``rest`` is row_scale, losses and dx."""
         raise NotImplementedError(f"{type(self).__name__} has no kernel.")
@@ -229,8 +254,11 @@ class Loss(HasBackend):
         return None
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments that make the loss again; fit for JSON."""
-        return {"type": type(self).__name__}
+        """The type and the arguments that make the loss again, which are attributes of their names; fit for JSON."""
+        names = inspect.signature(type(self)).parameters
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        arguments = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
+        return {"type": type(self).__name__, **arguments}
 
     def __repr__(self) -> str:
         arguments = (f"{name}={value!r}" for name, value in self.config().items() if name != "type")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._common.validation import Array, as_elementwise_targets, as_float, as_real_array, as_vector
+from .._common.validation import Array, as_float, as_real_array, as_vector
 from .base import Loss
 from .elementwise import ElementwiseLoss
 
@@ -51,21 +51,13 @@ class BCEWithLogitsLoss(ElementwiseLoss):
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
         """Targets from 0 to 1 of the outputs' shape and dtype; see `Loss.check_targets`."""
-        where, columns = type(self).__name__, outputs.shape[1]
+        columns = outputs.shape[1]
         if self.pos_weight is not None and len(self.pos_weight) not in (1, columns):
             raise ValueError(f"pos_weight has {len(self.pos_weight)} entries; expected 1 or {columns}.")
-        y = as_real_array(y, f"{where}: y")
-        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, 0.0, 1.0)
+        return super().check_targets(y, outputs)
 
     def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
         """Weights of the positive targets."""
         if self.pos_weight is None:
             return None
         return np.array(np.broadcast_to(as_float(self.pos_weight, dtype, "pos_weight"), (columns,)))
-
-    def config(self) -> dict[str, Any]:
-        """Weights of the positive targets."""
-        return {
-            **super().config(),
-            "pos_weight": None if self.pos_weight is None else self.pos_weight.tolist(),
-        }

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from .._common.validation import (
-    Array,
-    as_class_indices,
-    as_distributions,
-    as_float,
-    as_number,
-    as_real_array,
-    as_vector,
-)
-from .base import Loss
+from .._common.validation import Array
+from .base import Loss, runs_kernel
+from .classwise import ClasswiseLoss
 
 __all__ = ["CrossEntropyLoss"]
 
 
-class CrossEntropyLoss(Loss):
+class CrossEntropyLoss(ClasswiseLoss):
     """l_i = - sum_j w_j t'_ij log p_ij, with p = softmax(x) from logits x, or p = x.
 
     Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
@@ -47,9 +39,8 @@ class CrossEntropyLoss(Loss):
         If an argument is not as described.
     """
 
-    task = "classification"
     kernel = "cross_entropy"
-    target_kind = "labels"
+    class_weight: Array | None
 
     @classmethod
     def examples(cls) -> list[Loss]:
@@ -64,63 +55,18 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
         from_logits: bool = True,
     ) -> None:
-        super().__init__()
-        self.class_weight = (
-            None if class_weight is None else as_vector(class_weight, None, "class_weight", positive=True)
-        )
-        self.label_smoothing = as_number(label_smoothing, "label_smoothing", 0, 1)
+        super().__init__(class_weight, label_smoothing)
         self.from_logits = bool(from_logits)
-
-    def check_targets(self, y: Any, outputs: Array) -> Array:
-        """int64 (N,) of indices, or rows (N, C) in the outputs' dtype; see `Loss.check_targets`."""
-        where = type(self).__name__
-        rows, classes = outputs.shape
-        if self.class_weight is not None and len(self.class_weight) != classes:
-            raise ValueError(f"class_weight has {len(self.class_weight)} entries; expected {classes}, one a class.")
-        y = as_real_array(y, f"{where}: y")
-        if y.ndim == 1:
-            return as_class_indices(y, rows, classes, where)
-        return as_distributions(y, (rows, classes), outputs.dtype, where)
-
-    def row_count(self, columns: int) -> float:
-        """1: a row is one target."""
-        return 1.0
-
-    def target_weights(self, target: Array) -> Array | None:
-        """The class weights of index targets."""
-        return None if target.ndim == 2 or self.class_weight is None else self.class_weight[target]
 
     @property
     def takes_probabilities(self) -> bool:
         """Whether the loss is not from logits."""
         return not self.from_logits
 
-    @property
-    def may_ignore_rows(self) -> bool:
-        """Whether a class has the weight 0."""
-        return self.class_weight is not None and not self.class_weight.all()
-
-    @property
-    def numbers(self) -> tuple[float, float]:
-        """The smoothing."""
-        return self.label_smoothing, 0.0
-
-    def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
-        """The class weights."""
-        return None if self.class_weight is None else as_float(self.class_weight, dtype, "class_weight")
-
+    @runs_kernel
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         backend = self.backend
         kernel = backend.cross_entropy if self.from_logits else backend.cross_entropy_probabilities
         weight = self.column_weight(x.shape[1], x.dtype)
         weight = None if weight is None else backend.from_numpy(weight)
         kernel(x, target, weight, self.label_smoothing, *rest)
-
-    def config(self) -> dict[str, Any]:
-        """Class weights, smoothing and kind of input."""
-        return {
-            "type": "CrossEntropyLoss",
-            "class_weight": None if self.class_weight is None else self.class_weight.tolist(),
-            "label_smoothing": self.label_smoothing,
-            "from_logits": self.from_logits,
-        }

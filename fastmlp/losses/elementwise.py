@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._common.validation import Array
-from .base import Loss
+from .base import Loss, runs_kernel
 
 __all__ = ["ElementwiseLoss"]
 
@@ -30,6 +30,7 @@ class ElementwiseLoss(Loss):
             raise ValueError(f"reduction is {reduction!r}; expected 'mean' or 'rows'.")
         self.reduction = reduction
 
+    @runs_kernel
     def _call(self, x: Array, target: Array, *rest: Any) -> None:
         weight = self.column_weight(x.shape[1], x.dtype)
         weight = None if weight is None else self.backend.from_numpy(weight)
@@ -38,7 +39,3 @@ class ElementwiseLoss(Loss):
     def row_count(self, columns: int) -> float:
         """All its elements, or 1 where they are added up."""
         return float(columns) if self.reduction == "mean" else 1.0
-
-    def config(self) -> dict[str, Any]:
-        """The reduction."""
-        return {"type": type(self).__name__, "reduction": self.reduction}

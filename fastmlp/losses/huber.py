@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._common.validation import Array, as_number
@@ -30,6 +28,7 @@ class HuberLoss(ElementwiseLoss):
     """
 
     kernel = "huber"
+    number_names = ("delta",)
 
     @classmethod
     def examples(cls) -> list[Loss]:
@@ -40,16 +39,7 @@ class HuberLoss(ElementwiseLoss):
         super().__init__(reduction=reduction)
         self.delta = as_number(delta, "delta", 0, open_low=True)
 
-    @property
-    def numbers(self) -> tuple[float, float]:
-        """Delta."""
-        return self.delta, 0.0
-
     def kink_sides(self, x: Array, target: Array) -> Array:
         """The sign of |x - y| - delta, where the second derivative jumps."""
         sides: Array = np.sign(np.abs(x - target) - self.delta)
         return sides
-
-    def config(self) -> dict[str, Any]:
-        """Delta, and the reduction."""
-        return {**super().config(), "delta": self.delta}

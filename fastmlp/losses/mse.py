@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .base import Loss
 from .elementwise import ElementwiseLoss
 
@@ -33,7 +31,3 @@ class MSELoss(ElementwiseLoss):
     def row_count(self, columns: int) -> float:
         """As `ElementwiseLoss`, twice that for the half."""
         return super().row_count(columns) * (2 if self.half else 1)
-
-    def config(self) -> dict[str, Any]:
-        """The reduction, and whether it is half."""
-        return {**super().config(), "half": self.half}

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from .._common.validation import Array, as_elementwise_targets, as_real_array
 from .elementwise import ElementwiseLoss
 
 __all__ = ["PoissonLoss"]
@@ -21,9 +16,3 @@ class PoissonLoss(ElementwiseLoss):
 
     kernel = "poisson"
     target_kind = "counts"
-
-    def check_targets(self, y: Any, outputs: Array) -> Array:
-        """Targets of at least 0, of the outputs' shape and dtype; see `Loss.check_targets`."""
-        where = type(self).__name__
-        y = as_real_array(y, f"{where}: y")
-        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, 0.0, np.inf)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._common.validation import Array, as_number
@@ -32,6 +30,7 @@ class QuantileLoss(ElementwiseLoss):
     """
 
     kernel = "quantile"
+    number_names = ("quantile",)
 
     @classmethod
     def examples(cls) -> list[Loss]:
@@ -42,16 +41,7 @@ class QuantileLoss(ElementwiseLoss):
         super().__init__(reduction=reduction)
         self.quantile = as_number(quantile, "quantile", 0, 1, open_low=True, open_high=True)
 
-    @property
-    def numbers(self) -> tuple[float, float]:
-        """The quantile."""
-        return self.quantile, 0.0
-
     def kink_sides(self, x: Array, target: Array) -> Array:
         """The sign of x - y."""
         sides: Array = np.sign(x - target)
         return sides
-
-    def config(self) -> dict[str, Any]:
-        """The quantile, and the reduction."""
-        return {**super().config(), "quantile": self.quantile}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 
@@ -113,7 +114,8 @@ def test_regression_predicts_numbers(fastmlp, folder):
 
 def test_gradcheck_passes_and_fails_by_its_exit_code(fastmlp, monkeypatch):
     code, out, _ = fastmlp("gradcheck", "--backend", "numpy")
-    assert code == 0 and "FAILED" not in out and "47 of 47 pass at 1e-06" in out
+    passed, cases = map(int, re.search(r"(\d+) of (\d+) pass at 1e-06", out).groups())
+    assert code == 0 and "FAILED" not in out and passed == cases > 40
     for name in (
         *(kind.__name__ for kind in loss_types()),
         "Linear",
@@ -130,9 +132,9 @@ def test_gradcheck_passes_and_fails_by_its_exit_code(fastmlp, monkeypatch):
 
     monkeypatch.setitem(reference._LOSSES, "mse", wrong)
     code, out, _ = fastmlp("gradcheck", "--backend", "numpy")
-    assert code == 1 and "42 of 47 pass" in out
+    assert code == 1 and f"{cases - 5} of {cases} pass" in out
     assert [line.split()[1] for line in out.splitlines() if "FAILED" in line] == [
-        *2 * ["MSELoss", "MSELoss,"],
+        *("MSELoss", "MSELoss,", "MSELoss(half=True)", "MSELoss(half=True),"),
         "MLP",
     ]
     assert "analytic" in out and "numerical" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+import loss_zoo
 import numpy as np
 import pytest
 from same_steps import assert_same_steps
@@ -80,39 +81,25 @@ def test_images(shape, axis, dtype):
         assert_same_steps(model_of(dtype, 40), fm.CrossEntropyLoss, momentum, data, augment=augment)
 
 
-LOSSES = {
-    "plain": fm.CrossEntropyLoss,
-    "class weights": partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0]),
-    "smoothing": partial(fm.CrossEntropyLoss, label_smoothing=0.2),
-    "probabilities": partial(fm.CrossEntropyLoss, from_logits=False, class_weight=[0.5, 2.0, 1.0]),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
-@pytest.mark.parametrize("name", LOSSES)
-def test_mixed_classes(name, soft, weighted, dtype):
-    X, y = rows_of()
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+def test_mixed_targets(name, weighted, dtype):
     generator = np.random.default_rng(1)
-    y = generator.dirichlet(np.ones(3), len(y)) if soft else y
+    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33)
     weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) % 5 > 0) if weighted else None
-    last = [fm.Softmax()] if name == "probabilities" else []
-    model = lambda: fm.Sequential(model_of(dtype)(), *last)  # noqa: E731
-    assert_same_steps(model, LOSSES[name], momentum, (X, y), weight=weight, augment=[fm.Mixup(0.5)])
+    last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
+    model = lambda: fm.Sequential(model_of(dtype, outputs=loss_zoo.COLUMNS)(), *last)  # noqa: E731
+    loss, optimizer = partial(loss_zoo.make, name), partial(fm.SGD, 0.02, 0.9)
+    assert_same_steps(model, loss, optimizer, (X, y), weight=weight, augment=KINDS["all"]((3, 3)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("outputs", [1, 9])
 @pytest.mark.parametrize("loss", [fm.MSELoss, fm.BCEWithLogitsLoss])
-def test_mixed_numbers(loss, outputs, weighted, dtype):
+def test_mixed_numbers_of_one_column(loss, dtype):
     generator = np.random.default_rng(2)
-    X, y = generator.standard_normal((33, 9)), generator.uniform(0, 1, (33, outputs)).squeeze()
-    weight = generator.uniform(0.1, 2, len(X)) if weighted else None
-    assert_same_steps(
-        model_of(dtype, outputs=outputs), loss, momentum, (X, y), weight=weight, augment=KINDS["all"]((3, 3))
-    )
+    rows = generator.standard_normal((33, 9)), generator.uniform(0, 1, 33)
+    assert_same_steps(model_of(dtype, outputs=1), loss, momentum, rows, augment=KINDS["all"]((3, 3)))
 
 
 def trained(X, y, **options):

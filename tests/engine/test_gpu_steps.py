@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
+import loss_zoo
 import numpy as np
 import pytest
 
@@ -86,41 +87,31 @@ def test_slopes_below_zero(slope):
     assert_same_steps(lambda: between(fm.LeakyReLU(slope)), fm.CrossEntropyLoss, fm.SGD, rows_of())
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+def test_every_loss(name, weighted):
+    generator = np.random.default_rng(1)
+    X, y = generator.standard_normal((11, 5)), loss_zoo.targets_of(name, generator, 11)
+    weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) != 4) if weighted else None
+    last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
+
+    def model():
+        return fm.Sequential(fm.MLP(5, [4], 5, "tanh", dtype="float64", rng=0), *last)
+
+    assert_same_steps(model, partial(loss_zoo.make, name), partial(fm.SGD, 0.02, 0.9), (X, y), weight=weight)
+
+
 LOSSES = {
-    "entropy": (fm.CrossEntropyLoss, "index"),
-    "weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1], label_smoothing=0.1), "index"),
-    "a weight of 0": (partial(fm.CrossEntropyLoss, class_weight=[0, 2, 0], label_smoothing=0.1), "index"),
-    "no weight": (partial(fm.CrossEntropyLoss, class_weight=[0, 0, 0]), "index"),
-    "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2, 1]), "rows"),
-    "probabilities": (partial(fm.CrossEntropyLoss, from_logits=False, class_weight=[0.5, 2, 1]), "index"),
-    "mse": (fm.MSELoss, "numbers"),
-    "half mse": (partial(fm.MSELoss, reduction="rows", half=True), "numbers"),
-    "l1": (fm.L1Loss, "numbers"),
-    "huber": (partial(fm.HuberLoss, 0.3), "numbers"),
-    "log_cosh": (fm.LogCoshLoss, "numbers"),
-    "quantile": (partial(fm.QuantileLoss, 0.2), "numbers"),
-    "poisson": (fm.PoissonLoss, "numbers"),
-    "bce": (fm.BCEWithLogitsLoss, "numbers"),
-    "bce weights": (partial(fm.BCEWithLogitsLoss, [0.5, 2, 3]), "numbers"),
+    "a weight of 0": partial(fm.CrossEntropyLoss, class_weight=[0, 2, 0], label_smoothing=0.1),
+    "no weight": partial(fm.CrossEntropyLoss, class_weight=[0, 0, 0]),
 }
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss(name, weighted):
-    loss, kind = LOSSES[name]
-    X, y = rows_of()
-    generator = np.random.default_rng(1)
-    others = {"rows": generator.dirichlet(np.ones(3), len(y)), "numbers": generator.uniform(0, 1, (len(y), 3))}
-    y = others.get(kind, y)
-    weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) != 4) if weighted else None
-    last = [fm.Softmax()] if name == "probabilities" else []
-
-    def model():
-        return fm.Sequential(between(fm.Tanh()), *last)
-
-    assert_same_steps(model, loss, partial(fm.SGD, 0.1, 0.9), (X, y), weight=weight)
+def test_classes_that_are_ignored(name):
+    model = partial(fm.MLP, 5, [4], 3, "tanh", dtype="float64", rng=0)
+    assert_same_steps(model, LOSSES[name], partial(fm.SGD, 0.1, 0.9), rows_of())
 
 
 OPTIMIZERS = {**EXAMPLES, "schedule": partial(EXAMPLES["adam 0"], lr=fm.Cosine(0.02, 8))}
@@ -176,26 +167,17 @@ def test_images_are_turned(shape, axis):
     assert_same_steps(model, fm.CrossEntropyLoss, fm.SGD, rows_of(9, 24), batch=4, augment=augment)
 
 
-MIXED = {
-    "class weights": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0], label_smoothing=0.2), "index"),
-    "soft": (partial(fm.CrossEntropyLoss, class_weight=[0.5, 2.0, 1.0]), "soft"),
-    "numbers": (fm.MSELoss, "soft"),
-    "bits": (fm.BCEWithLogitsLoss, "soft"),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("name", loss_zoo.FROM_LOGITS)
 def test_mixed_targets(name, weighted):
     """Some rows of weight 0 with them: these are in no batch."""
-    loss, kind = MIXED[name]
     generator = np.random.default_rng(1)
-    X, y = rows_of()
-    y = generator.dirichlet(np.ones(3), len(y)) if kind == "soft" else y
+    X, y = generator.standard_normal((11, 5)), loss_zoo.targets_of(name, generator, 11)
     weight = generator.uniform(0.1, 2, len(X)) * (np.arange(len(X)) % 5 > 0) if weighted else None
-    model = partial(fm.MLP, 5, [6], 3, "tanh", dtype="float64", rng=0)
-    assert_same_steps(model, loss, fm.SGD, (X, y), weight=weight, augment=[fm.Mixup(0.5)])
+    model = partial(fm.MLP, 5, [6], 5, "tanh", dtype="float64", rng=0)
+    loss = partial(loss_zoo.make, name)
+    assert_same_steps(model, loss, partial(fm.SGD, 0.02), (X, y), weight=weight, augment=[fm.Mixup(0.5)])
 
 
 SUMS = {

@@ -14,6 +14,7 @@ import pytest
 from optimizers import EXAMPLES
 
 import fastmlp as fm
+from fastmlp.losses import loss_types
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
@@ -140,10 +141,10 @@ def test_every_module_and_loss(width, dtype):
     norms = [fm.LayerNorm(width, dtype=dtype), fm.LayerNorm(width, affine=False, dtype=dtype)]
     scalings = [fm.Normalize(np.full(width, 0.5), np.full(width, 1 / 3), dtype) for _ in range(2)]
     middle = [fm.Softmax(), scalings[0], fm.Dropout(0.5), fm.GELU(), fm.Sigmoid(), *norms, scalings[1], fm.Softplus()]
-    for loss in (fm.MSELoss(), fm.L1Loss(), fm.HuberLoss(), fm.BCEWithLogitsLoss(2.0), fm.CrossEntropyLoss()):
+    for loss in (kind() for kind in loss_types()):
         linears = [fm.Linear(width, width, bias, dtype=dtype, rng=0) for bias in (False, True)]
         model = fm.Sequential(scaling, linears[0], *middle, linears[1], fm.Sigmoid())
-        target = y if loss.task == "regression" else np.abs(y) % 1
+        target = y if loss.target_kind == "numbers" else np.abs(y) % 1
         assert_clean(*trained(model, loss, fm.Adam(1e-3), (X, target)))
     probabilities = fm.Sequential(fm.Softplus(), linears[0], fm.Softmax())
     index = np.arange(33) % width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+import loss_zoo
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,32 +150,26 @@ def test_a_thousand_classes(options, dtype):
     assert_same_steps(model, partial(fm.CrossEntropyLoss, **options), momentum, rows_of(classes=1000))
 
 
-ELEMENTWISE = {
-    "mse": fm.MSELoss,
-    "l1": fm.L1Loss,
-    "huber": lambda: fm.HuberLoss(0.3),
-    "huber by rows": lambda: fm.HuberLoss(0.3, reduction="rows"),
-    "half mse": lambda: fm.MSELoss(reduction="rows", half=True),
-    "log_cosh": fm.LogCoshLoss,
-    "quantile": lambda: fm.QuantileLoss(0.2),
-    "poisson": fm.PoissonLoss,
-    "bce": fm.BCEWithLogitsLoss,
-    "bce-pos_weight": lambda: fm.BCEWithLogitsLoss(2.5),
-    "bce-pos_weights": lambda outputs=9: fm.BCEWithLogitsLoss([0.5, 2, 1, 3, 0, 1, 1, 2, 4][:outputs]),
-}
+@pytest.mark.sampled
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+def test_every_loss(name, weighted, dtype):
+    generator = np.random.default_rng(2)
+    X, y = generator.standard_normal((33, 9)), loss_zoo.targets_of(name, generator, 33)
+    weight = generator.uniform(0.1, 2, len(X)) if weighted else None
+    last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
+    model = lambda: fm.Sequential(linear(9, 8, dtype), fm.Tanh(), linear(8, 5, dtype), *last)  # noqa: E731
+    assert_same_steps(model, partial(loss_zoo.make, name), lambda: fm.SGD(0.02, 0.9), (X, y), weight=weight)
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "sample_weight"])
-@pytest.mark.parametrize("outputs", [1, 9])
-@pytest.mark.parametrize("name", ELEMENTWISE)
-def test_elementwise_losses(name, outputs, weighted, dtype):
+@pytest.mark.parametrize("name", [*loss_zoo.ELEMENTWISE, "rows"])
+def test_losses_of_one_column(name, dtype):
     generator = np.random.default_rng(2)
-    X, y = generator.standard_normal((33, 9)), generator.uniform(0, 1, (33, outputs)).squeeze()
-    weight = generator.uniform(0.1, 2, len(X)) if weighted else None
-    model = partial(fm.MLP, 9, [8], outputs, "tanh", dtype=dtype, rng=0)
-    loss = partial(ELEMENTWISE[name], outputs) if name == "bce-pos_weights" else ELEMENTWISE[name]
-    assert_same_steps(model, loss, momentum, (X, y), weight=weight)
+    y = generator.uniform(size=33) if name == "rows" else loss_zoo.targets_of(name, generator, 33, 1)[:, 0]
+    loss = partial(fm.MSELoss, half=True, reduction="rows") if name == "rows" else partial(loss_zoo.make, name)
+    model = partial(fm.MLP, 9, [8], 1, "tanh", dtype=dtype, rng=0)
+    assert_same_steps(model, loss, lambda: fm.SGD(0.02, 0.9), (generator.standard_normal((33, 9)), y))
 
 
 OPTIMIZERS = {

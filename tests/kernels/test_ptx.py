@@ -29,6 +29,8 @@ W, B, Y = np.ones((3, 7), T), np.ones(3, T), np.ones((5, 3), T)
 INDEX = np.zeros(5, np.int64)
 
 NUMBERS = (0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.9, 1.0)
+OF_CLASSES = [kind for kind in formulas.names("losses") if formulas.sums_over_classes(kind)]
+OF_CLASS = [(INDEX, None, (0.0, 0.5)), (X, V, (0.1, 0.5))]
 CALLS = {
     "linear_forward": [(X, W, B, Y), (X, W, None, Y)],
     "linear_backward": [(Y, X, W, X, W, B)],
@@ -42,7 +44,10 @@ CALLS = {
     "dropout": [(X, 0.5, 1 << 40, 1, 1, X)],
     "cross_entropy": [(X, INDEX, None, 0.0, N, N, X), (X, X, V, 0.1, N, N, X)],
     "cross_entropy_probabilities": [(X, INDEX, None, 0.0, N, N, X)],
-    "elementwise_loss": [(kind, X, X, V, (0.5, 1.0), N, N, X) for kind in formulas.names("losses")],
+    "classwise_loss": [(kind, X, *given, N, N, X) for kind in OF_CLASSES for given in OF_CLASS],
+    "elementwise_loss": [
+        (kind, X, X, V, (0.5, 1.0), N, N, X) for kind in formulas.names("losses") if kind not in OF_CLASSES
+    ],
     "optimizer_update": [
         (kind, NUMBERS[: len(found.NUMBERS)], X, (X,) * len(found.STATES), X)
         for kind in formulas.names("optimizers")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 
+import loss_zoo
 import numpy as np
 import pytest
 from checks import C, assert_matches, eps, floor
 from compiled import COMPILED, SIMULATED, operations
 from optimizers import EXAMPLES
 
-from fastmlp._kernels import formulas, reference
+from fastmlp._kernels import formulas, reference, use_backend
 
 SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
 if SIMULATED:
@@ -100,21 +101,39 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
         assert_matches(ref[1], comp[1], bound(dtype, 3, 4.0))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", formulas.names("losses"))
-def test_elementwise_losses(run, kind, weighted, shape, dtype, rng):
+@pytest.mark.parametrize("name", loss_zoo.FROM_LOGITS)
+def test_every_loss(run, name, shape, dtype, rng):
+    n, columns = shape
+    with use_backend("numpy"):
+        loss = loss_zoo.make(name)
     x = (rng.normal(size=shape) * 2).astype(dtype)
-    target = rng.integers(0, 2, shape).astype(dtype)
-    x[0, 0] = target[0, 0]  # a tie: derivative 0 for L1
-    weight = rng.uniform(0.5, 2, shape[1]).astype(dtype) if weighted else None
-    row_scale = rng.uniform(0.1, 1, shape[0]).astype(dtype)
-    inputs = [kind, x, target, weight, (0.6, 0.0), row_scale]
-    ref, comp = run("elementwise_loss", inputs, [blank(shape[0], dtype), blank(shape, dtype)])
-    size = (1 + np.abs(x).astype(np.float64)) ** 2 * 2
-    if kind == "poisson":  # the error of x that its exponential makes counts too
+    target = loss_zoo.targets_of(name, rng, *shape)
+    target = target if target.ndim == 1 else target.astype(dtype)
+    weighted = loss.column_weight(loss_zoo.COLUMNS, dtype) is not None
+    weight = rng.uniform(0.5, 2, columns).astype(dtype) if weighted else None
+    row_scale = rng.uniform(0.1, 1, n).astype(dtype)
+    size = (1 + np.abs(x.astype(np.float64))) ** 2 * 2
+    if loss.kernel == "poisson":  # what an error of x makes of its exponential counts too
         size = (1 + np.abs(x)) * np.exp(x.astype(np.float64)) + size
-    assert_matches(ref[0], comp[0], bound(dtype, shape[1], size.sum(axis=1)))
-    assert_matches(ref[1], comp[1], bound(dtype, 1, size))
+    if formulas.sums_over_classes(loss.kernel):
+        operation = "classwise_loss"
+        # Terms of a class are of the order of its log p, derivatives and their errors of the order of the number.
+        size = np.full(shape, (np.abs(x).max() * 2 + np.log(columns) + 1) * (1 + abs(loss.numbers[1])))
+        size *= 2 if target.ndim == 1 else 2 * (target.sum(axis=1, keepdims=True) + 1)
+        size /= columns  # the targets of a row are 1 in all
+        slopes = size * columns
+    else:
+        operation, slopes = "elementwise_loss", size
+        x.flat[0] = target.flat[0]  # a kink
+    inputs = [loss.kernel, x, target, weight, loss.numbers, row_scale]
+    ref, comp = run(operation, inputs, [blank(n, dtype), blank(shape, dtype)])
+    assert_matches(ref[0], comp[0], bound(dtype, columns, size.sum(axis=1)))
+    assert_matches(ref[1], comp[1], bound(dtype, columns if operation == "classwise_loss" else 1, slopes))
+    for keep in (0, 1):  # either output alone is the same
+        outputs = [blank(n, dtype), blank(shape, dtype)]
+        outputs[1 - keep] = None
+        _, alone = run(operation, inputs, outputs)
+        assert alone[keep].tobytes() == comp[keep].tobytes()
 
 
 @pytest.mark.parametrize("affine", [True, False])

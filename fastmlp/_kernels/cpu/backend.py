@@ -18,7 +18,8 @@ from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "clip", "cross_entropy", "cross_entropy_probabilities",
+    "activation_backward", "activation_forward", "add_scaled", "classwise_loss", "clip", "cross_entropy",
+    "cross_entropy_probabilities",
     "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward", "layer_norm_forward",
     "linear_activation_forward", "linear_backward", "linear_forward", "normalize", "optimizer_update", "scale",
     "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
@@ -190,6 +191,15 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
     rows.cross_entropy_probabilities(
         _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale),
         _vector(losses, x), _matrix(dx, x), scratch, x.dtype.type(probability_floor(x.dtype)),
+    )  # fmt: skip
+
+
+def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
+    index, soft = _targets(target, x)
+    smoothing, a = numbers
+    loss_kernels.classwise_loss(kind)(
+        _plain(x), index, soft, _vector(class_weight, x), float(smoothing), float(a), _plain(row_scale),
+        _vector(losses, x), _matrix(dx, x), np.empty((2, x.shape[1]), x.dtype),
     )  # fmt: skip
 
 

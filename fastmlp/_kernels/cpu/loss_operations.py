@@ -11,10 +11,15 @@ import functools
 from numba import carray
 
 from .jit import addressed, inline
-from .losses import elementwise_rows, loss_formula
+from .losses import class_term, elementwise_rows, loss_formula
 from .native import integers_at, numbers_at, pointer, reals_at
 from .operations import ALL, copy_in, copy_out, mixing, row_at
-from .rows import cross_entropy_probabilities_rows, cross_entropy_rows, plain_cross_entropy_rows
+from .rows import (
+    classwise_loss_rows,
+    cross_entropy_probabilities_rows,
+    cross_entropy_rows,
+    plain_cross_entropy_rows,
+)
 from .simd import lanes
 from .table import (
     AHEAD,
@@ -31,7 +36,7 @@ from .table import (
     X,
 )  # fmt: skip
 
-__all__ = ["LOSS_SCRATCH", "cross_entropy", "elementwise"]
+__all__ = ["LOSS_SCRATCH", "classwise", "elementwise"]
 
 LOSS_SCRATCH = 6  # rounded rows of scratch that a row of a loss needs
 
@@ -99,28 +104,31 @@ def _mixed_rows(table, order, batch, n, r, step, width, work, work_p, at):
 
 
 @inline
-def _plain_rows(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+def _plain_rows(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
     plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
 
 
 @inline
-def _from_logits(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
+def _from_logits(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
     cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
 
 
 @inline
-def _from_probabilities(x, index, soft, weight, smoothing, floor, scale, losses, dx, scratch):
-    cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(floor))
+def _from_probabilities(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
+    cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(a))
 
 
 @functools.cache
-def cross_entropy(from_logits, by_index, plain, mixed):
-    """Cross-entropy of logits or probabilities X; numbers: the smoothing, and where probabilities are clamped.
+def classwise(kind, from_logits, by_index, plain, mixed):
+    """A loss of the classes' probabilities, of logits X or of probabilities X.
 
+    ``numbers``: the smoothing, and the formula's number, or for cross-entropy of probabilities where they are clamped.
     ``by_index``: targets are int64, else rows of numbers. ``plain``: indices, no smoothing and no class weights.
     """
-    plain = plain and not mixed
-    compute = _from_probabilities if not from_logits else _plain_rows if plain else _from_logits
+    term, compute = class_term(kind), classwise_loss_rows
+    if kind == "cross_entropy":
+        plain = plain and not mixed
+        compute = _from_probabilities if not from_logits else _plain_rows if plain else _from_logits
     if by_index:
         target = _mixed_indices if mixed else _own_index
     else:
@@ -144,7 +152,7 @@ def cross_entropy(from_logits, by_index, plain, mixed):
             scale[0] = scale_of(table, order, batch, n, r, extra)
             copy_out(work, table[X], rows, width, r, work, at)
             losses = work[table[ROW_LOSSES] + r :][:1]
-            compute(x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
+            compute(term, x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
             copy_in(work, at + unit, work, table[DX], rows, width, r)
 
     return loss

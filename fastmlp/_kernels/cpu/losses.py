@@ -1,4 +1,4 @@
-"""Losses that add up over the elements of a row, and their gradients; formulas as in `formulas.losses`."""
+"""Losses that add up over the columns of a row, and their gradients; formulas as in `formulas.losses`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import functools
 
 from .elementwise import formula, load_some, store_some
 from .jit import inline, kernel
+from .rows import classwise_loss_rows
 from .simd import full_like, keep_first, lane_sum, lanes, load_tail
 
-__all__ = ["elementwise_loss", "elementwise_rows", "loss_formula"]
+__all__ = ["class_term", "classwise_loss", "elementwise_loss", "elementwise_rows", "loss_formula"]
 
 
 def loss_formula(kind):
     """The function loss(x, t, w, a, b) of a loss, to be inlined into a kernel."""
     return formula("losses", kind)["loss"]
+
+
+def class_term(kind):
+    """The function class_term(log_p, a) of a loss, to be inlined into a kernel."""
+    return formula("losses", kind)["class_term"]
 
 
 @inline
@@ -49,5 +55,20 @@ def elementwise_loss(kind):
     @kernel
     def loss(x, target, column_weight, a, b, row_scale, losses, dx):
         elementwise_rows(function, x, target, column_weight, a, b, row_scale, losses, dx)
+
+    return loss
+
+
+@functools.cache
+def classwise_loss(kind):
+    """The kernel of a loss: x, dx (N, C); index (N,) or soft (N, C), the other empty; row_scale, losses (N,).
+
+    Empty: class_weight (ones), losses, dx. ``scratch (2, C)``.
+    """
+    term = class_term(kind)
+
+    @kernel
+    def loss(x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch):
+        classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch)
 
     return loss

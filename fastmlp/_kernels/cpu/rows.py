@@ -30,7 +30,8 @@ from .simd import (
 from .vecmath import exp
 
 __all__ = [
-    "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows", "cross_entropy_rows", "dropout",
+    "classwise_loss_rows", "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows",
+    "cross_entropy_rows", "dropout",
     "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize", "philox_words",
     "plain_cross_entropy", "plain_cross_entropy_rows",
     "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
@@ -49,14 +50,14 @@ def _row_max(x, start, columns):
 
 
 @inline
-def _exponentials(x, start, columns, largest, out):
-    """Write exp(x - largest) for one row and return its sum."""
+def _exponentials(x, start, columns, largest, out, at):
+    """Write exp(x - largest) of the row at ``start`` to ``out`` from ``at`` on, and return their sum."""
     width = lanes(x)
     total = load_tail(x, start, 0)
     for c in range(0, columns, width):
         count = min(width, columns - c)
         e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
-        store_some(out, start + c, e, count)
+        store_some(out, at + c, e, count)
         total = total + e
     return lane_sum(total)
 
@@ -68,7 +69,7 @@ def softmax_forward_rows(x, out):
     width = lanes(x)
     for r in range(rows):
         start = r * columns
-        total = _exponentials(x, start, columns, _row_max(x, start, columns), out)
+        total = _exponentials(x, start, columns, _row_max(x, start, columns), out, start)
         for c in range(0, columns, width):
             count = min(width, columns - c)
             store_some(out, start + c, load_some(out, start + c, count) / total, count)
@@ -141,13 +142,7 @@ def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
     for i in range(rows):
         start, right = i * classes, index[i]
         largest = _row_max(x, start, classes)
-        total = load_tail(x, start, 0)
-        for c in range(0, classes, width):
-            count = min(width, classes - c)
-            e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
-            store_some(exponentials, c, e, count)
-            total = total + e
-        sum_of_exponentials = lane_sum(total)
+        sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
         if losses.size > 0:
             losses[i] = row_scale[i] * (math.log(sum_of_exponentials) - (element(x, start + right) - largest))
         if dx.size > 0:
@@ -177,13 +172,7 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
         start = i * classes
         sum_of_weights = _target_weights(i, index, soft, class_weight, smoothing, start, weights)
         largest = _row_max(x, start, classes)
-        total = load_tail(x, start, 0)
-        for c in range(0, classes, width):
-            count = min(width, classes - c)
-            e = keep_first(exp(load_some(x, start + c, count) - largest), count, 0.0)
-            store_some(exponentials, c, e, count)
-            total = total + e
-        sum_of_exponentials = lane_sum(total)
+        sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
         if losses.size > 0:
             log_total = math.log(sum_of_exponentials)
             loss = load_tail(x, start, 0)
@@ -205,6 +194,38 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
 @kernel
 def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch)
+
+
+@inline
+def classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch):
+    """As `cross_entropy_rows`, with ``term(log_p, a)`` in the place of -log p, see `reference.classwise_loss`."""
+    rows, classes = x.shape
+    width = lanes(x)
+    exponentials, slopes = scratch[0], scratch[1]
+    for i in range(rows):
+        start = i * classes
+        _target_weights(i, index, soft, class_weight, smoothing, start, slopes)
+        largest = _row_max(x, start, classes)
+        sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
+        log_total = math.log(sum_of_exponentials)
+        loss, total = load_tail(x, start, 0), load_tail(x, start, 0)
+        for c in range(0, classes, width):
+            count = min(width, classes - c)
+            w = load_some(slopes, c, count)
+            value, derivative = term(load_some(x, start + c, count) - largest - log_total, a)
+            nothing = equal(w, 0.0)
+            slope = where(nothing, w, w * derivative)
+            store_some(slopes, c, slope, count)
+            total = total + slope
+            loss = loss + where(nothing, w, w * value)
+        if losses.size > 0:
+            losses[i] = row_scale[i] * lane_sum(loss)
+        if dx.size > 0:
+            sum_of_slopes = lane_sum(total)
+            for c in range(0, classes, width):
+                count = min(width, classes - c)
+                p = load_some(exponentials, c, count) / sum_of_exponentials
+                store_some(dx, start + c, (load_some(slopes, c, count) - p * sum_of_slopes) * row_scale[i], count)
 
 
 @inline

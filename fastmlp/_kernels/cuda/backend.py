@@ -18,7 +18,7 @@ from .runtime import SIMULATED, check, empty, from_numpy, to_numpy, zeros
 from .updates import add_scaled, clip, optimizer_update, scale, sum_of_squares
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "check", "clip", "cross_entropy",
+    "activation_backward", "activation_forward", "add_scaled", "check", "classwise_loss", "clip", "cross_entropy",
     "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward",
     "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "machine", "normalize",
     "optimizer_update", "scale", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "with_precision",
@@ -86,22 +86,26 @@ def normalize(x, mean, scale, out):
     _normalize(from_numpy(x), mean, scale, out)
 
 
-def _cross_entropy(from_logits, x, target, class_weight, smoothing, row_scale, losses, dx):
+def _classwise_loss(kind, from_logits, x, target, class_weight, numbers, row_scale, losses, dx):
     target, row_scale = from_numpy(target), from_numpy(row_scale)
     by_index = target.ndim == 1
     index = target if by_index else empty(1, np.int64)
     weight = None if class_weight is None else from_numpy(class_weight)
-    rows.cross_entropy(
-        from_logits, x, index, None if by_index else target, weight, smoothing, row_scale, losses, dx
+    rows.classwise_loss(
+        kind, from_logits, x, index, None if by_index else target, weight, numbers, row_scale, losses, dx
     )  # fmt: skip
 
 
 def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
-    _cross_entropy(True, x, target, class_weight, smoothing, row_scale, losses, dx)
+    _classwise_loss("cross_entropy", True, x, target, class_weight, (smoothing, 0), row_scale, losses, dx)
 
 
 def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
-    _cross_entropy(False, x, target, class_weight, smoothing, row_scale, losses, dx)
+    _classwise_loss("cross_entropy", False, x, target, class_weight, (smoothing, 0), row_scale, losses, dx)
+
+
+def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
+    _classwise_loss(kind, True, x, target, class_weight, numbers, row_scale, losses, dx)
 
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):

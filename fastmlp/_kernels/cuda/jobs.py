@@ -17,7 +17,7 @@ from .augmenting import counters_of, mixing
 from .ends import ends_of, through
 from .jit import device
 from .random import random_words
-from .rows import loss_formula, target_weight
+from .rows import class_share, loss_formula, target_weight
 from .runtime import cuda
 from .table import (
     BELOW,
@@ -36,7 +36,7 @@ from .table import (
 )  # fmt: skip
 from .tiles import U, features, inputs_of
 
-__all__ = ["dropping", "elementwise_loss", "entropy", "fold", "layer_norm", "normalizing", "softmax"]
+__all__ = ["classwise_loss", "dropping", "elementwise_loss", "fold", "layer_norm", "normalizing", "softmax"]
 
 
 def _number(dtype):
@@ -76,9 +76,11 @@ def fold(share, larger=False):
 
 
 @functools.cache
-def entropy(dtype, geometry, kinds, from_logits, by_index, mixes):
-    """Cross-entropy and its gradient; ``numbers[o]`` has the smoothing, WEIGHT is where class weights are."""
-    return _by_length(geometry, lambda share: _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share))
+def classwise_loss(dtype, geometry, kinds, name, from_logits, by_index, mixes):
+    """A loss of classes and its gradient; ``numbers[o]`` are smoothing and a, WEIGHT is where class weights are."""
+    return _by_length(
+        geometry, lambda share: _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share)
+    )
 
 
 @functools.cache
@@ -122,12 +124,13 @@ def _by_length(geometry, make):
     return run
 
 
-def _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share):
+def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
     total_of, largest_of = fold(share), fold(share, True)
     weight_of_one, write, of_row = target_weight(np.dtype(dtype)), through(kinds, dtype), _of_row(dtype, mixes)
+    share_of, weights_are_slopes = class_share(name, np.dtype(dtype)), name == "cross_entropy"
 
     @device
     def weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing):
@@ -145,7 +148,7 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share):
     def run(on, own, now, o, row):
         ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        smoothing, ends = on.numbers[o, 0], ends_of(on, U(max(below, 0)))
+        smoothing, a, ends = on.numbers[o, 0], on.numbers[o, 1], ends_of(on, U(max(below, 0)))
         for start in range(row, row + size, at_once):
             r = start + ty
             inside = r < now.rows
@@ -164,16 +167,21 @@ def _entropy(dtype, geometry, kinds, from_logits, by_index, mixes, share):
                 if inside:
                     for c in range(tx, columns, share):
                         total += math.exp(on.work[at + U(c)] - m)
-                        weights += weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
+                        if weights_are_slopes:
+                            weights += weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                 total = total_of(total, own.left)
+                if inside and not weights_are_slopes:
+                    for c in range(tx, columns, share):
+                        w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
+                        weights += share_of(w, on.work[at + U(c)] - m - math.log(total), a)[1]
                 weights = total_of(weights, own.left)
             if inside:
                 for c in range(tx, columns, share):
                     w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                     v = on.work[at + U(c)]
                     if from_logits:
-                        if w != zero:  # a logit of -inf is no loss where its target is zero
-                            loss += w * (math.log(total) - (v - m))
+                        value, w = share_of(w, v - m - math.log(total), a)
+                        loss += value
                         slope = math.exp(v - m) / total * weights - w
                     else:
                         p = floor if v < floor else v

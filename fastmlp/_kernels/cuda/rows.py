@@ -19,8 +19,8 @@ from .products import COLUMNS, PARTS
 from .runtime import SIMULATED, cuda, launch
 
 __all__ = [
-    "cross_entropy", "elementwise_loss", "layer_norm_backward", "layer_norm_forward", "softmax_backward",
-    "softmax_forward", "target_weight", "loss_formula",
+    "class_share", "classwise_loss", "elementwise_loss", "layer_norm_backward", "layer_norm_forward",
+    "softmax_backward", "softmax_forward", "target_weight", "loss_formula",
 ]  # fmt: skip
 
 THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would leave most of a larger block idle
@@ -225,16 +225,33 @@ def target_weight(dtype):
 
 
 @functools.cache
-def _cross_entropy(dtype, from_logits):
+def class_share(kind, dtype):
+    """f(w, log p, a): what a class of weight w adds to a row's loss, and -w times the term's derivative."""
+    zero = np.dtype(dtype).type(0)
+    term = formula("losses", kind, dtype)["class_term"]
+
+    @device
+    def share(w, log_p, a):
+        if w == zero:  # a probability of 0 is no loss where its target is zero
+            return zero, zero
+        value, derivative = term(log_p, a)
+        return w * value, -(w * derivative)
+
+    return share
+
+
+@functools.cache
+def _classwise_loss(kind, dtype, from_logits):
     scalar, T = _kinds(dtype)
     zero, lowest = T(0), T(-math.inf)
     floor = T(probability_floor(dtype))
+    weights_are_slopes = kind == "cross_entropy"
 
-    weight_of = target_weight(dtype)
+    weight_of, share_of = target_weight(dtype), class_share(kind, dtype)
 
     @kernel
-    def cross_entropy(
-        x, index, soft, by_index, class_weight, weighted, smoothing, row_scale, losses, has_losses, dx, has_dx
+    def classwise_loss(
+        x, index, soft, by_index, class_weight, weighted, smoothing, a, row_scale, losses, has_losses, dx, has_dx
     ):
         shared = cuda.shared.array(THREADS, scalar)
         rows, columns = x.shape
@@ -247,15 +264,20 @@ def _cross_entropy(dtype, from_logits):
                 m = _largest(m, shared)
                 for c in range(cuda.threadIdx.x, columns, THREADS):
                     total += math.exp(x[r, c] - m)
-                    weights += weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
+                    if weights_are_slopes:
+                        weights += weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                 total = _total(total, shared)
+                if not weights_are_slopes:
+                    for c in range(cuda.threadIdx.x, columns, THREADS):
+                        w = weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
+                        weights += share_of(w, x[r, c] - m - math.log(total), a)[1]
                 weights = _total(weights, shared)
             loss = zero
             for c in range(cuda.threadIdx.x, columns, THREADS):
                 w = weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                 if from_logits:
-                    if has_losses and w != zero:  # a logit of -inf is no loss where its target is zero
-                        loss += w * (math.log(total) - (x[r, c] - m))
+                    value, w = share_of(w, x[r, c] - m - math.log(total), a)
+                    loss += value
                     if has_dx:
                         dx[r, c] = (math.exp(x[r, c] - m) / total * weights - w) * row_scale[r]
                 else:
@@ -269,16 +291,16 @@ def _cross_entropy(dtype, from_logits):
                 if cuda.threadIdx.x == 0:
                     losses[r] = row_scale[r] * loss
 
-    return cross_entropy
+    return classwise_loss
 
 
-def cross_entropy(from_logits, x, index, soft, class_weight, smoothing, row_scale, losses, dx):
-    """Both cross entropies; the one of ``index`` and ``soft`` that is not given is None."""
+def classwise_loss(kind, from_logits, x, index, soft, class_weight, numbers, row_scale, losses, dx):
+    """Losses of logits, or of probabilities; the one of ``index`` and ``soft`` that is not given is None."""
     by_index, weighted = soft is None, class_weight is not None
     # What a kernel is not to look at may be anything of its type.
     launch(
-        _cross_entropy(x.dtype, from_logits), _blocks(x.shape[0]), THREADS, x, index, x if by_index else soft,
-        by_index, class_weight if weighted else row_scale, weighted, x.dtype.type(smoothing), row_scale,
+        _classwise_loss(kind, x.dtype, from_logits), _blocks(x.shape[0]), THREADS, x, index, x if by_index else soft,
+        by_index, class_weight if weighted else row_scale, weighted, *map(x.dtype.type, numbers), row_scale,
         row_scale if losses is None else losses, losses is not None, x if dx is None else dx, dx is not None,
     )  # fmt: skip
 

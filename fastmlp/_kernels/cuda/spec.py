@@ -10,7 +10,7 @@ __all__ = ["Spec"]
 class Spec(NamedTuple):
     """What a kernel is compiled for.
 
-    ``loss`` is the name of a loss; ``from_logits`` and ``by_index`` are what cross-entropy is of;
+    ``loss`` is the name of a loss; one of classes is ``from_logits`` or not, its targets ``by_index`` or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
     kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
     multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether rows

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from ..formulas import sums_over_classes
 from . import jobs as job
 from . import results
 from .assembly import matrix, vector
@@ -140,8 +141,10 @@ def steps_kernel(
     activate, gather = activation(kinds, dtype), (augmenting if spec.augments else gathering)(dtype, narrow)
     fold, note, settle = halving(THREADS), results.noting(THREADS), results.settling_one(spec.rule, dtype)
     write_one, settings_of = through(kinds, dtype), results.settings(spec.rule, dtype)
-    if spec.loss == "cross_entropy":
-        compute_loss = job.entropy(dtype, narrow, kinds, spec.from_logits, spec.by_index, spec.augments)
+    if sums_over_classes(spec.loss):
+        compute_loss = job.classwise_loss(
+            dtype, narrow, kinds, spec.loss, spec.from_logits, spec.by_index, spec.augments
+        )
     else:
         compute_loss = job.elementwise_loss(dtype, narrow, kinds, spec.loss, spec.augments)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["bind", "find", "names", "output_suffices", "register"]
+__all__ = ["bind", "find", "names", "output_suffices", "register", "sums_over_classes"]
 
 FAMILIES = ("activations", "losses", "optimizers")
 _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
@@ -64,6 +64,11 @@ def output_suffices(kind: str, alpha: float) -> bool:
     formula = find("activations", kind)
     suffices: Callable[[float], bool] = getattr(formula, "output_suffices", lambda alpha: True)
     return hasattr(formula, "derivative_of_output") and bool(suffices(alpha))
+
+
+def sums_over_classes(kind: str) -> bool:
+    """Whether a loss adds up over the probabilities of classes, and not over single elements."""
+    return hasattr(find("losses", kind), "class_term")
 
 
 def bind(
