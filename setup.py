@@ -1,4 +1,4 @@
-"""Metadata, extras and the command line's entry point; tool settings are in pyproject.toml."""
+"""Metadata, extras, extension modules and the entry point of the command line; tool settings are in pyproject.toml."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ AOT = Path("fastmlp", "_kernels", "aot")
 
 
 def write_constants() -> None:
-    """constants.h: the polynomials' coefficients, each exactly."""
+    """Write constants.h with the exact coefficients of the polynomials."""
     tables = runpy.run_path(str(here / "fastmlp/_kernels/polynomials.py"))
     lines = ["/* Written by setup.py from polynomials.py. */", f"#define CDF_SHIFT {tables['CDF_SHIFT']}"]
     for bits, kind in ((32, "float"), (64, "double")):
@@ -31,7 +31,7 @@ def write_constants() -> None:
 
 
 def write_activations() -> None:
-    """activations.h: the activations' formulas as C."""
+    """Write activations.h with the formulas of the activations in C."""
     folder = here / "fastmlp/_kernels/formulas"
     text = runpy.run_path(str(folder / "c.py"))["header"](folder / "activations")
     header = here / AOT / "activations.h"
@@ -40,9 +40,9 @@ def write_activations() -> None:
 
 
 def extensions() -> list[Extension]:
-    """The same source for each instruction set; the best that the processor has is chosen when it is loaded."""
+    """Return an extension for each instruction set; the best supported one is selected at import."""
     variants = {"baseline": []}
-    if sys.platform != "win32":  # Microsoft's compiler has no vector type: there it is plain C
+    if sys.platform != "win32":  # Microsoft's compiler has no vector types, so the kernels are plain C there
         if platform.machine() in ("x86_64", "AMD64"):
             variants["avx2"] = ["-mavx2", "-mfma"]
             variants["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx2", "-mfma"]
@@ -63,7 +63,7 @@ def extensions() -> list[Extension]:
 
 
 class OptionalExtensions(build_ext):
-    """Builds the predictor's kernels where that is possible; the package works through Numba without them."""
+    """Build the kernels of Predictor if possible; without them Predictor uses Numba."""
 
     def run(self) -> None:
         try:
@@ -82,19 +82,19 @@ class OptionalExtensions(build_ext):
             if os.environ.get("FASTMLP_REQUIRE_AOT"):
                 raise
             for extension in self.extensions:
-                extension.optional = True  # an editable install would look for them
-                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)  # of an older source
+                extension.optional = True  # an editable install would fail on missing files
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)  # built from an older source
             print(
                 f"fastmlp: the kernels of fastmlp.Predictor were not compiled ({type(error).__name__}: {error}). "
-                "The package works without them, through Numba; a C compiler (Debian: apt install gcc python3-dev) "
-                "makes small models start and predict faster.",
+                "The package works without them through Numba; with a C compiler (Debian: apt install gcc python3-dev) "
+                "small models start and predict faster.",
                 file=sys.stderr,
             )
             self.extensions = []
 
 
 extras = {
-    # For any driver since CUDA 12.
+    # For drivers from CUDA 12 on.
     "cuda": ["numba-cuda[cu12]>=0.28"],
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
@@ -102,7 +102,7 @@ extras = {
     "tensorboard": ["tensorboardX>=2.6"],
     "tables": ["pandas>=2.0", "pyarrow>=14"],
 }
-# Pinned: the CPU build has this number; a later torch brings gigabytes of CUDA libraries along.
+# Pinned to the CPU build, as later releases of torch install gigabytes of CUDA libraries.
 peers = [
     *extras["onnx"], *extras["sklearn"],
     "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "threadpoolctl>=3.1",
@@ -113,8 +113,8 @@ test = [
     "dask[distributed]>=2024.1",
     "hypothesis>=6.90", "mpmath>=1.3",
     "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2", "pytest-xdist>=3.5",
-    "numba-cuda>=0.28; platform_system == 'Linux'",  # its simulator needs no GPU
-    "greenlet>=3.0",  # threads of another simulator
+    "numba-cuda>=0.28; platform_system == 'Linux'",  # for its simulator, which needs no GPU
+    "greenlet>=3.0",  # threads of the simulator in tests/simt.py
     "threadpoolctl>=3.1",
 ]  # fmt: skip
 
@@ -128,14 +128,14 @@ setup(
     license_files=["LICENSE"],
     author="The fastmlp founders",
     python_requires=">=3.10",
-    # Makes an editable install a folder on the path, which is found even where a copy that was uninstalled has left its
-    # compiled kernels: an import hook, the other kind, comes after such a folder.
+    # Makes an editable install add a folder to the path instead of an import hook. A hook comes after the folder of
+    # cached kernels that an uninstalled copy leaves behind.
     package_dir={"": "."},
     packages=find_packages(include=["fastmlp", "fastmlp.*"]),
     package_data={"fastmlp": ["py.typed", "*.pyi"], "fastmlp.datasets": ["data/*"]},
     install_requires=[
         "numpy>=1.26",
-        "numba>=0.63",  # the first for Python 3.14
+        "numba>=0.63",  # first release for Python 3.14
         "safetensors>=0.4.3",
         "pooch>=1.8",
         "tqdm>=4.65",

@@ -1,4 +1,4 @@
-"""What all benchmarks share: both backends beside each other, one thread each, and the seed's shapes."""
+"""Fixtures of the pytest benchmarks: both CPU backends, one thread, and the layer shapes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from threadpoolctl import threadpool_limits
 
 from fastmlp._kernels import get_backend
 
-# (batch, inputs, outputs): the seed's two layers, those of its net with three hidden ones, and small ones.
+# (batch, inputs, outputs): layers of the CIFAR-10 experiment with one and with three hidden layers, and small layers.
 SHAPES = [(200, 3072, 100), (200, 100, 10), (100, 3072, 50), (100, 50, 40), (32, 64, 64), (1, 64, 64)]
 
 
 @pytest.fixture(params=["numpy", "numba"])
 def backend(request):
-    """A backend module; groups in the report put the two beside each other."""
+    """Backend module."""
     return get_backend(request.param)
 
 
@@ -26,21 +26,21 @@ def shape(request):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """BLAS on one thread, as the kernels are."""
+    """Run BLAS on one thread, like the kernels."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture
 def draw():
-    """float32 numbers of order 1, the same in every run."""
+    """Function that draws float32 numbers of order 1, the same in every run."""
     rng = np.random.default_rng(20201115)
     return lambda *shape: rng.normal(size=shape).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
 def grouped(request):
-    """One group for each case, so that a table compares backends only."""
+    """Put each case into a group of its own, so that a table compares backends only."""
     benchmark = request.getfixturevalue("benchmark")
     name = request.node.name
     for backend in ("numpy", "numba"):

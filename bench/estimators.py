@@ -1,4 +1,6 @@
-"""Our estimators beside scikit-learn's: fits, and predictions of one row and of many; medians of interleaved runs.
+"""Time the estimators of fastmlp and scikit-learn: fits, and predictions of one row and of many rows.
+
+The results are medians of interleaved timings.
 
 Usage: python bench/estimators.py [JSON]
 """
@@ -13,9 +15,9 @@ import time
 import warnings
 
 import numpy as np
-from sklearn.neural_network import MLPClassifier as Theirs
+from sklearn.neural_network import MLPClassifier as SklearnClassifier
 
-from fastmlp import MLPClassifier as Ours
+from fastmlp import MLPClassifier
 from fastmlp._common.processor import version_of
 
 # solver, rows, features, hidden layers, classes, epochs (or iterations)
@@ -33,40 +35,40 @@ _CALLS = 20
 
 
 def timed(function, *arguments):
-    """(seconds, result) of one call."""
+    """Return (seconds, result) of one call."""
     began = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - began, result
 
 
 def repeated(predict, x):
-    """Some calls in a row."""
+    """Call ``predict`` several times."""
     for _ in range(_CALLS):
         predict(x)
 
 
 def measure(solver, rows, features, hidden, classes, epochs, dtype):
-    """A row of the table: milliseconds of a fit, microseconds of predictions."""
+    """Return a row of the table: milliseconds per fit, and times of predictions."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, features)).astype(dtype)
     y = (X @ rng.normal(size=(features, classes))).argmax(axis=1)
     options = {"solver": solver, "max_iter": epochs, "random_state": 0, "tol": 0.0, "n_iter_no_change": 10**6}
-    Ours(hidden, **{**options, "max_iter": 1}).fit(X, y)  # the kernels are compiled
-    fits, fitted = {Theirs: [], Ours: []}, {}
+    MLPClassifier(hidden, **{**options, "max_iter": 1}).fit(X, y)  # compiles the kernels
+    fits, fitted = {SklearnClassifier: [], MLPClassifier: []}, {}
     for _ in range(ROUNDS):
         for estimator, times in fits.items():
-            time.sleep(0.15)  # BLAS's threads of the call before spin for a while
+            time.sleep(0.15)  # BLAS threads of the previous call poll for work for a while
             seconds, fitted[estimator] = timed(estimator(hidden, **options).fit, X, y)
             times.append(seconds)
     scores = [fitted[estimator].score(X, y) for estimator in fits]
     assert abs(scores[0] - scores[1]) < 0.03, scores
     callers = {
-        "scikit-learn": fitted[Theirs].predict,
-        "fastmlp": fitted[Ours].predict,
-        "compiled": fitted[Ours].compiled_predict(),
+        "scikit-learn": fitted[SklearnClassifier].predict,
+        "fastmlp": fitted[MLPClassifier].predict,
+        "compiled": fitted[MLPClassifier].compiled_predict(),
     }
     answers = [predict(X) for predict in callers.values()]
-    assert (answers[1] == answers[2]).mean() > 0.999  # they round differently
+    assert (answers[1] == answers[2]).mean() > 0.999  # the two differ by rounding
     single, many = ({name: [] for name in callers} for _ in range(2))
     for _ in range(40):
         for name, predict in callers.items():

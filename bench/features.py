@@ -1,4 +1,4 @@
-"""What each feature of training costs: microseconds a step beside a plain fit, medians of interleaved fits.
+"""Cost of each training feature: microseconds per step compared with a plain fit, medians of interleaved fits.
 
 Usage: python bench/features.py [JSON]
 """
@@ -24,7 +24,7 @@ CASES = {"tabular": (30, (64, 64), 2, 8000, 32, 8), "mnist": (784, (512, 512), 1
 
 
 class Quiet(fm.Callback):
-    """Listens to evaluations, as a progress bar does."""
+    """Callback at evaluations that does nothing, like a progress bar without output."""
 
     may_change_model = False
 
@@ -33,21 +33,21 @@ class Quiet(fm.Callback):
 
 
 class Terminal(io.StringIO):
-    """Where a bar is drawn."""
+    """Stream that a progress bar takes for a terminal."""
 
     def isatty(self):
         return True
 
 
 class EachStep(fm.Callback):
-    """Has the trainer come back to Python after each step."""
+    """Callback after each step, which makes the trainer return to Python every time."""
 
     def on_step(self, trainer, step, loss):
         pass
 
 
 def features(folder, inputs):
-    """Name: (options of the model, of the optimizer, of the trainer, of fit)."""
+    """Return {name: (options of the model, of the optimizer, of the trainer, of fit)}."""
     return {
         "plain": ({}, {}, {}, {}),
         "plain again": ({}, {}, {}, {}),
@@ -72,7 +72,7 @@ def features(folder, inputs):
 
 
 def measure(inputs, hidden, classes, rows, batch, epochs):
-    """Microseconds a step by feature."""
+    """Return the microseconds per step of each feature."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, inputs)).astype(np.float32)
     y = (X @ rng.normal(size=(inputs, classes))).argmax(axis=1)
@@ -94,7 +94,7 @@ def main():
     for case, arguments in CASES.items():
         found[case] = measure(*arguments)
         plain = found[case]["plain"]
-        print(f"{case}: microseconds a step, and times a plain step")
+        print(f"{case}: microseconds per step, and the ratio to a plain step")
         for feature, value in found[case].items():
             print(f"  {feature:24} {value:9.1f} {value / plain:6.2f}", flush=True)
     if len(sys.argv) > 1:

@@ -1,16 +1,17 @@
-"""Everything that needs an NVIDIA GPU, in one go: the tests on it, then training steps beside PyTorch and JAX.
+"""Run the tests that need an NVIDIA GPU, then time training steps of fastmlp, PyTorch and JAX.
 
     python bench/gpu.py --out bench/results/gpu-2026-01-01.json
 
-All contenders have the data set on the device, compute in the same precision (float32, not TF32; then float32's error
-by six products of bf16, PyTorch having float32 alone for that; then TF32; then bf16 with sums in float32, PyTorch by
-autocast), have to show first that they make the steps of the float64 reference, and
-are timed in turns, up to the end of their work on the device.
-Kernels of fastmlp are compiled first, by some processes at a time, and kept on disk for those that measure.
-The tests and the cases run in processes of their own, since an error on a GPU leaves its process without it: the cases
-after one that broke its process go on in another one. What takes longer than it may is stopped and listed, and the JSON
-holds at any time what was measured so far.
-``--device cpu`` tries the script where there is no GPU, with NUMBA_ENABLE_CUDASIM=1 and a net of the simulator's size.
+All contenders have the data set on the device and compute in the same precision: float32 without TF32; float32
+accuracy by six bf16 products (PyTorch uses float32 here); TF32; bf16 with float32 sums (PyTorch uses autocast). Each
+must first agree with the steps of the float64 reference. Timings are interleaved and include the work on the device.
+
+Kernels of fastmlp are compiled first, in several processes, and cached on disk for the timed processes. The tests and
+the cases run in separate processes, as an error on a GPU makes it unusable for the process: the remaining cases then
+run in a new process. Processes that exceed their time limit are stopped and listed. The JSON file is rewritten after
+each case.
+
+``--device cpu`` runs the script in the CUDA simulator (set NUMBA_ENABLE_CUDASIM=1), with a network of suitable size.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ TINY = Case("tiny", (3, 4, 2), "relu", "cross entropy", "Adam", 4, rows=8)
 TESTS = ["tests/test_cuda.py", "tests/kernels/test_contract.py", "tests/kernels/test_rows.py", "tests/modules"]
 JAX = {"float32": "highest", "bf16x6": "BF16_BF16_F32_X6", "tf32": "TF32_TF32_F32", "bf16": "BF16_BF16_F32"}
 CONTENDERS = ("fastmlp", "torch", "torch.compile", "graph", "jax")
-RESULT = "result: "  # begins the lines of a cases' process that are for this one
+RESULT = "result: "  # prefix of the lines that a worker sends to this process
 
 
 class OnGpu(Ours):
-    """fastmlp's CUDA backend."""
+    """Contender fastmlp on the CUDA backend."""
 
     def __init__(self, *arguments: Any) -> None:
         with use_backend("cuda"):
@@ -60,15 +61,15 @@ class OnGpu(Ours):
         self.notes: dict[str, Any] = {}
 
     def losses(self, order: Any) -> list[float]:
-        """As of all; what a user waits for at first, and what the compiler made of the kernel."""
+        """Run the first steps; record their duration and the resources of the compiled kernels in ``notes``."""
         start = time.perf_counter()
         found = super().losses(order)
         self.notes["first_steps_seconds"] = round(time.perf_counter() - start, 1)
-        if SIMULATED:  # it has no engine
+        if SIMULATED:  # the simulator has no engine
             return found
         session = self._trainer._session
         if session is None or not isinstance(session.engine, GpuEngine):
-            raise RuntimeError("the steps were made module by module, not by the engine")
+            raise RuntimeError("the steps ran module by module; expected the engine")
         self.notes["stages"] = len(session.engine.plan.stages)
         self.notes["kernels"] = [
             {
@@ -82,7 +83,7 @@ class OnGpu(Ours):
 
 
 class Graph(Eager):
-    """PyTorch: a whole step, captured in a CUDA graph."""
+    """Contender PyTorch: a whole step, captured in a CUDA graph."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -98,7 +99,7 @@ class Graph(Eager):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             loss = eager(rows)
-        with torch.no_grad():  # as if no step had been made
+        with torch.no_grad():  # undo the warm-up steps
             for param, first in zip(self._params, before, strict=True):
                 param.copy_(first)
             for state in self._optimizer.state.values():
@@ -106,8 +107,8 @@ class Graph(Eager):
                     if value is not None:
                         value.zero_()
 
-        def step(some: Any) -> Any:
-            rows.copy_(some)
+        def step(batch: Any) -> Any:
+            rows.copy_(batch)
             graph.replay()
             return loss
 
@@ -115,7 +116,7 @@ class Graph(Eager):
 
 
 def nets() -> list[Case]:
-    """Four hidden layers of 64 and 128, at batches 2^12 to 2^18."""
+    """Return cases with four hidden layers of width 64 and 128, and batches of 2^12 to 2^18 rows."""
     return [
         Case(f"width {width}, batch 2^{log}", (width, *[width] * 4, 16), "relu", "cross entropy", "Adam", 1 << log,
              lr=1e-4, eps=1e-5, rows=max(1 << log, 1 << 16))
@@ -124,14 +125,14 @@ def nets() -> list[Case]:
 
 
 def contenders(device: str, case: Case, precision: str) -> dict[str, Any]:
-    """Name and class of each that can take part."""
+    """Return {name: class} of the contenders that are installed."""
     found: dict[str, Any] = {"fastmlp": type("OnGpu", (OnGpu,), {"precision": precision})}
     if importlib.util.find_spec("torch"):
         kinds: dict[str, Any] = {"torch": Eager}
         if device != "cpu":
             kinds |= {"torch.compile": Compiled, "graph": Graph}
         if case.name not in CASES:
-            kinds.pop("torch.compile", None)  # takes most of the time there, and the graph is what to compare with
+            kinds.pop("torch.compile", None)  # its compilation takes longest, and the CUDA graph is faster
         found |= {
             name: type(kind.__name__, (kind,), {"device": device, "precision": precision})
             for name, kind in kinds.items()
@@ -153,7 +154,7 @@ def time_case(case: Case, kinds: dict[str, Any], precision: str, rounds: int, se
         try:
             contender = kind(case, data, weights, 1)
             wrong = disagreement(contender, expected, precision)
-        except Exception as error:  # one that fails is reported, and the others go on
+        except Exception as error:  # a failing contender is reported and must not end the run
             wrong = f"{type(error).__name__}: {str(error)[:300]}"
         results[name] = {"status": "ok" if wrong is None else wrong}
         results[name] |= {
@@ -174,14 +175,14 @@ def time_case(case: Case, kinds: dict[str, Any], precision: str, rounds: int, se
 
 
 def compile_ahead(case: Case, precision: str) -> None:
-    """A step, whose kernel then lies on disk."""
+    """Run one step, which compiles the kernel and caches it on disk."""
     data = make_data(case)
     model: Any = type("OnGpu", (OnGpu,), {"precision": precision})(case, data, first_weights(case, data), 1)
     model.losses(batches(case, 1))
 
 
 def measure(cases: list[Case], options: argparse.Namespace) -> None:
-    """What a cases' process does: a line for each case."""
+    """Time the cases in a worker process; print a line of JSON for each."""
     precision = options.precisions[0]
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = JAX[precision]
@@ -209,7 +210,7 @@ def measure(cases: list[Case], options: argparse.Namespace) -> None:
 
 
 def worker(options: argparse.Namespace, precision: str, cases: list[Case], *more: str) -> list[str]:
-    """The command of a cases' process."""
+    """Return the command of a worker process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", "--device", options.device, *more]
     command += ["--precisions", precision, "--rounds", str(options.rounds), "--seconds", str(options.seconds)]
     command += ["--contenders", *options.contenders] if options.contenders else []
@@ -217,9 +218,9 @@ def worker(options: argparse.Namespace, precision: str, cases: list[Case], *more
 
 
 def compile_all(options: argparse.Namespace, cases: list[Case], seconds: float) -> dict[str, Any]:
-    """Compile the kernels of all cases, as many processes at a time as there are cores; what failed, and how long."""
+    """Compile the kernels of all cases in parallel processes; return the duration and the failures."""
     began, failed = time.monotonic(), []
-    # A process for each kernel: the cases of nets of one kind that come after their first have it already.
+    # One process per distinct kernel, as cases may share one.
     kinds = {(precision, kernel_of(case)): (precision, case) for case in cases for precision in options.precisions}
     waiting, running = list(kinds.values()), {}
     while waiting or running:
@@ -246,15 +247,15 @@ def compile_all(options: argparse.Namespace, cases: list[Case], seconds: float) 
 
 
 def kernel_of(case: Case) -> tuple[Any, ...]:
-    """What a kernel is compiled for, of what differs between cases, and the sizes that decide on wide tiles."""
+    """Return the properties of a case that its kernel is compiled for; the sizes decide on wide tiles."""
     widest = max(case.sizes)
     return case.activation, case.loss, case.optimizer, case.uint8, widest, case.batch * widest > 1 << 19
 
 
 def attend(command: list[str], seconds: Callable[[], float], seen: Callable[[str], object]) -> str | None:
-    """Run a process and look at its lines.
+    """Run a process and pass its output lines to ``seen``.
 
-    ``seconds()`` is how long it may take from now on until the next line of results; what it was ended for, or None.
+    ``seconds()`` is the time limit until the next line of results. Return None, or the reason why the process ended.
     """
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -274,21 +275,21 @@ def attend(command: list[str], seconds: Callable[[], float], seen: Callable[[str
             timer.start()
     code = process.wait()
     timer.cancel()
-    return "it took too long" if late.is_set() else f"its process ended with {code}" if code else None
+    return "time limit exceeded" if late.is_set() else f"exit code {code}" if code else None
 
 
 def main() -> int:
-    """Run."""
+    """Run the tests and the cases, and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=str(ROOT / f"bench/results/gpu-{datetime.date.today()}.json"))
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--cases", nargs="*", help="names (default: all)")
-    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, help="(default: all that the device has)")
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, help="(default: all that the device supports)")
     parser.add_argument("--contenders", nargs="*", choices=CONTENDERS, help="(default: all)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of one timing")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for all, the tests with it")
-    parser.add_argument("--case-seconds", type=float, default=150.0, help="for one case")
+    parser.add_argument("--seconds", type=float, default=0.2, help="duration of one timing")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit of the whole run, including the tests")
+    parser.add_argument("--case-seconds", type=float, default=150.0, help="time limit of one case")
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--compile-only", action="store_true", help=argparse.SUPPRESS)
@@ -298,7 +299,9 @@ def main() -> int:
     if options.cases is not None:
         unknown = set(options.cases) - {case.name for case in cases}
         if unknown:
-            parser.error(f"there is no case {sorted(unknown)[0]!r}")
+            parser.error(
+                f"unknown case {sorted(unknown)[0]!r}; expected one of {', '.join(case.name for case in cases)}"
+            )
         cases = [case for case in cases if case.name in options.cases]
     if options.worker:
         measure(cases, options)
@@ -323,11 +326,11 @@ def main() -> int:
         for name, numbers in result["case"]["contenders"].items():
             shown = f"{numbers['us']:.1f} us" if "us" in numbers else numbers["status"]
             if name == "fastmlp" and "floor" in result["case"]:
-                shown += f", {result['case']['floor']['us'] / numbers['us']:.0%} of what the GPU could do"
+                shown += f", {result['case']['floor']['us'] / numbers['us']:.0%} of the estimated limit of the GPU"
             print(f"{result['case']['name']}, {result['case']['precision']}: {name} {shown}", flush=True)
 
     if not options.no_tests:
-        # Not ended by a warning, and not by a kernel that waits for ever: what follows tells more than what is missing.
+        # Neither a warning nor a kernel that never ends may stop the run, as the timings follow.
         tests = ["-q", "-W", "default", "--maxfail=20", "-o", "timeout=60", "-o", "timeout_method=thread"]
         command = [sys.executable, "-m", "pytest", *tests, "-k", "cuda or gpu", *TESTS]
         ended = attend(command, lambda: min(0.5 * (end - time.monotonic()), 240), show)

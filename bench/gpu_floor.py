@@ -1,8 +1,8 @@
-"""The least time in which a GPU could make a step, of which what it took is a share: nothing here is measured in a run.
+"""Lower bound of the time of a training step on a GPU, computed from the GPU's specification.
 
-The products' operations at the GPU's peak, or what has to come from its memory at full bandwidth, whichever takes
-longer; and the barriers of the step's stages, in which nothing can be done. What stays in the second-level cache from
-step to step need not come from memory.
+The bound is the larger of two times, plus the barriers between the stages of the step: the operations of the matrix
+products at the peak rate, and the memory traffic at full bandwidth. Data that stay in the L2 cache between steps cause
+no traffic.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from fastmlp.benchmark.cases import Case
 
 __all__ = ["Floor", "Gpu", "floor_of", "this_gpu"]
 
-# Fused multiply-adds of a multiprocessor in a clock, by compute capability: NVIDIA's architecture white papers, from
-# the dense peaks of the A100 (19.5, 156 and 312 TFLOPS) and the H100 (66.9, 495 and 989). Six products make one of
-# "bf16x6".
+# Fused multiply-adds per multiprocessor and clock cycle, by compute capability. Source: NVIDIA's architecture white
+# papers, dense peaks of the A100 (19.5, 156 and 312 TFLOPS) and the H100 (66.9, 495 and 989). "bf16x6" needs six bf16
+# products.
 FMAS = {
     (8, 0): {"float32": 64, "tf32": 512, "bf16": 1024, "bf16x6": 1024 / 6},
     (9, 0): {"float32": 128, "tf32": 1024, "bf16": 2048, "bf16x6": 2048 / 6},
 }
-BARRIER = 0.9e-6  # seconds of a barrier of 132 blocks by itself: an H200, 2026-11-27, see docs/cuda.md
-STATES = {"Adam": 2, "SGD": 0}  # arrays of the optimizer beside each parameter
+BARRIER = 0.9e-6  # seconds of a barrier of 132 blocks: measured on an H200, 2026-11-27, see docs/cuda.md
+STATES = {"Adam": 2, "SGD": 0}  # optimizer state arrays per parameter
 
 
 class Gpu(NamedTuple):
-    """What a floor needs to know of a GPU."""
+    """Properties of a GPU that determine the bound."""
 
     capability: tuple[int, int]
     multiprocessors: int
-    clock: float  # Hz, the highest
-    bandwidth: float  # bytes a second, of its memory
-    cache: int  # bytes, of the second level
+    clock: float  # highest frequency in Hz
+    bandwidth: float  # of the memory, in bytes per second
+    cache: int  # size of the L2 cache in bytes
 
 
 class Floor(NamedTuple):
-    """Microseconds of a step: its parts, and all of it."""
+    """Lower bound of the microseconds per step, and its parts."""
 
     operations: float
     memory: float
@@ -44,14 +44,14 @@ class Floor(NamedTuple):
 
     @property
     def us(self) -> float:
-        """Operations and memory are at work at the same time, barriers are not."""
+        """Bound in microseconds; operations and memory traffic overlap, barriers do not."""
         return max(self.operations, self.memory) + self.barriers
 
 
 def this_gpu() -> Gpu:
-    """The current one, by what its driver says."""
+    """Return the properties of the current GPU, as reported by its driver."""
     device = cuda.get_current_device()
-    # Two transfers in a clock of the memory, of so many bits.
+    # Double data rate: two transfers per cycle of the memory clock.
     bandwidth = 2 * 1e3 * device.MEMORY_CLOCK_RATE * device.GLOBAL_MEMORY_BUS_WIDTH / 8
     major, minor = device.compute_capability
     return Gpu(
@@ -60,7 +60,7 @@ def this_gpu() -> Gpu:
 
 
 def floor_of(case: Case, gpu: Gpu, precision: str, stages: int) -> Floor | None:
-    """The floor of a case's step of so many stages; None for GPUs whose peak is not known here."""
+    """Return the bound for a step with ``stages`` stages; None for GPUs that are not in `FMAS`."""
     if gpu.capability not in FMAS:
         return None
     peak = 2 * FMAS[gpu.capability][precision] * gpu.multiprocessors * gpu.clock
@@ -71,6 +71,6 @@ def floor_of(case: Case, gpu: Gpu, precision: str, stages: int) -> Floor | None:
     weights, activations = 4 * parameters * (1 + states), 4 * case.batch * outputs
     moved = 0
     if case.rows * features + weights + 2 * activations > gpu.cache:
-        # Rows come, weights and activations come and go.
+        # Rows are read; weights and activations are read and written.
         moved = case.batch * features + 2 * weights + 2 * activations
     return Floor(1e6 * case.useful_operations / peak, 1e6 * moved / gpu.bandwidth, 1e6 * BARRIER * stages)

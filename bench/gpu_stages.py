@@ -1,9 +1,9 @@
-"""How long each stage of the persistent kernel takes on a GPU, in clocks: at work, and at the barrier after it.
+"""Time the stages of the persistent training kernel on a GPU, in clock cycles of work and of waiting.
 
-    python bench/gpu_stages.py seed mnist "width 64, batch 2^16"
+    python bench/gpu_stages.py cifar10 mnist "width 64, batch 2^16"
 
-By the clock of the first block's multiprocessor, from one barrier to the next; the first steps are left out. Where the
-other blocks are at work for longer, it shows as waiting. What is printed is the plan, then a line a stage, medians over
+The clock of the first block's multiprocessor is read before and after each barrier; the first steps are left out. Time
+in which the first block waits for slower blocks counts as waiting. The output has one line per stage, with medians over
 the steps.
 """
 
@@ -25,14 +25,14 @@ from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
 from fastmlp.benchmark.cases import CASES, SEED, Case, make_data
 
-CLOCKS = 2048  # entries of the launch's header then, of which the barrier writes two at each turn
-_FIRST = table.CONTROL + 8  # beside the barrier's counter, in another cache line
+CLOCKS = 2048  # entries of the enlarged launch header; each barrier writes two
+_FIRST = table.CONTROL + 8  # in another cache line than the barrier's counter
 _clock = instruction("mov.u64 $0, %clock64;", "=l,~{memory}", (), ("int64",), False)
 
 
 @device
 def timed_wait(control, turn):
-    """`grid.wait_for_grid`, with the clock before and after it."""
+    """Run `grid.wait_for_grid` and store the clock before and after it."""
     cuda.syncthreads()
     leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
     before = _clock()
@@ -42,38 +42,38 @@ def timed_wait(control, turn):
         control[at], control[at + 1] = before, _clock()
 
 
-def time_the_barrier() -> None:
-    """From now on kernels are compiled with `timed_wait`, and have room for what it writes."""
+def install_timed_barrier() -> None:
+    """Compile kernels with `timed_wait` from now on, and enlarge the launch header for its output."""
     machine.wait_for_grid = timed_wait
-    # Kernels on disk go by the barrier that they have captured.
+    # The cache key of a kernel includes the barrier function, so no kernel without the clock is loaded.
     table.LISTS = steps.LISTS = CLOCKS
 
 
 def stages_of(case: Case, precision: str) -> list[dict[str, Any]]:
-    """Clocks of the stages of a case's steps, after as many to warm up."""
+    """Return the clock cycles of the stages of a case, measured after as many steps for warm-up."""
     data = make_data(case)
     with use_backend("cuda"):
-        there = get_backend("cuda").machine()
+        gpu = get_backend("cuda").machine()
         trainer = Trainer(case.model(data), case.make_loss(), case.make_optimizer(), precision=precision)
     options = {"batch_size": case.batch, "rng": SEED, "drop_last": True}
     trainer.fit(data.X, data.y, max_steps=2, **options)
     session: Any = trainer._session
     plan = session.engine.plan
     count = len(plan.stages)
-    session.chunk = made = min(50, (CLOCKS - _FIRST) // (2 * count) - 1)  # in one launch
-    trainer.fit(data.X, data.y, max_steps=made, eval_every=made, **options)
+    session.chunk = steps_made = min(50, (CLOCKS - _FIRST) // (2 * count) - 1)  # all in one launch
+    trainer.fit(data.X, data.y, max_steps=steps_made, eval_every=steps_made, **options)
     if trainer._session is not session:
-        raise RuntimeError("the second fit was not made by the session of the first")
-    noted = there.download(there._kept["ints"][_FIRST:CLOCKS]).reshape(-1, 2)
-    # Turn 1 is after the first batch was gathered, where the first step begins.
+        raise RuntimeError("the second fit did not reuse the session of the first")
+    noted = gpu.download(gpu._kept["ints"][_FIRST:CLOCKS]).reshape(-1, 2)
+    # The first step begins at turn 1, after the first batch was gathered.
     found = []
     for stage in range(count):
-        turns = [1 + step * count + stage for step in range(made // 2, made)]
+        turns = [1 + step * count + stage for step in range(steps_made // 2, steps_made)]
         jobs = plan.jobs[plan.stages[stage, table.FIRST_JOB] : plan.stages[stage, table.LAST_JOB]]
         found.append(
             {
                 "kind": "chain" if plan.stages[stage, table.KIND] == table.CHAIN else "spread",
-                "jobs": [described(job) for job in jobs],
+                "jobs": [describe(job) for job in jobs],
                 "busy": statistics.median(int(noted[turn + 1, 0] - noted[turn, 1]) for turn in turns),
                 "waiting": statistics.median(int(noted[turn + 1, 1] - noted[turn + 1, 0]) for turn in turns),
             }
@@ -91,8 +91,8 @@ _NAMES = {
 }  # fmt: skip
 
 
-def described(job: Any) -> str:
-    """A job in a few words, as ``FORWARD 0, 8 tiles along, 7 parts``."""
+def describe(job: Any) -> str:
+    """Describe a job in a few words, for example ``FORWARD 0, 8 tiles along, 7 parts``."""
     words = [f"{_NAMES[int(job[table.KIND])]} {job[table.OP]}, {job[table.TILES]} tiles along"]
     words += [f"{job[table.SPLITS]} parts"] if job[table.SPLITS] > 1 else []
     words += ["wide"] if job[table.WIDE] else []
@@ -100,19 +100,19 @@ def described(job: Any) -> str:
 
 
 def main() -> None:
-    """Print the stages of some cases."""
+    """Print the stages of the selected cases."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cases = {case.name: case for case in (*CASES.values(), *nets())}
     parser.add_argument("cases", nargs="+", choices=cases, metavar="case")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    parser.add_argument("--json", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
-    time_the_barrier()
+    install_timed_barrier()
     document = {}
     for name in options.cases:
         document[name] = found = stages_of(cases[name], options.precision)
         total = sum(stage["busy"] + stage["waiting"] for stage in found)
-        print(f"{name}: {total:.0f} clocks a step, {len(found)} stages", flush=True)
+        print(f"{name}: {total:.0f} clock cycles per step, {len(found)} stages", flush=True)
         for stage in found:
             print(f"  {stage['busy']:9.0f} busy {stage['waiting']:9.0f} waiting  {stage['kind']}: {stage['jobs'][0]}")
             for job in stage["jobs"][1:]:

@@ -1,4 +1,4 @@
-"""Time contenders side by side: warm up, then alternate them in one run, and compare medians."""
+"""Interleaved timings of several functions: warm up, then alternate, and compare medians."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 def interleaved(
     contenders: Mapping[str, Callable[[], object]], seconds: float = 1.0, rounds: int = 25
 ) -> dict[str, float]:
-    """Median seconds of a call of each contender, over ``rounds`` alternating batches of calls."""
+    """Return the median seconds per call of each contender, over ``rounds`` alternating batches of calls."""
     calls = {}
     for name, call in contenders.items():
         call()

@@ -1,6 +1,6 @@
-"""Linear of the Numba backend beside NumPy's BLAS, one thread each: ``python bench/linear_ratio.py``.
+"""Compare Linear of the Numba backend with NumPy's BLAS on one thread: ``python bench/linear_ratio.py``.
 
-Quotes the ratio NumPy / Numba of median times, after checking that both answers agree.
+The ratio is NumPy / Numba of median times, printed after a check that both results agree.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHAPES = [(200, 3072, 100), (200, 100, 10), (32, 64, 64), (100, 3072, 50), (128,
 
 
 def contenders(n: int, inputs: int, outputs: int) -> tuple[dict, dict]:
-    """{backend: call} of forward and of backward on the same data, after checking that the answers agree."""
+    """Return {backend: call} of forward and of backward on the same data, after checking that the results agree."""
     rng = np.random.default_rng(0)
     x, dy = (rng.normal(size=(n, width)).astype(np.float32) for width in (inputs, outputs))
     weight, bias = rng.normal(size=(outputs, inputs)).astype(np.float32), rng.normal(size=outputs).astype(np.float32)
@@ -36,7 +36,7 @@ def contenders(n: int, inputs: int, outputs: int) -> tuple[dict, dict]:
 
 
 def main() -> None:
-    """Print a table of times and ratios."""
+    """Print the table of times and ratios."""
     print(f"{'N':>5} {'I':>5} {'O':>5}  {'forward us':>10} {'ratio':>6}  {'backward us':>11} {'ratio':>6}  {'both':>5}")
     for shape in SHAPES:
         with threadpool_limits(1):

@@ -1,4 +1,7 @@
-"""Predictions of a frozen model: ``pytest bench/ --benchmark-only``; `fastmlp bench --inference` adds the peers."""
+"""Predictions of a frozen model: ``pytest bench/ --benchmark-only``.
+
+``fastmlp bench --inference`` compares them with other libraries.
+"""
 
 from __future__ import annotations
 

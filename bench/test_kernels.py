@@ -1,4 +1,4 @@
-"""Kernels at the seed's shapes and at small ones: ``pytest bench/ --benchmark-only``."""
+"""Kernels at the shapes of the CIFAR-10 experiment and at small ones: ``pytest bench/ --benchmark-only``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_softmax_cross_entropy(benchmark, backend, size, draw):
     x, target = draw(*size), np.arange(size[0]) % size[1]
     scale, losses, dx = np.full(size[0], 1 / size[0], np.float32), np.empty(size[0], np.float32), np.empty_like(x)
     benchmark(backend.cross_entropy, x, target, None, 0.0, scale, losses, dx)
-    assert abs(dx.sum()) < 1e-4  # softmax less a distribution: every row sums to 0
+    assert abs(dx.sum()) < 1e-4  # softmax minus a distribution: every row sums to 0
 
 
 @pytest.mark.parametrize("kind", ["relu", "elu", "tanh", "sigmoid", "gelu", "silu", "softplus"])

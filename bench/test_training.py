@@ -1,4 +1,4 @@
-"""One training step of the whole: forward, loss, backward, update."""
+"""A whole training step: forward, loss, backward, update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import fastmlp as fm
 
 CASES = {
     # name: (inputs, hidden, outputs, activation, optimizer, batch)
-    "seed": (3072, [100], 10, "elu", lambda: fm.SGD(lr=1e-3), 200),
+    "cifar10": (3072, [100], 10, "elu", lambda: fm.SGD(lr=1e-3), 200),
     "figure-1": (3072, [40, 50, 40], 10, "elu", lambda: fm.SGD(lr=1e-3), 200),
     "tabular": (30, [64, 64], 2, "relu", lambda: fm.Adam(lr=1e-3), 32),
     "one": (8, [16], 2, "tanh", lambda: fm.SGD(lr=1e-3), 1),
@@ -25,4 +25,4 @@ def test_training_step(benchmark, backend, case, draw):
     x, y = draw(batch, inputs), np.arange(batch) % outputs
     first = trainer.step(x, y)
     benchmark(trainer.step, x, y)
-    assert trainer.step(x, y) < first  # it has learnt its one batch
+    assert trainer.step(x, y) < first  # the model fits its only batch

@@ -21,7 +21,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
         exec(compile(block, "README.md", "exec"), names)
     assert names["history"][-1]["val_accuracy"] > 0.95
     assert float(capsys.readouterr().out.split()[0]) == names["history"][-1]["val_accuracy"]
-    assert names["dx"].shape == (32, 64)
+    assert names["net"].score(names["X_test"], names["y_test"]) > 0.9
     assert (tmp_path / "digits.safetensors").stat().st_size > 4 * 64 * 100
 
 
@@ -32,10 +32,21 @@ def test_each_command_is_one_line_behind_its_marker(marker, last):
     assert command.startswith("python3 -m venv .venv && ") and command.endswith(last)
 
 
-def test_links_and_paths_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## The code")[1]
-    for path in re.findall(r"`(fastmlp/[\w/.]+|docs/[\w.]+)`", table):
+def anchors(text):
+    """The anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")] + sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_have_targets(page):
+    text = page.read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
+    for path in re.findall(r"`((?:fastmlp|docs|bench|tests)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path

@@ -1,7 +1,7 @@
-"""What `fastmlp bench` measures: training steps of fastmlp beside those of PyTorch, JAX and scikit-learn.
+"""Benchmarks of `fastmlp bench`: training steps of fastmlp, PyTorch, JAX and scikit-learn.
 
-All contenders have the same data, first weights, batches and number of threads. Each first has to agree with
-the NumPy backend in float64; then they take turns in one run, and medians of the rounds are compared.
+All contenders get the same data, initial weights, batches and number of threads. Each must first agree with the
+NumPy backend in float64. Then the contenders are timed in alternation, and the medians over the rounds are compared.
 """
 
 from __future__ import annotations

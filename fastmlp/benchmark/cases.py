@@ -1,4 +1,4 @@
-"""What is timed: nets, data and batches, the same ones for every contender."""
+"""Benchmark cases: networks, data and batches, identical for every contender."""
 
 from __future__ import annotations
 
@@ -21,39 +21,42 @@ from ..optim.sgd import SGD
 
 __all__ = ["CASES", "SEED", "Case", "Data", "batches", "first_weights", "make_data"]
 
-SEED = 1  # of data, weights and order
+SEED = 1  # of the data, the weights and the order of the rows
 
 
 @dataclass(frozen=True)
 class Case:
-    """One net and how it is trained.
+    """A network and its training configuration.
 
     Attributes
     ----------
     name : str
+        Name of the case, as given to ``fastmlp bench --cases``.
     sizes : tuple of int
-        Widths, from the inputs to the outputs.
+        Layer widths, from the inputs to the outputs.
     activation : str
-        After each hidden layer.
+        Activation after each hidden layer.
     loss : {"cross entropy", "binary cross entropy", "squared error"}
+        Training loss.
     optimizer : {"SGD", "Adam"}
-        With PyTorch's defaults, but for ``momentum`` of SGD.
+        Optimizer, with PyTorch's defaults except for ``momentum`` of SGD.
     batch : int
+        Rows of a batch.
     lr : float
-        Small, so that no contender's numbers run away in the many steps of a timing. After Adam's first steps,
-        which change each weight by as much, units switched by rounding would tell all contenders apart at 1e-3.
+        Learning rate. It is small so that no contender diverges in the many steps of a timing. Adam's first steps
+        change every weight by the learning rate: at 1e-3, units switched on or off by rounding errors would make all
+        contenders disagree.
     momentum : float
+        Momentum of SGD.
     eps : float
-        Of Adam. What is added to the root of its squares hides the rounding errors of gradients of that size, which
-        the steps would make as large as any other gradient.
+        Adam's ``eps``. It hides rounding errors of gradients of its size, which Adam would scale up to the size of
+        any other gradient.
     rows : int
-        Of the data set.
+        Rows of the data set.
     uint8 : bool
-        Whether the data are bytes, of which a step subtracts the mean of each column; else float32.
-    asked : float or None
-        How many times as fast as the best peer fastmlp is meant to be.
+        Whether the data are uint8, from which each step subtracts the mean of each column; otherwise float32.
     kind : str
-        What is timed; there is only training so far.
+        Timed operation; always ``"training"``.
     """
 
     name: str
@@ -67,30 +70,33 @@ class Case:
     eps: float = 1e-8
     rows: int = 10_000
     uint8: bool = False
-    asked: float | None = None
     kind: str = "training"
 
     @property
     def net(self) -> str:
-        """Widths and activation, as ``28-300x5-1 tanh``."""
+        """Widths and activation, for example ``28-300x5-1 tanh``."""
         groups = ((width, len(list(same))) for width, same in itertools.groupby(self.sizes))
         widths = "-".join(f"{width}x{count}" if count > 1 else str(width) for width, count in groups)
         return f"{widths} {self.activation}"
 
     @property
     def useful_operations(self) -> int:
-        """Of the products of a step: forward, the weights' gradients, and the inputs' but of the first layer."""
+        """Floating-point operations of the matrix products of a step.
+
+        These are the forward pass, the gradients of all weights, and the gradients of the inputs of all layers but
+        the first.
+        """
         layers = [before * after for before, after in itertools.pairwise(self.sizes)]
         return 2 * self.batch * (3 * sum(layers) - layers[0])
 
     def model(self, data: Data, dtype: Any = np.float32) -> MLP:
-        """The net with its first weights."""
+        """Build the model with its initial weights."""
         scaling = None if data.mean is None else Normalize(data.mean, np.ones_like(data.mean), dtype)
         first, *hidden, last = self.sizes
         return MLP(first, hidden, last, self.activation, normalize=scaling, dtype=dtype, rng=SEED)
 
     def make_loss(self) -> Loss:
-        """The loss."""
+        """Build the loss."""
         kinds: dict[str, type[Loss]] = {
             "cross entropy": CrossEntropyLoss,
             "binary cross entropy": BCEWithLogitsLoss,
@@ -99,20 +105,20 @@ class Case:
         return kinds[self.loss]()
 
     def make_optimizer(self) -> Optimizer:
-        """The optimizer."""
+        """Build the optimizer."""
         if self.optimizer == "Adam":
             return Adam(lr=self.lr, eps=self.eps)
         return SGD(lr=self.lr, momentum=self.momentum)
 
     @property
     def update(self) -> str:
-        """The optimizer's name, and its momentum."""
+        """Name of the optimizer, with its momentum if it is not 0."""
         return f"{self.optimizer} {self.momentum:g}" if self.momentum else self.optimizer
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows of a case, their targets, and the mean of each column of bytes."""
+    """Rows and targets of a case, and the mean of each column if the rows are uint8."""
 
     X: Array
     y: Array
@@ -120,7 +126,7 @@ class Data:
 
     @property
     def nbytes(self) -> int:
-        """Of all its arrays."""
+        """Bytes of all arrays."""
         return self.X.nbytes + self.y.nbytes + (0 if self.mean is None else self.mean.nbytes)
 
 
@@ -130,21 +136,19 @@ _CE, _BCE = "cross entropy", "binary cross entropy"
 CASES = {
     case.name: case
     for case in (
-        Case("seed", (3072, 100, 10), "elu", _CE, "SGD", 200, asked=2.0, **_BYTES),
-        Case("figure1", (3072, 40, 50, 40, 10), "elu", _CE, "SGD", 200, asked=3.0, **_BYTES),
-        Case("tabular", (30, 64, 64, 2), "relu", _CE, "Adam", 32, 1e-4, asked=4.0),
-        Case("mnist", (784, 512, 512, 10), "relu", _CE, "Adam", 128, 1e-4, asked=1.6),
-        Case(
-            "higgs", (28, *[300] * 5, 1), "tanh", "binary cross entropy", "SGD", 100, 1e-2, 0.9, rows=20_000, asked=1.4
-        ),
-        Case("big", (1024, *[2048] * 3, 10), "relu", _CE, "SGD", 1024, 1e-2, rows=8192, asked=1.2),
-        Case("one", (8, 16, 1), "tanh", "squared error", "SGD", 1, 1e-2, asked=20.0),
+        Case("cifar10", (3072, 100, 10), "elu", _CE, "SGD", 200, **_BYTES),
+        Case("figure1", (3072, 40, 50, 40, 10), "elu", _CE, "SGD", 200, **_BYTES),
+        Case("tabular", (30, 64, 64, 2), "relu", _CE, "Adam", 32, 1e-4),
+        Case("mnist", (784, 512, 512, 10), "relu", _CE, "Adam", 128, 1e-4),
+        Case("higgs", (28, *[300] * 5, 1), "tanh", _BCE, "SGD", 100, 1e-2, 0.9, rows=20_000),
+        Case("big", (1024, *[2048] * 3, 10), "relu", _CE, "SGD", 1024, 1e-2, rows=8192),
+        Case("one", (8, 16, 1), "tanh", "squared error", "SGD", 1, 1e-2),
     )
 }
 
 
 def make_data(case: Case) -> Data:
-    """Random rows and targets; nothing can be learnt from them, and a step costs the same as on others."""
+    """Draw random rows and targets; a training step on them costs the same as on real data."""
     generator = np.random.default_rng(SEED)
     shape, outputs = (case.rows, case.sizes[0]), case.sizes[-1]
     mean = None
@@ -163,20 +167,20 @@ def make_data(case: Case) -> Data:
 
 
 def first_weights(case: Case, data: Data) -> list[Array]:
-    """Copies of weight (O, I) and bias (O,) of each layer in turn, float32."""
+    """Return copies of the initial weight (O, I) and bias (O,) of each layer in turn, in float32."""
     return [np.array(array) for _, array in case.model(data).named_parameters()]
 
 
 def batches(case: Case, steps: int) -> Array:
-    """The rows of each of the first ``steps`` steps, (steps, batch), in the order that `Trainer.fit` takes them.
+    """Return the row indices of the first ``steps`` steps, (steps, batch), in the order of `Trainer.fit`.
 
-    A short last batch of an epoch is left out.
+    A shorter last batch of an epoch is dropped.
     """
-    an_epoch = case.rows // case.batch
-    if not an_epoch:
-        raise ValueError(f"{case.name} has {case.rows} rows; expected at least a batch of {case.batch}.")
+    batches_per_epoch = case.rows // case.batch
+    if not batches_per_epoch:
+        raise ValueError(f"{case.name} has {case.rows} rows; expected at least {case.batch}, the rows of a batch.")
     epochs = [
-        np.asarray(shuffle_order(SEED, epoch, case.rows))[: an_epoch * case.batch]
-        for epoch in range(-(-steps // an_epoch))
+        np.asarray(shuffle_order(SEED, epoch, case.rows))[: batches_per_epoch * case.batch]
+        for epoch in range(-(-steps // batches_per_epoch))
     ]
     return np.concatenate(epochs).reshape(-1, case.batch)[:steps].astype(np.int64)

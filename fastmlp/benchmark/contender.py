@@ -1,4 +1,4 @@
-"""Contender: one way to make the steps of a case, and where to find those that there are."""
+"""Contenders of the training benchmark: their interface, and the table that finds them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OURS", "PEERS", "Contender", "find", "missing"]
 
 OURS = "fastmlp"
 
-# name: (module here, class, the package that it needs)
+# name: (module of this package, class, required package)
 PEERS = {
     "torch": ("with_torch", "Eager", "torch"),
     "torch.compile": ("with_torch", "Compiled", "torch"),
@@ -24,45 +24,47 @@ PEERS = {
 
 
 class Contender:
-    """A model in training, from the case's first weights on.
+    """Base class of contenders: a model that is trained from the initial weights of a case.
 
     Parameters
     ----------
     case : Case
+        Network and training configuration.
     data : Data
+        Rows and targets.
     weights : list of array
-        See `first_weights`; copied.
+        Initial weights, see `first_weights`; they are copied.
     threads : int
-        How many it may use.
+        Largest number of threads.
     """
 
-    precision = "float32"  # of products; others on a GPU
+    precision = "float32"  # of matrix products; others exist on a GPU only
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         self.case = case
 
     @classmethod
     def refuses(cls, case: Case) -> str | None:
-        """Why it cannot do the arithmetic of a case; None where it can."""
+        """Return the reason why a case is not supported, or None if it is."""
         return None
 
     def losses(self, order: Array) -> list[float]:
-        """Make the first steps, on the rows of `batches`; the loss of each."""
-        raise NotImplementedError(f"{type(self).__name__} makes no steps.")
+        """Run the first steps on the rows of `batches`, and return the loss of each step."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement losses().")
 
     def weights(self) -> list[Array]:
-        """Copies of the arrays as they are now, of the shapes of `first_weights`."""
-        raise NotImplementedError(f"{type(self).__name__} has no weights.")
+        """Return copies of the current weights, in the shapes of `first_weights`."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement weights().")
 
     def ready(self, order: Array) -> Callable[[], object]:
-        """A call that makes one step for each row of ``order`` and returns when all are made.
+        """Return a function that runs one step for each row of ``order``.
 
-        What is done here before the call (copies of ``order``, compilation) is not timed.
+        The preparation (copies of ``order``, compilation) is not timed; the function returns after the last step.
         """
-        raise NotImplementedError(f"{type(self).__name__} cannot be timed.")
+        raise NotImplementedError(f"{type(self).__name__} does not implement ready().")
 
     def seconds(self, order: Array) -> float:
-        """How long these steps take."""
+        """Return the seconds that the steps of ``order`` take."""
         call = self.ready(order)
         start = time.perf_counter()
         call()
@@ -70,7 +72,7 @@ class Contender:
 
 
 def missing(name: str) -> str | None:
-    """Why a peer cannot take part here; None where it can."""
+    """Return the reason why a peer cannot be timed on this machine, or None if it can."""
     package = PEERS[name][2]
     if not is_installed(package):
         return 'not installed: pip install "fastmlp[peers]"'
@@ -78,7 +80,7 @@ def missing(name: str) -> str | None:
 
 
 def find(name: str) -> type[Contender]:
-    """The class of a contender."""
+    """Return the class of a contender."""
     module, kind, _ = ("ours", "Ours", "") if name == OURS else PEERS[name]
     found: type[Contender] = getattr(importlib.import_module(f".{module}", __package__), kind)
     return found

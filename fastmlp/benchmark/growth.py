@@ -1,4 +1,4 @@
-"""How the cost of a step grows with batch, width and depth, on one thread and on two."""
+"""Cost of a training step as a function of batch size, width and depth, on one thread and on two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .timing import alternate
 
 __all__ = ["AXES", "draw", "sweep"]
 
-# What grows, and the net that it grows in; everything else of a case stays.
+# Values of the swept quantity; the other properties of the case are constant.
 AXES: dict[str, tuple[int, ...]] = {
     "batch": (32, 64, 128, 256, 512, 1024, 2048, 4096),
     "width": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
@@ -36,14 +36,26 @@ def sweep(
     axes: Mapping[str, Sequence[int]] | None = None,
     rounds: int = 3,
     seconds: float = 0.1,
-    say: Callable[[str], object] = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> list[dict[str, Any]]:
-    """Time fastmlp on each net; threads take turns, 1 and 2 where there are two.
+    """Time fastmlp on each network, on one thread and, if there are two cores, on two threads.
+
+    Parameters
+    ----------
+    axes : mapping of str to sequence of int, optional
+        Values of ``"batch"``, ``"width"`` and ``"depth"``; default: `AXES`.
+    rounds : int
+        Timings of each network.
+    seconds : float
+        Approximate duration of one timing.
+    log : callable
+        Called with a line of text after each axis.
 
     Returns
     -------
     list of dict
-        ``axis``, ``value``, ``threads``, ``us``, ``quartiles``, ``gflops``.
+        A dict for each network and number of threads, with the keys ``axis``, ``value``, ``threads``, ``us``
+        (microseconds of a step), ``quartiles`` and ``gflops``.
     """
     points = []
     kind, threads = find(OURS), (1, 2)[: usable_cores()]
@@ -66,14 +78,14 @@ def sweep(
                         "gflops": case.useful_operations / numbers["us"] / 1e3,
                     }
                 )
-        say(f"growth with {axis}: done")
+        log(f"growth with {axis}: done")
     return points
 
 
 def draw(points: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[str]) -> str | None:
-    """Draw a panel for each axis; the reason why there is no picture, or None where there is one."""
+    """Draw a panel for each axis; return None, or the reason why no picture was drawn."""
     try:
-        # Not pyplot: it would choose a window system and keep every figure.
+        # pyplot would select a window system and keep a reference to every figure.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -90,12 +102,12 @@ def draw(points: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[s
             label = "1 thread" if threads == 1 else f"{threads} threads"
             panel.plot(values, [p["us"] for p in line], "o-", color=color, markersize=3.5, linewidth=1.6, label=label)
             if threads == 1:
-                _work(panel, axis, line)
+                _plot_ideal(panel, axis, line)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xticks(values, [str(value) for value in values], minor=False)
         panel.set_xlabel(axis)
-        panel.set_ylabel("microseconds of a step")
+        panel.set_ylabel("microseconds per step")
         panel.set_title(_NETS[axis], fontsize=10)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
@@ -106,8 +118,8 @@ def draw(points: Sequence[dict[str, Any]], title: str, path: str | os.PathLike[s
     return None
 
 
-def _work(panel: Any, axis: str, line: Sequence[dict[str, Any]]) -> None:
-    """What the step would take if the products ran at the best rate of the line throughout."""
+def _plot_ideal(panel: Any, axis: str, line: Sequence[dict[str, Any]]) -> None:
+    """Plot the time of a step if every product ran at the best rate of the line."""
     best = max(point["gflops"] for point in line)
     values = [point["value"] for point in line]
     ideal = [_case(axis, point["value"]).useful_operations / best / 1e3 for point in line]

@@ -1,4 +1,4 @@
-"""``fastmlp bench --inference``: predictions of one row and of many, beside other libraries."""
+"""``fastmlp bench --inference``: predictions of one row and of many rows, compared with other libraries."""
 
 from __future__ import annotations
 
@@ -26,46 +26,44 @@ __all__ = ["CASES", "FORMAT", "PEERS", "InferenceCase", "run", "table"]
 
 FORMAT = "inference-1"
 _SEED = 20261124
-# Before each timing with several threads: OpenBLAS's look for work for 107 ms (measured by processor time during a
-# sleep) before they sleep themselves, and whoever came next would have one processor less.
+# Pause before each timing with several threads: OpenBLAS's threads poll for work for 107 ms after a call (measured by
+# processor time during a sleep) and would take a processor from the next contender.
 _QUIET = 0.15
 
 
 @dataclass(frozen=True)
 class InferenceCase:
-    """A net of ReLUs, rows of a call, and what was asked of fastmlp.
+    """A ReLU network and the number of rows of a call.
 
     Attributes
     ----------
     sizes : tuple of int
+        Layer widths, from the inputs to the outputs.
     rows : int
+        Rows of a call.
     threads : int or None
-        Of each contender; None takes all.
-    asked_us, asked_ratio : float or None
-        At most so many microseconds; at least so many times the best peer's speed.
+        Threads of each contender; None stands for all usable cores.
     """
 
     sizes: tuple[int, ...]
     rows: int
     threads: int | None
-    asked_us: float | None = None
-    asked_ratio: float | None = None
 
     @property
     def net(self) -> str:
-        """Widths."""
+        """Layer widths, for example ``64-64-64-4``."""
         return "-".join(map(str, self.sizes))
 
 
 _SMALL, _NARROW, _WIDE = (64, 64, 64, 4), (30, 64, 64, 2), (784, 512, 512, 10)
 CASES = (
-    InferenceCase(_SMALL, 1, 1, asked_us=2.0),
+    InferenceCase(_SMALL, 1, 1),
     InferenceCase(_NARROW, 1, 1),
-    InferenceCase(_WIDE, 1, 1, asked_us=45.0),
-    InferenceCase(_WIDE, 1, 2, asked_us=32.0),
-    InferenceCase(_SMALL, 10_000, None, asked_ratio=1.2),
-    InferenceCase(_NARROW, 10_000, None, asked_ratio=1.2),
-    InferenceCase(_WIDE, 10_000, None, asked_ratio=1.0),
+    InferenceCase(_WIDE, 1, 1),
+    InferenceCase(_WIDE, 1, 2),
+    InferenceCase(_SMALL, 10_000, None),
+    InferenceCase(_NARROW, 10_000, None),
+    InferenceCase(_WIDE, 10_000, None),
 )
 
 Call = Callable[[], Any]
@@ -90,11 +88,11 @@ def _onnx_runtime(model: MLP, x: Array, threads: int) -> Call:
 
 
 def _torch(model: MLP, x: Array, threads: int) -> Call:
-    torch, net, there = _torch_net(model, x, threads)
+    torch, net, inputs = _torch_net(model, x, threads)
 
     def call() -> Any:
         with torch.inference_mode():
-            return net(there)
+            return net(inputs)
 
     return call
 
@@ -102,16 +100,16 @@ def _torch(model: MLP, x: Array, threads: int) -> Call:
 def _torchscript(model: MLP, x: Array, threads: int) -> Call:
     import warnings
 
-    torch, net, there = _torch_net(model, x, threads)
+    torch, net, inputs = _torch_net(model, x, threads)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
-        script = torch.jit.freeze(torch.jit.trace(net, there))
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated
+        script = torch.jit.freeze(torch.jit.trace(net, inputs))
 
     def call() -> Any:
         with torch.inference_mode():
-            return script(there)
+            return script(inputs)
 
-    for _ in range(5):  # it optimises in the first calls
+    for _ in range(5):  # TorchScript optimizes during the first calls
         call()
     return call
 
@@ -125,7 +123,7 @@ def _torch_net(model: MLP, x: Array, threads: int) -> tuple[Any, Any, Any]:
 def _scikit_learn(model: MLP, x: Array, threads: int) -> Call:
     neural = importlib.import_module("sklearn.neural_network")
     sizes = [m.out_features for m in model if hasattr(m, "out_features")]
-    # A regressor: its predict gives the outputs as they are. One step makes the arrays, which are then set.
+    # A regressor's predict returns the raw outputs. One step allocates the arrays, which are then overwritten.
     net = neural.MLPRegressor(hidden_layer_sizes=sizes[:-1], shuffle=False, batch_size=2, solver="sgd")
     net.partial_fit(x[:1].repeat(2, axis=0), np.zeros((2, sizes[-1]), np.float32))
     for number, (weight, bias) in enumerate(_layers(model)):
@@ -150,7 +148,7 @@ def _layers(model: MLP) -> list[tuple[Array, Array]]:
     return [(state[n], state[n.replace("weight", "bias")]) for n in state if n.endswith("weight")]
 
 
-# name: (the package that it needs, what makes the call)
+# name: (required package, function that prepares the call)
 PEERS: dict[str, tuple[str, Callable[[MLP, Array, int], Call]]] = {
     "onnxruntime": ("onnxruntime", _onnx_runtime),
     "torch": ("torch", _torch),
@@ -165,34 +163,36 @@ def run(
     rounds: int = 15,
     seconds: float = 0.05,
     cases: Sequence[InferenceCase] = CASES,
-    say: Callable[[str], object] = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Check and time all contenders, in turns, and what starting and installing them costs.
+    """Check and time all contenders in alternation; also measure start times and installed sizes.
 
     Parameters
     ----------
     peers : sequence of str
-        Of `PEERS`; those that are not installed are left out.
+        Names of `PEERS`; peers that are not installed are skipped.
     rounds : int
+        Timings of each contender.
     seconds : float
-        About how long one timing takes.
+        Approximate duration of one timing.
     cases : sequence of InferenceCase
-    say : callable
-        Gets a line for each case.
+        Networks and numbers of rows.
+    log : callable
+        Called with a line of text after each case.
 
     Returns
     -------
     dict
-        Fit for JSON; `table` shows it.
+        Results as JSON types; `table` formats them.
     """
     document: dict[str, Any] = {
         "format": FORMAT, "date": time.strftime("%Y-%m-%dT%H:%M:%S"), **describe(), "rounds": rounds, "cases": [],
     }  # fmt: skip
-    there = [name for name in peers if is_installed(PEERS[name][0])]
+    installed = [name for name in peers if is_installed(PEERS[name][0])]
     for case in cases:
-        result = _time_case(case, there, rounds, seconds)
+        result = _time_case(case, installed, rounds, seconds)
         document["cases"].append(result)
-        say(f"{case.net}, {case.rows} rows: " + ", ".join(f"{n} {_cell(c)}" for n, c in result["contenders"].items()))
+        log(f"{case.net}, {case.rows} rows: " + ", ".join(f"{n} {_cell(c)}" for n, c in result["contenders"].items()))
     document["start"] = start_times(rounds)
     document["sizes"] = installed_sizes()
     return document
@@ -216,12 +216,12 @@ def _time_case(case: InferenceCase, peers: Sequence[str], rounds: int, seconds: 
             with limits(threads):
                 call = make(model, x, threads)
                 y = np.asarray(call(), np.float64).reshape(exact.shape)
-        except Exception as error:  # a peer may fail in any way; the others go on
+        except Exception as error:  # a failing peer must not end the run
             if name == OURS:
                 raise
             results[name] = {"status": "failed", "why": f"{type(error).__name__}: {error}"[:200]}
             continue
-        # Outputs are of order 0.1 after sums of up to 784 terms.
+        # The bound 1e-5 fits outputs of order 0.1 that are sums of up to 784 terms.
         error_seen = float(np.abs(y - exact).max())
         results[name] = {"status": "ok" if error_seen < 1e-5 else "wrong", "largest_error": error_seen}
         if results[name]["status"] == "ok":
@@ -248,13 +248,13 @@ def _time_case(case: InferenceCase, peers: Sequence[str], rounds: int, seconds: 
         results[name].update(summary(times[name]))
     return {
         "net": case.net, "rows": case.rows, "threads": threads, "contenders": results,
-        "asked_us": case.asked_us, "asked_ratio": case.asked_ratio, **_compare(results),
+        **_compare(results),
         "weight_bytes": 4 * model.num_parameters, "read_gb_per_s": float(np.median(reads)),
     }  # fmt: skip
 
 
 class _Unlimited:
-    """Without threadpoolctl."""
+    """Replacement for ``threadpool_limits`` that does nothing."""
 
     def __init__(self, threads: int) -> None:
         pass
@@ -274,12 +274,12 @@ def _compare(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _read_rate(model: MLP) -> float:
-    """GB/s at which one thread adds up as many bytes as the model's weights have, read again and again."""
+    """Rate in GB/s at which one thread repeatedly reads an array of the size of the weights."""
     numbers = np.ones(max(1, model.num_parameters // 2), np.float64)
     numbers.max()
     start = time.perf_counter()
     for _ in range(5):
-        numbers.max()  # vectorised, and faster than memory
+        numbers.max()  # vectorized, and faster than the memory
     return 5 * numbers.nbytes / (time.perf_counter() - start) / 1e9
 
 
@@ -290,34 +290,34 @@ _TITLES = {
 
 
 def table(document: dict[str, Any]) -> str:
-    """Markdown: a line for each case, in microseconds of a call."""
+    """Format the results as a Markdown table, in microseconds per call."""
     machine = document["machine"]
-    heading = ["net", "rows", "threads", OURS, *_TITLES.values(), "times the best peer's speed", "asked", "GB/s"]
+    heading = ["net", "rows", "threads", OURS, *_TITLES.values(), "speedup over the best peer", "GB/s"]
     lines = [_row(heading), _row(["---"] * len(heading))]
     for case in document["cases"]:
         contenders = case["contenders"]
-        asked = f"{case['asked_us']:g} us" if case["asked_us"] else f"{case['asked_ratio'] or 0:g} times"
         rate = ""
-        if case["rows"] == 1 and case["weight_bytes"] > 1e6 and "us" in contenders[OURS]:  # smaller ones stay in L1
+        if case["rows"] == 1 and case["weight_bytes"] > 1e6 and "us" in contenders[OURS]:  # smaller weights stay in L1
             rate = f"{case['weight_bytes'] / contenders[OURS]['us'] / 1e3:.1f} of {case['read_gb_per_s']:.1f}"
         lines.append(_row([
             case["net"], f"{case['rows']:,}", str(case["threads"]),
             *(_cell(contenders.get(name)) for name in (OURS, *_TITLES)),
             "-" if case["ratio"] is None else f"{case['ratio']:.2f}",
-            asked if case["asked_us"] or case["asked_ratio"] else "-", rate or "-",
+            rate or "-",
         ]))  # fmt: skip
     start, sizes = document["start"], document["sizes"]
     lines += [
         "",
-        f"Microseconds of a call, medians of {document['rounds']} rounds; float32; {document['date'][:10]}, "
+        f"Microseconds per call, medians of {document['rounds']} rounds; float32; {document['date'][:10]}, "
         f"{machine['cpu']}, {machine['cores']} cores; "
         + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + ". "
-        "GB/s: weights over time, and the rate at which one thread reads as many bytes.",
+        "GB/s: bytes of the weights divided by the time, and the rate at which one thread reads as many bytes.",
         "",
-        "From the start of the process to the first prediction, over `import numpy` "
+        "Time from the start of the process to the first prediction, in addition to `import numpy` "
         f"({start['numpy']:.0f} ms): " + ", ".join(f"{n} {ms:.0f} ms" for n, ms in start.items() if n != "numpy") + ".",
         "",
-        "Installed, without NumPy: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()) + ".",
+        "Installed size, without NumPy: "
+        + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()) + ".",
     ]  # fmt: skip
     return "\n".join(lines)
 

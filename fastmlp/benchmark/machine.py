@@ -1,4 +1,4 @@
-"""Where a benchmark ran: processor, versions and commit; nothing that names the host."""
+"""Description of the benchmark machine: processor, versions and commit, without the host name."""
 
 from __future__ import annotations
 
@@ -22,35 +22,41 @@ _PACKAGES = ("numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnxruntim
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OtherLoad:
-    """How many cores other processes have used since this was made; None where the system does not tell."""
+    """Measures how many cores other processes use from the construction on."""
 
     def __init__(self) -> None:
         self._start = self._now()
 
     def _now(self) -> tuple[float, float]:
-        """(wall time, processor time of others) in seconds."""
+        """Return (wall time, processor time of other processes) in seconds."""
         busy = math.nan
         path = Path("/proc/stat")
         if path.is_file():
-            # user, nice, system; idle, iowait; irq, softirq: guests are counted in the first two.
+            # Fields: user, nice, system, idle, iowait, irq, softirq; user and nice include the guests.
             ticks = [int(field) for field in path.read_text().split("\n", 1)[0].split()[1:8]]
             busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK") - time.process_time()
         return time.perf_counter(), busy
 
     def cores(self) -> float | None:
-        """Their mean number."""
+        """Return the mean number of cores used by other processes; None if the system does not report it."""
         wall, busy = (now - then for now, then in zip(self._now(), self._start))
         return None if math.isnan(busy) else max(0.0, round(busy / wall, 2))
 
 
 def describe() -> dict[str, Any]:
-    """``machine``, ``versions`` and ``commit``, fit for JSON; a `BackendError` without Numba."""
-    get_backend("numba")  # an error where there is none, which the user can read
+    """Return ``machine``, ``versions`` and ``commit`` as JSON types.
+
+    Raises
+    ------
+    BackendError
+        If Numba is not installed.
+    """
+    get_backend("numba")  # raises BackendError if Numba is missing
     host = importlib.import_module("fastmlp._kernels.cpu.host")
     machine = {
         "cpu": processor(),
@@ -66,9 +72,9 @@ def describe() -> dict[str, Any]:
 
 
 def _commit(root: Path) -> dict[str, Any]:
-    """The commit that is checked out, and whether files differ from it; null outside a checkout.
+    """Return the checked-out commit, and whether files differ from it; None outside a checkout.
 
-    An installed package may lie inside a checkout of something else.
+    Only a ``.git`` directly in ``root`` counts: an installed package may lie inside the checkout of another project.
     """
     if not (root / ".git").exists() or shutil.which("git") is None:
         return {"commit": None, "modified": None}

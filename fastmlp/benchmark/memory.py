@@ -1,4 +1,4 @@
-"""How much memory training takes at most: one fresh process for each contender."""
+"""Peak memory of training, measured in a new process for each contender."""
 
 from __future__ import annotations
 
@@ -24,15 +24,25 @@ _TIMEOUT = 600.0
 
 
 def measure(case: str = "big", names: Sequence[str] = (OURS, "torch"), threads: int = 1) -> dict[str, Any]:
-    """Peak memory while a case trains, over what the process held before it made the model.
+    """Measure the peak memory of training a case.
 
-    That is after the imports, a few steps of a small net of the same kind, and the data set.
+    The memory of the process before the model is built is subtracted: imports, a few steps of a small network of the
+    same kind, and the data set.
+
+    Parameters
+    ----------
+    case : str
+        Name of the case.
+    names : sequence of str
+        Names of the contenders.
+    threads : int
+        Threads of each contender.
 
     Returns
     -------
     dict
-        ``case``; ``weights_and_gradients``, the bytes of those two; ``contenders``: for each name ``bytes``,
-        or ``why`` there is none.
+        ``case``; ``weights_and_gradients``, their size in bytes; ``contenders``: for each name ``bytes``, or ``why``
+        with the reason if there is no measurement.
     """
     sizes = CASES[case].sizes
     parameters = sum((before + 1) * after for before, after in zip(sizes, sizes[1:]))
@@ -66,12 +76,12 @@ def _child(case_name: str, name: str, threads: int) -> None:
 
 
 def _train(case: Case, kind: Any, threads: int, steps: int) -> dict[str, Any]:
-    """Train and measure; the first steps count, as what they take for good is training's."""
+    """Train and measure the memory, including buffers that the first steps allocate."""
     data = make_data(case)
     weights = first_weights(case, data)
     order = batches(case, steps)
     _tidy()
-    # The peer's weights are copies of these, which are of no use later.
+    # The contender copies the weights; this copy is freed before the measurement.
     before = _resident() - sum(array.nbytes for array in weights)
     contender = kind(case, data, weights, threads)
     del weights
@@ -82,7 +92,7 @@ def _train(case: Case, kind: Any, threads: int, steps: int) -> dict[str, Any]:
 
 
 def _tidy() -> None:
-    """Give freed memory back, where the C library can: steps would use it and seem to take none."""
+    """Return freed memory to the system, as steps that reuse it would appear to take none."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
@@ -90,7 +100,7 @@ def _tidy() -> None:
 
 
 def _reset_peak() -> bool:
-    """Whether the kernel's note of the peak could be set back to what is resident now."""
+    """Reset the peak recorded by the operating system to the current size; return whether that worked."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""fastmlp itself, through `Trainer.fit`."""
+"""Contender fastmlp: `Trainer.fit`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Ours", "step_latency"]
 class Ours(Contender):
     """`Trainer.fit` without validation, on shuffled rows.
 
-    It goes through its own order of rows; of a new one, that is the order of `batches`.
+    The trainer draws the order of the rows; for a new trainer it equals the order of `batches`.
     """
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
         self._data = data
-        # As for the others, a bound: a net too small to share takes one.
+        # An upper bound, as for the peers: small networks run on one thread.
         self._threads = min(threads, choose_threads(None, case.useful_operations).count)
         model = case.model(data)
         names = [name for name, _ in model.named_parameters()]
@@ -43,18 +43,19 @@ class Ours(Contender):
         )
 
     def losses(self, order: Array) -> list[float]:
-        """Make the first steps."""
+        """Run the first steps and return their losses."""
         return list(self._fit(len(order), 1)["train_loss"])
 
     def weights(self) -> list[Array]:
-        """Copies of the parameters."""
+        """Return copies of the parameters."""
         state = self._trainer.model.state_dict()
         return [state[name] for name, _ in self._trainer.model.named_parameters()]
 
     def seconds(self, order: Array) -> float:
-        """From the second half of a fit: the checks of the data come once a fit, not once a step.
+        """Time the second half of a fit, since the data are checked once per fit.
 
-        A half has at least an epoch, as by default: each ends with a look at all weights and a copy of them.
+        A half has at least one epoch, the default interval of evaluations: each evaluation checks and copies all
+        weights.
         """
         steps = max(len(order), self.case.rows // self.case.batch)
         first, second = self._fit(2 * steps, steps)["seconds"]
@@ -62,7 +63,7 @@ class Ours(Contender):
 
 
 def step_latency(case: Case, data: Data, steps: int) -> list[float]:
-    """Seconds of each of ``steps`` calls of `Trainer.step` on batches that lie ready, after as many to warm up."""
+    """Time ``steps`` calls of `Trainer.step` on prepared batches, in seconds, after as many calls for warm-up."""
     trainer = Trainer(case.model(data), case.make_loss(), case.make_optimizer())
     rows = [slice(start, start + case.batch) for start in range(0, case.rows - case.batch + 1, case.batch)]
     ready = [(data.X[some], data.y[some]) for some in rows[:256]]

@@ -1,4 +1,4 @@
-"""The rate that a step's products are held against: the micro-kernel's on operands in L1."""
+"""Peak rate of the GEMM micro-kernel on operands in L1, the reference for the rate of a training step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 
 __all__ = ["MicroKernel"]
 
-_PANEL_BYTES = 16384  # of the operand that is streamed, half of the smallest L1 in use: as the products block it
+_PANEL_BYTES = 16384  # of the streamed operand: half of the smallest common L1, as in the blocking of the products
 
 
 class MicroKernel:
-    """One copy of the micro-kernel for each thread.
+    """Micro-kernel with separate operands for each thread.
 
     Parameters
     ----------
     threads : int
+        Number of threads.
     """
 
     def __init__(self, threads: int) -> None:
@@ -26,9 +27,9 @@ class MicroKernel:
         self._repeat = importlib.import_module("fastmlp._kernels.cpu.peak").repeat_tile
         rows, columns = host.TILE_ROWS, 2 * host.LANES[4]
         self._k = _PANEL_BYTES // (4 * columns)
-        self._operations = 2 * rows * columns * self._k  # of one repeat
+        self._operations = 2 * rows * columns * self._k  # of one repetition
         generator = np.random.default_rng(0)
-        # Small numbers of both signs: the sums stay in range however long they grow.
+        # Small numbers of both signs keep the growing sums in range.
         self._operands = [
             tuple(
                 1e-3 * generator.standard_normal(size, np.float32)
@@ -45,7 +46,7 @@ class MicroKernel:
         return time.perf_counter() - start
 
     def rate(self, seconds: float = 0.05) -> float:
-        """Operations a second of all threads together, each timed by itself while all are at work."""
+        """Return operations per second, summed over threads that run at the same time and are timed separately."""
         while (took := self._once(self._operands[0], self._repeats)) < seconds / 4:
             self._repeats *= 4
         self._repeats = max(1, round(self._repeats * seconds / took))

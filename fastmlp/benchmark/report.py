@@ -1,4 +1,4 @@
-"""A run's JSON, and the table that is made of it."""
+"""JSON files of benchmark runs, and tables made from them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,39 @@ import os
 from typing import Any
 
 from ..io.files import atomic_write
+from . import inference
 from .contender import OURS, PEERS
 from .runner import FORMAT
 
 __all__ = ["read", "table", "write"]
 
+_FORMER_NAMES = {"seed": "cifar10"}  # of cases in older files
 _TITLES = {"torch": "PyTorch", "torch.compile": "torch.compile", "jax": "JAX", "scikit-learn": "scikit-learn"}
 
 
 def write(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the JSON file, whole or not at all."""
+    """Write the JSON file atomically."""
     with atomic_write(path) as stream:
         stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `write` wrote.
+    """Read a file of `write`, with former names of cases replaced.
 
     Raises
     ------
     ValueError
-        If the file is something else.
+        If the file is not a result of ``fastmlp bench``.
     """
     with open(path, "rb") as stream:
         content = stream.read()
     try:
         document: Any = json.loads(content)
-        if document["format"] != FORMAT:
+        if document["format"] not in (FORMAT, inference.FORMAT):
             raise ValueError(f"its format is {document['format']!r}")
+        for case in document["cases"]:
+            if "name" in case:
+                case["name"] = _FORMER_NAMES.get(case["name"], case["name"])
         table(document)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a result of fastmlp bench: {type(error).__name__}: {error}.") from error
@@ -42,19 +47,21 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def table(document: dict[str, Any]) -> str:
-    """Markdown: a line for each case, times in microseconds of a step; below it what the columns do not say."""
+    """Format the results as a Markdown table, in microseconds per step or call, followed by notes."""
+    if document["format"] == inference.FORMAT:
+        return inference.table(document)
     cases, machine = document["cases"], document["machine"]
     shown = [name for name in PEERS if any(name in case["contenders"] for case in cases)]
     heading = ["case", "net", "batch", "update", OURS, *(_TITLES[name] for name in shown)]
-    heading += ["times the best peer's speed", "asked", "of the micro-kernel's rate"]
+    heading += ["speedup over the best peer", "fraction of the micro-kernel's rate"]
     lines = [_row(heading), _row(["---"] * len(heading))]
     for case in cases:
         contenders = case["contenders"]
         cells = [case["name"], case["net"], str(case["batch"]), case["optimizer"]]
         cells += [_cell(contenders.get(name)) for name in (OURS, *shown)]
-        cells += [_number(case["ratio"]), _number(case["asked"]), _number(case["fraction_of_peak"])]
+        cells += [_number(case["ratio"]), _number(case["fraction_of_peak"])]
         lines.append(_row(cells))
-    lines += ["", f"Microseconds of a training step, medians of {document['rounds']} rounds; float32, "
+    lines += ["", f"Microseconds per training step, medians of {document['rounds']} rounds; float32, "
         f"{document['threads']} {'thread' if document['threads'] == 1 else 'threads'}; {document['date'][:10]}, "
         f"{machine['cpu']}, {machine['cores']} cores; "
         + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "."]  # fmt: skip
@@ -81,7 +88,7 @@ def _cell(numbers: dict[str, Any] | None) -> str:
 
 
 def _is_disturbed(case: dict[str, Any], document: dict[str, Any]) -> bool:
-    """Whether others wanted the same cores: threads that wait for each other may then take a hundred times as long."""
+    """Return whether other processes needed the same cores, which can slow waiting threads a hundredfold."""
     wanted = document["threads"] + (case["other_load"] or 0.0)
     return bool(wanted > document["machine"]["processors"] + 0.1)
 
@@ -92,7 +99,7 @@ def _notes(document: dict[str, Any]) -> list[str]:
         f"{case['name']} {case['other_load']:.2f}" for case in document["cases"] if _is_disturbed(case, document)
     ]
     if disturbed:
-        notes.append(f"Not to be trusted: other processes used cores meanwhile, {', '.join(disturbed)}.")
+        notes.append(f"Unreliable, as other processes used cores during the timing: {', '.join(disturbed)}.")
     for case in document["cases"]:
         for name, numbers in case["contenders"].items():
             if numbers["status"] in ("failed", "wrong"):

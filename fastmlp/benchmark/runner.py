@@ -1,4 +1,4 @@
-"""One run over the cases: checks, timings, ratios."""
+"""Benchmark run over the training cases: checks, timings and ratios."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from .validate import disagreement, reference
 __all__ = ["FORMAT", "LATENCY", "Settings", "run", "time_case"]
 
 FORMAT = 1  # of the JSON
-LATENCY = ("tabular", "one")  # cases of which a single `Trainer.step` is timed too
+LATENCY = ("tabular", "one")  # cases in which single calls of `Trainer.step` are timed too
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure.
+    """Settings of a run.
 
     Attributes
     ----------
     peers : sequence of str
         Names of `PEERS`.
-    threads, rounds : int
+    threads : int
+        Threads of each contender.
+    rounds : int
+        Timings of each contender.
     seconds : float
-        Of one timing.
+        Approximate duration of one timing.
     checked_steps : int
-        How many steps have to agree with the reference.
+        Number of steps that must agree with the reference.
     """
 
     peers: Sequence[str] = field(default_factory=lambda: tuple(PEERS))
@@ -47,26 +50,28 @@ class Settings:
 def run(
     cases: Sequence[Case] = tuple(CASES.values()),
     settings: Settings | None = None,
-    say: Callable[[str], object] = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time the cases.
+    """Check and time the cases.
 
     Parameters
     ----------
     cases : sequence of Case
+        Cases to time.
     settings : Settings, optional
-    say : callable
-        Gets a line for each case.
+        Settings of the run.
+    log : callable
+        Called with a line of text after each case.
 
     Returns
     -------
     dict
-        Fit for JSON; `fastmlp.benchmark.report` makes a table of it.
+        Results as JSON types; `fastmlp.benchmark.report.table` formats them.
     """
     settings = settings or Settings()
     left_out = {name: reason for name in settings.peers if (reason := missing(name))}
     for name, reason in left_out.items():
-        say(f"{name} left out: {reason}")
+        log(f"{name} left out: {reason}")
     document = {
         "format": FORMAT,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -81,12 +86,12 @@ def run(
     for case in cases:
         result = time_case(case, peers, settings)
         document["cases"].append(result)
-        say(_line(result))
+        log(_summarize(result))
     return document
 
 
 def time_case(case: Case, peers: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Check and time one case; an entry of the document's ``cases``."""
+    """Check and time one case; return its entry of ``cases``."""
     data = make_data(case)
     weights = first_weights(case, data)
     expected = reference(case, data, weights, batches(case, settings.checked_steps))
@@ -100,7 +105,7 @@ def time_case(case: Case, peers: Sequence[str], settings: Settings) -> dict[str,
         try:
             contender = kind(case, data, weights, settings.threads)
             wrong = disagreement(contender, expected)
-        except Exception as error:  # a peer may fail in any way, as without a compiler; the others go on
+        except Exception as error:  # a failing peer, for example without a compiler, must not end the run
             if name == OURS:
                 raise
             results[name] = {"status": "failed", "why": f"{type(error).__name__}: {_first_line(error)}"}
@@ -138,7 +143,7 @@ def time_case(case: Case, peers: Sequence[str], settings: Settings) -> dict[str,
 
 
 def _compare(case: Case, results: dict[str, dict[str, Any]], rates: list[float]) -> dict[str, Any]:
-    """Ratios to the best peer and to the micro-kernel; null where there is none."""
+    """Return the ratios to the best peer and to the micro-kernel; None where one is missing."""
     ours = results[OURS].get("us")
     others = {name: numbers["us"] for name, numbers in results.items() if name != OURS and "us" in numbers}
     best = min(others, key=others.__getitem__) if others else None
@@ -147,7 +152,6 @@ def _compare(case: Case, results: dict[str, dict[str, Any]], rates: list[float])
     return {
         "best_peer": best,
         "ratio": others[best] / ours if best and ours else None,
-        "asked": case.asked,
         "gflops": rate,
         "peak_gflops": peak,
         "fraction_of_peak": rate / peak if rate and peak else None,
@@ -158,8 +162,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:200]
 
 
-def _line(result: dict[str, Any]) -> str:
-    """A case in one line."""
+def _summarize(result: dict[str, Any]) -> str:
+    """Format the result of a case as one line."""
     parts = [
         f"{name} {numbers['us']:.1f} us" if "us" in numbers else f"{name} {numbers['status']} ({numbers['why']})"
         for name, numbers in result["contenders"].items()

@@ -1,4 +1,4 @@
-"""What a first prediction and an installation cost: processes from their start, and bytes on the disk."""
+"""Start time of a process up to its first prediction, and installed sizes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ _CODE = {
 
 
 def start_times(rounds: int) -> dict[str, float]:
-    """Milliseconds from the start of a process to its first prediction of a saved 64-64-64-4: medians, in turns.
+    """Measure the time from the start of a process to its first prediction by a saved 64-64-64-4 network.
 
-    ``numpy`` is the time of ``import numpy`` alone, which the others' are without; what is not installed is left out.
+    Parameters
+    ----------
+    rounds : int
+        Processes of each library, run in alternation after one for warm-up.
+
+    Returns
+    -------
+    dict of str to float
+        Median milliseconds of each installed library, less those of ``import numpy``, which are under ``"numpy"``.
     """
     with TemporaryDirectory() as folder:
         names = _prepare(Path(folder))
@@ -42,12 +50,14 @@ def start_times(rounds: int) -> dict[str, float]:
                 command = [sys.executable, "-W", "ignore", "-c", _CODE[name]]
                 subprocess.run(command, cwd=folder, check=True, capture_output=True)
                 times[name].append(1e3 * (time.perf_counter() - start))
-    medians = {name: statistics.median(taken[1:]) for name, taken in times.items()}  # the first reads from the disk
+    medians = {
+        name: statistics.median(taken[1:]) for name, taken in times.items()
+    }  # the first process reads the files from the disk
     return {name: ms - (medians["numpy"] if name != "numpy" else 0) for name, ms in medians.items()}
 
 
 def _prepare(folder: Path) -> list[str]:
-    """Save the model in each form; the names of those that can be started."""
+    """Save the model in the format of each installed library; return the names of these libraries."""
     with use_backend("numpy"):
         model = MLP(64, [64, 64], 4, rng=0).eval()
     save(model, folder / "model.safetensors")
@@ -65,19 +75,19 @@ def _prepare(folder: Path) -> list[str]:
         from ..exchange.pytorch import to_torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated
             torch.jit.save(torch.jit.trace(to_torch(model), torch.zeros(1, 64)), folder / "model.pt")
         names.append("torch")
     return names
 
 
 def installed_sizes() -> dict[str, int]:
-    """Bytes of what has to be installed beside NumPy: this package with and without numba, and others."""
+    """Return the installed bytes of fastmlp, with and without Numba, and of other libraries, each without NumPy."""
     package = Path(__file__).parents[1]
     kinds = (".py", ".so", ".pyd", ".typed", ".npz", ".gz")
     ours = sum(p.stat().st_size for p in package.rglob("*") if p.is_file() and p.name.endswith(kinds))
-    least = ours + _size("safetensors")
-    sizes = {f"{OURS} to predict": least, f"{OURS} to train": least}
+    to_predict = ours + _size("safetensors")
+    sizes = {f"{OURS} to predict": to_predict, f"{OURS} to train": to_predict}
     sizes[f"{OURS} to train"] += sum(map(_size, ("numba", "llvmlite", "pooch", "tqdm", "platformdirs", "requests")))
     for name in ("onnxruntime", "torch"):
         if size := _size(name):
@@ -86,7 +96,7 @@ def installed_sizes() -> dict[str, int]:
 
 
 def _size(name: str) -> int:
-    """Of an installed distribution's own files; 0 if there is none."""
+    """Return the bytes of the files of a distribution; 0 if it is not installed."""
     try:
         files = importlib.metadata.distribution(name).files or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Contenders in turns: one timing of each in every round, so that what slows the machine slows all of them."""
+"""Interleaved timings: each round times every contender once, so that changes of the machine's speed affect all."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .contender import Contender
 
 __all__ = ["PAUSE", "alternate", "steps_for", "summary"]
 
-PAUSE = 0.005  # before each timing: threads that ran last look for more work for a while before they sleep
+PAUSE = 0.005  # seconds before each timing, in which the threads of the previous contender stop polling for work
 _MOST_STEPS = 50_000
 
 
 def steps_for(contender: Contender, order: Callable[[int], Array], seconds: float) -> int:
-    """How many steps take about so long; ``order`` gives the rows of so many steps."""
+    """Return the number of steps that take about ``seconds``; ``order(n)`` returns the rows of ``n`` steps."""
     steps = 2
     while True:
         took = contender.seconds(order(steps))
         wanted = steps * seconds / max(took, 1e-9)
         if took >= seconds / 3 or steps >= _MOST_STEPS:
             return max(1, min(_MOST_STEPS, round(wanted)))
-        # Not more than 16 times at once: the first steps may be slower than those that follow.
+        # At most a factor of 16, as the first steps may be slower than the following ones.
         steps = min(_MOST_STEPS, 16 * steps, max(2 * steps, round(wanted)))
 
 
@@ -35,24 +35,26 @@ def alternate(
     seconds: float,
     between: Callable[[], object] = lambda: None,
 ) -> dict[str, dict[str, Any]]:
-    """Time each contender once a round, each round beginning with another of them.
+    """Time each contender once per round; the first contender changes from round to round.
 
     Parameters
     ----------
     contenders : mapping of str to Contender
+        Contenders by name.
     order : callable
-        The rows of so many steps.
+        ``order(n)`` returns the rows of ``n`` steps.
     rounds : int
+        Number of rounds.
     seconds : float
-        About how long each timing takes.
+        Approximate duration of one timing.
     between : callable
         Called at the end of each round.
 
     Returns
     -------
     dict
-        For each name ``steps`` of a timing, ``us`` (of a step), ``quartiles`` and ``cores``: the processor time
-        of this process over the wall time, which shows whether threads were as many as they should be.
+        For each name ``steps`` of a timing, ``us`` (microseconds per step), ``quartiles`` and ``cores``: the
+        processor time of this process divided by the wall time, which shows how many threads were active.
     """
     orders = {}
     for name, contender in contenders.items():
@@ -81,6 +83,6 @@ def alternate(
 
 
 def summary(times: Sequence[float]) -> dict[str, Any]:
-    """Median and quartiles, in the unit of ``times``, which is microseconds."""
+    """Return the median and the quartiles of times in microseconds."""
     low, middle, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else 3 * [times[0]]
     return {"us": middle, "quartiles": [low, high]}

@@ -1,4 +1,4 @@
-"""Whether a contender computes what it should: its first steps beside the NumPy backend's in float64."""
+"""Check of a contender: its first steps are compared with the NumPy backend in float64."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .contender import Contender
 
 __all__ = ["TOLERANCE", "Reference", "disagreement", "reference"]
 
-TOLERANCE = 1e-3  # of the root mean square of what the steps change, and of losses
-# Of products in other precisions: of losses, and of what the steps change. Rounded factors, the rest in float64, move
-# 95% of an array's entries by up to 0.15 (tf32) and 0.34 (bf16) of that with Adam, 0.004 and 0.03 with SGD.
+TOLERANCE = 1e-3  # relative to the loss, and to the root mean square of the change of the weights
+# Tolerances of (losses, weight changes) by precision of the products. With rounded factors and all else in float64, 95%
+# of the entries of an array move by up to 0.15 (tf32) and 0.34 (bf16) of the change with Adam, 0.004 and 0.03 with SGD.
 TOLERANCES = dict.fromkeys(("float32", "bf16x6"), (TOLERANCE, TOLERANCE))
 TOLERANCES |= {"tf32": (5e-3, 0.25), "bf16": (3e-2, 0.5)}
-# Entries that have to agree. In float32 a ReLU's input that is 0 but for rounding switches a unit on or off,
-# and Adam divides one rounding error by another: a few entries may be anything, another formula changes most.
+# Share of entries that must agree. In float32, a ReLU input that is 0 up to rounding errors switches a unit on or off,
+# and Adam divides one rounding error by another: a few entries may differ, whereas a wrong formula changes most.
 SHARE = 0.95
-# Among millions of inputs some are 0 but for rounding, and a gradient that is the mean of many rows is no larger than
-# what a few of them make of it: then a contender may be some times as far off as the NumPy backend in float32.
+# Among millions of inputs some are 0 up to rounding errors, and a gradient averaged over many rows can be as small as
+# the contribution of a few rows. The error may then be this multiple of the error of the NumPy backend in float32.
 TIMES = 4
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Losses of the first steps, weights before and after them, and those after them in float32, when asked for."""
+    """Losses of the first steps, weights before and after them, and a function for the weights after float32 steps."""
 
     order: Array
     losses: list[float]
@@ -41,14 +41,14 @@ class Reference:
 
 
 def reference(case: Case, data: Data, weights: list[Array], order: Array) -> Reference:
-    """Make the steps by hand in float64."""
+    """Run the steps with the NumPy backend in float64."""
     losses, after = _steps(case, data, weights, order, np.float64)
     single = functools.cache(lambda: _steps(case, data, weights, order, np.float32)[1])
     return Reference(order, losses, weights, after, single)
 
 
 def _steps(case: Case, data: Data, weights: list[Array], order: Array, dtype: Any) -> tuple[list[float], list[Array]]:
-    """Losses and weights of steps by the NumPy backend."""
+    """Return the losses and the final weights of steps by the NumPy backend."""
     with use_backend("numpy"):
         model, loss, optimizer = case.model(data, dtype), case.make_loss(), case.make_optimizer()
         names = [name for name, _ in model.named_parameters()]
@@ -64,12 +64,24 @@ def _steps(case: Case, data: Data, weights: list[Array], order: Array, dtype: An
 
 
 def disagreement(contender: Contender, expected: Reference, precision: str = "float32") -> str | None:
-    """Let it make the steps; what is wrong with its losses or its weights, None where nothing is.
+    """Run the steps of a contender and compare its losses and weights with the reference.
 
-    ``precision`` is that of its products.
+    Errors of the weights are relative to their change: relative to the weights themselves, a contender that does
+    nothing would pass.
 
-    Weights are compared by what the steps have changed of them: the weights themselves would agree with
-    those of a contender that does nothing.
+    Parameters
+    ----------
+    contender : Contender
+        A new contender.
+    expected : Reference
+        Losses and weights in float64.
+    precision : str
+        Precision of the contender's matrix products.
+
+    Returns
+    -------
+    str or None
+        The first difference; None if there is none.
     """
     of_losses, of_changes = TOLERANCES[precision]
     for step, (loss, right) in enumerate(zip(contender.losses(expected.order), expected.losses, strict=True), 1):
@@ -80,7 +92,7 @@ def disagreement(contender: Contender, expected: Reference, precision: str = "fl
         if array.shape != after.shape:
             return f"array {number} has shape {array.shape}; expected {after.shape}"
         change = float(np.sqrt(np.mean((after - before) ** 2)))
-        # Each step also rounds the weight itself, by half an ulp.
+        # Each step also rounds the weight, by half an ulp.
         rounding = len(expected.order) * float(np.finfo(np.float32).eps) / 2 * float(np.abs(after).max())
         error = np.abs(array.astype(np.float64) - after)
         agree = float(np.mean(error <= of_changes * change + rounding))  # NaN does not
@@ -89,7 +101,7 @@ def disagreement(contender: Contender, expected: Reference, precision: str = "fl
             agree = max(agree, float(np.mean(error <= TIMES * own)))
         if agree < SHARE:
             return (
-                f"after {len(expected.order)} steps {agree:.0%} of array {number} agree; the steps change it by "
-                f"{change:.1e}, and it is off by up to {float(error.max()):.1e}"
+                f"after {len(expected.order)} steps {agree:.0%} of array {number} agree; its change is {change:.1e}, "
+                f"and its largest error {float(error.max()):.1e}"
             )
     return None

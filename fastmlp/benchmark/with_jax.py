@@ -1,4 +1,4 @@
-"""JAX: a compiled scan over many steps."""
+"""Contender JAX: a compiled scan over many steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Jax"]
 
 
 def _load(threads: int, platform: str | None) -> Any:
-    """JAX, on the processor with a pool of so many threads; it keeps the one of the first call.
+    """Import JAX with a thread pool of ``threads`` threads; later calls keep the pool of the first one.
 
-    Of the switches that are passed around only NPROC works here: with
+    The environment variable NPROC sets the size of the pool: with
     ``XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"`` JAX 0.10 still uses all cores.
     """
     before = os.environ.get("NPROC")
@@ -36,9 +36,9 @@ def _load(threads: int, platform: str | None) -> Any:
 
 
 class Jax(Contender):
-    """`jax.jit` of a `lax.scan`, with the data set on the device and the rows' numbers given."""
+    """`jax.jit` of a `lax.scan` over row indices, with the data set on the device."""
 
-    platform: str | None = "cpu"  # None: the best that there is
+    platform: str | None = "cpu"  # None: the best available platform
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
@@ -55,7 +55,7 @@ class Jax(Contender):
         return np.int32 if self.case.loss == "cross entropy" else np.float32
 
     def _slots(self) -> int:
-        """How many arrays the optimizer keeps for each parameter."""
+        """Return the number of state arrays that the optimizer has for each parameter."""
         return 2 if self.case.optimizer == "Adam" else int(self.case.momentum != 0)
 
     def _loss(self, params: Any, x: Any, target: Any) -> Any:
@@ -65,7 +65,7 @@ class Jax(Contender):
             x = activation(x @ params[number].T + params[number + 1])
         x = x @ params[-2].T + params[-1]
         if self.case.loss == "cross entropy":
-            # One-hot: the gradient of a look-up would be a scatter, a slow loop here.
+            # One-hot, as the gradient of indexing is a scatter, which is a slow loop on the CPU.
             return -jnp.mean(jnp.sum(jax.nn.one_hot(target, x.shape[1]) * jax.nn.log_softmax(x), axis=1))
         if self.case.loss == "binary cross entropy":
             return jnp.mean(jax.nn.softplus(x[:, 0]) - target * x[:, 0])
@@ -101,7 +101,7 @@ class Jax(Contender):
         return jax.lax.scan(step, state, order)  # type: ignore[no-any-return]
 
     def ready(self, order: Array) -> Callable[[], object]:
-        """Compile for so many steps, unless that was done."""
+        """Return the timed function, compiled for this number of steps."""
         rows, steps = self._jax.device_put(order.astype(np.int32)), len(order)
         if steps not in self._compiled:
             self._compiled[steps] = self._scan.lower(self._state, self._data, self._mean, rows).compile()
@@ -115,10 +115,10 @@ class Jax(Contender):
         return call
 
     def losses(self, order: Array) -> list[float]:
-        """Make the first steps."""
+        """Run the first steps and return their losses."""
         losses: Any = self.ready(order)()
         return [float(loss) for loss in losses]
 
     def weights(self) -> list[Array]:
-        """Copies of the parameters."""
+        """Return copies of the parameters."""
         return [np.array(param) for param in self._state[0]]

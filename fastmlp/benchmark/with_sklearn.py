@@ -1,4 +1,4 @@
-"""scikit-learn's MLPs, where they can do the same arithmetic."""
+"""Contender scikit-learn: its MLP estimators, for the cases that they support."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["ScikitLearn"]
 
 
 class ScikitLearn(Contender):
-    """`partial_fit` on many rows at a time: its loop over batches in an order of its own, its checks once a call."""
+    """`partial_fit` on many rows per call: scikit-learn shuffles and loops over batches, and checks once per call."""
 
     @classmethod
     def refuses(cls, case: Case) -> str | None:
-        """It has no ELU, scales no bytes, and gives two classes one output."""
+        """Return the reason why scikit-learn does not support a case: activation, uint8 rows, or two outputs."""
         if case.activation not in ("relu", "tanh", "identity"):
             return f"it has no {case.activation}"
         if case.uint8:
@@ -34,7 +34,7 @@ class ScikitLearn(Contender):
         self._limits = importlib.import_module("threadpoolctl").threadpool_limits
         self._threads, self._X = threads, data.X
         neural, regression = importlib.import_module("sklearn.neural_network"), case.loss == "squared error"
-        # Its squared error is halved, so its learning rate is doubled and its loss too.
+        # scikit-learn halves the squared error: the learning rate and the reported loss are doubled here.
         self._scale = 2.0 if regression else 1.0
         model = self._model = (neural.MLPRegressor if regression else neural.MLPClassifier)(
             hidden_layer_sizes=case.sizes[1:-1],
@@ -45,13 +45,13 @@ class ScikitLearn(Contender):
             learning_rate_init=case.lr * self._scale,
             momentum=case.momentum,
             nesterovs_momentum=False,
-            epsilon=1e-9,  # it is added to a square root without bias correction, so that 1e-8 would be too much
+            epsilon=1e-9,  # scikit-learn adds it to the root before bias correction, where 1e-8 has a larger effect
             shuffle=False,
             random_state=0,
             tol=0.0,
         )
         self._y = data.y if regression else data.y.astype(np.int64)
-        # The first call makes the arrays; they are then set, and the optimizer begins anew.
+        # The first call allocates the arrays, which are then overwritten; deleting the optimizer resets its state.
         classes = {} if regression else {"classes": np.arange(max(case.sizes[-1], 2))}
         model.partial_fit(self._X[: case.batch], self._y[: case.batch], **classes)
         del model._optimizer
@@ -59,12 +59,12 @@ class ScikitLearn(Contender):
             mine[:] = first
 
     def _arrays(self) -> list[Any]:
-        """Views of the parameters, of the shapes of `first_weights`."""
+        """Return views of the parameters, in the shapes of `first_weights`."""
         pairs = zip(self._model.coefs_, self._model.intercepts_, strict=True)
         return [array for weight, bias in pairs for array in (weight.T, bias)]
 
     def losses(self, order: Array) -> list[float]:
-        """Make the first steps, a call for each."""
+        """Run the first steps, one call each, and return their losses."""
         losses = []
         with self._limits(self._threads):
             for rows in order:
@@ -73,18 +73,18 @@ class ScikitLearn(Contender):
         return losses
 
     def weights(self) -> list[Array]:
-        """Copies of the parameters."""
+        """Return copies of the parameters."""
         return [np.array(array) for array in self._arrays()]
 
     def ready(self, order: Array) -> Callable[[], object]:
-        """As many batches of the data set at a call as there are in it, shuffled by scikit-learn."""
+        """Return a function that runs the steps, one call of ``partial_fit`` per epoch."""
         self._model.set_params(shuffle=True)
-        an_epoch, batch = len(self._X) // self.case.batch, self.case.batch
+        per_epoch, batch = len(self._X) // self.case.batch, self.case.batch
 
         def call() -> None:
             with self._limits(self._threads):
-                for done in range(0, len(order), an_epoch):
-                    rows = batch * min(an_epoch, len(order) - done)
+                for done in range(0, len(order), per_epoch):
+                    rows = batch * min(per_epoch, len(order) - done)
                     self._model.partial_fit(self._X[:rows], self._y[:rows])
 
         return call

@@ -1,4 +1,4 @@
-"""PyTorch: eager with torch.optim, and a whole step through torch.compile."""
+"""Contenders PyTorch: eager mode with torch.optim, and a whole step through torch.compile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Compiled", "Eager"]
 
 
 class _Torch(Contender):
-    """What both have: data and weights as tensors, the net and the loss as functions of them."""
+    """Base of both contenders: data and weights as tensors, network and loss as functions of them."""
 
     device = "cpu"
 
@@ -22,8 +22,8 @@ class _Torch(Contender):
         super().__init__(case, data, weights, threads)
         torch = self._torch = importlib.import_module("torch")
         torch.set_num_threads(threads)
-        self._X, self._y = self._there(data.X), self._there(data.y)
-        self._mean = None if data.mean is None else self._there(data.mean)
+        self._X, self._y = self._to_device(data.X), self._to_device(data.y)
+        self._mean = None if data.mean is None else self._to_device(data.mean)
         self._params = [torch.tensor(array, device=self.device) for array in weights]
         functional = torch.nn.functional
         self._activation = getattr(functional, case.activation, None) or getattr(torch, case.activation)
@@ -34,41 +34,41 @@ class _Torch(Contender):
         }[case.loss]
         self._step: Callable[[Any], Any]
 
-    def _there(self, array: Array) -> Any:
+    def _to_device(self, array: Array) -> Any:
         return self._torch.from_numpy(array).to(self.device)
 
     def _gather(self, rows: Any) -> tuple[Any, Any]:
-        # Twice as fast as X[rows] where rows are short.
+        # Twice as fast as X[rows] for short rows.
         x, target = self._X.index_select(0, rows), self._y.index_select(0, rows)
         return (x if self._mean is None else x.to(self._torch.float32) - self._mean), target
 
     def _forward(self, params: Any, x: Any, target: Any) -> Any:
         linear = self._torch.nn.functional.linear
-        # PyTorch has bf16 for products by autocast alone; tf32 is a setting of the process.
-        halves = self._torch.autocast(
+        # PyTorch offers bf16 products only through autocast; tf32 is a setting of the process.
+        autocast = self._torch.autocast(
             self.device, self._torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
         )
-        with halves:
+        with autocast:
             for number in range(0, len(params) - 2, 2):
                 x = self._activation(linear(x, params[number], params[number + 1]))
             x = linear(x, params[-2], params[-1])
         return self._loss(x.float(), target)
 
     def losses(self, order: Array) -> list[float]:
-        """Make the first steps."""
-        return [float(self._step(rows)) for rows in self._there(order).unbind(0)]
+        """Run the first steps and return their losses."""
+        return [float(self._step(rows)) for rows in self._to_device(order).unbind(0)]
 
     def weights(self) -> list[Array]:
-        """Copies of the parameters."""
+        """Return copies of the parameters."""
         return [param.detach().cpu().numpy().copy() for param in self._params]
 
     def ready(self, order: Array) -> Callable[[], object]:
-        """One call of the step after another."""
-        rows, step = self._there(order).unbind(0), self._step
+        """Return a function that runs the steps one after another."""
+        rows, step = self._to_device(order).unbind(0), self._step
 
         def call() -> None:
-            for some in rows:
-                step(some)
+            for batch in rows:
+                step(batch)
             if self.device != "cpu":
                 self._torch.cuda.synchronize()
 
@@ -76,14 +76,14 @@ class _Torch(Contender):
 
 
 class Eager(_Torch):
-    """Autograd and torch.optim, as most people write it."""
+    """Autograd and torch.optim: the usual training loop."""
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
         optim = self._torch.optim
         for param in self._params:
             param.requires_grad_()
-        # On a GPU one kernel for all parameters is the fastest of PyTorch's ways, and not its own choice.
+        # On a GPU the fused optimizer is the fastest, but not the default.
         how = {} if self.device == "cpu" else {"fused": True}
         if case.optimizer == "Adam":
             optimizer = optim.Adam(self._params, lr=case.lr, eps=case.eps, capturable=self.device != "cpu", **how)
@@ -103,21 +103,22 @@ class Eager(_Torch):
 
 
 class Compiled(_Torch):
-    """Gather, forward, backward and update in one graph, by torch.func: a quarter of the time of a small net's
-    step whose optimizer is compiled apart. Needs a C++ compiler.
+    """Gather, forward, backward and update in one compiled graph, through torch.func; needs a C++ compiler.
+
+    For a small network this takes a quarter of the time of a step with a separately compiled optimizer.
     """
 
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
         torch = self._torch
         inductor: Any = importlib.import_module("torch._inductor.config")
-        inductor.compile_threads = 1  # no workers left beside the timing
+        inductor.compile_threads = 1  # no compiler processes during the timing
         torch._dynamo.reset()
         gradient = torch.func.grad_and_value(self._forward)
         update = self._adam if case.optimizer == "Adam" else self._sgd
-        # SGD: the velocity; Adam: means, squares and the number of the step.
+        # SGD: the velocity. Adam: the moments exp_avg and exp_avg_sq.
         self._slots = [[torch.zeros_like(param) for param in self._params] for _ in range(2)]
-        # Of one element: a compiled step of torch 2.13 does not add to a float64 tensor of no dimension.
+        # The step number has shape (1,): a compiled step of torch 2.13 does not add to a 0-d float64 tensor.
         self._count = torch.zeros(1, dtype=torch.float64, device=self.device)
 
         def step(rows: Any) -> Any:
@@ -125,7 +126,7 @@ class Compiled(_Torch):
             update(gradients)
             return loss
 
-        # On a GPU a step's launches cost more than its work: that mode makes a CUDA graph of them.
+        # On a GPU the launches of a step take longer than the kernels: this mode records a CUDA graph.
         self._step = torch.compile(step, mode=None if self.device == "cpu" else "reduce-overhead")
 
     def _sgd(self, gradients: Any) -> None:

@@ -1,7 +1,7 @@
-"""The command line: ``fastmlp train``, ``compare``, ``sweep``, ``evaluate``, ``predict`` and more, see `_COMMANDS`.
+"""Command line of fastmlp, see `_COMMANDS`.
 
-Exit codes: 0, 1 for a run that failed, 2 for bad usage, 130 after Ctrl-C. A user's mistake is one line on standard
-error; with ``FASTMLP_TRACEBACK=1`` it comes with its traceback.
+Exit codes: 0 for success, 1 for a failed run, 2 for wrong usage, 130 after Ctrl-C. A user's mistake is reported as one
+line on standard error; ``FASTMLP_TRACEBACK=1`` adds the traceback.
 """
 
 from __future__ import annotations
@@ -28,44 +28,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Its arguments; default: those of the process.
+        Arguments of the command; default: those of the process.
 
     Returns
     -------
     int
-        The exit code.
+        Exit code.
     """
-    for name in ("stdout", "stderr"):  # None where the shell has closed it
+    for name in ("stdout", "stderr"):  # None if the shell has closed the stream
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = Parser(prog="fastmlp", description="Train and run multilayer perceptrons.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
+    parser = Parser(
+        prog="fastmlp",
+        description="Train and run multilayer perceptrons. 'fastmlp train' trains a first model on a data set of "
+        "handwritten digits that comes with fastmlp.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"fastmlp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    # The others' files would take longer to import than `info` or `compare` to run.
-    named = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
-    for name in named:
+    # Only the module of the given command is imported: the others would take longer than `info` or `compare` runs.
+    needed = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in needed:
         importlib.import_module(f".{name}", __name__).add_parser(commands)
-    for of_command in commands.choices.values():
-        of_command.set_defaults(parser=of_command)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     if not arguments:
         parser.print_help(sys.stderr)
         return 2
     try:
         args = parser.parse_args(arguments)
-    except SystemExit as exit_:  # --help and bad usage
+    except SystemExit as exit_:  # --help or wrong usage
         return int(exit_.code or 0)
     try:
         args.argv = arguments
         with warnings.catch_warnings():
-            warnings.showwarning = _shown_by(warnings.showwarning)
+            warnings.showwarning = _print_notes(warnings.showwarning)
             code: int = args.run(args)
         sys.stdout.flush()
         return code
-    except SystemExit as exit_:  # bad usage in a file of options
+    except SystemExit as exit_:  # wrong usage in a file of options
         return int(exit_.code or 0)
     except BrokenPipeError:
-        # Whoever read the output has gone, as `| head` does. Python would complain once more at exit.
+        # The reader has closed the pipe, as in `| head`. Without a new stdout, Python reports the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -76,14 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_describe(error), 2 if isinstance(error, UsageError) else 1)
 
 
-def _shown_by(others: Any) -> Any:
-    """What shows warnings: of slow ways a line without a place in the code, others as before."""
+def _print_notes(default: Any) -> Any:
+    """Return a ``showwarning`` that prints a PerformanceWarning as one line, and passes others to ``default``."""
 
     def show(message: Any, category: type[Warning], *place: Any) -> None:
         if issubclass(category, PerformanceWarning):
             print(f"{NOTE}{message}", file=sys.stderr)
         else:
-            others(message, category, *place)
+            default(message, category, *place)
 
     return show
 

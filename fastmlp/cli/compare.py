@@ -1,4 +1,4 @@
-"""``fastmlp compare``: the curves of several runs in one picture, and a table."""
+"""``fastmlp compare``: a table of several runs, and their curves in one picture."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "compare",
-        help="compare runs: a table, and their curves in one picture",
-        description="A table of runs, the best first, and their curves in one picture.",
+        help="compare runs in a table and a picture",
+        description="Print a table of runs, the best first, and draw their curves in one picture. Runs are ranked by "
+        "their best loss on the test rows.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of fastmlp train")
-    parser.add_argument("--out", default="compare.png", metavar="FILE", help="the picture (default: compare.png)")
+    parser.add_argument("--out", default="compare.png", metavar="FILE", help="picture to write (default: compare.png)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
     data = [_data_of(Path(name).expanduser()) for name in names]
     if len({sha for _, sha in data}) > 1:
         shown = ", ".join(dict.fromkeys(name for name, _ in data))
-        print(f"\nThe runs are of different data ({shown}): their losses say little about each other.")
+        print(f"\nThe runs use different data ({shown}), so their losses are not comparable.")
     missing = draw_comparison(histories, Path(args.out))
     print(f"\nno {args.out}: {missing}" if missing else f"\nsaved {args.out}")
     return 0
 
 
 def _data_of(folder: Path) -> tuple[str, str]:
-    """The name of a run's data set, and its fingerprint."""
+    """Return the name and the fingerprint of the data set of a run."""
     try:
         config = read_config(folder / CONFIG)
         return Path(config["data"]["dataset"]).name, str(config["dataset"]["sha256"])
@@ -53,12 +54,12 @@ def _data_of(folder: Path) -> tuple[str, str]:
 
 
 def history_of(folder: Path) -> History:
-    """What a run measured.
+    """Read the metrics of a run.
 
     Raises
     ------
     ModelFileError
-        If the folder is none of a run that reached an evaluation, or its metrics are damaged.
+        If the folder is not a run folder, the run has not reached an evaluation, or its metrics are damaged.
     """
     path = folder / METRICS
     if not path.is_file():
@@ -73,9 +74,9 @@ def history_of(folder: Path) -> History:
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: {error}.") from error
     if not len(history):
-        raise ModelFileError(f"{folder} has reached no evaluation yet.")
+        raise ModelFileError(f"{folder} has no metrics yet; expected a run that reached an evaluation.")
     if None in history["val_loss"]:
-        raise ModelFileError(f"{path} has no validation losses to compare by.")
+        raise ModelFileError(f"{path} has no validation losses; expected a run of fastmlp train.")
     return history
 
 
@@ -84,10 +85,12 @@ def _is_number(value: Any) -> bool:
 
 
 def print_ranking(histories: dict[str, History]) -> None:
-    """A line for each run, the one with the best test loss first."""
+    """Print a line for each run, ordered by the best test loss."""
 
     def loss(record: Record) -> float:
-        return math.inf if math.isnan(record["val_loss"]) else record["val_loss"]  # NaN would stay where it stands
+        return (
+            math.inf if math.isnan(record["val_loss"]) else record["val_loss"]
+        )  # NaN compares as neither smaller nor larger
 
     def best(history: History) -> Record:
         return min(history, key=loss)

@@ -1,4 +1,4 @@
-"""Pictures: loss and accuracy over epochs, of one run or of several."""
+"""Plots of loss and accuracy over the epochs, for one run or several."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ _TRAIN, _VALIDATION = "#1f77b4", "#d62728"
 
 
 def draw_curves(history: History, title: str, path: Path) -> str | None:
-    """Draw the picture; the reason why there is none, or None where there is one.
+    """Draw the curves of a run: a panel for the losses, and one for the accuracy if it was measured.
 
     Parameters
     ----------
     history : History
-        A panel for the losses, and one for the accuracy if there is any.
+        Metrics of the run.
     title : str
+        Title of the picture.
     path : Path
-        A PNG file of 150 dots per inch.
+        PNG file to write, at 150 dots per inch.
+
+    Returns
+    -------
+    str or None
+        None, or the reason why no picture was drawn.
     """
     if not len(history):
         return "no evaluation was reached"
     with_accuracy = history["val_accuracy"][0] is not None
-    made = _panels(with_accuracy)
-    if made is None:
+    axes = _panels(with_accuracy)
+    if axes is None:
         return _NO_MATPLOTLIB
-    figure, panels = made
-    style = {**_marked(history), "linewidth": 1.6}
+    figure, panels = axes
+    style = {**_markers(history), "linewidth": 1.6}
     epochs = history["epoch"]
 
     losses = panels[0]
@@ -47,33 +53,33 @@ def draw_curves(history: History, title: str, path: Path) -> str | None:
         panels[1].plot(epochs, accuracies, color=_VALIDATION, label=label, **style)
         panels[1].set_ylabel("accuracy")
         panels[1].set_title("Accuracy")
-    _finish(figure, panels, title, path, whole=epochs[-1] >= 5)
+    _save(figure, panels, title, path, integer_ticks=epochs[-1] >= 5)
     return None
 
 
 def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
-    """Draw the test losses, and accuracies where there are any, of several runs; the reason why there is no picture."""
+    """Draw the test losses and accuracies of several runs; return None, or the reason why no picture was drawn."""
     with_accuracy = any(history["val_accuracy"][0] is not None for history in histories.values())
-    made = _panels(with_accuracy)
-    if made is None:
+    axes = _panels(with_accuracy)
+    if axes is None:
         return _NO_MATPLOTLIB
-    figure, panels = made
-    for place, (name, history) in enumerate(histories.items()):
-        style = {"color": f"C{place % 10}", "linewidth": 1.6, "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
-        style |= _marked(history)
+    figure, panels = axes
+    for number, (name, history) in enumerate(histories.items()):
+        style = {"color": f"C{number % 10}", "linewidth": 1.6, "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
+        style |= _markers(history)
         panels[0].plot(history["epoch"], history["val_loss"], label=name, **style)
         if with_accuracy and history["val_accuracy"][0] is not None:
             panels[1].plot(history["epoch"], history["val_accuracy"], label=name, **style)
-    for panel, what in zip(panels, ("loss", "accuracy"), strict=False):
-        panel.set_ylabel(f"validation {what}")
-        panel.set_title(what.capitalize())
+    for panel, metric in zip(panels, ("loss", "accuracy"), strict=False):
+        panel.set_ylabel(f"validation {metric}")
+        panel.set_title(metric.capitalize())
     longest = max(history["epoch"][-1] for history in histories.values())
-    _finish(figure, panels, None, path, whole=longest >= 5)
+    _save(figure, panels, None, path, integer_ticks=longest >= 5)
     return None
 
 
-def _marked(history: History) -> dict[str, Any]:
-    """Points, where they are few: a single one would be no line."""
+def _markers(history: History) -> dict[str, Any]:
+    """Return plot options that mark the points of a short history, as a single point draws no line."""
     return {"marker": "o" if len(history) <= 30 else None, "markersize": 3.5}
 
 
@@ -81,9 +87,9 @@ _NO_MATPLOTLIB = 'pip install "fastmlp[plot]"'
 
 
 def _panels(two: bool) -> tuple[Any, Any] | None:
-    """(figure, its panels); None without matplotlib."""
+    """Return (figure, panels); None without matplotlib."""
     try:
-        # Not pyplot: it would choose a window system and keep every figure.
+        # pyplot would select a window system and keep a reference to every figure.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -93,11 +99,11 @@ def _panels(two: bool) -> tuple[Any, Any] | None:
     return figure, figure.subplots(1, 2 if two else 1, squeeze=False)[0]
 
 
-def _finish(figure: Any, panels: Any, title: str | None, path: Path, *, whole: bool) -> None:
-    """Axes, legends, the title and the file; ``whole``: marks at whole epochs."""
+def _save(figure: Any, panels: Any, title: str | None, path: Path, *, integer_ticks: bool) -> None:
+    """Label the axes, add legends and the title, and write the file."""
     for panel in panels:
         panel.set_xlabel("epoch")
-        panel.xaxis.get_major_locator().set_params(integer=whole)
+        panel.xaxis.get_major_locator().set_params(integer=integer_ticks)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)

@@ -1,4 +1,4 @@
-"""Data sets as the commands name them."""
+"""Data sets of the commands: options, loading, and descriptions for the console."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from .runs import Saved
 
 __all__ = [
     "DATA_OPTIONS",
-    "checked",
+    "check_data_options",
     "data_options",
-    "described_columns",
+    "describe_columns",
     "fingerprint",
     "is_named",
-    "labelled_rows",
-    "load_again",
+    "load_labeled_rows",
+    "load_run_data",
     "load_data",
-    "printed_notes",
-    "refuse_for_named",
-    "settled",
+    "print_data_warnings",
+    "reject_table_options",
+    "with_table_format",
 ]
 
-_READING = ("target", "test", "test_size", "task", "header", "separator", "decimal")
-_TABLE_OPTIONS = (*_READING, "drop", "index")
+_FORMAT_OPTIONS = ("target", "test", "test_size", "task", "header", "separator", "decimal")
+_TABLE_OPTIONS = (*_FORMAT_OPTIONS, "drop", "index")
 DATA_OPTIONS = ("dataset", "data_dir", *_TABLE_OPTIONS)
 
 
 def is_named(dataset: str) -> bool:
-    """Whether it is one of the named sets, not a file."""
+    """Return whether ``dataset`` is the name of a data set, not a file."""
     return dataset in available()
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of a command that say which data; file names made absolute, to be valid elsewhere too."""
-    return checked({key: getattr(args, key, None) for key in DATA_OPTIONS})
+    """Return the data options of a command, with absolute file names so that they are valid in other folders."""
+    return check_data_options({key: getattr(args, key, None) for key in DATA_OPTIONS})
 
 
-def checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The same options, if they fit each other, with absolute names."""
+def check_data_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with absolute file names; raise `UsageError` if options exclude each other."""
     if is_named(options["dataset"]):
-        refuse_for_named(options["dataset"], {key: options[key] for key in _TABLE_OPTIONS})
+        reject_table_options(options["dataset"], {key: options[key] for key in _TABLE_OPTIONS})
     elif options["test"] is not None and options["test_size"] is not None:
         raise UsageError("--test and --test-size exclude each other.")
     elif os.path.exists(options["dataset"]):
@@ -70,17 +70,17 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def refuse_for_named(dataset: str, options: Mapping[str, Any]) -> None:
-    """Refuse options of tables beside a named set."""
+def reject_table_options(dataset: str, options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if options of tables are given for a named data set."""
     given = next((key for key, value in options.items() if value is not None), None)
     if given is not None:
         name = f"no-{given}" if options[given] is False else given.replace("_", "-")
-        raise UsageError(f"--{name} is for tables; {dataset} takes none.")
+        raise UsageError(f"--{name} applies to tables only; leave it out for the data set {dataset}.")
 
 
 @contextlib.contextmanager
-def printed_notes() -> Iterator[None]:
-    """Print each `DataWarning` about data that is read as one line on standard error, once; pass others on."""
+def print_data_warnings() -> Iterator[None]:
+    """Print each distinct `DataWarning` of the block as one line on standard error; pass other warnings on."""
     caught: list[warnings.WarningMessage] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -96,51 +96,51 @@ def printed_notes() -> Iterator[None]:
 
 
 def load_data(options: Mapping[str, Any], dtype: str = "float32") -> Dataset:
-    """The data set of `data_options`, for a model of ``dtype`` to be trained on."""
+    """Load the data set of `data_options`, to train a model of ``dtype``."""
     if is_named(options["dataset"]):
         return load(options["dataset"], data_dir=options.get("data_dir"))
     table = {key: options[key] for key in _TABLE_OPTIONS if options.get(key) is not None}
-    with printed_notes():
+    with print_data_warnings():
         return load(options["dataset"], data_dir=options.get("data_dir"), dtype=dtype, center_target=True, **table)
 
 
-def settled(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """The options of a run with those that were guessed from its table, so that nothing is guessed anew."""
+def with_table_format(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """Add the detected format of a table to the options of a run, so that later commands do not detect it again."""
     record = data.preprocessing
     if record is None or Path(options["dataset"]).suffix.lower() not in SEPARATORS:
         return options
     found = {key: record[key] for key in ("header", "separator", "decimal")}
     names = [spec["name"] for spec in record["columns"]]
     first = record["all_columns"][0]
-    left_out = first not in (*names, record["target"]) and first not in (options["drop"] or ())
-    return {**options, **found, "index": left_out}
+    dropped_index = first not in (*names, record["target"]) and first not in (options["drop"] or ())
+    return {**options, **found, "index": dropped_index}
 
 
-def load_again(options: Mapping[str, Any], saved: Saved) -> Dataset:
-    """The data set that a run was trained on, encoded by what the run has learnt from it."""
+def load_run_data(options: Mapping[str, Any], saved: Saved) -> Dataset:
+    """Load the data set of a run, encoded with the run's saved preprocessing."""
     if is_named(options["dataset"]):
         return load(options["dataset"], data_dir=options.get("data_dir"))
-    reading = {key: options[key] for key in _READING if options.get(key) is not None}
+    table_format = {key: options[key] for key in _FORMAT_OPTIONS if options.get(key) is not None}
     path = table_path(options["dataset"], options.get("data_dir"))
-    with printed_notes():
-        return load_as_trained(path, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **reading)
+    with print_data_warnings():
+        return load_as_trained(path, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **table_format)
 
 
-def labelled_rows(path: str, options: Mapping[str, Any], saved: Saved) -> tuple[np.ndarray, np.ndarray]:
-    """(X, y) of a whole table, as the model takes them: encoded and numbered as its training data was.
+def load_labeled_rows(path: str, options: Mapping[str, Any], saved: Saved) -> tuple[np.ndarray, np.ndarray]:
+    """Return (X, y) of all rows of a table, encoded like the training data of the model.
 
-    Of an ``.npz`` file with a test part of its own, that part.
+    An ``.npz`` file with test arrays yields these.
     """
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         seen = "is not a file" if file.exists() else "does not exist"
         raise DataError(f"{path or repr(path)} {seen}; expected a table, or one of {', '.join(available())}.")
-    with printed_notes():
+    with print_data_warnings():
         return load_labeled(file, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **options)
 
 
 def labels_of(model: Module) -> list[str] | None:
-    """The texts of a model's labels, by default its outputs' numbers; None for regression."""
+    """Return the labels of a model as text, by default the numbers of its outputs; None for regression."""
     if model.task == "regression":
         return None
     if model.classes is None:
@@ -149,7 +149,7 @@ def labels_of(model: Module) -> list[str] | None:
 
 
 def fingerprint(data: Dataset) -> str:
-    """SHA-256 over shapes, dtypes and contents of the four arrays."""
+    """Return the SHA-256 of the shapes, dtypes and contents of the four arrays."""
     digest = hashlib.sha256()
     for array in data:
         digest.update(f"{array.shape} {array.dtype.str};".encode())
@@ -157,34 +157,37 @@ def fingerprint(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def described_columns(data: Dataset) -> list[str]:
-    """What became of a table's columns, in lines for the heading: a mistyped number makes a column one of text."""
+def describe_columns(data: Dataset) -> list[str]:
+    """Describe the conversion of a table's columns in lines for the heading of a run.
+
+    A mistyped number turns a column into text, which would otherwise go unnoticed.
+    """
     record = data.preprocessing or {}
     specs = record.get("columns", [])
     texts = [spec for spec in specs if spec["kind"] == "categorical"]
     gaps = [spec["name"] for spec in specs if spec["kind"] == "numeric" and spec["missing"]]
-    centered = [f"{spec['name']} (less {spec['offset']})" for spec in specs if spec.get("offset")]
+    centered = [f"{spec['name']} (minus {spec['offset']})" for spec in specs if spec.get("offset")]
     if "target_offset" in record:
-        centered.append(f"the target (less {record['target_offset']})")
+        centered.append(f"the target (minus {record['target_offset']})")
     lines = []
     if record.get("separator") is not None and not record["header"]:
-        lines.append(f"header     none: the columns are {_some(record['all_columns'])}")
+        lines.append(f"header     none; the columns are named {_abbreviate(record['all_columns'])}")
     if texts:
         counts = [f"{spec['name']} ({len(spec['categories'])})" for spec in texts]
-        lines.append(f"text       {_some(counts)}: a feature for each value")
+        lines.append(f"text       {_abbreviate(counts)}: one-hot encoded")
     if gaps:
-        lines.append(f"missing    values of {_some(gaps)}: filled with the column's median")
+        lines.append(f"missing    values of {_abbreviate(gaps)}: replaced by the column's median")
     if centered:
-        lines.append(f"centered   {_some(centered)}: {record['dtype']} would lose digits")
+        lines.append(f"centered   {_abbreviate(centered)}: {record['dtype']} would lose digits")
     for spec in texts:
         odd = mistyped(spec["categories"])
         if spec["text"] and odd:
             lines.append(
-                f"note       {spec['name']} is taken for text because of {_some([repr(text[:20]) for text in odd])}: "
-                "its other values are numbers"
+                f"note       {spec['name']} is read as text because of "
+                f"{_abbreviate([repr(text[:20]) for text in odd])}; its other values are numbers"
             )
     return lines
 
 
-def _some(names: list[str]) -> str:
+def _abbreviate(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

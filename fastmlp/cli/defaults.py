@@ -1,7 +1,8 @@
-"""What ``fastmlp train`` does with a data set unless told otherwise."""
+"""Default options of ``fastmlp train`` by data set."""
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, replace
 
 from ..datasets import Dataset
@@ -12,7 +13,10 @@ __all__ = ["Defaults", "defaults_for", "describe_defaults"]
 
 @dataclass(frozen=True)
 class Defaults:
-    """Options by data set; one of ``steps`` and ``epochs`` is None. ``eval_every`` None: each epoch."""
+    """Default options of a data set.
+
+    One of ``steps`` and ``epochs`` is None; ``eval_every`` None stands for an evaluation after each epoch.
+    """
 
     hidden: tuple[int, ...]
     activation: str
@@ -28,7 +32,7 @@ class Defaults:
 
 _BY_NAME = {
     "digits": Defaults((100,), "relu", "adam", 1e-3, 32, "standard", epochs=20),
-    # The seed's: MLP with one hidden layer, raw pixels less the mean image.
+    # The CIFAR-10 experiment: one hidden layer, raw pixels minus the mean image.
     "cifar10": Defaults((100,), "elu", "sgd", 1e-3, 200, "mean-image", "normal", steps=1400, eval_every=100),
     "mnist": Defaults((512, 512), "relu", "adam", 1e-3, 128, "unit", epochs=10),
     "fashion-mnist": Defaults((512, 512), "relu", "adam", 1e-3, 128, "unit", epochs=10),
@@ -39,28 +43,31 @@ _LARGE = 20_000  # rows
 
 
 def defaults_for(data: Dataset, name: str) -> Defaults:
-    """By name, and for tables by their length."""
+    """Return the defaults of a data set: by its name, or for a table by its number of rows."""
     if name in _BY_NAME:
         return _BY_NAME[name]
     return _LARGE_TABLE if len(data.y) > _LARGE else _SMALL_TABLE
 
 
 def describe_defaults() -> str:
-    """A table of them for ``fastmlp train --help``."""
+    """Return a list of the defaults for ``fastmlp train --help``."""
     lines = ["defaults by data set:"]
     for name, d in (
         *_BY_NAME.items(),
         ("tables", _SMALL_TABLE),
-        (f"  of more than {_LARGE:,} rows", _LARGE_TABLE),
+        (f"tables of more than {_LARGE:,} rows", _LARGE_TABLE),
     ):
-        length = f"{d.epochs} epochs" if d.epochs else f"{d.steps} steps"
+        length = f"--epochs {d.epochs}" if d.epochs else f"--steps {d.steps}"
         hidden = ",".join(map(str, d.hidden))
         lines.append(
             f"  {name}: --hidden {hidden} --activation {d.activation} --optimizer {d.optimizer} --lr {d.lr:g}\n"
-            f"    --batch-size {d.batch_size} --normalize {d.normalize} --init {d.init}, {length}, evaluated every "
-            + (f"{d.eval_every} steps" if d.eval_every else "epoch")
+            f"    --batch-size {d.batch_size} --normalize {d.normalize} --init {d.init} {length}"
+            + (f"\n    --eval-every {d.eval_every}" if d.eval_every else "")
         )
     rates = ", ".join(f"{name} {kind.usual_lr:g}" for name, kind in optimizer_types().items())
-    lines.append(f"With another optimizer than that, --lr is by default: {rates}.")
-    lines.append("With several hidden layers --init is by default: default (PyTorch's).")
+    lines += [
+        *textwrap.wrap(f"If --optimizer differs from these defaults, the default of --lr is: {rates}.", 79),
+        "With several hidden layers the default of --init is default, PyTorch's initializer.",
+        "Without --eval-every the model is evaluated after each epoch.",
+    ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``fastmlp export``: a saved model for another program."""
+"""``fastmlp export``: conversion of a saved model for other programs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "export",
-        help="write a saved model for another program",
-        description="Write a saved model as ONNX, as a state_dict of PyTorch, as one file of C99, "
-        "or as NumPy arrays. The input scaling is part of it.",
+        help="write a saved model as ONNX, PyTorch, C or NumPy",
+        description="Write a saved model as ONNX, as a PyTorch state_dict, as one C99 file, or as NumPy arrays. "
+        "The input scaling is included.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="RUN", help="a run folder, or a saved model")
-    parser.add_argument("--to", choices=sorted(_SUFFIX), required=True, help="the form")
-    parser.add_argument("--out", metavar="FILE", help="(default: beside the model, with the form's ending)")
-    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+    parser.add_argument("model", metavar="RUN_OR_MODEL", help="run folder of fastmlp train, or saved model")
+    parser.add_argument("--to", choices=sorted(_SUFFIX), required=True, help="format to write")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file to write (default: next to the model, with the suffix of the format)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _offsets(preprocessing: dict[str, Any] | None) -> str | None:
-    """What the program that takes the model has to subtract and to add, as float32 cannot hold the sums."""
+    """Describe the offsets that the caller of an exported model must subtract and add; None if there are none."""
     record = preprocessing or {}
     columns = [f"{spec['name']} {spec['offset']}" for spec in record.get("columns", ()) if spec.get("offset")]
     target = record.get("target_offset", 0)
-    texts = [f"the model takes these columns less a number each: {', '.join(columns)}"] if columns else []
-    texts += [f"it gives the target less {target}"] if target else []
-    return "; ".join(texts) + "." if texts else None
+    texts = [f"subtract these offsets from the columns: {', '.join(columns)}"] if columns else []
+    texts += [f"add {target} to the output"] if target else []
+    return "for the exported model, " + "; ".join(texts) + "." if texts else None
 
 
 def _write(model: Module, form: str, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""``fastmlp gradcheck``: every module and loss against central differences."""
+"""``fastmlp gradcheck``: comparison of all gradients with central differences."""
 
 from __future__ import annotations
 
@@ -27,17 +27,28 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "gradcheck",
-        help="check all gradients numerically",
-        description="Compare the gradients of every module, every loss and a random net of five layers with "
-        "central differences in float64; exit code 1 if any disagrees.",
+        help="check all gradients against finite differences",
+        description="Compare the gradients of every module, every loss and several small networks with central "
+        "differences in float64. The exit code is 1 if any of them disagrees.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--backend", choices=list(BACKENDS), action="append", help="may be repeated (default: all there are)"
+        "--backend",
+        choices=list(BACKENDS),
+        action="append",
+        help="backend to check; may be repeated (default: all available)",
     )
-    parser.add_argument("--tolerance", type=number(0, above=True), default=1e-6, help="(default: 1e-6)")
-    parser.add_argument("--seed", type=at_least(0, 2**64 - 1), default=0, help="of the inputs (default: 0)")
+    parser.add_argument(
+        "--tolerance",
+        type=number(0, above=True),
+        default=1e-6,
+        metavar="T",
+        help="largest relative error (default: 1e-6)",
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0, 2**64 - 1), default=0, metavar="N", help="seed of the inputs (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         except BackendError as error:
             if args.backend:
                 raise
-            print(f"{name:8s} left out: {error}")
+            print(f"{name:8s} skipped: {error}")
     print(f"{checked - failed} of {checked} pass at {args.tolerance:g}")
     return 1 if failed or not checked else 0
 
@@ -119,7 +130,7 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
 
     for activation in ("elu", "relu", "tanh"):
         sizes = generator.integers(6, 12, 4).tolist()
-        # The default's biases are not 0, so no unit without input sits on the kink of a ReLU.
+        # The default initializer draws biases other than 0, so that no unit without input is at the kink of a ReLU.
         net = modules.MLP(width, sizes, width, activation, rng=seed, **double)
         name = f"MLP {'-'.join(map(str, (width, *sizes, width)))} {activation} + CrossEntropyLoss"
         yield name, (net, CrossEntropyLoss(), x, labels, weight)

@@ -1,4 +1,4 @@
-"""``fastmlp info``: versions, backend, processor, threads and folders."""
+"""``fastmlp info``: versions, backend, processor, threads and folders of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..datasets.fetch import data_folder
 
 __all__ = ["add_parser", "kernel_cache"]
 
-# Of x86 and ARM: all that `host` asks for, and what says more of the machine.
+# Features of x86 and ARM: those that `host` uses, and others that identify the machine.
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw", "neon", "sve")
 _PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "tqdm", "pooch", "matplotlib", "pandas", "pyarrow")
 
@@ -28,8 +28,9 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "info",
-        help="versions, backend, processor and folders",
-        description="Print what fastmlp finds on this machine.",
+        help="print versions, backends, processor and folders",
+        description="Print the versions, backends, processor features, threads and folders that fastmlp uses on this "
+        "machine.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -52,7 +53,7 @@ def _backend() -> str:
     chosen = os.environ.get("FASTMLP_BACKEND")
     why = f"FASTMLP_BACKEND={chosen}" if chosen else "the default"
     try:
-        return f"{get_backend().name} ({why}; there are {', '.join(_usable())})"
+        return f"{get_backend().name} ({why}; available: {', '.join(_usable())})"
     except BackendError as error:
         return f"none ({why}): {error}"
 
@@ -66,11 +67,11 @@ def _usable() -> list[str]:
 
 
 def _features() -> str:
-    """What llvmlite finds of the instruction sets that decide how fast kernels are."""
+    """Return the instruction sets that llvmlite detects, as far as they affect the speed of kernels."""
     try:
         binding = importlib.import_module("llvmlite.binding")
         found = binding.get_host_cpu_features()
-    except (ImportError, RuntimeError) as error:  # RuntimeError: LLVM knows no way to ask this processor
+    except (ImportError, RuntimeError) as error:  # RuntimeError: LLVM cannot query this processor
         return f"unknown: {error}"
     return f"{' '.join(name for name in _FEATURES if found.get(name)) or 'none'} ({binding.get_host_cpu_name()})"
 
@@ -80,7 +81,7 @@ def _vectors() -> str:
         host = importlib.import_module("fastmlp._kernels.cpu.host")
     except (BackendError, ImportError) as error:
         return f"unknown: {error}"
-    why = "FASTMLP_LANES" if os.environ.get("FASTMLP_LANES", "").strip() else "the features"
+    why = "FASTMLP_LANES" if os.environ.get("FASTMLP_LANES", "").strip() else "from the features"
     return (
         f"{host.VECTOR_BYTES} bytes ({why}): {host.LANES[4]} float32 or {host.LANES[8]} float64; "
         f"tiles of {host.TILE_ROWS} rows x 2 vectors"
@@ -88,7 +89,7 @@ def _vectors() -> str:
 
 
 def _predictor() -> str:
-    """What computes in `fastmlp.Predictor`."""
+    """Describe the kernels of `fastmlp.Predictor`."""
     try:
         found = importlib.import_module("fastmlp._kernels.aot").extension()
     except BackendError as error:
@@ -96,8 +97,10 @@ def _predictor() -> str:
     if found is None:
         sources = Path(__file__).parents[2]
         if (sources / "setup.py").is_file():
-            return f"through the backend: fastmlp runs from its sources in {sources}, where nothing is compiled"
-        return "through the backend: this installation had no C compiler (install one, and then fastmlp again)"
+            return (
+                f"not compiled: run python setup.py build_ext --inplace in {sources} (until then it uses the backend)"
+            )
+        return "not compiled: install a C compiler, then reinstall fastmlp (until then it uses the backend)"
     return f"compiled ahead of time, {found.instructions()}"
 
 
@@ -106,17 +109,17 @@ def _threads() -> str:
         usable = usable_threads()
     except BackendError as error:
         return f"none: {error}"
-    return f"{usable}; one for each {WORK_PER_THREAD / 1e6:g} Mflop of a step"
+    return f"{usable}; at most one per {WORK_PER_THREAD / 1e6:g} Mflop of a step"
 
 
 def kernel_cache(count: bool = False) -> str:
-    """Where compiled kernels are kept, and with ``count`` how much of them."""
+    """Return the folder of cached kernels, with ``count`` also the number and the size of its files."""
     try:
         folder, files = importlib.import_module("fastmlp._kernels.cpu.jit").cache_files()
     except (BackendError, ImportError) as error:
         return f"none: {error}"
     if folder is None:
-        return "none: no folder can be written to, so each process compiles anew; NUMBA_CACHE_DIR names another"
+        return "none: no folder is writable, so each process compiles its kernels; set NUMBA_CACHE_DIR to one"
     text = f"{folder}{' (NUMBA_CACHE_DIR)' if os.environ.get('NUMBA_CACHE_DIR') else ''}"
     return f"{text}: {len(files)} files, {_megabytes(files)} MB" if count else text
 
@@ -124,7 +127,7 @@ def kernel_cache(count: bool = False) -> str:
 def _megabytes(files: list[Path]) -> str:
     size = 0
     for file in files:
-        with contextlib.suppress(OSError):  # deleted since the folder was read
+        with contextlib.suppress(OSError):  # deleted after the folder was listed
             size += file.stat().st_size
     return f"{size / 1e6:.1f}"
 
@@ -132,7 +135,7 @@ def _megabytes(files: list[Path]) -> str:
 def _data_folder() -> str:
     try:
         folder = data_folder(None)
-    except DataError as error:  # an installation that only predicts
+    except DataError as error:  # an installation without the packages for training
         return f"none: {error}"
     why = "FASTMLP_DATA" if os.environ.get("FASTMLP_DATA") else "the platform's cache"
-    return f"{folder} ({why}{'' if folder.exists() else '; not there yet'})"
+    return f"{folder} ({why}{'' if folder.exists() else '; does not exist yet'})"

@@ -1,4 +1,4 @@
-"""``fastmlp predict``: a saved model's answers, as CSV."""
+"""``fastmlp predict``: predictions of a saved model, as CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..datasets.table_files import is_text_file, read_numbers, refuse_format
 from ..inference.predictor import Predictor
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
-from .data import is_named, printed_notes, refuse_for_named
+from .data import is_named, print_data_warnings, reject_table_options
 from .options import UsageError, add_backend_option, add_format_options
 from .runs import Saved, loss_for, open_saved
 
@@ -33,27 +33,27 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "predict",
-        help="apply a saved model",
-        description="Print the predictions of a saved model as CSV, one line for each row.",
+        help="print the predictions of a saved model",
+        description="Print the predictions of a saved model as CSV: a line with column names, then one line per row.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run folder, or a saved model")
+    parser.add_argument("model", metavar="RUN_OR_MODEL", help="run folder of fastmlp train, or saved model")
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="rows: .npy, .npz (X), .csv, .tsv, .parquet; or the name of a data set, for its test rows",
+        help="rows to predict: .npy, .npz (array X), .csv, .tsv, .parquet; or a data set, for its test rows",
     )
-    parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="where the files of a named set are")
+    parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="folder of the files of a named data set")
     parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
-    parser.add_argument("--proba", action="store_true", help="add a column of probabilities for each class")
+    parser.add_argument("--proba", action="store_true", help="add a column with the probability of each class")
     add_format_options(parser, header="as in training")
     add_backend_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    # Without a backend's name the kernels that are compiled ahead of time answer: they need no JIT to start.
+    # Without an explicit backend, Predictor is used if its kernels are compiled, as it needs no JIT compilation.
     chosen = args.backend or os.environ.get("FASTMLP_BACKEND") or (None if extension() else get_backend().name)
     with use_backend(chosen or "numpy"):
         saved = open_saved(args.model)
@@ -62,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.proba and saved.model.task == "regression":
         raise UsageError("--proba is for classification; this model is for regression.")
     X = _rows(args, saved)
-    answers = predictor.predict(X)
+    predictions = predictor.predict(X)
     offset = (saved.preprocessing or {}).get("target_offset", 0)
     if offset:
-        answers = answers.astype(np.float64) + offset
-    columns = [answers] if answers.ndim == 1 else list(answers.T)
-    names = ["prediction"] if answers.ndim == 1 else [f"prediction_{place}" for place in range(len(columns))]
+        predictions = predictions.astype(np.float64) + offset
+    columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
+    names = ["prediction"] if predictions.ndim == 1 else [f"prediction_{number}" for number in range(len(columns))]
     if args.proba:
         probabilities = predictor.predict_proba(X)
         labels = saved.model.classes if saved.model.task == "classification" else None
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         with atomic_write(args.output) as stream:
             stream.write(text.encode())
-        print(f"saved {args.output}: {len(answers):,} predictions")
+        print(f"saved {args.output}: {len(predictions):,} predictions")
     return 0
 
 
@@ -87,24 +87,20 @@ def _csv(names: list[str], columns: list[np.ndarray]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(zip(*([_shown(value) for value in column] for column in columns), strict=True))
+    # str() of a NumPy number is the shortest text that converts back to the same number.
+    writer.writerows(zip(*(map(str, column) for column in columns), strict=True))
     return text.getvalue()
-
-
-def _shown(value: Any) -> str:
-    # str() of a NumPy number is its shortest text that reads back as the same number.
-    return str(value)
 
 
 def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     given = {key: getattr(args, key) for key in ("header", "separator", "decimal")}
     if is_named(args.file):
-        refuse_for_named(args.file, given)
+        reject_table_options(args.file, given)
         return load(args.file, data_dir=args.data_dir).X_test
     path = Path(os.path.expanduser(args.file))
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a file of rows, or the name of a data set.")
-    with printed_notes():
+    with print_data_warnings():
         if saved.preprocessing is not None:
             return apply_preprocessing(path, saved.preprocessing, **given)
         refuse_format(path, TextFormat(**given))
@@ -112,8 +108,8 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
             return read_numbers(path, TextFormat(**given), saved.model.in_width)
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
-        raise DataError(f"{path} is no file of rows; expected .npy, .npz, .csv or .tsv.")
+        raise DataError(f"{path} has an unknown suffix; expected .npy, .npz, .csv or .tsv.")
     X = read_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
     if X is None or X.ndim == 0:
-        raise DataError(f"{path} holds no array of rows (in .npz files: X).")
+        raise DataError(f"{path} has no array of rows; expected an array, in .npz files with the name X.")
     return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]

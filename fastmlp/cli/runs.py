@@ -1,4 +1,4 @@
-"""Run folders: what a run leaves behind, and how other commands find it again."""
+"""Run folders: files written by ``fastmlp train`` and read by the other commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "MODEL",
     "STATE",
     "Saved",
-    "drop_old_run",
+    "remove_old_run",
     "loss_for",
     "make_folder",
     "open_saved",
@@ -37,14 +37,14 @@ __all__ = [
 
 CONFIG, METRICS, CURVES, AVERAGE = "config.json", "metrics.jsonl", "curves.png", "average.safetensors"
 
-# Of the data options in config.json that are no texts.
+# Types of the data options in config.json that are not strings.
 _KINDS: dict[str, type] = {"test_size": float, "header": bool, "index": bool, "drop": list}
 
 
 def make_folder(out: str | None, dataset: str, force: bool) -> Path:
-    """Make the folder of a new run; one that holds anything is refused unless ``force``.
+    """Create the folder of a new run; a folder that is not empty requires ``force``.
 
-    With ``force`` the files of the old run stay until `drop_old_run`.
+    With ``force``, the files of the old run stay until `remove_old_run`.
     """
     if out == "":
         raise UsageError("--out is empty; expected a folder.")
@@ -57,38 +57,42 @@ def make_folder(out: str | None, dataset: str, force: bool) -> Path:
             except FileExistsError:
                 if not Path("runs").is_dir():
                     raise
-                continue  # another run began in this second
+                continue  # another run started in the same second
             return folder
     folder = Path(os.path.expanduser(out or "runs"))
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; expected a folder for the run, or a name that is free.")
+        raise NotADirectoryError(f"{folder} is a file; expected a new name or an empty folder for the run.")
     folder.mkdir(parents=True, exist_ok=True)
     if not force and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; give another --out, or --force to overwrite it.")
     return folder
 
 
-def drop_old_run(folder: Path) -> None:
-    """Remove what describes an older model, once the new one has taken its place."""
+def remove_old_run(folder: Path) -> None:
+    """Remove the files of an older run, after its model has been replaced."""
     for name in (CONFIG, METRICS, CURVES, STATE, AVERAGE):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json."""
+    """Write config.json atomically."""
     with atomic_write(folder / CONFIG) as stream:
         stream.write(json.dumps(config, indent=2, allow_nan=False).encode() + b"\n")
 
 
 class Saved:
-    """A saved model, and what is known about its run.
+    """A saved model with its preprocessing and the configuration of its run.
 
     Attributes
     ----------
+    path : Path
+        File of the model.
     model : Module
+        The model.
     preprocessing : dict or None
+        Conversion of table columns to features; None if the model was not trained on a table.
     config : dict or None
-        The run's config.json, if it stands beside the model.
+        Content of config.json if the model is in a run folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,13 +100,19 @@ class Saved:
         self.preprocessing: dict[str, Any] | None = model_info(path)["preprocessing"]
         self.model: Module = load_model(path)
         self.config: dict[str, Any] | None = None
-        beside = path.parent / CONFIG
-        if path.name in (MODEL, AVERAGE) and beside.is_file():
-            self.config = read_config(beside)
+        config = path.parent / CONFIG
+        if path.name in (MODEL, AVERAGE) and config.is_file():
+            self.config = read_config(config)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json holds, if it is what `write_config` wrote."""
+    """Read and check config.json.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not one of `write_config`.
+    """
     try:
         config: Any = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -111,24 +121,24 @@ def read_config(path: Path) -> dict[str, Any]:
         [config, *(config.get(key, {}) for key in ("data", "dataset"))] if isinstance(config, dict) else [None]
     )
     if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[1].get("dataset"), str):
-        raise ModelFileError(f"{path} is damaged: it does not name the data; expected what fastmlp train wrote.")
+        raise ModelFileError(f"{path} is damaged: it does not name the data; expected a file of fastmlp train.")
     for key, value in parts[1].items():
         if value is not None and not isinstance(value, _KINDS.get(key, str)):
-            raise ModelFileError(f"{path} is damaged: its {key} is {str(value)[:40]}.")
+            raise ModelFileError(f"{path} is damaged: its {key} is {str(value)[:40]!r}.")
     return dict(config)
 
 
 def open_saved(run_or_model: str) -> Saved:
-    """The model of a run folder, or in a file of its own."""
+    """Open the model of a run folder, or a saved model."""
     return Saved(find_model(run_or_model))
 
 
 def loss_for(model: Module) -> Loss:
-    """The loss that belongs to a saved model's task."""
+    """Return the loss for the task of a saved model."""
     outputs = {"classification": model.out_width, "binary": 2}.get(str(model.task))
     if model.classes is not None and outputs is not None:
         if len(model.classes) != outputs or not all(isinstance(c, (str, int, float)) for c in model.classes):
-            raise ModelFileError(f"The model's classes are not {outputs} labels, one for each of its answers.")
+            raise ModelFileError(f"The model's classes are not {outputs} labels, one per class.")
     if model.task == "classification":
         last = list(model.modules())[-1]
         return CrossEntropyLoss(from_logits=not isinstance(last, Softmax))
@@ -136,4 +146,4 @@ def loss_for(model: Module) -> Loss:
         return BCEWithLogitsLoss()
     if model.task == "regression":
         return MSELoss()
-    raise ModelFileError(f"The model's task is {model.task!r}; expected one that a Trainer has trained.")
+    raise ModelFileError(f"The model's task is {model.task!r}; expected a model that was trained with a Trainer.")

@@ -1,4 +1,4 @@
-"""``fastmlp train``: train a model and leave a run folder."""
+"""``fastmlp train``: training of a model, with a run folder as the result."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..modules.saving import save
 from ..training.augmentation import Augmentations
 from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
-from .console import MetricsTable, shown_metric
+from .console import MetricsTable, format_metric
 from .curves import draw_curves
-from .data import DATA_OPTIONS, data_options, described_columns, fingerprint, load_data, settled
+from .data import DATA_OPTIONS, data_options, describe_columns, fingerprint, load_data, with_table_format
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
-from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, drop_old_run, make_folder, read_config, write_config
+from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, make_folder, read_config, remove_old_run, write_config
 from .train_options import add_options, resolve
 from .train_parts import augmentations, make_trainer
 
@@ -42,33 +42,28 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model on a data set",
-        description="Train a multilayer perceptron. It is validated on the data set's test rows.",
+        description="Train a multilayer perceptron, and save it in a run folder with its\n"
+        "configuration, metrics and curves. It is evaluated on the test rows of the data\n"
+        "set. The first run on a machine also compiles the kernels, for about 20 s (see\n"
+        "fastmlp warmup).",
         epilog=describe_defaults(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
-    add_data_options(parser, "digits", "digits, which comes with fastmlp")
+    add_data_options(parser, "digits", "digits, included in fastmlp")
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.config is not None:
-        from_file = config_arguments(args.config, args.parser)
-        args.parser.where = f"{args.config}: "
-        args.parser.parse_args(from_file)
-        args.parser.where = ""
-        if args.steps is not None or args.epochs is not None:  # the one excludes the other's in the file
-            lengths = tuple(f"{spelling}=" for spelling in ("--steps", "--max_steps", "--epochs"))
-            from_file = [option for option in from_file if not option.startswith(lengths)]
-        given = args.parser.parse_args([*from_file, *args.argv[1:]])
-        given.argv, args = args.argv, given
-    resumed = None if args.resume is None else _resumable(args)
+        args = _with_config(args)
+    resumed = None if args.resume is None else _load_resumed(args)
     if resumed is None:
         source = data_options(args)
         data = load_data(source, args.dtype)
-        source, options = settled(source, data), resolve(args, data)
+        source, options = with_table_format(source, data), resolve(args, data)
     else:
         folder, source, options = resumed
         data = load_data(source, options["dtype"])
@@ -78,34 +73,20 @@ def run(args: argparse.Namespace) -> int:
     except (KeyError, TypeError) as error:
         if resumed is None:
             raise
-        raise ModelFileError(f"{folder / CONFIG} is damaged: an option is {error}.") from error
+        raise ModelFileError(f"{folder / CONFIG} is damaged: an option has the value {error}.") from error
     options["backend"] = model.backend_name
 
-    if not len(data.y_test):
-        classes = data.classes or ()
-        if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
-            odd = mistyped(classes)
-            seen = f", for {odd[0][:40]!r} is no number" if odd else "; expected --task regression"
-            raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{seen}.")
-        raise DataError(f"{data.name} leaves no rows to test on: it has {len(data.y)}. Give more rows, or --test FILE.")
-    changes = augmentations(options, data)
-    Augmentations(changes, model, data.X.shape[1], model.out_width or 1, model.dtype or np.dtype("float32"))
+    _check_test_rows(data)
+    augment = augmentations(options, data)
+    Augmentations(augment, model, data.X.shape[1], model.out_width or 1, model.dtype or np.dtype("float32"))
     if resumed is None:
         folder = make_folder(args.out, args.dataset, args.force)
-        # Where this fails, a run that --force is to overwrite is still whole.
+        # If this fails, the run that --force overwrites is still complete.
         save(model, folder / MODEL, preprocessing=data.preprocessing)
-        drop_old_run(folder)
+        remove_old_run(folder)
         write_config(folder, _config(source, options, data, model, loss, optimizer))
     bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
-    callbacks: list[Any] = [MetricsFile(folder / METRICS)]
-    if options["early_stopping"] is not None:
-        callbacks.append(EarlyStopping(options["early_stopping"]))
-    callbacks.append(SaveState(folder / STATE, every_minutes=args.save_minutes))
-    callbacks.append(SaveModel(folder / MODEL, preprocessing=data.preprocessing, at_begin=resumed is None))
-    if trainer.optimizer.average is not None:
-        callbacks.append(SaveModel(folder / AVERAGE, preprocessing=data.preprocessing, average=True))
-    if args.tensorboard:
-        callbacks.append(TensorBoard(folder / "tensorboard"))
+    callbacks = _callbacks(args, options, data, trainer, folder)
     if bar:
         callbacks.append(ProgressBar(lines=False))
     table = MetricsTable(bar)
@@ -127,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             rng=options["seed"],
             threads=args.threads,
             accumulate=options["accumulate"],
-            augment=changes,
+            augment=augment,
             resume=None if resumed is None else folder / STATE,
         )
     except KeyboardInterrupt:
@@ -136,43 +117,95 @@ def run(args: argparse.Namespace) -> int:
         _draw(trainer, options, data.name, folder)
         raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
     if ending == "done" and resumed is not None and table.empty:
-        ending = f"this run was complete, after {trainer.steps:,} steps"
+        ending = f"this run was already complete after {trainer.steps:,} steps"
     elif ending == "done" and trainer.steps < trainer.planned_steps:
         ending = f"stopped early after {trainer.steps:,} of {trainer.planned_steps:,} steps"
     if trainer.restored is not None:
         ending += f", with the weights of step {trainer.restored:,}"
     no_curves = _draw(trainer, options, data.name, folder)
     if not args.quiet:
+        if not table.empty:
+            print()
         _print_end(ending, trainer, data, folder, no_curves)
         if code == INTERRUPTED and (folder / STATE).is_file():
-            print(f"to go on: fastmlp train --resume {folder}")
+            print(f"to resume: fastmlp train --resume {folder}")
     return code
 
 
-# What --resume may come with.
-_FREE = ("resume", "threads", "quiet", "no_progress", "save_minutes")
+def _with_config(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the options of the file --config, overridden by those of the command line."""
+    parser = args.parser
+    from_file = config_arguments(args.config, parser)
+    parser.prefix = f"{args.config}: "
+    parser.parse_args(from_file)
+    parser.prefix = ""
+    if args.steps is not None or args.epochs is not None:  # either of them overrides both in the file
+        lengths = tuple(f"{spelling}=" for spelling in ("--steps", "--max_steps", "--epochs"))
+        from_file = [option for option in from_file if not option.startswith(lengths)]
+    merged: argparse.Namespace = parser.parse_args([*from_file, *args.argv[1:]])
+    merged.argv = args.argv
+    return merged
 
 
-def _resumable(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """(folder, data options, training options) of the run that --resume names."""
+def _check_test_rows(data: Dataset) -> None:
+    """Raise `DataError` if there are no test rows, with the likely reason."""
+    if len(data.y_test):
+        return
+    classes = data.classes or ()
+    if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
+        text = mistyped(classes)
+        hint = f", as {text[0][:40]!r} is not a number" if text else "; expected --task regression"
+        raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{hint}.")
+    raise DataError(
+        f"{data.name} has {len(data.y)} rows, too few to hold out test rows; expected more rows, or --test FILE."
+    )
+
+
+def _callbacks(
+    args: argparse.Namespace, options: dict[str, Any], data: Dataset, trainer: Trainer, folder: Path
+) -> list[Any]:
+    """Return the callbacks that write the files of the run, and early stopping."""
+    callbacks: list[Any] = [MetricsFile(folder / METRICS)]
+    if options["early_stopping"] is not None:
+        callbacks.append(EarlyStopping(options["early_stopping"]))
+    callbacks.append(SaveState(folder / STATE, every_minutes=args.save_minutes))
+    callbacks.append(SaveModel(folder / MODEL, preprocessing=data.preprocessing, at_begin=args.resume is None))
+    if trainer.optimizer.average is not None:
+        callbacks.append(SaveModel(folder / AVERAGE, preprocessing=data.preprocessing, average=True))
+    if args.tensorboard:
+        callbacks.append(TensorBoard(folder / "tensorboard"))
+    return callbacks
+
+
+# Options that may be combined with --resume.
+_WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes")
+
+
+def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return (folder, data options, training options) of the run of --resume."""
     blank = vars(args.parser.parse_args([]))
     other = next(
-        (key for key, value in vars(args).items() if key in blank and value != blank[key] and key not in _FREE), None
+        (key for key, value in vars(args).items() if key in blank and value != blank[key] and key not in _WITH_RESUME),
+        None,
     )
     if other is not None:
-        raise UsageError(f"--{other.replace('_', '-')} does not go with --resume, which takes the run's own options.")
+        raise UsageError(
+            f"--{other.replace('_', '-')} cannot be combined with --resume, which uses the options of the run."
+        )
     folder = Path(args.resume).expanduser()
     if not (folder / STATE).is_file():
         seen = f"has no {STATE}" if folder.is_dir() else "is not a folder"
-        raise ModelFileError(f"{folder} {seen}; expected a run that fastmlp train began.")
+        raise ModelFileError(f"{folder} {seen}; expected a run folder of fastmlp train.")
     config = read_config(folder / CONFIG)
     options = config.get("options")
-    blank_options = resolve(args.parser.parse_args([]), None)  # of a set with defaults by name
+    blank_options = resolve(args.parser.parse_args([]), None)  # the default data set has defaults by name
     if not isinstance(options, dict):
-        raise ModelFileError(f"{folder / CONFIG} is damaged: it has no options.")
+        raise ModelFileError(f"{folder / CONFIG} is damaged: it has no options; expected a file of fastmlp train.")
     if set(options) != {*blank_options, "backend"}:
         other_options = ", ".join(sorted(set(options) ^ {*blank_options, "backend"}))
-        raise ModelFileError(f"{folder / CONFIG} is of another version of fastmlp, by its options: {other_options}.")
+        raise ModelFileError(
+            f"{folder / CONFIG} was written by another version of fastmlp: its options differ by {other_options}."
+        )
     return folder, {key: config["data"].get(key) for key in DATA_OPTIONS}, options
 
 
@@ -209,7 +242,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     batches = f"batches of {min(options['batch_size'], len(data.y))}"
     updates = min(options["accumulate"], -(-len(data.y) // options["batch_size"]))
     if updates > 1:
-        batches += f", {updates} to an update"
+        batches += f", {updates} per update"
     unit = "epochs" if options["epochs"] else "steps"
     length = f"{options[unit]:,} {unit if options[unit] != 1 else unit[:-1]}"
     extra = "".join(
@@ -217,21 +250,21 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         for key in ("momentum", "weight_decay")
         if options[key] is not None
     )
-    changes = [
+    augment = [
         name if options[name] is True else f"{name} {options[name]:g}"
         for name in ("flip", "mixup", "noise")
         if options[name]
     ]
-    augment = f"augment    {', '.join(changes)}\n" if changes else ""
+    augment_line = f"augment    {', '.join(augment)}\n" if augment else ""
     precision = "" if model.precision == "float32" else f" in {model.precision}"
     print(
         f"data       {data.name}: {len(data.y):,} training and {len(data.y_test):,} test rows, "
         f"{data.X.shape[1]:,} {'feature' if data.X.shape[1] == 1 else 'features'} ({data.X.dtype}), {kind}\n"
-        f"{''.join(f'{line}' + chr(10) for line in described_columns(data))}"
+        f"{''.join(f'{line}' + chr(10) for line in describe_columns(data))}"
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
-        f"{augment}"
+        f"{augment_line}"
         f"backend    {model.backend_name}{precision}, seed {options['seed']}\n"
         f"run        {folder}\n",
         flush=True,
@@ -239,7 +272,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
 
 
 def _draw(trainer: Trainer, options: dict[str, Any], dataset: str, folder: Path) -> str | None:
-    """Draw the curves; why there are none."""
+    """Draw the curves; return None, or the reason why no picture was drawn."""
     layers = ",".join(map(str, options["hidden"])) or "none"
     title = (
         f"{dataset}: hidden {layers}, {options['activation']}, {options['optimizer']} lr {options['lr']:g}, "
@@ -251,9 +284,9 @@ def _draw(trainer: Trainer, options: dict[str, Any], dataset: str, folder: Path)
 def _print_end(ending: str, trainer: Trainer, data: Dataset, folder: Path, no_curves: str | None) -> None:
     def measures(evaluator: Evaluator) -> str:
         result = evaluator.evaluate(data.X_test, data.y_test)
-        return ", ".join(f"test {key} {shown_metric(value, 4)}" for key, value in result.items())
+        return ", ".join(f"test {key} {format_metric(value, 4)}" for key, value in result.items())
 
-    print(f"\n{ending}: {measures(trainer)}")
+    print(f"{ending}: {measures(trainer)}")
     files = [name for name in (MODEL, STATE, CONFIG, METRICS, CURVES) if (folder / name).is_file()]
     if trainer.optimizer.average is not None and trainer.steps:
         print(f"{AVERAGE}: {measures(Evaluator(trainer.averaged_model(), trainer.loss))}")

@@ -1,4 +1,4 @@
-"""The options of ``fastmlp train``, and what they are where they were not given."""
+"""Options of ``fastmlp train`` and their default values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from .._kernels import PRECISIONS
 from ..modules import activation_names
-from ..modules.init import NAMES as INITIALISERS
+from ..modules.init import NAMES as INITIALIZERS
 from ..optim import optimizer_types
 from .defaults import defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
@@ -18,99 +18,134 @@ __all__ = ["add_options", "resolve"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the model, of training and of what is left behind."""
+    """Add the options of the model, the training and the output."""
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--hidden", "--dnn_hidden_units", type=widths, metavar="N,N,...", help='hidden layers; "" for none'
+        "--hidden",
+        "--dnn_hidden_units",
+        type=widths,
+        metavar="N,N,...",
+        help='widths of the hidden layers; "" for none',
     )
-    model.add_argument("--activation", choices=activation_names(), metavar="NAME", help=", ".join(activation_names()))
     model.add_argument(
-        "--init", choices=INITIALISERS, metavar="NAME", help=f"how weights start: {', '.join(INITIALISERS)}"
+        "--activation",
+        choices=activation_names(),
+        metavar="NAME",
+        help=f"after each hidden layer: {', '.join(activation_names())}",
+    )
+    model.add_argument(
+        "--init", choices=INITIALIZERS, metavar="NAME", help=f"initializer of the weights: {', '.join(INITIALIZERS)}"
     )
     model.add_argument(
         "--normalize",
         choices=("none", "mean-image", "standard", "unit"),
-        help="input scaling, saved with the model: less the training mean; that over the standard deviation; "
-        "or divided by the largest value",
+        help="input scaling, saved with the model: mean-image subtracts the training mean, standard also divides by "
+        "the standard deviation, unit divides by the largest value",
     )
     model.add_argument(
-        "--dropout", type=number(0, below=1), default=0.0, metavar="P", help="probability, after each hidden layer"
+        "--dropout",
+        type=number(0, below=1),
+        default=0.0,
+        metavar="P",
+        help="dropout probability after each hidden layer (default: 0)",
     )
-    model.add_argument("--layer-norm", action="store_true", help="normalise each hidden layer before its activation")
-    model.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    model.add_argument("--layer-norm", action="store_true", help="normalize each hidden layer before its activation")
+    model.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="of the parameters (default: float32)"
+    )
     training = parser.add_argument_group("training")
-    training.add_argument("--optimizer", choices=tuple(optimizer_types()))
-    training.add_argument("--lr", "--learning_rate", type=number(0), metavar="RATE", help="learning rate")
+    training.add_argument("--optimizer", choices=tuple(optimizer_types()), help="(default: by data set, see below)")
+    training.add_argument(
+        "--lr",
+        "--learning_rate",
+        type=number(0),
+        metavar="RATE",
+        help="learning rate (default: by data set, see below)",
+    )
     training.add_argument(
         "--schedule",
         choices=tuple(SCHEDULES),
         default="constant",
-        help="of the learning rate: cosine, linear warm-up and cosine, a tenth after each third, one cycle, "
-        "or a tenth when the test loss has not fallen for 5 evaluations",
+        help="schedule of the learning rate: step divides it by 10 after each third of the run, plateau when the test "
+        "loss has not improved for 5 evaluations (default: constant)",
     )
-    training.add_argument("--momentum", type=number(0), metavar="M", help=f"of {' and '.join(_taking('momentum'))}")
-    training.add_argument("--weight-decay", type=number(0), metavar="D")
+    training.add_argument(
+        "--momentum", type=number(0), metavar="M", help=f"momentum of {' and '.join(_taking('momentum'))}"
+    )
+    training.add_argument(
+        "--weight-decay", type=number(0), metavar="D", help="weight decay of the optimizer (default: PyTorch's)"
+    )
     length = training.add_mutually_exclusive_group()
-    length.add_argument("--steps", "--max_steps", type=at_least(1), metavar="N", help="updates to make")
-    length.add_argument("--epochs", type=at_least(1), metavar="N", help="passes over the training rows")
-    training.add_argument("--batch-size", "--batch_size", type=at_least(1), metavar="N")
+    length.add_argument("--steps", "--max_steps", type=at_least(1), metavar="N", help="number of updates")
+    length.add_argument("--epochs", type=at_least(1), metavar="N", help="number of passes over the training rows")
+    training.add_argument("--batch-size", "--batch_size", type=at_least(1), metavar="N", help="rows of a batch")
     training.add_argument(
-        "--accumulate", type=at_least(1), default=1, metavar="N", help="batches to an update (default: 1)"
+        "--accumulate", type=at_least(1), default=1, metavar="N", help="batches per update (default: 1)"
     )
     training.add_argument(
-        "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="steps between evaluations"
+        "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="updates between evaluations"
     )
     training.add_argument(
         "--early-stopping",
         type=at_least(1),
         metavar="N",
-        help="end after N evaluations without a better test loss, and keep the best weights",
+        help="stop after N evaluations without a better test loss, and keep the best weights",
     )
     training.add_argument(
-        "--noise", type=number(0), metavar="STD", help="Gaussian noise on the scaled inputs, anew at each step"
+        "--noise",
+        type=number(0),
+        metavar="STD",
+        help="standard deviation of Gaussian noise that is added to the scaled inputs",
     )
     training.add_argument(
-        "--mixup", type=number(1e-6), metavar="ALPHA", help="train on mixtures of rows, shares from Beta(A, A)"
+        "--mixup",
+        type=number(1e-6),
+        metavar="ALPHA",
+        help="train on mixtures of two rows, with shares drawn from Beta(ALPHA, ALPHA)",
     )
     training.add_argument(
-        "--flip", action="store_true", help="turn half of the images left to right, anew at each step"
+        "--flip", action="store_true", help="flip each image left to right with probability 0.5 at each step"
     )
     training.add_argument(
         "--average",
         type=number(0, below=1),
         metavar="DECAY",
-        help="keep a moving average of the weights too, and save that model beside the other",
+        help="also save a model with an exponential moving average of the weights, average.safetensors",
     )
-    training.add_argument("--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="(default: 42)")
+    training.add_argument(
+        "--seed", type=at_least(0, 2**64 - 1), default=42, metavar="N", help="seed of all random numbers (default: 42)"
+    )
     add_backend_option(training)
     training.add_argument(
         "--precision",
         choices=list(PRECISIONS),
         default=PRECISIONS[0],
-        help="of products; all but float32 need a GPU's tensor cores (default: float32)",
+        help="precision of matrix products; all but float32 need a GPU with tensor cores (default: float32)",
     )
     training.add_argument(
         "--threads",
         type=at_least(1),
         metavar="N",
-        help="exactly so many; the result is the same (default: by the work of a step)",
+        help="number of threads; does not change the result (default: chosen by the work of a step)",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--config", metavar="FILE", help="options in a TOML file; those on the command line come first")
     output.add_argument(
-        "--resume", metavar="RUN", help="go on with an interrupted run; takes no other options of model or training"
+        "--config", metavar="FILE", help="TOML file of options; options on the command line take precedence"
     )
-    output.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's files to the run folder")
+    output.add_argument(
+        "--resume", metavar="RUN", help="resume an interrupted run with its own options for model and training"
+    )
+    output.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files to the run folder")
     output.add_argument(
         "--save-minutes",
         type=number(0, above=True),
         default=5.0,
         metavar="M",
-        help="save the state between evaluations too (default: 5)",
+        help="minutes after which the state is saved between evaluations (default: 5)",
     )
-    output.add_argument("--out", metavar="DIR", help="run folder (default: runs/<dataset>-<time>)")
-    output.add_argument("--force", action="store_true", help="overwrite a run in --out")
-    output.add_argument("--no-progress", action="store_true", help="no progress bar")
+    output.add_argument("--out", metavar="DIR", help="run folder (default: runs/DATASET-TIME)")
+    output.add_argument("--force", action="store_true", help="overwrite an existing run in --out")
+    output.add_argument("--no-progress", action="store_true", help="show no progress bar")
     output.add_argument("--quiet", action="store_true", help="print errors and notes only")
 
 
@@ -120,7 +155,7 @@ def _taking(argument: str) -> list[str]:
 
 
 def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
-    """Every option of the training with its value, given or by default."""
+    """Return all training options with their values, given or default."""
     defaults = defaults_for(data, args.dataset)
     hidden = defaults.hidden if args.hidden is None else args.hidden
     optimizer = args.optimizer or defaults.optimizer
@@ -130,13 +165,13 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
             option = argument.replace("_", "-")
             raise UsageError(f"--{option} is for {' and '.join(taking)}, not for {optimizer}.")
     if args.flip and data is not None and data.image_shape is None:
-        raise UsageError(f"--flip is for images; {data.name} has none.")
+        raise UsageError(f"--flip applies to images only; the rows of {data.name} are not images.")
     if args.precision != PRECISIONS[0] and args.dtype == "float64":
-        raise UsageError(f"--precision {args.precision} is for models of float32, not of --dtype float64.")
-    # Several hidden layers do not learn from weights of 1e-4: see `fastmlp.modules.init.Normal`.
+        raise UsageError(f"--precision {args.precision} applies to float32 models, not to --dtype float64.")
+    # A network with several hidden layers does not learn from weights of 1e-4: see `fastmlp.modules.init.Normal`.
     init = "default" if len(hidden) > 1 else defaults.init
     rate = defaults.lr if optimizer == defaults.optimizer else optimizer_types()[optimizer].usual_lr
-    own_length = args.steps is None and args.epochs is None
+    default_length = args.steps is None and args.epochs is None
     return {
         "hidden": list(hidden),
         "activation": args.activation or defaults.activation,
@@ -147,8 +182,8 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "lr": rate if args.lr is None else args.lr,
         "momentum": args.momentum,
         "weight_decay": args.weight_decay,
-        "steps": defaults.steps if own_length else args.steps,
-        "epochs": defaults.epochs if own_length else args.epochs,
+        "steps": defaults.steps if default_length else args.steps,
+        "epochs": defaults.epochs if default_length else args.epochs,
         "batch_size": args.batch_size or defaults.batch_size,
         "accumulate": args.accumulate,
         "eval_every": args.eval_every or defaults.eval_every,

@@ -1,4 +1,4 @@
-"""What the options of ``fastmlp train`` stand for: model, loss, optimizer, augmentations."""
+"""Model, loss, optimizer and augmentations for the options of ``fastmlp train``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
 def make_trainer(
     backend: str | None, options: dict[str, Any], data: Dataset
 ) -> tuple[Module, Loss, optim.Optimizer, Trainer]:
-    """(model, loss, optimizer, trainer) for resolved options, on a backend or the current one."""
+    """Return (model, loss, optimizer, trainer) for resolved options, on ``backend`` or the current backend."""
     with use_backend(backend or get_backend().name):
         model, loss = _model_and_loss(options, data)
         rates = {key: options[key] for key in ("momentum", "weight_decay") if options[key] is not None}
@@ -45,10 +45,10 @@ def make_trainer(
 
 
 def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
-    """What changes the training rows."""
+    """Return the augmentations of the training rows."""
     found: list[Augmentation] = []
     if options["flip"] and data.image_shape is not None:
-        # Arrays of images may have the channels last: the dimension beside two equal ones, or the smaller one.
+        # The channels may be the last dimension: the one that differs from two equal ones, or else the smaller one.
         first, second, last = data.image_shape
         channels_last = first == second if (first == second) != (second == last) else last < first
         found.append(HorizontalFlip(data.image_shape, axis=1 if channels_last else 2))
@@ -60,7 +60,7 @@ def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
 
 
 def _planned(options: dict[str, Any], data: Dataset) -> int:
-    """The steps of the whole run."""
+    """Return the number of steps of the whole run."""
     rows = min(options["batch_size"] * options["accumulate"], len(data.y))
     return int(options["steps"] or options["epochs"] * -(-len(data.y) // rows))
 
@@ -84,7 +84,7 @@ def _model_and_loss(options: dict[str, Any], data: Dataset) -> tuple[Module, Los
     )
     if classification:
         return mlp, CrossEntropyLoss()
-    # Outputs of order 1 whatever the target's unit: y = x std + mean, as a Normalize of its own.
+    # A final Normalize converts outputs of order 1 to the unit of the target: y = x std + mean.
     mean, std = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
     return Sequential(mlp, Normalize([-mean / std], [1 / std], dtype)), MSELoss()
 

@@ -1,4 +1,4 @@
-"""``fastmlp warmup``: compile ahead what a first fit would wait for."""
+"""``fastmlp warmup``: compilation of the kernels before a first fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .info import kernel_cache
 
 __all__ = ["add_parser"]
 
-# Activations, losses, optimizers, and the dtypes of rows.
+# Activations, losses, optimizers, and dtypes of the rows.
 _PLAIN = (
     ("relu", "elu", "tanh"),
     ("CrossEntropyLoss", "MSELoss", "BCEWithLogitsLoss"),
@@ -44,10 +44,11 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "warmup",
-        help="compile kernels ahead",
-        description="Compile the kernels that training and prediction use, by training tiny models, so that the first "
-        "real run does not wait for it: relu, elu and tanh, CrossEntropyLoss, MSELoss and BCEWithLogitsLoss, SGD and "
-        "Adam, on rows of uint8 and of floats. What is in the cache already is not compiled again.",
+        help="compile the kernels before a first run",
+        description="Compile the kernels of training and prediction into the cache, by training tiny models, so that "
+        "the first real run starts at once. Without --all these are: the activations relu, elu and tanh; the losses "
+        "CrossEntropyLoss, MSELoss and BCEWithLogitsLoss; the optimizers SGD and Adam; rows of uint8 and of floats. "
+        "Kernels in the cache are not compiled again.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
@@ -55,16 +56,14 @@ def add_parser(commands: Any) -> None:
         "--dtype",
         choices=("float32", "float64"),
         action="append",
-        help="of the models; may be repeated (default: float32)",
+        help="dtype of the models; may be repeated (default: float32)",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="every activation, loss, optimizer, kind of layer, and augmentation"
-    )
+    parser.add_argument("--all", action="store_true", help="every activation, loss, optimizer, layer and augmentation")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    began, compiled = time.perf_counter(), 0
+    start, compiled = time.perf_counter(), 0
     with use_backend("numba"):
         event = importlib.import_module("numba.core.event")
         for dtype in dict.fromkeys(args.dtype or ["float32"]):
@@ -78,15 +77,15 @@ def run(args: argparse.Namespace) -> int:
                 compiled += count
                 seconds = time.perf_counter() - before
                 print(f"{dtype} {', '.join(parts):63s} {count:4d} compiled {seconds:6.1f} s", flush=True)
-    print(f"{compiled} functions compiled in {time.perf_counter() - began:.1f} s; kernels are kept in")
+    print(f"{compiled} functions compiled in {time.perf_counter() - start:.1f} s; kernels are cached in")
     print(kernel_cache(count=True))
     return 0
 
 
 def _combinations(dtype: str, everything: bool) -> Iterator[tuple[str, ...]]:
-    """(activation, loss, optimizer, dtype of the rows) of few fits in which each of them occurs.
+    """Yield (activation, loss, optimizer, dtype of the rows) of few fits in which each of them occurs.
 
-    Each has kernels of its own, whatever stands beside it.
+    This suffices, as the kernels of each do not depend on the others.
     """
     choices = _everything() if everything else (*_PLAIN[:3], ("uint8", dtype))
     for i in range(max(map(len, choices))):
@@ -96,7 +95,7 @@ def _combinations(dtype: str, everything: bool) -> Iterator[tuple[str, ...]]:
 def _fit(
     dtype: str, activation: str, loss: str, optimizer: str, source: str, *, augmented: bool = False, **layers: Any
 ) -> None:
-    """Train a tiny model and apply it."""
+    """Train a tiny model and predict with it."""
     rows, width, outputs = 24, 5, 3
     X = np.arange(rows * width).reshape(rows, width).astype(source)
     kinds = {kind.__name__: kind for kind in loss_types()}
@@ -109,7 +108,7 @@ def _fit(
     )
     if probabilities:
         model = Sequential(model, Softmax())
-    elif name == "MSELoss":  # as `fastmlp train` has regressions: in the unit of the targets
+    elif name == "MSELoss":  # like the regression models of `fastmlp train`, with outputs in the unit of the targets
         model = Sequential(model, Normalize(np.zeros(outputs), np.ones(outputs), dtype))
     measure = kinds[name](**({"from_logits": False} if probabilities else {}))
     trainer = Trainer(model, measure, {**optimizer_types(), "keepgradient": KeepGradient}[optimizer]())

@@ -43,7 +43,7 @@ def test_evaluate_tells_when_the_data_changed(fastmlp, run):
     config = json.loads((run / "config.json").read_text())
     config["dataset"]["sha256"] = "0"
     (run / "config.json").write_text(json.dumps(config))
-    assert "note: digits is no longer what the model was trained on" in fastmlp("evaluate", run)[1]
+    assert fastmlp("evaluate", run)[2] == "fastmlp: note: digits has changed since the model was trained.\n"
     (run / "config.json").write_text("{")
     code, _, err = fastmlp("evaluate", run)
     assert code == 1 and "config.json is damaged" in err
@@ -182,7 +182,7 @@ def test_info_counts_the_kernels_that_are_kept(fastmlp, monkeypatch, folder):
     (kept / "gone.py311.fastmlp-0.1.nbc").symlink_to(folder / "nowhere")
     assert ": 2 files, 1.3 MB" in fastmlp("info")[1]
     monkeypatch.setattr(jit, "cache_files", lambda: (None, []))
-    assert "kernel cache  none: no folder can be written to" in fastmlp("info")[1]
+    assert "kernel cache  none: no folder is writable" in fastmlp("info")[1]
 
 
 def test_version_and_help(fastmlp):

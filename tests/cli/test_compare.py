@@ -30,7 +30,7 @@ def test_compare(fastmlp, folder):
         assert fastmlp("train", *RUN, "--lr", lr, "--out", lr)[0] == 0
     (folder / "x.npz").write_bytes(npz())
     assert fastmlp("train", *RUN, "--dataset", "x.npz", "--out", "numbers")[0] == 0
-    note = "The runs are of different data (digits, x.npz)"
+    note = "The runs use different data (digits, x.npz)"
     assert note in fastmlp("compare", "0.01", "numbers")[1] and note not in fastmlp("compare", "0.01", "0.0001")[1]
     code, out, err = fastmlp("compare", "0.0001", "0.01")
     assert code == 0 and err == "" and out.endswith("saved compare.png\n")
@@ -63,7 +63,7 @@ def test_nan_is_not_the_best_run(capsys):
     "content, message",
     [
         (None, "has no metrics.jsonl"),
-        ("", "has reached no evaluation yet"),
+        ("", "has no metrics yet"),
         ("{}\n", "is damaged"),
         ("[", "is damaged"),
     ],
@@ -97,17 +97,20 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 0 and out.startswith("1 run, 1 at a time")
     for options, message in (
         (["--grid", "lr"], "expected an option and its values"),
-        (["--grid", "lr=1,1"], "has a value of lr twice"),
+        (["--grid", "lr=1,1"], "has the same value of lr twice"),
         (["--grid", "lr=1", "--grid", "lr=2"], "names lr twice"),
         (["--grid", "out=a,b"], "cannot vary out"),
         (["--grid", "lr=1,nought"], "argument --lr/--learning_rate: 'nought' is not a number of"),
         (["--grid", "layer-norm=1,0"], "has '1' for layer-norm; expected true or false"),
-        (["--grid", "lr=1,2", "--epochs", "4"], "unrecognized arguments: --epochs; options of train come after --"),
+        (
+            ["--grid", "lr=1,2", "--epochs", "4"],
+            "unrecognized arguments: --epochs; options of fastmlp train come after --",
+        ),
         (["--grid", "lr=1,2", "--job", "4"], "did you mean --jobs?"),
         (["--grid", "batch-size=8,9", "--grid", "batch_size=7"], "--grid names batch_size twice"),
         (
             ["--grid", "layer-norm=true,false", "--", "--layer-norm"],
-            "varies layer-norm, which the options after --",
+            "varies layer-norm, which is also set by the options after --",
         ),
     ):
         code, _, err = fastmlp("sweep", *options)
@@ -120,8 +123,8 @@ def test_sweep_at_random_and_with_failures(fastmlp, folder):
     assert code == 1 and "r is not empty; give another --out" in err and not (folder / "r" / "sweep.json").exists()
     code, _, err = fastmlp("sweep", "--grid", "lr=1", "--out", "t", "--", "--dataset", "none.csv")
     assert code == 1 and "No run of the sweep succeeded" in err
-    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1", "--out", "t", "--", "--epochs", 1)  # nothing was begun there
-    assert code == 0 and "going on" not in out
+    code, out, _ = fastmlp("sweep", "--grid", "lr=0.1", "--out", "t", "--", "--epochs", 1)  # no run was started there
+    assert code == 0 and "resumed" not in out
 
 
 @pytest.mark.slow
@@ -131,7 +134,7 @@ def test_a_sweep_that_is_damaged(fastmlp, folder):
     (folder / "s" / "sweep.json").write_text('{"a":')
     (folder / "s" / "dropout=0" / "metrics.jsonl").write_text("nonsense")
     code, out, _ = fastmlp(*sweep)  # the run's state knows what was measured
-    assert code == 0 and "going on" in out and out.splitlines()[-3:] == ref
+    assert code == 0 and "resumed" in out and out.splitlines()[-3:] == ref
     (folder / "s" / "sweep.json").write_text('{"a":')
     (folder / "s" / "dropout=0").rename(folder / "s" / "else")
     code, _, err = fastmlp(*sweep)
@@ -161,11 +164,11 @@ def test_runs_end_with_a_sweep_that_is_killed(start, fastmlp, folder):
     while not state.exists() and time.monotonic() < end:
         time.sleep(0.05)
     code, _, err = fastmlp_soon(fastmlp, *sweep)
-    assert code == 1 and "Another sweep is at work in s; give another --out" in err
+    assert code == 1 and "s is in use by another sweep; give another --out" in err
     child.kill()
     child.communicate()
     code, out, _ = fastmlp(*sweep)
-    assert code == 0 and "going on" in out
+    assert code == 0 and "resumed" in out
     steps = [json.loads(line)["step"] for line in (state.parent / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)) and len(steps) == 300
 
@@ -202,13 +205,13 @@ def test_a_sweep_that_is_stopped_takes_its_runs_along_and_goes_on(number, python
     child.send_signal(number)
     out, err = child.communicate(timeout=60)
     assert child.returncode == (130 if number == signal.SIGINT else 143), (out, err)
-    assert "stopped after 0 of 2 runs; the same command again goes on" in out
+    assert "stopped after 0 of 2 runs; repeat the command to resume" in out
     before = first.read_bytes()
     assert len((first.parent / "metrics.jsonl").read_text().splitlines()) < 300, "the run was let to its end"
     time.sleep(0.3)
     assert first.read_bytes() == before  # no process is left that writes to it
     code, out, _ = fastmlp(*sweep, "--threads", 1)
-    assert code == 0 and "going on" in out.splitlines()[0] and out.count("done ") == 2
+    assert code == 0 and "resumed" in out.splitlines()[0] and out.count("done ") == 2
     steps = [json.loads(line)["step"] for line in (first.parent / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)) and len(steps) == 300
 
@@ -230,11 +233,11 @@ def test_options_in_a_file(fastmlp, folder):
     options = json.loads((folder / "run" / "config.json").read_text())["options"]
     assert (options["hidden"], options["lr"], options["seed"], options["layer_norm"]) == ([9, 5], 0.02, 42, True)
     for text, code, message in (
-        ("lr = ", 2, "run.toml is not TOML"),
+        ("lr = ", 2, "run.toml is not valid TOML"),
         ("speed = 1", 2, "unrecognized arguments: --speed=1"),
         ("lr = -1", 2, "argument --lr"),
         ("[train]\nlr = 1", 2, "run.toml has 'train'"),
-        ("hidden = " + "[" * 5000, 2, "run.toml is not TOML"),
+        ("hidden = " + "[" * 5000, 2, "run.toml is not valid TOML"),
     ):
         (folder / "run.toml").write_text(text)
         got, out, err = fastmlp("train", "--config", "run.toml", "--quiet")

@@ -32,7 +32,7 @@ USAGE = {
     "init": (["train", "--init", "random"], "invalid choice: 'random'"),
     "backend": (["train", "--backend", "abacus"], "invalid choice: 'abacus'"),
     "momentum": (["train", "--momentum", "0.9"], "--momentum is for rmsprop and sgd, not for adam"),
-    "target": (["train", "--target", "x"], "--target is for tables; digits takes none"),
+    "target": (["train", "--target", "x"], "--target applies to tables only; leave it out for the data set digits"),
     "test size": (["train", "--dataset", "t.csv", "--test-size", "1"], "above 0 and below 1"),
     "two tests": (
         ["train", "--dataset", "t.csv", "--test-size", "0.5", "--test", "u.csv"],
@@ -54,7 +54,7 @@ FAILURES = {
     "data set": (["train", "--dataset", "nope"], "no data set named 'nope'"),
     "missing table": (["train", "--dataset", "missing.csv"], "missing.csv does not exist"),
     "below a file": (["train", "--out", "file/run"], "file/run"),
-    "a file": (["train", "--out", "file"], "file is a file; expected a folder"),
+    "a file": (["train", "--out", "file"], "file is a file; expected a new name or an empty folder"),
     "no run": (["evaluate", "nowhere"], "nowhere does not exist; expected a run folder or a saved model"),
     "no model in it": (["evaluate", "."], ". has no model.safetensors"),
     "not a model": (["evaluate", "file"], "file is damaged or not a safetensors file"),
@@ -64,7 +64,7 @@ FAILURES = {
     "text": (["predict", "model", "words.csv"], "words.csv, line 2: 'b' is no number"),
     "short line": (["predict", "model", "short.csv"], "short.csv, line 1 has 2 numbers, expected 64"),
     "truncated": (["predict", "model", "cut.npy"], "cut.npy"),
-    "no rows' kind": (["predict", "model", "file"], "file is no file of rows"),
+    "no rows' kind": (["predict", "model", "file"], "file has an unknown suffix; expected .npy"),
     "output folder": (
         ["predict", "model", "digits", "--output", "no/p.csv"],
         "no/p.csv: No such file or directory",
@@ -151,7 +151,7 @@ def test_ctrl_c_before_the_first_step(fastmlp, folder, monkeypatch):
     monkeypatch.setattr(MetricsTable, "on_fit_begin", interrupt)
     code, out, err = fastmlp("train", "--average", 0.9, "--out", "run")
     assert (code, err) == (130, "") and "stopped by Ctrl-C after 0 of" in out
-    assert "to go on" not in out or (folder / "run" / "training.safetensors").is_file()
+    assert "to resume" not in out or (folder / "run" / "training.safetensors").is_file()
 
 
 @pytest.mark.slow

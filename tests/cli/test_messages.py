@@ -266,15 +266,15 @@ def test_no_command_suggests_what_is_far(capsys):
     assert main(["bench", "--contenders", "x"]) == 2
     assert "did you mean" not in capsys.readouterr().err
     assert main(["sweep", "--grid", "lr=1", "--epochs", "3"]) == 2
-    assert "options of train come after --" in capsys.readouterr().err
+    assert "options of fastmlp train come after --" in capsys.readouterr().err
 
 
 def test_notes_are_printed_once_and_other_warnings_passed_on(capsys):
-    from fastmlp.cli.data import printed_notes
+    from fastmlp.cli.data import print_data_warnings
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with pytest.raises(ValueError), printed_notes():
+        with pytest.raises(ValueError), print_data_warnings():
             for _ in range(2):
                 warnings.warn("leave it out with drop=", fm.DataWarning, stacklevel=1)
             warnings.warn("another", RuntimeWarning, stacklevel=1)
@@ -292,6 +292,6 @@ def test_switches():
 
 def test_types_of_options():
     for text in ("", ";;", '"', "\n"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is not one character, or tab"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not one character or the word tab"):
             options._separator(text)
     assert options._columns(" a, b,,2") == ["a", "b", "2"]

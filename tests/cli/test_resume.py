@@ -100,7 +100,7 @@ def test_ctrl_c_and_on(start, fastmlp, folder):
                 process.send_signal(signal.SIGINT)
                 break
         out, err = process.communicate()
-    assert process.returncode == 130 and out.endswith("to go on: fastmlp train --resume run\n")
+    assert process.returncode == 130 and out.endswith("to resume: fastmlp train --resume run\n")
     code, out, err = fastmlp("train", "--resume", "run", "--no-progress")
     assert code == 0 and "done: test loss" in out
     assert fastmlp("train", *options, "--out", "other", "--quiet")[0] == 0
@@ -108,7 +108,7 @@ def test_ctrl_c_and_on(start, fastmlp, folder):
     before = weights(folder / "run")
     assert fastmlp("train", "--resume", "run", "--quiet") == (0, "", "")  # it has ended: nothing changes
     out = fastmlp("train", "--resume", "run")[1]
-    assert "this run was complete, after 18,000 steps: test loss" in out and "train loss" not in out
+    assert "this run was already complete after 18,000 steps: test loss" in out and "train loss" not in out
     assert weights(folder / "run") == before
 
 
@@ -121,14 +121,14 @@ def test_what_cannot_be_resumed(fastmlp, folder):
         assert got == code and out == "" and message in err and err.count("\n") == 1, err
         assert weights(folder / "run") == kept
 
-    refused("--lr does not go with --resume", 2, "--lr", "0.5")
-    refused("--epochs does not go with --resume", 2, "--epochs", "2")
+    refused("--lr cannot be combined with --resume", 2, "--lr", "0.5")
+    refused("--epochs cannot be combined with --resume", 2, "--epochs", "2")
     config = json.loads((folder / "run" / "config.json").read_text())
     for key, value, message in (
         ("lr", 0.5, "its optimizer is"), ("batch_size", 16, "its steps is"),
         ("seed", 3, "its seed is 42, here it is 3"),
         ("optimizer", "none", "config.json is damaged"), ("schedule", None, "config.json is damaged"),
-        ("more", 1, "of another version of fastmlp, by its options: more"),
+        ("more", 1, "was written by another version of fastmlp: its options differ by more"),
     ):  # fmt: skip
         changed = {**config, "options": {**config["options"], key: value}}
         (folder / "run" / "config.json").write_text(json.dumps(changed))
@@ -139,7 +139,7 @@ def test_what_cannot_be_resumed(fastmlp, folder):
     state.write_bytes(whole[:-5])
     refused("training.safetensors is damaged")
     state.unlink()
-    refused("run has no training.safetensors; expected a run that fastmlp train began")
+    refused("run has no training.safetensors; expected a run folder of fastmlp train")
     code, _, err = fastmlp("train", "--resume", "nowhere")
     assert code == 1 and "nowhere is not a folder" in err
 

@@ -102,7 +102,7 @@ def test_formats_in_a_file_of_options(fastmlp, folder):
     (folder / "run.toml").write_text("\n".join(lines))
     code, out, err = fastmlp("train", "--config", "run.toml", "--out", "run")
     assert (code, err) == (0, "") and "1 feature (float32)" in out
-    assert "header     none: the columns are column_0, column_1, column_2, column_3\n" in out
+    assert "header     none; the columns are named column_0, column_1, column_2, column_3\n" in out
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_formats_are_for_text(fastmlp, trained, option):
     assert code == 1 and name in err and "is for text tables (.csv, .tsv), not for x.npy" in err
     for command in ("train --dataset digits", "evaluate run --dataset digits", "predict run digits"):
         code, _, err = fastmlp(*command.split(), *option)
-        assert code == 2 and err.startswith(f"fastmlp: error: {name} is for tables; digits takes none")
+        assert code == 2 and err.startswith(f"fastmlp: error: {name} applies to tables only; leave it out")
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_evaluation_asks_for_nothing_that_only_training_needs(fastmlp, trained):
         assert fastmlp("evaluate", "run", "--test", part)[0] == 0
     write("plain.csv", FRAME[FRAME["label"] == "yes"])  # what the run was trained on
     code, out, err = fastmlp("evaluate", "run")
-    assert code == 0 and "note: plain.csv is no longer what the model was trained on" in out
+    assert code == 0 and "note: plain.csv has changed since the model was trained." in err
     write("maybe.csv", FRAME.assign(label="maybe"))
     code, _, err = fastmlp("evaluate", "run", "--dataset", "maybe.csv")
     assert code == 1 and "label 'maybe', which is none of the 2 classes of training (so in 300 of 300 rows)" in err
@@ -164,11 +164,11 @@ def test_evaluation_of_numbers(fastmlp, folder):
     frame = pandas.DataFrame({"a": A, "b": B, "y": 2 * A})
     fastmlp("train", "--dataset", write("t.csv", frame), "--epochs", 12, "--out", "run", "--quiet")
     code, out, err = fastmlp("evaluate", "run", "--dataset", write("one.csv", frame[:1]))
-    assert (code, err) == (0, "") and out.endswith("r2        undefined (it needs two rows or more)\n")
+    assert (code, err) == (0, "") and out.endswith("r2        undefined (it needs at least two rows)\n")
     code, out, err = fastmlp("evaluate", "run", "--dataset", write("constant.csv", frame.assign(y=5.0)))
     assert (code, err) == (0, "") and "r2        0.000000" in out
     code, out, err = fastmlp("train", "--dataset", "t.csv", "--test", "one.csv", "--epochs", 1, "--out", "other")
-    assert (code, err) == (0, "") and "test r2 undefined (it needs two rows or more)" in out
+    assert (code, err) == (0, "") and "test r2 undefined (it needs at least two rows)" in out
     code, _, err = fastmlp("train", "--dataset", write("c.csv", frame.assign(y=5.0)), "--out", "third")
     assert code == 1 and "is the target and is 5.0 in every row" in err
 
@@ -241,10 +241,10 @@ def test_digits_are_not_lost(fastmlp, folder, dtype):
     options = ("--epochs", 40, "--dtype", dtype)
     code, out, _ = fastmlp("train", "--dataset", "feature.csv", *options, "--out", "f")
     assert code == 0 and float(out.split("test accuracy ")[1].split()[0]) > 0.97
-    assert ("centered   t (less 17000000" in out) == (dtype == "float32")
+    assert ("centered   t (minus 17000000" in out) == (dtype == "float32")
     code, out, _ = fastmlp("train", "--dataset", "target.csv", *options, "--out", "t")
     assert code == 0 and float(out.split("test r2 ")[1].split()[0]) > 0.99
-    assert ("centered   the target (less 1" in out) == (dtype == "float32")
+    assert ("centered   the target (minus 1" in out) == (dtype == "float32")
     assert fm.load_model("t").dtype == model_info("t")["preprocessing"]["dtype"] == dtype
     assert "r2        0.99" in fastmlp("evaluate", "t")[1]
     assert "r2        0.99" in fastmlp("evaluate", "t", "--dataset", "target.csv")[1]
@@ -252,9 +252,13 @@ def test_digits_are_not_lost(fastmlp, folder, dtype):
     assert np.abs(predicted - y).mean() < 5
     code, _, err = fastmlp("export", "t", "--to", "npz")
     offset = model_info("t")["preprocessing"].get("target_offset")
-    assert code == 0 and err == (f"{NOTE}it gives the target less {offset}.\n" if dtype == "float32" else "")
+    assert code == 0 and err == (
+        f"{NOTE}for the exported model, add {offset} to the output.\n" if dtype == "float32" else ""
+    )
     code, _, err = fastmlp("export", "f", "--to", "npz")
-    assert ("the model takes these columns less a number each: t 17000000" in err) == (dtype == "float32")
+    assert ("for the exported model, subtract these offsets from the columns: t 17000000" in err) == (
+        dtype == "float32"
+    )
 
 
 def test_integers_keep_their_value_as_labels(fastmlp, folder):

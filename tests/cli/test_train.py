@@ -103,11 +103,11 @@ def test_precisions_that_are_not_there(fastmlp, folder):
     code, out, err = fastmlp("train", "--precision", "tf32", "--backend", "numba")
     assert (code, out) == (1, "") and "'tf32' needs the backend 'cuda'; this is 'numba'" in err
     code, out, err = fastmlp("train", "--precision", "bf16", "--dtype", "float64")
-    assert (code, out) == (2, "") and "--precision bf16 is for models of float32" in err
+    assert (code, out) == (2, "") and "--precision bf16 applies to float32 models" in err
     assert not (folder / "runs").exists()
 
 
-def test_the_spellings_of_the_seed(fastmlp, folder):
+def test_other_spellings_of_options(fastmlp, folder):
     code, _, _ = fastmlp(
         "train", "--dnn_hidden_units", 12, "--learning_rate", "1e-2", "--max_steps", 10, "--batch_size", 20,
         "--eval_freq", 5, "--data_dir", "data", "--out", "run",
@@ -135,7 +135,7 @@ def test_every_optimizer_learns_by_default(name, fastmlp, folder):
 
 @pytest.mark.slow
 def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
-    """CIFAR-10's are the seed's; several hidden layers do not start from its tiny weights."""
+    """CIFAR-10 has those of the CIFAR-10 experiment, but several hidden layers do not start from its tiny weights."""
     from fastmlp.cli import train
     from fastmlp.cli.defaults import defaults_for
 
@@ -144,12 +144,12 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     fastmlp("train", "--dataset", "cifar10", "--out", "one", "--max_steps", 1)
     fastmlp("train", "--dataset", "cifar10", "--out", "three", "--steps", 1, "--hidden", "50,40,50")
     fastmlp("train", "--dataset", "cifar10", "--out", "own", "--steps", 1, "--hidden", "9,9", "--init", "normal")
-    seeds = {
+    experiment = {
         "hidden": [100], "activation": "elu", "optimizer": "sgd", "lr": 1e-3, "batch_size": 200,
         "eval_every": 100, "normalize": "mean-image", "init": "normal",
     }  # fmt: skip
     options = config_of(folder / "one")["options"]
-    assert {key: options[key] for key in seeds} == seeds
+    assert {key: options[key] for key in experiment} == experiment
     assert config_of(folder / "three")["options"]["init"] == "default"
     assert config_of(folder / "own")["options"]["init"] == "normal"
     assert defaults_for(digits, "cifar10").steps == 1400
@@ -196,7 +196,7 @@ def test_augmented_and_averaged(fastmlp, folder):
 
 def test_flips_are_for_images(fastmlp, table):
     code, out, err = fastmlp("train", "--dataset", table, "--flip", "--out", "run")
-    assert code == 2 and err.endswith("error: --flip is for images; t.csv has none.\n")
+    assert code == 2 and err.endswith("error: --flip applies to images only; the rows of t.csv are not images.\n")
 
 
 def test_images_with_their_channels_last():
@@ -225,9 +225,9 @@ def test_the_heading_tells_what_became_of_columns(fastmlp, folder):
     rows = [f"{20 + i % 60},{'' if i == 9 else i},{'ab'[i % 2]},{i * 0.37:.2f}" for i in range(200)]
     (folder / "t.csv").write_text("age,size,kind,price\n" + "\n".join(rows).replace("30,10,", "3O,10,") + "\n")
     out = fastmlp("train", "--dataset", "t.csv", "--test", "t.csv", "--epochs", 1, "--out", "run")[1]
-    assert "text       age (61), kind (2): a feature for each value\n" in out
-    assert "missing    values of size: filled with the column's median\n" in out
-    assert "note       age is taken for text because of '3O': its other values are numbers\n" in out
+    assert "text       age (61), kind (2): one-hot encoded\n" in out
+    assert "missing    values of size: replaced by the column's median\n" in out
+    assert "note       age is read as text because of '3O'; its other values are numbers\n" in out
     assert " val rmse " in out and " val acc" not in out and "; 1 epoch, " in out
 
 
@@ -248,7 +248,7 @@ def test_what_is_more_than_the_rows_is_not_announced(fastmlp, folder):
     out = fastmlp("train", "--epochs", 1, "--out", "a", "--accumulate", 100, "--batch-size", 2000)[1]
     assert "batches of 1437\n" in out
     out = fastmlp("train", "--epochs", 1, "--out", "b", "--accumulate", 100, "--batch-size", 500)[1]
-    assert "batches of 500, 3 to an update\n" in out
+    assert "batches of 500, 3 per update\n" in out
 
 
 def test_a_table_of_numbers(fastmlp, folder):
