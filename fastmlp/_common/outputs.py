@@ -9,10 +9,10 @@ import numpy as np
 
 from .validation import Array
 
-__all__ = ["answers_of"]
+__all__ = ["decode_outputs"]
 
 
-def answers_of(outputs: Array, task: str, classes: Sequence[Any] | None) -> Array:
+def decode_outputs(outputs: Array, task: str, classes: Sequence[Any] | None) -> Array:
     """What outputs (N, O) say: class indices, 0 or 1, or labels where there are; for regression they themselves.
 
     A single column comes as (N,).

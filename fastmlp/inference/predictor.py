@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._common.outputs import answers_of
+from .._common.outputs import decode_outputs
 from .._common.threads import usable_threads
 from .._common.validation import (
     Array,
@@ -152,7 +152,7 @@ class Predictor:
         ValueError
             If the model has no ``task``, a number is not finite, and as calling it.
         """
-        return answers_of(self._batch(x, "predict"), self._task("predict"), self.classes)
+        return decode_outputs(self._batch(x, "predict"), self._task("predict"), self.classes)
 
     def predict_proba(self, x: Any) -> Array:
         """Probabilities (N, C) of the classes, or (N, O) of the positive answers for binary tasks.

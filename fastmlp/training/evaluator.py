@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._common.outputs import answers_of
+from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
 from ..losses import Loss
 from ..modules import Module
@@ -77,7 +77,7 @@ class Evaluator:
             Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or
             labels. Regression: the outputs. A single column comes as (N,).
         """
-        return answers_of(self._outputs(X, "predict: X"), self.loss.task, self.model.classes)
+        return decode_outputs(self._outputs(X, "predict: X"), self.loss.task, self.model.classes)
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities (N, C) of the classes, or (N, O) of the positive answers for binary tasks.
