@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.callbacks.early_stopping import Watch
+from fastmlp.callbacks.early_stopping import BestTracker
 
 
 def noisy(rows=60):
@@ -127,7 +127,7 @@ NAN, INF = float("nan"), float("inf")
 def test_nan_is_never_the_best(monitor, values):
     """Wherever it comes: as many evaluations without a better value as those that have one less."""
     sign = 1 if monitor == "val_accuracy" else -1
-    watch, found, best = Watch(monitor), [], None
+    watch, found, best = BestTracker(monitor), [], None
     for step, value in enumerate(values):
         better = not np.isnan(value) and (best is None or sign * value > sign * best)
         best = value if better else best

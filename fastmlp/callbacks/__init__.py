@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Callback, CallbackList, as_callbacks
-from .early_stopping import EarlyStopping, Watch
+from .early_stopping import EarlyStopping, BestTracker
 from .history import History, Record
 from .loggers import CSVFile, MetricsFile, TensorBoard
 from .progress import ProgressBar
@@ -22,6 +22,6 @@ __all__ = [
     "SaveModel",
     "SaveState",
     "TensorBoard",
-    "Watch",
+    "BestTracker",
     "as_callbacks",
 ]

@@ -12,10 +12,10 @@ from .history import Record
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
-__all__ = ["EarlyStopping", "Watch"]
+__all__ = ["EarlyStopping", "BestTracker"]
 
 
-class Watch:
+class BestTracker:
     """The best value of a measure so far.
 
     Parameters
@@ -91,7 +91,7 @@ class EarlyStopping(Callback):
         self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
     ) -> None:
         self.patience = as_integer(patience, "patience")
-        self._watch = Watch(monitor, min_delta)
+        self._tracker = BestTracker(monitor, min_delta)
         self.restore_best = bool(restore_best)
         self.stopped = False
         self._first, self._waited = 0, 0
@@ -100,22 +100,22 @@ class EarlyStopping(Callback):
     @property
     def best(self) -> float | None:
         """The best value of the last fit."""
-        return self._watch.best
+        return self._tracker.best
 
     @property
     def best_step(self) -> int | None:
         """The step that it belongs to."""
-        return self._watch.best_step
+        return self._tracker.best_step
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Forget the fit before."""
-        self._watch.start()
+        self._tracker.start()
         self.stopped = False
         self._first, self._waited, self._weights = trainer.steps, 0, None
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Compare, and stop the run where it is time."""
-        if self._watch.improves(trainer.steps, record, "EarlyStopping"):
+        if self._tracker.improves(trainer.steps, record, "EarlyStopping"):
             self._waited = 0
             if self.restore_best:
                 self._weights = trainer.model.state_dict()
@@ -132,7 +132,7 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
         """Go on with that."""
-        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        self._tracker.best, self._tracker.best_step = state["best"], state["best_step"]
         self.stopped = bool(state["stopped"])
         self._first, self._waited, self._weights = int(state["_first"]), int(state["_waited"]), arrays
 

@@ -12,7 +12,7 @@ from .._common.validation import Array, as_integer, as_number
 from ..io.training_state import save_state
 from ..modules.saving import save
 from .base import Callback
-from .early_stopping import Watch
+from .early_stopping import BestTracker
 from .history import Record
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class ModelCheckpoint(Callback):
         self.folder, self.keep, self.preprocessing = Path(folder), frozenset(keep), preprocessing
         if not self.keep <= {"last", "best"}:
             raise ValueError(f"keep is {sorted(self.keep)}; expected some of 'last' and 'best'.")
-        self._watch = Watch(monitor)
+        self._tracker = BestTracker(monitor)
         self._now = _Now(every_steps, every_minutes)
         if every_steps is None and every_minutes is None:
             self.on_progress = Callback.on_progress.__get__(self)  # type: ignore[method-assign]
@@ -218,17 +218,17 @@ class ModelCheckpoint(Callback):
     @property
     def best(self) -> float | None:
         """The best value of the last fit."""
-        return self._watch.best
+        return self._tracker.best
 
     @property
     def best_step(self) -> int | None:
         """The step that it belongs to."""
-        return self._watch.best_step
+        return self._tracker.best_step
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Make the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._watch.start()
+        self._tracker.start()
         self._now.start(trainer.steps)
 
     def on_progress(self, trainer: Trainer) -> None:
@@ -238,17 +238,17 @@ class ModelCheckpoint(Callback):
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Save what is to be kept."""
-        better = "best" in self.keep and self._watch.improves(trainer.steps, record, "ModelCheckpoint")
+        better = "best" in self.keep and self._tracker.improves(trainer.steps, record, "ModelCheckpoint")
         for name in self.keep - (set() if better else {"best"}):
             self._save(trainer, name)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Array] | None]:
         """What it remembers of the fit under way, for `SaveState`."""
-        return {"best": self._watch.best, "best_step": self._watch.best_step}, None
+        return {"best": self._tracker.best, "best_step": self._tracker.best_step}, None
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
         """Go on with that."""
-        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        self._tracker.best, self._tracker.best_step = state["best"], state["best_step"]
 
     def _save(self, trainer: Trainer, name: str) -> None:
         save(trainer.model, self.folder / f"{name}.safetensors", preprocessing=self.preprocessing)
