@@ -21,7 +21,7 @@ from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
-    from ..training.batches import Order, Rows
+    from ..training.batches import BatchSampler, Rows
 
 __all__ = ["Session", "native_infer", "open_session"]
 
@@ -181,7 +181,7 @@ class Session:
             most = max(1, min(most, STAGED // (size * rows.X.shape[1] * self.engine.dtype.itemsize)))
         return most
 
-    def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
+    def take(self, order: BatchSampler, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of the batches of the next native call."""
         steps = min(most, self.steps_at_once(rows, size))
         if self._place[0] != "cuda":  # all cores are at work on the steps

@@ -23,7 +23,7 @@ from ..modules import Module
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Order", "Rows", "check_rows", "require_weight"]
+__all__ = ["BatchSampler", "Rows", "check_rows", "require_weight"]
 
 _ROWS_AHEAD = 1 << 22  # of all epochs whose order is drawn ahead
 
@@ -87,7 +87,7 @@ def _outputs_like(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
     return np.broadcast_to(np.zeros((), dtype), (rows, width))
 
 
-class Order:
+class BatchSampler:
     """The order of the rows, epoch by epoch, and how far training has come in it.
 
     The order of an epoch is a function of the seed and the epoch's number alone.

@@ -20,7 +20,7 @@ from ..io.training_state import TrainingState
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .batches import Order, require_weight
+from .batches import BatchSampler, require_weight
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
 from .fit import Fit, held_out_rows
@@ -122,7 +122,7 @@ class Trainer(Evaluator):
         self.restored: int | None = None
         self.seed: int | None = None
         self.threads: int | None = None
-        self._order = Order()
+        self._order = BatchSampler()
         # What makes many steps in one native call, where the model allows it.
         self._session: Session | None = None
         self._refused: tuple[Any, ...] = ()
