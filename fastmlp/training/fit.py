@@ -19,7 +19,7 @@ from .batches import Rows
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Fit", "held_out_rows"]
+__all__ = ["Fit", "unpack_validation"]
 
 _BLOCK = 1 << 24  # bytes of rows that are looked at in one go
 
@@ -121,7 +121,7 @@ class Fit:
         }
 
 
-def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
+def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
     """(X, y, sample_weight or None) of ``validation``."""
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
         raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")

@@ -23,7 +23,7 @@ from ..optim import Optimizer
 from .batches import BatchSampler, require_weight
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
-from .fit import Fit, held_out_rows
+from .fit import Fit, unpack_validation
 from .module_steps import ModuleSteps
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class Trainer(Evaluator):
         require_weight(train, self.loss)
         held_out = None
         if validation is not None:
-            held_out = self._check(*held_out_rows(validation), "validation", measured=True)
+            held_out = self._check(*unpack_validation(validation), "validation", measured=True)
             require_weight(held_out, self.loss)
         fit = Fit(
             self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
