@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
 
 from ..callbacks.base import CallbackList, as_callbacks
-from ..training.augmentation import listed
+from ..training.augmentation import as_list
 
 if TYPE_CHECKING:
     from .base import BaseMLP
@@ -30,7 +30,7 @@ def require_options(net: BaseMLP, incremental: bool, X_val: Any, y_val: Any) -> 
         raise ValueError("fit got one of X_val and y_val; expected both or none.")
     if net.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
-    for name, kind in (("augment", listed), ("callbacks", CallbackList), ("scoring", _require_scoring)):
+    for name, kind in (("augment", as_list), ("callbacks", CallbackList), ("scoring", _require_scoring)):
         given = getattr(net, name)
         try:
             if hasattr(given, "__next__"):
@@ -39,7 +39,7 @@ def require_options(net: BaseMLP, incremental: bool, X_val: Any, y_val: Any) -> 
         except ValueError as error:
             raise InvalidParameterError(f"The {name!r} parameter of {type(net).__name__}: {error}") from None
     for_steps = {
-        "augment": listed(net.augment),
+        "augment": as_list(net.augment),
         "dropout": net.dropout,
         "callbacks": as_callbacks(net.callbacks),
         "progress_bar": net.progress_bar,

@@ -18,7 +18,7 @@ from .._common.philox import FLIP, MIXUP, normals, philox4x32
 from .._common.validation import Array, as_integer, as_number
 from ..modules import Module, Normalize
 
-__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup", "listed"]
+__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup", "as_list"]
 
 _WORD = 2**32
 _EXPECTED = "HorizontalFlip, Mixup and GaussianNoise, one of each at most"
@@ -200,7 +200,7 @@ class Augmentations:
 
     def __init__(self, given: Any, model: Module, width: int, outputs: int, dtype: np.dtype[Any]) -> None:
         found: dict[type, Any] = {}
-        for one in listed(given):
+        for one in as_list(given):
             if type(one) not in (HorizontalFlip, Mixup, GaussianNoise) or type(one) in found:
                 raise ValueError(f"augment holds {one!r}; expected {_EXPECTED}.")
             found[type(one)] = one
@@ -241,7 +241,7 @@ class Augmentations:
         return x, y, weight
 
 
-def listed(augment: Any) -> list[Any]:
+def as_list(augment: Any) -> list[Any]:
     """What is given as ``augment``: one, several, or None, as a list."""
     if augment is None:
         return []
