@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Callback, CallbackList, as_callbacks
-from .early_stopping import EarlyStopping, BestTracker
+from .early_stopping import BestTracker, EarlyStopping
 from .history import History, Record
 from .loggers import CSVFile, MetricsFile, TensorBoard
 from .progress import ProgressBar

@@ -378,7 +378,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return network
 
     def _where(self) -> tuple[Any, ...] | None:
-        """How far training has come: (seed, steps, `BatchSampler.place`), by which the next call of `partial_fit` goes on."""
+        """Return the training position (seed, steps, `BatchSampler.place`) from which `partial_fit` continues."""
         trainer: Trainer | None = self.__dict__.get("_trainer")
         if trainer is None:
             return self.__dict__.get("_place")
