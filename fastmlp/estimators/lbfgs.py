@@ -17,7 +17,7 @@ from .._common.validation import Array, SparseRows
 from ..losses import Loss
 from ..modules.arrays import copy_into
 from ..optim.keep_gradient import KeepGradient
-from ..training.batches import Rows
+from ..training.batches import TrainingData
 from ..training.module_steps import ModuleSteps
 from .network import Network
 
@@ -41,7 +41,7 @@ class Objective:
     network : Network
         In float64.
     loss : Loss
-    rows : Rows
+    rows : TrainingData
     l2 : float
         See `Trainer`.
     scale, constant : float
@@ -59,7 +59,7 @@ class Objective:
         self,
         network: Network,
         loss: Loss,
-        rows: Rows,
+        rows: TrainingData,
         l2: float,
         scale: float,
         constant: float,
@@ -154,7 +154,7 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, v
     return found
 
 
-def _in_place(rows: Rows) -> Rows | None:
+def _in_place(rows: TrainingData) -> TrainingData | None:
     """The rows as the engine reads them where they are, copied once if need be; None if they would take too much."""
     from ..engine.runner import Engine
 

@@ -23,13 +23,13 @@ from ..modules import Module
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["BatchSampler", "Rows", "check_rows", "require_weight"]
+__all__ = ["BatchSampler", "TrainingData", "check_rows", "require_weight"]
 
 _ROWS_AHEAD = 1 << 22  # of all epochs whose order is drawn ahead
 
 
 @dataclass
-class Rows:
+class TrainingData:
     """Features in the user's dtype and memory, targets and weights as the loss takes them."""
 
     X: Array
@@ -55,7 +55,7 @@ class Rows:
 
 def check_rows(
     X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str, *, measured: bool = False
-) -> Rows:
+) -> TrainingData:
     """Everything that can be wrong with the rows, found before the first of them is used.
 
     ``measured``: they are to be measured on, and targets that the model's dtype would round stay in float64.
@@ -70,13 +70,13 @@ def check_rows(
     if measured and target.dtype == np.float32 and (target != np.reshape(np.asarray(y), target.shape)).any():
         target = loss.check_targets(y, _outputs_like(len(features), width, np.dtype(np.float64)))
     if sample_weight is None:
-        return Rows(features, target, None, None, width, dtype)
+        return TrainingData(features, target, None, None, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
     used = np.flatnonzero(weight)
-    return Rows(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
+    return TrainingData(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
 
 
-def require_weight(rows: Rows, loss: Loss) -> None:
+def require_weight(rows: TrainingData, loss: Loss) -> None:
     """Rows of which at least one counts, or there is nothing to learn, and no mean."""
     if not loss.normaliser(*rows.labels(slice(None))) > 0:
         raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")

@@ -10,7 +10,7 @@ import numpy as np
 from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
-from .batches import Rows
+from .batches import TrainingData
 
 __all__ = ["R2", "Accuracy", "evaluate_rows", "outputs_of", "probabilities_of"]
 
@@ -83,7 +83,7 @@ class R2:
 def evaluate_rows(
     model: Module,
     loss: Loss,
-    rows: Rows,
+    rows: TrainingData,
     batch_size: int | None = None,
     between: Callable[[], None] = lambda: None,
     infer: Callable[[Array], Array] | None = None,

@@ -9,7 +9,7 @@ from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
 from ..losses import Loss
 from ..modules import Module
-from .batches import Rows, check_rows, require_weight
+from .batches import TrainingData, check_rows, require_weight
 from .evaluation import evaluate_rows, outputs_of, probabilities_of
 
 __all__ = ["Evaluator"]
@@ -104,7 +104,7 @@ class Evaluator:
 
         return native_infer(self.model, rows)
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, where: str, *, measured: bool = False) -> Rows:
+    def _check(self, X: Any, y: Any, sample_weight: Any, where: str, *, measured: bool = False) -> TrainingData:
         if self.loss.backend_name != self.model.backend_name:  # the model may have moved
             self.loss.to(self.model.backend_name)
         return check_rows(X, y, sample_weight, self.model, self.loss, where, measured=measured)

@@ -14,7 +14,7 @@ from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
 from .augmentation import Augmentations
-from .batches import Rows
+from .batches import TrainingData
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -44,8 +44,8 @@ class Fit:
     def __init__(
         self,
         trainer: Trainer,
-        train: Rows,
-        held_out: Rows | None,
+        train: TrainingData,
+        held_out: TrainingData | None,
         *,
         batch_size: int,
         accumulate: int,
@@ -129,7 +129,7 @@ def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
     return X, y, weight
 
 
-def _fingerprint(rows: Rows) -> str:
+def _fingerprint(rows: TrainingData) -> str:
     """That of features, targets and weights."""
     return _digest((rows.X, rows.y, rows.weight))
 

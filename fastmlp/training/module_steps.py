@@ -11,7 +11,7 @@ from ..losses import Loss
 from ..modules import Dropout, Linear, Module
 from ..optim import Optimizer
 from .augmentation import Augmentations
-from .batches import Rows
+from .batches import TrainingData
 
 __all__ = ["ModuleSteps"]
 
@@ -32,7 +32,7 @@ class ModuleSteps:
 
     def run(
         self,
-        rows: Rows,
+        rows: TrainingData,
         index: Array,
         bounds: Array,
         seed: int | None,
@@ -61,7 +61,7 @@ class ModuleSteps:
     give_back = close = release
 
     def _gradients(
-        self, rows: Rows, index: Array, seed: int | None, number: int, augment: Augmentations | None
+        self, rows: TrainingData, index: Array, seed: int | None, number: int, augment: Augmentations | None
     ) -> float:
         """Leave the gradient of some rows' loss in the modules; the loss."""
         starts = range(0, len(index), self.batch)
@@ -95,14 +95,14 @@ class ModuleSteps:
                 sums[name] = backend.zeros(gradient.shape, gradient.dtype)
             backend.add_scaled(gradient, 1.0, sums[name])
 
-    def _normaliser(self, rows: Rows, index: Array, augment: Augmentations | None) -> float:
+    def _normaliser(self, rows: TrainingData, index: Array, augment: Augmentations | None) -> float:
         """What all these rows' losses are divided by."""
         y, weight = rows.labels(index)
         if augment is not None and augment.mixup is not None and y.ndim == 1:
             y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixed classes are rows
         return self.loss.normaliser(y, weight)
 
-    def _penalize(self, rows: Rows, index: Array, l2: float) -> float:
+    def _penalize(self, rows: TrainingData, index: Array, l2: float) -> float:
         """Add the penalty's gradient to the weights'; the penalty."""
         weight = rows.labels(index)[1]
         count = len(index) if weight is None else float(weight.sum())
