@@ -68,8 +68,8 @@ def load_labeled(
             choice = preprocessing["all_columns"].index(choice)
     text_target = classes is not None and not all(map(_is_read_back, classes))
     source = Source(path, choice, given, likely, text_columns(preprocessing), text_target)
-    table, goal = source.test_part or (source.table, source.goal)
-    return _encoded(table, goal, source.target, classes, preprocessing)
+    table, target_column = source.test_part or (source.table, source.target_column)
+    return _encoded(table, target_column, source.target_name, classes, preprocessing)
 
 
 def load_as_trained(
@@ -101,14 +101,14 @@ def load_as_trained(
     arrays = [
         array
         for part in (parts.train, parts.test)
-        for array in _encoded(*part, parts.source.target, classes, preprocessing, strict=strict)
+        for array in _encoded(*part, parts.source.target_name, classes, preprocessing, strict=strict)
     ]
     return Dataset(*arrays, name=path.name, task=task, classes=None if classes is None else tuple(classes))
 
 
 def _encoded(
     table: Table,
-    goal: Column,
+    target_column: Column,
     target: str | None,
     classes: Sequence[str] | None,
     preprocessing: dict[str, Any] | None,
@@ -119,10 +119,10 @@ def _encoded(
         table = table.without(target)  # of a model that was trained on arrays
     # The features first: of a first line that is not what it was taken for they say more than the target.
     X = _plain_numbers(table) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
-    check_target(goal, regression=classes is None)
+    check_target(target_column, regression=classes is None)
     if classes is not None:
-        return X, class_indices(goal, classes)
-    return X, regression_targets(goal, (preprocessing or {}).get("target_offset", 0))
+        return X, class_indices(target_column, classes)
+    return X, regression_targets(target_column, (preprocessing or {}).get("target_offset", 0))
 
 
 def _plain_numbers(table: Table) -> np.ndarray:

@@ -22,7 +22,7 @@ class Part(NamedTuple):
     """Rows of a table, and their targets."""
 
     table: Table
-    goal: Column
+    target_column: Column
 
 
 class Parts(NamedTuple):
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
         The file of the training part.
     task : {"classification", "regression"}
     classes : tuple of str or None
-    train, test : (table, goal)
+    train, test : (table, target_column)
     second_file : bool
         Whether the test part has a file, or arrays, of its own.
     """
@@ -76,29 +76,29 @@ def read_parts(
     """
     given = checked_format(header, separator, decimal)
     source = Source(path, target, given)
-    goal = source.goal
-    chosen = choose_task(goal, task)
-    classes = class_names(goal) if chosen == "classification" else None
+    target_column = source.target_column
+    chosen = choose_task(target_column, task)
+    classes = class_names(target_column) if chosen == "classification" else None
     if to_train:
-        require_variation(goal, classes)
+        require_variation(target_column, classes)
     held_out = None if source.test_part is None else Part(*source.test_part)
     if test is not None:
         if held_out is not None:
             raise DataError(f"{path} has a test part of its own (X_test, y_test); expected none by test=.")
         held_out = _second_file(source, Path(os.path.expanduser(test)), given)
     if held_out is not None:
-        check_target(held_out.goal, regression=classes is None)
-        return Parts(source, chosen, classes, Part(source.table, goal), held_out, True)
-    labels = None if classes is None else class_indices(goal, classes)
-    train, held = split_rows(len(goal), test_size, seed, labels)
-    train_part, test_part = (Part(source.table.take(rows), goal.take(rows)) for rows in (train, held))
+        check_target(held_out.target_column, regression=classes is None)
+        return Parts(source, chosen, classes, Part(source.table, target_column), held_out, True)
+    labels = None if classes is None else class_indices(target_column, classes)
+    train, held = split_rows(len(target_column), test_size, seed, labels)
+    train_part, test_part = (Part(source.table.take(rows), target_column.take(rows)) for rows in (train, held))
     return Parts(source, chosen, classes, train_part, test_part, False)
 
 
 def _second_file(source: Source, file: Path, given: TextFormat) -> Part:
     """The test part in a file of its own, whose columns are of the training file's kinds."""
     if file == source.path:
-        return Part(source.table, source.goal)
+        return Part(source.table, source.target_column)
     texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]
-    other = Source(file, source.target, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
-    return Part(other.table, other.goal)
+    other = Source(file, source.target_name, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
+    return Part(other.table, other.target_column)

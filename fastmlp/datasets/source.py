@@ -37,7 +37,7 @@ class Source:
     Attributes
     ----------
     table : Table
-    goal : Column
+    target_column : Column
         The target.
     target : str or None
         Its name, where it is a column of the table.
@@ -65,13 +65,13 @@ class Source:
         text_target: bool = False,
     ) -> None:
         self.path = path
-        self.target: str | None = None
+        self.target_name: str | None = None
         self.format = TextFormat(header=False)
         self.row_labels: str | None = None
         self.test_part: tuple[Table, Column] | None = None
         self.image_shape: tuple[int, int, int] | None = None
         self.table: Table
-        self.goal: Column
+        self.target_column: Column
         suffix = path.suffix.lower()
         if suffix not in TABLE_SUFFIXES:
             raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
@@ -79,7 +79,7 @@ class Source:
         if suffix == ".npz":
             self._from_npz()
         elif suffix == ".npy" and (beside := _target_file(path, target)) is not None:
-            self.table, self.goal = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
+            self.table, self.target_column = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
         elif is_text_file(path):
             self._from_text(target, TextFile(path, given, likely), texts, text_target)
         else:
@@ -88,16 +88,16 @@ class Source:
     def _from_text(self, target: str | int | None, file: TextFile, texts: Collection[str], text_target: bool) -> None:
         self.format = file.format
         try:
-            self.target = _target_column(target, file.names, self.path)
+            self.target_name = _target_column(target, file.names, self.path)
         except DataError as error:
             # Names that are numbers are perhaps none.
             if file.format.header and any(map(is_number, file.names)):
                 raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
             raise
-        if file.row_labels and self.target != file.names[0]:
+        if file.row_labels and self.target_name != file.names[0]:
             self.row_labels = file.names[0]
-        self.table = file.read([*texts, self.target] if text_target else texts)
-        self.goal = self.table.column(self.target)
+        self.table = file.read([*texts, self.target_name] if text_target else texts)
+        self.target_column = self.table.column(self.target_name)
 
     def _from_columns(self, target: str | int | None) -> None:
         if self.path.suffix.lower() == ".npy":
@@ -112,8 +112,8 @@ class Source:
         else:
             self.table = read_parquet(self.path)
             self.format = TextFormat(header=True)
-        self.target = _target_column(target, self.table.names, self.path)
-        self.goal = self.table.column(self.target)
+        self.target_name = _target_column(target, self.table.names, self.path)
+        self.target_column = self.table.column(self.target_name)
 
     def _from_npz(self) -> None:
         path = self.path
@@ -124,7 +124,7 @@ class Source:
                 f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
                 "X and y, and perhaps X_test and y_test."
             )
-        self.table, self.goal = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
+        self.table, self.target_column = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
         if "X_test" in arrays:
             X_test, y_test = arrays["X_test"], arrays["y_test"]
             self.test_part = self._pair(X_test, y_test, f"{path}[X_test]", f"{path}[y_test]")

@@ -50,14 +50,14 @@ def load_table(
     source, number = parts.source, np.dtype(dtype)
     offset: float = 0
     if parts.classes is None:
-        offset = _target_offset(parts.train.goal, number, center_target)
-        y_train = regression_targets(parts.train.goal, offset)
-        y_test = regression_targets(parts.test.goal, offset).astype(y_train.dtype)
+        offset = _target_offset(parts.train.target_column, number, center_target)
+        y_train = regression_targets(parts.train.target_column, offset)
+        y_test = regression_targets(parts.test.target_column, offset).astype(y_train.dtype)
     else:
-        y_train, y_test = (class_indices(part.goal, parts.classes) for part in (parts.train, parts.test))
+        y_train, y_test = (class_indices(part.target_column, parts.classes) for part in (parts.train, parts.test))
 
     common: dict[str, Any] = {"name": path.name, "task": parts.task, "classes": parts.classes}
-    if categorical == "auto" and not drop and not index and source.target is None and not offset:
+    if categorical == "auto" and not drop and not index and source.target_name is None and not offset:
         X, X_test = _raw_bytes(parts.train.table), _raw_bytes(parts.test.table)
         if X is not None and X_test is not None:
             return Dataset(X, y_train, X_test, y_test, image_shape=source.image_shape, **common)
@@ -71,7 +71,7 @@ def load_table(
     preprocessing = {
         "columns": specs,
         "all_columns": every,
-        "target": source.target,
+        "target": source.target_name,
         **source.format._asdict(),
         "dtype": dtype,
     }
@@ -105,9 +105,9 @@ def _features(
             f"{path}: the first column has no name and is left out, as labels of the rows "
             "(index=False keeps it as a feature)."
         )
-    if source.target in dropped:
-        raise DataError(f"{path}: the column {source.target!r} is the target, and is to be left out too.")
-    names = [name for name in every if name != source.target and name not in dropped]
+    if source.target_name in dropped:
+        raise DataError(f"{path}: the column {source.target_name!r} is the target, and is to be left out too.")
+    names = [name for name in every if name != source.target_name and name not in dropped]
     if not names:
         raise DataError(f"{path} has no column beside the target; expected at least one feature.")
     if isinstance(categorical, str) and categorical != "auto":
@@ -116,7 +116,7 @@ def _features(
     return names, {resolve_column(choice, names, "categorical", path) for choice in listed}
 
 
-def _target_offset(goal: Column, dtype: np.dtype[Any], center: bool) -> float:
+def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
     """What is subtracted from the targets of the training part, which a model of ``dtype`` is to tell apart.
 
     Raises
@@ -124,19 +124,23 @@ def _target_offset(goal: Column, dtype: np.dtype[Any], center: bool) -> float:
     DataError
         If they are all the same, or too large or too close together for ``dtype``.
     """
-    require_variation(goal, None)
-    lost_by_float64 = offset_of(goal, np.dtype(np.float64))
+    require_variation(target_column, None)
+    lost_by_float64 = offset_of(target_column, np.dtype(np.float64))
     if lost_by_float64 and not center:
-        note(f"{goal.label}: float64 loses digits of the target; center_target=True subtracts a median of it before.")
-    offset = offset_of(goal, dtype) if center else 0
+        note(
+            f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it before."
+        )
+    offset = offset_of(target_column, dtype) if center else 0
     more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
-    largest = float(np.abs(goal.numbers(offset)).max())
+    largest = float(np.abs(target_column.numbers(offset)).max())
     if largest > float(np.finfo(dtype).max):
-        raise DataError(f"{goal.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}.")
-    y = goal.numbers(lost_by_float64)
+        raise DataError(
+            f"{target_column.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}."
+        )
+    y = target_column.numbers(lost_by_float64)
     if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may be 0 in float64 too
         differ = f"differs by {np.ptp(y):g} at most"
-        raise DataError(f"{goal.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
+        raise DataError(f"{target_column.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
     return offset
 
 
