@@ -16,7 +16,7 @@ from .dialect import checked_format, is_number
 from .fitting import check_finite
 from .parts import read_parts
 from .preprocessing import encode_new, format_of, text_columns
-from .source import Source
+from .source import TableSource
 from .target import check_target, class_indices, regression_targets
 
 __all__ = ["load_as_trained", "load_labeled"]
@@ -67,7 +67,7 @@ def load_labeled(
         if choice is not None and not (named and likely.header):
             choice = preprocessing["all_columns"].index(choice)
     text_target = classes is not None and not all(map(_is_read_back, classes))
-    source = Source(path, choice, given, likely, text_columns(preprocessing), text_target)
+    source = TableSource(path, choice, given, likely, text_columns(preprocessing), text_target)
     table, target_column = source.test_part or (source.table, source.target_column)
     return _encoded(table, target_column, source.target_name, classes, preprocessing)
 

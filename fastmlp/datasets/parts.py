@@ -10,7 +10,7 @@ from .._common.errors import DataError
 from .columns import Column, Table
 from .dataset import Task
 from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
-from .source import Source
+from .source import TableSource
 from .split import split_rows
 from .table_files import is_text_file
 from .target import check_target, choose_task, class_indices, class_names, require_variation
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 
     Attributes
     ----------
-    source : Source
+    source : TableSource
         The file of the training part.
     task : {"classification", "regression"}
     classes : tuple of str or None
@@ -39,7 +39,7 @@ class Parts(NamedTuple):
         Whether the test part has a file, or arrays, of its own.
     """
 
-    source: Source
+    source: TableSource
     task: Task
     classes: tuple[str, ...] | None
     train: Part
@@ -75,7 +75,7 @@ def read_parts(
         As `load_table`.
     """
     given = checked_format(header, separator, decimal)
-    source = Source(path, target, given)
+    source = TableSource(path, target, given)
     target_column = source.target_column
     chosen = choose_task(target_column, task)
     classes = class_names(target_column) if chosen == "classification" else None
@@ -95,10 +95,10 @@ def read_parts(
     return Parts(source, chosen, classes, train_part, test_part, False)
 
 
-def _second_file(source: Source, file: Path, given: TextFormat) -> Part:
+def _second_file(source: TableSource, file: Path, given: TextFormat) -> Part:
     """The test part in a file of its own, whose columns are of the training file's kinds."""
     if file == source.path:
         return Part(source.table, source.target_column)
     texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]
-    other = Source(file, source.target_name, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
+    other = TableSource(file, source.target_name, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
     return Part(other.table, other.target_column)

@@ -14,12 +14,12 @@ from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
 
-__all__ = ["TABLE_SUFFIXES", "Source", "resolve_column"]
+__all__ = ["TABLE_SUFFIXES", "TableSource", "resolve_column"]
 
 TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
 
 
-class Source:
+class TableSource:
     """A table file and its target.
 
     Parameters

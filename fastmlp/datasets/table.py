@@ -15,7 +15,7 @@ from .fitting import fit_columns, offset_of
 from .notes import note
 from .parts import read_parts
 from .preprocessing import encode, encoded_names
-from .source import TABLE_SUFFIXES, Source, resolve_column
+from .source import TABLE_SUFFIXES, TableSource, resolve_column
 from .target import class_indices, regression_targets, require_variation
 
 __all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
@@ -90,7 +90,10 @@ def load_table(
 
 
 def _features(
-    source: Source, categorical: Literal["auto"] | Sequence[str | int], drop: Sequence[str | int], index: bool | None
+    source: TableSource,
+    categorical: Literal["auto"] | Sequence[str | int],
+    drop: Sequence[str | int],
+    index: bool | None,
 ) -> tuple[list[str], set[str]]:
     """(the feature columns, those of them that are one-hot encoded although they are numbers)."""
     path, every = str(source.path), source.table.names
