@@ -14,10 +14,10 @@ from .columns import ArrayTable, Column, Table
 from .dataset import Dataset, Task
 from .dialect import checked_format, is_number
 from .fitting import check_finite
-from .parts import read_parts
 from .preprocessing import encode_new, format_of, text_columns
 from .source import TableSource
 from .target import check_target, class_indices, regression_targets
+from .train_test import read_train_test
 
 __all__ = ["load_as_trained", "load_labeled"]
 
@@ -83,7 +83,7 @@ def load_as_trained(
     classes, preprocessing
         As for `load_labeled`.
     **reading
-        As for `read_parts`, as in training.
+        As for `read_train_test`, as in training.
 
     Returns
     -------
@@ -96,12 +96,12 @@ def load_as_trained(
         As `load_labeled`.
     """
     task: Task = "regression" if classes is None else "classification"
-    parts = read_parts(path, **{**reading, "task": task}, to_train=False)
-    strict = parts.second_file
+    split = read_train_test(path, **{**reading, "task": task}, to_train=False)
+    strict = split.separate_test
     arrays = [
         array
-        for part in (parts.train, parts.test)
-        for array in _encoded(*part, parts.source.target_name, classes, preprocessing, strict=strict)
+        for part in (split.train, split.test)
+        for array in _encoded(*part, split.source.target_name, classes, preprocessing, strict=strict)
     ]
     return Dataset(*arrays, name=path.name, task=task, classes=None if classes is None else tuple(classes))
 

@@ -13,10 +13,10 @@ from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
 from .fitting import fit_columns, offset_of
 from .notes import note
-from .parts import read_parts
 from .preprocessing import encode, encoded_names
 from .source import TABLE_SUFFIXES, TableSource, resolve_column
 from .target import class_indices, regression_targets, require_variation
+from .train_test import read_train_test
 
 __all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
 
@@ -46,27 +46,27 @@ def load_table(
     """
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
-    parts = read_parts(path, target=target, **reading)
-    source, number = parts.source, np.dtype(dtype)
+    split = read_train_test(path, target=target, **reading)
+    source, number = split.source, np.dtype(dtype)
     offset: float = 0
-    if parts.classes is None:
-        offset = _target_offset(parts.train.target_column, number, center_target)
-        y_train = regression_targets(parts.train.target_column, offset)
-        y_test = regression_targets(parts.test.target_column, offset).astype(y_train.dtype)
+    if split.classes is None:
+        offset = _target_offset(split.train.target_column, number, center_target)
+        y_train = regression_targets(split.train.target_column, offset)
+        y_test = regression_targets(split.test.target_column, offset).astype(y_train.dtype)
     else:
-        y_train, y_test = (class_indices(part.target_column, parts.classes) for part in (parts.train, parts.test))
+        y_train, y_test = (class_indices(part.target_column, split.classes) for part in (split.train, split.test))
 
-    common: dict[str, Any] = {"name": path.name, "task": parts.task, "classes": parts.classes}
+    common: dict[str, Any] = {"name": path.name, "task": split.task, "classes": split.classes}
     if categorical == "auto" and not drop and not index and source.target_name is None and not offset:
-        X, X_test = _raw_bytes(parts.train.table), _raw_bytes(parts.test.table)
+        X, X_test = _raw_bytes(split.train.table), _raw_bytes(split.test.table)
         if X is not None and X_test is not None:
             return Dataset(X, y_train, X_test, y_test, image_shape=source.image_shape, **common)
 
     names, as_categories = _features(source, categorical, drop, index)
-    absent = [name for name in names if name not in parts.test.table.names]
+    absent = [name for name in names if name not in split.test.table.names]
     if absent:
-        raise DataError(f"{parts.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
-    specs = fit_columns(parts.train.table, names, as_categories, number, center=source.image_shape is None)
+        raise DataError(f"{split.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
+    specs = fit_columns(split.train.table, names, as_categories, number, center=source.image_shape is None)
     every = source.table.names
     preprocessing = {
         "columns": specs,
@@ -78,9 +78,9 @@ def load_table(
     if offset:
         preprocessing["target_offset"] = offset
     return Dataset(
-        encode(parts.train.table, specs, None, number),
+        encode(split.train.table, specs, None, number),
         y_train,
-        encode(parts.test.table, specs, None, number, strict=parts.second_file),
+        encode(split.test.table, specs, None, number, strict=split.separate_test),
         y_test,
         feature_names=None if isinstance(source.table, ArrayTable) else encoded_names(specs),
         image_shape=source.image_shape if len(specs) == len(every) and not as_categories else None,

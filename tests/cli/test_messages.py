@@ -29,7 +29,7 @@ PRINTED_BY = {
     "datasets/table.py": {"train"},
     "datasets/fitting.py": {"train"},
     "datasets/loading.py": {"train"},
-    "datasets/parts.py": {"train", "evaluate"},
+    "datasets/train_test.py": {"train", "evaluate"},
     "datasets/source.py": {"train", "evaluate"},
     "datasets/target.py": {"train", "evaluate"},
     "datasets/evaluation.py": {"evaluate"},

@@ -15,17 +15,17 @@ from .split import split_rows
 from .table_files import is_text_file
 from .target import check_target, choose_task, class_indices, class_names, require_variation
 
-__all__ = ["Part", "Parts", "read_parts"]
+__all__ = ["Subset", "TrainTestSplit", "read_train_test"]
 
 
-class Part(NamedTuple):
+class Subset(NamedTuple):
     """Rows of a table, and their targets."""
 
     table: Table
     target_column: Column
 
 
-class Parts(NamedTuple):
+class TrainTestSplit(NamedTuple):
     """A table's training and test part.
 
     Attributes
@@ -35,19 +35,19 @@ class Parts(NamedTuple):
     task : {"classification", "regression"}
     classes : tuple of str or None
     train, test : (table, target_column)
-    second_file : bool
+    separate_test : bool
         Whether the test part has a file, or arrays, of its own.
     """
 
     source: TableSource
     task: Task
     classes: tuple[str, ...] | None
-    train: Part
-    test: Part
-    second_file: bool
+    train: Subset
+    test: Subset
+    separate_test: bool
 
 
-def read_parts(
+def read_train_test(
     path: Path,
     *,
     target: str | int | None = None,
@@ -59,7 +59,7 @@ def read_parts(
     seed: int = 0,
     task: str = "auto",
     to_train: bool = True,
-) -> Parts:
+) -> TrainTestSplit:
     """Read a table, and split it where it has no test part and no second file is given.
 
     Parameters
@@ -81,24 +81,24 @@ def read_parts(
     classes = class_names(target_column) if chosen == "classification" else None
     if to_train:
         require_variation(target_column, classes)
-    held_out = None if source.test_part is None else Part(*source.test_part)
+    held_out = None if source.test_part is None else Subset(*source.test_part)
     if test is not None:
         if held_out is not None:
             raise DataError(f"{path} has a test part of its own (X_test, y_test); expected none by test=.")
         held_out = _second_file(source, Path(os.path.expanduser(test)), given)
     if held_out is not None:
         check_target(held_out.target_column, regression=classes is None)
-        return Parts(source, chosen, classes, Part(source.table, target_column), held_out, True)
+        return TrainTestSplit(source, chosen, classes, Subset(source.table, target_column), held_out, True)
     labels = None if classes is None else class_indices(target_column, classes)
     train, held = split_rows(len(target_column), test_size, seed, labels)
-    train_part, test_part = (Part(source.table.take(rows), target_column.take(rows)) for rows in (train, held))
-    return Parts(source, chosen, classes, train_part, test_part, False)
+    train_part, test_part = (Subset(source.table.take(rows), target_column.take(rows)) for rows in (train, held))
+    return TrainTestSplit(source, chosen, classes, train_part, test_part, False)
 
 
-def _second_file(source: TableSource, file: Path, given: TextFormat) -> Part:
+def _second_file(source: TableSource, file: Path, given: TextFormat) -> Subset:
     """The test part in a file of its own, whose columns are of the training file's kinds."""
     if file == source.path:
-        return Part(source.table, source.target_column)
+        return Subset(source.table, source.target_column)
     texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]
     other = TableSource(file, source.target_name, given if is_text_file(file) else UNKNOWN_FORMAT, source.format, texts)
-    return Part(other.table, other.target_column)
+    return Subset(other.table, other.target_column)
