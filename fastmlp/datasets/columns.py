@@ -31,7 +31,7 @@ class Column:
     values : ndarray of shape (rows,)
         Numbers: float64, NaN where missing. Integers: of any integer dtype, or Python's where 64 bits are too few.
         Booleans and texts: texts, None where missing.
-    gone : ndarray of bool or None
+    missing_mask : ndarray of bool or None
         Where an integer is missing; None: nowhere.
     narrow : bool
         Whether the source holds no more than float32.
@@ -40,7 +40,7 @@ class Column:
     label: str
     kind: Literal["number", "integer", "bool", "text"]
     values: np.ndarray
-    gone: np.ndarray | None = None
+    missing_mask: np.ndarray | None = None
     narrow: bool = False
 
     def __len__(self) -> int:
@@ -48,7 +48,9 @@ class Column:
 
     def take(self, rows: np.ndarray) -> Column:
         """The same column of some rows."""
-        return replace(self, values=self.values[rows], gone=None if self.gone is None else self.gone[rows])
+        return replace(
+            self, values=self.values[rows], missing_mask=None if self.missing_mask is None else self.missing_mask[rows]
+        )
 
     def missing(self) -> np.ndarray:
         """Boolean mask of the missing values, shape (rows,)."""
@@ -56,7 +58,7 @@ class Column:
             mask: np.ndarray = np.isnan(self.values)
             return mask
         if self.kind == "integer":
-            return np.zeros(len(self), bool) if self.gone is None else self.gone
+            return np.zeros(len(self), bool) if self.missing_mask is None else self.missing_mask
         return np.fromiter((value is None for value in self.values), bool, len(self))
 
     def numbers(self, offset: float = 0) -> np.ndarray:
@@ -70,8 +72,8 @@ class Column:
             raise DataError(
                 f"{self.label} holds an integer too large for float64; expected at most 1.8e308."
             ) from error
-        if self.gone is not None:
-            floats[self.gone] = np.nan
+        if self.missing_mask is not None:
+            floats[self.missing_mask] = np.nan
         return floats
 
     def texts(self) -> list[str | None]:
@@ -80,9 +82,9 @@ class Column:
             return [None if value != value else _number_text(value) for value in self.values.tolist()]
         if self.kind == "integer":
             texts = map(str, self.values.tolist())
-            if self.gone is None:
+            if self.missing_mask is None:
                 return list(texts)
-            return [None if gone else text for text, gone in zip(texts, self.gone.tolist(), strict=True)]
+            return [None if gone else text for text, gone in zip(texts, self.missing_mask.tolist(), strict=True)]
         return list(self.values)
 
 
