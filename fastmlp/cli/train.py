@@ -18,7 +18,7 @@ from ..callbacks.loggers import TensorBoard
 from ..callbacks.progress import ProgressBar
 from ..callbacks.saving import SaveState
 from ..datasets import Dataset
-from ..datasets.dialect import is_number, mistyped
+from ..datasets.dialect import is_number, non_numeric
 from ..losses import Loss
 from ..modules import Module
 from ..modules.saving import save
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if not len(data.y_test):
         classes = data.classes or ()
         if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
-            odd = mistyped(classes)
+            odd = non_numeric(classes)
             seen = f", for {odd[0][:40]!r} is no number" if odd else "; expected --task regression"
             raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{seen}.")
         raise DataError(f"{data.name} leaves no rows to test on: it has {len(data.y)}. Give more rows, or --test FILE.")

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._common.errors import DataError
-from .notes import note
+from .._common.errors import DataError, DataWarning, warn_user
 
-__all__ = ["Unknown", "find_categories", "truth"]
+__all__ = ["UnknownValues", "find_categories", "parse_bool"]
 
 _TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True) | dict.fromkeys(
     ("false", "f", "no", "n", "off", "0", "0.0"), False
@@ -21,7 +20,7 @@ _NEARLY_ALL, _TOO_MANY = 0.9, 10
 _SHOWN = 5
 
 
-def truth(text: str | None) -> bool | None:
+def parse_bool(text: str | None) -> bool | None:
     """The boolean that a text spells (true, t, yes, y, on, 1 and their opposites, in any case), None if none."""
     return None if text is None else _TRUTH.get(text.lower())
 
@@ -32,17 +31,17 @@ def find_categories(texts: Sequence[str | None], categories: Sequence[str]) -> n
     Where the categories are booleans of any spelling, a text stands for the category of its truth.
     """
     index = {category: place for place, category in enumerate(categories)}
-    truths = {truth(category): place for place, category in enumerate(categories)}
+    truths = {parse_bool(category): place for place, category in enumerate(categories)}
     booleans = len(truths) == len(categories) and None not in truths
     if booleans and (len(categories) == 2 or categories[0] in ("True", "False")):
-        found = {text: index.get(text, truths.get(truth(text), -1)) for text in set(texts) if text is not None}
+        found = {text: index.get(text, truths.get(parse_bool(text), -1)) for text in set(texts) if text is not None}
     else:
         found = {text: index.get(text, -1) for text in set(texts) if text is not None}
     return np.fromiter((found[text] if text is not None else -1 for text in texts), np.int64, len(texts))
 
 
 @dataclass
-class Unknown:
+class UnknownValues:
     """Cells of a table that training did not see, gathered column by column for one note.
 
     Parameters
@@ -84,7 +83,9 @@ class Unknown:
         """Warn about them, in one note for the table."""
         if self._columns:
             shown = _listed(self._columns[:_SHOWN], len(self._columns))
-            note(f"{self.source}: values that training did not see have only zeros as features: {shown}.")
+            warn_user(
+                f"{self.source}: values that training did not see have only zeros as features: {shown}.", DataWarning
+            )
 
 
 def _listed(shown: list[str], count: int) -> str:

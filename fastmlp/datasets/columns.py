@@ -14,7 +14,7 @@ import numpy as np
 
 from .._common.errors import DataError
 
-__all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "require"]
+__all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "import_optional"]
 
 _NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
@@ -137,7 +137,7 @@ class FrameTable:
     def column(self, name: str) -> Column:
         series = self.frame.iloc[:, self.names.index(name)]
         label = f"{self.source}: column {name!r}"
-        types = require("pandas").api.types
+        types = import_optional("pandas").api.types
         dtype = series.dtype
         if types.is_complex_dtype(dtype):
             raise DataError(f"{label} holds complex numbers; expected real numbers or categories.")
@@ -199,7 +199,7 @@ def ordered_texts(texts: Sequence[str]) -> list[str]:
         return sorted(distinct)
 
 
-def require(module: str) -> Any:
+def import_optional(module: str) -> Any:
     """Import pandas or pyarrow, or say how to get it."""
     try:
         return importlib.import_module(module)
@@ -221,7 +221,7 @@ def _object_column(series: Any, label: str) -> Column:
         values = [None if gone else str(bool(cell)) for cell, gone in zip(cells, missing, strict=True)]
         return Column(label, "bool", np.array(values, dtype=object))
     # Decimals and integers beyond 64 bits come as objects; a categorical column of numbers stays one.
-    categorical = isinstance(series.dtype, require("pandas").CategoricalDtype)
+    categorical = isinstance(series.dtype, import_optional("pandas").CategoricalDtype)
     if kinds and not categorical and all(_is_number_type(kind) for kind in kinds):
         if all(_is_whole(cell) for cell in cells[~missing]):
             whole = [0 if gone else int(cell) for cell, gone in zip(cells, missing, strict=True)]

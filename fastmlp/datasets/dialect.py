@@ -16,11 +16,11 @@ __all__ = [
     "SEPARATORS",
     "UNKNOWN_FORMAT",
     "TextFormat",
-    "checked_format",
+    "validate_format",
     "detect_format",
     "is_number",
-    "mistyped",
-    "records",
+    "non_numeric",
+    "read_records",
 ]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -62,7 +62,7 @@ class TextFormat(NamedTuple):
 UNKNOWN_FORMAT = TextFormat()
 
 
-def checked_format(header: bool | None = None, separator: str | None = None, decimal: str | None = None) -> TextFormat:
+def validate_format(header: bool | None = None, separator: str | None = None, decimal: str | None = None) -> TextFormat:
     """What a caller says of a format, if it makes sense.
 
     Raises
@@ -84,13 +84,13 @@ def is_number(field: str, decimal: str = ".") -> bool:
     return _NUMBER[decimal].fullmatch(field.strip()) is not None
 
 
-def mistyped(texts: Collection[str]) -> list[str]:
+def non_numeric(texts: Collection[str]) -> list[str]:
     """Those that are no numbers, where they are fewer than those that are."""
     odd = [text for text in texts if not is_number(text)]
     return odd if len(odd) < len(texts) / 2 else []
 
 
-def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+def read_records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of each line that is not empty.
 
     Raises
@@ -183,7 +183,7 @@ def _split(path: Path, given: TextFormat, likely: TextFormat, usual: str) -> tup
 
 
 def _first_lines(path: Path, separator: str) -> list[list[str]]:
-    rows = [fields for _, fields in itertools.islice(records(path, separator), _MOST_LINES)]
+    rows = [fields for _, fields in itertools.islice(read_records(path, separator), _MOST_LINES)]
     return rows[: max(_FEW + 1, _MOST_CELLS // len(rows[0]))] if rows else rows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from .._common.errors import DataError
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset, Task
-from .dialect import checked_format, is_number
+from .dialect import is_number, validate_format
 from .fitting import check_finite
 from .preprocessing import encode_new, format_of, text_columns
 from .source import TableSource
@@ -59,7 +59,7 @@ def load_labeled(
         If the file is damaged, does not fit the record, or has a label that is not among ``classes``.
     """
     path = Path(os.path.expanduser(file))
-    given, likely = checked_format(header, separator, decimal), format_of(preprocessing)
+    given, likely = validate_format(header, separator, decimal), format_of(preprocessing)
     choice: str | int | None = target
     if target is None and preprocessing is not None:
         choice = preprocessing.get("target")
@@ -69,7 +69,7 @@ def load_labeled(
     text_target = classes is not None and not all(map(_is_read_back, classes))
     source = TableSource(path, choice, given, likely, text_columns(preprocessing), text_target)
     table, target_column = source.test_part or (source.table, source.target_column)
-    return _encoded(table, target_column, source.target_name, classes, preprocessing)
+    return _encode(table, target_column, source.target_name, classes, preprocessing)
 
 
 def load_as_trained(
@@ -101,12 +101,12 @@ def load_as_trained(
     arrays = [
         array
         for part in (split.train, split.test)
-        for array in _encoded(*part, split.source.target_name, classes, preprocessing, strict=strict)
+        for array in _encode(*part, split.source.target_name, classes, preprocessing, strict=strict)
     ]
     return Dataset(*arrays, name=path.name, task=task, classes=None if classes is None else tuple(classes))
 
 
-def _encoded(
+def _encode(
     table: Table,
     target_column: Column,
     target: str | None,

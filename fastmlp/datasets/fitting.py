@@ -9,9 +9,9 @@ import numpy as np
 
 from .._common.errors import DataError
 from .columns import Column, Table, ordered_texts
-from .dialect import mistyped
+from .dialect import non_numeric
 
-__all__ = ["check_finite", "fit_columns", "offset_of"]
+__all__ = ["check_finite", "fit_columns", "centering_offset"]
 
 # More categories than this is an identifier or free text, and would fill the memory with zeros.
 _MOST_CATEGORIES = 1000
@@ -58,7 +58,7 @@ def fit_columns(
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:
-            odd = mistyped(categories)
+            odd = non_numeric(categories)
             if odd:
                 raise DataError(f"{column.label} has {len(odd)} values that are no numbers, {odd[0][:40]!r} for one.")
             raise DataError(
@@ -95,7 +95,7 @@ def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any], center: 
     }
 
 
-def offset_of(column: Column, dtype: np.dtype[Any]) -> float:
+def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:
     """What is subtracted from a column of numbers before it is rounded to ``dtype``.
 
     Values near 1.7e9 that differ by 100, as times in seconds do, are told apart by float64 but not by float32. Less

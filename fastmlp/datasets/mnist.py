@@ -44,7 +44,7 @@ def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, downl
     """
     root = data_folder(data_dir)
     folders = (root / source.name, root)
-    held = [sum(_standing(folder, file) is not None for file in source.checksums) for folder in folders]
+    held = [sum(_find_file(folder, file) is not None for file in source.checksums) for folder in folders]
     folder = folders[1] if held[1] > held[0] else folders[0]
     X, y = _read_part("train", folder, source, download)
     X_test, y_test = _read_part("t10k", folder, source, download)
@@ -60,7 +60,7 @@ def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, downl
     )
 
 
-def _standing(folder: Path, file: str) -> Path | None:
+def _find_file(folder: Path, file: str) -> Path | None:
     for name in (file.removesuffix(".gz"), file):
         if (folder / name).is_file():
             return folder / name
@@ -70,7 +70,7 @@ def _standing(folder: Path, file: str) -> Path | None:
 def _read_part(part: str, folder: Path, source: Source, download: bool) -> tuple[np.ndarray, np.ndarray]:
     paths = []
     for file in (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"):
-        paths.append(_standing(folder, file) or fetch(source, file, folder, download=download))
+        paths.append(_find_file(folder, file) or fetch(source, file, folder, download=download))
     images, labels = (read_idx(path) for path in paths)
     _, height, width = source.image_shape
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (height, width):

@@ -11,11 +11,11 @@ import numpy as np
 
 from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
-from .categories import Unknown, find_categories, truth
+from .categories import UnknownValues, find_categories, parse_bool
 from .columns import ArrayTable, Column, FrameTable, Table
-from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format, is_number
+from .dialect import UNKNOWN_FORMAT, TextFormat, is_number, validate_format
 from .fitting import check_finite
-from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
 __all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "format_of", "text_columns"]
 
@@ -67,7 +67,7 @@ def apply_preprocessing(
     >>> data = load("people.csv")  # doctest: +SKIP
     >>> X = apply_preprocessing("more_people.csv", data.preprocessing)  # doctest: +SKIP
     """
-    given = checked_format(header, separator, decimal)
+    given = validate_format(header, separator, decimal)
     texts = text_columns(preprocessing)
     return encode_new(_open(frame_or_path, given, format_of(preprocessing), texts), preprocessing)
 
@@ -133,7 +133,7 @@ def _no_record(error: Exception) -> DataError:
 def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list[str]) -> Table:
     if isinstance(frame_or_path, (str, os.PathLike)):
         path = Path(os.path.expanduser(frame_or_path))
-        refuse_format(path, given)
+        reject_format(path, given)
         suffix = path.suffix.lower()
         if suffix in ARRAY_SUFFIXES:
             arrays = read_npz(path, ("X",)) if suffix == ".npz" else {"X": read_npy(path)}
@@ -184,7 +184,7 @@ def encode(
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
-    unknown = Unknown(table.source, strict)
+    unknown = UnknownValues(table.source, strict)
     start = 0
     for spec in specs:
         column = table.column(spec.get("at", spec["name"]))
@@ -240,12 +240,14 @@ def _numbers(column: Column, spec: dict[str, Any], dtype: np.dtype[Any], header:
 def _truths(column: Column, binary: bool, header: bool | None) -> np.ndarray:
     """Booleans as 0 and 1, where training had nothing but these numbers."""
     texts = column.texts()
-    odd = next((i for i, text in enumerate(texts) if text is not None and (not binary or truth(text) is None)), None)
+    odd = next(
+        (i for i, text in enumerate(texts) if text is not None and (not binary or parse_bool(text) is None)), None
+    )
     if odd is not None:
         first_alone = header is False and odd == 0
         hint = "; header=True reads the first line as column names" if first_alone else ""
         raise DataError(f"{column.label} holds {str(texts[odd])[:40]!r}, expected numbers as in training{hint}.")
-    return np.array([np.nan if text is None else truth(text) for text in texts], np.float64)
+    return np.array([np.nan if text is None else parse_bool(text) for text in texts], np.float64)
 
 
 def _listed(names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
-from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
 __all__ = ["TABLE_SUFFIXES", "TableSource", "resolve_column"]
 
@@ -75,7 +75,7 @@ class TableSource:
         suffix = path.suffix.lower()
         if suffix not in TABLE_SUFFIXES:
             raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
-        refuse_format(path, given)
+        reject_format(path, given)
         if suffix == ".npz":
             self._from_npz()
         elif suffix == ".npy" and (beside := _target_file(path, target)) is not None:

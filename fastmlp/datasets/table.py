@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._common.errors import DataError
+from .._common.errors import DataError, DataWarning, warn_user
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
-from .fitting import fit_columns, offset_of
-from .notes import note
+from .fitting import centering_offset, fit_columns
 from .preprocessing import encode, encoded_names
 from .source import TABLE_SUFFIXES, TableSource, resolve_column
 from .target import class_indices, regression_targets, require_variation
@@ -104,9 +103,10 @@ def _features(
         dropped.add(every[0])
     elif index is None and labels is not None and labels not in dropped:
         dropped.add(labels)
-        note(
+        warn_user(
             f"{path}: the first column has no name and is left out, as labels of the rows "
-            "(index=False keeps it as a feature)."
+            "(index=False keeps it as a feature).",
+            DataWarning,
         )
     if source.target_name in dropped:
         raise DataError(f"{path}: the column {source.target_name!r} is the target, and is to be left out too.")
@@ -128,12 +128,14 @@ def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) ->
         If they are all the same, or too large or too close together for ``dtype``.
     """
     require_variation(target_column, None)
-    lost_by_float64 = offset_of(target_column, np.dtype(np.float64))
+    lost_by_float64 = centering_offset(target_column, np.dtype(np.float64))
     if lost_by_float64 and not center:
-        note(
-            f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it before."
+        warn_user(
+            f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it "
+            "before.",
+            DataWarning,
         )
-    offset = offset_of(target_column, dtype) if center else 0
+    offset = centering_offset(target_column, dtype) if center else 0
     more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
     largest = float(np.abs(target_column.numbers(offset)).max())
     if largest > float(np.finfo(dtype).max):

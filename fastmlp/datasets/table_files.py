@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .._common.errors import DataError
-from .columns import FrameTable, require
-from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, records
-from .notes import note
+from .._common.errors import DataError, DataWarning, warn_user
+from .columns import FrameTable, import_optional
+from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, read_records
 
-__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "refuse_format"]
+__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "reject_format"]
 
 FRAME_SUFFIXES = (*SEPARATORS, ".parquet")
 _UNNAMED = ("", "Unnamed: 0")  # what pandas writes above row labels, and what it makes of that when it reads it
@@ -64,7 +63,7 @@ class TextFile:
         """The first line's fields, if all lines have as many: pandas fills or shifts in silence."""
         assert self.format.separator is not None
         first: list[str] = []
-        for line, fields in records(self.path, self.format.separator):
+        for line, fields in read_records(self.path, self.format.separator):
             if not first:
                 first = fields
             elif len(fields) != len(first):
@@ -78,12 +77,12 @@ class TextFile:
         """Warn about what was guessed of the format, ``header`` among it."""
         guesses = [text for option, text in self._guesses.items() if header or option != "header"]
         if guesses:
-            note(f"{self.path}: {'; '.join(guesses)}.")
+            warn_user(f"{self.path}: {'; '.join(guesses)}.", DataWarning)
 
     def read(self, texts: Collection[str] = ()) -> FrameTable:
         """Read the rows; columns named in ``texts`` as texts even where they look like numbers."""
         self.report()
-        pandas = require("pandas")
+        pandas = import_optional("pandas")
         try:
             frame = pandas.read_csv(
                 self.path,
@@ -105,11 +104,11 @@ class TextFile:
         if not len(frame):
             raise DataError(f"{self.path} has no rows; expected at least one.")
         for name in frame.columns[frame.dtypes == "string"]:
-            frame[name] = _retyped(frame[name], name in texts, self.format.decimal or ".")
+            frame[name] = _infer_type(frame[name], name in texts, self.format.decimal or ".")
         return FrameTable(frame, str(self.path), self.format.header)
 
 
-def _retyped(series: Any, as_text: bool, decimal: str) -> Any:
+def _infer_type(series: Any, as_text: bool, decimal: str) -> Any:
     """A column of texts without spaces around them, as numbers or booleans where all of them are such.
 
     pandas takes a column for text because of a space behind a boolean, or of integers beyond 64 bits.
@@ -132,7 +131,7 @@ def _retyped(series: Any, as_text: bool, decimal: str) -> Any:
     elif all(raw == text for raw, text in cleaned.items()):
         return series
     cells = [cleaned.get(raw) for raw in series.to_numpy(dtype=object, na_value=None)]
-    return require("pandas").Series(cells, index=series.index, dtype=object)
+    return import_optional("pandas").Series(cells, index=series.index, dtype=object)
 
 
 def _boolean(text: str) -> bool:
@@ -152,7 +151,7 @@ def is_text_file(path: Path) -> bool:
     return path.suffix.lower() in SEPARATORS
 
 
-def refuse_format(path: Path, given: TextFormat) -> None:
+def reject_format(path: Path, given: TextFormat) -> None:
     """Refuse what is said of the format of a text file where it is none.
 
     Raises
@@ -177,8 +176,8 @@ def read_parquet(path: Path) -> FrameTable:
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file; expected a table.")
-    pandas = require("pandas")
-    require("pyarrow")
+    pandas = import_optional("pandas")
+    import_optional("pyarrow")
     try:
         frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
     except Exception as error:  # pyarrow has exceptions of its own for every kind of damage
@@ -212,7 +211,7 @@ def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray
     assert file.format.separator is not None and file.format.decimal is not None
     named = file.format.header
     rows = []
-    for place, (line, fields) in enumerate(records(path, file.format.separator)):
+    for place, (line, fields) in enumerate(read_records(path, file.format.separator)):
         if place == 0:
             wordy = given.header is None and not any(is_number(field, file.format.decimal) for field in fields)
             named = named or wordy

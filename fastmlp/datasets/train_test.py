@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .._common.errors import DataError
 from .columns import Column, Table
 from .dataset import Task
-from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format
+from .dialect import UNKNOWN_FORMAT, TextFormat, validate_format
 from .source import TableSource
 from .split import split_rows
 from .table_files import is_text_file
@@ -74,7 +74,7 @@ def read_train_test(
     DataError
         As `load_table`.
     """
-    given = checked_format(header, separator, decimal)
+    given = validate_format(header, separator, decimal)
     source = TableSource(path, target, given)
     target_column = source.target_column
     chosen = choose_task(target_column, task)

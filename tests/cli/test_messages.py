@@ -50,7 +50,7 @@ ONLY_IN_PYTHON = {
     ("estimators/skl2onnx.py", "options"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
 }
-PRINTING = {"print", "note", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}
+PRINTING = {"print", "warn_user", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}
 
 
 def parsers():

@@ -13,7 +13,7 @@ from checks import assert_matches
 from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.columns import array_column
-from fastmlp.datasets.fitting import offset_of
+from fastmlp.datasets.fitting import centering_offset
 
 pandas = pytest.importorskip("pandas")
 
@@ -111,14 +111,14 @@ def test_targets_are_centered_before_they_are_rounded(tmp_path, kind, column, dt
     ids=range(9),
 )
 def test_columns_that_need_no_offset(values, dtype):
-    assert offset_of(array_column(values, "x"), dtype) == 0
+    assert centering_offset(array_column(values, "x"), dtype) == 0
 
 
 def test_an_offset_where_most_values_are_the_same():
     """Half of the times are one: the interquartile range is 0, and the standard deviation tells."""
     values = np.r_[np.full(40, 1.7e9), 1.7e9 + np.arange(20)]
-    assert offset_of(array_column(values, "x"), FLOAT32) == 1.7e9
-    assert offset_of(array_column(values, "x"), FLOAT64) == 0
+    assert centering_offset(array_column(values, "x"), FLOAT32) == 1.7e9
+    assert centering_offset(array_column(values, "x"), FLOAT64) == 0
 
 
 def test_whole_numbers_that_the_dtype_holds_are_not_centered(tmp_path):
