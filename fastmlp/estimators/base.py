@@ -40,7 +40,7 @@ _NOT_FINITE = (
 )
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 # What fits by them leave, and those by "lbfgs" do not.
-_OF_STEPS = (
+_STOCHASTIC_ATTRIBUTES = (
     "_optimizer", "_trainer", "_place", "_seeded_by", "_converged", "_no_improvement_count", "loss_curve_",
     "validation_loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_",
 )  # fmt: skip
@@ -83,7 +83,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         "backend": [StrOptions(set(BACKENDS)), None],
     }
 
-    def _keep(self, parameters: dict[str, Any]) -> None:
+    def _store_params(self, parameters: dict[str, Any]) -> None:
         """Set the constructor's parameters, given as its ``locals()``, as they are."""
         for name, value in parameters.items():
             if name not in ("self", "__class__"):
@@ -117,7 +117,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     # ----------------------------------------------------------------------------------------- fitting
 
     _seeded_by: Any  # the random_state that gave the trainer's seed
-    _place: tuple[Any, ...] | None  # see `_where`
+    _place: tuple[Any, ...] | None  # see `_training_position`
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
         sizes = require_options(self, incremental, X_val, y_val)
@@ -139,7 +139,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         elif self.solver == "lbfgs":
             self._fit_lbfgs(X, Y, weight)
         else:
-            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, goes_on=not first)
+            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, continued=not first)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(_NOT_FINITE)
         return self
@@ -170,16 +170,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         widths = [X.shape[1], *sizes, self.n_outputs_]
         self.n_layers_ = len(widths)
         self.coefs_, self.intercepts_ = initial_weights(widths, self.activation, random_state, X.dtype)
-        self._drop("_rest", "_network", *_OF_STEPS)
+        self._clear("_rest", "_network", *_STOCHASTIC_ATTRIBUTES)
         if self.solver in STOCHASTIC:
-            self._begin_curves()
+            self._init_curves()
 
-    def _drop(self, *names: str) -> None:
+    def _clear(self, *names: str) -> None:
         """Forget attributes, where there are any."""
         for name in names:
             self.__dict__.pop(name, None)
 
-    def _begin_curves(self) -> None:
+    def _init_curves(self) -> None:
         """Make the attributes of a stochastic fit that the fits before have not, or of another kind of stopping."""
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
@@ -199,9 +199,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         random_state: np.random.RandomState,
         incremental: bool,
         held_out: tuple[Any, Array, Array | None] | None,
-        goes_on: bool,
+        continued: bool,
     ) -> None:
-        self._begin_curves()
+        self._init_curves()
         given = held_out is not None
         if self.early_stopping and held_out is None:
             X, Y, weight, held_out = self._split(X, Y, weight, random_state)
@@ -213,8 +213,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
             batch = rows
         self._set_loss_constant(Y, weight)
-        network = self._linked()
-        trainer = self._make_ready(network, incremental)
+        network = self._sync_network()
+        trainer = self._prepare_trainer(network, incremental)
         seed = None
         if trainer.seed is None or not _same(self.random_state, self._seeded_by):
             seed, self._seeded_by = int(random_state.randint(np.iinfo(np.int32).max)), self.random_state
@@ -223,7 +223,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if held_out is not None and (given or self.scoring == "loss"):
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
         score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
-        progress = Progress(self, used, min(batch, used), score, goes_on)
+        progress = Progress(self, used, min(batch, used), score, continued)
         self.n_iter_, self._converged = 0, False
         listeners = [progress, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
@@ -256,10 +256,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         network.refresh()
-        self._show(network)
-        self._rest = network.rest()
+        self._expose_weights(network)
+        self._rest = network.other_arrays()
 
-    def _make_ready(self, network: Network, incremental: bool) -> Trainer:
+    def _prepare_trainer(self, network: Network, incremental: bool) -> Trainer:
         """The trainer: for `partial_fit` as the call before has left it, by the parameters as they are now."""
         solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
         if solver is not None and solver.settings != Solver.settings_of(self):
@@ -304,19 +304,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.scoring == "loss":
             rows = as_rows(X), self._targets(Y), weight
 
-            def less_loss() -> float:
+            def negative_loss() -> float:
                 trainer = self._trainer
                 last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}  # of the first weights
                 return -float(last["val_loss"])
 
-            return less_loss
+            return negative_loss
         if self.scoring is None:
             rows = as_rows(X)
             return lambda: self._score_held_out(self._trainer._outputs(rows, "X_val"), Y, weight)
         from sklearn.metrics import check_scoring
 
         scorer = check_scoring(self, scoring=self.scoring)
-        answers = self._answers_of_targets(Y)
+        answers = self._decode_targets(Y)
 
         def score() -> float:
             twin = copy.copy(self)  # the rows here have no column names
@@ -325,7 +325,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
         return score
 
-    def _answers_of_targets(self, Y: Array) -> Array:
+    def _decode_targets(self, Y: Array) -> Array:
         """Targets as the user gave them."""
         return Y
 
@@ -340,7 +340,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None) -> None:
         loss, dtype = self._loss(), self.coefs_[0].dtype
         self._set_loss_constant(Y, weight)
-        network = Network.of(self, np.dtype(np.float64))
+        network = Network.from_estimator(self, np.dtype(np.float64))
         rows = check_rows(as_rows(X), self._targets(Y), weight, network.model, loss, "fit")
         objective = Objective(
             network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count()
@@ -354,39 +354,39 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.loss_ = float(found.fun)
         self.coefs_ = [coef.astype(dtype) for coef in network.coefs]
         self.intercepts_ = [intercept.astype(dtype) for intercept in network.intercepts]
-        self._rest = network.rest()
-        self._drop("_network", *_OF_STEPS)
-        self._linked()
+        self._rest = network.other_arrays()
+        self._clear("_network", *_STOCHASTIC_ATTRIBUTES)
+        self._sync_network()
 
     # ---------------------------------------------------------------------------------------- applying
 
-    def _linked(self) -> Network:
+    def _sync_network(self) -> Network:
         """The model by the present parameters, with the weights that ``coefs_`` and ``intercepts_`` hold.
 
         Both may have been replaced since a fit: what a parameter is set to counts at once, as with scikit-learn.
         """
         network: Network | None = self.__dict__.get("_network")
-        if network is None or not network.fits(self):
+        if network is None or not network.matches(self):
             if network is not None:  # by `set_params`, which checks nothing
                 self._validate_params()
-            self._place = self._where()
-            self._drop("_trainer")
-            network = self._network = Network.of(self)
-        elif not network.shows(self.coefs_, self.intercepts_):
+            self._place = self._training_position()
+            self._clear("_trainer")
+            network = self._network = Network.from_estimator(self)
+        elif not network.has_views(self.coefs_, self.intercepts_):
             network.load(self.coefs_, self.intercepts_)
-        self._show(network)
+        self._expose_weights(network)
         return network
 
-    def _where(self) -> tuple[Any, ...] | None:
+    def _training_position(self) -> tuple[Any, ...] | None:
         """Return the training position (seed, steps, `BatchSampler.place`) from which `partial_fit` continues."""
         trainer: Trainer | None = self.__dict__.get("_trainer")
         if trainer is None:
             return self.__dict__.get("_place")
         return trainer.seed, trainer.steps, trainer._order.place
 
-    def _show(self, network: Network) -> None:
+    def _expose_weights(self, network: Network) -> None:
         """Let the attributes hold the views, in lists of their own: an entry that is replaced is seen."""
-        if not network.shows(self.coefs_, self.intercepts_):
+        if not network.has_views(self.coefs_, self.intercepts_):
             self.coefs_, self.intercepts_ = list(network.coefs), list(network.intercepts)
 
     def _outputs(self, X: Any) -> Array:
@@ -394,7 +394,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        network = self._linked()
+        network = self._sync_network()
         plain = (
             type(X) is np.ndarray
             and X.ndim == 2
@@ -421,7 +421,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """
         if not hasattr(self, "coefs_"):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        network = self._linked()
+        network = self._sync_network()
         network.model.task = self._loss().task
         network.model.classes = self._labels()
         return self._compiled(Predictor(network.model))
@@ -432,7 +432,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _labels(self) -> list[Any] | None:
         return None
 
-    def _solver_takes_steps(self) -> bool:
+    def _solver_is_stochastic(self) -> bool:
         if self.solver not in STOCHASTIC:
             raise AttributeError(f"partial_fit is for the solvers sgd and adam, not for {self.solver}.")
         return True
@@ -442,7 +442,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "_trainer" in state:
-            state["_place"] = self._where()
+            state["_place"] = self._training_position()
         for name in ("_network", "_trainer"):
             state.pop(name, None)
         for name in ("coefs_", "intercepts_"):

@@ -161,7 +161,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         threads: int | None = None,
         backend: str | None = None,
     ) -> None:
-        self._keep(locals())
+        self._store_params(locals())
 
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -189,14 +189,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
         return any(isinstance(weight, str) for weight in given)
 
-    def _answers_of_targets(self, Y: Array) -> Array:
+    def _decode_targets(self, Y: Array) -> Array:
         answers: Array = self._label_binarizer.inverse_transform(Y)
         return answers
 
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(accuracy_score(self._answers_of_targets(Y), self._answers(outputs), sample_weight=weight))
+        return float(accuracy_score(self._decode_targets(Y), self._decode_outputs(outputs), sample_weight=weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
@@ -245,7 +245,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._solver_takes_steps)
+    @available_if(BaseMLP._solver_is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
@@ -278,7 +278,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
-    def _answers(self, outputs: Array) -> Array:
+    def _decode_outputs(self, outputs: Array) -> Array:
         """Classes (N,) or labels (N, O) of outputs."""
         if self.out_activation_ == "softmax":
             answers: Array = self.classes_[outputs.argmax(axis=1)]
@@ -300,7 +300,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, labels)
         """
-        return self._answers(self._outputs(X))
+        return self._decode_outputs(self._outputs(X))
 
     def predict_proba(self, X: Any) -> Array:
         """The probabilities of the classes.
@@ -315,7 +315,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             In the order of ``classes_``; for several labels, the probability of each.
         """
         outputs = self._outputs(X)
-        found = probabilities_of(self._linked().model, self._loss(), outputs)
+        found = probabilities_of(self._sync_network().model, self._loss(), outputs)
         return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -331,7 +331,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
         classes = self.classes_
         if self._labels() is None:
-            return lambda X: self._answers(predictor(X))
+            return lambda X: self._decode_outputs(predictor(X))
         if self.out_activation_ == "softmax":
             return lambda X: classes[predictor(X).argmax(axis=1)]
         return lambda X: classes[(predictor(X)[:, 0] > 0).view(np.int8)]

@@ -90,13 +90,13 @@ class Network:
         self.linears = [module for module in self.model.modules() if isinstance(module, Linear)]
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
-        for place, module in self._others():
+        for place, module in self._other_modules():
             state = module.state_dict()
             module.load_state_dict({name: (rest or {}).get(f"{place}.{name}", state[name]) for name in state})
         self.load(coefs, intercepts)
 
     @classmethod
-    def of(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
+    def from_estimator(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
         """That of a fitted estimator, by its parameters as they are now."""
         return cls(
             estimator.coefs_, estimator.intercepts_, activation=estimator.activation, dropout=float(estimator.dropout),
@@ -104,8 +104,8 @@ class Network:
             dtype=dtype,
         )  # fmt: skip
 
-    def fits(self, estimator: Any) -> bool:
-        """Whether `of` would make one that differs from it in the weights only."""
+    def matches(self, estimator: Any) -> bool:
+        """Whether `from_estimator` would make one that differs from it in the weights only."""
         coefs = estimator.coefs_
         made_of = (estimator.activation, float(estimator.dropout), bool(estimator.layer_norm), estimator.backend)
         return self.key == (*made_of, _dtype_of(coefs), [np.shape(coef) for coef in coefs])
@@ -131,20 +131,20 @@ class Network:
             for array in (*self.coefs, *self.intercepts):
                 array.flags.writeable = False
 
-    def shows(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+    def has_views(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
         """Whether these lists hold the views."""
         return all(map(_same, coefs, self.coefs)) and all(map(_same, intercepts, self.intercepts))
 
-    def rest(self) -> dict[str, Array]:
+    def other_arrays(self) -> dict[str, Array]:
         """The arrays that are in neither list, by their module's place among those that have such, and their name."""
         move = self.model.backend.to_numpy
         return {
             f"{place}.{name}": np.array(move(array))
-            for place, module in self._others()
+            for place, module in self._other_modules()
             for name, array in module.params.items()
         }
 
-    def _others(self) -> Iterator[tuple[int, Module]]:
+    def _other_modules(self) -> Iterator[tuple[int, Module]]:
         """The modules with parameters that are no Linears: LayerNorms. Dropouts do not count."""
         own = {id(linear) for linear in self.linears}
         return enumerate(module for module in self.model.modules() if len(module.params) and id(module) not in own)

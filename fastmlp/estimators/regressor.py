@@ -169,7 +169,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         threads: int | None = None,
         backend: str | None = None,
     ) -> None:
-        self._keep(locals())
+        self._store_params(locals())
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
@@ -202,7 +202,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(r2_score(Y, self._answers(outputs).reshape(Y.shape), sample_weight=weight))
+        return float(r2_score(Y, self._decode_outputs(outputs).reshape(Y.shape), sample_weight=weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
@@ -238,7 +238,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._solver_takes_steps)
+    @available_if(BaseMLP._solver_is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
@@ -261,7 +261,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
-    def _answers(self, outputs: Array) -> Array:
+    def _decode_outputs(self, outputs: Array) -> Array:
         answers: Array = np.exp(outputs) if self.out_activation_ == "exp" else outputs  # of the fit
         return answers[:, 0] if answers.shape[1] == 1 else answers
 
@@ -276,7 +276,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, outputs)
         """
-        return self._answers(self._outputs(X))
+        return self._decode_outputs(self._outputs(X))
 
     def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
-        return lambda X: self._answers(predictor(X))
+        return lambda X: self._decode_outputs(predictor(X))

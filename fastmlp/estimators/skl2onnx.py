@@ -113,7 +113,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(net._linked().model):
+    for module in leaves(net._sync_network().model):
         entered = x
         for step in nodes_of(module):
             if step.version > container.target_opset:

@@ -113,14 +113,14 @@ class Progress(Callback):
     batch : int
     score : callable or None
         Gives the score on the held-out rows; early stopping goes by it, and the model ends with the best weights.
-    goes_on : bool
+    continued : bool
         Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
     """
 
     def __init__(
-        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, goes_on: bool
+        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, continued: bool
     ) -> None:
-        self.estimator, self.rows, self.batch, self.score, self.goes_on = estimator, rows, batch, score, goes_on
+        self.estimator, self.rows, self.batch, self.score, self.continued = estimator, rows, batch, score, continued
         self.best: dict[str, Array] | None = None
         self._best_step = 0
         # A change of the rate reaches SGD's velocities.
@@ -128,7 +128,7 @@ class Progress(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Score the weights that there are: on these held-out rows, which may be others than the last fit's."""
-        if self.score is not None and self.goes_on:
+        if self.score is not None and self.continued:
             self.estimator.best_validation_score_ = -np.inf
             self._note(trainer, float(self.score()))
 
