@@ -31,7 +31,7 @@ from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
 from .options import STOCHASTIC, require_options
-from .solver import Progress, Solver
+from .solver import FitMonitor, Solver
 
 __all__ = ["BaseMLP"]
 
@@ -223,9 +223,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if held_out is not None and (given or self.scoring == "loss"):
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
         score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
-        progress = Progress(self, used, min(batch, used), score, continued)
+        monitor = FitMonitor(self, used, min(batch, used), score, continued)
         self.n_iter_, self._converged = 0, False
-        listeners = [progress, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
+        listeners = [monitor, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
                 as_rows(X), self._targets(Y), validation=validation, batch_size=batch,
@@ -239,7 +239,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{_NOT_FINITE} {error}") from error
             assert self.validation_scores_ is not None
             self.validation_scores_.append(float("nan"))
-            kept = "" if progress.best is None else " The best weights are kept."
+            kept = "" if monitor.best is None else " The best weights are kept."
             warnings.warn(f"{error}{kept}", ConvergenceWarning, stacklevel=4)
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self._converged:
@@ -248,7 +248,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     ConvergenceWarning,
                     stacklevel=4,
                 )
-        if score is not None and progress.best is None and self.validation_scores_:
+        if score is not None and monitor.best is None and self.validation_scores_:
             self.best_validation_score_ = float("nan")
             warnings.warn(
                 "No validation score is a number: the weights are the last ones, not the best ones.",
@@ -263,8 +263,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """The trainer: for `partial_fit` as the call before has left it, by the parameters as they are now."""
         solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
         if solver is not None and solver.settings != Solver.settings_of(self):
-            solver = Solver(self, before=solver)
-        if solver is None or not solver.belongs_to(network.model):
+            solver = Solver(self, previous=solver)
+        if solver is None or not solver.matches_model(network.model):
             solver = Solver(self)
         self._optimizer = solver
         loss, trainer = self._loss(), self.__dict__.get("_trainer") if incremental else None

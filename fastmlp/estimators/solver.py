@@ -1,4 +1,4 @@
-"""Solver: the optimizer of an estimator's fit, and what happens to its learning rate; Progress: what ends the fit."""
+"""Solver: the optimizer of an estimator's fit, and what happens to its learning rate; FitMonitor: what ends the fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from .base import BaseMLP
 
-__all__ = ["Progress", "Solver"]
+__all__ = ["FitMonitor", "Solver"]
 
 _SMALLEST_RATE = 1e-6  # at which "adaptive" gives up, as scikit-learn's
 _PARAMETERS = {
@@ -38,7 +38,7 @@ class Solver:
     ----------
     estimator : BaseMLP
         Its parameters as they are now.
-    before : Solver, optional
+    previous : Solver, optional
         To go on from: with its steps and averages, and its rate, where the parameters have left them a meaning.
 
     Attributes
@@ -49,7 +49,7 @@ class Solver:
         The present one.
     """
 
-    def __init__(self, estimator: BaseMLP, before: Solver | None = None) -> None:
+    def __init__(self, estimator: BaseMLP, previous: Solver | None = None) -> None:
         self.settings = self.settings_of(estimator)
         self.schedule = estimator.learning_rate if estimator.solver == "sgd" else "constant"
         self.first_rate = self.learning_rate = float(estimator.learning_rate_init)
@@ -61,18 +61,18 @@ class Solver:
         else:
             betas = (float(estimator.beta_1), float(estimator.beta_2))
             self.optimizer = Adam(self.learning_rate, betas, float(estimator.epsilon))
-        if before is not None and before.settings["solver"] == estimator.solver:
-            if (before.schedule, before.first_rate) == (self.schedule, self.first_rate):
-                self._set(before.learning_rate)
-            if self.optimizer.state_names == before.optimizer.state_names:
-                self.optimizer.load_state_dict(before.optimizer.state_dict())
+        if previous is not None and previous.settings["solver"] == estimator.solver:
+            if (previous.schedule, previous.first_rate) == (self.schedule, self.first_rate):
+                self._set(previous.learning_rate)
+            if self.optimizer.state_names == previous.optimizer.state_names:
+                self.optimizer.load_state_dict(previous.optimizer.state_dict())
 
     @staticmethod
     def settings_of(estimator: BaseMLP) -> dict[str, Any]:
         """The parameters that the estimator's solver goes by."""
         return {name: getattr(estimator, name) for name in ("solver", *_PARAMETERS[estimator.solver])}
 
-    def belongs_to(self, model: Module) -> bool:
+    def matches_model(self, model: Module) -> bool:
         """Whether its averages are of this model's parameters, whose names they get: a Dropout more changes names."""
         params, state = dict(model.named_parameters()), self.optimizer.state
         if state and list(state) != list(params):
@@ -81,12 +81,12 @@ class Solver:
             self.optimizer.state = state = dict(zip(params, state.values(), strict=True))
         return all(array.dtype == model.dtype for kinds in state.values() for array in kinds.values())
 
-    def epoch_ends(self, rows_seen: int) -> None:
+    def end_epoch(self, rows_seen: int) -> None:
         """Inverse scaling: the first rate / (rows seen + 1)^power_t."""
         if self.schedule == "invscaling":
             self._set(self.first_rate / (rows_seen + 1) ** self.power)
 
-    def stops(self) -> bool:
+    def should_stop(self) -> bool:
         """No improvement: whether to stop, or, adaptive, to go on with a fifth of the rate."""
         if self.schedule != "adaptive" or self.learning_rate <= _SMALLEST_RATE:
             return True
@@ -102,7 +102,7 @@ class Solver:
         self.optimizer.schedule = Constant(rate)
 
 
-class Progress(Callback):
+class FitMonitor(Callback):
     """An estimator's fitted attributes, epoch by epoch, and when to stop.
 
     Parameters
@@ -130,7 +130,7 @@ class Progress(Callback):
         """Score the weights that there are: on these held-out rows, which may be others than the last fit's."""
         if self.score is not None and self.continued:
             self.estimator.best_validation_score_ = -np.inf
-            self._note(trainer, float(self.score()))
+            self._track_best(trainer, float(self.score()))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Note the epoch, and stop where it is time."""
@@ -152,14 +152,14 @@ class Progress(Callback):
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:
-            self._by_score(trainer)
+            self._update_by_score(trainer)
         else:
             assert est.best_loss_ is not None
             est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
             est.best_loss_ = min(est.best_loss_, est.loss_)
-        est._optimizer.epoch_ends(est.t_)
+        est._optimizer.end_epoch(est.t_)
         if est._no_improvement_count > est.n_iter_no_change:
-            if est._optimizer.stops():
+            if est._optimizer.should_stop():
                 if est.verbose:
                     print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
                 trainer.stop()
@@ -175,7 +175,7 @@ class Progress(Callback):
             trainer.model.load_state_dict(self.best)
             trainer.restored = self._best_step
 
-    def _by_score(self, trainer: Trainer) -> None:
+    def _update_by_score(self, trainer: Trainer) -> None:
         est = self.estimator
         assert self.score is not None and est.validation_scores_ is not None and est.best_validation_score_ is not None
         score = float(self.score())
@@ -184,9 +184,9 @@ class Progress(Callback):
             print(f"Validation score: {score:f}")
         better = score >= est.best_validation_score_ + est.tol  # NaN is not
         est._no_improvement_count = 0 if better else est._no_improvement_count + 1
-        self._note(trainer, score)
+        self._track_best(trainer, score)
 
-    def _note(self, trainer: Trainer, score: float) -> None:
+    def _track_best(self, trainer: Trainer, score: float) -> None:
         """Keep the weights if their score is the best."""
         est = self.estimator
         if est.best_validation_score_ is not None and score > est.best_validation_score_:
