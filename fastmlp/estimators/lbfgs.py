@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "minimize"]
 
-_FEW = 300_000  # rows times weights, up to which the modules take no longer than handing weights to the engine and back
+_SMALL_WORK = (
+    300_000  # rows times weights, up to which the modules take no longer than handing weights to the engine and back
+)
 _BLAS_SHARES = 5000  # OpenBLAS makes shorter sums on one thread; to find and limit it takes 3 ms
 _BLOCK = 1 << 16  # elements of the widest layer in one block of rows: its activations stay in the caches
 _ROWS = 128  # of a block at least: fewer would not be worth the weights' and the gradients' way through the caches
@@ -83,10 +85,10 @@ class Objective:
         self.optimizer = KeepGradient()
         self.steps: Session | ModuleSteps
         self.rows, self.steps = rows, ModuleSteps(model, loss, self.optimizer, block)
-        if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _FEW:
+        if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _SMALL_WORK:
             from ..engine.session import open_session  # brings numba along
 
-            readable = _in_place(rows)
+            readable = _readable_in_place(rows)
             session = None if readable is None else open_session(model, loss, self.optimizer, threads, block)
             if readable is not None and session is not None:
                 self.rows, self.steps = readable, session
@@ -97,13 +99,13 @@ class Objective:
 
     def start(self) -> Array:
         """The weights as they are."""
-        return self._joined(array for _, array in self.network.model.named_parameters())
+        return self._flatten(array for _, array in self.network.model.named_parameters())
 
-    def _joined(self, arrays: Iterable[Array]) -> Array:
+    def _flatten(self, arrays: Iterable[Array]) -> Array:
         move = self.network.model.backend.to_numpy
         return np.concatenate([move(array).ravel() for array in arrays])
 
-    def put(self, theta: Array) -> None:
+    def set_weights(self, theta: Array) -> None:
         """Make these the weights."""
         self.steps.release()
         for (_, array), start, stop in zip(
@@ -113,7 +115,7 @@ class Objective:
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Loss and gradient (P,) at ``theta`` (P,)."""
-        self.put(theta)
+        self.set_weights(theta)
         with np.errstate(over="ignore", invalid="ignore"):
             losses, _, made = self.steps.run(self.rows, self.index, self.ends, 0, 0, 0.0, None, self.blocks)
             weights = theta * self.is_weight
@@ -123,7 +125,7 @@ class Objective:
         if not len(made):  # the loss is not finite, and SciPy ends the search
             return value, np.full(len(theta), np.nan)
         state = self.optimizer.state
-        gradient = self._joined(state[name]["gradient"] for name, _ in self.network.model.named_parameters())
+        gradient = self._flatten(state[name]["gradient"] for name, _ in self.network.model.named_parameters())
         return value, gradient + self.decay * weights
 
 
@@ -135,7 +137,7 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, v
     start = objective.start()
     iterations = itertools.count(1)
 
-    def tell(theta: Array) -> None:
+    def report(theta: Array) -> None:
         print(f"Iteration {next(iterations)}, loss = {objective.value:.8f}")
 
     limited = _one_blas_thread() if len(start) > _BLAS_SHARES else contextlib.nullcontext()
@@ -146,15 +148,15 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, v
             method="L-BFGS-B",
             jac=True,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-            callback=tell if verbose else None,
+            callback=report if verbose else None,
         )
-    objective.put(found.x)
+    objective.set_weights(found.x)
     objective.network.refresh()
     objective.network.model.eval()
     return found
 
 
-def _in_place(rows: TrainingData) -> TrainingData | None:
+def _readable_in_place(rows: TrainingData) -> TrainingData | None:
     """The rows as the engine reads them where they are, copied once if need be; None if they would take too much."""
     from ..engine.runner import Engine
 
