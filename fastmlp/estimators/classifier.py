@@ -20,7 +20,7 @@ from .._common.validation import Array
 from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
-from ..training.evaluation import probabilities_of
+from ..training.evaluation import compute_probabilities
 from .base import BaseMLP
 
 __all__ = ["MLPClassifier"]
@@ -315,7 +315,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             In the order of ``classes_``; for several labels, the probability of each.
         """
         outputs = self._outputs(X)
-        found = probabilities_of(self._sync_network().model, self._loss(), outputs)
+        found = compute_probabilities(self._sync_network().model, self._loss(), outputs)
         return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
 
     def predict_log_proba(self, X: Any) -> Array:

@@ -157,7 +157,7 @@ class GaussianNoise(Augmentation):
     def __init__(self, std: float = 0.1) -> None:
         self.std = as_number(std, "std", 0)
 
-    def of_columns(self, model: Module, width: int, dtype: np.dtype[Any]) -> Array:
+    def column_std(self, model: Module, width: int, dtype: np.dtype[Any]) -> Array:
         """The standard deviation (width,) of each raw feature."""
         first = next(iter(module for module in model.modules() if not list(module.children())), None)
         with np.errstate(over="ignore"):
@@ -213,7 +213,7 @@ class Augmentations:
                 f"HorizontalFlip is for images of shape {self.flip.shape}, {math.prod(self.flip.shape)} numbers; "
                 f"the rows have {width}."
             )
-        self.std = None if self.noise is None else self.noise.of_columns(model, width, dtype)
+        self.std = None if self.noise is None else self.noise.column_std(model, width, dtype)
 
     def __bool__(self) -> bool:
         return (self.flip or self.mixup or self.noise) is not None

@@ -183,7 +183,7 @@ class BatchSampler:
             return np.arange(self._rows)
         if not epochs:
             return shuffle_order(self._seed, epoch, self._rows)
-        draw, drawers = _drawers()
+        draw, drawers = _order_pool()
         # As many again as are needed now, for the steps that come while the GPU makes these.
         for number in range(epoch, epoch + 1 + max(1, min(2 * epochs, _ROWS_AHEAD // self._rows))):
             if number not in self._coming:
@@ -193,7 +193,7 @@ class BatchSampler:
 
 
 @functools.cache
-def _drawers() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
+def _order_pool() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
     """What draws an order, and threads for it."""
     from concurrent.futures import ThreadPoolExecutor
 

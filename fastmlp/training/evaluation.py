@@ -12,7 +12,7 @@ from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData
 
-__all__ = ["R2", "Accuracy", "evaluate_rows", "outputs_of", "probabilities_of"]
+__all__ = ["R2", "Accuracy", "evaluate_rows", "compute_outputs", "compute_probabilities"]
 
 _BLOCK = 1 << 21  # elements of the widest layer in one block
 _MOST_ROWS = 1 << 13
@@ -114,7 +114,7 @@ def evaluate_rows(
     return {"loss": total / normaliser, measure.name: measure.value()}
 
 
-def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
+def compute_outputs(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
     """The model's outputs (N, C) for checked features, in NumPy; ``infer`` as for `evaluate_rows`."""
     if infer is not None:
         return infer(X)
@@ -123,7 +123,7 @@ def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None =
     return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X[:0]))
 
 
-def probabilities_of(model: Module, loss: Loss, outputs: Array) -> Array:
+def compute_probabilities(model: Module, loss: Loss, outputs: Array) -> Array:
     """Softmax or sigmoid of the outputs, as the loss has it."""
     if loss.takes_probabilities:
         return outputs

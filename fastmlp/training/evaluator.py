@@ -10,7 +10,7 @@ from .._common.validation import Array, as_integer, finite_features
 from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData, check_rows, require_weight
-from .evaluation import evaluate_rows, outputs_of, probabilities_of
+from .evaluation import compute_outputs, compute_probabilities, evaluate_rows
 
 __all__ = ["Evaluator"]
 
@@ -90,11 +90,11 @@ class Evaluator:
         if self.loss.task == "regression":
             raise ValueError(f"{type(self.loss).__name__} is for regression; use predict, not predict_proba.")
         outputs = self._outputs(X, "predict_proba: X")
-        return probabilities_of(self.model, self.loss, outputs)
+        return compute_probabilities(self.model, self.loss, outputs)
 
     def _outputs(self, X: Any, what: str) -> Array:
         features = finite_features(X, self.model.in_width, self.model.dtype, what)
-        return outputs_of(self.model, features, self._infer(len(features)))
+        return compute_outputs(self.model, features, self._infer(len(features)))
 
     def _infer(self, rows: int) -> Callable[[Array], Array] | None:
         """What takes the place of the model's own way for many rows, where there is something."""
