@@ -13,7 +13,7 @@ import numpy as np
 from .._common.errors import BackendError, ModelFileError
 from .._common.installed import library
 
-__all__ = ["plain", "read_state"]
+__all__ = ["tensor_to_numpy", "read_state"]
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _torch_state(content: bytes) -> dict[str, Any]:
     return dict(state)
 
 
-def plain(value: Any) -> Any:
+def tensor_to_numpy(value: Any) -> Any:
     """A PyTorch tensor as a NumPy array, also one of bfloat16; anything else as it is."""
     if not hasattr(value, "detach"):
         return value
