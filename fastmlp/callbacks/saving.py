@@ -56,7 +56,7 @@ class SaveModel(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save the model as it is."""
-        if self._misses_averages(trainer):
+        if self._lacks_averages(trainer):
             raise ValueError("SaveModel(average=True) needs averages; expected a Trainer(average=...).")
         for _ in range(2 if self.at_begin else 0):  # every later save needs room for a second file beside the first
             self._saved_at = None
@@ -68,10 +68,10 @@ class SaveModel(Callback):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Save the model, unless that was done with these very weights."""
-        if not self._misses_averages(trainer):
+        if not self._lacks_averages(trainer):
             self._save(trainer)
 
-    def _misses_averages(self, trainer: Trainer) -> bool:
+    def _lacks_averages(self, trainer: Trainer) -> bool:
         return self.average and trainer.optimizer.average is None
 
     def _save(self, trainer: Trainer) -> None:
@@ -82,7 +82,7 @@ class SaveModel(Callback):
             self._saved_at = weights
 
 
-class _Now:
+class _Interval:
     """Says when steps or minutes have gone by."""
 
     def __init__(self, every_steps: int | None, every_minutes: float | None) -> None:
@@ -95,7 +95,7 @@ class _Now:
         """Count from here."""
         self._last_step, self._last_time = step, time.monotonic()
 
-    def come(self, step: int) -> bool:
+    def due(self, step: int) -> bool:
         """Whether it is time; if so, count from here."""
         by_steps = self._steps is not None and step - self._last_step >= self._steps
         if not by_steps and (self._seconds is None or time.monotonic() - self._last_time < self._seconds):
@@ -135,25 +135,25 @@ class SaveState(Callback):
         every_minutes: float | None = None,
     ) -> None:
         self.path = path
-        self._now = _Now(every_steps, every_minutes)
+        self._interval = _Interval(every_steps, every_minutes)
         if every_steps is None and every_minutes is None:
             self.on_progress = Callback.on_progress.__get__(self)  # type: ignore[method-assign]
         self._saved_at: int | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Save, twice: later saves need room for a second file beside the first."""
-        self._now.start(trainer.steps)
+        self._interval.start(trainer.steps)
         self._save(trainer)
         self._save(trainer)
 
     def on_progress(self, trainer: Trainer) -> None:
         """Save where it is time."""
-        if self._now.come(trainer.steps):
+        if self._interval.due(trainer.steps):
             self._save(trainer)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Save."""
-        self._now.start(trainer.steps)
+        self._interval.start(trainer.steps)
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -211,7 +211,7 @@ class ModelCheckpoint(Callback):
         if not self.keep <= {"last", "best"}:
             raise ValueError(f"keep is {sorted(self.keep)}; expected some of 'last' and 'best'.")
         self._tracker = BestTracker(monitor)
-        self._now = _Now(every_steps, every_minutes)
+        self._interval = _Interval(every_steps, every_minutes)
         if every_steps is None and every_minutes is None:
             self.on_progress = Callback.on_progress.__get__(self)  # type: ignore[method-assign]
 
@@ -229,11 +229,11 @@ class ModelCheckpoint(Callback):
         """Make the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._tracker.start()
-        self._now.start(trainer.steps)
+        self._interval.start(trainer.steps)
 
     def on_progress(self, trainer: Trainer) -> None:
         """Save where it is time."""
-        if self._now.come(trainer.steps):
+        if self._interval.due(trainer.steps):
             self._save(trainer, f"step-{trainer.steps}")
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
