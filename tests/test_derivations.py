@@ -277,16 +277,16 @@ def test_layer_norm(backend, rng):
     x, dy = rng.normal(1, 2, (N, OUT)), rng.normal(size=(N, OUT))
     gamma, beta, epsilon = rng.normal(size=OUT), rng.normal(size=OUT), 0.1
 
-    def normalised(x):
+    def normalized(x):
         mu = entries((N,), lambda m: add(lambda k: x[m, k], OUT) / OUT)
         v = entries((N,), lambda m: add(lambda k: (x[m, k] - mu[m]) ** 2, OUT) / OUT)
         return entries((N, OUT), lambda m, k: (x[m, k] - mu[m]) / (v[m] + epsilon) ** 0.5)
 
     def loss(x, gamma, beta):
-        z = normalised(x)
+        z = normalized(x)
         return add(lambda m, k: dy[m, k] * (gamma[k] * z[m, k] + beta[k]), N, OUT)
 
-    z = normalised(x)
+    z = normalized(x)
     mean, rstd, y = compute("layer_norm_forward", (x, gamma, beta, epsilon), (N,), (N,), (N, OUT))
     spread = 1 + rstd[:, None] * np.abs(x).max()  # what centring leaves of rounding
     size = np.abs(z * gamma) + np.abs(beta) + np.abs(gamma) * spread

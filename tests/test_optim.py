@@ -30,7 +30,7 @@ def flat(model):
 
 
 def run(optimizer, model, steps):
-    """Each step minimises sum(sin(p) p), whose gradient the parameters themselves give."""
+    """Each step minimizes sum(sin(p) p), whose gradient the parameters themselves give."""
     for _ in range(steps):
         for (_, param), (_, grad) in zip(model.named_parameters(), model.named_gradients(), strict=True):
             grad[...] = np.sin(param) + param * np.cos(param)
@@ -55,11 +55,11 @@ def naive(name, g, p, m, s, v, t):
         m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g * g
         return p - 0.1 * m / (1 - 0.9**t) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8), m, s, v
     if name.startswith("rmsprop"):
-        centred = name == "rmsprop all"
-        g = g if centred else g + 0.01 * p
+        centered = name == "rmsprop all"
+        g = g if centered else g + 0.01 * p
         s = 0.99 * s + 0.01 * g * g
-        m = 0.99 * m + 0.01 * g if centred else m
-        v = (0.5 * v if centred else 0) + g / (np.sqrt(s - m * m) + 1e-8)
+        m = 0.99 * m + 0.01 * g if centered else m
+        v = (0.5 * v if centered else 0) + g / (np.sqrt(s - m * m) + 1e-8)
         return p - 0.1 * v, m, s, v
     s = (0.5 if t == 1 else s) + g * g
     return p - 0.1 / (1 + 0.1 * (t - 1)) * g / (np.sqrt(s) + 1e-10), m, s, v

@@ -12,7 +12,7 @@ __all__ = ["load_digits"]
 
 
 def load_digits() -> Dataset:
-    """Read the handwritten digits of UCI (see ``data/digits.txt`` for source and licence).
+    """Read the handwritten digits of UCI (see ``data/digits.txt`` for source and license).
 
     Returns
     -------

@@ -84,7 +84,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     dropout : float
         Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam" alone.
     layer_norm : bool
-        Whether each hidden layer is normalised before its activation (`LayerNorm`).
+        Whether each hidden layer is normalized before its activation (`LayerNorm`).
     augment : augmentation, list of them, or None
         Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam" alone.
     scoring : str, callable or None

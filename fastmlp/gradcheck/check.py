@@ -203,13 +203,13 @@ class _Check:
         for place in order.tolist():
             if result.checked == most:
                 break
-            centre = float(flat[place])
+            center = float(flat[place])
 
-            def move(h: float, place: int = place, centre: float = centre) -> float:
-                flat[place] = centre + h
-                return float(flat[place]) - centre
+            def move(h: float, place: int = place, center: float = center) -> float:
+                flat[place] = center + h
+                return float(flat[place]) - center
 
-            numerical, floor, kinks = self.difference(move, _STEP * max(1.0, abs(centre)))
+            numerical, floor, kinks = self.difference(move, _STEP * max(1.0, abs(center)))
             result.kinks += kinks
             if kinks == len(_SHRINK):
                 result.unchecked += 1
@@ -224,9 +224,9 @@ class _Check:
     def directions(self, count: int, tolerance: float) -> ArrayCheck:
         """Along random unit vectors in the space of all variables; one across a kink is drawn anew."""
         result = ArrayCheck("directions", count)
-        centres = {name: array.copy() for name, array in self.variables.items()}
+        centers = {name: array.copy() for name, array in self.variables.items()}
         norm = math.sqrt(sum(float((g * g).sum()) for g in self.gradients.values()))
-        step = _STEP * max(1.0, *(float(np.abs(c).max(initial=0.0)) for c in centres.values()))
+        step = _STEP * max(1.0, *(float(np.abs(c).max(initial=0.0)) for c in centers.values()))
         for _ in range(4 * count):
             if result.checked == count:
                 break
@@ -235,7 +235,7 @@ class _Check:
 
             def move(h: float, vectors: dict[str, Array] = vectors, length: float = length) -> float:
                 for name, array in self.variables.items():
-                    array[...] = centres[name] + h / length * vectors[name]
+                    array[...] = centers[name] + h / length * vectors[name]
                 return h
 
             numerical, floor, kinks = self.difference(move, step)

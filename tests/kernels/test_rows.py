@@ -1,4 +1,4 @@
-"""Softmax, losses, normalisation, dropout and optimizer updates of each backend against the reference."""
+"""Softmax, losses, normalization, dropout and optimizer updates of each backend against the reference."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
 @pytest.mark.parametrize("operation, scalars, states", UPDATES)
 def test_updates(run, operation, scalars, states, shape, dtype, rng):
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
-    # Squares large enough that a centred variance is positive.
+    # Squares large enough that a centered variance is positive.
     state = [rng.uniform(3, 4, shape).astype(dtype) for _ in range(states)] + [None] * (SLOTS[operation] - states)
     if states == 3:
         state[1] = rng.normal(size=shape).astype(dtype) * dtype.type(0.1)
