@@ -1,4 +1,4 @@
-"""Callbacks: early stopping, saved models and states, logs and progress of a fit."""
+"""Callbacks of a fit: early stopping, saved models and states, logs, progress bar."""
 
 from __future__ import annotations
 
