@@ -30,7 +30,7 @@ LOSSES = {
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient(name, weighted, block, few, rng, monkeypatch):
-    monkeypatch.setattr(lbfgs, "_FEW", few)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", few)
     monkeypatch.setattr(lbfgs, "_BLOCK", block)
     monkeypatch.setattr(lbfgs, "_ROWS", 1)
     loss, outputs, targets = LOSSES[name]
@@ -54,7 +54,7 @@ def test_gradient(name, weighted, block, few, rng, monkeypatch):
 @pytest.mark.parametrize("few", [0, 1 << 60], ids=["engine", "modules"])
 def test_a_loss_that_is_not_finite(few, rng, monkeypatch):
     """Neither a number nor an error: SciPy ends the search."""
-    monkeypatch.setattr(lbfgs, "_FEW", few)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", few)
     weights = initial_weights([5, 8, 1], "relu", np.random.RandomState(0), np.dtype(np.float64))
     network = Network(*weights, activation="relu", dropout=0.0, layer_norm=False, backend=None)
     loss = MSELoss(reduction="rows", half=True)
@@ -81,7 +81,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_features_that_the_engine_does_not_read_in_place(name, rng, monkeypatch):
     """They are converted once, not at each evaluation; a large sparse matrix block by block."""
-    monkeypatch.setattr(lbfgs, "_FEW", 0)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", 0)
     large = name.endswith("dense")
     monkeypatch.setattr(lbfgs, "_DENSE", 0 if large else 1 << 20)
     X = KINDS[name](np.round(rng.normal(size=(300, 5)) * 3))
