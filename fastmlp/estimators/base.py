@@ -1,4 +1,4 @@
-"""BaseMLP: what MLPClassifier and MLPRegressor share: a fit by `Trainer`, with scikit-learn's attributes."""
+"""BaseMLP: common base of MLPClassifier and MLPRegressor, which fits with `Trainer`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
-# What fits by them leave, and those by "lbfgs" do not.
+# Attributes of a fit by "sgd" or "adam", which "lbfgs" does not set.
 _STOCHASTIC_ATTRIBUTES = (
     "_optimizer", "_trainer", "_place", "_seeded_by", "_converged", "_no_improvement_count", "loss_curve_",
     "validation_loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_",
@@ -47,7 +47,7 @@ _STOCHASTIC_ATTRIBUTES = (
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators; not for use by itself."""
+    """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict[str, Any] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -84,39 +84,39 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     }
 
     def _store_params(self, parameters: dict[str, Any]) -> None:
-        """Set the constructor's parameters, given as its ``locals()``, as they are."""
+        """Store the constructor's parameters, given as its ``locals()``, unchanged."""
         for name, value in parameters.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    # ------------------------------------------------------------------------- what the kinds differ in
+    # ------------------------------------------------------------------- methods of the derived classes
 
     def _loss(self) -> Loss:
-        """The loss that is trained on; ``_loss_scale`` times it plus ``_loss_constant`` is ``loss_``."""
+        """Return the training loss; ``loss_`` is ``_loss_scale`` times its value plus ``_loss_constant``."""
         raise NotImplementedError
 
     def _targets(self, Y: Array) -> Array:
-        """Targets as the loss takes them, from ``Y (N, O)``."""
+        """Convert ``Y (N, O)`` to the form that the loss expects."""
         raise NotImplementedError
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        """(X, Y): checked, Y (N,) or (N, O) of numbers."""
+        """Return validated (X, Y), with numbers Y (N,) or (N, O)."""
         raise NotImplementedError
 
     def _output_activation(self) -> str:
         raise NotImplementedError
 
     def _balance(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
-        """Sample weights with class weights in them."""
+        """Multiply sample weights by class weights."""
         return sample_weight
 
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
-        """The default score of outputs."""
+        """Return the default score of outputs for held-out rows."""
         raise NotImplementedError
 
     # ----------------------------------------------------------------------------------------- fitting
 
-    _seeded_by: Any  # the random_state that gave the trainer's seed
+    _seeded_by: Any  # the random_state from which the trainer's seed was drawn
     _place: tuple[Any, ...] | None  # see `_training_position`
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
@@ -135,7 +135,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         else:
             self._require_same_net(sizes, Y.shape[1])
         if incremental and weight is not sample_weight and weight is not None and not weight.any():
-            self.n_iter_, self.loss_ = 1, 0.0  # rows of classes that are to be ignored: nothing to learn
+            self.n_iter_, self.loss_ = 1, 0.0  # all rows are of classes of weight 0
         elif self.solver == "lbfgs":
             self._fit_lbfgs(X, Y, weight)
         else:
@@ -149,13 +149,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if fitted != (sizes, outputs):
             raise ValueError(
                 f"The fitted net has hidden layers {fitted[0]} and {fitted[1]} outputs; expected {sizes} and {outputs} "
-                "to go on with it."
+                "to continue its training."
             )
         activation = self._output_activation()
         if activation != self.out_activation_:
             raise ValueError(
-                f"The fitted net has the output activation {self.out_activation_!r}, and its parameters now ask for "
-                f"{activation!r}; expected the same to go on with it, or warm_start=False."
+                f"The fitted net has the output activation {self.out_activation_!r}, its parameters require "
+                f"{activation!r}; expected the same to continue its training, or warm_start=False."
             )
 
     def _validate_held_out(self, X_val: Any, y_val: Any) -> tuple[Any, Array, None]:
@@ -175,12 +175,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._init_curves()
 
     def _clear(self, *names: str) -> None:
-        """Forget attributes, where there are any."""
+        """Delete attributes that exist."""
         for name in names:
             self.__dict__.pop(name, None)
 
     def _init_curves(self) -> None:
-        """Make the attributes of a stochastic fit that the fits before have not, or of another kind of stopping."""
+        """Initialize the curves of a stochastic fit, and the scores if the kind of early stopping changed."""
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self.validation_loss_curve_: list[float] = []
@@ -260,7 +260,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._rest = network.other_arrays()
 
     def _prepare_trainer(self, network: Network, incremental: bool) -> Trainer:
-        """The trainer: for `partial_fit` as the call before has left it, by the parameters as they are now."""
+        """Return the trainer with the present parameters; `partial_fit` continues with that of the previous call."""
         solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
         if solver is not None and solver.settings != Solver.settings_of(self):
             solver = Solver(self, previous=solver)
@@ -279,7 +279,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return trainer
 
     def _split(self, X: Any, Y: Array, weight: Array | None, random_state: Any) -> tuple[Any, ...]:
-        """Training and held-out parts, as scikit-learn draws them."""
+        """Split rows into training and held-out parts, with scikit-learn's random numbers."""
         stratify = Y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
         arrays = (X, Y) if weight is None else (X, Y, weight)
         parts = train_test_split(
@@ -296,17 +296,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     _loss_constant = 0.0
 
     def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
-        """What the loss that is trained on leaves out."""
+        """Set ``_loss_constant``, the part of the reported loss that does not depend on the weights."""
 
     def _scorer(self, held_out: tuple[Any, Array, Array | None]) -> Callable[[], float]:
-        """The score of the held-out rows, as early stopping asks for it."""
+        """Return a function that computes the score of the held-out rows for early stopping."""
         X, Y, weight = held_out
         if self.scoring == "loss":
             rows = as_rows(X), self._targets(Y), weight
 
             def negative_loss() -> float:
                 trainer = self._trainer
-                last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}  # of the first weights
+                # Before the first evaluation: the loss of the initial weights.
+                last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}
                 return -float(last["val_loss"])
 
             return negative_loss
@@ -319,18 +320,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         answers = self._decode_targets(Y)
 
         def score() -> float:
-            twin = copy.copy(self)  # the rows here have no column names
+            twin = copy.copy(self)  # without feature names, which these validated rows lack
             twin.__dict__.pop("feature_names_in_", None)
             return float(scorer(twin, X, answers, **({} if weight is None else {"sample_weight": weight})))
 
         return score
 
     def _decode_targets(self, Y: Array) -> Array:
-        """Targets as the user gave them."""
+        """Convert encoded targets back to the user's labels or values."""
         return Y
 
     def _thread_count(self) -> int | None:
-        """As many threads as are usable, but one in a thread that joblib or dask has started beside others."""
+        """Return the number of threads: one inside a worker thread of joblib or dask, else None for the default."""
         if self.threads is not None or threading.current_thread() is threading.main_thread():
             return None if self.threads is None else int(self.threads)
         from joblib.parallel import get_active_backend
@@ -358,16 +359,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._clear("_network", *_STOCHASTIC_ATTRIBUTES)
         self._sync_network()
 
-    # ---------------------------------------------------------------------------------------- applying
+    # -------------------------------------------------------------------------------------- prediction
 
     def _sync_network(self) -> Network:
-        """The model by the present parameters, with the weights that ``coefs_`` and ``intercepts_`` hold.
+        """Return the network with the present parameters and the weights in ``coefs_`` and ``intercepts_``.
 
-        Both may have been replaced since a fit: what a parameter is set to counts at once, as with scikit-learn.
+        Parameters and weights may have been replaced since the fit; the changes take effect at once, as in
+        scikit-learn.
         """
         network: Network | None = self.__dict__.get("_network")
         if network is None or not network.matches(self):
-            if network is not None:  # by `set_params`, which checks nothing
+            if network is not None:  # the parameters were changed by set_params, which does not validate
                 self._validate_params()
             self._place = self._training_position()
             self._clear("_trainer")
@@ -385,12 +387,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return trainer.seed, trainer.steps, trainer._order.place
 
     def _expose_weights(self, network: Network) -> None:
-        """Let the attributes hold the views, in lists of their own: an entry that is replaced is seen."""
+        """Set ``coefs_`` and ``intercepts_`` to new lists of the views, so that a replaced entry can be detected."""
         if not network.has_views(self.coefs_, self.intercepts_):
             self.coefs_, self.intercepts_ = list(network.coefs), list(network.intercepts)
 
     def _outputs(self, X: Any) -> Array:
-        """The model's outputs (N, O), before the output activation, for checked or unchecked rows."""
+        """Compute the model's outputs (N, O) before the output activation."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
@@ -403,7 +405,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             and len(X)
             and not hasattr(self, "feature_names_in_")
         )
-        if not (plain and np.isfinite(X).all()):  # what scikit-learn's check says is wrong with it, or makes of it
+        if not (plain and np.isfinite(X).all()):  # scikit-learn converts the rows or raises its usual errors
             X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
         if plain and len(X) == 1:
             out: Array = network.model.backend.to_numpy(network.model.infer(X))
@@ -411,13 +413,22 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return Evaluator(network.model, self._loss())._outputs(X, "X")
 
     def compiled_predict(self) -> Callable[[Any], Array]:
-        """`predict` of the present weights by `fastmlp.Predictor`, without scikit-learn's validation.
+        """Return a fast version of `predict` with the present weights, without scikit-learn's validation.
 
         Returns
         -------
         callable
-            ``f(X)`` for an ndarray X of shape (N, features), float32 or float64; later changes of the estimator do
-            not reach it.
+            ``f(X)`` for an ndarray X of shape (N, features), float32 or float64. It uses `fastmlp.Predictor`; later
+            changes of the estimator have no effect on it.
+
+        Examples
+        --------
+        >>> import fastmlp as fm, numpy as np
+        >>> X = np.array([[0.0], [1.0]] * 10)
+        >>> net = fm.MLPRegressor((4,), solver="lbfgs", random_state=0).fit(X, X[:, 0])
+        >>> predict = net.compiled_predict()
+        >>> np.allclose(predict(X), net.predict(X))
+        True
         """
         if not hasattr(self, "coefs_"):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
@@ -457,10 +468,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values of ``random_state`` are the same source; equal integers are."""
+    """Whether two values of ``random_state`` are the same object or equal integers."""
     return one is other or (isinstance(one, Integral) and isinstance(other, Integral) and one == other)
 
 
 def as_rows(X: Any) -> Any:
-    """Sparse rows by rows, all else as it is."""
+    """Convert a sparse matrix to CSR format; return other values unchanged."""
     return sparse.csr_array(X) if sparse.issparse(X) else X
