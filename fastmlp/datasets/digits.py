@@ -1,4 +1,4 @@
-"""The 8 x 8 handwritten digits that come inside the package."""
+"""Reader of the 8 x 8 handwritten digits that the package includes."""
 
 from __future__ import annotations
 

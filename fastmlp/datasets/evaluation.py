@@ -1,4 +1,4 @@
-"""Tables to evaluate a model on: encoded as its training data was, by no rule that only training needs."""
+"""Readers of tables for the evaluation of a trained model, encoded like its training data."""
 
 from __future__ import annotations
 
@@ -32,31 +32,33 @@ def load_labeled(
     separator: str | None = None,
     decimal: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read all rows of a table as a trained model takes them; of an ``.npz`` file with a test part, that part.
+    """Read all rows of a table in the encoding of a trained model.
+
+    Of an ``.npz`` file with a test part, only the test part is read.
 
     Parameters
     ----------
     file : path-like
     classes : sequence of str or None
-        The model's labels in the order of its outputs; None for regression.
+        Labels of the model in the order of its outputs; None for regression.
     preprocessing : dict or None
-        The record of the model's training table. None: the columns beside the target are the features.
+        Record of the model's training table. None: all columns except the target are numeric features.
     target : str, optional
-        Name or index of the target column, or the file of a ``.npy`` file's targets. Default: the training target's
-        column, or else the last.
+        Name or index of the target column, or the file of the targets for a ``.npy`` file. Default: the column of the
+        training target, else the last one.
     header, separator, decimal
-        As for `load`; by default the header is as in the training file.
+        See `load`. The default of ``header`` is that of the training file.
 
     Returns
     -------
     X : ndarray of shape (N, features)
     y : ndarray of shape (N,)
-        Indices into ``classes``, or numbers less the record's ``target_offset``.
+        Indices into ``classes``, or numbers minus the record's ``target_offset``.
 
     Raises
     ------
     DataError
-        If the file is damaged, does not fit the record, or has a label that is not among ``classes``.
+        If the file is damaged, does not fit the record, or has a label that is not in ``classes``.
     """
     path = Path(os.path.expanduser(file))
     given, likely = validate_format(header, separator, decimal), format_of(preprocessing)
@@ -75,20 +77,20 @@ def load_labeled(
 def load_as_trained(
     path: Path, *, classes: Sequence[str] | None, preprocessing: dict[str, Any] | None, **reading: Any
 ) -> Dataset:
-    """Read a training table again, as the model that was trained on it takes it: nothing is learnt from its rows.
+    """Read the training table of a model again, in the encoding of the model.
 
     Parameters
     ----------
     path : Path
     classes, preprocessing
-        As for `load_labeled`.
+        See `load_labeled`.
     **reading
-        As for `read_train_test`, as in training.
+        Options of `read_train_test`, as in training.
 
     Returns
     -------
     Dataset
-        The same arrays as in training, if the file is the same.
+        The arrays of the training, if the file is unchanged.
 
     Raises
     ------
@@ -116,8 +118,8 @@ def _encode(
     strict: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     if target is not None and (preprocessing is None or preprocessing.get("target") is None):
-        table = table.without(target)  # of a model that was trained on arrays
-    # The features first: of a first line that is not what it was taken for they say more than the target.
+        table = table.without(target)  # the model was trained on arrays
+    # Encode the features first: if the header was misjudged, their errors are clearer than those of the target.
     X = _plain_numbers(table) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
     check_target(target_column, regression=classes is None)
     if classes is not None:
@@ -126,7 +128,7 @@ def _encode(
 
 
 def _plain_numbers(table: Table) -> np.ndarray:
-    """The columns as they are, which must be numbers without gaps."""
+    """Return the columns as a matrix; they must be numbers without missing values."""
     if isinstance(table, ArrayTable):
         return table.matrix
     columns = [table.column(name) for name in table.names]
@@ -137,14 +139,14 @@ def _plain_numbers(table: Table) -> np.ndarray:
         if odd is not None or column.missing().any():
             seen = "an empty cell" if odd is None else repr(odd[:40])
             raise DataError(
-                f"{column.label} holds {seen}; expected numbers, as the model has no record of its training table."
+                f"{column.label} holds {seen}; expected numbers, since the model has no record of its training table."
             )
         check_finite(column)
     return np.stack([column.numbers() for column in columns], axis=1)
 
 
 def _is_read_back(label: str) -> bool:
-    """Whether a label, read as a number or boolean, gives the same text again."""
+    """Whether a label that is read as a number or a boolean has the same text again."""
     if label.lstrip("-").isdecimal():
         return str(int(label)) == label
     return label in ("True", "False") or (is_number(label) and repr(float(label)) == label)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four IDX files each, under the same names."""
+"""Reader of MNIST and Fashion-MNIST: four IDX files each, with the same names."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["load_mnist"]
 def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, download: bool) -> Dataset:
     """Read MNIST or Fashion-MNIST.
 
-    The files (gzipped or not) are looked for in the folder of that name within the data folder, then in
-    the data folder itself; both sets use the same file names, so files are never mixed between the two.
-    What is missing is downloaded into the folder that has some of them, else into the first.
+    The files, optionally gzipped, are searched in the subfolder of the data folder with the name of the set, then in
+    the data folder. All four come from one folder, since both sets use the same file names. Missing files are
+    downloaded into the folder that contains some of them, else into the subfolder.
 
     Parameters
     ----------
     source : Source
-        The registry's entry.
+        Entry of the registry.
     data_dir : path-like or None
         See `data_folder`.
     download : bool

@@ -1,4 +1,4 @@
-"""One table file: its columns, and which of them, or which array, is the target."""
+"""Table file with its target."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
 
 
 class TableSource:
-    """A table file and its target.
+    """Table file with its target.
 
     Parameters
     ----------
     path : Path
     target : str, int or None
-        Name or index of the target column (None: the last), or the file of a ``.npy`` file's targets.
+        Name or index of the target column (None: the last one), or the file of the targets for a ``.npy`` file.
     given, likely : TextFormat
-        As for `detect_format`.
+        See `detect_format`.
     texts : collection of str
-        Columns that are read as texts even where they look like numbers.
+        Columns to read as texts even if they look like numbers.
     text_target : bool
-        Whether the target is one of them.
+        Whether to read the target as text.
 
     Attributes
     ----------
@@ -42,12 +42,13 @@ class TableSource:
     target : str or None
         Its name, where it is a column of the table.
     format : TextFormat
-        Of a text file, without a None; header False for arrays.
+        Format of a text file, without unknown entries; header False for arrays.
     row_labels : str or None
-        The first column of a text file that names the others only: labels of the rows.
+        Name of the first column of a text file, if only this column has no name in the file.
     test_part : (Table, Column) or None
-        What an ``.npz`` file has as ``X_test`` and ``y_test``.
+        ``X_test`` and ``y_test`` of an ``.npz`` file.
     image_shape : tuple of int or None
+        (channels, height, width) of a row, for arrays of images.
 
     Raises
     ------
@@ -74,7 +75,7 @@ class TableSource:
         self.target_column: Column
         suffix = path.suffix.lower()
         if suffix not in TABLE_SUFFIXES:
-            raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
+            raise DataError(f"{path} is not a table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
         reject_format(path, given)
         if suffix == ".npz":
             self._from_npz()
@@ -90,7 +91,7 @@ class TableSource:
         try:
             self.target_name = _target_column(target, file.names, self.path)
         except DataError as error:
-            # Names that are numbers are perhaps none.
+            # Numeric names may be a row of values.
             if file.format.header and any(map(is_number, file.names)):
                 raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
             raise
@@ -147,7 +148,7 @@ def _target_column(target: str | int | None, names: list[str], path: Path) -> st
 
 
 def _target_file(path: Path, target: str | int | None) -> Path | None:
-    """The file of targets that belongs to a ``.npy`` file of features, if the caller means one."""
+    """Return the file of the targets of a ``.npy`` file, or None if the target is a column."""
     if isinstance(target, str) and target.lower().endswith(".npy"):
         named = Path(os.path.expanduser(target))
         return named if named.is_absolute() or named.exists() else path.with_name(target)
@@ -157,7 +158,7 @@ def _target_file(path: Path, target: str | int | None) -> Path | None:
 
 
 def resolve_column(choice: str | int, names: list[str], option: str, source: str) -> str:
-    """A column's name from its name or its index; an index may come as text from a command line."""
+    """Return the name of a column given by name or index; the index may be a text, as on the command line."""
     if isinstance(choice, str):
         if choice in names:
             return choice

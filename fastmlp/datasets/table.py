@@ -1,4 +1,4 @@
-"""Tables as data sets: CSV, TSV, Parquet, and NumPy arrays."""
+"""Loading of tables as data sets: CSV, TSV, Parquet, NumPy arrays."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _features(
     drop: Sequence[str | int],
     index: bool | None,
 ) -> tuple[list[str], set[str]]:
-    """(the feature columns, those of them that are one-hot encoded although they are numbers)."""
+    """Return (feature columns, the numeric ones among them to encode as one-hot)."""
     path, every = str(source.path), source.table.names
     choices = [drop] if isinstance(drop, (str, int)) else drop
     dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
@@ -109,23 +109,25 @@ def _features(
             DataWarning,
         )
     if source.target_name in dropped:
-        raise DataError(f"{path}: the column {source.target_name!r} is the target, and is to be left out too.")
+        raise DataError(
+            f"{path}: the column {source.target_name!r} is the target and is dropped; expected one of both."
+        )
     names = [name for name in every if name != source.target_name and name not in dropped]
     if not names:
         raise DataError(f"{path} has no column beside the target; expected at least one feature.")
     if isinstance(categorical, str) and categorical != "auto":
         raise DataError(f"categorical is {categorical!r}; expected 'auto' or a list of column names.")
-    listed = () if isinstance(categorical, str) else categorical
-    return names, {resolve_column(choice, names, "categorical", path) for choice in listed}
+    chosen = () if isinstance(categorical, str) else categorical
+    return names, {resolve_column(choice, names, "categorical", path) for choice in chosen}
 
 
 def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
-    """What is subtracted from the targets of the training part, which a model of ``dtype`` is to tell apart.
+    """Return the offset to subtract from the targets, so that a model of ``dtype`` can distinguish them.
 
     Raises
     ------
     DataError
-        If they are all the same, or too large or too close together for ``dtype``.
+        If the targets are all equal, or too large or too close to each other for ``dtype``.
     """
     require_variation(target_column, None)
     lost_by_float64 = centering_offset(target_column, np.dtype(np.float64))
@@ -143,14 +145,14 @@ def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) ->
             f"{target_column.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}."
         )
     y = target_column.numbers(lost_by_float64)
-    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may be 0 in float64 too
+    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may underflow to 0
         differ = f"differs by {np.ptp(y):g} at most"
         raise DataError(f"{target_column.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
     return offset
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:
-    """The matrix of a table of uint8 arrays, which stays as it is."""
+    """Return the matrix of a uint8 table, which is not encoded; None for other tables."""
     if isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8:
         return np.ascontiguousarray(table.matrix)
     return None

@@ -1,4 +1,4 @@
-"""A table's training and test part, before anything is learnt from them."""
+"""Reading of a table's training and test part, without an encoding."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ __all__ = ["Subset", "TrainTestSplit", "read_train_test"]
 
 
 class Subset(NamedTuple):
-    """Rows of a table, and their targets."""
+    """Rows of a table with their targets."""
 
     table: Table
     target_column: Column
 
 
 class TrainTestSplit(NamedTuple):
-    """A table's training and test part.
+    """Training and test part of a table.
 
     Attributes
     ----------
     source : TableSource
-        The file of the training part.
+        File of the training part.
     task : {"classification", "regression"}
     classes : tuple of str or None
-    train, test : (table, target_column)
+        Class names; None for regression.
+    train, test : Subset
     separate_test : bool
-        Whether the test part has a file, or arrays, of its own.
+        Whether the test part has its own file or arrays.
     """
 
     source: TableSource
@@ -60,14 +61,15 @@ def read_train_test(
     task: str = "auto",
     to_train: bool = True,
 ) -> TrainTestSplit:
-    """Read a table, and split it where it has no test part and no second file is given.
+    """Read a table, and split it unless it has a test part or ``test`` is given.
 
     Parameters
     ----------
+    path : Path
+    target, header, separator, decimal, test_size, test, seed, task
+        See `load`.
     to_train : bool
         Whether the target must vary.
-    **options
-        As for `load`.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def read_train_test(
 
 
 def _second_file(source: TableSource, file: Path, given: TextFormat) -> Subset:
-    """The test part in a file of its own, whose columns are of the training file's kinds."""
+    """Read the file of the test part, with text columns as in the training file."""
     if file == source.path:
         return Subset(source.table, source.target_column)
     texts = [name for name in source.table.names if is_text_file(file) and source.table.column(name).kind == "text"]

@@ -33,7 +33,8 @@ class Evaluator:
     Examples
     --------
     >>> import fastmlp as fm, numpy as np
-    >>> evaluator = fm.Evaluator(fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss())
+    >>> from fastmlp.training.evaluator import Evaluator
+    >>> evaluator = Evaluator(fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss())
     >>> evaluator.predict_proba(np.zeros((5, 3))).shape
     (5, 2)
     """

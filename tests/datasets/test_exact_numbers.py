@@ -185,7 +185,7 @@ def test_targets_too_close_together(tmp_path, unit, dtype):
 
 def test_a_number_too_large_in_new_rows(tmp_path):
     data = load(write(tmp_path, "t.csv", SPREAD, np.arange(ROWS) % 2)[0])
-    with pytest.raises(DataError, match="1e\\+40, too large for float32, which training had; scale the column"):
+    with pytest.raises(DataError, match="1e\\+40, too large for float32 as in training; scale the column"):
         apply_preprocessing(pandas.DataFrame({"x": [1e40]}), data.preprocessing)
 
 
