@@ -1,4 +1,4 @@
-"""The one tolerance rule: how far a result may be from the float64 reference, and why.
+"""The tolerance rule of the tests: largest distance of a result from its float64 reference.
 
 Nothing here is tuned to pass. With eps the dtype's machine epsilon, or that of a precision, and one constant ``C``:
 

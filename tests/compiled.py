@@ -1,4 +1,4 @@
-"""Backends whose operations are compiled, as the tests call them: with NumPy arrays, wherever they compute."""
+"""Compiled backends behind an interface that takes and returns NumPy arrays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A CUDA driver whose GPU is this processor: Numba's own arrays and copies, with their memory here.
+"""Fake CUDA driver that uses host memory, so that Numba's device arrays and copies run without a GPU.
 
-What they take and refuse is as on a GPU. Launches are not Numba's: kernels run as `native` compiles them, each before
-the call that launches it returns.
+The arrays accept and reject the same arguments as on a GPU. Kernels are compiled and run synchronously by `native`.
 """
 
 from __future__ import annotations

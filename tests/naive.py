@@ -1,4 +1,4 @@
-"""Naive float64 formulas that the code is checked against; nothing here is shared with the package."""
+"""Naive float64 formulas, independent of the package, as references."""
 
 from __future__ import annotations
 

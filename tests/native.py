@@ -1,9 +1,9 @@
-"""Runs CUDA kernels as Numba compiles them, on this processor: the same LLVM code, with `simt`'s threads around it.
+"""Runner of compiled CUDA kernels on the CPU: Numba's LLVM code on the threads of `simt`.
 
-`simt` runs the kernels' Python, and so knows nothing of what Numba makes of it: which types numbers have, how arguments
-come in, what reads four elements at once. Here that is compiled, in the GPU's own tile sizes. What only a GPU has
-(numbers of threads, barriers, its instructions) calls back: each thread is a greenlet, in the middle of compiled code.
-Only the order in which threads see each other's writes is not a GPU's, nor found wrong: `simt` does that.
+`simt` interprets the Python source of a kernel and thus does not test Numba's types, the passing of arguments and
+vector loads. This module compiles the kernel with the GPU's tile sizes. Thread indices, barriers and special
+instructions of a GPU are callbacks, and each thread is a greenlet inside of compiled code. The memory order of a GPU is
+not simulated; `simt` detects races.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps by the persistent CUDA kernel, on a machine that is not one, beside steps module by module."""
+"""Steps by the persistent CUDA kernel on a simulated GPU, compared with steps module by module."""
 
 from __future__ import annotations
 

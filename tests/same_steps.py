@@ -1,4 +1,4 @@
-"""Steps by the engine beside steps module by module."""
+"""Steps by the engine, compared with steps module by module."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Runs CUDA kernels as Python, all blocks of a grid at once, and finds races.
+"""Simulator that runs CUDA kernels as Python, all blocks of a grid at once, and detects races.
 
-Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs in it. Here
-each thread is a greenlet that runs until it waits: for its warp, its block or the grid, or for its warp's others to
-multiply matrices together, which orders nothing in memory. Every access to an array is
-noted with what the thread had waited for; two threads that touch an element, one of them writing, with nothing
-between that both have waited for, are an error, whatever order they happened to run in. So is reading what nobody has
-written (local and shared arrays), and an index outside of an array.
+Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs. Here each
+thread is a greenlet that runs until it waits for its warp, its block or the grid, or for a matrix product of its warp
+(which orders no memory accesses). Each access to an array is recorded with the barriers that the thread has passed. It
+is an error if two threads access an element, at least one of them writes, and no barrier separates the accesses,
+whatever the order of execution was. Reads of uninitialized local or shared memory and indices out of bounds are errors
+too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A GPU of tiny tiles, whose kernels `simt.Machine` runs: in the place of `fastmlp._kernels.cuda.machine.Machine`."""
+"""Simulated GPU with small tiles, a replacement for `fastmlp._kernels.cuda.machine.Machine` on `simt.Machine`."""
 
 from __future__ import annotations
 

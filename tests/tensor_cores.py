@@ -1,4 +1,4 @@
-"""What a GPU's tensor cores compute, on NumPy's numbers: for `simt`."""
+"""Tensor-core operations on NumPy arrays, for `simt`."""
 
 from __future__ import annotations
 

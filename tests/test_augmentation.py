@@ -1,4 +1,4 @@
-"""What augmentations do to a batch, by plain loops and known distributions; what they refuse."""
+"""Augmentations against plain loops and known distributions, and their errors."""
 
 from __future__ import annotations
 

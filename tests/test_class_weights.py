@@ -1,4 +1,4 @@
-"""Classes of weight 0: a loss is the weighted sum of all rows over the sum of their weights, however they are cut."""
+"""Classes of weight 0: the loss is the weighted sum over the sum of weights, for any split into batches."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""docs/derivations.md: its code locations exist, its example is right, and its formulas are what is computed.
+"""docs/derivations.md: its code locations exist, its example is right, and the code computes its formulas.
 
-The formulas are written here as on the page, with loops over their indices, in float64. Two things stand
-beside each: what the backends compute, and the derivative of the definition by a complex step (the imaginary
-part of f(x + 1e-100 i), exact to rounding).
+The formulas are written here as on the page, with loops over their indices, in float64. Each is compared with the
+results of the backends, and with the derivative of the definition by a complex step (the imaginary part of
+f(x + 1e-100 i), exact to rounding).
 """
 
 from __future__ import annotations

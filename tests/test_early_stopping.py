@@ -1,4 +1,4 @@
-"""EarlyStopping: when a run ends, and whose weights the model then has."""
+"""EarlyStopping: end of the run, and restored weights."""
 
 from __future__ import annotations
 

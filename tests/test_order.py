@@ -1,4 +1,4 @@
-"""The order in which training takes rows, drawn when it is needed or ahead by other threads."""
+"""BatchSampler: orders drawn on demand or in advance by other threads."""
 
 from __future__ import annotations
 

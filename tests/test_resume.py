@@ -1,4 +1,4 @@
-"""Fits that are stopped and resumed: the same bits as those that never were, or a refusal that says why."""
+"""Resumed fits: the same bits as uninterrupted ones, or an error with the reason."""
 
 import json
 

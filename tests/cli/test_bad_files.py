@@ -1,4 +1,4 @@
-"""Files and values that no run expects: each is one line on standard error, and an older run stays whole."""
+"""Invalid files and values: one line on standard error, and an older run is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes, failures and interruptions of the command line: one line each, and nothing half-written."""
+"""Errors and interruptions of the command line: one line each, and no partial files."""
 
 from __future__ import annotations
 

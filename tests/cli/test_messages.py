@@ -1,4 +1,4 @@
-"""What messages send a user to: every option that one names exists in the command that prints it, and helps."""
+"""Options named in messages exist in the command that prints them, and have the promised effect."""
 
 from __future__ import annotations
 

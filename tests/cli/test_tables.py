@@ -1,4 +1,4 @@
-"""Tables as users have them, through `train`, `evaluate`, `predict`, `sweep` and `export`."""
+"""User tables through `train`, `evaluate`, `predict`, `sweep` and `export`."""
 
 from __future__ import annotations
 

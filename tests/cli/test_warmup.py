@@ -1,4 +1,4 @@
-"""`fastmlp warmup`: nothing is left to compile for a plain fit."""
+"""`fastmlp warmup` compiles all kernels of a plain fit."""
 
 from __future__ import annotations
 

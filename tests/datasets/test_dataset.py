@@ -1,4 +1,4 @@
-"""Dataset, the embedded digits, and the names that load knows."""
+"""Dataset, the included digits, and the names that `load` accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text tables as they are written: separators, decimal marks, headers, row labels; what is guessed is said."""
+"""Detection of separators, decimal marks, headers and row labels, with warnings about guesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables to evaluate a model on: what only training needs is not asked of them."""
+"""Tables for evaluation, which need less than tables for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No digit of a table is lost before it is centered, whatever the file: times, coordinates, identifiers, labels."""
+"""No loss of digits before centering: times, coordinates, identifiers, labels."""
 
 from __future__ import annotations
 

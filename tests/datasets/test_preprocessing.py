@@ -1,4 +1,4 @@
-"""apply_preprocessing gives new rows the columns that training had."""
+"""apply_preprocessing: new rows in the encoding of the training data."""
 
 from __future__ import annotations
 

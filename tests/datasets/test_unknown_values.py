@@ -1,4 +1,4 @@
-"""Values that training did not see: booleans in other spellings are known, everything else is reported or refused."""
+"""Values absent from the training data: booleans in other spellings, warnings and errors."""
 
 from __future__ import annotations
 

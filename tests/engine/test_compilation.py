@@ -1,4 +1,4 @@
-"""Kernels are compiled once: not again in a second process, nor for a model, batch or team of another size."""
+"""Compilation of kernels: not repeated in a second process, nor for another size of model, batch or team."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Same seed, same bits: on any number of threads, in native calls of any number of steps, and in every run."""
+"""Same seed, same bits: for any number of threads and of steps per native call, and in every run."""
 
 from __future__ import annotations
 

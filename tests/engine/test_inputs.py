@@ -1,4 +1,4 @@
-"""What trainers are given: data of any kind, other settings from one fit to the next, and parts that nobody knows."""
+"""Inputs of trainers: data of any kind, settings that change between fits, user-defined components."""
 
 from __future__ import annotations
 

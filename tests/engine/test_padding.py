@@ -1,4 +1,4 @@
-"""What only fills up vectors stays zero, weights and their second copies agree, and no access leaves its buffer."""
+"""Padding stays zero, both copies of the weights agree, and no access leaves its buffer."""
 
 from __future__ import annotations
 

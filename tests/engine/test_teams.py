@@ -1,4 +1,4 @@
-"""Threads and processes: who trains where changes no bit, and nobody is left behind."""
+"""Threads and processes: no effect on the bits, and no thread is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an estimator knows between two calls: parameters that change, copies that go on, fits of another kind."""
+"""State of an estimator between calls: changed parameters, copies, other solvers."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""The loss and the gradient that L-BFGS gets."""
+"""Loss and gradient of the L-BFGS objective."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Options and rows: each is used, refused by name, or documented to be for another solver."""
+"""Parameters of the estimators: each one has an effect, raises an error, or is documented for another solver."""
 
 import inspect
 import itertools

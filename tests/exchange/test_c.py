@@ -1,4 +1,4 @@
-"""C: what export_c writes compiles without a warning, runs under sanitizers and computes what the model computes."""
+"""export_c: the file compiles without warnings, runs under sanitizers and equals the model."""
 
 from __future__ import annotations
 

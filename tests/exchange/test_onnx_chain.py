@@ -1,4 +1,4 @@
-"""ONNX graphs of other makers: ways of writing an MLP give what ONNX Runtime computes; others are refused."""
+"""Import of ONNX graphs of other programs: equal to ONNX Runtime, or an error."""
 
 from __future__ import annotations
 

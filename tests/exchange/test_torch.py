@@ -1,4 +1,4 @@
-"""PyTorch: layers and weights in both directions, and files of weights."""
+"""PyTorch: conversion of layers and weights in both directions, and weight files."""
 
 from __future__ import annotations
 

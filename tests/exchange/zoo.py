@@ -1,4 +1,4 @@
-"""Models that travel, with their outputs in float64 and a bound on the error of a program that computes them."""
+"""Models for the exchange tests, with float64 outputs and an error bound."""
 
 from __future__ import annotations
 

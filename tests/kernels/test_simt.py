@@ -1,4 +1,4 @@
-"""What runs CUDA kernels as Python finds races, strays and what nobody wrote, and passes what is in order."""
+"""The CUDA simulator: it finds races, stray accesses and uninitialized reads, and accepts correct kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy, special values and reproducibility of the vector functions, jitted and not.
+"""Accuracy, special values and reproducibility of the vector functions, compiled or not.
 
 Run as a script with a file's name, this stores the results of all functions there: that is how the
 tests see other vector widths and the un-jitted code, which are chosen when fastmlp is imported.
