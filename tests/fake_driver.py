@@ -18,7 +18,7 @@ _MULTIPROCESSORS = 3
 
 
 class _Driver:
-    """What copies and sets memory."""
+    """Driver functions that copy and set memory."""
 
     is_available = True
 
@@ -38,7 +38,7 @@ class _Driver:
 
 
 class _Context:
-    """The only one, of a device that computes nothing itself."""
+    """Context of the only device, which computes nothing itself."""
 
     device = SimpleNamespace(compute_capability=ARCHITECTURE, MULTIPROCESSOR_COUNT=_MULTIPROCESSORS, name="none", id=0)
 
@@ -67,7 +67,7 @@ class _Context:
 
 
 def _here(argument):
-    """An array of the GPU as one of NumPy's, with the same memory."""
+    """Return a device array as a NumPy array that shares its memory."""
     if not hasattr(argument, "copy_to_host"):
         return argument
     if argument.size == 0:
@@ -77,7 +77,7 @@ def _here(argument):
 
 
 def install(machine):
-    """From now on in this process there is such a GPU; ``machine.run(kernel, grid, block, arguments)`` runs kernels."""
+    """Install the fake GPU for the process; ``machine.run(kernel, grid, block, arguments)`` runs kernels."""
     names = ("", ".cudadrv.driver", ".cudadrv.devices", ".dispatcher")
     cuda, driver, devices, dispatcher = (importlib.import_module(f"numba.cuda{name}") for name in names)
     context = _Context(driver)

@@ -115,7 +115,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_a_measure_that_is_not_there():
-    with pytest.raises(ValueError, match="watches val_loss, which this fit does not measure"):
+    with pytest.raises(ValueError, match="monitors val_loss, which this fit does not measure"):
         fitted([fm.EarlyStopping(3, monitor="val_loss")], validation=False)
 
 

@@ -33,17 +33,17 @@ def held_interrupts() -> Iterator[Callable[[], None]]:
             noted = False
             raise KeyboardInterrupt
 
-    ours = (
+    default = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    if ours:
+    if default:
         signal.signal(signal.SIGINT, note)
     try:
         yield check
         check()
     finally:
-        if ours:
+        if default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -43,7 +43,7 @@ class BestTracker:
         self.best: float | None = None
         self.best_step: int | None = None
 
-    def improves(self, step: int, record: Record, who: str) -> bool:
+    def improves(self, step: int, record: Record, callback: str) -> bool:
         """Whether the value of the record is the best so far, which is then stored; NaN never is.
 
         Raises
@@ -54,7 +54,10 @@ class BestTracker:
         monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
         value = record[monitor]
         if value is None:
-            raise ValueError(f"{who} watches {monitor}, which this fit does not measure; give it validation rows.")
+            raise ValueError(
+                f"{callback} monitors {monitor}, which this fit does not measure; pass validation rows, or monitor "
+                "'train_loss'."
+            )
         sign = 1 if monitor == "val_accuracy" else -1
         better = not math.isnan(value) and (self.best is None or sign * (value - self.best) > self.min_delta)
         if better:

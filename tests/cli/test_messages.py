@@ -154,7 +154,7 @@ def test_arguments_in_messages_exist_in_python_and_in_the_commands(spellings):
         if file.startswith("estimators/"):  # classes for scikit-learn, which no command makes
             continue
         commands = printed_by(file)
-        assert commands, f"{file} names {name}=: say in PRINTED_BY or ONLY_IN_PYTHON who prints {text!r}"
+        assert commands, f"{file} names {name}=: add it to PRINTED_BY or ONLY_IN_PYTHON, for {text!r}"
         assert name in fm.datasets.table.TABLE_OPTIONS, f"{name}= is no argument of fastmlp.load"
         for command in commands:
             shown = as_options(re.search(rf"\b{name}=('[^']*'|True|False|\w+|)", text)[0])

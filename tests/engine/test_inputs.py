@@ -245,7 +245,7 @@ def test_dropout_knows_how_far_training_has_come():
     assert (comp.model[3].seed, comp.model[3].step) == (ref.model[3].seed, ref.model[3].step) == (7, 8)
 
 
-# ---------------------------------------------------------------------------------- parts nobody knows
+# ---------------------------------------------------------------------------------- unknown components
 
 
 class MyTanh(fm.Tanh):

@@ -96,7 +96,7 @@ def test_features_that_the_engine_does_not_read_in_place(name, rng, monkeypatch)
         objective.close()
     assert isinstance(objective.steps, ModuleSteps) == large
     if not large:
-        monkeypatch.setattr(SparseRows, "__getitem__", None)  # nobody reads it again
+        monkeypatch.setattr(SparseRows, "__getitem__", None)  # the matrix must not be read again
         assert objective(objective.start())[0] == results[1][0]
         objective.close()
     (ref, ref_gradient), (comp, gradient) = results
