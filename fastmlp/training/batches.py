@@ -109,7 +109,7 @@ def check_rows(
 
 def require_weight(rows: TrainingData, loss: Loss) -> None:
     """Raise ValueError if the class weights of all rows are 0, so that no mean loss exists."""
-    if not loss.normaliser(*rows.labels(slice(None))) > 0:
+    if not loss.denominator(*rows.labels(slice(None))) > 0:
         raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
 
 

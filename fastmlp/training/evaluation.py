@@ -115,21 +115,21 @@ def evaluate_rows(
         measure = R2(*rows.labels(slice(None)))
     else:
         measure = Accuracy(loss.task == "binary")
-    total = normaliser = 0.0
+    total = denominator = 0.0
     for block in _blocks(model, len(rows), batch_size):
         x, y, weight = rows.take(block)
         there = infer(x)
         outputs = model.backend.to_numpy(there)
-        share = loss.normaliser(y, weight)
+        share = loss.denominator(y, weight)
         # Compute the loss in the wider of the dtypes of targets and outputs, so that targets are not rounded.
         measured = outputs.astype(y.dtype) if y.dtype.kind == "f" and y.dtype != outputs.dtype else there
         # With label smoothing a block of weight 0 has a loss. The argument is passed only where it is needed, since
         # user-defined losses may lack it.
-        total += loss.forward(measured, y, weight, **({} if share else {"normaliser": 1.0})) * (share or 1.0)
-        normaliser += share
+        total += loss.forward(measured, y, weight, **({} if share else {"denominator": 1.0})) * (share or 1.0)
+        denominator += share
         measure.add(outputs, y, weight)
         between()
-    return {"loss": total / normaliser, measure.name: measure.value()}
+    return {"loss": total / denominator, measure.name: measure.value()}
 
 
 def compute_outputs(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:

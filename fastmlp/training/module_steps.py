@@ -70,7 +70,7 @@ class ModuleSteps:
     ) -> float:
         """Compute the gradient of the loss of some rows in the modules, and return the loss."""
         starts = range(0, len(index), self.batch)
-        whole = None if len(starts) == 1 else self._normaliser(rows, index, augment)
+        whole = None if len(starts) == 1 else self._denominator(rows, index, augment)
         loss = 0.0
         sums: dict[str, Array] = {}
         for place, start in enumerate(starts):
@@ -81,7 +81,7 @@ class ModuleSteps:
             for dropout in self._dropouts:
                 dropout.set_position(seed, number + place)
             # Passed only with several batches, since user-defined losses may lack the argument.
-            by_all = {} if whole is None else {"normaliser": whole}
+            by_all = {} if whole is None else {"denominator": whole}
             part, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, **by_all)
             loss += part
             if not math.isfinite(loss):
@@ -100,12 +100,12 @@ class ModuleSteps:
                 sums[name] = backend.zeros(gradient.shape, gradient.dtype)
             backend.add_scaled(gradient, 1.0, sums[name])
 
-    def _normaliser(self, rows: TrainingData, index: Array, augment: Augmentations | None) -> float:
+    def _denominator(self, rows: TrainingData, index: Array, augment: Augmentations | None) -> float:
         """Return the denominator of the loss over all these rows."""
         y, weight = rows.labels(index)
         if augment is not None and augment.mixup is not None and y.ndim == 1:
             y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixup makes rows of targets
-        return self.loss.normaliser(y, weight)
+        return self.loss.denominator(y, weight)
 
     def _penalize(self, rows: TrainingData, index: Array, l2: float) -> float:
         """Add the gradient of the L2 penalty to the gradients of the weights, and return the penalty."""
