@@ -95,7 +95,8 @@ class TrainingState:
             )
         if metadata.get("format_version") != str(FORMAT_VERSION):
             raise ModelFileError(
-                f"{path} has format version {metadata.get('format_version')!r}, this fastmlp reads {FORMAT_VERSION}."
+                f"{path} has format version {metadata.get('format_version')!r}; expected {FORMAT_VERSION}, or a later "
+                "fastmlp."
             )
         try:
             identity, progress = json.loads(metadata["identity"]), json.loads(metadata["progress"])
@@ -126,14 +127,16 @@ class TrainingState:
         ours: dict[str, Any] = json.loads(json.dumps(fit.identity))
         if set(ours) != set(self.identity):
             others = ", ".join(sorted(set(ours) ^ set(self.identity)))
-            raise ResumeError(f"{self.path} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+            raise ResumeError(
+                f"{self.path} cannot be resumed: another version of fastmlp wrote it; they differ in {others}."
+            )
         for key in ours:
             if ours.get(key) == self.identity.get(key):
                 continue
             if key == "kernels":
                 warn_user(
                     f"{self.path} was saved by other kernels ({_short(self.identity[key])}, here {_short(ours[key])}); "
-                    "the fit goes on, but its last bits may differ from those of one without a break.",
+                    "the fit continues, but its last bits may differ from those of an uninterrupted fit.",
                     UserWarning,
                 )
             else:

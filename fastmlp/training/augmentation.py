@@ -228,7 +228,7 @@ class Augmentations:
         if self.flip is not None and math.prod(self.flip.shape) != width:
             raise ValueError(
                 f"HorizontalFlip is for images of shape {self.flip.shape}, {math.prod(self.flip.shape)} numbers; "
-                f"the rows have {width}."
+                f"expected a shape of {width} numbers."
             )
         self.std = None if self.noise is None else self.noise.column_std(model, width, dtype)
 

@@ -80,7 +80,7 @@ class Fit:
             raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
         self.used = rows - (rows % size if drop_last else 0)
         if not self.used:
-            raise ValueError(f"drop_last leaves no batch of {size}: the set has {rows} rows.")
+            raise ValueError(f"drop_last leaves no batch: the set has {rows} rows; expected at least {size}.")
         # A batch larger than the data set is the whole set.
         self.size = min(self.size, rows)
         self.accumulate = min(self.accumulate, -(-rows // self.size))
