@@ -1,4 +1,4 @@
-"""The one tolerance rule: how far a result may be from the float64 reference, and why.
+"""The tolerance rule of the tests: largest distance of a result from its float64 reference.
 
 Nothing here is tuned to pass. With eps the dtype's machine epsilon, or that of a precision, and one constant ``C``:
 
@@ -19,17 +19,17 @@ FACTORS = {"bf16x6": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7}
 
 
 def eps(dtype):
-    """The dtype's machine epsilon and that of the reference, which is in float64 and rounds too."""
+    """Return the sum of the machine epsilons of the dtype and of the float64 reference."""
     return FACTORS[dtype] if dtype in FACTORS else float(np.finfo(dtype).eps + np.finfo(np.float64).eps)
 
 
 def floor(dtype):
-    """What flushing to zero may lose."""
+    """Return the largest error caused by flushing to zero."""
     return 4 * float(np.finfo(np.float32 if dtype in FACTORS else dtype).tiny)
 
 
 def assert_matches(ref, comp, bound=0.0, where=""):
-    """``comp`` has ref's shape, and each entry is within ``bound`` of ref's; inf and NaN match themselves."""
+    """Assert equal shapes, and entries within ``bound`` of ``ref``; inf and NaN match themselves."""
     ref, comp = np.asarray(ref, np.float64), np.asarray(comp)
     assert comp.shape == ref.shape, f"{where}: shape {comp.shape}, expected {ref.shape}"
     comp = comp.astype(np.float64)
@@ -46,23 +46,23 @@ def assert_matches(ref, comp, bound=0.0, where=""):
 
 
 def product_bound(a, b, dtype):
-    """Of the product a (M, K) b (K, N)."""
+    """Return the bound of the product a (M, K) b (K, N)."""
     return C * eps(dtype) * np.sqrt(a.shape[1]) * (np.abs(a) @ np.abs(b)) + floor(dtype)
 
 
 def linear_bound(x, weight, bias, dtype):
-    """Of X Wᵀ + b."""
+    """Return the bound of X Wᵀ + b."""
     size = np.abs(x) @ np.abs(weight.T) + (0 if bias is None else np.abs(bias))
     return C * eps(dtype) * np.sqrt(x.shape[1]) * size + floor(dtype)
 
 
 def elementwise_bound(ref, dtype, argument=0.0):
-    """Of h(x); ``argument`` is |x h'(x)|, what a relative error of x makes of it."""
+    """Return the bound of h(x); ``argument`` is |x h'(x)|, the effect of a relative error of x."""
     return C * eps(dtype) * (np.abs(ref) + np.abs(argument)) + floor(dtype)
 
 
 class Activated:
-    """h(x) and h'(x) of an activation of `naive`, with their bounds for an x that has one itself."""
+    """h(x) and h'(x) of an activation of `naive`, with bounds that include that of x."""
 
     def __init__(self, activation, x, dtype, x_bound=0.0):
         spread = x_bound + C * eps(dtype) * np.abs(x)
@@ -78,14 +78,14 @@ class Activated:
         self.bound = np.where(near, self.bound + activation.jump * spread, self.bound)
 
     def backward(self, dy, dtype, dy_bound=0.0):
-        """dy h'(x) and its bound."""
+        """Return dy h'(x) and its bound."""
         dx = dy * self.slope
         bound = dy_bound * np.abs(self.slope) + (np.abs(dy) + dy_bound) * self.slope_bound
         return dx, bound + C * eps(dtype) * np.abs(dx) + floor(dtype)
 
 
 class MLPReference:
-    """Outputs and gradients of Linears with an activation between them, in float64, and their bounds.
+    """Float64 outputs and gradients of Linear layers with activations between them, with bounds.
 
     ``layers`` are (weight, bias or None); ``gradients`` are {name: (array, bound)} under the names of `MLP`.
     """

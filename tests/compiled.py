@@ -1,4 +1,4 @@
-"""Backends whose operations are compiled, as the tests call them: with NumPy arrays, wherever they compute."""
+"""Compiled backends behind an interface that takes and returns NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARCHITECTURE = (8, 0)
 
 @contextlib.contextmanager
 def a_gpu_to_compile_for():
-    """Functions that kernels call are compiled for the GPU that there is: as if there was one."""
+    """Compile device functions as if a GPU were present."""
     there = SimpleNamespace(compute_capability=ARCHITECTURE)
     with contextlib.ExitStack() as stack:
         for name in ("dispatcher", "compiler"):
@@ -36,15 +36,17 @@ def a_gpu_to_compile_for():
 
 @contextlib.contextmanager
 def compiling():
-    """A GPU's kernels. What their compiler leaves would make each collection of garbage in the tests to come longer."""
+    """Compile CUDA kernels; freeze the compiler's objects, which would slow down garbage collection in later tests."""
     with quickly("numba.cuda.core"):
         yield
     gc.freeze()
 
 
 def _share_arrays():
-    """Numba's simulator looks whether a block has a shared array, and then makes it: two threads that ask at once get
-    one each, and miss what the other one writes."""
+    """Add a lock to the shared arrays of Numba's simulator.
+
+    Without it two threads that create a shared array at once get separate arrays.
+    """
     simulator, lock = importlib.import_module("numba.cuda.simulator.kernelapi"), threading.Lock()
 
     def array(self, shape, dtype):
@@ -80,7 +82,7 @@ BACKENDS = COMPILED if SIMULATED or NATIVE else ["numpy", *COMPILED]
 
 
 class _OnDevice:
-    """Operations on copies of NumPy arrays, which then get what was written."""
+    """Operations that run on copies of NumPy arrays and write the results back."""
 
     def __init__(self, backend):
         self._backend = backend
@@ -99,6 +101,6 @@ class _OnDevice:
 
 
 def operations(name):
-    """The operations of a backend."""
+    """Return the operations of a backend."""
     backend = get_backend(name)
     return _OnDevice(backend) if name == "cuda" else backend

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: the backends, and one seed for everything random."""
+"""Fixtures shared by all tests: backends and the random seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A CUDA driver whose GPU is this processor: Numba's own arrays and copies, with their memory here.
+"""Fake CUDA driver that uses host memory, so that Numba's device arrays and copies run without a GPU.
 
-What they take and refuse is as on a GPU. Launches are not Numba's: kernels run as `native` compiles them, each before
-the call that launches it returns.
+The arrays accept and reject the same arguments as on a GPU. Kernels are compiled and run synchronously by `native`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _MULTIPROCESSORS = 3
 
 
 class _Driver:
-    """What copies and sets memory."""
+    """Driver functions that copy and set memory."""
 
     is_available = True
 
@@ -39,7 +38,7 @@ class _Driver:
 
 
 class _Context:
-    """The only one, of a device that computes nothing itself."""
+    """Context of the only device, which computes nothing itself."""
 
     device = SimpleNamespace(compute_capability=ARCHITECTURE, MULTIPROCESSOR_COUNT=_MULTIPROCESSORS, name="none", id=0)
 
@@ -68,7 +67,7 @@ class _Context:
 
 
 def _here(argument):
-    """An array of the GPU as one of NumPy's, with the same memory."""
+    """Return a device array as a NumPy array that shares its memory."""
     if not hasattr(argument, "copy_to_host"):
         return argument
     if argument.size == 0:
@@ -78,7 +77,7 @@ def _here(argument):
 
 
 def install(machine):
-    """From now on in this process there is such a GPU; ``machine.run(kernel, grid, block, arguments)`` runs kernels."""
+    """Install the fake GPU for the process; ``machine.run(kernel, grid, block, arguments)`` runs kernels."""
     names = ("", ".cudadrv.driver", ".cudadrv.devices", ".dispatcher")
     cuda, driver, devices, dispatcher = (importlib.import_module(f"numba.cuda{name}") for name in names)
     context = _Context(driver)

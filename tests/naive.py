@@ -1,4 +1,4 @@
-"""Naive float64 formulas that the code is checked against; nothing here is shared with the package."""
+"""Naive float64 formulas, independent of the package, as references."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 @dataclass
 class Curve:
-    """h and h'; a bound on |h''| away from 0, the jump of h' at 0, and whether h only selects."""
+    """Activation h with h', a bound on |h''| away from 0, the jump of h' at 0, and whether h only selects."""
 
     h: Callable
     slope: Callable
@@ -36,7 +36,7 @@ def _gelu_tanh_slope(x):
 
 
 def curve(name, alpha=0.0):
-    """The curve of an activation by its name in `MLP`."""
+    """Return the curve of an activation by its name in `MLP`."""
     return {
         "identity": Curve(lambda x: x, lambda x: np.ones_like(x), 0.0, exact=True),
         "relu": Curve(lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0, 0.0, 1.0, exact=True),

@@ -1,9 +1,9 @@
-"""Runs CUDA kernels as Numba compiles them, on this processor: the same LLVM code, with `simt`'s threads around it.
+"""Runner of compiled CUDA kernels on the CPU: Numba's LLVM code on the threads of `simt`.
 
-`simt` runs the kernels' Python, and so knows nothing of what Numba makes of it: which types numbers have, how arguments
-come in, what reads four elements at once. Here that is compiled, in the GPU's own tile sizes. What only a GPU has
-(numbers of threads, barriers, its instructions) calls back: each thread is a greenlet, in the middle of compiled code.
-Only the order in which threads see each other's writes is not a GPU's, nor found wrong: `simt` does that.
+`simt` interprets the Python source of a kernel and thus does not test Numba's types, the passing of arguments and
+vector loads. This module compiles the kernel with the GPU's tile sizes. Thread indices, barriers and special
+instructions of a GPU are callbacks, and each thread is a greenlet inside of compiled code. The memory order of a GPU is
+not simulated; `simt` detects races.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _launch = {}  # the sizes of the grid and of its blocks
 
 
 def _special(register):
-    """Reads %tid.x and the like."""
+    """Return the value of a special register, such as %tid.x."""
     kind, axis = register.split(".")
     return {
         "tid": lambda: getattr(simt._me().threadIdx, axis), "ctaid": lambda: getattr(simt._me().block.blockIdx, axis),
@@ -55,7 +55,7 @@ def _special(register):
 
 
 def _shared(number, size):
-    """The address of one of the block's arrays, of so many times 8 bytes, at a multiple of 16."""
+    """Return the address of an array of the block with ``size`` times 8 bytes, a multiple of 16."""
     arrays = simt._me().block.arrays
     if number not in arrays:
         array = np.full(size + 1, np.nan)
@@ -64,7 +64,7 @@ def _shared(number, size):
 
 
 def _arrivals(address):
-    """Let the others go on, as whoever asks would ask again and again."""
+    """Yield to the other threads, then read the counter that the thread polls."""
     simt._me().wait("poll")
     return ctypes.c_int64.from_address(address).value
 
@@ -146,7 +146,7 @@ WRITTEN = {
 
 
 def _copy(size):
-    """Of so many bytes from one address to another, the last of them zeros: no branches."""
+    """Return LLVM code that copies bytes and fills the last ones with zeros, without branches."""
     lines = [
         "%to = inttoptr i64 %x0 to ptr",
         "%from = inttoptr i64 %x1 to ptr",
@@ -167,9 +167,10 @@ WRITTEN |= {f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global {size}": _co
 
 
 def _symbol(name, function, result, *arguments):
-    """Make a function of Python one of compiled code.
+    """Register a Python function as a symbol of compiled code.
 
-    It cannot raise there: whoever runs the threads gets the error, and this thread stands still for ever.
+    An exception cannot propagate through compiled code: the runner of the threads raises it, and this thread never
+    resumes.
     """
 
     def call(*given):
@@ -190,7 +191,7 @@ def _fields(kinds):
 
 @functools.cache
 def _instruction(code, result, kinds):
-    """A function of LLVM's for an instruction of PTX, (its name, its text)."""
+    """Return (name, text) of an LLVM function that replaces a PTX instruction."""
     name = f"{code} of {', '.join(kinds)}"
     given = [kind for kind in re.findall(r"\w+", result) if kind != "void"]
     head = f'define internal {result} @"{name}"({", ".join(f"{kind} %x{i}" for i, kind in enumerate(kinds))}) {{\n'
@@ -225,7 +226,7 @@ _numbers = {}  # of shared arrays
 
 
 def _for_this_processor(text):
-    """One of a kernel's modules, with what only a GPU has as calls."""
+    """Return an LLVM module of a kernel, with GPU instructions replaced by calls."""
     functions = {}
 
     def instruction(match):
@@ -251,7 +252,7 @@ def _for_this_processor(text):
 
 @functools.cache
 def _engine():
-    """(LLVM's target, what has compiled code run)."""
+    """Return (LLVM target machine, execution engine)."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # It takes longer to make the code faster than to wait for it.
@@ -265,7 +266,7 @@ def _engine():
 
 @functools.cache
 def _library(name):
-    """Make a function of libdevice, as expf is there, that of the C library."""
+    """Replace a function of libdevice, such as expf, by that of the C library."""
     tests = {"isfinite": np.isfinite, "isnan": np.isnan, "isinf": np.isinf}
     if name[:-1] in tests:
         kind = {"d": ctypes.c_double, "f": ctypes.c_float}[name[-1]]
@@ -310,7 +311,7 @@ llvmlite.ir._utils._StringReferenceCaching.get_reference = _kept_text("reference
 
 
 def compiled(kernel, kinds):
-    """The address of a kernel's code for arguments of Numba's types."""
+    """Return the address of a kernel compiled for Numba types of its arguments."""
     compile_cuda = importlib.import_module("numba.cuda.compiler").compile_cuda
     target, engine = _engine()
     with compiling(), a_gpu_to_compile_for():
@@ -331,7 +332,7 @@ def compiled(kernel, kinds):
 
 
 def _flat(values, kinds):
-    """(ctypes' type, value) of arguments: an array is (owners, sizes, address, shape, strides)."""
+    """Return (ctypes type, value) of arguments; an array is (owners, sizes, address, shape, strides)."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     for value, kind in zip(values, kinds, strict=True):
         if isinstance(kind, numba.types.Array):
@@ -346,7 +347,7 @@ def _flat(values, kinds):
 
 
 class Machine(simt.Machine):
-    """Runs kernels by their compiled code."""
+    """Runner of compiled kernels."""
 
     def __init__(self):
         super().__init__([])
@@ -376,7 +377,7 @@ class Machine(simt.Machine):
             raise
 
     def _release(self, threads, ended):
-        """Also those who look again and again whether something has changed, while somebody may still change it."""
+        """Resume polling threads too, as long as another thread may still change the counter."""
         polls = [thread for thread in threads if thread.waits_for == "poll"]
         gone = super()._release(threads, ended)
         self._rounds = 0 if gone else self._rounds + 1
@@ -386,7 +387,7 @@ class Machine(simt.Machine):
 
 
 class Compiled(Simulated):
-    """Runs of steps in tiles of a GPU's own sizes, with the barrier of a GPU."""
+    """Machine that runs steps with the tile sizes and the barrier of a GPU."""
 
     narrow, wide, each_item = machine.NARROW, machine.WIDE_TILES, machine.EACH_ITEM
     wide_dtypes, beside = machine.Machine.wide_dtypes, machine.Machine.beside
@@ -400,7 +401,7 @@ class Compiled(Simulated):
 
 
 def replace_gpu():
-    """From now on in this process there is a GPU, and it is this processor."""
+    """Install the fake GPU for the rest of the process."""
     # Compiles Numba's runtime for this processor, which it cannot do once it has known the pointers of kernels.
     shuffle_order(0, 0, 1)
     updates = importlib.import_module("fastmlp._kernels.cuda.updates")

@@ -1,4 +1,4 @@
-"""Steps by the persistent CUDA kernel, on a machine that is not one, beside steps module by module."""
+"""Steps by the persistent CUDA kernel on a simulated GPU, compared with steps module by module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows_of(count=11, features=5, classes=3):
 
 
 def batches_of(count, batch, seed=1):
-    """The rows in an order, and batches of so many, the last short."""
+    """Return shuffled row numbers and the bounds of batches, the last one short."""
     return np.random.default_rng(seed).permutation(count), np.append(np.arange(0, count, batch), count)
 
 
@@ -28,7 +28,7 @@ def assert_same_steps(
     model, loss, optimizer, data, *, batch=6, machine=None, weight=None, l2=0.0, average=None, precision="float32",
     augment=(), accumulate=1, step=0, seed=7
 ):  # fmt: skip
-    """The engine, compared with `ModuleSteps`; gives its plan."""
+    """Compare the engine with `ModuleSteps`, and return its plan."""
     machine = machine or Simulated()
     found = []
     for gpu in (False, True):

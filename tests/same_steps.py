@@ -1,4 +1,4 @@
-"""Steps by the engine beside steps module by module."""
+"""Steps by the engine, compared with steps module by module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arrays_of(trainer):
 
 
 def assert_same_steps(model, loss, optimizer, data, *, batch=13, steps=10, threads=1, weight=None, l2=0.0, **more):
-    """``model``, ``loss`` and ``optimizer`` are functions that make one each; compares after 1 and ``steps`` steps."""
+    """Compare after 1 and ``steps`` steps; ``model``, ``loss`` and ``optimizer`` are factories."""
     results = []
     for way in (modules_only, contextlib.nullcontext):
         trainer = fm.Trainer(model(), loss(), optimizer(), l2=l2)

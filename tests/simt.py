@@ -1,11 +1,11 @@
-"""Runs CUDA kernels as Python, all blocks of a grid at once, and finds races.
+"""Simulator that runs CUDA kernels as Python, all blocks of a grid at once, and detects races.
 
-Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs in it. Here
-each thread is a greenlet that runs until it waits: for its warp, its block or the grid, or for its warp's others to
-multiply matrices together, which orders nothing in memory. Every access to an array is
-noted with what the thread had waited for; two threads that touch an element, one of them writing, with nothing
-between that both have waited for, are an error, whatever order they happened to run in. So is reading what nobody has
-written (local and shared arrays), and an index outside of an array.
+Numba's simulator runs one block after the other, so that a grid whose blocks wait for each other hangs. Here each
+thread is a greenlet that runs until it waits for its warp, its block or the grid, or for a matrix product of its warp
+(which orders no memory accesses). Each access to an array is recorded with the barriers that the thread has passed. It
+is an error if two threads access an element, at least one of them writes, and no barrier separates the accesses,
+whatever the order of execution was. Reads of uninitialized local or shared memory and indices out of bounds are errors
+too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tensor_cores import WARP, of_warp
 
 
 class Race(AssertionError):
-    """Two threads that touch the same element without having waited for each other."""
+    """Two threads access an element, at least one of them writes, and no barrier separates the accesses."""
 
 
 class Watched:
-    """An array whose accesses are checked; ``space`` is "global" or "shared", and "local" that of a `Local`.
+    """Array with checked accesses; ``space`` is "global" or "shared", and "local" that of a `Local`.
 
     What is noted of an element is noted under its place: its number, counted row by row.
     """
@@ -43,7 +43,7 @@ class Watched:
         self.writes, self.reads = {}, {}
 
     def place(self, index):
-        """The place of the element of an index."""
+        """Return the flat position of an index."""
         # Most of the time of a test goes by in these lines and those of `read` and `write`.
         if not isinstance(index, tuple):
             if self.ndim == 1 and 0 <= index < self.size:
@@ -66,7 +66,7 @@ class Watched:
 
     def read(self, place):
         if self.written is not None and not self.written[place]:
-            raise AssertionError(f"{self._named(place)} is read by {_me()} and nobody has written it")
+            raise AssertionError(f"{self._named(place)} is read by {_me()} but was never written")
         me = _running.thread
         seen = me.seen or me.look()
         other = self.writes.get(place)
@@ -112,7 +112,7 @@ def _me():
 
 
 class _Seen(SimpleNamespace):
-    """Who touched an element, and how often he had waited by then."""
+    """Thread that accessed an element, with the barriers that it had passed."""
 
 
 class _Thread:
@@ -127,7 +127,7 @@ class _Thread:
         self.knows = {}  # of other blocks: up to which of their barriers all that they did is known to be done
 
     def look(self):
-        """What there is to note of it, the same until it is past another barrier."""
+        """Return the record of the thread's accesses, a new one after each barrier."""
         self.seen = _Seen(name=self.name, grid=self.of_grid, block=self.of_block, warp=self.of_warp)
         return self.seen
 
@@ -138,7 +138,7 @@ class _Thread:
         self.of_warp += 1
 
     def after(self, other):
-        """Whether a barrier that both belong to lies between ``other`` and now."""
+        """Whether a common barrier separates the access ``other`` from the present."""
         if self.of_grid > other.grid:
             return True
         if self.knows.get(other.name[0], 0) > other.block:
@@ -157,7 +157,7 @@ class _Thread:
 
 
 class _Module:
-    """What kernels know as ``cuda``."""
+    """Replacement for the module ``numba.cuda`` inside of kernels."""
 
     def __init__(self, grid, dim):
         self.gridDim = SimpleNamespace(**dict(zip("xyz", grid, strict=True)))
@@ -200,7 +200,7 @@ def _numpy(dtype):
 
 
 class Local:
-    """An array of a thread's own: an access counts if it is to an element, and reading if that was written."""
+    """Local array of a thread, which checks indices and reads of uninitialized elements."""
 
     space = "local"
 
@@ -221,20 +221,20 @@ class Local:
 
     def _wrong(self, index):
         if index in self.values:
-            return AssertionError(f"local array[{index}] is read by {_me()} and nobody has written it")
+            return AssertionError(f"local array[{index}] is read by {_me()} but was never written")
         return IndexError(f"local array[{index}] of {len(self.values)} elements, by {_me()}")
 
 
 @functools.cache
 def _nothing(shape):
-    """By its index, None for each element of an array."""
+    """Values by index, None for uninitialized elements."""
     if isinstance(shape, tuple) and len(shape) > 1:
         return dict.fromkeys(np.ndindex(*shape))
     return dict.fromkeys(range(*np.atleast_1d(shape)))
 
 
 class Part(Watched):
-    """Some elements of a vector, as an array of another shape."""
+    """Part of a vector as an array of another shape."""
 
     def __init__(self, whole, first, shape):
         self.whole, self.first, self.space = whole, int(first), whole.space
@@ -261,12 +261,12 @@ def matrix(array, first, rows, columns):
 
 
 def number():
-    """The thread's number in its block."""
+    """Return the number of the thread in its block."""
     return _me().threadIdx.x
 
 
 def threads():
-    """How many a block has."""
+    """Return the number of threads of a block."""
     return len(_me().block.threads)
 
 
@@ -275,7 +275,7 @@ def _later(one, other):
 
 
 def count(array):
-    """One more; how many there were. Who counts knows what those before knew, and what their blocks had done."""
+    """Increment a counter atomically and return its old value; orders accesses like a release-acquire operation."""
     place = 0
     while isinstance(array, Part):
         array, place = array.whole, place + array.first
@@ -287,13 +287,13 @@ def count(array):
 
 
 def divide(a, b):
-    """Of 32 bits."""
+    """Reinterpret 32 bits."""
     return np.uint32(int(a) // int(b))
 
 
 def _loader(count):
     def load(array, at):
-        """Some elements of an array, which have to begin at a multiple of so many."""
+        """Access several consecutive elements, whose first index must be a multiple of their number."""
         at = int(at)
         assert at % count == 0 and 0 <= at <= array.size - count, f"{array.name}[{at}] is read {count} at a time"
         return tuple(array.read(at + i) for i in range(count))
@@ -316,7 +316,7 @@ def store4(array, at, *values):
 
 def _copier(size):
     def copy(shared, to, source, at, count):
-        """Made as late as may be: when the thread waits for it. Until then nobody knows what is there."""
+        """Copy when the thread waits for it, the latest time allowed; until then the content is undefined."""
         some = size // shared.dtype.itemsize
         to, at, count = int(to), int(at), int(count) // shared.dtype.itemsize
         assert shared.space == "shared" and to % some == 0 and 0 <= count <= some
@@ -371,13 +371,13 @@ def multiply_bf16(*operands):
 
 
 class Machine:
-    """Runs kernels; ``modules`` are those that say ``cuda``, ``replaced`` other functions: (module, name, function)."""
+    """Runner of kernels; ``modules`` use ``cuda``, ``replaced`` lists other functions (module, name, function)."""
 
     def __init__(self, modules, replaced=()):
         self.modules, self.replaced = modules, replaced
 
     def run(self, kernel, grid, dim, args, names=None):
-        """kernel[grid, dim](*args), arrays being NumPy's."""
+        """Run kernel[grid, dim](*args) on NumPy arrays."""
         grid, dim = (tuple(np.atleast_1d(x).tolist()) for x in (grid, dim))
         grid, dim = grid + (1,) * (3 - len(grid)), dim + (1,) * (3 - len(dim))
         module = _Module(grid, dim)
@@ -421,7 +421,7 @@ class Machine:
 
     @staticmethod
     def _release(threads, ended):
-        """Let those go on for whom all have come; whether there were any, or nobody is left."""
+        """Resume the threads whose barrier is complete, and return whether there were any or all have ended."""
         groups = {}
         for thread in threads:
             groups.setdefault(("warp", thread.block.number, thread.number // WARP), []).append(thread)

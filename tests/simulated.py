@@ -1,4 +1,4 @@
-"""A GPU of tiny tiles, whose kernels `simt.Machine` runs: in the place of `fastmlp._kernels.cuda.machine.Machine`."""
+"""Simulated GPU with small tiles, a replacement for `fastmlp._kernels.cuda.machine.Machine` on `simt.Machine`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def wait_for_all(control, turn):
 
 
 class Simulated:
-    """Tiles of 4 x 4 and 8 x 8."""
+    """GPU with tiles of 4 x 4 and 8 x 8."""
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
     wide_dtypes, beside, copies_later = ("float32", "float64"), 2, True
@@ -71,10 +71,10 @@ class Simulated:
     capacity = room
 
     def empty(self, shape, dtype):
-        # What nobody has written is noticed.
+        # NaN reveals reads of uninitialized memory.
         return np.full(shape, np.nan, dtype)
 
-    zeros = empty  # of parameters, all of which are written
+    zeros = empty  # used for parameters, which are all written
 
     def finite(self, arrays):
         return all(np.isfinite(self.download(array)).all() for array in arrays)
@@ -86,7 +86,7 @@ class Simulated:
         return np.concatenate([np.asarray(array, dtype).reshape(-1) for array in lists])
 
     def send(self, name, slot, rows, index, dtype):
-        """Into memory that may be in use: by work that is still to be done, as `run` only asks for it."""
+        """Copy into memory that queued work may use; `run` executes the queue later."""
         rows = np.array(rows if index is None else rows[index], dtype)
         kept = self._sent.get((name, slot))
         if kept is None or kept.size < rows.size or kept.dtype != dtype:
@@ -115,13 +115,13 @@ class Simulated:
         return steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
 
     def _work(self):
-        """What was asked for."""
+        """Execute the queued kernels."""
         while self._asked:
             kernel, arguments, blocks = self._asked.pop(0)
             self._machine.run(kernel, blocks, self.narrow.threads, arguments, NAMES)
 
 
 class WithTensorCores(Simulated):
-    """Tiles of 16 x 16 and 32 x 32: two warps' fragments, each one of its own or four."""
+    """GPU with tiles of 16 x 16 and 32 x 32, for two warps with one or four fragments each."""
 
     narrow, wide = Geometry(8, 2, 16), Geometry(8, 4, 16)

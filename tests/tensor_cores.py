@@ -1,4 +1,4 @@
-"""What a GPU's tensor cores compute, on NumPy's numbers: for `simt`."""
+"""Tensor-core operations on NumPy arrays, for `simt`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ WARP = 32
 
 
 def rounded(x, bits):
-    """float32 numbers with the lowest ``bits`` of their mantissas rounded away, ties away from zero."""
+    """Round off the lowest ``bits`` of the mantissas of float32 numbers, ties away from zero."""
     words = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
     near = ((words + (1 << bits >> 1)) >> bits << bits).astype(np.uint32).view(np.float32)
     return np.where(np.isfinite(x), near, x).astype(np.float32)
 
 
 def toward_zero(x):
-    """float64 numbers as float32, as tensor cores give their sums: what does not fit is cut off."""
+    """Truncate float64 numbers to float32, as tensor cores do with sums."""
     near = x.astype(np.float32)
     return np.where(np.abs(near.astype(np.float64)) > np.abs(x), np.nextafter(near, np.float32(0)), near)
 
 
 def round_tf32(v):
-    """`rounded` of a single one."""
+    """Apply `rounded` to a single number."""
     if not math.isfinite(v):
         return np.float32(v)
     (word,) = struct.unpack("I", struct.pack("f", v))
@@ -32,7 +32,7 @@ def round_tf32(v):
 
 
 def pack_bf16(low, high):
-    """The upper halves of two float32, rounded to the nearest, ties to even."""
+    """Round two float32 numbers to bf16 (nearest, ties to even) and pack them."""
     halves = []
     for v, word in zip((low, high), struct.unpack("2I", struct.pack("2f", low, high)), strict=True):
         if math.isfinite(v):
@@ -50,7 +50,7 @@ def high_bf16(word):
 
 
 def of_warp(threads):
-    """What an `mma.sync` gives the 32 threads of a warp, by the tables of the PTX ISA."""
+    """Compute an `mma.sync` for the 32 threads of a warp, by the fragment layouts of the PTX ISA."""
     kinds = {thread.operands[0] for thread in threads}
     assert len(threads) == WARP and len(kinds) == 1, "not all threads of a warp multiply"
     kind = kinds.pop()
@@ -74,7 +74,7 @@ def of_warp(threads):
 
 
 def _elements(kind, words):
-    """The numbers (32, 6, 1 or 2) that are in words (32, 6)."""
+    """Unpack words (32, 6) to numbers (32, 6, 1 or 2)."""
     if kind == "tf32":
         found = np.array(words, np.float32)
         assert ((rounded(found, 13) == found) | ~np.isfinite(found)).all(), "a factor is no tf32"

@@ -1,4 +1,4 @@
-"""The API by example: the lines that newcomers copy, run as they are written, and what they must give."""
+"""The public API by example, with the expected results."""
 
 # Lines of the example stand as the example has them.
 # ruff: noqa: E501, E702

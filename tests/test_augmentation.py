@@ -1,4 +1,4 @@
-"""What augmentations do to a batch, by plain loops and known distributions; what they refuse."""
+"""Augmentations against plain loops and known distributions, and their errors."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_the_order_in_the_list_does_not_matter():
         (lambda: fm.GaussianNoise(-1), r"std is -1; expected a finite number of at least 0"),
         (
             lambda: augmentations(fm.HorizontalFlip((3, 5))),
-            r"HorizontalFlip is for images of shape \(3, 5\), 15 numbers; the rows have 12",
+            r"HorizontalFlip is for images of shape \(3, 5\), 15 numbers; expected a shape of 12 numbers",
         ),
         (
             lambda: augmentations(fm.Mixup(), fm.Mixup(0.3)),
@@ -187,7 +187,7 @@ def test_bad_arguments(make, message):
 def test_fit_refuses_before_it_trains():
     x, y, _ = batch()
     trainer = fm.Trainer(fm.MLP(12, [4], 3, rng=0), fm.CrossEntropyLoss(), fm.SGD())
-    with pytest.raises(ValueError, match="the rows have 12"):
+    with pytest.raises(ValueError, match="expected a shape of 12 numbers"):
         trainer.fit(x, y, augment=[fm.HorizontalFlip((2, 5))])
     assert trainer.steps == 0
     trainer.fit(x, y, augment=fm.Mixup(), epochs=1)  # one alone will do

@@ -1,7 +1,7 @@
-"""PyTorch's autograd beside our gradients, in float64, for every module, loss and optimizer.
+"""Gradients of all modules, losses and optimizers against PyTorch's autograd in float64.
 
-Both sides round, so what is accepted is a few eps of the largest number that the result is made of,
-times the square root of how many there are: `close` states it once.
+Both sides round. The tolerance is a few eps of the largest term of a result, times the square root of the number of
+terms, see `close`.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Which backend modules get: `use_backend`, then `set_backend`, then FASTMLP_BACKEND, then numba."""
+"""Choice of the backend of modules: `use_backend`, `set_backend`, FASTMLP_BACKEND, numba."""
 
 import importlib.util
 import threading

@@ -1,4 +1,4 @@
-"""What users get wrong when they train: one error each, that names what was seen and what was expected."""
+"""Invalid arguments of training: one error each, with the value seen and the value expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastmlp bench`: what is compared, that it is checked first, and what is written. No test asserts a time."""
+"""`fastmlp bench`: cases, checks of the results, and output files. No test asserts a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saved models: everything comes back, and no failure harms what was saved before."""
+"""Saved models: complete round trips, and no damage to older files by failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes of weight 0: a loss is the weighted sum of all rows over the sum of their weights, however they are cut."""
+"""Classes of weight 0: the loss is the weighted sum over the sum of weights, for any split into batches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_rows_without_weight_have_no_loss_and_no_gradient(options, weight, backe
     x = rng.uniform(0.1, 1, (5, C)).astype(dtype)
     y = np.array([1, 3, 3, 1, 1])
     loss = fm.CrossEntropyLoss(class_weight=WEIGHT, **options)
-    assert loss.normaliser(y, weight) == 0.0
+    assert loss.denominator(y, weight) == 0.0
     assert loss.forward(x, y, weight) == 0.0
     np.testing.assert_array_equal(loss.backward(x, y, weight), np.zeros_like(x))
     value, gradient = loss.forward_backward(x, y, weight)

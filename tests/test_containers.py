@@ -1,4 +1,4 @@
-"""Rows in sparse matrices, data frames, masked arrays and lists: what is taken, and what is said of the rest."""
+"""Rows in sparse matrices, data frames, masked arrays and lists, and errors of invalid ones."""
 
 from __future__ import annotations
 

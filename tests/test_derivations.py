@@ -1,8 +1,8 @@
-"""docs/derivations.md: its code locations exist, its example is right, and its formulas are what is computed.
+"""docs/derivations.md: its code locations exist, its example is right, and the code computes its formulas.
 
-The formulas are written here as on the page, with loops over their indices, in float64. Two things stand
-beside each: what the backends compute, and the derivative of the definition by a complex step (the imaginary
-part of f(x + 1e-100 i), exact to rounding).
+The formulas are written here as on the page, with loops over their indices, in float64. Each is compared with the
+results of the backends, and with the derivative of the definition by a complex step (the imaginary part of
+f(x + 1e-100 i), exact to rounding).
 """
 
 from __future__ import annotations
@@ -288,16 +288,16 @@ def test_layer_norm(backend, rng):
     x, dy = rng.normal(1, 2, (N, OUT)), rng.normal(size=(N, OUT))
     gamma, beta, epsilon = rng.normal(size=OUT), rng.normal(size=OUT), 0.1
 
-    def normalised(x):
+    def normalized(x):
         mu = entries((N,), lambda m: add(lambda k: x[m, k], OUT) / OUT)
         v = entries((N,), lambda m: add(lambda k: (x[m, k] - mu[m]) ** 2, OUT) / OUT)
         return entries((N, OUT), lambda m, k: (x[m, k] - mu[m]) / (v[m] + epsilon) ** 0.5)
 
     def loss(x, gamma, beta):
-        z = normalised(x)
+        z = normalized(x)
         return add(lambda m, k: dy[m, k] * (gamma[k] * z[m, k] + beta[k]), N, OUT)
 
-    z = normalised(x)
+    z = normalized(x)
     mean, rstd, y = compute("layer_norm_forward", (x, gamma, beta, epsilon), (N,), (N,), (N, OUT))
     spread = 1 + rstd[:, None] * np.abs(x).max()  # what centring leaves of rounding
     size = np.abs(z * gamma) + np.abs(beta) + np.abs(gamma) * spread

@@ -1,4 +1,4 @@
-"""The code in the how-to pages is run as it stands."""
+"""The code of the how-to pages runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EarlyStopping: when a run ends, and whose weights the model then has."""
+"""EarlyStopping: end of the run, and restored weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.callbacks.early_stopping import Watch
+from fastmlp.callbacks.early_stopping import BestTracker
 
 
 def noisy(rows=60):
@@ -115,7 +115,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_a_measure_that_is_not_there():
-    with pytest.raises(ValueError, match="watches val_loss, which this fit does not measure"):
+    with pytest.raises(ValueError, match="monitors val_loss, which this fit does not measure"):
         fitted([fm.EarlyStopping(3, monitor="val_loss")], validation=False)
 
 
@@ -127,7 +127,7 @@ NAN, INF = float("nan"), float("inf")
 def test_nan_is_never_the_best(monitor, values):
     """Wherever it comes: as many evaluations without a better value as those that have one less."""
     sign = 1 if monitor == "val_accuracy" else -1
-    watch, found, best = Watch(monitor), [], None
+    watch, found, best = BestTracker(monitor), [], None
     for step, value in enumerate(values):
         better = not np.isnan(value) and (best is None or sign * value > sign * best)
         best = value if better else best

@@ -1,4 +1,4 @@
-"""Measures: in float64, against the targets as they were given."""
+"""Metrics: computed in float64 against unrounded targets."""
 
 from __future__ import annotations
 

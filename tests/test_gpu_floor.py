@@ -1,4 +1,4 @@
-"""`bench/gpu_floor.py`: by hand, on a GPU of round numbers."""
+"""`bench/gpu_floor.py` against a calculation by hand for a GPU of round numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The L2 penalty of `Trainer`: the same by the engine and module by module, and what scikit-learn's alpha is."""
+"""The L2 penalty of `Trainer`: equal by engine and modules, and equal to scikit-learn's alpha."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Good and bad targets and weights into every loss."""
+"""Valid and invalid targets and weights of all losses."""
 
 import numpy as np
 import pytest

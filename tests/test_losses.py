@@ -188,7 +188,7 @@ def test_blocks_combine(backend, rng, name, weighted):
     total = norm = 0.0
     for rows in (slice(0, 4), slice(4, 5), slice(5, 10)):
         weight = None if s is None else s[rows]
-        part = loss.normaliser(loss.check_targets(y[rows], x[rows]), weight)
+        part = loss.denominator(loss.check_targets(y[rows], x[rows]), weight)
         total, norm = total + loss.forward(x[rows], y[rows], weight) * part, norm + part
     assert total / norm == pytest.approx(loss.forward(x, y, s), rel=1e-14)
 

@@ -23,7 +23,7 @@ def flat(model):
 
 
 def run(optimizer, model, steps):
-    """Each step minimises sum(sin(p) p), whose gradient the parameters themselves give."""
+    """Each step minimizes sum(sin(p) p), whose gradient the parameters themselves give."""
     for _ in range(steps):
         for (_, param), (_, grad) in zip(model.named_parameters(), model.named_gradients(), strict=True):
             grad[...] = np.sin(param) + param * np.cos(param)

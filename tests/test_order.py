@@ -1,4 +1,4 @@
-"""The order in which training takes rows, drawn when it is needed or ahead by other threads."""
+"""BatchSampler: orders drawn on demand or in advance by other threads."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp.training.batches import Order
+from fastmlp.training.batches import BatchSampler
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_drawn_ahead_it_is_the_same(rows):
     found = []
     for ahead in (False, True):
-        order = Order()
+        order = BatchSampler()
         order.start(42, rows, rows)
         taken = [order.take(3, steps, ahead) for steps in (1, 5, 2, 40)]
         order.start(43, rows, rows)  # what was drawn for the other seed is of no use
@@ -26,7 +26,7 @@ def test_drawn_ahead_it_is_the_same(rows):
 
 def test_going_back_to_an_epoch():
     """As after a divergence, whose epochs are made again."""
-    ref, comp = Order(), Order()
+    ref, comp = BatchSampler(), BatchSampler()
     for order, ahead in ((ref, False), (comp, True)):
         order.start(1, 10, 10)
         order.take(10, 5, ahead)
@@ -37,7 +37,7 @@ def test_going_back_to_an_epoch():
 @pytest.mark.parametrize("first", [2, 7])
 def test_what_comes_next_is_what_comes(first):
     """Whatever was asked for before; and asking changes nothing."""
-    asked, plain = Order(), Order()
+    asked, plain = BatchSampler(), BatchSampler()
     for order in (asked, plain):
         order.start(3, 20, 20)
         order.take(3, first)
@@ -54,7 +54,7 @@ def test_what_comes_next_is_what_comes(first):
 
 @pytest.mark.parametrize("change", ["fewer steps", "another size", "another seed", "elsewhere"])
 def test_what_comes_next_is_found_anew_after_a_change(change):
-    asked, plain = Order(), Order()
+    asked, plain = BatchSampler(), BatchSampler()
     for order in (asked, plain):
         order.start(3, 20, 20)
     asked.peek(3, 9)

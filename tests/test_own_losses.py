@@ -45,8 +45,8 @@ class CubeLoss(ElementwiseLoss):
 class WeightedLoss(fm.MSELoss):
     """Another way into a known loss."""
 
-    def forward_backward(self, x, y, sample_weight=None, *, normaliser=None):
-        value, dx = super().forward_backward(x, y, sample_weight, normaliser=normaliser)
+    def forward_backward(self, x, y, sample_weight=None, *, denominator=None):
+        value, dx = super().forward_backward(x, y, sample_weight, denominator=denominator)
         return 2 * value, 2 * dx
 
 

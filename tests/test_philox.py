@@ -1,4 +1,4 @@
-"""Philox against published words, and the order of the rows against one plain sort."""
+"""Philox against published words, and the order of the rows against a plain sort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fastmlp.Predictor: each instruction set that this processor has, against the float64 reference."""
+"""fastmlp.Predictor: all instruction sets of this processor against the float64 reference."""
 
 from __future__ import annotations
 

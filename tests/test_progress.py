@@ -1,4 +1,4 @@
-"""ProgressBar: lines that stay, and a bar on terminals only."""
+"""ProgressBar: permanent lines, and a bar on terminals only."""
 
 import io
 import sys

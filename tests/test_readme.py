@@ -1,4 +1,4 @@
-"""The README's Python is run as it stands, and its commands are those that the project means."""
+"""The Python code of the README runs, and its commands are the documented ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits that are stopped and resumed: the same bits as those that never were, or a refusal that says why."""
+"""Resumed fits: the same bits as uninterrupted ones, or an error with the reason."""
 
 import json
 
@@ -142,7 +142,7 @@ def test_a_state_of_another_version_is_refused(tmp_path, monkeypatch):
         fit(trainer(), tmp_path / "state", kill_at(9))
     identity = Fit.identity.func
     monkeypatch.setattr(Fit, "identity", property(lambda self: {**identity(self), "more": 1}))
-    with pytest.raises(fm.ResumeError, match="it is of another version of fastmlp, by its more"):
+    with pytest.raises(fm.ResumeError, match="another version of fastmlp wrote it; they differ in more"):
         fit(trainer(), tmp_path / "state", resume=tmp_path / "state")
 
 

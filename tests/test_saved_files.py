@@ -1,4 +1,4 @@
-"""Files of earlier versions are read, with the answers of then; `saved/make.py` wrote them."""
+"""Files saved by earlier versions give the same results; `saved/make.py` wrote them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SciPy's sparse matrices as rows: the same numbers as the dense ones give."""
+"""SciPy sparse matrices: the same results as dense arrays."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How many threads run: affinity, quotas of control groups, the environment, and the work of a step."""
+"""Number of threads: affinity, control-group quotas, environment and work of a step."""
 
 from __future__ import annotations
 

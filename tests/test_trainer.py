@@ -1,4 +1,4 @@
-"""The training loop: what it measures, that it goes on where it stopped, and how it ends."""
+"""The training loop: metrics, continuation, and ends of a run."""
 
 from __future__ import annotations
 

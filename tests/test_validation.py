@@ -1,4 +1,4 @@
-"""The checks that no public function shows by itself."""
+"""Validation functions that no public function covers."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""Errors, validation, threads and random numbers: imported by every other package, imports none of them."""
+"""Errors, validation, threads and random numbers; imported by all other packages and importing none of them."""

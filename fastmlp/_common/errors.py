@@ -1,7 +1,7 @@
-"""The exceptions that fastmlp raises and the warnings that it gives, beside Python's own.
+"""Exceptions and warnings of fastmlp.
 
-Each derives from the built-in exception that a caller would already catch, so that ``except
-ValueError`` keeps working; the command line turns each of them into one line on standard error.
+Each exception derives from the built-in exception of the same meaning, so that ``except ValueError`` catches it. The
+command line prints an exception or a warning as one line on standard error.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = [
 
 
 class DataError(ValueError):
-    """A data set, or the file that holds it, is not what was expected."""
+    """A data set or its file is missing, damaged or does not fit the arguments."""
 
 
 class DataWarning(UserWarning):
-    """A table was read by a guess, or holds values that training did not see; the command line prints it as a note."""
+    """The format of a table was guessed, or the table holds values that are absent from the training data."""
 
 
 class ModelFileError(ValueError):
-    """A saved model is damaged, too new, or not a fastmlp model."""
+    """A saved model is damaged, was written by a later version, or is not a fastmlp model."""
 
 
 class ResumeError(ValueError):
-    """A training state belongs to another fit than the one that is to go on with it."""
+    """A training state belongs to a fit with other data, arguments or components."""
 
 
 class BackendError(RuntimeError):
-    """The backend asked for is unknown or cannot run on this machine."""
+    """A backend is unknown, or cannot run on this machine."""
 
 
 class DivergenceError(ArithmeticError):
-    """Training produced a loss that is not finite; the model keeps the last good weights."""
+    """A loss or a weight is not finite; the model keeps the weights of the last finite evaluation."""
 
 
 class GradientCheckError(AssertionError):
@@ -50,16 +50,16 @@ class GradientCheckError(AssertionError):
 
 
 class PerformanceWarning(UserWarning):
-    """Something is computed in a slower way than usual; the text says why, the command line prints it as a note."""
+    """A computation takes a slower path than usual; the message gives the reason."""
 
 
 def warn_user(text: str, category: type[Warning]) -> None:
-    """Warn, pointing at the first line outside of this package."""
-    import inspect  # which takes milliseconds, for every program that imports this file
+    """Warn with ``text``, attributed to the first line of the call stack outside of fastmlp."""
+    import inspect  # here, since it adds milliseconds to the import of fastmlp
 
     package = __name__.partition(".")[0]
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
-    # `level` counts from this function, whose own frame is 1.
+    # `stacklevel` 1 is the frame of this function.
     warnings.warn(text, category, stacklevel=level)

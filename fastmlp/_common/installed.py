@@ -1,4 +1,4 @@
-"""Which other packages are there, without importing them; and their import, with an error that says how to get them."""
+"""Detection and import of optional packages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ __all__ = ["is_installed", "library"]
 
 
 def is_installed(package: str) -> bool:
-    """Whether it can be imported; what an uninstalled one left behind, a folder without its files, is none.
+    """Whether ``package`` can be imported.
 
-    Python imports such a folder, as a namespace with nothing in it.
+    An empty folder of that name, which an uninstaller may leave behind and Python imports as a namespace package, does
+    not count.
     """
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # it is imported, and was made by hand
+    except ValueError:  # an imported module without __spec__
         return True
     return spec is not None and spec.origin is not None
 
 
 def library(name: str, remedy: str) -> ModuleType:
-    """The package ``name``, or a `BackendError` that says how to get it."""
+    """Import the package ``name``.
+
+    Raises
+    ------
+    BackendError
+        If the package is not installed; the message contains ``remedy``.
+    """
     if not is_installed(name):
         raise BackendError(f"This needs the package {name}, which is not installed: {remedy}.")
     return importlib.import_module(name)

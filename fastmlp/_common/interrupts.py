@@ -1,4 +1,4 @@
-"""Ctrl-C between steps instead of in the middle of one."""
+"""Context managers that postpone Ctrl-C to a point where all state is consistent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ __all__ = ["deferred_interrupts", "held_interrupts"]
 
 @contextlib.contextmanager
 def held_interrupts() -> Iterator[Callable[[], None]]:
-    """Hold back Ctrl-C inside the block: it raises KeyboardInterrupt where the given function is called.
+    """Postpone Ctrl-C inside the block to calls of the function that the context manager returns.
 
-    So an update is applied to all layers or to none. A second Ctrl-C is not held back. Outside the main
-    thread, or where the program handles the signal itself, nothing is changed.
+    That function raises KeyboardInterrupt if Ctrl-C was pressed before; the end of the block calls it too. An update
+    is thus applied to all layers or to none. A second Ctrl-C raises at once. Outside the main thread, or with a signal
+    handler other than Python's default, the block changes nothing.
     """
     noted = False
 
@@ -32,29 +33,29 @@ def held_interrupts() -> Iterator[Callable[[], None]]:
             noted = False
             raise KeyboardInterrupt
 
-    ours = (
+    default = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    if ours:
+    if default:
         signal.signal(signal.SIGINT, note)
     try:
         yield check
         check()
     finally:
-        if ours:
+        if default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C, however often it comes, until the block has ended: for what must not be cut short.
+    """Postpone every Ctrl-C until the block has ended, for code that must not be interrupted.
 
-    Whoever handles it, be it `held_interrupts` or the program, is told once, afterwards.
+    The current signal handler, such as that of `held_interrupts`, is called once at the end of the block.
     """
     noted: list[tuple[int, FrameType | None]] = []
     handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-    if not callable(handler):  # SIG_IGN and SIG_DFL are not
+    if not callable(handler):  # SIG_IGN, SIG_DFL, or a thread other than the main one
         yield
         return
     signal.signal(signal.SIGINT, lambda *arguments: noted.append(arguments))

@@ -1,4 +1,4 @@
-"""What a model's outputs say."""
+"""Conversion of model outputs to predictions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,30 @@ import numpy as np
 
 from .validation import Array
 
-__all__ = ["answers_of"]
+__all__ = ["decode_outputs"]
 
 
-def answers_of(outputs: Array, task: str, classes: Sequence[Any] | None) -> Array:
-    """What outputs (N, O) say: class indices, 0 or 1, or labels where there are; for regression they themselves.
+def decode_outputs(outputs: Array, task: str, classes: Sequence[Any] | None) -> Array:
+    """Convert model outputs to predictions (labels or values).
 
-    A single column comes as (N,).
+    Parameters
+    ----------
+    outputs : ndarray of shape (N, O)
+        Logits, or the predicted values for regression.
+    task : {"classification", "binary", "regression"}
+    classes : sequence or None
+        Labels by class index.
+
+    Returns
+    -------
+    ndarray of shape (N,) or (N, O)
+        Classification: the index of the largest output. Binary: 1 where an output is positive, else 0. Both as labels
+        if ``classes`` is given. Regression: the outputs. One column is returned as (N,).
+
+    Examples
+    --------
+    >>> decode_outputs(np.array([[0.2, 1.5], [2.0, -1.0]]), "classification", ["no", "yes"]).tolist()
+    ['yes', 'no']
     """
     if task == "classification":
         answers: Array = outputs.argmax(axis=1)

@@ -1,8 +1,8 @@
 """Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), in NumPy.
 
-A random word is a function of a 64-bit key and a 128-bit counter. The key is the seed; the counter
-says what the word is for, so a result depends neither on the order of calls nor on threads:
+A random word is a function of a 64-bit key and a 128-bit counter. The key is the seed. The counter encodes the use of
+the word, so that results depend neither on the order of calls nor on threads:
 
     counter = (column // 4, row, step or epoch, purpose << 24 | layer), word = column % 4
 """
@@ -26,19 +26,29 @@ KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
-# Rows that `shuffle_order` draws at once, a power of 2: six buffers of 64 KiB stay in the second-level cache.
+# Rows per block of `shuffle_order`, a power of 2: six buffers of 64 KiB fit in the L2 cache.
 _BLOCK = 8192
 
 
 def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarray, ...]:
-    """Four arrays of uint64 that hold 32-bit random words, one of each for each counter.
+    """Return the four 32-bit random words of each counter, as four uint64 arrays.
 
     Parameters
     ----------
-    counter : four arrays or ints
-        The counter's words, each below 2**32; broadcast against each other.
+    counter : tuple of four array_like
+        Words of the counters, each below 2**32, lowest first; broadcast against each other.
     seed : int
-        The key, from 0 to 2**64 - 1.
+        Key, from 0 to 2**64 - 1.
+
+    Returns
+    -------
+    tuple of four ndarray of uint64
+        In the broadcast shape; each value is below 2**32.
+
+    Examples
+    --------
+    >>> [hex(word) for word in philox4x32((0, 0, 0, 0), 0)]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in np.broadcast_arrays(*counter))
     key0, key1 = seed & 0xFFFFFFFF, seed >> 32
@@ -55,11 +65,11 @@ def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarra
 
 
 def shuffle_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of ``n`` rows in an epoch, int64 (n,): rows sorted by a random 64-bit word of their own.
+    """Return the order of ``n`` rows in an epoch, int64 (n,): rows sorted by a random 64-bit key each.
 
-    That word is the first two of the row's Philox words. Sorting takes the upper one's two halves, lower
-    half first, as NumPy's stable sort of 16-bit numbers is a radix sort; the few rows that share all
-    of it are then put right by the whole word.
+    The key of a row is its first two Philox words. The rows are sorted by the lower and then by the upper half of the
+    first word, since NumPy's stable sort of 16-bit numbers is a radix sort; the few rows that share the first word are
+    then sorted by the whole key.
     """
     upper = _upper_words(seed, epoch, n)
     order = np.argsort(upper.astype(np.uint16), kind="stable")
@@ -70,16 +80,16 @@ def shuffle_order(seed: int, epoch: int, n: int) -> np.ndarray:
         place = np.flatnonzero(np.append(same, False) | np.append(False, same))
         rows = order[place].astype(np.uint64)
         high, low, _, _ = philox4x32((rows & _LOW, rows >> _HALF, np.uint64(epoch), np.uint64(SHUFFLE << 24)), seed)
-        # Runs of equal upper words follow each other in ascending order, so all are sorted in one.
+        # Runs of equal upper words are in ascending order, so that one sort handles all of them.
         order[place] = order[place][np.argsort(high << _HALF | low, kind="stable")]
     return order
 
 
 def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The first Philox word of each row's counter (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
+    """Return the first Philox word of each row's counter (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
 
-    As `philox4x32`, but in place, block by block. Of the counter only the first word differs within a
-    block, so half of the first round is made of integers; of the last round one word is needed.
+    Computes `philox4x32` in place, block by block. Within a block only the first word of the counter varies, so that
+    half of the first round is scalar; the last round computes only the word that is returned.
     """
     words = np.empty(n, np.uint32)
     size = min(n, _BLOCK)
@@ -87,7 +97,7 @@ def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
     within = np.arange(size, dtype=np.uint64)
     keys = [[key + i * step for i in range(ROUNDS)] for key, step in zip((seed & 0xFFFFFFFF, seed >> 32), KEY_STEPS)]
     keys0, keys1 = np.array(keys, np.uint64) & _LOW
-    # Arrays of no dimension: a scalar would be made one in each call.
+    # 0-d arrays: NumPy would convert a scalar in each call.
     m0, m1, low, half = (np.array(value, np.uint64) for value in (*MULTIPLIERS, _LOW, _HALF))
     product = epoch * MULTIPLIERS[1]
     for start in range(0, n, _BLOCK):
@@ -120,10 +130,10 @@ def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def normals(seed: int, step: int, rows: int, columns: int) -> np.ndarray:
-    """Numbers from the standard normal distribution, float64 (rows, columns), one for each element of a batch.
+    """Return standard normal numbers for the elements of a batch, float64 (rows, columns).
 
-    Of the 32 words of a row's columns 32 b to 32 b + 31, words k and k + 16 give the numbers of columns k and k + 16,
-    see `normal_pairs`.
+    Within each block of 32 columns, the words of columns k and k + 16 give the numbers of these two columns, see
+    `normal_pairs`.
     """
     blocks = -(-columns // 32)
     counter = (np.arange(8 * blocks)[None, :], np.arange(rows)[:, None], step & 0xFFFFFFFF, NOISE << 24)
@@ -133,11 +143,11 @@ def normals(seed: int, step: int, rows: int, columns: int) -> np.ndarray:
 
 
 def normal_pairs(of_radius: np.ndarray, of_angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of independent standard normal numbers: points (r cos t, r sin t) with r = sqrt(-2 log u).
+    """Return pairs of independent standard normal numbers: (r cos t, r sin t) with r = sqrt(-2 log u).
 
-    (Box and Muller, 1958, doi:10.1214/aoms/1177706645.) u are the upper 24 bits of one word, and 1, times 2^-24, so
-    that none is beyond 5.77. Of the other word, the two upper bits are the signs of cosine and sine, and the
-    next 22 are t / (pi / 2).
+    The method is that of Box and Muller (1958, doi:10.1214/aoms/1177706645). u is (1 + the upper 24 bits of
+    ``of_radius``) 2^-24, so that no number is larger than 5.77 in size. The two upper bits of ``of_angle`` are the
+    signs of cosine and sine; its next 22 bits are t / (pi / 2).
     """
     of_radius, of_angle = of_radius.astype(np.int64), of_angle.astype(np.int64)
     radius = np.sqrt(-2 * np.log(((of_radius >> 8) + 1) * 2.0**-24))
@@ -147,6 +157,6 @@ def normal_pairs(of_radius: np.ndarray, of_angle: np.ndarray) -> tuple[np.ndarra
 
 
 def derive_seed(seed: int, purpose: int, layer: int) -> int:
-    """A 64-bit seed of its own for one layer."""
+    """Return a 64-bit seed that is specific to a purpose and a layer."""
     high, low, _, _ = philox4x32((np.uint64(0), np.uint64(0), np.uint64(layer), np.uint64(purpose << 24)), seed)
     return int(high) << 32 | int(low)

@@ -1,4 +1,4 @@
-"""What machine and which packages this is: for `fastmlp info`, saved runs and benchmarks."""
+"""Processor and package versions, as shown by `fastmlp info`, saved runs and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["processor", "version_of"]
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as the system reports it, with x86's family and model: virtual machines often hide the name.
+    """Return the name of the processor.
+
+    On x86 the family and the model are appended, since virtual machines often hide the name.
 
     Examples
     --------
@@ -30,7 +32,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def version_of(package: str) -> str | None:
-    """The version of an installed package, None where it is not installed."""
+    """Return the version of ``package``, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

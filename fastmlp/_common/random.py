@@ -1,4 +1,4 @@
-"""Seeds: how `rng` arguments become numbers, and which numbers a layer's weights are drawn from."""
+"""Seeds: conversion of `rng` arguments, and generators of initial weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ Rng = int | np.random.Generator | None
 
 
 def as_seed(rng: Rng) -> int:
-    """The 64-bit seed that ``rng`` stands for.
+    """Convert ``rng`` to a 64-bit seed.
 
     Parameters
     ----------
     rng : int, numpy.random.Generator or None
-        A seed from 0 to 2**64 - 1; a Generator, from which one is drawn; None draws one from the
-        operating system (whoever calls records it, so that the run can be repeated).
+        A seed from 0 to 2**64 - 1. A Generator draws the seed. None takes a seed from the operating system; callers
+        record it, so that a run can be repeated.
+
+    Returns
+    -------
+    int
+        From 0 to 2**64 - 1.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If ``rng`` is of another type or out of range.
+
+    Examples
+    --------
+    >>> as_seed(7)
+    7
     """
     if rng is None:
         return secrets.randbits(64)
@@ -37,5 +47,5 @@ def as_seed(rng: Rng) -> int:
 
 
 def layer_generator(seed: int, layer: int) -> np.random.Generator:
-    """The generator of one layer's first weights: a function of the seed and the layer's index alone."""
+    """Return the generator of a layer's initial weights, which depends on the seed and the layer's index only."""
     return np.random.Generator(np.random.Philox(key=derive_seed(seed, INIT, layer)))

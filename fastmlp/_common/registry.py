@@ -1,4 +1,4 @@
-"""Registry: the classes of a family by name, those of the package's files and those that users add."""
+"""Registry of the classes of a family (activations, losses, ...), built-in and user-defined, by name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes by name.
+    """Mapping from names to classes.
 
     Parameters
     ----------
     base : type
-        What each class is derived from.
-    names : function
-        The names of a class.
+        Base class of all entries.
+    names : callable
+        ``names(cls)`` returns the names of a class.
+
+    Examples
+    --------
+    >>> registry = Registry(Exception, lambda kind: [kind.__name__.lower()])
+    >>> registry.add(KeyError)
+    <class 'KeyError'>
+    >>> "keyerror" in registry
+    True
     """
 
     def __init__(self, base: type[T], names: Callable[[type[T]], Iterable[str]]) -> None:
@@ -28,12 +36,12 @@ class Registry(Generic[T]):
         self._types: dict[str, type[T]] = {}
 
     def add(self, kind: type[T]) -> type[T]:
-        """Take a class; returns it.
+        """Add a class and return it.
 
         Raises
         ------
         ValueError
-            If it is not derived from the base, or another class has one of its names.
+            If the class is not derived from the base, or if one of its names belongs to another class.
         """
         if not (isinstance(kind, type) and issubclass(kind, self.base)):
             raise ValueError(f"Expected a class derived from {self.base.__name__}, got {kind!r}.")
@@ -45,7 +53,7 @@ class Registry(Generic[T]):
         return kind
 
     def add_files(self, package: str, path: Iterable[str], *, skip: Iterable[str] = ()) -> dict[str, type[T]]:
-        """Take the classes in ``__all__`` of each file of a package; the classes by their own names."""
+        """Add the classes in ``__all__`` of each module of a package and return them by class name."""
         found = {}
         for info in pkgutil.iter_modules(path):
             if info.name not in skip:
@@ -63,5 +71,5 @@ class Registry(Generic[T]):
         return iter(self._types)
 
     def types(self) -> tuple[type[T], ...]:
-        """The classes, each once."""
+        """Return the distinct classes in the order in which they were added."""
         return tuple(dict.fromkeys(self._types.values()))

@@ -1,7 +1,7 @@
-"""The one place that decides how many threads run.
+"""Number of threads of a run.
 
-Nothing is remembered: affinity, quota and environment may change between two calls. A call reads a few
-small files, so it belongs before a loop, not into it.
+Nothing is cached, since affinity, quota and environment may change between two calls. A call reads a few small files:
+call once before a loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .validation import as_integer
 
 __all__ = ["WORK_PER_THREAD", "Limit", "choose_threads", "usable_threads"]
 
-# Floating-point operations of a step for each thread: with fewer, waiting for each other costs more than it gains.
+# Floating-point operations per thread and step below which synchronization costs more than a further thread gains.
 WORK_PER_THREAD = 1_500_000
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -24,14 +24,14 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class Limit:
-    """A number of threads and what it follows from.
+    """Number of threads with the reason for it.
 
     Attributes
     ----------
     count : int
         At least 1.
     reason : str
-        For people, without the number itself.
+        Explanation for messages; does not repeat the number.
     """
 
     count: int
@@ -42,16 +42,25 @@ class Limit:
 
 
 def usable_threads() -> Limit:
-    """How many threads can run at once in this process, and what bounds them.
+    """Return the number of threads that can run at once in this process.
 
-    The smallest of: the processors; those that the process may run on; the quota of its control groups,
-    rounded down; and the environment's FASTMLP_NUM_THREADS or, without it, OMP_NUM_THREADS.
+    The number is the minimum of the processors, the processor affinity, the quota of the control groups (rounded down)
+    and FASTMLP_NUM_THREADS, or OMP_NUM_THREADS if the former is not set.
+
+    Returns
+    -------
+    Limit
 
     Raises
     ------
     BackendError
-        If FASTMLP_NUM_THREADS is not a positive integer. OMP_NUM_THREADS is for others too: what it holds
-        instead of one is ignored.
+        If FASTMLP_NUM_THREADS is not a positive integer. An invalid OMP_NUM_THREADS is ignored, since the variable is
+        shared with other programs.
+
+    Examples
+    --------
+    >>> usable_threads().count >= 1
+    True
     """
     asked = _environment()
     there = os.cpu_count() or 1
@@ -61,20 +70,24 @@ def usable_threads() -> Limit:
         bounds.append((max(1, int(quota)), f"cgroup quota of {quota:g}"))
     if asked is not None:
         bounds.append(asked)
-    count, why = min(bounds, key=lambda bound: bound[0])  # of equal ones the first
+    count, why = min(bounds, key=lambda bound: bound[0])  # the first of several minima
     return Limit(count, f"{count} processor{'' if count == 1 else 's'} usable ({why})")
 
 
 def choose_threads(requested: int | None, work: float) -> Limit:
-    """How many threads a run is to have.
+    """Choose the number of threads of a run.
 
     Parameters
     ----------
     requested : int or None
-        What the user asked for, which is then the number, however many processors there are.
+        The user's choice, which is used whatever the number of processors.
     work : float
-        Floating-point operations of a step: without a request, each thread is to have `WORK_PER_THREAD`,
-        and no more of them run than `usable_threads` says.
+        Floating-point operations of a step. If ``requested`` is None, there are as many threads as have
+        `WORK_PER_THREAD` each, at most `usable_threads`.
+
+    Returns
+    -------
+    Limit
 
     Raises
     ------
@@ -82,11 +95,16 @@ def choose_threads(requested: int | None, work: float) -> Limit:
         If ``requested`` is not a positive integer.
     BackendError
         As `usable_threads`.
+
+    Examples
+    --------
+    >>> choose_threads(None, 1e6).count
+    1
     """
     if requested is not None:
         count = as_integer(requested, "threads")
         return Limit(count, f"threads={count} was asked for")
-    _environment()  # a mistake in it shows whatever the work
+    _environment()  # report an invalid FASTMLP_NUM_THREADS even where the work allows one thread only
     step, share = f"a step has {_mega(work)} Mflop", _mega(WORK_PER_THREAD)
     if work < 2 * WORK_PER_THREAD:
         return Limit(1, f"{step}, less than {share} for each of two threads")
@@ -102,7 +120,7 @@ def _mega(work: float) -> str:
 
 
 def _affinity() -> int | None:
-    """Processors that the process may run on, where the system tells."""
+    """Return the number of processors that the process may run on, or None if the system does not tell."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13: -X cpu_count and PYTHON_CPU_COUNT too
         counted: int | None = os.process_cpu_count()
         return counted
@@ -110,14 +128,14 @@ def _affinity() -> int | None:
 
 
 def _environment() -> tuple[int, str] | None:
-    """The number that a variable asks for, and which one."""
+    """Return (number, assignment) of the environment variable that sets the number of threads, or None."""
     text = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
     if text:
         count = _positive(text)
         if count is None:
             raise BackendError(f"FASTMLP_NUM_THREADS is {text[:40]!r}; expected an integer of at least 1.")
         return count, f"FASTMLP_NUM_THREADS={count}"
-    # A list of them is for nested parallel regions: ours is the outermost.
+    # A list gives the threads of nested parallel regions; the first entry is the outermost region's.
     count = _positive(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     return None if count is None else (count, f"OMP_NUM_THREADS={count}")
 
@@ -131,10 +149,10 @@ def _positive(text: str) -> int | None:
 
 
 def _quota() -> float | None:
-    """Processors that the process's control groups grant, of version 2 or 1; None without a limit.
+    """Return the processors that the control groups (version 2 or 1) of the process grant, None without a limit.
 
-    A group is bound by those above it as well, so the smallest quota on the way up counts. In a container
-    the path may be the host's and not exist here; the container's own group is then the root.
+    The quotas of all ancestors bind a group too, so that the minimum counts. In a container the path may be that of the
+    host and not exist; the container's own group is then the root.
     """
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()
@@ -148,7 +166,7 @@ def _quota() -> float | None:
         roots = (controllers, "cpu") if controllers else ("", "unified")
         files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
         parts = [part for part in path.split("/") if part]
-        if ".." in parts:  # the process was moved out of what it can see
+        if ".." in parts:  # the group lies outside of the process's cgroup namespace
             parts = []
         for root in dict.fromkeys(roots):
             for depth in range(len(parts) + 1):
@@ -157,10 +175,10 @@ def _quota() -> float | None:
 
 
 def _read_quota(folder: Path, files: tuple[str, ...]) -> float | None:
-    """Of one group: microseconds that it may run over those of a period."""
+    """Return quota / period of one control group, or None without a limit."""
     try:
         fields = [field for file in files for field in (folder / file).read_text().split()]
         quota, period = int(fields[0]), int(fields[1])
-    except (OSError, ValueError, IndexError):  # no such group, "max", or an unknown form
+    except (OSError, ValueError, IndexError):  # no such group, "max", or an unknown format
         return None
     return quota / period if quota > 0 and period > 0 else None

@@ -1,7 +1,7 @@
-"""Checks of what users pass in: every text of an array-validation error is in this file.
+"""Validation of arguments and arrays.
 
-The functions return what they were given as an array of the dtype asked for, without a copy where it
-already is one, and raise `ValueError` that names what was seen and what was expected.
+The functions return the argument as an array of the requested dtype, without a copy if it already is one. A
+`ValueError` names the value seen and the value expected.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_CHUNK = 1 << 20  # elements looked at in one go, so that a memory-mapped array is never read whole
+_CHUNK = 1 << 20  # elements checked at once, so that a memory-mapped array is never in memory as a whole
 
 
 # ------------------------------------------------------------------------------------ single values
 
 
 def as_integer(value: object, name: str, minimum: int = 1) -> int:
-    """``value`` as an int of at least ``minimum``; bools and floats are refused."""
+    """Return ``value`` as an int of at least ``minimum``; raise ValueError for bools and floats."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise ValueError(f"{name} is {value!r}; expected an integer of at least {minimum}.")
     return int(value)
@@ -61,7 +61,7 @@ def as_number(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """``value`` as a finite float from ``low`` to ``high``; an open end is excluded."""
+    """Return ``value`` as a finite float from ``low`` to ``high``; an open end of the range is excluded."""
     real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     number = float(value) if real else math.nan  # type: ignore[arg-type]
     inside = low <= number <= high and math.isfinite(number)
@@ -73,8 +73,8 @@ def as_number(
 
 
 def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """float32 or float64 as a NumPy dtype."""
-    if dtype is not None:  # which NumPy takes for float64
+    """Return ``dtype`` as a NumPy dtype, which must be float32 or float64."""
+    if dtype is not None:  # np.dtype(None) is float64
         with contextlib.suppress(TypeError):
             found = np.dtype(dtype)
             if found in (_FLOAT32, _FLOAT64):
@@ -86,10 +86,10 @@ def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def as_real_array(values: object, what: str) -> Array:
-    """``values`` as an array of bools, integers or floats, of any shape."""
-    # NumPy imports what knows of masks when it is first named, which takes longer than many a prediction.
+    """Return ``values`` as an array of bools, integers or floats, of any shape."""
+    # The first use of np.ma imports numpy.ma, which takes longer than a prediction for a few rows.
     if type(values) is not np.ndarray and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(f"{what} is a masked array with masked entries; expected every entry to be there.")
+        raise ValueError(f"{what} is a masked array with masked entries; expected no masked entry.")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -104,11 +104,11 @@ def as_real_array(values: object, what: str) -> Array:
 
 
 def _of_frame(frame: Any, what: str) -> Array:
-    """The numbers of a data frame whose columns have no NumPy dtype together, such as pandas' nullable ones."""
+    """Return the numbers of a data frame whose columns have no common NumPy dtype, such as pandas' nullable dtypes."""
     columns: dict[Any, Array] = {}
     for name in frame.columns:
-        if name in columns:  # each would be found under the name of both
-            raise ValueError(f"{what} has two columns {name!r}; expected names that differ, or one dtype of all.")
+        if name in columns:  # frame[name] gives both columns
+            raise ValueError(f"{what} has two columns {name!r}; expected distinct names, or one dtype for all columns.")
         column = columns[name] = np.asarray(frame[name])
         if column.ndim == 1 and column.dtype.kind not in "biuf":
             raise ValueError(f"{what} has column {name!r} of dtype {column.dtype}; expected bools, integers or floats.")
@@ -116,9 +116,9 @@ def _of_frame(frame: Any, what: str) -> Array:
 
 
 def as_float(array: Array, dtype: np.dtype[Any], what: str) -> Array:
-    """``array`` in ``dtype``; a finite number beyond the range of ``dtype`` is refused, not made infinite."""
+    """Return ``array`` in ``dtype``; raise ValueError for a finite number that ``dtype`` cannot represent."""
     try:
-        # The processor notes the overflow while it casts: this costs no pass over the numbers of its own.
+        # The cast itself sets the overflow flag, so that no second pass over the numbers is needed.
         with np.errstate(over="raise", invalid="ignore"):
             return array.astype(dtype, copy=False)
     except FloatingPointError:
@@ -145,15 +145,34 @@ def _place(index: tuple[Any, ...]) -> str:
 
 
 def _is_array(values: Any) -> bool:
-    """Whether ``values`` are taken as they are: NumPy's own, or a GPU's array, whose numbers stay where they are."""
+    """Whether ``values`` is a NumPy array or an array on a GPU, which are used without conversion."""
     return type(values) is np.ndarray or hasattr(values, "copy_to_host")
 
 
 def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: str, raw: bool = False) -> Array:
-    """A batch ``x (N, width)`` in ``dtype``.
+    """Return a batch ``x (N, width)`` in ``dtype``.
 
-    ``width`` None admits any number of columns. ``dtype`` None keeps float32 and float64 and makes
-    float32 of everything narrower; ``raw`` lets uint8 through as it is.
+    Parameters
+    ----------
+    x : array-like
+    width : int or None
+        None admits any number of columns.
+    dtype : numpy.dtype or None
+        None keeps float32 and float64 and converts narrower dtypes to float32.
+    where : str
+        Name of the caller, for messages.
+    raw : bool
+        Whether uint8 is returned unchanged.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` has another shape or no numbers, or a number that ``dtype`` cannot represent.
+
+    Examples
+    --------
+    >>> as_features([[1, 2]], 2, None, "f").dtype
+    dtype('float32')
     """
     if _is_array(x) and (x.dtype == dtype or (dtype is None and x.dtype in (_FLOAT32, _FLOAT64))):
         array: Array = x
@@ -173,12 +192,12 @@ def as_features(x: Any, width: int | None, dtype: np.dtype[Any] | None, where: s
 
 
 class SparseRows:
-    """Rows of a matrix of SciPy's, dense as they are taken.
+    """SciPy sparse matrix whose rows are returned as dense arrays.
 
     Parameters
     ----------
     matrix : sparse array or matrix of shape (N, features)
-        Kept by rows: without a copy where it is in CSR format.
+        Converted to CSR format, without a copy if it has that format.
     """
 
     def __init__(self, matrix: Any) -> None:
@@ -189,13 +208,13 @@ class SparseRows:
         return int(self.shape[0])
 
     def __getitem__(self, rows: Any) -> Array:
-        """Rows (M, features) as an array, of a slice or of row numbers."""
+        """Return the rows of a slice or an array of row numbers as a dense array (M, features)."""
         dense: Array = self.matrix[rows].toarray()
         return dense
 
 
 def sparse_rows(X: Any, width: int | None, what: str) -> SparseRows | None:
-    """A matrix (N, width) of SciPy's as rows; None for what is none."""
+    """Return a SciPy sparse matrix (N, width) as `SparseRows`, or None if ``X`` is not sparse."""
     if not isinstance(X, SparseRows) and not hasattr(X, "tocsr"):
         return None
     rows = X if isinstance(X, SparseRows) else SparseRows(X)
@@ -207,9 +226,9 @@ def sparse_rows(X: Any, width: int | None, what: str) -> SparseRows | None:
 
 
 def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what: str) -> Array:
-    """``X (N, width)`` in its own dtype, not copied, every number finite also in ``dtype``.
+    """Return ``X (N, width)`` in its own dtype without a copy, after a check that all numbers are finite in ``dtype``.
 
-    A matrix of SciPy's comes as `SparseRows`.
+    A SciPy sparse matrix is returned as `SparseRows`.
     """
     rows = sparse_rows(X, width, what)
     if rows is not None:
@@ -222,7 +241,7 @@ def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what
 
 
 def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> Array:
-    """``dy`` in ``dtype``, of the shape of the last forward's result."""
+    """Return the gradient ``dy`` in ``dtype``, which must have the shape of the last result of forward."""
     if _is_array(dy) and dy.dtype == dtype:
         array: Array = dy
     else:
@@ -236,7 +255,7 @@ def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: st
 
 
 def as_vector(values: object, length: int | None, what: str, *, positive: bool = False) -> Array:
-    """Finite numbers ``(length,)`` in float64, of at least 0 where ``positive``."""
+    """Return finite numbers ``(length,)`` in float64; with ``positive`` they must be at least 0."""
     array = as_float(as_real_array(values, what), _FLOAT64, what)
     if array.ndim != 1 or (length is not None and len(array) != length):
         expected = "(n,)" if length is None else f"({length},)"
@@ -250,7 +269,7 @@ def as_vector(values: object, length: int | None, what: str, *, positive: bool =
 
 
 def as_sample_weight(sample_weight: object, rows: int) -> Array:
-    """Weights ``(N,)`` of the rows in float64: finite, at least 0, and of a finite sum above 0."""
+    """Return sample weights ``(N,)`` in float64; they must be finite and at least 0, with a finite sum above 0."""
     weights = as_vector(sample_weight, rows, "sample_weight", positive=True)
     with np.errstate(over="ignore"):
         total = float(weights.sum())
@@ -260,7 +279,7 @@ def as_sample_weight(sample_weight: object, rows: int) -> Array:
 
 
 def as_state(value: object, current: Array, name: str) -> Array:
-    """``value`` as what may replace the array ``current`` called ``name``: same shape, numbers."""
+    """Return ``value`` in the dtype of the array ``current`` that it is to replace; the shapes must be equal."""
     array = as_real_array(value, name)
     if array.shape != current.shape:
         raise ValueError(f"{name} has shape {array.shape}; expected {current.shape}.")
@@ -268,13 +287,16 @@ def as_state(value: object, current: Array, name: str) -> Array:
 
 
 def require_rows(rows: int, what: str) -> None:
-    """At least one row."""
+    """Raise ValueError if ``rows`` is 0."""
     if rows < 1:
         raise ValueError(f"{what} has no rows; expected at least one.")
 
 
 def require_finite(array: Array, what: str, dtype: np.dtype[Any] | None = None) -> None:
-    """No NaN, no infinity, and nothing that ``dtype`` would make one; in blocks, so that memory stays bounded."""
+    """Raise ValueError if a number is not finite, also after a cast to ``dtype``.
+
+    The check proceeds in blocks, so that memory stays bounded.
+    """
     if array.dtype.kind != "f":
         return
     step = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
@@ -293,7 +315,7 @@ def require_finite(array: Array, what: str, dtype: np.dtype[Any] | None = None) 
 
 
 def as_class_indices(y: Array, rows: int, classes: int, where: str) -> Array:
-    """Class indices ``(N,)`` in int64, each from 0 to C - 1."""
+    """Return class indices ``(N,)`` in int64, each from 0 to C - 1."""
     if y.dtype.kind == "f":
         raise ValueError(
             f"{where} expected integer class indices, got {y.dtype}; pass one-hot (N, C) for soft targets."
@@ -308,7 +330,7 @@ def as_class_indices(y: Array, rows: int, classes: int, where: str) -> Array:
 
 
 def as_distributions(y: Array, shape: tuple[int, int], dtype: np.dtype[Any], where: str) -> Array:
-    """One-hot or soft targets ``(N, C)`` in ``dtype``: finite and at least 0."""
+    """Return one-hot or soft targets ``(N, C)`` in ``dtype``; they must be finite and at least 0."""
     _require_target_shape(y, shape, where, alternative=shape[:1])
     return _require_range(y, 0.0, math.inf, dtype, where)
 
@@ -321,7 +343,7 @@ def as_elementwise_targets(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Array:
-    """Targets of the outputs' shape in ``dtype``, finite, within bounds; ``(N,)`` matches ``(N, 1)``."""
+    """Return finite targets of the outputs' shape in ``dtype``, from ``low`` to ``high``; ``(N,)`` fits ``(N, 1)``."""
     if y.ndim == 1 and shape == (len(y), 1):
         y = y[:, None]
     _require_target_shape(y, shape, where)

@@ -10,7 +10,7 @@ Inputs come first and what is written comes last. An operation writes only that,
 it is given (float32 or float64), and trusts the shapes: the modules have checked them. Arguments
 that may be None say so. ``docs/derivations.md`` derives each gradient.
 
-Losses take ``row_scale (N,)``, the weight of each row divided by the reduction's normaliser, and
+Losses take ``row_scale (N,)``, the weight of each row divided by the reduction's denominator, and
 write ``losses (N,)``, each row's scaled share of the loss, and ``dx``; either may be None.
 """
 

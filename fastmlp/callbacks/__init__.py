@@ -1,9 +1,9 @@
-"""Callbacks: early stopping, saved models and states, logs and progress of a fit."""
+"""Callbacks of a fit: early stopping, saved models and states, logs, progress bar."""
 
 from __future__ import annotations
 
 from .base import Callback, CallbackList, as_callbacks
-from .early_stopping import EarlyStopping, Watch
+from .early_stopping import BestTracker, EarlyStopping
 from .history import History, Record
 from .loggers import CSVFile, MetricsFile, TensorBoard
 from .progress import ProgressBar
@@ -22,6 +22,6 @@ __all__ = [
     "SaveModel",
     "SaveState",
     "TensorBoard",
-    "Watch",
+    "BestTracker",
     "as_callbacks",
 ]

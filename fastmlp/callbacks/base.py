@@ -1,4 +1,4 @@
-"""Callback: what `Trainer.fit` calls at its beginning, steps, evaluations and end."""
+"""Base class of callbacks, and the list of callbacks of a fit."""
 
 from __future__ import annotations
 
@@ -15,45 +15,54 @@ __all__ = ["Callback", "CallbackList", "as_callbacks"]
 
 
 class Callback:
-    """What `Trainer.fit` calls; override what you need.
+    """Base class of callbacks, whose methods `Trainer.fit` calls; override the methods that you need.
 
-    A callback need not derive from this class: an object with some of these methods will do, and a plain
-    function ``f(trainer, record)`` is called at each evaluation. ``trainer.stop()`` ends the run after
-    the current step.
+    Derivation from this class is optional: any object with one of these methods is a callback, and a plain function
+    ``f(trainer, record)`` is called at each evaluation. ``trainer.stop()`` ends the run after the current step.
 
     Attributes
     ----------
     may_change_model : bool
-        Whether its `on_evaluation` may write to the model's or the optimizer's arrays: False saves the trainer to look.
+        Whether `on_evaluation` may write to arrays of the model or the optimizer. Set to False to skip the check for
+        modified arrays.
     looks_at_model : bool
-        Whether its `on_progress` may read or write these arrays: False saves the trainer to have them ready, and
-        to keep those of the last evaluation apart.
+        Whether `on_progress` may read or write these arrays. Set to False to skip their synchronization with the
+        engine, and the copy of the arrays of the last evaluation.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> class StopAtAccuracy(fm.Callback):
+    ...     may_change_model = False
+    ...     def on_evaluation(self, trainer, record):
+    ...         if record["val_accuracy"] > 0.99:
+    ...             trainer.stop()
     """
 
     may_change_model: bool = True
     looks_at_model: bool = True
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Before the first step; ``trainer.planned_steps`` says how many there will be."""
+        """Called before the first step; ``trainer.planned_steps`` is the number of steps to come."""
 
     def on_step(self, trainer: Trainer, step: int, loss: float) -> None:
-        """After update number ``step`` (from 1, over all fits), whose batch had the loss ``loss``."""
+        """Called after update number ``step`` (from 1, over all fits), whose batch had the loss ``loss``."""
 
     def on_progress(self, trainer: Trainer) -> None:
-        """Every few hundredths of a second, between two steps; ``trainer.steps`` says how far it has come.
+        """Called between two steps every few hundredths of a second; ``trainer.steps`` is the number of updates made.
 
-        Unlike `on_step`, which has the trainer come back to Python after each update, it costs nothing.
+        The call costs nearly nothing, whereas `on_step` returns from the native loop to Python after each update.
         """
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """After each evaluation; for the record's keys see `History`."""
+        """Called after each evaluation; see `History` for the keys of the record."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """When the run ends, by an error or an interruption too."""
+        """Called when the run ends, also after an error or an interruption."""
 
 
 def as_callbacks(callbacks: Any) -> list[Any]:
-    """What is given as ``callbacks``: several, one, or None, as a list."""
+    """Return the argument ``callbacks`` (None, one callback, or several) as a list."""
     if callbacks is None:
         return []
     listens = any(hasattr(callbacks, event) for event in CallbackList._EVENTS)
@@ -63,14 +72,26 @@ def as_callbacks(callbacks: Any) -> list[Any]:
 
 
 class CallbackList:
-    """The callbacks of one fit, checked once and sorted by what they listen to."""
+    """Callbacks of one fit, by event.
+
+    Attributes
+    ----------
+    may_change_model, looks_at_model : bool
+        Whether one of the callbacks may, see `Callback`.
+    remembering : list
+        Callbacks with a ``state_dict``, which is part of a saved training state.
+
+    Raises
+    ------
+    ValueError
+        If an entry has none of the methods and is not callable.
+    """
 
     _EVENTS = ("on_fit_begin", "on_step", "on_progress", "on_evaluation", "on_fit_end")
 
     def __init__(self, callbacks: Any) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
         self.may_change_model = self.looks_at_model = False
-        # Those with a state that belongs to the fit's: pairs (fit for JSON, arrays or None).
         self.remembering: list[Any] = []
         for callback in as_callbacks(callbacks):
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
@@ -84,7 +105,7 @@ class CallbackList:
             if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
                 self.remembering.append(callback)
             for event, method in methods.items():
-                # An event that a subclass leaves alone is not worth a call at each step.
+                # Do not call methods that a subclass inherits unchanged.
                 if getattr(method, "__func__", None) is not getattr(Callback, event):
                     self._listeners[event].append(method)
                     if event == "on_evaluation" and getattr(callback, "may_change_model", True):
@@ -93,7 +114,7 @@ class CallbackList:
                         self.looks_at_model = True
 
     def listens(self, event: str) -> bool:
-        """Whether any of them wants to know."""
+        """Whether one of the callbacks handles ``event``."""
         return bool(self._listeners[event])
 
     def __getattr__(self, event: str) -> Callable[..., None]:
@@ -107,9 +128,9 @@ class CallbackList:
 
     @contextlib.contextmanager
     def running(self, trainer: Trainer, *, resumed: bool = False) -> Iterator[None]:
-        """on_fit_begin now, and on_fit_end of every callback when the block ends, however it ends.
+        """Call on_fit_begin of all callbacks, and on_fit_end when the block ends, also by an exception.
 
-        ``resumed``: those that remember have begun already.
+        ``resumed``: skip on_fit_begin of the callbacks with a ``state_dict``, which have begun already.
         """
         with contextlib.ExitStack() as ends:
             for end in reversed(self._listeners["on_fit_end"]):

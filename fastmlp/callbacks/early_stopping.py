@@ -1,4 +1,4 @@
-"""Early stopping, and the best value of a measure so far."""
+"""Early stopping, and the tracker of the best value of a metric."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from .history import Record
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
 
-__all__ = ["EarlyStopping", "Watch"]
+__all__ = ["EarlyStopping", "BestTracker"]
 
 
-class Watch:
-    """The best value of a measure so far.
+class BestTracker:
+    """Tracker of the best value of a metric.
 
     Parameters
     ----------
     monitor : {"val_loss", "val_accuracy", "train_loss"} or None
         None: val_loss, or train_loss in a fit without validation.
     min_delta : float
-        By how much a value has to be better to count.
+        Least improvement that counts.
+
+    Attributes
+    ----------
+    best : float or None
+    best_step : int or None
+        Step of the best value.
     """
 
     def __init__(self, monitor: str | None, min_delta: float = 0.0) -> None:
@@ -33,22 +39,25 @@ class Watch:
         self.start()
 
     def start(self) -> None:
-        """Forget what was."""
+        """Reset the best value."""
         self.best: float | None = None
         self.best_step: int | None = None
 
-    def improves(self, step: int, record: Record, who: str) -> bool:
-        """Whether the record's value is the best so far; it is noted. NaN never is.
+    def improves(self, step: int, record: Record, callback: str) -> bool:
+        """Whether the value of the record is the best so far, which is then stored; NaN never is.
 
         Raises
         ------
         ValueError
-            If the fit does not measure it.
+            If the fit does not measure the metric.
         """
         monitor = self.monitor or ("train_loss" if record["val_loss"] is None else "val_loss")
         value = record[monitor]
         if value is None:
-            raise ValueError(f"{who} watches {monitor}, which this fit does not measure; give it validation rows.")
+            raise ValueError(
+                f"{callback} monitors {monitor}, which this fit does not measure; pass validation rows, or monitor "
+                "'train_loss'."
+            )
         sign = 1 if monitor == "val_accuracy" else -1
         better = not math.isnan(value) and (self.best is None or sign * (value - self.best) > self.min_delta)
         if better:
@@ -57,32 +66,44 @@ class Watch:
 
 
 class EarlyStopping(Callback):
-    """End the run when a measure has not become better for some evaluations.
+    """Stop training when a metric has not improved for a number of evaluations.
 
     Parameters
     ----------
     patience : int
-        Evaluations in a row without a better value, after which the run ends.
+        Number of successive evaluations without an improvement after which the run ends.
     min_delta : float
-        By how much a value has to be better to count.
+        Least improvement that counts.
     monitor : {"val_loss", "val_accuracy", "train_loss"}, optional
-        The measure; None takes val_loss, or train_loss in a fit without validation.
+        The metric. None: val_loss, or train_loss in a fit without validation.
     restore_best : bool
-        Whether the model gets the weights of its best evaluation when the run ends, whether early or after all planned
-        steps; not after an interruption or an error, so that a further `fit` can go on. The optimizer keeps its state.
-        Give this callback before those that save the model.
+        Whether to restore the weights of the best evaluation when the run ends, early or after all planned steps. They
+        are not restored after an interruption or an error, so that a further `fit` can continue. The optimizer keeps
+        its state. Give this callback before those that save the model.
 
     Attributes
     ----------
     best : float or None
-        The best value of the last fit; best_step : int or None, the step it belongs to.
+        Best value of the last fit.
+    best_step : int or None
+        Step of the best value.
     stopped : bool
-        Whether the last fit was ended by this callback.
+        Whether this callback ended the last fit.
 
     Raises
     ------
     ValueError
-        If an argument is out of range; from `fit`, if it has no validation and ``monitor`` needs one.
+        If an argument is out of range; from `fit`, if ``monitor`` needs validation rows and the fit has none.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [32], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> stopping = fm.EarlyStopping(patience=3)
+    >>> history = trainer.fit(X / 16, y, validation=(X_test / 16, y_test), callbacks=[stopping], epochs=2, rng=0)
+    >>> stopping.best == min(history["val_loss"])
+    True
     """
 
     may_change_model = False
@@ -91,7 +112,7 @@ class EarlyStopping(Callback):
         self, patience: int = 10, min_delta: float = 0.0, *, monitor: str | None = None, restore_best: bool = True
     ) -> None:
         self.patience = as_integer(patience, "patience")
-        self._watch = Watch(monitor, min_delta)
+        self._tracker = BestTracker(monitor, min_delta)
         self.restore_best = bool(restore_best)
         self.stopped = False
         self._first, self._waited = 0, 0
@@ -99,23 +120,23 @@ class EarlyStopping(Callback):
 
     @property
     def best(self) -> float | None:
-        """The best value of the last fit."""
-        return self._watch.best
+        """Best value of the last fit, None before the first evaluation."""
+        return self._tracker.best
 
     @property
     def best_step(self) -> int | None:
-        """The step that it belongs to."""
-        return self._watch.best_step
+        """Step of the best value."""
+        return self._tracker.best_step
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Forget the fit before."""
-        self._watch.start()
+        """Reset the state of the previous fit."""
+        self._tracker.start()
         self.stopped = False
         self._first, self._waited, self._weights = trainer.steps, 0, None
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Compare, and stop the run where it is time."""
-        if self._watch.improves(trainer.steps, record, "EarlyStopping"):
+        """Compare the metric with its best value, and stop the run if the patience is exhausted."""
+        if self._tracker.improves(trainer.steps, record, "EarlyStopping"):
             self._waited = 0
             if self.restore_best:
                 self._weights = trainer.model.state_dict()
@@ -126,18 +147,18 @@ class EarlyStopping(Callback):
             trainer.stop()
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Array] | None]:
-        """What it remembers of the fit under way, for `SaveState`."""
+        """Return the state of the running fit, a dict for JSON and arrays or None, for `SaveState`."""
         names = ("best", "best_step", "stopped", "_first", "_waited")
         return {name: getattr(self, name) for name in names}, self._weights
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
-        """Go on with that."""
-        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        """Restore the state that `state_dict` returned."""
+        self._tracker.best, self._tracker.best_step = state["best"], state["best_step"]
         self.stopped = bool(state["stopped"])
         self._first, self._waited, self._weights = int(state["_first"]), int(state["_waited"]), arrays
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Put back the best weights."""
+        """Restore the best weights."""
         whole = self.stopped or trainer.steps - self._first == trainer.planned_steps
         if whole and self._weights is not None and self.best_step is not None and self.best_step != trainer.steps:
             trainer.model.load_state_dict(self._weights)

@@ -1,4 +1,4 @@
-"""History: what was measured while a model trained."""
+"""History of the evaluations of a fit."""
 
 from __future__ import annotations
 
@@ -15,31 +15,41 @@ Record = dict[str, Any]
 
 
 class History:
-    """The evaluations of one `Trainer.fit`, in order; ``history["val_loss"]`` is a list over all of them.
+    """Evaluations of one `Trainer.fit`, in order.
 
     A record is a dict with the keys
 
-    - ``step``: updates made by the trainer so far, over all its fits
-    - ``epoch``: passes over the training rows so far, a float (0.4 is two fifths into the first)
-    - ``train_loss``: mean batch loss since the record before, over batches that have a class of weight above 0
-    - ``val_loss``, ``val_accuracy``: on the validation set; None without one, and the accuracy also None
-      for regression
-    - ``lr``: the learning rate of the last update
-    - ``seconds``: wall-clock time since `fit` began
+    - ``step``: number of updates of the trainer so far, over all fits
+    - ``epoch``: number of passes over the training rows so far, a float
+    - ``train_loss``: mean loss of the batches since the last record, without batches whose classes all have weight 0
+    - ``val_loss``, ``val_accuracy``: loss and accuracy on the validation set; None without one, and the accuracy is
+      None for regression
+    - ``lr``: learning rate of the last update
+    - ``seconds``: wall-clock time since the beginning of `fit`
 
-    ``len(history)`` counts records, ``history[-1]`` is the last one, iteration goes over the records.
+    ``len(history)`` is the number of records and ``history[-1]`` the last one. Iteration yields records.
+    ``history["val_loss"]`` is a list with one value for each record.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X / 16, y, epochs=3, rng=0)
+    >>> history["epoch"]
+    [1.0, 2.0, 3.0]
     """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
 
     def append(self, record: Record) -> None:
-        """Add one evaluation.
+        """Append a record.
 
         Raises
         ------
         ValueError
-            If its keys are not those of a record.
+            If the keys are not those of a record.
         """
         if tuple(record) != KEYS:
             raise ValueError(f"A record has the keys {', '.join(record)}; expected {', '.join(KEYS)}.")
@@ -64,15 +74,15 @@ class History:
 
     @property
     def last(self) -> Record | None:
-        """The last record, None before the first evaluation."""
+        """Last record, None before the first evaluation."""
         return self.records[-1] if self.records else None
 
     def keys(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """Return the keys of a record."""
         return KEYS
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """A list for each key, as a data frame takes them."""
+        """Return a dict with a list for each key, for example for ``pandas.DataFrame``."""
         return {key: self[key] for key in KEYS}
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Callbacks that log each evaluation for other programs: a table of comma-separated values, and TensorBoard's files."""
+"""Callbacks that log each evaluation: JSON lines, CSV, TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ __all__ = ["MetricsFile", "CSVFile", "TensorBoard"]
 
 
 class MetricsFile(Callback):
-    """One line of JSON for each evaluation, whole and on the disk at once; null for what does not apply.
+    """Write each evaluation as a line of JSON, with null for values that do not apply.
+
+    A line is written as a whole, directly after the evaluation.
 
     Parameters
     ----------
     path : path-like
-        The file; an old one is overwritten when the fit begins.
+        The file; an older one is overwritten when the fit begins.
     """
 
     may_change_model = False
@@ -39,7 +41,7 @@ class MetricsFile(Callback):
         return json.dumps(record, allow_nan=False)
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Open the file; of a fit that goes on, with what was measured before."""
+        """Open the file, and write the records that a resumed fit has already."""
         self._file = LineFile(self.path)
         if self._heading is not None:
             self._file.write(self._heading)
@@ -47,7 +49,7 @@ class MetricsFile(Callback):
             self.on_evaluation(trainer, record)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Append the record."""
+        """Append the record to the file."""
         if self._file is not None:
             self._file.write(self._line(record))
 
@@ -58,12 +60,12 @@ class MetricsFile(Callback):
 
 
 class CSVFile(MetricsFile):
-    """One line of comma-separated values for each evaluation, under a line of names; empty for what does not apply.
+    """Write each evaluation as a row of a CSV file with a header; values that do not apply are empty.
 
     Parameters
     ----------
     path : path-like
-        The file; an old one is overwritten when the fit begins.
+        The file; an older one is overwritten when the fit begins.
     """
 
     _heading = ",".join(KEYS)
@@ -75,12 +77,12 @@ class CSVFile(MetricsFile):
 
 
 class TensorBoard(Callback):
-    """Scalars for TensorBoard; needs tensorboardX (``pip install "fastmlp[tensorboard]"``).
+    """Write each evaluation as TensorBoard scalars; needs tensorboardX (``pip install "fastmlp[tensorboard]"``).
 
     Parameters
     ----------
     folder : path-like
-        Where its event files go; the keys of a record, by the step.
+        Folder of the event files. The tags are the keys of a record.
 
     Raises
     ------
@@ -105,14 +107,14 @@ class TensorBoard(Callback):
         self._writer = self._module.SummaryWriter(os.fspath(self.folder))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Write the record."""
+        """Write the record as scalars."""
         for key, value in record.items():
             if key != "step" and value is not None:
                 self._writer.add_scalar(key, value, record["step"])
         self._writer.flush()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Close it."""
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""ProgressBar: how far a fit has come, for whoever waits for it."""
+"""Progress bar of a fit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(Callback):
-    """A line for each evaluation, and on a terminal a bar over the steps in between.
+    """Print a line for each evaluation and, on a terminal, draw a progress bar over the steps.
 
     Parameters
     ----------
     stream : text stream, optional
-        Where to write; default: standard error as it is when the fit begins. The bar is drawn where it is a terminal.
+        Output stream. Default: ``sys.stderr`` at the beginning of the fit.
     lines : bool
-        Whether evaluations leave a line each.
+        Whether to print a line for each evaluation.
     """
 
     may_change_model = looks_at_model = False
@@ -36,29 +36,29 @@ class ProgressBar(Callback):
         self._first = 0
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Draw the bar."""
+        """Draw the bar if the stream is a terminal."""
         self._out = self.stream or sys.stderr
-        if self._out is None or not getattr(self._out, "isatty", bool)():  # None: a program without a console
+        if self._out is None or not getattr(self._out, "isatty", bool)():  # sys.stderr is None without a console
             return
         self._first = trainer.end - trainer.planned_steps
-        # By name, as tqdm brings no types along.
+        # import_module, since tqdm has no type hints.
         self._bar = importlib.import_module("tqdm").tqdm(
             total=trainer.planned_steps,
             initial=trainer.steps - self._first,
             file=self._out,
             unit="step",
             leave=False,
-            # tqdm draws nothing in a terminal that says it has no columns, as some containers' do.
+            # tqdm draws nothing on a terminal that reports 0 columns, as in some containers.
             ncols=shutil.get_terminal_size().columns,
         )
 
     def on_progress(self, trainer: Trainer) -> None:
-        """Move on."""
+        """Advance the bar."""
         if self._bar is not None:
             self._bar.update(trainer.steps - self._first - self._bar.n)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Write the line."""
+        """Print the line of the record."""
         if not self.lines:
             return
         epoch = f"{record['epoch']:.2f}".rstrip("0").rstrip(".")
@@ -71,7 +71,7 @@ class ProgressBar(Callback):
             self._out.flush()
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

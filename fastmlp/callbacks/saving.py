@@ -1,4 +1,4 @@
-"""Callbacks that save: the state of a fit, and its models."""
+"""Callbacks that save models and training states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._common.validation import Array, as_integer, as_number
 from ..io.training_state import save_state
 from ..modules.saving import save
 from .base import Callback
-from .early_stopping import Watch
+from .early_stopping import BestTracker
 from .history import Record
 
 if TYPE_CHECKING:
@@ -22,21 +22,30 @@ __all__ = ["SaveModel", "ModelCheckpoint", "SaveState"]
 
 
 class SaveModel(Callback):
-    """Save the model when the fit begins, at each evaluation and when the fit ends, see `save`.
+    """Save the model at the beginning of the fit, at each evaluation and at the end.
 
-    The save at the beginning shows a full disk or a folder without write permission before any time is
-    spent; the one at the end also follows an interruption or a divergence, with the last good weights.
+    The save at the beginning reveals a full disk or a lack of write permission before any time is spent. The save at
+    the end takes place after an interruption or a divergence too, with the last finite weights.
 
     Parameters
     ----------
     path : path-like
+        The file, see `save`.
     preprocessing : dict, optional
         See `save`.
     at_begin : bool
-        Whether to save when the fit begins; not where it goes on with a run whose model is better than this one.
+        Whether to save when the fit begins. Set to False to keep the model of an earlier fit until the first
+        evaluation.
     average : bool
-        Whether to save the averages of the weights in their place, see `Trainer`; before the first update those are
-        the weights.
+        Whether to save the moving averages of the weights (``Trainer(average=...)``) instead of the weights. Before
+        the first update they are equal.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, if ``average`` is True and the trainer keeps no averages.
+    OSError
+        From `fit`, if the file cannot be written.
     """
 
     may_change_model = False
@@ -55,10 +64,10 @@ class SaveModel(Callback):
         self._saved_at: tuple[int, int | None] | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Save the model as it is."""
-        if self._misses_averages(trainer):
+        """Save the initial model."""
+        if self._lacks_averages(trainer):
             raise ValueError("SaveModel(average=True) needs averages; expected a Trainer(average=...).")
-        for _ in range(2 if self.at_begin else 0):  # every later save needs room for a second file beside the first
+        for _ in range(2 if self.at_begin else 0):  # twice, since later saves need disk space for two files
             self._saved_at = None
             self._save(trainer)
 
@@ -67,11 +76,11 @@ class SaveModel(Callback):
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Save the model, unless that was done with these very weights."""
-        if not self._misses_averages(trainer):
+        """Save the model, unless its weights are saved already."""
+        if not self._lacks_averages(trainer):
             self._save(trainer)
 
-    def _misses_averages(self, trainer: Trainer) -> bool:
+    def _lacks_averages(self, trainer: Trainer) -> bool:
         return self.average and trainer.optimizer.average is None
 
     def _save(self, trainer: Trainer) -> None:
@@ -82,8 +91,8 @@ class SaveModel(Callback):
             self._saved_at = weights
 
 
-class _Now:
-    """Says when steps or minutes have gone by."""
+class _Interval:
+    """Timer that is due after a number of steps or minutes."""
 
     def __init__(self, every_steps: int | None, every_minutes: float | None) -> None:
         self._steps = None if every_steps is None else as_integer(every_steps, "every_steps")
@@ -92,11 +101,11 @@ class _Now:
         self._last_step, self._last_time = 0, 0.0
 
     def start(self, step: int) -> None:
-        """Count from here."""
+        """Count from ``step`` and the present time."""
         self._last_step, self._last_time = step, time.monotonic()
 
-    def come(self, step: int) -> bool:
-        """Whether it is time; if so, count from here."""
+    def due(self, step: int) -> bool:
+        """Whether the interval has elapsed; if so, start the next one."""
         by_steps = self._steps is not None and step - self._last_step >= self._steps
         if not by_steps and (self._seconds is None or time.monotonic() - self._last_time < self._seconds):
             return False
@@ -105,17 +114,19 @@ class _Now:
 
 
 class SaveState(Callback):
-    """Save the state of the fit, from which ``Trainer.fit(resume=path)`` goes on, at its beginning and each evaluation.
+    """Save the training state at the beginning of the fit and at each evaluation.
 
-    The file is written beside the old one and takes its place when it is whole and on the disk: a killed process or a
-    full disk leaves the state before. Give this callback after `EarlyStopping`.
+    ``Trainer.fit(resume=path)`` continues from the state. The file replaces the older one when it is complete and on
+    the disk, so that a killed process or a full disk leaves the older state. Give this callback after `EarlyStopping`.
 
     Parameters
     ----------
     path : path-like
-    every_steps, every_minutes : optional
-        Save between evaluations too, at the first turn of progress (some hundredths of a second apart) after so many
-        steps or minutes.
+        The file.
+    every_steps : int, optional
+        Save between evaluations too, after this number of steps.
+    every_minutes : float, optional
+        Save between evaluations too, after this time in minutes.
 
     Raises
     ------
@@ -123,6 +134,10 @@ class SaveState(Callback):
         If an argument is out of range.
     OSError
         From `fit`, if the file cannot be written.
+
+    Notes
+    -----
+    Saves between evaluations take place at the next `Callback.on_progress`, within some hundredths of a second.
     """
 
     may_change_model = False
@@ -135,29 +150,29 @@ class SaveState(Callback):
         every_minutes: float | None = None,
     ) -> None:
         self.path = path
-        self._now = _Now(every_steps, every_minutes)
+        self._interval = _Interval(every_steps, every_minutes)
         if every_steps is None and every_minutes is None:
             self.on_progress = Callback.on_progress.__get__(self)  # type: ignore[method-assign]
         self._saved_at: int | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Save, twice: later saves need room for a second file beside the first."""
-        self._now.start(trainer.steps)
+        """Save the state twice, since later saves need disk space for two files."""
+        self._interval.start(trainer.steps)
         self._save(trainer)
         self._save(trainer)
 
     def on_progress(self, trainer: Trainer) -> None:
-        """Save where it is time."""
-        if self._now.come(trainer.steps):
+        """Save the state if the interval has elapsed."""
+        if self._interval.due(trainer.steps):
             self._save(trainer)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Save."""
-        self._now.start(trainer.steps)
+        """Save the state."""
+        self._interval.start(trainer.steps)
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Save what has been done since, after an interruption."""
+        """Save the state if steps were made since the last save, as after an interruption."""
         if self._saved_at != trainer.steps:
             self._save(trainer)
 
@@ -167,25 +182,27 @@ class SaveState(Callback):
 
 
 class ModelCheckpoint(Callback):
-    """Save models in a folder: last.safetensors, best.safetensors, and step-<n>.safetensors now and then.
+    """Save models in a folder: last.safetensors, best.safetensors, and step-<n>.safetensors at intervals.
 
     Parameters
     ----------
     folder : path-like
-        Made where there is none.
+        Created if it does not exist.
     keep : iterable of {"last", "best"}
-        What to save at each evaluation.
+        Models to save at each evaluation.
     monitor : str, optional
-        What "best" goes by, see `EarlyStopping`.
+        Metric of the best model, see `EarlyStopping`.
     every_steps, every_minutes : optional
-        When to save a model that stays, see `SaveState`.
+        Interval of step-<n>.safetensors, see `SaveState`.
     preprocessing : dict, optional
         See `save`.
 
     Attributes
     ----------
     best : float or None
-        Of the last fit; best_step : int or None.
+        Best value of the last fit.
+    best_step : int or None
+        Step of the best value.
 
     Raises
     ------
@@ -210,45 +227,45 @@ class ModelCheckpoint(Callback):
         self.folder, self.keep, self.preprocessing = Path(folder), frozenset(keep), preprocessing
         if not self.keep <= {"last", "best"}:
             raise ValueError(f"keep is {sorted(self.keep)}; expected some of 'last' and 'best'.")
-        self._watch = Watch(monitor)
-        self._now = _Now(every_steps, every_minutes)
+        self._tracker = BestTracker(monitor)
+        self._interval = _Interval(every_steps, every_minutes)
         if every_steps is None and every_minutes is None:
             self.on_progress = Callback.on_progress.__get__(self)  # type: ignore[method-assign]
 
     @property
     def best(self) -> float | None:
-        """The best value of the last fit."""
-        return self._watch.best
+        """Best value of the last fit, None before the first evaluation."""
+        return self._tracker.best
 
     @property
     def best_step(self) -> int | None:
-        """The step that it belongs to."""
-        return self._watch.best_step
+        """Step of the best value."""
+        return self._tracker.best_step
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Make the folder."""
+        """Create the folder and reset the best value."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._watch.start()
-        self._now.start(trainer.steps)
+        self._tracker.start()
+        self._interval.start(trainer.steps)
 
     def on_progress(self, trainer: Trainer) -> None:
-        """Save where it is time."""
-        if self._now.come(trainer.steps):
+        """Save step-<n>.safetensors if the interval has elapsed."""
+        if self._interval.due(trainer.steps):
             self._save(trainer, f"step-{trainer.steps}")
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Save what is to be kept."""
-        better = "best" in self.keep and self._watch.improves(trainer.steps, record, "ModelCheckpoint")
+        """Save the last model, and the best one if the metric improved."""
+        better = "best" in self.keep and self._tracker.improves(trainer.steps, record, "ModelCheckpoint")
         for name in self.keep - (set() if better else {"best"}):
             self._save(trainer, name)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Array] | None]:
-        """What it remembers of the fit under way, for `SaveState`."""
-        return {"best": self._watch.best, "best_step": self._watch.best_step}, None
+        """Return the state of the running fit, a dict for JSON and arrays or None, for `SaveState`."""
+        return {"best": self._tracker.best, "best_step": self._tracker.best_step}, None
 
     def load_state_dict(self, state: dict[str, Any], arrays: dict[str, Array] | None) -> None:
-        """Go on with that."""
-        self._watch.best, self._watch.best_step = state["best"], state["best_step"]
+        """Restore the state that `state_dict` returned."""
+        self._tracker.best, self._tracker.best_step = state["best"], state["best_step"]
 
     def _save(self, trainer: Trainer, name: str) -> None:
         save(trainer.model, self.folder / f"{name}.safetensors", preprocessing=self.preprocessing)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._common.errors import DataError, DataWarning
 from ..datasets import Dataset, available, load
-from ..datasets.dialect import SEPARATORS, mistyped
+from ..datasets.dialect import SEPARATORS, non_numeric
 from ..datasets.evaluation import load_as_trained, load_labeled
 from ..datasets.loading import table_path
 from ..modules import Module
@@ -180,7 +180,7 @@ def describe_columns(data: Dataset) -> list[str]:
     if centered:
         lines.append(f"centered   {_abbreviate(centered)}: {record['dtype']} would lose digits")
     for spec in texts:
-        odd = mistyped(spec["categories"])
+        odd = non_numeric(spec["categories"])
         if spec["text"] and odd:
             lines.append(
                 f"note       {spec['name']} is read as text because of "

@@ -18,7 +18,7 @@ from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..datasets.dialect import TextFormat
-from ..datasets.table_files import is_text_file, read_numbers, refuse_format
+from ..datasets.table_files import is_text_file, read_numbers, reject_format
 from ..inference.predictor import Predictor
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
@@ -103,7 +103,7 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     with print_data_warnings():
         if saved.preprocessing is not None:
             return apply_preprocessing(path, saved.preprocessing, **given)
-        refuse_format(path, TextFormat(**given))
+        reject_format(path, TextFormat(**given))
         if is_text_file(path):
             return read_numbers(path, TextFormat(**given), saved.model.in_width)
     suffix = path.suffix.lower()

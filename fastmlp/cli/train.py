@@ -18,7 +18,7 @@ from ..callbacks.loggers import TensorBoard
 from ..callbacks.progress import ProgressBar
 from ..callbacks.saving import SaveState
 from ..datasets import Dataset
-from ..datasets.dialect import is_number, mistyped
+from ..datasets.dialect import is_number, non_numeric
 from ..losses import Loss
 from ..modules import Module
 from ..modules.saving import save
@@ -153,7 +153,7 @@ def _check_test_rows(data: Dataset) -> None:
         return
     classes = data.classes or ()
     if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
-        text = mistyped(classes)
+        text = non_numeric(classes)
         hint = f", as {text[0][:40]!r} is not a number" if text else "; expected --task regression"
         raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{hint}.")
     raise DataError(

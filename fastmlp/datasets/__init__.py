@@ -1,4 +1,4 @@
-"""Data sets: ``X, y, X_test, y_test = load("digits")``, and tables from files."""
+"""Named data sets and tables from files: ``X, y, X_test, y_test = load("digits")``."""
 
 from __future__ import annotations
 

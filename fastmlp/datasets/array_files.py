@@ -1,4 +1,4 @@
-"""Reading ``.npy`` and ``.npz`` files without pickles and without trusting their headers."""
+"""Readers of ``.npy`` and ``.npz`` files that load no pickles and do not trust the headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._common.errors import DataError
 __all__ = ["ARRAY_SUFFIXES", "read_npy", "read_npz"]
 
 ARRAY_SUFFIXES = (".npy", ".npz")
-# No deflate stream unpacks to more than 1032 times its length.
+# Largest compression ratio of deflate.
 _DEFLATE_LIMIT = 1032
 _CHUNK = 1 << 20
 
@@ -33,12 +33,12 @@ def read_npy(path: Path) -> np.ndarray:
     Returns
     -------
     ndarray
-        Writable and C-contiguous; never of objects.
+        Writable and C-contiguous, of booleans, real numbers or strings.
 
     Raises
     ------
     DataError
-        If the file cannot be read, holds objects, or fewer or more bytes than its header says.
+        If the file cannot be read, holds objects, or has another size than its header states.
     """
     try:
         with path.open("rb") as stream:
@@ -55,7 +55,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     path : Path
         The file.
     wanted : tuple of str
-        Keys; those that the file lacks are left out of the result.
+        Keys to read. Keys that the file lacks are left out of the result.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     Raises
     ------
     DataError
-        If the archive or one of these arrays is damaged or holds objects.
+        If the archive or one of the arrays is damaged, or an array holds objects.
     """
     arrays = {}
     try:
@@ -101,14 +101,14 @@ def _read_array(stream: BinaryIO, size: int, label: str) -> np.ndarray:
         shape, fortran, dtype = reader(stream)
     except DataError:
         raise
-    except Exception as error:  # the header is text that NumPy evaluates as a literal: many exceptions
+    except Exception as error:  # NumPy evaluates the header as a literal, which raises many types of exceptions
         raise DataError(f"{label} is not a .npy array: its header is truncated or damaged.") from error
     if dtype.hasobject:
         raise DataError(f"{label} holds Python objects (a pickle), which are never loaded; expected numbers.")
     if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in "biufUS":
         raise DataError(f"{label} has dtype {dtype}; expected booleans, real numbers or strings.")
     expected = math.prod(shape) * dtype.itemsize
-    # Asked before anything is allocated: the header may claim any shape.
+    # Check the size before memory is allocated, since the header may claim any shape.
     seen = size - stream.tell()
     if seen != expected or any(length < 0 for length in shape):
         raise DataError(f"{label} holds {seen} bytes of values, expected {expected} for {shape} of {dtype}.")

@@ -1,4 +1,4 @@
-"""Finding texts among known categories or labels, and reporting those that are unknown."""
+"""Lookup of texts among known categories or labels, and report of unknown ones."""
 
 from __future__ import annotations
 
@@ -8,49 +8,53 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._common.errors import DataError
-from .notes import note
+from .._common.errors import DataError, DataWarning, warn_user
 
-__all__ = ["Unknown", "find_categories", "truth"]
+__all__ = ["UnknownValues", "find_categories", "parse_bool"]
 
 _TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True) | dict.fromkeys(
     ("false", "f", "no", "n", "off", "0", "0.0"), False
 )
-# A column is refused where nearly all of its values are unknown, and they are too many for chance.
+# A column is an error if this share of its values, and at least this number, are unknown.
 _NEARLY_ALL, _TOO_MANY = 0.9, 10
 _SHOWN = 5
 
 
-def truth(text: str | None) -> bool | None:
-    """The boolean that a text spells (true, t, yes, y, on, 1 and their opposites, in any case), None if none."""
+def parse_bool(text: str | None) -> bool | None:
+    """Parse a boolean: true, t, yes, y, on, 1 or their opposites in any case; return None for other texts."""
     return None if text is None else _TRUTH.get(text.lower())
 
 
 def find_categories(texts: Sequence[str | None], categories: Sequence[str]) -> np.ndarray:
-    """Positions of texts among categories, int64 (rows,), -1 where there is none.
+    """Return the indices of texts in a list of categories, int64 (rows,), -1 for texts that are not in it.
 
-    Where the categories are booleans of any spelling, a text stands for the category of its truth.
+    If the categories are booleans in any spelling, a text with the same truth value matches too.
+
+    Examples
+    --------
+    >>> find_categories(["a", "c", None], ["a", "b"])
+    array([ 0, -1, -1])
     """
     index = {category: place for place, category in enumerate(categories)}
-    truths = {truth(category): place for place, category in enumerate(categories)}
+    truths = {parse_bool(category): place for place, category in enumerate(categories)}
     booleans = len(truths) == len(categories) and None not in truths
     if booleans and (len(categories) == 2 or categories[0] in ("True", "False")):
-        found = {text: index.get(text, truths.get(truth(text), -1)) for text in set(texts) if text is not None}
+        found = {text: index.get(text, truths.get(parse_bool(text), -1)) for text in set(texts) if text is not None}
     else:
         found = {text: index.get(text, -1) for text in set(texts) if text is not None}
     return np.fromiter((found[text] if text is not None else -1 for text in texts), np.int64, len(texts))
 
 
 @dataclass
-class Unknown:
-    """Cells of a table that training did not see, gathered column by column for one note.
+class UnknownValues:
+    """Values of a table that are absent from the training data, collected by column for one warning.
 
     Parameters
     ----------
     source : str
-        The table's name.
+        Name of the table.
     strict : bool
-        Whether a column of nearly nothing else is refused.
+        Whether a column with nearly only such values is an error.
     """
 
     source: str
@@ -63,29 +67,33 @@ class Unknown:
         Raises
         ------
         DataError
-            If they are nearly all, and ``strict``.
+            If ``strict`` and nearly all cells are unknown.
         """
         odd = collections.Counter(texts[place] for place in np.flatnonzero(~known).tolist())
         if not odd:
             return
         empty, cells = odd.pop(None, 0), len(texts) - texts.count(None)
         unknown = sum(odd.values())
-        examples = _listed([repr(text[:40]) for text, _ in odd.most_common(_SHOWN) if text is not None], len(odd))
+        examples = _join_examples(
+            [repr(text[:40]) for text, _ in odd.most_common(_SHOWN) if text is not None], len(odd)
+        )
         if self.strict and unknown >= max(_TOO_MANY, _NEARLY_ALL * cells):
             raise DataError(
                 f"{label} holds values that training did not see in {unknown} of {len(texts)} rows: {examples}; "
-                f"expected {_listed([repr(category[:40]) for category in categories[:_SHOWN]], len(categories))}."
+                f"expected {_join_examples([repr(name[:40]) for name in categories[:_SHOWN]], len(categories))}."
             )
         if empty:
             examples = f"{examples}, empty cells" if examples else "empty cells"
         self._columns.append(f"column {name!r} in {unknown + empty} of {len(texts)} rows ({examples})")
 
     def report(self) -> None:
-        """Warn about them, in one note for the table."""
+        """Warn once about all unknown values of the table."""
         if self._columns:
-            shown = _listed(self._columns[:_SHOWN], len(self._columns))
-            note(f"{self.source}: values that training did not see have only zeros as features: {shown}.")
+            shown = _join_examples(self._columns[:_SHOWN], len(self._columns))
+            warn_user(
+                f"{self.source}: values that training did not see have only zeros as features: {shown}.", DataWarning
+            )
 
 
-def _listed(shown: list[str], count: int) -> str:
+def _join_examples(shown: list[str], count: int) -> str:
     return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its official Python layout: six batches that Python 2 pickled."""
+"""Reader of CIFAR-10 in its official Python layout: six batches pickled by Python 2."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _ARCHIVE = "cifar-10-python.tar.gz"
 _TRAINING = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = "test_batch"
 _META = "batches.meta"
-# An official batch has 31 MB; the limit keeps a small archive from unpacking into all memory.
+# An official batch has 31 MB; the limit keeps a small archive from filling the memory.
 _LARGEST_BATCH = 1 << 28
 
 
 def load_cifar10(source: Source, data_dir: str | os.PathLike[str] | None, *, download: bool) -> Dataset:
     """Read CIFAR-10.
 
-    Looked for in this order: batch files in the data folder itself, in its folder
-    ``cifar-10-batches-py``, then ``cifar-10-python.tar.gz`` (read in place, never extracted). If none is
-    there, the archive is downloaded into the data folder.
+    The search order is: batch files in the data folder, batch files in its folder ``cifar-10-batches-py``, and
+    ``cifar-10-python.tar.gz``, which is read without extraction. If none exists, the archive is downloaded into the
+    data folder.
 
     Parameters
     ----------
     source : Source
-        The registry's entry.
+        Entry of the registry.
     data_dir : path-like or None
         See `data_folder`.
     download : bool
@@ -46,12 +46,12 @@ def load_cifar10(source: Source, data_dir: str | os.PathLike[str] | None, *, dow
     Returns
     -------
     Dataset
-        `X` uint8 (N, 3072), each row three 32 x 32 planes (red, green, blue) as in the files; `y` int64 (N,).
+        `X` uint8 (N, 3072), each row three 32 x 32 planes (red, green, blue); `y` int64 (N,).
 
     Raises
     ------
     DataError
-        If a file is missing, damaged, or holds anything but such a batch.
+        If a file is missing or damaged, or is not a batch of CIFAR-10.
     """
     root = data_folder(data_dir)
     for folder in (root, root / _FOLDER):
@@ -68,7 +68,7 @@ def load_cifar10(source: Source, data_dir: str | os.PathLike[str] | None, *, dow
     return Dataset(
         np.concatenate([X for X, _ in parts[:-1]]),
         np.concatenate([y for _, y in parts[:-1]]),
-        parts[-1][0].copy(),  # the matrix may be a read-only view of the file
+        parts[-1][0].copy(),  # the matrix may be a read-only view of the file's bytes
         parts[-1][1],
         name=source.name,
         task="classification",
@@ -98,7 +98,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     wanted = {f"{_FOLDER}/{file}": file for file in (*_TRAINING, _TEST, _META)}
     files: dict[str, bytes] = {}
     try:
-        # One pass, since going back would unpack from the start again; other members are passed over.
+        # A single pass, since a seek backwards would unpack from the start again.
         with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 file = wanted.get(member.name.removeprefix("./"))
@@ -110,11 +110,11 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                     )
                 content = archive.extractfile(member)
                 files[file] = b"" if content is None else content.read()
-            while stream.read(1 << 20):  # gzip compares its checksum at the very end
+            while stream.read(1 << 20):  # gzip checks its checksum at the end of the stream
                 pass
     except DataError:
         raise
-    # MemoryError and OverflowError: headers of tar may claim any length.
+    # MemoryError and OverflowError: a tar header may claim any length.
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, MemoryError, OverflowError) as error:
         reason = f"{error}".rstrip(".") or type(error).__name__
         raise DataError(f"{path} is truncated or damaged ({reason}); expected a tar.gz archive.") from error
@@ -127,7 +127,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
 def _entry(batch: object, key: str, source: str) -> object:
     if not isinstance(batch, dict):
         raise DataError(f"{source} holds a {type(batch).__name__}, expected a dict with {key}.")
-    for name in (key.encode(), key):  # bytes as Python 2 wrote them, text where Python 3 wrote them anew
+    for name in (key.encode(), key):  # bytes if written by Python 2, text if by Python 3
         if name in batch:
             value: object = batch[name]
             return value

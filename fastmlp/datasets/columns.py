@@ -1,4 +1,4 @@
-"""Tables seen column by column: the same view of a pandas frame and of a NumPy matrix."""
+"""Column-wise view of tables, common to pandas data frames and NumPy matrices."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ import numpy as np
 
 from .._common.errors import DataError
 
-__all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "require"]
+__all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "import_optional"]
 
 _NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
 
 @dataclass
 class Column:
-    """One column, its values as exact as in the source.
+    """Column of a table, with the exact values of the source.
 
     Attributes
     ----------
     label : str
-        Its name and its table's, for messages.
+        Names of the table and the column, for messages.
     kind : {"number", "integer", "bool", "text"}
     values : ndarray of shape (rows,)
-        Numbers: float64, NaN where missing. Integers: of any integer dtype, or Python's where 64 bits are too few.
-        Booleans and texts: texts, None where missing.
-    gone : ndarray of bool or None
-        Where an integer is missing; None: nowhere.
+        Numbers: float64, NaN if missing. Integers: any integer dtype, or Python integers beyond 64 bits. Booleans and
+        texts: texts, None if missing.
+    missing_mask : ndarray of bool of shape (rows,) or None
+        Mask of missing integers; None if there are none.
     narrow : bool
-        Whether the source holds no more than float32.
+        Whether the source has the precision of float32 or less.
     """
 
     label: str
     kind: Literal["number", "integer", "bool", "text"]
     values: np.ndarray
-    gone: np.ndarray | None = None
+    missing_mask: np.ndarray | None = None
     narrow: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, rows: np.ndarray) -> Column:
-        """The same column of some rows."""
-        return replace(self, values=self.values[rows], gone=None if self.gone is None else self.gone[rows])
+        """Return the column restricted to some rows."""
+        return replace(
+            self, values=self.values[rows], missing_mask=None if self.missing_mask is None else self.missing_mask[rows]
+        )
 
     def missing(self) -> np.ndarray:
-        """Boolean mask of the missing values, shape (rows,)."""
+        """Return a boolean mask of the missing values, shape (rows,)."""
         if self.kind == "number":
             mask: np.ndarray = np.isnan(self.values)
             return mask
         if self.kind == "integer":
-            return np.zeros(len(self), bool) if self.gone is None else self.gone
+            return np.zeros(len(self), bool) if self.missing_mask is None else self.missing_mask
         return np.fromiter((value is None for value in self.values), bool, len(self))
 
     def numbers(self, offset: float = 0) -> np.ndarray:
-        """The numbers less an offset in float64, NaN where missing; of integers the difference is exact."""
+        """Return the numbers minus an offset in float64, NaN if missing; differences of integers are exact."""
         if self.kind == "number":
             return self.values - offset if offset else self.values
         exact = self.values.astype(object) - offset if offset else self.values
@@ -70,32 +72,33 @@ class Column:
             raise DataError(
                 f"{self.label} holds an integer too large for float64; expected at most 1.8e308."
             ) from error
-        if self.gone is not None:
-            floats[self.gone] = np.nan
+        if self.missing_mask is not None:
+            floats[self.missing_mask] = np.nan
         return floats
 
     def texts(self) -> list[str | None]:
-        """The values as texts; a whole number has no point, so that 1.0 and 1 are one category."""
+        """Return the values as texts; whole numbers have no decimal point, so that 1.0 and 1 are the same category."""
         if self.kind == "number":
             return [None if value != value else _number_text(value) for value in self.values.tolist()]
         if self.kind == "integer":
             texts = map(str, self.values.tolist())
-            if self.gone is None:
+            if self.missing_mask is None:
                 return list(texts)
-            return [None if gone else text for text, gone in zip(texts, self.gone.tolist(), strict=True)]
+            return [None if gone else text for text, gone in zip(texts, self.missing_mask.tolist(), strict=True)]
         return list(self.values)
 
 
 class Table(Protocol):
-    """What preprocessing asks of a table: its columns, some of its rows, all columns but one.
+    """Interface of a table for preprocessing.
 
     Attributes
     ----------
     names : list of str
+        Names of the columns.
     source : str
-        Its file, for messages.
+        File of the table, for messages.
     header : bool or None
-        Whether the first line of a text file has named the columns; None: it is no text file.
+        Whether the first line of a text file names the columns; None for other sources.
     """
 
     names: list[str]
@@ -112,7 +115,7 @@ class Table(Protocol):
 
 
 class FrameTable:
-    """A pandas DataFrame."""
+    """Table in a pandas DataFrame."""
 
     def __init__(self, frame: Any, source: str, header: bool | None = None) -> None:
         self.frame, self.source, self.header = frame, source, header
@@ -135,7 +138,7 @@ class FrameTable:
     def column(self, name: str) -> Column:
         series = self.frame.iloc[:, self.names.index(name)]
         label = f"{self.source}: column {name!r}"
-        types = require("pandas").api.types
+        types = import_optional("pandas").api.types
         dtype = series.dtype
         if types.is_complex_dtype(dtype):
             raise DataError(f"{label} holds complex numbers; expected real numbers or categories.")
@@ -153,7 +156,7 @@ class FrameTable:
 
 
 class ArrayTable:
-    """A matrix of real numbers whose columns are named by their positions."""
+    """Table in a matrix of real numbers, whose columns are named by their index."""
 
     header: bool | None = None
 
@@ -176,7 +179,7 @@ class ArrayTable:
 
 
 def array_column(array: np.ndarray, label: str) -> Column:
-    """A column out of a 1-D NumPy array of booleans, real numbers or strings."""
+    """Create a column from a 1-D NumPy array of booleans, real numbers or strings."""
     if array.dtype.kind in "iu":
         return Column(label, "integer", array)
     if array.dtype.kind == "f":
@@ -189,7 +192,7 @@ def array_column(array: np.ndarray, label: str) -> Column:
 
 
 def ordered_texts(texts: Sequence[str]) -> list[str]:
-    """Distinct texts in order: by value where all are whole numbers, else by code points."""
+    """Return the distinct texts, sorted by value if all are whole numbers, else by code points."""
     distinct = set(texts)
     try:
         return sorted(distinct, key=lambda text: (int(text), text))
@@ -197,8 +200,8 @@ def ordered_texts(texts: Sequence[str]) -> list[str]:
         return sorted(distinct)
 
 
-def require(module: str) -> Any:
-    """Import pandas or pyarrow, or say how to get it."""
+def import_optional(module: str) -> Any:
+    """Import pandas or pyarrow; raise DataError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -218,8 +221,8 @@ def _object_column(series: Any, label: str) -> Column:
     if kinds and all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
         values = [None if gone else str(bool(cell)) for cell, gone in zip(cells, missing, strict=True)]
         return Column(label, "bool", np.array(values, dtype=object))
-    # Decimals and integers beyond 64 bits come as objects; a categorical column of numbers stays one.
-    categorical = isinstance(series.dtype, require("pandas").CategoricalDtype)
+    # Decimals and integers beyond 64 bits are objects in pandas. A categorical column of numbers stays categorical.
+    categorical = isinstance(series.dtype, import_optional("pandas").CategoricalDtype)
     if kinds and not categorical and all(_is_number_type(kind) for kind in kinds):
         if all(_is_whole(cell) for cell in cells[~missing]):
             whole = [0 if gone else int(cell) for cell, gone in zip(cells, missing, strict=True)]
@@ -238,14 +241,14 @@ def _is_number_type(kind: type) -> bool:
 
 
 def _is_whole(cell: Any) -> bool:
-    """Whether its type has whole numbers only; a decimal of a type with digits after the point has not."""
+    """Whether a cell is an integer, or a decimal without digits after the point."""
     if isinstance(cell, decimal.Decimal):
         return cell.is_finite() and cell.as_tuple().exponent >= 0  # type: ignore[operator]
     return isinstance(cell, numbers.Integral)
 
 
 def _cell_text(cell: object, label: str) -> str | None:
-    """A cell as text, without spaces around it; None where nothing is left."""
+    """Convert a cell to stripped text, None if it is empty."""
     if isinstance(cell, (bool, np.bool_)):
         return str(cell)
     if isinstance(cell, str):

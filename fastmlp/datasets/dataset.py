@@ -1,4 +1,4 @@
-"""Dataset: the four arrays of a data set, and what is known about them."""
+"""Dataset: training and test arrays with their metadata."""
 
 from __future__ import annotations
 
@@ -14,34 +14,42 @@ Task = Literal["classification", "regression"]
 
 
 class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """A data set in two parts: unpacks as ``X, y, X_test, y_test``.
+    """Data set with a training and a test part; unpacks as ``X, y, X_test, y_test``.
 
-    The arrays are as the source gives them: nothing is scaled (that is the first module of a model, so that it
-    travels with the weights), and of a table only those columns are centered whose digits would be lost otherwise.
+    The values are those of the source. Scaling is the task of the model's first module (`Normalize`), which is saved
+    with the weights. Columns of a table are centered only if ``X`` would lose digits otherwise.
 
     Attributes
     ----------
     X, X_test : ndarray of shape (N, features)
-        Examples, C-contiguous; uint8 for image sets, float32 for tables.
+        Features, C-contiguous; uint8 for image sets, float32 for tables.
     y, y_test : ndarray of shape (N,)
-        int64 indices into `classes` for classification; float64 for regression, or float32 where the source has
-        no more.
+        Classification: int64 indices into `classes`. Regression: float64, or float32 if the source has no more
+        precision.
     name : str
-        The name it was loaded by (for a table the file's name).
+        Name of the data set, or of the table's file.
     task : {"classification", "regression"}
     classes : tuple of str or None
         Class names in the order of the indices; None for regression.
     feature_names : tuple of str or None
-        One name a column of `X`, where the source names them.
+        Names of the columns of `X`, if the source has names.
     image_shape : tuple of int or None
-        ``(channels, height, width)`` of a row of `X`, where rows are images.
+        ``(channels, height, width)`` of a row of `X`, if rows are images.
     preprocessing : dict or None
-        How a table's columns became `X` (JSON-able; see `apply_preprocessing`), None where `X` is raw.
+        JSON-able record of the conversion of a table's columns to `X`, see `apply_preprocessing`; None if `X` is raw.
 
     Raises
     ------
     DataError
         If the arrays do not fit each other.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = data = fm.load("digits")
+    >>> data
+    <Dataset 'digits': classification in 10 classes; X (1437, 64) uint8, y (1437,) int64, X_test (360, 64) uint8, \
+y_test (360,) int64>
     """
 
     name: str
@@ -72,7 +80,7 @@ class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
                     f"{targets.shape}; expected (N, features) and (N,)."
                 )
         if X.shape[1] != X_test.shape[1]:
-            raise DataError(f"{name}: the test part has {X_test.shape[1]} features, the training part {X.shape[1]}.")
+            raise DataError(f"{name}: the test part has {X_test.shape[1]} features; expected {X.shape[1]}.")
         self = super().__new__(cls, (X, y, X_test, y_test))
         self.name = name
         self.task = task
@@ -83,12 +91,12 @@ class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
-        # A tuple subclass is copied and pickled through __new__, which here needs the keywords too.
+        # Tuple subclasses are copied and unpickled through __new__, which needs the keywords.
         return tuple(self), dict(self.__dict__)
 
     @property
     def X(self) -> np.ndarray:
-        """Training examples, shape (N, features)."""
+        """Training features, shape (N, features)."""
         return self[0]
 
     @property
@@ -98,7 +106,7 @@ class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def X_test(self) -> np.ndarray:
-        """Test examples, shape (N, features)."""
+        """Test features, shape (N, features)."""
         return self[2]
 
     @property

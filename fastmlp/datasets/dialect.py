@@ -1,4 +1,4 @@
-"""The format of a text table: separator, decimal mark, and whether its first line names the columns."""
+"""Detection of a text table's format: separator, decimal mark, header."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = [
     "SEPARATORS",
     "UNKNOWN_FORMAT",
     "TextFormat",
-    "checked_format",
+    "validate_format",
     "detect_format",
     "is_number",
-    "mistyped",
-    "records",
+    "non_numeric",
+    "read_records",
 ]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-# Cells that hold no value: pandas' list, kept here so that it is the same with every version of pandas.
+# Texts of missing values: pandas' list, copied so that it does not depend on the version of pandas.
 MISSING = frozenset(
     "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|".split("|")
 )
@@ -37,21 +37,21 @@ _FRACTION = {
     ",": re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.I | re.A),
 }
 _WHOLE = re.compile(r"\d+", re.A)
-# Lines, and cells, by which a format is judged; lines below a first one of whole numbers that make it stand out.
+# Most lines and cells that are read to detect a format; least lines below a first line of whole numbers to compare.
 _MOST_LINES, _MOST_CELLS, _FEW = 1000, 50_000, 5
 
 
 class TextFormat(NamedTuple):
-    """How a text table is written; None where it is not known.
+    """Format of a text table; None for unknown entries.
 
     Attributes
     ----------
     header : bool or None
         Whether the first line names the columns.
     separator : str or None
-        The character between two fields.
+        Character between two fields.
     decimal : {".", ","} or None
-        The decimal mark of numbers.
+        Decimal mark of numbers.
     """
 
     header: bool | None = None
@@ -62,13 +62,13 @@ class TextFormat(NamedTuple):
 UNKNOWN_FORMAT = TextFormat()
 
 
-def checked_format(header: bool | None = None, separator: str | None = None, decimal: str | None = None) -> TextFormat:
-    """What a caller says of a format, if it makes sense.
+def validate_format(header: bool | None = None, separator: str | None = None, decimal: str | None = None) -> TextFormat:
+    """Return the caller's options as a `TextFormat`.
 
     Raises
     ------
     DataError
-        If it does not.
+        If an option has an invalid value.
     """
     if not isinstance(header, (bool, type(None))):
         raise DataError(f"header is {header!r}; expected True, False or None.")
@@ -84,19 +84,19 @@ def is_number(field: str, decimal: str = ".") -> bool:
     return _NUMBER[decimal].fullmatch(field.strip()) is not None
 
 
-def mistyped(texts: Collection[str]) -> list[str]:
-    """Those that are no numbers, where they are fewer than those that are."""
+def non_numeric(texts: Collection[str]) -> list[str]:
+    """Return the texts that are not numbers if they are the minority, else an empty list."""
     odd = [text for text in texts if not is_number(text)]
     return odd if len(odd) < len(texts) / 2 else []
 
 
-def records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each line that is not empty.
+def read_records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, fields) of each line that is not empty.
 
     Raises
     ------
     DataError
-        If the file cannot be read, is not UTF-8, or has a quote that does not end.
+        If the file cannot be read, is not UTF-8, or has an unterminated quote.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -119,22 +119,21 @@ def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[Te
     path : Path
         A file that ends in .csv or .tsv.
     given : TextFormat
-        What the caller says, which is not guessed.
+        Options of the caller, which are not detected.
     likely : TextFormat
-        The format of the training file: its header is taken over, the rest decides where two are possible.
+        Format of the training file. Its header is used; its separator and decimal mark decide ambiguous cases.
 
     Returns
     -------
     format : TextFormat
-        Without a None.
+        Without unknown entries.
     guesses : dict of str to str
-        For the header, separator and decimal mark that could be wrong: a phrase that names the choice and the
-        argument that overrules it.
+        For each uncertain entry a phrase that names the choice and the argument that overrides it.
 
     Raises
     ------
     DataError
-        If the file is empty or is no text.
+        If the file is empty or not a text file.
     """
     usual = SEPARATORS[path.suffix.lower()]
     separator, decimal, rows = _split(path, given, likely, usual)
@@ -148,7 +147,7 @@ def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[Te
         guesses["decimal"] = "numbers have a decimal comma (decimal='.' reads points)"
     header = likely.header if given.header is None else given.header
     if header is None:
-        # Lines of another length are an error, found later.
+        # `TextFile` reports lines of another length.
         header, sure = _has_names([fields for fields in rows if len(fields) == len(rows[0])], decimal)
         if not sure:
             other = "header=False reads it as a row" if header else "header=True reads it as column names"
@@ -157,16 +156,17 @@ def detect_format(path: Path, given: TextFormat, likely: TextFormat) -> tuple[Te
 
 
 def _split(path: Path, given: TextFormat, likely: TextFormat, usual: str) -> tuple[str, str, list[list[str]]]:
-    """Return (separator, decimal mark, first lines) of the separator that gives the largest share of numbers.
+    """Return (separator, decimal mark, first lines) for the separator with the largest share of numbers.
 
-    Candidates split all lines into the same number of fields, at least two; without one the usual separator is taken.
+    A candidate must split all lines into the same number of fields, at least two. Without a candidate the result is the
+    usual separator.
     """
     candidates = (likely.separator, usual, ";", "\t", "|", ",") if given.separator is None else (given.separator,)
     best: tuple[float, str, str, list[list[str]]] | None = None
     for separator in dict.fromkeys(candidate for candidate in candidates if candidate):
         try:
             rows = _first_lines(path, separator)
-        except DataError:  # a quote within a field, by this separator; or damage, which is found below
+        except DataError:  # a quote inside of a field with this separator, or damage, which is reported below
             continue
         decimal = given.decimal or _decimal_mark(rows, separator, likely.decimal)
         if not rows or len(rows[0]) < 2 or any(len(fields) != len(rows[0]) for fields in rows):
@@ -183,12 +183,12 @@ def _split(path: Path, given: TextFormat, likely: TextFormat, usual: str) -> tup
 
 
 def _first_lines(path: Path, separator: str) -> list[list[str]]:
-    rows = [fields for _, fields in itertools.islice(records(path, separator), _MOST_LINES)]
+    rows = [fields for _, fields in itertools.islice(read_records(path, separator), _MOST_LINES)]
     return rows[: max(_FEW + 1, _MOST_CELLS // len(rows[0]))] if rows else rows
 
 
 def _decimal_mark(rows: list[list[str]], separator: str, likely: str | None) -> str:
-    """Return the mark that more cells have; commas within cells may separate thousands where fields have them too."""
+    """Return the decimal mark that more cells contain."""
     if separator == ",":
         return "."
     cells = [field.strip() for fields in rows for field in fields]
@@ -199,7 +199,7 @@ def _decimal_mark(rows: list[list[str]], separator: str, likely: str | None) -> 
 def _has_names(rows: list[list[str]], decimal: str) -> tuple[bool, bool]:
     """Return whether the first line names the columns, and whether the evidence is unanimous.
 
-    Each column has a vote, see `_vote`; without a majority a first line of numbers only is a row.
+    The columns vote, see `_vote`. Without a majority a first line of numbers only is a row.
     """
     first = [field.strip() for field in rows[0]]
     numbers = [is_number(field, decimal) for field in first]
@@ -226,12 +226,12 @@ _GAPS = MISSING | {"?", "-", "."}
 
 
 def _vote(field: str, column: list[str], decimal: str, counted: bool, *, first_place: bool) -> int:
-    """Compare a first field with the column's values below: 1 for a name, -1 for a value, 0 for no evidence.
+    """Compare a field of the first line with the values below it: 1 for a name, -1 for a value, 0 if undecided.
 
-    A name is text above numbers, text that no value repeats above categories, or a whole number above fractions.
-    A value is a gap, a text that occurs again, or a number in the range of the others.
+    A name is a text above numbers, a text above categories that does not occur among them, or a whole number above
+    fractions. A value is a gap, a text that occurs again, or a number in the range of the values.
     """
-    if not column or (first_place and not field):  # row labels have no name
+    if not column or (first_place and not field):  # a column of row labels has no name
         return 0
     if field in _GAPS:
         return -1
@@ -251,7 +251,7 @@ def _vote(field: str, column: list[str], decimal: str, counted: bool, *, first_p
 
 
 def _is_count(whole: list[int], first: list[str], columns: list[list[str]], decimal: str) -> bool:
-    """Whether the first line counts: 0, 1, 2 ..., as pandas names columns, or years that no column has as values."""
+    """Whether the first line is a sequence of consecutive integers: 0, 1, 2, ... (pandas' default names) or years."""
     if len(whole) < 3 or len(whole) < len(first) - 1 or whole != list(range(whole[0], whole[0] + len(whole))):
         return False
     if whole[0] == 0:

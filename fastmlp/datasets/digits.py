@@ -1,4 +1,4 @@
-"""The 8 x 8 handwritten digits that come inside the package."""
+"""Reader of the 8 x 8 handwritten digits that the package includes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["load_digits"]
 
 
 def load_digits() -> Dataset:
-    """Read the handwritten digits of UCI (see ``data/digits.txt`` for source and licence).
+    """Read the handwritten digits of UCI (see ``data/digits.txt`` for source and license).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tables to evaluate a model on: encoded as its training data was, by no rule that only training needs."""
+"""Readers of tables for the evaluation of a trained model, encoded like its training data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from .._common.errors import DataError
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset, Task
-from .dialect import checked_format, is_number
+from .dialect import is_number, validate_format
 from .fitting import check_finite
-from .parts import read_parts
 from .preprocessing import encode_new, format_of, text_columns
-from .source import Source
+from .source import TableSource
 from .target import check_target, class_indices, regression_targets
+from .train_test import read_train_test
 
 __all__ = ["load_as_trained", "load_labeled"]
 
@@ -32,34 +32,36 @@ def load_labeled(
     separator: str | None = None,
     decimal: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read all rows of a table as a trained model takes them; of an ``.npz`` file with a test part, that part.
+    """Read all rows of a table in the encoding of a trained model.
+
+    Of an ``.npz`` file with a test part, only the test part is read.
 
     Parameters
     ----------
     file : path-like
     classes : sequence of str or None
-        The model's labels in the order of its outputs; None for regression.
+        Labels of the model in the order of its outputs; None for regression.
     preprocessing : dict or None
-        The record of the model's training table. None: the columns beside the target are the features.
+        Record of the model's training table. None: all columns except the target are numeric features.
     target : str, optional
-        Name or index of the target column, or the file of a ``.npy`` file's targets. Default: the training target's
-        column, or else the last.
+        Name or index of the target column, or the file of the targets for a ``.npy`` file. Default: the column of the
+        training target, else the last one.
     header, separator, decimal
-        As for `load`; by default the header is as in the training file.
+        See `load`. The default of ``header`` is that of the training file.
 
     Returns
     -------
     X : ndarray of shape (N, features)
     y : ndarray of shape (N,)
-        Indices into ``classes``, or numbers less the record's ``target_offset``.
+        Indices into ``classes``, or numbers minus the record's ``target_offset``.
 
     Raises
     ------
     DataError
-        If the file is damaged, does not fit the record, or has a label that is not among ``classes``.
+        If the file is damaged, does not fit the record, or has a label that is not in ``classes``.
     """
     path = Path(os.path.expanduser(file))
-    given, likely = checked_format(header, separator, decimal), format_of(preprocessing)
+    given, likely = validate_format(header, separator, decimal), format_of(preprocessing)
     choice: str | int | None = target
     if target is None and preprocessing is not None:
         choice = preprocessing.get("target")
@@ -67,28 +69,28 @@ def load_labeled(
         if choice is not None and not (named and likely.header):
             choice = preprocessing["all_columns"].index(choice)
     text_target = classes is not None and not all(map(_is_read_back, classes))
-    source = Source(path, choice, given, likely, text_columns(preprocessing), text_target)
-    table, goal = source.test_part or (source.table, source.goal)
-    return _encoded(table, goal, source.target, classes, preprocessing)
+    source = TableSource(path, choice, given, likely, text_columns(preprocessing), text_target)
+    table, target_column = source.test_part or (source.table, source.target_column)
+    return _encode(table, target_column, source.target_name, classes, preprocessing)
 
 
 def load_as_trained(
     path: Path, *, classes: Sequence[str] | None, preprocessing: dict[str, Any] | None, **reading: Any
 ) -> Dataset:
-    """Read a training table again, as the model that was trained on it takes it: nothing is learnt from its rows.
+    """Read the training table of a model again, in the encoding of the model.
 
     Parameters
     ----------
     path : Path
     classes, preprocessing
-        As for `load_labeled`.
+        See `load_labeled`.
     **reading
-        As for `read_parts`, as in training.
+        Options of `read_train_test`, as in training.
 
     Returns
     -------
     Dataset
-        The same arrays as in training, if the file is the same.
+        The arrays of the training, if the file is unchanged.
 
     Raises
     ------
@@ -96,19 +98,19 @@ def load_as_trained(
         As `load_labeled`.
     """
     task: Task = "regression" if classes is None else "classification"
-    parts = read_parts(path, **{**reading, "task": task}, to_train=False)
-    strict = parts.second_file
+    split = read_train_test(path, **{**reading, "task": task}, to_train=False)
+    strict = split.separate_test
     arrays = [
         array
-        for part in (parts.train, parts.test)
-        for array in _encoded(*part, parts.source.target, classes, preprocessing, strict=strict)
+        for part in (split.train, split.test)
+        for array in _encode(*part, split.source.target_name, classes, preprocessing, strict=strict)
     ]
     return Dataset(*arrays, name=path.name, task=task, classes=None if classes is None else tuple(classes))
 
 
-def _encoded(
+def _encode(
     table: Table,
-    goal: Column,
+    target_column: Column,
     target: str | None,
     classes: Sequence[str] | None,
     preprocessing: dict[str, Any] | None,
@@ -116,17 +118,17 @@ def _encoded(
     strict: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     if target is not None and (preprocessing is None or preprocessing.get("target") is None):
-        table = table.without(target)  # of a model that was trained on arrays
-    # The features first: of a first line that is not what it was taken for they say more than the target.
+        table = table.without(target)  # the model was trained on arrays
+    # Encode the features first: if the header was misjudged, their errors are clearer than those of the target.
     X = _plain_numbers(table) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
-    check_target(goal, regression=classes is None)
+    check_target(target_column, regression=classes is None)
     if classes is not None:
-        return X, class_indices(goal, classes)
-    return X, regression_targets(goal, (preprocessing or {}).get("target_offset", 0))
+        return X, class_indices(target_column, classes)
+    return X, regression_targets(target_column, (preprocessing or {}).get("target_offset", 0))
 
 
 def _plain_numbers(table: Table) -> np.ndarray:
-    """The columns as they are, which must be numbers without gaps."""
+    """Return the columns as a matrix; they must be numbers without missing values."""
     if isinstance(table, ArrayTable):
         return table.matrix
     columns = [table.column(name) for name in table.names]
@@ -137,14 +139,14 @@ def _plain_numbers(table: Table) -> np.ndarray:
         if odd is not None or column.missing().any():
             seen = "an empty cell" if odd is None else repr(odd[:40])
             raise DataError(
-                f"{column.label} holds {seen}; expected numbers, as the model has no record of its training table."
+                f"{column.label} holds {seen}; expected numbers, since the model has no record of its training table."
             )
         check_finite(column)
     return np.stack([column.numbers() for column in columns], axis=1)
 
 
 def _is_read_back(label: str) -> bool:
-    """Whether a label, read as a number or boolean, gives the same text again."""
+    """Whether a label that is read as a number or a boolean has the same text again."""
     if label.lstrip("-").isdecimal():
         return str(int(label)) == label
     return label in ("True", "False") or (is_number(label) and repr(float(label)) == label)

@@ -1,4 +1,4 @@
-"""Where data sets lie on disk, and how a missing file is downloaded."""
+"""Data folder, and download of missing files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .registry import Source
 __all__ = ["data_folder", "fetch"]
 
 _ENVIRONMENT = "FASTMLP_DATA"
-_SECONDS = 30  # without an answer from the server
+_SECONDS = 30  # timeout of the server
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder in which data sets are looked for and into which they are downloaded.
+    """Return the folder in which data sets are searched and into which they are downloaded.
 
     Parameters
     ----------
     data_dir : path-like or None
-        The caller's choice; else the environment variable FASTMLP_DATA; else the platform's cache.
+        The folder. None: the environment variable FASTMLP_DATA, else the cache folder of the platform.
 
     Returns
     -------
     Path
-        The folder, which need not exist.
+        The folder, which may not exist.
     """
     chosen = data_dir if data_dir is not None else os.environ.get(_ENVIRONMENT)
     if chosen:
@@ -39,21 +39,21 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
-    """Download one file of a data set into a folder where it is missing.
+    """Download a file of a data set into a folder, unless the folder has it.
 
-    The file gets its name only once it is whole and its checksum is right. A file that already stands
-    there is never downloaded over nor checked against the checksum.
+    The file gets its name when it is complete and its checksum is right. An existing file is used without a check of
+    its checksum.
 
     Parameters
     ----------
     source : Source
-        The registry's entry: address and checksums.
+        Entry of the registry with address and checksums.
     file : str
-        The file's name in that entry.
+        Name of the file in the entry.
     folder : Path
-        Where it is to stand; made if need be.
+        Destination; created if it does not exist.
     download : bool
-        False forbids the download, so that a missing file is an error.
+        Whether a missing file may be downloaded.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
     Raises
     ------
     DataError
-        If the file is missing and cannot or must not be downloaded; it says where to put the file.
+        If the file is missing and cannot or must not be downloaded; the message gives the destination.
     """
     path = folder / file
     if path.exists():
@@ -77,7 +77,7 @@ def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
     progress = is_installed("tqdm") and sys.stderr is not None and sys.stderr.isatty()
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel("WARNING")  # its lines about hashes and folders would end up among the user's output
+    logger.setLevel("WARNING")  # pooch logs hashes and folders at level INFO
     try:
         pooch.retrieve(
             url,
@@ -86,7 +86,7 @@ def fetch(source: Source, file: str, folder: Path, *, download: bool) -> Path:
             path=folder,
             downloader=pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=_SECONDS),
         )
-    except (ValueError, OSError) as error:  # every exception of requests is an OSError
+    except (ValueError, OSError) as error:  # exceptions of requests derive from OSError
         raise DataError(
             f"{source.name}: {file} is missing and could not be downloaded from {url} "
             f"({_reason(error, url)}); put that file at {path}."
@@ -104,7 +104,7 @@ def _pooch(instead: str) -> Any:
 
 
 def _reason(error: Exception, url: str) -> str:
-    """What failed in a few words: the exceptions of requests print their whole cause."""
+    """Return a short reason of a failed download; the messages of requests contain the whole chain of causes."""
     exceptions = importlib.import_module("requests.exceptions")
     if isinstance(error, exceptions.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
@@ -115,7 +115,7 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, exceptions.ConnectionError):
         return f"no connection to {urlsplit(url).netloc}"
     if type(error) is ValueError and "hash" in str(error):
-        return "what came has the wrong checksum"
+        return "the downloaded file has the wrong checksum"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"{type(error).__name__}: {str(error)[:120]}"

@@ -1,4 +1,4 @@
-"""What the training part of a table teaches: medians, offsets and categories."""
+"""Statistics of the training part of a table: medians, offsets, categories."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ import numpy as np
 
 from .._common.errors import DataError
 from .columns import Column, Table, ordered_texts
-from .dialect import mistyped
+from .dialect import non_numeric
 
-__all__ = ["check_finite", "fit_columns", "offset_of"]
+__all__ = ["check_finite", "fit_columns", "centering_offset"]
 
-# More categories than this is an identifier or free text, and would fill the memory with zeros.
+# A column with more categories is an identifier or free text; its one-hot encoding would fill the memory.
 _MOST_CATEGORIES = 1000
-# Of the spread of a column: what rounding may change of its values.
+# Largest rounding error of a value relative to the spread of its column.
 _ROUNDING = 1e-3
 
 
 def fit_columns(
     table: Table, names: list[str], categorical: Collection[str], dtype: np.dtype[Any], *, center: bool = True
 ) -> list[dict[str, Any]]:
-    """Learn medians, offsets and categories from the training part.
+    """Compute medians, offsets and categories of the training part.
 
     Parameters
     ----------
     table : Table
-        The training part.
+        Training part.
     names : list of str
-        The feature columns, in order.
+        Feature columns, in order.
     categorical : collection of str
-        Columns of numbers to be one-hot encoded, besides those of text and booleans.
+        Numeric columns to encode as one-hot, in addition to columns of texts and booleans.
     dtype : dtype
-        Of the features; decides which columns need an offset.
+        Dtype of the features, which determines the columns that need an offset.
     center : bool
-        Whether columns may have one: pixels of one image are compared with each other.
+        Whether columns may have an offset. Pixels of an image must not be shifted against each other.
 
     Returns
     -------
     list of dict
-        One JSON-able record a column.
+        A JSON-able record for each column.
 
     Raises
     ------
     DataError
-        If a column has no value at all, too many categories, an infinity, or a number too large for ``dtype``.
+        If a column has no values, too many categories, an infinity, or a number too large for ``dtype``.
     """
     specs: list[dict[str, Any]] = []
     for name in names:
@@ -58,12 +58,14 @@ def fit_columns(
             continue
         categories = ordered_texts([text for text in column.texts() if text is not None])
         if len(categories) > _MOST_CATEGORIES:
-            odd = mistyped(categories)
+            odd = non_numeric(categories)
             if odd:
-                raise DataError(f"{column.label} has {len(odd)} values that are no numbers, {odd[0][:40]!r} for one.")
+                raise DataError(
+                    f"{column.label} has values that are not numbers, such as {odd[0][:40]!r}; expected numbers only."
+                )
             raise DataError(
-                f"{column.label} has {len(categories)} categories, at most {_MOST_CATEGORIES} are one-hot "
-                "encoded; leave it out with drop=."
+                f"{column.label} has {len(categories)} categories; expected at most {_MOST_CATEGORIES}, or leave it "
+                "out with drop=."
             )
         specs.append(
             {
@@ -85,7 +87,7 @@ def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any], center: 
         more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
         raise DataError(f"{column.label} holds {largest:g}, too large for {dtype}; scale the column{more}.")
     quartiles = np.percentile(values, (25, 50, 75))
-    # Nothing is lost of pixels and of counts. (Beyond 2^53 the values of an integer column are rounded here already.)
+    # `whole`: dtype represents all values exactly. (Integers beyond 2^53 are rounded in `values` already.)
     whole = abs(largest) < 2**53 and np.array_equal(values, values.astype(dtype))
     return {
         "median": float(quartiles[1]),
@@ -95,24 +97,23 @@ def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any], center: 
     }
 
 
-def offset_of(column: Column, dtype: np.dtype[Any]) -> float:
-    """What is subtracted from a column of numbers before it is rounded to ``dtype``.
+def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:
+    """Return the offset to subtract from a numeric column before it is rounded to ``dtype``.
 
-    Values near 1.7e9 that differ by 100, as times in seconds do, are told apart by float64 but not by float32. Less
-    their median they are.
+    For example, times in seconds near 1.7e9 that differ by 100 are equal in float32. Minus their median they differ.
 
     Parameters
     ----------
     column : Column
-        Finite numbers or integers, at least one of them.
+        Finite numbers or integers, at least one.
     dtype : dtype
         float32 or float64.
 
     Returns
     -------
     int or float
-        A median of the column, an int for integers, where rounding may change values by more than a thousandth of
-        the interquartile range (of the standard deviation where that is 0); else 0.
+        A median of the column (an int for integers) if rounding may change values by more than a thousandth of the
+        interquartile range, or of the standard deviation if that range is 0; else 0.
     """
     missing = column.missing()
     return _offset(column, missing, np.percentile(column.numbers()[~missing], (25, 50, 75)), dtype)
@@ -122,7 +123,7 @@ def _offset(column: Column, missing: np.ndarray, quartiles: np.ndarray, dtype: n
     low, median, high = quartiles.tolist()
     rounding = abs(median) * float(np.finfo(dtype).eps) / 2
     shift = int(median) if column.kind == "integer" and abs(median) >= 2**53 else 0
-    if shift:  # float64 may round their differences away
+    if shift:  # compute differences of large integers exactly
         low, high = np.percentile(column.numbers(shift)[~missing], (25, 75)).tolist()
     spread = high - low
     if rounding and not spread:
@@ -136,12 +137,12 @@ def _offset(column: Column, missing: np.ndarray, quartiles: np.ndarray, dtype: n
 
 
 def check_finite(column: Column) -> None:
-    """Find infinities in a column of numbers.
+    """Check that a numeric column has no infinities.
 
     Raises
     ------
     DataError
-        If there are some.
+        If a value is infinite.
     """
     values = column.numbers()
     infinite = np.isinf(values)

@@ -1,4 +1,4 @@
-"""Reader of IDX files, the format of MNIST: a header of dimensions, then the values, big-endian."""
+"""Reader of IDX files, the format of MNIST: a header with the dimensions, then the values in big-endian order."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an IDX file, gzipped or not (told by its first bytes, not its name).
+    """Read an IDX file, optionally gzipped (detected by the first bytes).
 
-    Memory grows with the bytes that are there, never with what the header claims.
+    Memory is allocated for the bytes of the file, not for the size that the header claims.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file cannot be read, is not IDX, or holds fewer or more bytes than its header says.
+        If the file cannot be read, is not an IDX file, or has another size than its header states.
     """
     path = Path(path)
     try:

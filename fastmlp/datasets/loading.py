@@ -1,4 +1,4 @@
-"""load: every data set by one function."""
+"""Loading of data sets by name or path."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ __all__ = ["available", "load", "table_path"]
 
 
 def available() -> tuple[str, ...]:
-    """Names of the data sets that `load` knows, beside paths to tables.
+    """Return the names of the data sets that `load` knows.
 
     Returns
     -------
     tuple of str
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.datasets.available()
+    ('digits', 'cifar10', 'mnist', 'fashion-mnist')
     """
     return tuple(SOURCES)
 
@@ -39,13 +45,15 @@ def load(
     Parameters
     ----------
     name : str or path-like
-        ``"digits"`` (inside the package), ``"cifar10"``, ``"mnist"``, ``"fashion-mnist"``, or the path of
-        a table: ``.csv``, ``.tsv``, ``.parquet`` (these need the extra ``tables``), ``.npz`` with arrays
-        ``X``, ``y`` and perhaps ``X_test``, ``y_test``, or ``.npy`` features whose targets are in a file
-        of their own: ``target="labels.npy"``, or ``<stem>_y.npy`` beside ``<stem>_X.npy``.
+        ``"digits"`` (included in the package), ``"cifar10"``, ``"mnist"``, ``"fashion-mnist"``, or the path of a table:
+
+        - ``.csv``, ``.tsv`` or ``.parquet``, which need the extra ``tables``
+        - ``.npz`` with the arrays ``X``, ``y`` and optionally ``X_test``, ``y_test``
+        - ``.npy`` with the features; the targets are in the file ``target="labels.npy"``, or in ``<stem>_y.npy``
+          beside ``<stem>_X.npy``
     data_dir : path-like, optional
-        Where the files of a named set are looked for and downloaded to; else the environment variable
-        FASTMLP_DATA, else the platform's cache folder. A table's relative path is tried there too.
+        Folder of the files of a named set, and of tables with a relative path. Default: the environment variable
+        FASTMLP_DATA, else the cache folder of the platform.
     download : bool
         Whether missing files of a named set may be downloaded.
     **table_options
@@ -54,59 +62,65 @@ def load(
         target : str or int, optional
             Name or index of the target column. Default: the last column.
         categorical : "auto" or list of str or int
-            Columns of text, categories and booleans are one-hot encoded, with the categories of the
-            training part; a list adds columns of numbers to those. A category first seen in the test
-            part gives zeros, with a warning; missing values of the training part are a category of their own.
+            Numeric columns to encode as one-hot, in addition to those of texts, categories and booleans. The
+            categories are those of the training part; missing values are a category of their own if the training part
+            has some. A category that occurs in the test part only gives zeros, with a warning.
         drop : list of str or int
             Columns to leave out.
         index : bool, optional
-            Whether the first column holds labels of the rows and is left out. Default: in a text file where
-            it has no name although the others have, as pandas' ``to_csv`` writes an index.
+            Whether the first column contains row labels, which are left out. Default: True for a text file in which
+            only the first column has no name, as written by pandas' ``to_csv``.
         header : bool, optional
-            Whether the first line of a text file names the columns. Default: told by the values below
-            each field, with a warning where the answer is not certain.
+            Whether the first line of a text file names the columns. Default: detected by comparison with the lines
+            below, with a warning if the result is uncertain.
         separator : str, optional
-            What separates the fields of a text file. Default: the comma (``.tsv``: tab), or a
-            semicolon, tab or bar where only that splits all lines into as many fields.
+            Separator of the fields of a text file. Default: the comma (``.tsv``: tab), or the semicolon, tab or bar if
+            only that character splits all lines into equally many fields.
         decimal : {".", ","}, optional
-            The decimal mark of a text file. Default: the point, or the comma where cells have that.
+            Decimal mark of a text file. Default: detected.
         test_size : float
-            The test part's share of the rows, drawn class by class for classification. Default 0.2.
+            Share of the test part, stratified by class for classification. Default 0.2.
         test : path-like, optional
-            A second file of the same columns as the test part, instead of a split.
+            File of the test part with the same columns, instead of a split.
         seed : int
             Seed of the split. Default 0.
         task : {"auto", "classification", "regression"}
-            By default text, booleans, and integers of at most 20 distinct values (and no more than a
-            tenth of the rows, or two) are classes, other numbers are regression.
+            "auto" is classification for a target of texts or booleans, or of integers with at most 20 distinct values
+            that have at least 10 rows on average (two values always qualify). Otherwise it is regression.
         dtype : {"float32", "float64"}
-            Of `X`; arrays of uint8 stay uint8. Default "float32".
+            Dtype of `X`; uint8 arrays stay uint8. Default "float32".
         center_target : bool
-            Whether `y` of regression comes less a median of it, ``preprocessing["target_offset"]``, where
-            rounding to ``dtype`` would change it noticeably. Default False: `y` as it stands in the file.
+            Whether to subtract a median (``preprocessing["target_offset"]``) from the target of regression if rounding
+            to ``dtype`` would change it noticeably. Default False.
 
     Returns
     -------
     Dataset
-        Four arrays: `X` (N, features), `y` (N,) and the same for the test part, never scaled. A column
-        whose values ``dtype`` would round noticeably, such as times in seconds since 1970 within one day, comes less a
-        median of it (``preprocessing["columns"][i]["offset"]``); others are not centered. Missing
-        numbers of a table are filled with the median of the training part; cells that
-        are empty or NA, NaN, null or None count as missing. Integers keep their exact value as
-        categories and class names.
+        `X` (N, features), `y` (N,) and the same for the test part. Values are not scaled. A median
+        (``preprocessing["columns"][i]["offset"]``) is subtracted from columns that rounding to ``dtype`` would change
+        noticeably, such as times in seconds since 1970. Missing numbers are replaced by the median of the training
+        part; empty cells and NA, NaN, null or None are missing. Integers keep their exact value as categories and class
+        names.
 
     Warns
     -----
     DataWarning
-        If a table's format or an index was guessed, its test part has categories that training did not see, or
-        float64 loses digits of a target that is not centered.
+        If the format of a table or an index was guessed, if the test part has categories that the training part lacks,
+        or if float64 loses digits of a target that is not centered.
 
     Raises
     ------
     DataError
         If the name is unknown, a file is missing or damaged, or an option does not fit the data.
     TypeError
-        If an option does not exist, or is one of tables and the set is none.
+        If an option does not exist, or a table option is given for a named set.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> X.shape, X_test.shape
+    ((1437, 64), (360, 64))
     """
     unknown = sorted(set(table_options) - set(TABLE_OPTIONS))
     if unknown:
@@ -124,7 +138,7 @@ def load(
 
 
 def table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
-    """The file of a table, looked for in the data folder too."""
+    """Return the path of a table, which may be relative to the data folder."""
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file():
         raise DataError(

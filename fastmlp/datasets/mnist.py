@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four IDX files each, under the same names."""
+"""Reader of MNIST and Fashion-MNIST: four IDX files each, with the same names."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["load_mnist"]
 def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, download: bool) -> Dataset:
     """Read MNIST or Fashion-MNIST.
 
-    The files (gzipped or not) are looked for in the folder of that name within the data folder, then in
-    the data folder itself; both sets use the same file names, so files are never mixed between the two.
-    What is missing is downloaded into the folder that has some of them, else into the first.
+    The files, optionally gzipped, are searched in the subfolder of the data folder with the name of the set, then in
+    the data folder. All four come from one folder, since both sets use the same file names. Missing files are
+    downloaded into the folder that contains some of them, else into the subfolder.
 
     Parameters
     ----------
     source : Source
-        The registry's entry.
+        Entry of the registry.
     data_dir : path-like or None
         See `data_folder`.
     download : bool
@@ -44,7 +44,7 @@ def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, downl
     """
     root = data_folder(data_dir)
     folders = (root / source.name, root)
-    held = [sum(_standing(folder, file) is not None for file in source.checksums) for folder in folders]
+    held = [sum(_find_file(folder, file) is not None for file in source.checksums) for folder in folders]
     folder = folders[1] if held[1] > held[0] else folders[0]
     X, y = _read_part("train", folder, source, download)
     X_test, y_test = _read_part("t10k", folder, source, download)
@@ -60,7 +60,7 @@ def load_mnist(source: Source, data_dir: str | os.PathLike[str] | None, *, downl
     )
 
 
-def _standing(folder: Path, file: str) -> Path | None:
+def _find_file(folder: Path, file: str) -> Path | None:
     for name in (file.removesuffix(".gz"), file):
         if (folder / name).is_file():
             return folder / name
@@ -70,7 +70,7 @@ def _standing(folder: Path, file: str) -> Path | None:
 def _read_part(part: str, folder: Path, source: Source, download: bool) -> tuple[np.ndarray, np.ndarray]:
     paths = []
     for file in (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"):
-        paths.append(_standing(folder, file) or fetch(source, file, folder, download=download))
+        paths.append(_find_file(folder, file) or fetch(source, file, folder, download=download))
     images, labels = (read_idx(path) for path in paths)
     _, height, width = source.image_shape
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (height, width):

@@ -1,9 +1,9 @@
-"""Reader of pickles that hold plain data and uint8 arrays, and cannot do anything else.
+"""Safe reader of pickles that contain plain data and uint8 arrays.
 
-Python's unpickler imports and calls what the file names. Even one that admits only NumPy's three
-names lets a few bytes allocate gigabytes (an array shape, a memo index, a counted string) or set
-attributes on what they name. This reader knows only the opcodes that describe data, calls nothing, and
-turns the array names into records that `as_uint8_matrix` checks; its memory is bounded by the file.
+Python's unpickler imports and calls the names in the file. Even if only NumPy's three names are admitted, a few bytes
+can allocate gigabytes (by an array shape, a memo index or a counted string) or set attributes of the named objects.
+This reader supports only the opcodes that describe data, calls nothing, and turns arrays into records that
+`as_uint8_matrix` checks. Its memory is bounded by the size of the file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .._common.errors import DataError
 
 __all__ = ["ArrayRecord", "as_uint8_matrix", "read_plain_pickle"]
 
-# The names that a pickled NumPy array needs (NumPy 2 moved them), and the one by which Python 3 writes
-# bytes at protocol 2. They are only ever compared, never imported.
+# Names in the pickle of a NumPy array (NumPy 2 moved them), and the one with which Python 3 writes bytes at protocol 2.
+# They are compared, never imported.
 _ADMITTED = {
     ("numpy.core.multiarray", "_reconstruct"): "reconstruct",
     ("numpy._core.multiarray", "_reconstruct"): "reconstruct",
@@ -34,7 +34,7 @@ _ADMITTED = {
 _INTEGERS = {b"K": "<B", b"M": "<H", b"J": "<i"}
 # Counted strings: opcode -> (struct format of the count, whether it is text).
 _STRINGS = {
-    b"U": ("<B", False),  # SHORT_BINSTRING, BINSTRING: what Python 2 called str
+    b"U": ("<B", False),  # SHORT_BINSTRING, BINSTRING: str of Python 2
     b"T": ("<i", False),
     b"C": ("<B", False),  # SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
     b"B": ("<I", False),
@@ -63,7 +63,7 @@ class _DtypeRecord:
 
 @dataclass
 class ArrayRecord:
-    """An array as the pickle describes it; nothing is checked or allocated yet."""
+    """Unchecked description of an array in a pickle."""
 
     shape: object = None
     dtype: object = None
@@ -77,14 +77,14 @@ def read_plain_pickle(data: bytes, source: str) -> object:
     Parameters
     ----------
     data : bytes
-        The whole pickle, of protocol 2 to 5. Strings of Python 2 stay bytes.
+        The whole pickle, of protocol 2 to 5. Strings of Python 2 become bytes.
     source : str
-        The file's name for errors.
+        Name of the file, for messages.
 
     Returns
     -------
     object
-        What was pickled, arrays as `ArrayRecord`.
+        The pickled object, with arrays as `ArrayRecord`.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_plain_pickle(data: bytes, source: str) -> object:
 
 
 class _Reader:
-    """A stack, a memo and a position in the file: one pickle read."""
+    """State of the pickle machine: stack, memo and position in the file."""
 
     def __init__(self, data: bytes, source: str) -> None:
         self.data = data
@@ -191,9 +191,9 @@ class _Reader:
             self.build(state)
         elif code == b"\x8a":  # LONG1
             push(int.from_bytes(self.take(self.number("<B")), "little", signed=True))
-        elif code == b"\x95":  # FRAME: a length that only helps streaming
+        elif code == b"\x95":  # FRAME: a length for streaming readers
             self.take(8)
-        elif code in b"ioR\x81\x92":  # INST, OBJ, NEWOBJ, NEWOBJ_EX: they build objects of other classes
+        elif code in b"ioR\x81\x92":  # INST, OBJ, NEWOBJ, NEWOBJ_EX: construct objects of other classes
             self.fail("its pickle builds objects, where plain data and uint8 arrays are expected")
         else:
             self.fail(f"its pickle has opcode {code!r} at byte {self.position - 1}, which no batch needs")
@@ -210,7 +210,7 @@ class _Reader:
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.top(dict)
-        # Only short scalar keys: hashing a deeply nested tuple could exhaust the C stack.
+        # Scalar keys only: the hash of a deeply nested tuple could exhaust the C stack.
         if len(pairs) % 2 or not all(type(key) in (bytes, str, int) for key in pairs[::2]):
             self.fail(f"the pickle is damaged before byte {self.position}")
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
@@ -230,7 +230,7 @@ class _Reader:
         self.stack.append(_Name(role))
 
     def describe(self, name: object, arguments: object) -> object:
-        """The record of what calling `name` would make."""
+        """Return a record of the object that a call of `name` would create."""
         if not isinstance(name, _Name) or type(arguments) is not tuple:
             self.fail(f"the pickle is damaged before byte {self.position}")
         if name.role == "reconstruct":
@@ -242,7 +242,7 @@ class _Reader:
             return ArrayRecord(shape, dtype, order == "F", values)
         if name.role == "encode" and arguments and type(arguments[0]) is str:
             self.encoded += len(arguments[0])
-            if self.encoded <= len(self.data):  # one long text encoded again and again is no batch
+            if self.encoded <= len(self.data):  # a bound for a text that is encoded repeatedly
                 return arguments[0].encode("latin-1", "replace")
         self.fail(f"the pickle is damaged before byte {self.position}")
 
@@ -255,21 +255,21 @@ class _Reader:
 
 
 def as_uint8_matrix(record: object, source: str, columns: int) -> np.ndarray:
-    """The array that a record describes, if it is a uint8 matrix of that many columns.
+    """Convert a record to a uint8 matrix with a given number of columns.
 
     Parameters
     ----------
     record : object
-        A value out of `read_plain_pickle`.
+        A value in the result of `read_plain_pickle`.
     source : str
-        The file's name for errors.
+        Name of the file, for messages.
     columns : int
-        The width expected.
+        Expected number of columns.
 
     Returns
     -------
     ndarray of uint8, shape (rows, columns)
-        C-contiguous, perhaps read-only: it may share memory with the file's bytes.
+        C-contiguous; read-only if it shares memory with the file's bytes.
 
     Raises
     ------

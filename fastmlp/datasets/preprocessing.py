@@ -1,4 +1,4 @@
-"""From columns to a matrix: medians for missing numbers, one-hot columns for categories."""
+"""Encoding of a table's columns as a matrix: medians for missing numbers, one-hot columns for categories."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
-from .categories import Unknown, find_categories, truth
+from .categories import UnknownValues, find_categories, parse_bool
 from .columns import ArrayTable, Column, FrameTable, Table
-from .dialect import UNKNOWN_FORMAT, TextFormat, checked_format, is_number
+from .dialect import UNKNOWN_FORMAT, TextFormat, is_number, validate_format
 from .fitting import check_finite
-from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
 __all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "format_of", "text_columns"]
 
@@ -28,52 +28,52 @@ def apply_preprocessing(
     separator: str | None = None,
     decimal: Literal[".", ","] | None = None,
 ) -> np.ndarray:
-    """Turn new rows into the matrix that a model was trained on.
+    """Encode new rows like the training data of a model.
 
-    Columns are found by name, others (the target, for one) are passed over. Where the training file or the new one
-    does not name its columns they count by position, and the target's may be left out. Missing numbers get
-    the training part's median. Texts are compared without the spaces around them; where the categories are two
-    booleans, ``true``, ``t``, ``yes``, ``y``, ``on``, ``1`` and their opposites stand for them in any case. A category
-    that training did not see gives zeros in all columns of its feature.
+    Columns are matched by name, and other columns (such as the target) are ignored. If the training file or the new one
+    has no column names, columns are matched by position, with or without the target. Missing numbers are replaced by
+    the median of the training part. Texts are compared without surrounding spaces. If the categories are two booleans,
+    ``true``, ``t``, ``yes``, ``y``, ``on``, ``1`` and their opposites match them in any case. A category that is absent
+    from the training data gives zeros in all columns of its feature.
 
     Parameters
     ----------
     frame_or_path : pandas.DataFrame, ndarray of shape (N, columns), or path-like
         New rows, or a .csv, .tsv, .parquet, .npy or .npz (key ``X``) file of them.
     preprocessing : dict
-        `Dataset.preprocessing` of the training data, as it was or through JSON.
+        `Dataset.preprocessing` of the training data, also after a round trip through JSON.
     header, separator, decimal
-        Of a text file, as for `load`. By default the header is as in the training file, and the rest follows from the
-        file's first lines.
+        Format of a text file, see `load`. The default of ``header`` is that of the training file; separator and decimal
+        mark are detected.
 
     Returns
     -------
     ndarray of shape (N, features)
-        float32, or float64 if the training data was loaded so.
+        In the dtype of the training data, float32 or float64.
 
     Warns
     -----
     DataWarning
-        If a column holds categories that training did not see, with their share and examples.
+        If a column has categories that are absent from the training data; the message gives their share and examples.
 
     Raises
     ------
     DataError
-        If a column is missing, holds other values than in training (text for numbers, infinities, nearly nothing but
-        unknown categories), or the dict is no such record.
+        If a column is missing, if its values differ in kind from the training data (texts for numbers, infinities,
+        nearly only unknown categories), or if ``preprocessing`` is not such a record.
 
     Examples
     --------
     >>> data = load("people.csv")  # doctest: +SKIP
     >>> X = apply_preprocessing("more_people.csv", data.preprocessing)  # doctest: +SKIP
     """
-    given = checked_format(header, separator, decimal)
+    given = validate_format(header, separator, decimal)
     texts = text_columns(preprocessing)
     return encode_new(_open(frame_or_path, given, format_of(preprocessing), texts), preprocessing)
 
 
 def text_columns(preprocessing: dict[str, Any] | None) -> list[str]:
-    """Names of the feature columns that training read as texts."""
+    """Return the names of the feature columns that were read as texts in training."""
     if preprocessing is None:
         return []
     try:
@@ -83,7 +83,7 @@ def text_columns(preprocessing: dict[str, Any] | None) -> list[str]:
 
 
 def format_of(preprocessing: dict[str, Any] | None) -> TextFormat:
-    """The format of the training file, as far as other files are to have it: arrays say nothing of a header."""
+    """Return the format of the training file as the expected format of new files; arrays give no header."""
     if preprocessing is None:
         return UNKNOWN_FORMAT
     try:
@@ -94,7 +94,7 @@ def format_of(preprocessing: dict[str, Any] | None) -> TextFormat:
 
 
 def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = True) -> np.ndarray:
-    """The matrix (N, features) of new rows in an open table, as `apply_preprocessing`; ``strict`` as for `encode`."""
+    """Encode the rows of an open table as `apply_preprocessing` does; ``strict`` as for `encode`."""
     try:
         specs = list(preprocessing["columns"])
         wanted = [spec["name"] for spec in specs]
@@ -118,34 +118,38 @@ def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = Tr
         position = {name: name for name in table.names}
     absent = [name for name in wanted if name not in position]
     if absent:
-        # Names that are numbers are perhaps none.
+        # Numeric names may be a row of values.
         is_row = table.header and any(map(is_number, table.names))
         hint = "; header=False reads its first line as a row" if is_row else ""
-        raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_listed(table.names)}{hint}.")
+        raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_join_names(table.names)}{hint}.")
     specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
     return encode(table, specs, sum(widths), dtype, strict=strict)
 
 
 def _no_record(error: Exception) -> DataError:
-    return DataError(f"This is not a record of preprocessing: {type(error).__name__} {error}.")
+    return DataError(
+        f"preprocessing is not a record of a table ({type(error).__name__} {error}); expected Dataset.preprocessing."
+    )
 
 
 def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list[str]) -> Table:
     if isinstance(frame_or_path, (str, os.PathLike)):
         path = Path(os.path.expanduser(frame_or_path))
-        refuse_format(path, given)
+        reject_format(path, given)
         suffix = path.suffix.lower()
         if suffix in ARRAY_SUFFIXES:
             arrays = read_npz(path, ("X",)) if suffix == ".npz" else {"X": read_npy(path)}
             if "X" not in arrays:
-                raise DataError(f"{path} has no array X.")
+                raise DataError(f"{path} has no array X; expected the rows under this key.")
             X = arrays["X"]
             return ArrayTable(X.reshape(len(X), -1) if X.ndim > 1 else X[:, None], str(path))
         if is_text_file(path):
             return TextFile(path, given, likely).read(texts)
         if suffix in FRAME_SUFFIXES:
             return read_parquet(path)
-        raise DataError(f"{path} is no table; expected a name that ends in {_listed(FRAME_SUFFIXES + ARRAY_SUFFIXES)}.")
+        raise DataError(
+            f"{path} is not a table; expected a name that ends in {_join_names(FRAME_SUFFIXES + ARRAY_SUFFIXES)}."
+        )
     if given != UNKNOWN_FORMAT:
         raise DataError("header, separator and decimal are for text files; expected none of them with rows in memory.")
     if hasattr(frame_or_path, "iloc") and hasattr(frame_or_path, "columns"):
@@ -160,19 +164,19 @@ def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list
 def encode(
     table: Table, specs: list[dict[str, Any]], width: int | None, dtype: np.dtype[Any], *, strict: bool = True
 ) -> np.ndarray:
-    """The matrix of a table by the records of its columns.
+    """Encode a table by the records of its columns.
 
     Parameters
     ----------
     table : Table
     specs : list of dict
-        What `fit_columns` learnt; an entry ``at`` names the table's column where it differs.
+        Records of `fit_columns`. An entry ``at`` gives the name of the column in this table if it differs.
     width : int or None
-        Features in all; None to count them.
+        Number of features; None to count them.
     dtype : dtype
         float32 or float64.
     strict : bool
-        Whether a column of nearly nothing but unknown categories is refused, not only reported.
+        Whether a column with nearly only unknown categories is an error instead of a warning.
 
     Returns
     -------
@@ -184,7 +188,7 @@ def encode(
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
-    unknown = Unknown(table.source, strict)
+    unknown = UnknownValues(table.source, strict)
     start = 0
     for spec in specs:
         column = table.column(spec.get("at", spec["name"]))
@@ -205,7 +209,7 @@ def encode(
 
 
 def encoded_names(specs: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Feature names: a column's own, or ``column=category`` (``column=<missing>``)."""
+    """Return the feature names: ``column``, ``column=category`` or ``column=<missing>``."""
     names: list[str] = []
     for spec in specs:
         if spec["kind"] == "numeric":
@@ -221,33 +225,35 @@ def _width(spec: dict[str, Any]) -> int:
 
 
 def _numbers(column: Column, spec: dict[str, Any], dtype: np.dtype[Any], header: bool | None) -> np.ndarray:
-    """A column of numbers less its offset, gaps filled; before it is rounded to ``dtype``."""
+    """Return a numeric column minus its offset in ``dtype``, with missing values replaced."""
     offset = spec.get("offset", 0)
     if column.kind in ("bool", "text"):
         numbers = _truths(column, spec.get("binary", False), header)
     else:
         check_finite(column)
         numbers = column.numbers(offset)
-    # The offset is a median.
+    # The offset is the median, so that the median of the centered column is 0.
     values = np.where(np.isnan(numbers), 0.0 if offset else spec["median"], numbers)
     largest = float(np.finfo(dtype).max)
     if len(values) and np.abs(values).max() > largest:
         seen = values[np.abs(values).argmax()]
-        raise DataError(f"{column.label} holds {seen:g}, too large for {dtype}, which training had; scale the column.")
+        raise DataError(f"{column.label} holds {seen:g}, too large for {dtype} as in training; scale the column.")
     return values.astype(dtype)
 
 
 def _truths(column: Column, binary: bool, header: bool | None) -> np.ndarray:
-    """Booleans as 0 and 1, where training had nothing but these numbers."""
+    """Convert booleans to 0 and 1, if the training data had no other numbers."""
     texts = column.texts()
-    odd = next((i for i, text in enumerate(texts) if text is not None and (not binary or truth(text) is None)), None)
+    odd = next(
+        (i for i, text in enumerate(texts) if text is not None and (not binary or parse_bool(text) is None)), None
+    )
     if odd is not None:
         first_alone = header is False and odd == 0
         hint = "; header=True reads the first line as column names" if first_alone else ""
         raise DataError(f"{column.label} holds {str(texts[odd])[:40]!r}, expected numbers as in training{hint}.")
-    return np.array([np.nan if text is None else truth(text) for text in texts], np.float64)
+    return np.array([np.nan if text is None else parse_bool(text) for text in texts], np.float64)
 
 
-def _listed(names: Collection[str]) -> str:
+def _join_names(names: Collection[str]) -> str:
     shown = ", ".join(list(names)[:20])
     return shown + (", ..." if len(names) > 20 else "")

@@ -1,4 +1,4 @@
-"""The named data sets: what they are and where their files come from."""
+"""Registry of the named data sets with their classes, addresses and checksums."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ __all__ = ["SOURCES", "Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """One named data set.
+    """Named data set.
 
-    `checksums` names the files, and gives for each the ``algorithm:digest`` that a download must have.
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str
+        Class names in the order of the indices.
+    image_shape : tuple of int
+        (channels, height, width).
+    base_url : str
+        Address to which a file's name is appended.
+    checksums : dict of str to str
+        ``algorithm:digest`` of each file.
     """
 
     name: str
@@ -38,7 +48,7 @@ SOURCES: dict[str, Source] = {
             "mnist",
             _DIGITS,
             (1, 28, 28),
-            # A mirror of http://yann.lecun.com/exdb/mnist/, which answers no more.
+            # A mirror of http://yann.lecun.com/exdb/mnist/, which is offline.
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             {
                 "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",

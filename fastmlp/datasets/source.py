@@ -1,4 +1,4 @@
-"""One table file: its columns, and which of them, or which array, is the target."""
+"""Table file with its target."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from .._common.errors import DataError
 from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
-from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, refuse_format
+from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
-__all__ = ["TABLE_SUFFIXES", "Source", "resolve_column"]
+__all__ = ["TABLE_SUFFIXES", "TableSource", "resolve_column"]
 
 TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
 
 
-class Source:
-    """A table file and its target.
+class TableSource:
+    """Table file with its target.
 
     Parameters
     ----------
     path : Path
     target : str, int or None
-        Name or index of the target column (None: the last), or the file of a ``.npy`` file's targets.
+        Name or index of the target column (None: the last one), or the file of the targets for a ``.npy`` file.
     given, likely : TextFormat
-        As for `detect_format`.
+        See `detect_format`.
     texts : collection of str
-        Columns that are read as texts even where they look like numbers.
+        Columns to read as texts even if they look like numbers.
     text_target : bool
-        Whether the target is one of them.
+        Whether to read the target as text.
 
     Attributes
     ----------
     table : Table
-    goal : Column
+    target_column : Column
         The target.
     target : str or None
         Its name, where it is a column of the table.
     format : TextFormat
-        Of a text file, without a None; header False for arrays.
+        Format of a text file, without unknown entries; header False for arrays.
     row_labels : str or None
-        The first column of a text file that names the others only: labels of the rows.
+        Name of the first column of a text file, if only this column has no name in the file.
     test_part : (Table, Column) or None
-        What an ``.npz`` file has as ``X_test`` and ``y_test``.
+        ``X_test`` and ``y_test`` of an ``.npz`` file.
     image_shape : tuple of int or None
+        (channels, height, width) of a row, for arrays of images.
 
     Raises
     ------
@@ -65,21 +66,21 @@ class Source:
         text_target: bool = False,
     ) -> None:
         self.path = path
-        self.target: str | None = None
+        self.target_name: str | None = None
         self.format = TextFormat(header=False)
         self.row_labels: str | None = None
         self.test_part: tuple[Table, Column] | None = None
         self.image_shape: tuple[int, int, int] | None = None
         self.table: Table
-        self.goal: Column
+        self.target_column: Column
         suffix = path.suffix.lower()
         if suffix not in TABLE_SUFFIXES:
-            raise DataError(f"{path} is no table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
-        refuse_format(path, given)
+            raise DataError(f"{path} is not a table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
+        reject_format(path, given)
         if suffix == ".npz":
             self._from_npz()
         elif suffix == ".npy" and (beside := _target_file(path, target)) is not None:
-            self.table, self.goal = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
+            self.table, self.target_column = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
         elif is_text_file(path):
             self._from_text(target, TextFile(path, given, likely), texts, text_target)
         else:
@@ -88,16 +89,16 @@ class Source:
     def _from_text(self, target: str | int | None, file: TextFile, texts: Collection[str], text_target: bool) -> None:
         self.format = file.format
         try:
-            self.target = _target_column(target, file.names, self.path)
+            self.target_name = _target_column(target, file.names, self.path)
         except DataError as error:
-            # Names that are numbers are perhaps none.
+            # Numeric names may be a row of values.
             if file.format.header and any(map(is_number, file.names)):
                 raise DataError(f"{str(error)[:-1]}; header=False reads its first line as a row.") from None
             raise
-        if file.row_labels and self.target != file.names[0]:
+        if file.row_labels and self.target_name != file.names[0]:
             self.row_labels = file.names[0]
-        self.table = file.read([*texts, self.target] if text_target else texts)
-        self.goal = self.table.column(self.target)
+        self.table = file.read([*texts, self.target_name] if text_target else texts)
+        self.target_column = self.table.column(self.target_name)
 
     def _from_columns(self, target: str | int | None) -> None:
         if self.path.suffix.lower() == ".npy":
@@ -112,8 +113,8 @@ class Source:
         else:
             self.table = read_parquet(self.path)
             self.format = TextFormat(header=True)
-        self.target = _target_column(target, self.table.names, self.path)
-        self.goal = self.table.column(self.target)
+        self.target_name = _target_column(target, self.table.names, self.path)
+        self.target_column = self.table.column(self.target_name)
 
     def _from_npz(self) -> None:
         path = self.path
@@ -124,7 +125,7 @@ class Source:
                 f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
                 "X and y, and perhaps X_test and y_test."
             )
-        self.table, self.goal = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
+        self.table, self.target_column = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
         if "X_test" in arrays:
             X_test, y_test = arrays["X_test"], arrays["y_test"]
             self.test_part = self._pair(X_test, y_test, f"{path}[X_test]", f"{path}[y_test]")
@@ -147,7 +148,7 @@ def _target_column(target: str | int | None, names: list[str], path: Path) -> st
 
 
 def _target_file(path: Path, target: str | int | None) -> Path | None:
-    """The file of targets that belongs to a ``.npy`` file of features, if the caller means one."""
+    """Return the file of the targets of a ``.npy`` file, or None if the target is a column."""
     if isinstance(target, str) and target.lower().endswith(".npy"):
         named = Path(os.path.expanduser(target))
         return named if named.is_absolute() or named.exists() else path.with_name(target)
@@ -157,7 +158,7 @@ def _target_file(path: Path, target: str | int | None) -> Path | None:
 
 
 def resolve_column(choice: str | int, names: list[str], option: str, source: str) -> str:
-    """A column's name from its name or its index; an index may come as text from a command line."""
+    """Return the name of a column given by name or index; the index may be a text, as on the command line."""
     if isinstance(choice, str):
         if choice in names:
             return choice

@@ -1,4 +1,4 @@
-"""Deterministic splits into a training and a test part."""
+"""Deterministic split into a training and a test part."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ def split_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows of the training and the test part.
 
-    The recipe: every row gets a 64-bit key, the output of PCG64 seeded with `seed`, in row order; the
-    rows with the smallest keys make the test part, `rows * test_size` of them (rounded up). With
-    `labels` this is done class by class: the test rows are shared out among the classes in proportion to
-    their sizes (largest remainder first, ties to the lower label), and every class keeps at least one
-    training row.
+    Each row gets a 64-bit key, the output of PCG64 seeded with `seed`, in row order. The `rows * test_size` rows
+    (rounded up) with the smallest keys are the test part. With `labels` the selection is made within each class: the
+    test rows are distributed over the classes in proportion to their sizes (largest remainder first, ties to the lower
+    label), and each class keeps at least one training row.
 
     Parameters
     ----------
     rows : int
         Number of rows, at least 2.
     test_size : float
-        The test part's share of the rows, between 0 and 1 (exclusive); at least one row on each side.
+        Share of the test part, between 0 and 1 (exclusive). Each part has at least one row.
     seed : int
         Seed of the draw, not negative.
     labels : ndarray of int, shape (rows,), optional
@@ -41,7 +40,13 @@ def split_rows(
     Raises
     ------
     DataError
-        If `test_size`, `seed` or `rows` do not allow a split.
+        If `test_size`, `seed` or `rows` is out of range.
+
+    Examples
+    --------
+    >>> train, test = split_rows(10, 0.2, seed=0)
+    >>> len(train), len(test)
+    (8, 2)
     """
     if isinstance(test_size, bool) or not isinstance(test_size, (int, float)) or not 0 < test_size < 1:
         raise DataError(f"test_size is {test_size!r}; expected a share of the rows between 0 and 1.")
@@ -49,9 +54,9 @@ def split_rows(
         raise DataError(f"seed is {seed!r}; expected an integer that is not negative.")
     if rows < 2:
         raise DataError(f"The table has {rows} row; a training and a test part need at least 2.")
-    # The allowance keeps a product such as 100 * 0.07 = 7.000000000000001 from becoming 8.
+    # The tolerance keeps a product such as 100 * 0.07 = 7.000000000000001 from being rounded up to 8.
     count = min(max(1, math.ceil(rows * test_size - 1e-9)), rows - 1)
-    # Raw generator output is stable across NumPy versions; shuffles and permutations are not promised.
+    # NumPy guarantees the raw output of a bit generator across versions, but not shuffles and permutations.
     keys = np.asarray(np.random.PCG64(int(seed)).random_raw(rows))
     if labels is None:
         chosen = np.argsort(keys, kind="stable")[:count]
@@ -66,12 +71,12 @@ def split_rows(
 
 
 def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Share `count` test rows out among classes of `sizes` rows: largest remainder, one row kept each."""
+    """Distribute `count` test rows over classes of `sizes` rows by largest remainder; each class keeps one row."""
     exact = sizes * (count / sizes.sum())
     most = np.maximum(sizes - 1, 0)
     quotas: np.ndarray = np.minimum(np.floor(exact).astype(np.int64), most)
     by_remainder = np.argsort(-(exact - np.floor(exact)), kind="stable")
-    # More than one round only where single-row classes gave their share to the others.
+    # A second round is needed only if classes with a single row left their share to others.
     while quotas.sum() < count and (quotas < most).any():
         for label in by_remainder:
             if quotas.sum() < count and quotas[label] < most[label]:

@@ -1,4 +1,4 @@
-"""Tables as data sets: CSV, TSV, Parquet, and NumPy arrays."""
+"""Loading of tables as data sets: CSV, TSV, Parquet, NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._common.errors import DataError
+from .._common.errors import DataError, DataWarning, warn_user
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
-from .fitting import fit_columns, offset_of
-from .notes import note
-from .parts import read_parts
+from .fitting import centering_offset, fit_columns
 from .preprocessing import encode, encoded_names
-from .source import TABLE_SUFFIXES, Source, resolve_column
+from .source import TABLE_SUFFIXES, TableSource, resolve_column
 from .target import class_indices, regression_targets, require_variation
+from .train_test import read_train_test
 
 __all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
 
@@ -46,41 +45,41 @@ def load_table(
     """
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
-    parts = read_parts(path, target=target, **reading)
-    source, number = parts.source, np.dtype(dtype)
+    split = read_train_test(path, target=target, **reading)
+    source, number = split.source, np.dtype(dtype)
     offset: float = 0
-    if parts.classes is None:
-        offset = _target_offset(parts.train.goal, number, center_target)
-        y_train = regression_targets(parts.train.goal, offset)
-        y_test = regression_targets(parts.test.goal, offset).astype(y_train.dtype)
+    if split.classes is None:
+        offset = _target_offset(split.train.target_column, number, center_target)
+        y_train = regression_targets(split.train.target_column, offset)
+        y_test = regression_targets(split.test.target_column, offset).astype(y_train.dtype)
     else:
-        y_train, y_test = (class_indices(part.goal, parts.classes) for part in (parts.train, parts.test))
+        y_train, y_test = (class_indices(part.target_column, split.classes) for part in (split.train, split.test))
 
-    common: dict[str, Any] = {"name": path.name, "task": parts.task, "classes": parts.classes}
-    if categorical == "auto" and not drop and not index and source.target is None and not offset:
-        X, X_test = _raw_bytes(parts.train.table), _raw_bytes(parts.test.table)
+    common: dict[str, Any] = {"name": path.name, "task": split.task, "classes": split.classes}
+    if categorical == "auto" and not drop and not index and source.target_name is None and not offset:
+        X, X_test = _raw_bytes(split.train.table), _raw_bytes(split.test.table)
         if X is not None and X_test is not None:
             return Dataset(X, y_train, X_test, y_test, image_shape=source.image_shape, **common)
 
     names, as_categories = _features(source, categorical, drop, index)
-    absent = [name for name in names if name not in parts.test.table.names]
+    absent = [name for name in names if name not in split.test.table.names]
     if absent:
-        raise DataError(f"{parts.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
-    specs = fit_columns(parts.train.table, names, as_categories, number, center=source.image_shape is None)
+        raise DataError(f"{split.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
+    specs = fit_columns(split.train.table, names, as_categories, number, center=source.image_shape is None)
     every = source.table.names
     preprocessing = {
         "columns": specs,
         "all_columns": every,
-        "target": source.target,
+        "target": source.target_name,
         **source.format._asdict(),
         "dtype": dtype,
     }
     if offset:
         preprocessing["target_offset"] = offset
     return Dataset(
-        encode(parts.train.table, specs, None, number),
+        encode(split.train.table, specs, None, number),
         y_train,
-        encode(parts.test.table, specs, None, number, strict=parts.second_file),
+        encode(split.test.table, specs, None, number, strict=split.separate_test),
         y_test,
         feature_names=None if isinstance(source.table, ArrayTable) else encoded_names(specs),
         image_shape=source.image_shape if len(specs) == len(every) and not as_categories else None,
@@ -90,9 +89,12 @@ def load_table(
 
 
 def _features(
-    source: Source, categorical: Literal["auto"] | Sequence[str | int], drop: Sequence[str | int], index: bool | None
+    source: TableSource,
+    categorical: Literal["auto"] | Sequence[str | int],
+    drop: Sequence[str | int],
+    index: bool | None,
 ) -> tuple[list[str], set[str]]:
-    """(the feature columns, those of them that are one-hot encoded although they are numbers)."""
+    """Return (feature columns, the numeric ones among them to encode as one-hot)."""
     path, every = str(source.path), source.table.names
     choices = [drop] if isinstance(drop, (str, int)) else drop
     dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
@@ -101,47 +103,56 @@ def _features(
         dropped.add(every[0])
     elif index is None and labels is not None and labels not in dropped:
         dropped.add(labels)
-        note(
+        warn_user(
             f"{path}: the first column has no name and is left out, as labels of the rows "
-            "(index=False keeps it as a feature)."
+            "(index=False keeps it as a feature).",
+            DataWarning,
         )
-    if source.target in dropped:
-        raise DataError(f"{path}: the column {source.target!r} is the target, and is to be left out too.")
-    names = [name for name in every if name != source.target and name not in dropped]
+    if source.target_name in dropped:
+        raise DataError(
+            f"{path}: the column {source.target_name!r} is the target and is dropped; expected one of both."
+        )
+    names = [name for name in every if name != source.target_name and name not in dropped]
     if not names:
         raise DataError(f"{path} has no column beside the target; expected at least one feature.")
     if isinstance(categorical, str) and categorical != "auto":
         raise DataError(f"categorical is {categorical!r}; expected 'auto' or a list of column names.")
-    listed = () if isinstance(categorical, str) else categorical
-    return names, {resolve_column(choice, names, "categorical", path) for choice in listed}
+    chosen = () if isinstance(categorical, str) else categorical
+    return names, {resolve_column(choice, names, "categorical", path) for choice in chosen}
 
 
-def _target_offset(goal: Column, dtype: np.dtype[Any], center: bool) -> float:
-    """What is subtracted from the targets of the training part, which a model of ``dtype`` is to tell apart.
+def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
+    """Return the offset to subtract from the targets, so that a model of ``dtype`` can distinguish them.
 
     Raises
     ------
     DataError
-        If they are all the same, or too large or too close together for ``dtype``.
+        If the targets are all equal, or too large or too close to each other for ``dtype``.
     """
-    require_variation(goal, None)
-    lost_by_float64 = offset_of(goal, np.dtype(np.float64))
+    require_variation(target_column, None)
+    lost_by_float64 = centering_offset(target_column, np.dtype(np.float64))
     if lost_by_float64 and not center:
-        note(f"{goal.label}: float64 loses digits of the target; center_target=True subtracts a median of it before.")
-    offset = offset_of(goal, dtype) if center else 0
+        warn_user(
+            f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it "
+            "before.",
+            DataWarning,
+        )
+    offset = centering_offset(target_column, dtype) if center else 0
     more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
-    largest = float(np.abs(goal.numbers(offset)).max())
+    largest = float(np.abs(target_column.numbers(offset)).max())
     if largest > float(np.finfo(dtype).max):
-        raise DataError(f"{goal.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}.")
-    y = goal.numbers(lost_by_float64)
-    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may be 0 in float64 too
+        raise DataError(
+            f"{target_column.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}."
+        )
+    y = target_column.numbers(lost_by_float64)
+    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may underflow to 0
         differ = f"differs by {np.ptp(y):g} at most"
-        raise DataError(f"{goal.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
+        raise DataError(f"{target_column.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
     return offset
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:
-    """The matrix of a table of uint8 arrays, which stays as it is."""
+    """Return the matrix of a uint8 table, which is not encoded; None for other tables."""
     if isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8:
         return np.ascontiguousarray(table.matrix)
     return None

@@ -1,4 +1,4 @@
-"""Reading CSV, TSV and Parquet files into frames, strictly."""
+"""Strict readers of CSV, TSV and Parquet files into data frames."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ from typing import Any
 
 import numpy as np
 
-from .._common.errors import DataError
-from .columns import FrameTable, require
-from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, records
-from .notes import note
+from .._common.errors import DataError, DataWarning, warn_user
+from .columns import FrameTable, import_optional
+from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, read_records
 
-__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "refuse_format"]
+__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "reject_format"]
 
 FRAME_SUFFIXES = (*SEPARATORS, ".parquet")
-_UNNAMED = ("", "Unnamed: 0")  # what pandas writes above row labels, and what it makes of that when it reads it
+_UNNAMED = ("", "Unnamed: 0")  # name of an index in pandas' to_csv, and after a round trip through read_csv
 
 
 class TextFile:
-    """A text table whose format and column names are known, and whose lines are all of one length.
+    """Text table with known format and column names, whose lines all have the same number of fields.
 
     Parameters
     ----------
     path : Path
-        A file that ends in .csv or .tsv; text is UTF-8.
+        A .csv or .tsv file in UTF-8.
     given, likely : TextFormat
-        As for `detect_format`.
+        See `detect_format`.
 
     Attributes
     ----------
     format : TextFormat
     names : list of str
-        Without a header ``column_0``, ``column_1``, ...
+        ``column_0``, ``column_1``, ... without a header.
     row_labels : bool
-        Whether the first column has no name although the others have, as where pandas has written an index.
+        Whether only the first column has no name, as in files with an index written by pandas.
 
     Raises
     ------
     DataError
-        If the file cannot be read, is empty, ragged, or not what its suffix says.
+        If the file cannot be read, is empty, or has lines with different numbers of fields.
     """
 
     def __init__(self, path: Path, given: TextFormat = UNKNOWN_FORMAT, likely: TextFormat = UNKNOWN_FORMAT) -> None:
@@ -61,10 +60,10 @@ class TextFile:
             self.names = [f"column_{index}" for index in range(len(first))]
 
     def _check_lines(self) -> list[str]:
-        """The first line's fields, if all lines have as many: pandas fills or shifts in silence."""
+        """Return the fields of the first line; raise DataError for lines of another length, which pandas accepts."""
         assert self.format.separator is not None
         first: list[str] = []
-        for line, fields in records(self.path, self.format.separator):
+        for line, fields in read_records(self.path, self.format.separator):
             if not first:
                 first = fields
             elif len(fields) != len(first):
@@ -75,15 +74,15 @@ class TextFile:
         return first
 
     def report(self, *, header: bool = True) -> None:
-        """Warn about what was guessed of the format, ``header`` among it."""
+        """Warn about guesses of the format; ``header`` False leaves out that of the header."""
         guesses = [text for option, text in self._guesses.items() if header or option != "header"]
         if guesses:
-            note(f"{self.path}: {'; '.join(guesses)}.")
+            warn_user(f"{self.path}: {'; '.join(guesses)}.", DataWarning)
 
     def read(self, texts: Collection[str] = ()) -> FrameTable:
-        """Read the rows; columns named in ``texts`` as texts even where they look like numbers."""
+        """Read the rows; columns named in ``texts`` are read as texts even if they look like numbers."""
         self.report()
-        pandas = require("pandas")
+        pandas = import_optional("pandas")
         try:
             frame = pandas.read_csv(
                 self.path,
@@ -93,7 +92,7 @@ class TextFile:
                 names=self.names,
                 index_col=False,
                 dtype={name: "string" for name in texts if name in self.names},
-                dtype_backend="numpy_nullable",  # integers stay integers where cells are empty
+                dtype_backend="numpy_nullable",  # columns of integers with empty cells stay integer
                 na_values=sorted(MISSING),
                 keep_default_na=False,
                 skipinitialspace=True,
@@ -105,14 +104,14 @@ class TextFile:
         if not len(frame):
             raise DataError(f"{self.path} has no rows; expected at least one.")
         for name in frame.columns[frame.dtypes == "string"]:
-            frame[name] = _retyped(frame[name], name in texts, self.format.decimal or ".")
+            frame[name] = _infer_type(frame[name], name in texts, self.format.decimal or ".")
         return FrameTable(frame, str(self.path), self.format.header)
 
 
-def _retyped(series: Any, as_text: bool, decimal: str) -> Any:
-    """A column of texts without spaces around them, as numbers or booleans where all of them are such.
+def _infer_type(series: Any, as_text: bool, decimal: str) -> Any:
+    """Strip the texts of a column, and convert them to numbers or booleans if all of them are such.
 
-    pandas takes a column for text because of a space behind a boolean, or of integers beyond 64 bits.
+    pandas reads a column as text if a boolean is followed by a space, or an integer has more than 64 bits.
     """
     cleaned: dict[str, Any] = {}
     for raw in series.dropna().unique():
@@ -132,7 +131,7 @@ def _retyped(series: Any, as_text: bool, decimal: str) -> Any:
     elif all(raw == text for raw, text in cleaned.items()):
         return series
     cells = [cleaned.get(raw) for raw in series.to_numpy(dtype=object, na_value=None)]
-    return require("pandas").Series(cells, index=series.index, dtype=object)
+    return import_optional("pandas").Series(cells, index=series.index, dtype=object)
 
 
 def _boolean(text: str) -> bool:
@@ -148,17 +147,17 @@ def _is_whole(text: str) -> bool:
 
 
 def is_text_file(path: Path) -> bool:
-    """Whether a table's suffix is one of text."""
+    """Whether the suffix of a table is that of a text file."""
     return path.suffix.lower() in SEPARATORS
 
 
-def refuse_format(path: Path, given: TextFormat) -> None:
-    """Refuse what is said of the format of a text file where it is none.
+def reject_format(path: Path, given: TextFormat) -> None:
+    """Check that options of a text format are given for a text file only.
 
     Raises
     ------
     DataError
-        If a part of ``given`` is not None and ``path`` has another suffix.
+        If an entry of ``given`` is not None and ``path`` is not a text file.
     """
     if is_text_file(path):
         return
@@ -173,31 +172,33 @@ def read_parquet(path: Path) -> FrameTable:
     Raises
     ------
     DataError
-        If it is damaged or empty.
+        If the file is damaged or empty.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file; expected a table.")
-    pandas = require("pandas")
-    require("pyarrow")
+    pandas = import_optional("pandas")
+    import_optional("pyarrow")
     try:
         frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
-    except Exception as error:  # pyarrow has exceptions of its own for every kind of damage
+    except Exception as error:  # pyarrow raises many types of exceptions for damaged files
         raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
     if not len(frame) or not len(frame.columns):
-        raise DataError(f"{path} has {len(frame)} rows and {len(frame.columns)} columns; expected some.")
+        raise DataError(
+            f"{path} has {len(frame)} rows and {len(frame.columns)} columns; expected at least one of each."
+        )
     return FrameTable(frame, str(path))
 
 
 def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray:
-    """Read a text table of numbers only, without pandas; a first line without any number is passed over as names.
+    """Read a text table of numbers without pandas; a first line without numbers is skipped as a header.
 
     Parameters
     ----------
     path : Path
     given : TextFormat
-        What is not to be guessed.
+        Options of the caller, which are not detected.
     width : int or None
-        How many numbers a line must have.
+        Expected number of fields of a line.
 
     Returns
     -------
@@ -206,13 +207,13 @@ def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray
     Raises
     ------
     DataError
-        If a cell is no number, or a line of another length.
+        If a cell is not a number, or a line has another number of fields.
     """
     file = TextFile(path, given)
     assert file.format.separator is not None and file.format.decimal is not None
     named = file.format.header
     rows = []
-    for place, (line, fields) in enumerate(records(path, file.format.separator)):
+    for place, (line, fields) in enumerate(read_records(path, file.format.separator)):
         if place == 0:
             wordy = given.header is None and not any(is_number(field, file.format.decimal) for field in fields)
             named = named or wordy
@@ -221,7 +222,7 @@ def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray
                 continue
         odd = next((field for field in fields if not is_number(field, file.format.decimal)), None)
         if odd is not None:
-            raise DataError(f"{path}, line {line}: {odd[:40]!r} is no number; expected numbers.")
+            raise DataError(f"{path}, line {line}: {odd[:40]!r} is not a number; expected numbers.")
         if len(fields) != width:
             raise DataError(f"{path}, line {line} has {len(fields)} numbers, expected {width}.")
         rows.append([float(field.replace(file.format.decimal, ".")) for field in fields])

@@ -1,4 +1,4 @@
-"""The target column of a table: classes or numbers."""
+"""Target column of a table: class labels or numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .dataset import Task
 
 __all__ = ["check_target", "choose_task", "class_indices", "class_names", "regression_targets", "require_variation"]
 
-# Integers are taken for class labels if they take at most this many values, and each at least ten rows
-# on average (two values always pass).
+# Integers are class labels if they have at most this many distinct values, with at least ten rows each on average (two
+# values always qualify).
 _MOST_CLASSES = 20
 _ROWS_PER_CLASS = 10
 
 
 def choose_task(target: Column, task: str) -> Task:
-    """Classification or regression, by the caller's word or by the column.
+    """Choose between classification and regression, by the caller's choice or by the column.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def choose_task(target: Column, task: str) -> Task:
 
 
 def check_target(target: Column, *, regression: bool) -> None:
-    """Find in a target what neither training nor evaluation can use.
+    """Check that training and evaluation can use a target.
 
     Raises
     ------
     DataError
-        If values are missing or infinite, or are text where numbers are expected.
+        If values are missing or infinite, or are texts for regression.
     """
     missing = int(target.missing().sum())
     if missing:
@@ -72,12 +72,12 @@ def check_target(target: Column, *, regression: bool) -> None:
 
 
 def class_names(target: Column) -> tuple[str, ...]:
-    """The distinct labels, numbers by value and texts by code points."""
+    """Return the distinct labels, numbers sorted by value and texts by code points."""
     return tuple(ordered_texts([text for text in target.texts() if text is not None]))
 
 
 def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:
-    """Indices into `classes`, int64 (rows,); a label that is not among them is an error."""
+    """Return indices into `classes`, int64 (rows,); raise DataError for a label that is not in it."""
     texts = target.texts()
     places = find_categories(texts, classes)
     odd = np.flatnonzero(places < 0)
@@ -91,12 +91,12 @@ def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:
 
 
 def require_variation(target: Column, classes: Sequence[str] | None) -> None:
-    """Find out whether there is anything to learn, which training alone needs.
+    """Check that a target has more than one value, as training needs.
 
     Raises
     ------
     DataError
-        If there is one class only, or one number in all rows.
+        If there is only one class, or the same number in all rows.
     """
     if classes is not None:
         if len(classes) < 2:
@@ -106,5 +106,5 @@ def require_variation(target: Column, classes: Sequence[str] | None) -> None:
 
 
 def regression_targets(target: Column, offset: float = 0) -> np.ndarray:
-    """The numbers less an offset, shape (rows,): float64, or float32 if the source has no more."""
+    """Return the numbers minus an offset, shape (rows,): float64, or float32 if the source has no more precision."""
     return target.numbers(offset).astype(np.float32 if target.narrow and not offset else np.float64)

@@ -13,7 +13,7 @@ __all__ = ["loss_denominators"]
 def loss_denominators(
     loss: Loss, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool = False
 ) -> Array:
-    """`Loss.normaliser` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
+    """`Loss.denominator` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
 
     Infinity in the place of 0: rows without any weight have the loss 0 and no gradient.
     """

@@ -19,7 +19,7 @@ from .support import hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
-    from ..training.batches import Rows
+    from ..training.batches import TrainingData
 
 __all__ = ["GpuEngine"]
 
@@ -76,7 +76,7 @@ class GpuWeights:
 class SentAhead(NamedTuple):
     """Row numbers for a later launch that are on the GPU already."""
 
-    rows: Rows
+    rows: TrainingData
     given: Array  # as `GpuEngine.run` gets them
     there: Any
     place: int  # one of two
@@ -128,17 +128,17 @@ class GpuEngine:
             "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),
             "weights": machine.upload(np.zeros(0, self.dtype)), "order": machine.upload(np.zeros(0, np.int64)),
         }  # fmt: skip
-        self._rows: tuple[Rows, tuple[Any, Any, Any, Any]] | None = None
-        self._once: Rows | None = None
+        self._rows: tuple[TrainingData, tuple[Any, Any, Any, Any]] | None = None
+        self._once: TrainingData | None = None
         self.follow: Callable[[], Array] | None = None
 
     def _plan(self, layout: Layout, rows: int) -> Plan:
         return Plan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
 
-    def _rows_of(self, rows: Rows, accumulate: int) -> int:
+    def _rows_of(self, rows: TrainingData, accumulate: int) -> int:
         return self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
 
-    def has_room(self, rows: Rows, accumulate: int) -> bool:
+    def has_room(self, rows: TrainingData, accumulate: int) -> bool:
         """Whether all rows of a step that is the sum of ``accumulate`` batches can be on their way at once.
 
         They go through the model as one batch: that is the same sum, and as fast as the GPU can. What memory happens to
@@ -177,7 +177,7 @@ class GpuEngine:
 
     def run(
         self,
-        rows: Rows,
+        rows: TrainingData,
         index: Array,
         bounds: Array,
         seed: int | None,
@@ -261,7 +261,7 @@ class GpuEngine:
             deviations = augment.std
         return shares, shifts, deviations
 
-    def _send_ahead(self, rows: Rows, place: int) -> None:
+    def _send_ahead(self, rows: TrainingData, place: int) -> None:
         """Row numbers of the next call, if they are many, to one of two places while the GPU is at work."""
         follow, self.follow, self.machine.sent_ahead = self.follow, None, None
         index = None if follow is None else follow()
@@ -310,7 +310,7 @@ class GpuEngine:
 
     # ----------------------------------------------------------------------------------------- rows
 
-    def _whole(self, rows: Rows) -> tuple[Any, Any, Any, Any] | None:
+    def _whole(self, rows: TrainingData) -> tuple[Any, Any, Any, Any] | None:
         """(features, labels, targets, row weights) of all rows, on the GPU; None where they do not fit there."""
         if self._rows is None or self._rows[0] is not rows:
             self._rows = None
@@ -321,7 +321,7 @@ class GpuEngine:
             self._rows = rows, self._parts_of(lambda array, dtype: upload(array.astype(dtype, copy=False)), rows)
         return self._rows[1]
 
-    def _sent(self, rows: Rows, part: Array, slot: int) -> tuple[Any, Any, Any, Any]:
+    def _sent(self, rows: TrainingData, part: Array, slot: int) -> tuple[Any, Any, Any, Any]:
         """As `_whole`, of some rows, in their order; on their way to the GPU, see `Machine.send`."""
         names = iter(("features", "targets", "row weights"))
 
@@ -330,7 +330,7 @@ class GpuEngine:
 
         return self._parts_of(send, rows)
 
-    def _parts_of(self, move: Any, rows: Rows) -> tuple[Any, Any, Any, Any]:
+    def _parts_of(self, move: Any, rows: TrainingData) -> tuple[Any, Any, Any, Any]:
         features, target = move(rows.X, self._kind(rows.X)), move(rows.y, rows.y.dtype)
         weight = None if rows.weight is None else move(rows.weight, self.dtype)
         return (features, target, None, weight) if rows.y.ndim == 1 else (features, None, target, weight)
@@ -339,7 +339,7 @@ class GpuEngine:
         """The dtype that features have on the GPU."""
         return np.dtype(X.dtype) if X.dtype in _IN_PLACE else self.dtype
 
-    def _pieces(self, rows: Rows, bounds: Array, fits: bool) -> list[tuple[int, int]]:
+    def _pieces(self, rows: TrainingData, bounds: Array, fits: bool) -> list[tuple[int, int]]:
         """(first, last) steps of each launch: all at once where the rows are on the GPU."""
         steps = len(bounds) - 1
         if fits:

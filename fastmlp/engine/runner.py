@@ -21,7 +21,7 @@ from .support import hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
-    from ..training.batches import Rows
+    from ..training.batches import TrainingData
 
 __all__ = ["STAGED", "Engine"]
 
@@ -95,7 +95,7 @@ class Engine:
         contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
         return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
 
-    def has_room(self, rows: Rows, accumulate: int) -> bool:
+    def has_room(self, rows: TrainingData, accumulate: int) -> bool:
         """Whether the rows of a step of so many batches need not be converted all at once, or are few enough for it."""
         size = self.batch * accumulate * rows.X.shape[1] * self.dtype.itemsize
         return accumulate == 1 or self.reads_in_place(rows.X) or size <= STAGED
@@ -110,7 +110,7 @@ class Engine:
 
     def run(
         self,
-        rows: Rows,
+        rows: TrainingData,
         index: Array,
         bounds: Array,
         seed: int | None,
@@ -123,7 +123,7 @@ class Engine:
 
         Parameters
         ----------
-        rows : Rows
+        rows : TrainingData
         index : ndarray of int64
             Row numbers.
         bounds : ndarray of int64, of shape (steps + 1,)

@@ -21,7 +21,7 @@ from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
-    from ..training.batches import Order, Rows
+    from ..training.batches import BatchSampler, TrainingData
 
 __all__ = ["Session", "native_infer", "open_session"]
 
@@ -82,7 +82,7 @@ class Session:
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
-    def makes(self, rows: Rows, accumulate: int) -> bool:
+    def makes(self, rows: TrainingData, accumulate: int) -> bool:
         """Whether the engine makes such steps, of ``accumulate`` batches.
 
         It takes the memory of few of these batches, on a GPU of all if there is room.
@@ -155,7 +155,7 @@ class Session:
 
     # -------------------------------------------------------------------------------------- steps
 
-    def run(self, rows: Rows, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
+    def run(self, rows: TrainingData, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
         """`Engine.run`, whose arguments these are, on the arrays' present numbers."""
         self.hold()
         try:
@@ -170,7 +170,7 @@ class Session:
         self._ahead = True
         return result
 
-    def steps_at_once(self, rows: Rows, size: int) -> int:
+    def steps_at_once(self, rows: TrainingData, size: int) -> int:
         """How many steps to make in the next native call."""
         if self.chunk is not None:
             return self.chunk
@@ -181,7 +181,7 @@ class Session:
             most = max(1, min(most, STAGED // (size * rows.X.shape[1] * self.engine.dtype.itemsize)))
         return most
 
-    def take(self, order: Order, rows: Rows, size: int, most: int) -> tuple[Array, Array]:
+    def take(self, order: BatchSampler, rows: TrainingData, size: int, most: int) -> tuple[Array, Array]:
         """(row numbers, bounds) of the batches of the next native call."""
         steps = min(most, self.steps_at_once(rows, size))
         if self._place[0] != "cuda":  # all cores are at work on the steps

@@ -1,4 +1,4 @@
-"""scikit-learn estimators: `MLPClassifier` and `MLPRegressor`, in the place of scikit-learn's own."""
+"""Drop-in replacements for scikit-learn's MLPClassifier and MLPRegressor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BaseMLP: what MLPClassifier and MLPRegressor share: a fit by `Trainer`, with scikit-learn's attributes."""
+"""BaseMLP: common base of MLPClassifier and MLPRegressor, which fits with `Trainer`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
 from .options import STOCHASTIC, require_options
-from .solver import Progress, Solver
+from .solver import FitMonitor, Solver
 
 __all__ = ["BaseMLP"]
 
@@ -39,15 +39,15 @@ _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
-# What fits by them leave, and those by "lbfgs" do not.
-_OF_STEPS = (
+# Attributes of a fit by "sgd" or "adam", which "lbfgs" does not set.
+_STOCHASTIC_ATTRIBUTES = (
     "_optimizer", "_trainer", "_place", "_seeded_by", "_converged", "_no_improvement_count", "loss_curve_",
     "validation_loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_",
 )  # fmt: skip
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators; not for use by itself."""
+    """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict[str, Any] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -83,41 +83,41 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         "backend": [StrOptions(set(BACKENDS)), None],
     }
 
-    def _keep(self, parameters: dict[str, Any]) -> None:
-        """Set the constructor's parameters, given as its ``locals()``, as they are."""
+    def _store_params(self, parameters: dict[str, Any]) -> None:
+        """Store the constructor's parameters, given as its ``locals()``, unchanged."""
         for name, value in parameters.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    # ------------------------------------------------------------------------- what the kinds differ in
+    # ------------------------------------------------------------------- methods of the derived classes
 
     def _loss(self) -> Loss:
-        """The loss that is trained on; ``_loss_scale`` times it plus ``_loss_constant`` is ``loss_``."""
+        """Return the training loss; ``loss_`` is ``_loss_scale`` times its value plus ``_loss_constant``."""
         raise NotImplementedError
 
     def _targets(self, Y: Array) -> Array:
-        """Targets as the loss takes them, from ``Y (N, O)``."""
+        """Convert ``Y (N, O)`` to the form that the loss expects."""
         raise NotImplementedError
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        """(X, Y): checked, Y (N,) or (N, O) of numbers."""
+        """Return validated (X, Y), with numbers Y (N,) or (N, O)."""
         raise NotImplementedError
 
     def _output_activation(self) -> str:
         raise NotImplementedError
 
     def _balance(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
-        """Sample weights with class weights in them."""
+        """Multiply sample weights by class weights."""
         return sample_weight
 
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
-        """The default score of outputs."""
+        """Return the default score of outputs for held-out rows."""
         raise NotImplementedError
 
     # ----------------------------------------------------------------------------------------- fitting
 
-    _seeded_by: Any  # the random_state that gave the trainer's seed
-    _place: tuple[Any, ...] | None  # see `_where`
+    _seeded_by: Any  # the random_state from which the trainer's seed was drawn
+    _place: tuple[Any, ...] | None  # see `_training_position`
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
         sizes = require_options(self, incremental, X_val, y_val)
@@ -135,11 +135,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         else:
             self._require_same_net(sizes, Y.shape[1])
         if incremental and weight is not sample_weight and weight is not None and not weight.any():
-            self.n_iter_, self.loss_ = 1, 0.0  # rows of classes that are to be ignored: nothing to learn
+            self.n_iter_, self.loss_ = 1, 0.0  # all rows are of classes of weight 0
         elif self.solver == "lbfgs":
             self._fit_lbfgs(X, Y, weight)
         else:
-            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, goes_on=not first)
+            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, continued=not first)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(_NOT_FINITE)
         return self
@@ -149,13 +149,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if fitted != (sizes, outputs):
             raise ValueError(
                 f"The fitted net has hidden layers {fitted[0]} and {fitted[1]} outputs; expected {sizes} and {outputs} "
-                "to go on with it."
+                "to continue its training."
             )
         activation = self._output_activation()
         if activation != self.out_activation_:
             raise ValueError(
-                f"The fitted net has the output activation {self.out_activation_!r}, and its parameters now ask for "
-                f"{activation!r}; expected the same to go on with it, or warm_start=False."
+                f"The fitted net has the output activation {self.out_activation_!r}, its parameters require "
+                f"{activation!r}; expected the same to continue its training, or warm_start=False."
             )
 
     def _validate_held_out(self, X_val: Any, y_val: Any) -> tuple[Any, Array, None]:
@@ -170,17 +170,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         widths = [X.shape[1], *sizes, self.n_outputs_]
         self.n_layers_ = len(widths)
         self.coefs_, self.intercepts_ = initial_weights(widths, self.activation, random_state, X.dtype)
-        self._drop("_rest", "_network", *_OF_STEPS)
+        self._clear("_rest", "_network", *_STOCHASTIC_ATTRIBUTES)
         if self.solver in STOCHASTIC:
-            self._begin_curves()
+            self._init_curves()
 
-    def _drop(self, *names: str) -> None:
-        """Forget attributes, where there are any."""
+    def _clear(self, *names: str) -> None:
+        """Delete attributes that exist."""
         for name in names:
             self.__dict__.pop(name, None)
 
-    def _begin_curves(self) -> None:
-        """Make the attributes of a stochastic fit that the fits before have not, or of another kind of stopping."""
+    def _init_curves(self) -> None:
+        """Initialize the curves of a stochastic fit, and the scores if the kind of early stopping changed."""
         if not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self.validation_loss_curve_: list[float] = []
@@ -199,9 +199,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         random_state: np.random.RandomState,
         incremental: bool,
         held_out: tuple[Any, Array, Array | None] | None,
-        goes_on: bool,
+        continued: bool,
     ) -> None:
-        self._begin_curves()
+        self._init_curves()
         given = held_out is not None
         if self.early_stopping and held_out is None:
             X, Y, weight, held_out = self._split(X, Y, weight, random_state)
@@ -213,8 +213,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             )
             batch = rows
         self._set_loss_constant(Y, weight)
-        network = self._linked()
-        trainer = self._make_ready(network, incremental)
+        network = self._sync_network()
+        trainer = self._prepare_trainer(network, incremental)
         seed = None
         if trainer.seed is None or not _same(self.random_state, self._seeded_by):
             seed, self._seeded_by = int(random_state.randint(np.iinfo(np.int32).max)), self.random_state
@@ -223,9 +223,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if held_out is not None and (given or self.scoring == "loss"):
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
         score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
-        progress = Progress(self, used, min(batch, used), score, goes_on)
+        monitor = FitMonitor(self, used, min(batch, used), score, continued)
         self.n_iter_, self._converged = 0, False
-        listeners = [progress, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
+        listeners = [monitor, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
                 as_rows(X), self._targets(Y), validation=validation, batch_size=batch,
@@ -239,7 +239,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{_NOT_FINITE} {error}") from error
             assert self.validation_scores_ is not None
             self.validation_scores_.append(float("nan"))
-            kept = "" if progress.best is None else " The best weights are kept."
+            kept = "" if monitor.best is None else " The best weights are kept."
             warnings.warn(f"{error}{kept}", ConvergenceWarning, stacklevel=4)
         else:
             if not incremental and self.n_iter_ == self.max_iter and not self._converged:
@@ -248,7 +248,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     ConvergenceWarning,
                     stacklevel=4,
                 )
-        if score is not None and progress.best is None and self.validation_scores_:
+        if score is not None and monitor.best is None and self.validation_scores_:
             self.best_validation_score_ = float("nan")
             warnings.warn(
                 "No validation score is a number: the weights are the last ones, not the best ones.",
@@ -256,15 +256,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         network.refresh()
-        self._show(network)
-        self._rest = network.rest()
+        self._expose_weights(network)
+        self._rest = network.other_arrays()
 
-    def _make_ready(self, network: Network, incremental: bool) -> Trainer:
-        """The trainer: for `partial_fit` as the call before has left it, by the parameters as they are now."""
+    def _prepare_trainer(self, network: Network, incremental: bool) -> Trainer:
+        """Return the trainer with the present parameters; `partial_fit` continues with that of the previous call."""
         solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
         if solver is not None and solver.settings != Solver.settings_of(self):
-            solver = Solver(self, before=solver)
-        if solver is None or not solver.belongs_to(network.model):
+            solver = Solver(self, previous=solver)
+        if solver is None or not solver.matches_model(network.model):
             solver = Solver(self)
         self._optimizer = solver
         loss, trainer = self._loss(), self.__dict__.get("_trainer") if incremental else None
@@ -279,7 +279,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return trainer
 
     def _split(self, X: Any, Y: Array, weight: Array | None, random_state: Any) -> tuple[Any, ...]:
-        """Training and held-out parts, as scikit-learn draws them."""
+        """Split rows into training and held-out parts, with scikit-learn's random numbers."""
         stratify = Y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
         arrays = (X, Y) if weight is None else (X, Y, weight)
         parts = train_test_split(
@@ -296,41 +296,42 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     _loss_constant = 0.0
 
     def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
-        """What the loss that is trained on leaves out."""
+        """Set ``_loss_constant``, the part of the reported loss that does not depend on the weights."""
 
     def _scorer(self, held_out: tuple[Any, Array, Array | None]) -> Callable[[], float]:
-        """The score of the held-out rows, as early stopping asks for it."""
+        """Return a function that computes the score of the held-out rows for early stopping."""
         X, Y, weight = held_out
         if self.scoring == "loss":
             rows = as_rows(X), self._targets(Y), weight
 
-            def less_loss() -> float:
+            def negative_loss() -> float:
                 trainer = self._trainer
-                last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}  # of the first weights
+                # Before the first evaluation: the loss of the initial weights.
+                last = trainer.history.last or {"val_loss": trainer.evaluate(*rows)["loss"]}
                 return -float(last["val_loss"])
 
-            return less_loss
+            return negative_loss
         if self.scoring is None:
             rows = as_rows(X)
             return lambda: self._score_held_out(self._trainer._outputs(rows, "X_val"), Y, weight)
         from sklearn.metrics import check_scoring
 
         scorer = check_scoring(self, scoring=self.scoring)
-        answers = self._answers_of_targets(Y)
+        answers = self._decode_targets(Y)
 
         def score() -> float:
-            twin = copy.copy(self)  # the rows here have no column names
+            twin = copy.copy(self)  # without feature names, which these validated rows lack
             twin.__dict__.pop("feature_names_in_", None)
             return float(scorer(twin, X, answers, **({} if weight is None else {"sample_weight": weight})))
 
         return score
 
-    def _answers_of_targets(self, Y: Array) -> Array:
-        """Targets as the user gave them."""
+    def _decode_targets(self, Y: Array) -> Array:
+        """Convert encoded targets back to the user's labels or values."""
         return Y
 
     def _thread_count(self) -> int | None:
-        """As many threads as are usable, but one in a thread that joblib or dask has started beside others."""
+        """Return the number of threads: one inside a worker thread of joblib or dask, else None for the default."""
         if self.threads is not None or threading.current_thread() is threading.main_thread():
             return None if self.threads is None else int(self.threads)
         from joblib.parallel import get_active_backend
@@ -340,7 +341,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None) -> None:
         loss, dtype = self._loss(), self.coefs_[0].dtype
         self._set_loss_constant(Y, weight)
-        network = Network.of(self, np.dtype(np.float64))
+        network = Network.from_estimator(self, np.dtype(np.float64))
         rows = check_rows(as_rows(X), self._targets(Y), weight, network.model, loss, "fit")
         objective = Objective(
             network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count()
@@ -354,47 +355,48 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.loss_ = float(found.fun)
         self.coefs_ = [coef.astype(dtype) for coef in network.coefs]
         self.intercepts_ = [intercept.astype(dtype) for intercept in network.intercepts]
-        self._rest = network.rest()
-        self._drop("_network", *_OF_STEPS)
-        self._linked()
+        self._rest = network.other_arrays()
+        self._clear("_network", *_STOCHASTIC_ATTRIBUTES)
+        self._sync_network()
 
-    # ---------------------------------------------------------------------------------------- applying
+    # -------------------------------------------------------------------------------------- prediction
 
-    def _linked(self) -> Network:
-        """The model by the present parameters, with the weights that ``coefs_`` and ``intercepts_`` hold.
+    def _sync_network(self) -> Network:
+        """Return the network with the present parameters and the weights in ``coefs_`` and ``intercepts_``.
 
-        Both may have been replaced since a fit: what a parameter is set to counts at once, as with scikit-learn.
+        Parameters and weights may have been replaced since the fit; the changes take effect at once, as in
+        scikit-learn.
         """
         network: Network | None = self.__dict__.get("_network")
-        if network is None or not network.fits(self):
-            if network is not None:  # by `set_params`, which checks nothing
+        if network is None or not network.matches(self):
+            if network is not None:  # the parameters were changed by set_params, which does not validate
                 self._validate_params()
-            self._place = self._where()
-            self._drop("_trainer")
-            network = self._network = Network.of(self)
-        elif not network.shows(self.coefs_, self.intercepts_):
+            self._place = self._training_position()
+            self._clear("_trainer")
+            network = self._network = Network.from_estimator(self)
+        elif not network.has_views(self.coefs_, self.intercepts_):
             network.load(self.coefs_, self.intercepts_)
-        self._show(network)
+        self._expose_weights(network)
         return network
 
-    def _where(self) -> tuple[Any, ...] | None:
-        """How far training has come: (seed, steps, `Order.place`), by which the next call of `partial_fit` goes on."""
+    def _training_position(self) -> tuple[Any, ...] | None:
+        """Return the training position (seed, steps, `BatchSampler.place`) from which `partial_fit` continues."""
         trainer: Trainer | None = self.__dict__.get("_trainer")
         if trainer is None:
             return self.__dict__.get("_place")
         return trainer.seed, trainer.steps, trainer._order.place
 
-    def _show(self, network: Network) -> None:
-        """Let the attributes hold the views, in lists of their own: an entry that is replaced is seen."""
-        if not network.shows(self.coefs_, self.intercepts_):
+    def _expose_weights(self, network: Network) -> None:
+        """Set ``coefs_`` and ``intercepts_`` to new lists of the views, so that a replaced entry can be detected."""
+        if not network.has_views(self.coefs_, self.intercepts_):
             self.coefs_, self.intercepts_ = list(network.coefs), list(network.intercepts)
 
     def _outputs(self, X: Any) -> Array:
-        """The model's outputs (N, O), before the output activation, for checked or unchecked rows."""
+        """Compute the model's outputs (N, O) before the output activation."""
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        network = self._linked()
+        network = self._sync_network()
         plain = (
             type(X) is np.ndarray
             and X.ndim == 2
@@ -403,7 +405,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             and len(X)
             and not hasattr(self, "feature_names_in_")
         )
-        if not (plain and np.isfinite(X).all()):  # what scikit-learn's check says is wrong with it, or makes of it
+        if not (plain and np.isfinite(X).all()):  # scikit-learn converts the rows or raises its usual errors
             X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
         if plain and len(X) == 1:
             out: Array = network.model.backend.to_numpy(network.model.infer(X))
@@ -411,17 +413,26 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return Evaluator(network.model, self._loss())._outputs(X, "X")
 
     def compiled_predict(self) -> Callable[[Any], Array]:
-        """`predict` of the present weights by `fastmlp.Predictor`, without scikit-learn's validation.
+        """Return a fast version of `predict` with the present weights, without scikit-learn's validation.
 
         Returns
         -------
         callable
-            ``f(X)`` for an ndarray X of shape (N, features), float32 or float64; later changes of the estimator do
-            not reach it.
+            ``f(X)`` for an ndarray X of shape (N, features), float32 or float64. It uses `fastmlp.Predictor`; later
+            changes of the estimator have no effect on it.
+
+        Examples
+        --------
+        >>> import fastmlp as fm, numpy as np
+        >>> X = np.array([[0.0], [1.0]] * 10)
+        >>> net = fm.MLPRegressor((4,), solver="lbfgs", random_state=0).fit(X, X[:, 0])
+        >>> predict = net.compiled_predict()
+        >>> np.allclose(predict(X), net.predict(X))
+        True
         """
         if not hasattr(self, "coefs_"):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        network = self._linked()
+        network = self._sync_network()
         network.model.task = self._loss().task
         network.model.classes = self._labels()
         return self._compiled(Predictor(network.model))
@@ -432,7 +443,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _labels(self) -> list[Any] | None:
         return None
 
-    def _solver_takes_steps(self) -> bool:
+    def _solver_is_stochastic(self) -> bool:
         if self.solver not in STOCHASTIC:
             raise AttributeError(f"partial_fit is for the solvers sgd and adam, not for {self.solver}.")
         return True
@@ -442,7 +453,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "_trainer" in state:
-            state["_place"] = self._where()
+            state["_place"] = self._training_position()
         for name in ("_network", "_trainer"):
             state.pop(name, None)
         for name in ("coefs_", "intercepts_"):
@@ -457,10 +468,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values of ``random_state`` are the same source; equal integers are."""
+    """Whether two values of ``random_state`` are the same object or equal integers."""
     return one is other or (isinstance(one, Integral) and isinstance(other, Integral) and one == other)
 
 
 def as_rows(X: Any) -> Any:
-    """Sparse rows by rows, all else as it is."""
+    """Convert a sparse matrix to CSR format; return other values unchanged."""
     return sparse.csr_array(X) if sparse.issparse(X) else X

@@ -1,4 +1,4 @@
-"""MLPClassifier: scikit-learn's, by fastmlp."""
+"""Drop-in replacement for scikit-learn's MLPClassifier."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from .._common.validation import Array
 from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
-from ..training.evaluation import probabilities_of
+from ..training.evaluation import compute_probabilities
 from .base import BaseMLP
 
 __all__ = ["MLPClassifier"]
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
-    """A multilayer perceptron for classes, or for several labels at once; scikit-learn's parameters, and some more.
+    """Multilayer perceptron for classification and multilabel classification.
+
+    It has the parameters and attributes of scikit-learn's MLPClassifier, and additional ones.
 
     Parameters
     ----------
@@ -37,78 +39,90 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         "relu", "tanh", "logistic", "identity"; or "elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus".
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
-        alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
+        L2 penalty: alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
     batch_size : int or "auto"
-        "auto": 200, or all rows where there are fewer. "lbfgs" takes all rows at once.
+        "auto": 200, or all rows if there are fewer. "lbfgs" uses all rows at once.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        Only effective when solver="sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth
-        of the rate before whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+        Only effective when solver="sgd". "constant": learning_rate_init. "invscaling": learning_rate_init /
+        (rows seen + 1)^power_t. "adaptive": the rate is divided by 5 after ``n_iter_no_change`` epochs without
+        improvement, until it is 1e-6.
     learning_rate_init : float
-        Only effective when solver="sgd" or "adam".
+        Initial learning rate. Only effective when solver="sgd" or "adam".
     power_t : float
-        Only effective when solver="sgd" and learning_rate="invscaling".
+        Exponent of "invscaling". Only effective when solver="sgd" and learning_rate="invscaling".
     max_iter : int
-        Epochs; iterations of "lbfgs".
+        Most epochs, or iterations of "lbfgs".
     shuffle : bool
-        Whether each epoch has an order of its own. Only effective when solver="sgd" or "adam".
+        Whether to draw a new order of the rows for each epoch. Only effective when solver="sgd" or "adam".
     random_state : int, RandomState or None
-        The initial weights are those that scikit-learn draws; the orders of the rows are not.
+        The initial weights equal those of scikit-learn; the orders of the rows do not.
     tol : float
-        The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
-        ``n_iter_no_change`` epochs; with "lbfgs" when no entry of the gradient is larger.
+        The fit ends when the loss, or with early stopping the score, has not improved by ``tol`` for more than
+        ``n_iter_no_change`` epochs. "lbfgs" ends when no entry of the gradient is larger.
     n_iter_no_change : float
-        Only effective when solver="sgd" or "adam".
+        Number of epochs without improvement before the fit ends. Only effective when solver="sgd" or "adam".
     verbose : bool
         Whether to print a line for each epoch, or iteration of "lbfgs".
     warm_start : bool
-        Whether a further `fit` goes on with the weights.
-    momentum, nesterovs_momentum
-        Only effective when solver="sgd".
+        Whether `fit` starts from the weights of the last fit.
+    momentum : float
+        Momentum. Only effective when solver="sgd".
+    nesterovs_momentum : bool
+        Whether to use Nesterov's momentum. Only effective when solver="sgd".
     early_stopping : bool
-        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one;
-        with ``warm_start`` those that there are count too. Only effective when solver="sgd" or "adam".
+        Whether to hold out rows (or use ``X_val``), stop by their score, and keep the weights of the best score. With
+        ``warm_start`` the initial weights are a candidate too. Only effective when solver="sgd" or "adam".
     validation_fraction : float
-        Share of the rows to hold out; only used with early_stopping, and without ``X_val``.
+        Share of the rows to hold out. Only used with early_stopping and without ``X_val``.
     beta_1, beta_2, epsilon : float
-        Only effective when solver="adam".
+        Parameters of Adam. Only effective when solver="adam".
     max_fun : int
-        Calls of the loss. Only effective when solver="lbfgs".
+        Most evaluations of the loss. Only effective when solver="lbfgs".
     class_weight : dict, "balanced" or None
-        Weight of each class, by label, 1 for those that are not named; "balanced": inversely proportional to how often
-        it comes, which `partial_fit` cannot know and refuses. For several labels at once, "balanced" or a list of
-        dicts, as scikit-learn's compute_sample_weight takes them.
+        Weight of each class by label; classes that are not named have weight 1. "balanced": inversely proportional to
+        the frequency of the class, not for `partial_fit`. For multilabel targets "balanced" or a list of dicts, see
+        ``sklearn.utils.compute_sample_weight``.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam" alone.
+        Probability of dropping each output of a hidden layer in training. "sgd" and "adam" only.
     layer_norm : bool
-        Whether each hidden layer is normalised before its activation (`LayerNorm`).
+        Whether to normalize each hidden layer before its activation (`LayerNorm`).
     augment : augmentation, list of them, or None
-        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam" alone.
+        Random transformations of the training rows, see `Trainer.fit`. "sgd" and "adam" only.
     scoring : str, callable or None
-        What early stopping goes by: None for accuracy, "loss", or a scorer of scikit-learn; for "sgd" and "adam" alone.
+        Score of early stopping: None for accuracy, "loss", or a scorer of scikit-learn. "sgd" and "adam" only.
     callbacks : callback, list of them, or None
-        See `fastmlp.Callback`; for "sgd" and "adam" alone.
+        See `fastmlp.Callback`. "sgd" and "adam" only.
     progress_bar : bool
-        Whether to show how far the fit has come; for "sgd" and "adam" alone.
+        Whether to show a progress bar. "sgd" and "adam" only.
     threads : int or None
-        See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
+        Number of threads, see `Trainer.fit`. None: all usable ones, but one inside a worker thread of joblib or dask.
     backend : str or None
         "numba", "numpy" or "cuda"; None for the current one.
 
     Attributes
     ----------
     coefs_, intercepts_ : list of ndarray
-        Weights (I, O) and biases (O,) of each layer; they may be set.
-    loss_, best_loss_ : float
+        Weights (I, O) and biases (O,) of each layer. Assignments to them take effect.
+    loss_ : float
+        Loss of the last epoch or iteration.
+    best_loss_ : float or None
+        Least loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_, validation_loss_curve_ : list of float
-        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss". None of these curves, scores
-        and bests after "lbfgs".
-    validation_scores_, best_validation_score_
-        With early stopping. A score that is NaN is no improvement.
-    n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
-        Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
-    feature_names_in_, out_activation_
+        Losses of each epoch; the second one if ``X_val`` was given or ``scoring`` is "loss". Not set by "lbfgs".
+    validation_scores_, best_validation_score_ : list of float, float
+        With early stopping. A score that is NaN is no improvement. Not set by "lbfgs".
+    n_iter_ : int
+        Epochs or iterations of the last fit.
+    t_ : int
+        Rows seen by all fits.
+    n_layers_, n_outputs_, n_features_in_ : int
+        Numbers of layers (including the input), outputs and features.
+    feature_names_in_ : ndarray of str
+        Names of the features, if X has names.
+    out_activation_ : str
+        Activation of the outputs.
     classes_ : ndarray
-        The labels in the order of the columns of `predict_proba`.
+        Labels in the order of the columns of `predict_proba`.
 
     Examples
     --------
@@ -161,7 +175,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         threads: int | None = None,
         backend: str | None = None,
     ) -> None:
-        self._keep(locals())
+        self._store_params(locals())
 
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -177,7 +191,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return sample_weight
         if self._by_frequency():
             balance = compute_sample_weight(self.class_weight, y)
-        else:  # by label, whether or not each of them comes in these rows
+        else:  # weights by label; labels may be absent from these rows
             several = self._label_binarizer.y_type_.startswith("multilabel")
             y = y.toarray() if sparse.issparse(y) else np.asarray(y)
             labels = np.outer([0, 1], np.ones(y.shape[1], int)) if several else self.classes_.reshape(-1, *y.shape[1:])
@@ -185,18 +199,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return np.asarray(balance) if sample_weight is None else sample_weight * balance
 
     def _by_frequency(self) -> bool:
-        """Whether class weights depend on how often a class comes."""
+        """Whether class weights depend on the frequency of the classes."""
         given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
         return any(isinstance(weight, str) for weight in given)
 
-    def _answers_of_targets(self, Y: Array) -> Array:
+    def _decode_targets(self, Y: Array) -> Array:
         answers: Array = self._label_binarizer.inverse_transform(Y)
         return answers
 
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(accuracy_score(self._answers_of_targets(Y), self._answers(outputs), sample_weight=weight))
+        return float(accuracy_score(self._decode_targets(Y), self._decode_outputs(outputs), sample_weight=weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
@@ -222,17 +236,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> MLPClassifier:
-        """Fit to rows and their classes.
+        """Fit the model to rows and their classes.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is computed with in float32, all else in float64.
+            float32 is used as it is, other dtypes are converted to float64.
         y : array-like of shape (N,), or (N, labels) of 0 and 1
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
-            Rows to measure on after each epoch, for "sgd" and "adam" alone; early stopping then goes by them, at least
-            two, and holds out none.
+            Rows to evaluate on after each epoch, "sgd" and "adam" only. Early stopping uses them instead of held-out
+            rows and needs at least two.
 
         Returns
         -------
@@ -241,23 +255,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument is not as described, or the weights do not stay finite.
+            If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._solver_takes_steps)
+    @available_if(BaseMLP._solver_is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
-        """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
+        """Train for one epoch over some rows, with the present weights, optimizer state and parameters.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is computed with in float32, all else in float64.
+            float32 is used as it is, other dtypes are converted to float64.
         y : array-like of shape (N,), or (N, labels) of 0 and 1
         sample_weight : array-like of shape (N,), optional
         classes : array-like
-            All classes that will ever come; needed by the first call.
+            All classes of this and later calls; required by the first call.
 
         Returns
         -------
@@ -266,31 +280,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument is not as described, or the weights do not stay finite.
+            If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
         if self._by_frequency():
             raise ValueError(
-                "class_weight='balanced' is not for partial_fit, whose rows do not tell how often a class comes; "
-                "give a dict of weights by label, as sklearn.utils.compute_class_weight finds them for all rows."
+                "class_weight='balanced' is not for partial_fit, whose rows do not give the frequency of the classes; "
+                "pass a dict of weights by label, from sklearn.utils.compute_class_weight for all rows."
             )
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
-    def _answers(self, outputs: Array) -> Array:
-        """Classes (N,) or labels (N, O) of outputs."""
+    def _decode_outputs(self, outputs: Array) -> Array:
+        """Convert outputs to classes (N,) or labels (N, O)."""
         if self.out_activation_ == "softmax":
             answers: Array = self.classes_[outputs.argmax(axis=1)]
         elif self._label_binarizer.y_type_.startswith("multilabel"):
             answers = self._label_binarizer.inverse_transform((outputs > 0).astype(np.int64))
-        else:  # a single class has a binarizer of its own
+        else:  # two classes, or a single one
             positive = (outputs[:, 0] > 0).astype(np.int64)
             answers = self.classes_[positive] if len(self.classes_) == 2 else self.classes_[np.zeros_like(positive)]
         return answers
 
     def predict(self, X: Any) -> Array:
-        """The classes of rows.
+        """Predict the classes of rows.
 
         Parameters
         ----------
@@ -300,10 +314,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, labels)
         """
-        return self._answers(self._outputs(X))
+        return self._decode_outputs(self._outputs(X))
 
     def predict_proba(self, X: Any) -> Array:
-        """The probabilities of the classes.
+        """Predict the probabilities of the classes.
 
         Parameters
         ----------
@@ -312,14 +326,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (N, classes)
-            In the order of ``classes_``; for several labels, the probability of each.
+            In the order of ``classes_``; for multilabel targets the probability of each label.
         """
         outputs = self._outputs(X)
-        found = probabilities_of(self._linked().model, self._loss(), outputs)
+        found = compute_probabilities(self._sync_network().model, self._loss(), outputs)
         return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
 
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithms of `predict_proba`."""
+        """Predict the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (N, features)
+
+        Returns
+        -------
+        ndarray of shape (N, classes)
+        """
         found = self.predict_proba(X)
         with np.errstate(divide="ignore"):
             return np.log(found, out=found)
@@ -331,7 +354,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
         classes = self.classes_
         if self._labels() is None:
-            return lambda X: self._answers(predictor(X))
+            return lambda X: self._decode_outputs(predictor(X))
         if self.out_activation_ == "softmax":
             return lambda X: classes[predictor(X).argmax(axis=1)]
         return lambda X: classes[(predictor(X)[:, 0] > 0).view(np.int8)]

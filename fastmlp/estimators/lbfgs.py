@@ -1,4 +1,4 @@
-"""solver="lbfgs": all rows at once, by SciPy's L-BFGS-B, with gradients in float64 from the engine or the modules."""
+"""The solver "lbfgs": SciPy's L-BFGS-B over all rows, with float64 gradients from the engine or the modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._common.validation import Array, SparseRows
 from ..losses import Loss
 from ..modules.arrays import copy_into
 from ..optim.keep_gradient import KeepGradient
-from ..training.batches import Rows
+from ..training.batches import TrainingData
 from ..training.module_steps import ModuleSteps
 from .network import Network
 
@@ -26,40 +26,41 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "minimize"]
 
-_FEW = 300_000  # rows times weights, up to which the modules take no longer than handing weights to the engine and back
-_BLAS_SHARES = 5000  # OpenBLAS makes shorter sums on one thread; to find and limit it takes 3 ms
-_BLOCK = 1 << 16  # elements of the widest layer in one block of rows: its activations stay in the caches
-_ROWS = 128  # of a block at least: fewer would not be worth the weights' and the gradients' way through the caches
-_DENSE = 1 << 28  # bytes that a sparse matrix may take as rows for the engine
+_SMALL_WORK = 300_000  # rows times weights below which copying weights to the engine costs more than it gains
+_BLAS_SHARES = 5000  # OpenBLAS sums fewer elements on one thread; limiting its threads takes 3 ms
+_BLOCK = 1 << 16  # elements of the widest layer per block of rows, so that activations stay in the caches
+_ROWS = 128  # least rows of a block, so that weights and gradients are read often enough per transfer to the caches
+_DENSE = 1 << 28  # most bytes of a sparse matrix that is converted to dense rows for the engine
 
 
 class Objective:
-    """The loss over all rows, and its gradient, as functions of all weights in one vector.
+    """Loss over all rows and its gradient, as functions of the vector of all weights.
 
     Parameters
     ----------
     network : Network
         In float64.
     loss : Loss
-    rows : Rows
+    rows : TrainingData
     l2 : float
         See `Trainer`.
     scale, constant : float
-        What the loss, but not its gradient, is multiplied by, and what is added to it: see `BaseMLP._loss`.
+        The reported loss is ``scale`` times the loss plus ``constant``; the gradient is that of the loss itself, see
+        `BaseMLP._loss`.
     threads : int or None
         See `Trainer.fit`.
 
     Attributes
     ----------
     value : float
-        The loss of the last call: of the present iteration, when that has ended.
+        Reported loss of the last call.
     """
 
     def __init__(
         self,
         network: Network,
         loss: Loss,
-        rows: Rows,
+        rows: TrainingData,
         l2: float,
         scale: float,
         constant: float,
@@ -70,7 +71,7 @@ class Objective:
         model = network.model
         arrays = [array for _, array in model.named_parameters()]
         self.bounds = np.cumsum([0, *(array.size for array in arrays)])
-        # The penalty is on the weights of the Linears alone.
+        # Only the weights of Linear layers are penalized.
         weights = {id(linear.params["weight"]) for linear in network.linears}
         self.is_weight = np.concatenate([np.full(array.size, id(array) in weights) for array in arrays])
         weight = rows.labels(slice(None))[1]
@@ -83,28 +84,28 @@ class Objective:
         self.optimizer = KeepGradient()
         self.steps: Session | ModuleSteps
         self.rows, self.steps = rows, ModuleSteps(model, loss, self.optimizer, block)
-        if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _FEW:
-            from ..engine.session import open_session  # brings numba along
+        if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _SMALL_WORK:
+            from ..engine.session import open_session  # imports numba
 
-            readable = _in_place(rows)
+            readable = _readable_in_place(rows)
             session = None if readable is None else open_session(model, loss, self.optimizer, threads, block)
             if readable is not None and session is not None:
                 self.rows, self.steps = readable, session
 
     def close(self) -> None:
-        """Give the arrays back and end the threads."""
+        """Return the arrays to the model and end the threads."""
         self.steps.close()
 
     def start(self) -> Array:
-        """The weights as they are."""
-        return self._joined(array for _, array in self.network.model.named_parameters())
+        """Return the present weights as a vector (P,)."""
+        return self._flatten(array for _, array in self.network.model.named_parameters())
 
-    def _joined(self, arrays: Iterable[Array]) -> Array:
+    def _flatten(self, arrays: Iterable[Array]) -> Array:
         move = self.network.model.backend.to_numpy
         return np.concatenate([move(array).ravel() for array in arrays])
 
-    def put(self, theta: Array) -> None:
-        """Make these the weights."""
+    def set_weights(self, theta: Array) -> None:
+        """Set the weights to the vector ``theta`` (P,)."""
         self.steps.release()
         for (_, array), start, stop in zip(
             self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
@@ -112,30 +113,41 @@ class Objective:
             copy_into(array, theta[start:stop].reshape(array.shape))
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
-        """Loss and gradient (P,) at ``theta`` (P,)."""
-        self.put(theta)
+        """Return the loss and its gradient (P,) at ``theta`` (P,)."""
+        self.set_weights(theta)
         with np.errstate(over="ignore", invalid="ignore"):
             losses, _, made = self.steps.run(self.rows, self.index, self.ends, 0, 0, 0.0, None, self.blocks)
             weights = theta * self.is_weight
             penalty = 0.5 * self.decay * float(weights @ weights)
         self.steps.give_back()
         self.value = value = float(losses[0]) * self.scale + self.constant + penalty
-        if not len(made):  # the loss is not finite, and SciPy ends the search
+        if not len(made):  # the loss is not finite; a gradient of NaN makes SciPy stop
             return value, np.full(len(theta), np.nan)
         state = self.optimizer.state
-        gradient = self._joined(state[name]["gradient"] for name, _ in self.network.model.named_parameters())
+        gradient = self._flatten(state[name]["gradient"] for name, _ in self.network.model.named_parameters())
         return value, gradient + self.decay * weights
 
 
 def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbose: bool = False) -> Any:
-    """SciPy's result; the network has its weights. ``verbose``: a line for each iteration."""
+    """Minimize the objective, leave the best weights in the network, and return SciPy's OptimizeResult.
+
+    Parameters
+    ----------
+    objective : Objective
+    max_iter, max_fun : int
+        Most iterations, and most evaluations of the objective.
+    tol : float
+        Largest entry of the projected gradient at which the search ends.
+    verbose : bool
+        Whether to print a line for each iteration.
+    """
     from scipy.optimize import minimize as scipy_minimize
 
     objective.network.model.train()
     start = objective.start()
     iterations = itertools.count(1)
 
-    def tell(theta: Array) -> None:
+    def report(theta: Array) -> None:
         print(f"Iteration {next(iterations)}, loss = {objective.value:.8f}")
 
     limited = _one_blas_thread() if len(start) > _BLAS_SHARES else contextlib.nullcontext()
@@ -146,16 +158,16 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, v
             method="L-BFGS-B",
             jac=True,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
-            callback=tell if verbose else None,
+            callback=report if verbose else None,
         )
-    objective.put(found.x)
+    objective.set_weights(found.x)
     objective.network.refresh()
     objective.network.model.eval()
     return found
 
 
-def _in_place(rows: Rows) -> Rows | None:
-    """The rows as the engine reads them where they are, copied once if need be; None if they would take too much."""
+def _readable_in_place(rows: TrainingData) -> TrainingData | None:
+    """Return the rows in a layout that the engine reads without a copy, or None if that would take too much memory."""
     from ..engine.runner import Engine
 
     if Engine.reads_in_place(rows.X):
@@ -167,16 +179,16 @@ def _in_place(rows: Rows) -> Rows | None:
 
 
 _limiting = threading.Lock()
-_limits: list[Any] = []  # of fits under way; the first of them holds what BLAS had before
+_limits: list[Any] = []  # one entry per running fit; the first stores the limits from before
 
 
 @contextlib.contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Between SciPy's sums BLAS's threads would wait busily, on the processors that the engine's are to run on.
+    """Limit BLAS to one thread, since its idle threads would spin on the processors of the engine's threads.
 
-    The limit is the process's, so that of fits at the same time it is set by the first and lifted by the last.
+    The limit applies to the whole process: with concurrent fits the first sets it and the last restores it.
     """
-    from threadpoolctl import threadpool_limits  # scikit-learn needs it too
+    from threadpoolctl import threadpool_limits  # a dependency of scikit-learn
 
     with deferred_interrupts(), _limiting:
         _limits.append(_limits[0] if _limits else threadpool_limits(1, "blas"))

@@ -1,4 +1,4 @@
-"""Network: the model behind an estimator, whose ``coefs_`` and ``intercepts_`` are views of its weights."""
+"""Network: model of an estimator, with views of the weights in scikit-learn's layout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ..modules import MLP, Linear, Module, activation_names
 
 __all__ = ["ACTIVATIONS", "Network", "initial_weights"]
 
-# The names that scikit-learn gives, or that the module has, and the module's: one name for each.
+# scikit-learn's name (or the module's, if scikit-learn lacks the activation) -> the module's name.
 ACTIVATIONS = {"logistic" if name == "sigmoid" else name: name for name in activation_names()}
 
 
 def initial_weights(
     widths: Sequence[int], activation: str, random_state: np.random.RandomState, dtype: np.dtype[Any]
 ) -> tuple[list[Array], list[Array]]:
-    """Coefficients (I, O) and intercepts (O,) of each layer, drawn as scikit-learn draws them.
+    """Draw the initial coefficients (I, O) and intercepts (O,) of each layer, as scikit-learn does.
 
-    Uniform in +-sqrt(6 / (I + O)), or sqrt(2 / (I + O)) for the logistic function (Glorot and Bengio, AISTATS 2010).
+    They are uniform in +-sqrt(6 / (I + O)), or +-sqrt(2 / (I + O)) for the logistic function (Glorot and Bengio,
+    AISTATS 2010).
     """
     coefs, intercepts = [], []
     for inputs, outputs in itertools.pairwise(widths):
@@ -34,28 +35,29 @@ def initial_weights(
 
 
 class Network:
-    """A model with the given weights.
+    """MLP with given weights, and views of them in scikit-learn's layout.
 
     Parameters
     ----------
     coefs, intercepts : list of ndarray
-        Of each layer, (I, O) and (O,).
+        Weights (I, O) and biases (O,) of each layer.
     activation, dropout, layer_norm
         See `MLPClassifier`.
     rest : dict or None
-        Further arrays of the model, as `rest` gave them; those that are not there start anew.
+        Further arrays of the model, from `other_arrays`. Missing ones keep their initial values.
     backend : str or None
         None for the current one.
     dtype : numpy.dtype, optional
-        Default: float32 if the first coefficients are, else float64.
+        Default: float32 if the first coefficients have that dtype, else float64.
 
     Attributes
     ----------
     model : MLP
     key : tuple
-        What it was made of, the weights aside.
+        Arguments of the constructor except the weights.
     coefs, intercepts : list of ndarray
-        Its weights: on the CPU views, so that a change of one is a change of the other.
+        Views of the weights on the CPU, so that a change through one of them changes the model. On a GPU they are
+        read-only copies.
     """
 
     def __init__(
@@ -90,28 +92,28 @@ class Network:
         self.linears = [module for module in self.model.modules() if isinstance(module, Linear)]
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
-        for place, module in self._others():
+        for place, module in self._other_modules():
             state = module.state_dict()
             module.load_state_dict({name: (rest or {}).get(f"{place}.{name}", state[name]) for name in state})
         self.load(coefs, intercepts)
 
     @classmethod
-    def of(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
-        """That of a fitted estimator, by its parameters as they are now."""
+    def from_estimator(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
+        """Create the network of a fitted estimator with its present parameters."""
         return cls(
             estimator.coefs_, estimator.intercepts_, activation=estimator.activation, dropout=float(estimator.dropout),
             layer_norm=bool(estimator.layer_norm), backend=estimator.backend, rest=estimator.__dict__.get("_rest"),
             dtype=dtype,
         )  # fmt: skip
 
-    def fits(self, estimator: Any) -> bool:
-        """Whether `of` would make one that differs from it in the weights only."""
+    def matches(self, estimator: Any) -> bool:
+        """Whether the network of the estimator would differ from this one in its weights only."""
         coefs = estimator.coefs_
         made_of = (estimator.activation, float(estimator.dropout), bool(estimator.layer_norm), estimator.backend)
         return self.key == (*made_of, _dtype_of(coefs), [np.shape(coef) for coef in coefs])
 
     def load(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
-        """Take over other weights of the same shapes.
+        """Copy weights of the same shapes into the model.
 
         Raises
         ------
@@ -123,7 +125,7 @@ class Network:
         self.refresh()
 
     def refresh(self) -> None:
-        """Make the views again; of arrays on a GPU copies, in which nothing can be changed, as it would not be seen."""
+        """Renew the views; arrays on a GPU are copied, read-only since a change would not reach the model."""
         move = self.model.backend.to_numpy
         self.coefs = [move(linear.params["weight"]).T for linear in self.linears]
         self.intercepts = [move(linear.params["bias"]) for linear in self.linears]
@@ -131,21 +133,21 @@ class Network:
             for array in (*self.coefs, *self.intercepts):
                 array.flags.writeable = False
 
-    def shows(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
-        """Whether these lists hold the views."""
+    def has_views(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+        """Whether these lists contain the views."""
         return all(map(_same, coefs, self.coefs)) and all(map(_same, intercepts, self.intercepts))
 
-    def rest(self) -> dict[str, Array]:
-        """The arrays that are in neither list, by their module's place among those that have such, and their name."""
+    def other_arrays(self) -> dict[str, Array]:
+        """Return the arrays that are neither coefficients nor intercepts, by index of the module and name."""
         move = self.model.backend.to_numpy
         return {
             f"{place}.{name}": np.array(move(array))
-            for place, module in self._others()
+            for place, module in self._other_modules()
             for name, array in module.params.items()
         }
 
-    def _others(self) -> Iterator[tuple[int, Module]]:
-        """The modules with parameters that are no Linears: LayerNorms. Dropouts do not count."""
+    def _other_modules(self) -> Iterator[tuple[int, Module]]:
+        """Enumerate the modules with parameters other than Linear, such as LayerNorm."""
         own = {id(linear) for linear in self.linears}
         return enumerate(module for module in self.model.modules() if len(module.params) and id(module) not in own)
 

@@ -1,4 +1,4 @@
-"""Parameters of an estimator: what can be wrong with them beyond the kind of each."""
+"""Validation of an estimator's parameters beyond their types."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
 
 from ..callbacks.base import CallbackList, as_callbacks
-from ..training.augmentation import listed
+from ..training.augmentation import as_list
 
 if TYPE_CHECKING:
     from .base import BaseMLP
 
 __all__ = ["STOCHASTIC", "require_options"]
 
-STOCHASTIC = ("sgd", "adam")  # solvers that make steps by batches
+STOCHASTIC = ("sgd", "adam")  # solvers that train in batches
 
 
 def require_options(net: BaseMLP, incremental: bool, X_val: Any, y_val: Any) -> list[int]:
-    """Find what is wrong with the parameters, and with each other; the hidden layers' widths.
+    """Validate the parameters and their combinations, and return the widths of the hidden layers.
 
-    Of the parameters that scikit-learn has not, those that the solver does not use are refused; of its own the
-    docstrings say what they are for, as there.
+    A parameter that scikit-learn lacks is an error if the solver does not use it. scikit-learn's own parameters are
+    ignored by solvers that do not use them, as documented.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or does not fit the others.
     """
     sizes = _widths(net.hidden_layer_sizes)
     if (X_val is None) != (y_val is None):
         raise ValueError("fit got one of X_val and y_val; expected both or none.")
     if net.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
-    for name, kind in (("augment", listed), ("callbacks", CallbackList), ("scoring", _require_scoring)):
+    for name, kind in (("augment", as_list), ("callbacks", CallbackList), ("scoring", _require_scoring)):
         given = getattr(net, name)
         try:
             if hasattr(given, "__next__"):
-                raise ValueError(f"{name} is {given!r}, of use once only; expected a list.")
+                raise ValueError(f"{name} is {given!r}, which can be iterated once only; expected a list.")
             kind(given)
         except ValueError as error:
             raise InvalidParameterError(f"The {name!r} parameter of {type(net).__name__}: {error}") from None
     for_steps = {
-        "augment": listed(net.augment),
+        "augment": as_list(net.augment),
         "dropout": net.dropout,
         "callbacks": as_callbacks(net.callbacks),
         "progress_bar": net.progress_bar,
@@ -53,7 +58,7 @@ def require_options(net: BaseMLP, incremental: bool, X_val: Any, y_val: Any) -> 
 
 
 def _widths(given: Any) -> list[int]:
-    several = hasattr(given, "__iter__") and getattr(given, "ndim", None) != 0  # an array of no dimension has it too
+    several = hasattr(given, "__iter__") and getattr(given, "ndim", None) != 0  # 0-d arrays have __iter__ too
     sizes = list(given) if several else [given]
     if any(isinstance(size, (bool, np.bool_)) or not isinstance(size, Integral) for size in sizes):
         raise InvalidParameterError(f"hidden_layer_sizes is {given!r}; expected integers, such as (100,).")
@@ -63,7 +68,7 @@ def _widths(given: Any) -> list[int]:
 
 
 def _require_scoring(scoring: Any) -> None:
-    """A name that scikit-learn knows, or something to call."""
+    """Raise ValueError if ``scoring`` is a name that scikit-learn does not know."""
     if isinstance(scoring, str) and scoring != "loss":
         from sklearn.metrics import get_scorer_names
 

@@ -1,4 +1,4 @@
-"""MLPRegressor: scikit-learn's, by fastmlp."""
+"""Drop-in replacement for scikit-learn's MLPRegressor."""
 
 from __future__ import annotations
 
@@ -28,89 +28,103 @@ __all__ = ["MLPRegressor"]
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
-    """A multilayer perceptron for one or several numbers; scikit-learn's parameters, and some more.
+    """Multilayer perceptron for regression with one or several outputs.
+
+    It has the parameters and attributes of scikit-learn's MLPRegressor, and additional ones.
 
     Parameters
     ----------
     loss : str
-        "squared_error" (half of it), "poisson" (half of the deviance; the net gives the logarithm of the mean); or
-        "absolute_error", "huber", "log_cosh", "quantile".
+        "squared_error" (half of it), "poisson" (half of the deviance; the net predicts the logarithm of the mean),
+        "absolute_error", "huber", "log_cosh" or "quantile".
     hidden_layer_sizes : int or array-like of int
         Widths of the hidden layers; ``()`` for a linear model.
     activation : str
         "relu", "tanh", "logistic", "identity"; or "elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus".
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
-        alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
+        L2 penalty: alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.
     batch_size : int or "auto"
-        "auto": 200, or all rows where there are fewer. "lbfgs" takes all rows at once.
+        "auto": 200, or all rows if there are fewer. "lbfgs" uses all rows at once.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        Only effective when solver="sgd": learning_rate_init; learning_rate_init / (rows seen + 1)^power_t; or a fifth
-        of the rate before whenever ``n_iter_no_change`` epochs bring no improvement, until it is 1e-6.
+        Only effective when solver="sgd". "constant": learning_rate_init. "invscaling": learning_rate_init /
+        (rows seen + 1)^power_t. "adaptive": the rate is divided by 5 after ``n_iter_no_change`` epochs without
+        improvement, until it is 1e-6.
     learning_rate_init : float
-        Only effective when solver="sgd" or "adam".
+        Initial learning rate. Only effective when solver="sgd" or "adam".
     power_t : float
-        Only effective when solver="sgd" and learning_rate="invscaling".
+        Exponent of "invscaling". Only effective when solver="sgd" and learning_rate="invscaling".
     max_iter : int
-        Epochs; iterations of "lbfgs".
+        Most epochs, or iterations of "lbfgs".
     shuffle : bool
-        Whether each epoch has an order of its own. Only effective when solver="sgd" or "adam".
+        Whether to draw a new order of the rows for each epoch. Only effective when solver="sgd" or "adam".
     random_state : int, RandomState or None
-        The initial weights are those that scikit-learn draws; the orders of the rows are not.
+        The initial weights equal those of scikit-learn; the orders of the rows do not.
     tol : float
-        The fit ends when the loss, or with early stopping the score, has not become better by ``tol`` for more than
-        ``n_iter_no_change`` epochs; with "lbfgs" when no entry of the gradient is larger.
+        The fit ends when the loss, or with early stopping the score, has not improved by ``tol`` for more than
+        ``n_iter_no_change`` epochs. "lbfgs" ends when no entry of the gradient is larger.
     n_iter_no_change : float
-        Only effective when solver="sgd" or "adam".
+        Number of epochs without improvement before the fit ends. Only effective when solver="sgd" or "adam".
     verbose : bool
         Whether to print a line for each epoch, or iteration of "lbfgs".
     warm_start : bool
-        Whether a further `fit` goes on with the weights.
-    momentum, nesterovs_momentum
-        Only effective when solver="sgd".
+        Whether `fit` starts from the weights of the last fit.
+    momentum : float
+        Momentum. Only effective when solver="sgd".
+    nesterovs_momentum : bool
+        Whether to use Nesterov's momentum. Only effective when solver="sgd".
     early_stopping : bool
-        Whether to hold out rows (or take ``X_val``), stop by their score, and keep the weights of the best one;
-        with ``warm_start`` those that there are count too. Only effective when solver="sgd" or "adam".
+        Whether to hold out rows (or use ``X_val``), stop by their score, and keep the weights of the best score. With
+        ``warm_start`` the initial weights are a candidate too. Only effective when solver="sgd" or "adam".
     validation_fraction : float
-        Share of the rows to hold out; only used with early_stopping, and without ``X_val``.
+        Share of the rows to hold out. Only used with early_stopping and without ``X_val``.
     beta_1, beta_2, epsilon : float
-        Only effective when solver="adam".
+        Parameters of Adam. Only effective when solver="adam".
     max_fun : int
-        Calls of the loss. Only effective when solver="lbfgs".
+        Most evaluations of the loss. Only effective when solver="lbfgs".
     delta : float
-        Of "huber": where it becomes linear.
+        Error above which "huber" is linear.
     quantile : float
-        Of "quantile": which.
+        Quantile of "quantile", above 0 and below 1.
     dropout : float
-        Probability with which each output of a hidden layer is dropped in training; for "sgd" and "adam" alone.
+        Probability of dropping each output of a hidden layer in training. "sgd" and "adam" only.
     layer_norm : bool
-        Whether each hidden layer is normalised before its activation (`LayerNorm`).
+        Whether to normalize each hidden layer before its activation (`LayerNorm`).
     augment : augmentation, list of them, or None
-        Random changes of the training rows, see `Trainer.fit`; for "sgd" and "adam" alone.
+        Random transformations of the training rows, see `Trainer.fit`. "sgd" and "adam" only.
     scoring : str, callable or None
-        What early stopping goes by: None for R2, "loss", or a scorer of scikit-learn; for "sgd" and "adam" alone.
+        Score of early stopping: None for R2, "loss", or a scorer of scikit-learn. "sgd" and "adam" only.
     callbacks : callback, list of them, or None
-        See `fastmlp.Callback`; for "sgd" and "adam" alone.
+        See `fastmlp.Callback`. "sgd" and "adam" only.
     progress_bar : bool
-        Whether to show how far the fit has come; for "sgd" and "adam" alone.
+        Whether to show a progress bar. "sgd" and "adam" only.
     threads : int or None
-        See `Trainer.fit`. None: all that are usable, but one inside a thread of joblib's or dask's.
+        Number of threads, see `Trainer.fit`. None: all usable ones, but one inside a worker thread of joblib or dask.
     backend : str or None
         "numba", "numpy" or "cuda"; None for the current one.
 
     Attributes
     ----------
     coefs_, intercepts_ : list of ndarray
-        Weights (I, O) and biases (O,) of each layer; they may be set.
-    loss_, best_loss_ : float
+        Weights (I, O) and biases (O,) of each layer. Assignments to them take effect.
+    loss_ : float
+        Loss of the last epoch or iteration.
+    best_loss_ : float or None
+        Least loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_, validation_loss_curve_ : list of float
-        By epoch; the second where rows were given as ``X_val``, or ``scoring`` is "loss". None of these curves, scores
-        and bests after "lbfgs".
-    validation_scores_, best_validation_score_
-        With early stopping. A score that is NaN is no improvement.
-    n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
-        Epochs of the last fit; rows seen in all; layers, the input counted; outputs; features.
-    feature_names_in_, out_activation_
+        Losses of each epoch; the second one if ``X_val`` was given or ``scoring`` is "loss". Not set by "lbfgs".
+    validation_scores_, best_validation_score_ : list of float, float
+        With early stopping. A score that is NaN is no improvement. Not set by "lbfgs".
+    n_iter_ : int
+        Epochs or iterations of the last fit.
+    t_ : int
+        Rows seen by all fits.
+    n_layers_, n_outputs_, n_features_in_ : int
+        Numbers of layers (including the input), outputs and features.
+    feature_names_in_ : ndarray of str
+        Names of the features, if X has names.
+    out_activation_ : str
+        Activation of the outputs.
 
     Examples
     --------
@@ -169,7 +183,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         threads: int | None = None,
         backend: str | None = None,
     ) -> None:
-        self._keep(locals())
+        self._store_params(locals())
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
@@ -187,12 +201,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @property
     def _loss_scale(self) -> float:  # type: ignore[override]
-        # scikit-learn follows the gradient of the sum over outputs, and reports the mean.
+        # scikit-learn minimizes the sum over outputs and reports the mean.
         return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
         self._loss_constant = 0.0
-        if self.loss == "poisson":  # to make the deviance of it: sum_j y log y - y
+        if self.loss == "poisson":  # the deviance has the additional term sum_j y log y - y
             logarithm = np.log(Y, out=np.zeros(Y.shape), where=Y > 0)
             self._loss_constant = float(np.average((Y * logarithm - Y).sum(axis=1), weights=weight))
 
@@ -202,7 +216,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
         if not np.isfinite(outputs).all():
             return float("nan")
-        return float(r2_score(Y, self._answers(outputs).reshape(Y.shape), sample_weight=weight))
+        return float(r2_score(Y, self._decode_outputs(outputs).reshape(Y.shape), sample_weight=weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
@@ -215,17 +229,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> MLPRegressor:
-        """Fit to rows and their numbers.
+        """Fit the model to rows and their targets.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is computed with in float32, all else in float64.
+            float32 is used as it is, other dtypes are converted to float64.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
-            Rows to measure on after each epoch, for "sgd" and "adam" alone; early stopping then goes by them, at least
-            two, and holds out none.
+            Rows to evaluate on after each epoch, "sgd" and "adam" only. Early stopping uses them instead of held-out
+            rows and needs at least two.
 
         Returns
         -------
@@ -234,19 +248,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument is not as described, or the weights do not stay finite.
+            If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._solver_takes_steps)
+    @available_if(BaseMLP._solver_is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """One epoch over some rows, with the weights and the optimizer as they are, and the parameters as they are now.
+        """Train for one epoch over some rows, with the present weights, optimizer state and parameters.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is computed with in float32, all else in float64.
+            float32 is used as it is, other dtypes are converted to float64.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
 
@@ -257,16 +271,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument is not as described, or the weights do not stay finite.
+            If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
-    def _answers(self, outputs: Array) -> Array:
-        answers: Array = np.exp(outputs) if self.out_activation_ == "exp" else outputs  # of the fit
+    def _decode_outputs(self, outputs: Array) -> Array:
+        answers: Array = np.exp(outputs) if self.out_activation_ == "exp" else outputs
         return answers[:, 0] if answers.shape[1] == 1 else answers
 
     def predict(self, X: Any) -> Array:
-        """The numbers for rows.
+        """Predict the targets of rows.
 
         Parameters
         ----------
@@ -276,7 +290,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, outputs)
         """
-        return self._answers(self._outputs(X))
+        return self._decode_outputs(self._outputs(X))
 
     def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
-        return lambda X: self._answers(predictor(X))
+        return lambda X: self._decode_outputs(predictor(X))

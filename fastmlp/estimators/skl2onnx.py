@@ -1,4 +1,4 @@
-"""A converter for skl2onnx: a Pipeline that ends in our estimator becomes one ONNX graph."""
+"""Converters that let skl2onnx export a Pipeline with a fastmlp estimator to one ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FLOAT_ONLY = ("Elu", "Gelu", "LeakyRelu", "Softplus")
 
 
 def register_skl2onnx() -> None:
-    """Make ``skl2onnx.to_onnx`` know `MLPClassifier` and `MLPRegressor`; once in a process.
+    """Register converters of `MLPClassifier` and `MLPRegressor` with skl2onnx; call once in a process.
 
-    A classifier gives the outputs ``label`` and ``probabilities`` (without a zipmap), a regressor ``variable``, as
-    scikit-learn's own do. Labels (N,), of several at once (N, labels), are strings or int64, which bools and whole
-    floats become; with the option ``nocl`` they are the classes' places. Probabilities are those of `predict_proba`:
-    two columns for one class too, which a zipmap cannot name. Regressions are (N, outputs).
+    As for scikit-learn's estimators, the outputs are ``label`` and ``probabilities`` for a classifier and ``variable``
+    (N, outputs) for a regressor. Labels (N,), or (N, labels) for multilabel targets, are strings or int64; bools and
+    whole floats become int64. With the option ``nocl`` labels are class indices. Probabilities are those of
+    `predict_proba`, with two columns for a single class too.
 
-    The graph computes in float64 where its input is declared so, in float32 otherwise; but of activations that ONNX
-    Runtime has in float32 alone (`FLOAT_ONLY`) it takes those. A net with ``layer_norm`` takes opset 17, one with
-    "gelu" or "gelu_tanh" opset 20: below that the conversion is refused, and so is a zipmap of one class.
+    The graph computes in float64 if its input is declared so, else in float32. Activations for which ONNX Runtime has
+    float32 kernels only (`FLOAT_ONLY`) are computed in float32. ``layer_norm`` needs opset 17, "gelu" and "gelu_tanh"
+    opset 20; the conversion raises ValueError for an older opset, and for a zipmap with a single class.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _classifier_shapes(operator: Any) -> None:
 
 
 def _labels(scope: Any, net: MLPClassifier) -> Any:
-    """The labels by their places, as ONNX has them: str or int64; None where a row has several at once."""
+    """Return the labels by class index as str or int64 objects for ONNX, or None for multilabel targets."""
     classes = net.classes_
     options = scope.get_options(net, {"nocl": False, "zipmap": True})
     if net._label_binarizer.y_type_.startswith("multilabel"):
@@ -113,7 +113,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(net._linked().model):
+    for module in leaves(net._sync_network().model):
         entered = x
         for step in nodes_of(module):
             if step.version > container.target_opset:
@@ -132,7 +132,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         node("Identity", [x], outputs[0], op_version=1)
         return
     softmax = net.out_activation_ == "softmax"
-    version = 13 if container.target_opset >= 13 else 1  # of two dimensions they say the same
+    version = 13 if container.target_opset >= 13 else 1  # equal for two dimensions
     probability = node("Softmax", [x], axis=1, op_version=version) if softmax else node("Sigmoid", [x], op_version=6)
     if not softmax and net.n_outputs_ == 1:
         one = constant(np.ones((1, 1)))
@@ -146,7 +146,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         )
         return
     best = node("ArgMax", [probability], axis=1, keepdims=0, op_version=1)
-    if len(labels) == 1:  # whichever of the two columns is larger
+    if len(labels) == 1:  # both columns belong to the single class
         labels = labels.repeat(2)
     text = labels.dtype.kind == "O"
     name = str(scope.get_unique_variable_name("classes"))

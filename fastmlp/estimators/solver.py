@@ -1,4 +1,4 @@
-"""Solver: the optimizer of an estimator's fit, and what happens to its learning rate; Progress: what ends the fit."""
+"""Optimizer of an estimator with scikit-learn's learning-rate schedules, and the callback that ends its fit."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from .base import BaseMLP
 
-__all__ = ["Progress", "Solver"]
+__all__ = ["FitMonitor", "Solver"]
 
-_SMALLEST_RATE = 1e-6  # at which "adaptive" gives up, as scikit-learn's
+_SMALLEST_RATE = 1e-6  # at which "adaptive" stops, as in scikit-learn
 _PARAMETERS = {
     "sgd": ("learning_rate", "learning_rate_init", "power_t", "momentum", "nesterovs_momentum"),
     "adam": ("learning_rate_init", "beta_1", "beta_2", "epsilon"),
@@ -32,24 +32,24 @@ _PARAMETERS = {
 
 
 class Solver:
-    """SGD with a rate that is constant, inverse scaling or adaptive; or Adam.
+    """SGD with a constant, inverse-scaling or adaptive learning rate, or Adam.
 
     Parameters
     ----------
     estimator : BaseMLP
-        Its parameters as they are now.
-    before : Solver, optional
-        To go on from: with its steps and averages, and its rate, where the parameters have left them a meaning.
+        Its present parameters define the solver.
+    previous : Solver, optional
+        Solver whose step count, state and learning rate are taken over as far as they apply to the parameters.
 
     Attributes
     ----------
     settings : dict
-        The parameters that it was made of.
+        Parameters of the estimator from which the solver was made.
     learning_rate : float
-        The present one.
+        Present learning rate.
     """
 
-    def __init__(self, estimator: BaseMLP, before: Solver | None = None) -> None:
+    def __init__(self, estimator: BaseMLP, previous: Solver | None = None) -> None:
         self.settings = self.settings_of(estimator)
         self.schedule = estimator.learning_rate if estimator.solver == "sgd" else "constant"
         self.first_rate = self.learning_rate = float(estimator.learning_rate_init)
@@ -61,19 +61,19 @@ class Solver:
         else:
             betas = (float(estimator.beta_1), float(estimator.beta_2))
             self.optimizer = Adam(self.learning_rate, betas, float(estimator.epsilon))
-        if before is not None and before.settings["solver"] == estimator.solver:
-            if (before.schedule, before.first_rate) == (self.schedule, self.first_rate):
-                self._set(before.learning_rate)
-            if self.optimizer.state_names == before.optimizer.state_names:
-                self.optimizer.load_state_dict(before.optimizer.state_dict())
+        if previous is not None and previous.settings["solver"] == estimator.solver:
+            if (previous.schedule, previous.first_rate) == (self.schedule, self.first_rate):
+                self._set(previous.learning_rate)
+            if self.optimizer.state_names == previous.optimizer.state_names:
+                self.optimizer.load_state_dict(previous.optimizer.state_dict())
 
     @staticmethod
     def settings_of(estimator: BaseMLP) -> dict[str, Any]:
-        """The parameters that the estimator's solver goes by."""
+        """Return the parameters of the estimator that its solver uses."""
         return {name: getattr(estimator, name) for name in ("solver", *_PARAMETERS[estimator.solver])}
 
-    def belongs_to(self, model: Module) -> bool:
-        """Whether its averages are of this model's parameters, whose names they get: a Dropout more changes names."""
+    def matches_model(self, model: Module) -> bool:
+        """Whether the optimizer's state fits the model's parameters; rename it if layers without parameters changed."""
         params, state = dict(model.named_parameters()), self.optimizer.state
         if state and list(state) != list(params):
             if len(state) != len(params):
@@ -81,20 +81,20 @@ class Solver:
             self.optimizer.state = state = dict(zip(params, state.values(), strict=True))
         return all(array.dtype == model.dtype for kinds in state.values() for array in kinds.values())
 
-    def epoch_ends(self, rows_seen: int) -> None:
-        """Inverse scaling: the first rate / (rows seen + 1)^power_t."""
+    def end_epoch(self, rows_seen: int) -> None:
+        """Update an inverse-scaling rate: the first rate / (rows seen + 1)^power_t."""
         if self.schedule == "invscaling":
             self._set(self.first_rate / (rows_seen + 1) ** self.power)
 
-    def stops(self) -> bool:
-        """No improvement: whether to stop, or, adaptive, to go on with a fifth of the rate."""
+    def should_stop(self) -> bool:
+        """Whether to stop for lack of improvement; an adaptive rate is divided by 5 instead until it is 1e-6."""
         if self.schedule != "adaptive" or self.learning_rate <= _SMALLEST_RATE:
             return True
         self._set(self.learning_rate / 5)
         return False
 
     def _set(self, rate: float) -> None:
-        # scikit-learn's velocity holds the rate that was: ours does not, so it is what that comes to at the new one.
+        # scikit-learn's velocity contains the learning rate, that of SGD does not: rescale to get the same updates.
         for arrays in self.optimizer.state.values():
             if "velocity" in arrays:
                 arrays["velocity"] *= self.learning_rate / rate
@@ -102,43 +102,44 @@ class Solver:
         self.optimizer.schedule = Constant(rate)
 
 
-class Progress(Callback):
-    """An estimator's fitted attributes, epoch by epoch, and when to stop.
+class FitMonitor(Callback):
+    """Callback that sets an estimator's fitted attributes after each epoch and decides when to stop.
 
     Parameters
     ----------
     estimator : BaseMLP
     rows : int
-        Of an epoch that are trained on.
+        Rows of an epoch.
     batch : int
+        Rows of a batch.
     score : callable or None
-        Gives the score on the held-out rows; early stopping goes by it, and the model ends with the best weights.
-    goes_on : bool
-        Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
+        ``score()`` returns the score on the held-out rows for early stopping; the model ends with the best weights.
+    continued : bool
+        Whether the fit starts from the weights of an earlier fit, which then are a candidate for the best ones.
     """
 
     def __init__(
-        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, goes_on: bool
+        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, continued: bool
     ) -> None:
-        self.estimator, self.rows, self.batch, self.score, self.goes_on = estimator, rows, batch, score, goes_on
+        self.estimator, self.rows, self.batch, self.score, self.continued = estimator, rows, batch, score, continued
         self.best: dict[str, Array] | None = None
         self._best_step = 0
-        # A change of the rate reaches SGD's velocities.
+        # A change of the learning rate rescales SGD's velocities.
         self.may_change_model = estimator._optimizer.schedule != "constant"
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Score the weights that there are: on these held-out rows, which may be others than the last fit's."""
-        if self.score is not None and self.goes_on:
+        """Score the initial weights of a continued fit, whose held-out rows may differ from the last fit's."""
+        if self.score is not None and self.continued:
             self.estimator.best_validation_score_ = -np.inf
-            self._note(trainer, float(self.score()))
+            self._track_best(trainer, float(self.score()))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Note the epoch, and stop where it is time."""
+        """Update the attributes of the estimator, and stop if the patience is exhausted."""
         est = self.estimator
         losses, penalties = trainer.step_losses, trainer.step_penalties
         sizes = np.full(len(losses), self.batch)
         sizes[-1] = self.rows - self.batch * (len(losses) - 1)
-        # The penalty counts whole, the rest by `_loss_scale`: see `BaseMLP._loss`.
+        # Only the loss without the penalty is scaled, see `BaseMLP._loss`.
         of_batches = (losses - penalties) * est._loss_scale + penalties + est._loss_constant
         with np.errstate(over="ignore"):
             est.loss_ = float(of_batches @ sizes / self.rows)
@@ -152,14 +153,14 @@ class Progress(Callback):
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:
-            self._by_score(trainer)
+            self._update_by_score(trainer)
         else:
             assert est.best_loss_ is not None
             est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
             est.best_loss_ = min(est.best_loss_, est.loss_)
-        est._optimizer.epoch_ends(est.t_)
+        est._optimizer.end_epoch(est.t_)
         if est._no_improvement_count > est.n_iter_no_change:
-            if est._optimizer.stops():
+            if est._optimizer.should_stop():
                 if est.verbose:
                     print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
                 trainer.stop()
@@ -170,24 +171,24 @@ class Progress(Callback):
                 est._no_improvement_count = 0
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Put back the best weights, before callbacks of the user save the model."""
+        """Restore the best weights, before the user's callbacks save the model."""
         if self.best is not None and self._best_step != trainer.steps:
             trainer.model.load_state_dict(self.best)
             trainer.restored = self._best_step
 
-    def _by_score(self, trainer: Trainer) -> None:
+    def _update_by_score(self, trainer: Trainer) -> None:
         est = self.estimator
         assert self.score is not None and est.validation_scores_ is not None and est.best_validation_score_ is not None
         score = float(self.score())
         est.validation_scores_.append(score)
         if est.verbose:
             print(f"Validation score: {score:f}")
-        better = score >= est.best_validation_score_ + est.tol  # NaN is not
+        better = score >= est.best_validation_score_ + est.tol  # False for NaN
         est._no_improvement_count = 0 if better else est._no_improvement_count + 1
-        self._note(trainer, score)
+        self._track_best(trainer, score)
 
-    def _note(self, trainer: Trainer, score: float) -> None:
-        """Keep the weights if their score is the best."""
+    def _track_best(self, trainer: Trainer, score: float) -> None:
+        """Store the weights if their score is the best."""
         est = self.estimator
         if est.best_validation_score_ is not None and score > est.best_validation_score_:
             est.best_validation_score_ = score

@@ -1,1 +1,1 @@
-"""Models from and for other programs: PyTorch, ONNX, C and NumPy; each file brings its own library along."""
+"""Import from and export to other programs: PyTorch, ONNX, C, NumPy; each module imports its own library."""

@@ -1,4 +1,4 @@
-"""C: a model as one file of C99 that depends on nothing."""
+"""Export of a model to a self-contained C99 file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..modules.activations import Activation
 
 __all__ = ["c_source", "export_c"]
 
-# Words of C99, what the file itself defines, and what it may take from math.h.
+# Keywords of C99, and names that the file defines; _MATH matches names of math.h and of generated functions.
 _TAKEN = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main x y "
@@ -65,26 +65,31 @@ _NORMALIZE = """static void normalize(T *x, int n, const T *mean, const T *scale
 
 
 def export_c(model: Module, path: str | os.PathLike[str], name: str = "predict") -> None:
-    """Write a model as one C99 file with its weights and ``void predict(const float *x, float *y)``.
+    """Write a model as one C99 file that contains its weights and ``void predict(const float *x, float *y)``.
 
-    x is one row of inputs, y one of outputs, in the model's dtype; the Normalize is part of it, Dropout does nothing.
-    All memory is static (so one thread at a time), and of the C library only what the activations need of math.h is
-    used: ``cc -std=c99 -O2 model.c main.c -lm``.
+    x is one row of inputs and y one row of outputs, in the model's dtype (float or double). Normalize is included, and
+    Dropout does nothing. All memory is static, so that only one thread may call the function at a time. The file needs
+    math.h only: ``cc -std=c99 -O2 model.c main.c -lm``.
 
     Parameters
     ----------
     model : Module
     path : path-like
-        The file, which appears whole or not at all.
+        The file, written whole or not at all.
     name : str
-        Of the function; the macros ``NAME_INPUTS`` and ``NAME_OUTPUTS`` give the widths.
+        Name of the function. The macros ``NAME_INPUTS`` and ``NAME_OUTPUTS`` give the widths.
 
     Raises
     ------
     ValueError
-        If the model has a module of another maker or takes any width, or ``name`` cannot be one in C.
+        If the model has a user-defined module or no fixed width, or ``name`` is not a free name in C.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.export_c(fm.MLP(4, [8], 2), "model.c")  # doctest: +SKIP
     """
     text = c_source(model, name)
     with atomic_write(path) as stream:
@@ -92,12 +97,12 @@ def export_c(model: Module, path: str | os.PathLike[str], name: str = "predict")
 
 
 def c_source(model: Module, name: str = "predict") -> str:
-    """The text that `export_c` writes."""
+    """Return the C source that `export_c` writes."""
     require_model(model, "export_c", sized=True)
     assert model.in_width is not None and model.dtype is not None
     right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
     if not right or name in _TAKEN or _MATH.fullmatch(name):
-        raise ValueError(f"name is {name!r}; expected a C name such as 'predict' that is not taken.")
+        raise ValueError(f"name is {name!r}; expected a free C identifier, such as 'predict'.")
     body = _Body(model.dtype)
     for module in leaves(model):
         body.add(module, model.in_width)
@@ -131,7 +136,7 @@ def c_source(model: Module, name: str = "predict") -> str:
 
 
 class _Body:
-    """Collects functions, constants and calls."""
+    """Functions, constants and calls of the C file."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -139,7 +144,7 @@ class _Body:
         self.functions: list[str] = []
         self.constants: list[str] = []
         self.calls: list[str] = []
-        self.now = 0  # the buffer that holds the row
+        self.now = 0  # number of the buffer that holds the current values
         self.width = self.widest = 0
 
     def _need(self, text: str) -> None:
@@ -148,7 +153,7 @@ class _Body:
             self.functions.append(text)
 
     def _need_activation(self, module: Activation) -> bool:
-        """Add the function of an activation; whether it takes an alpha."""
+        """Add the function of an activation, and return whether it has a parameter alpha."""
         text = functions(Path(str(find("activations", module.kind).__file__)), SCALAR)
         for name, helper in HELPERS.items():
             if re.search(rf"\b{name}\(", text):
@@ -172,7 +177,7 @@ class _Body:
         return f"{float(value).hex()}{self.suffix}"
 
     def add(self, module: Module, inputs: int) -> None:
-        """Append what a module computes."""
+        """Append the call that computes a module."""
         arrays, width, row = module.state_dict(), self.width or inputs, f"buffers[{self.now}]"
         if type(module) is Linear:
             self._need(_LINEAR)
@@ -197,5 +202,5 @@ class _Body:
             call = f"h_{module.kind}({row}[i]{more})"
             self.calls.append(f"    for (int i = 0; i < {width}; i++) {row}[i] = {call};")
         elif not isinstance(module, Dropout):
-            raise ValueError(f"export_c: there is no C for {type(module).__name__}; expected fastmlp's modules.")
+            raise ValueError(f"export_c does not support {type(module).__name__}; expected fastmlp's modules.")
         self.width, self.widest = width, max(self.widest, width)

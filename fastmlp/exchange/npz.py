@@ -1,4 +1,4 @@
-"""NumPy: the arrays of a model in one .npz file."""
+"""Export of a model's arrays to a .npz file."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ __all__ = ["export_npz"]
 
 
 def export_npz(model: Module, path: str | os.PathLike[str]) -> None:
-    """Write ``state_dict()`` as a .npz file: the arrays by name, and ``__model__``, the config as JSON text.
+    """Write a model's ``state_dict()`` as a .npz file.
 
-    ``np.load(path)`` reads it, and so does ``model.load_state_dict(path)``.
+    The file contains the arrays by name, and the config as JSON text under ``__model__``. ``np.load(path)`` and
+    ``model.load_state_dict(path)`` read it.
 
     Parameters
     ----------
     model : Module
     path : path-like
-        The file, which appears whole or not at all.
+        The file, written whole or not at all.
 
     Raises
     ------
     ValueError
-        If ``model`` is something else.
+        If ``model`` is not a module.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.export_npz(fm.MLP(4, [8], 2), "weights.npz")  # doctest: +SKIP
     """
     require_model(model, "export_npz")
     with atomic_write(path) as stream:

@@ -1,4 +1,4 @@
-"""ONNX: models out to a file for any runtime, and MLPs in from one (see `onnx_chain`)."""
+"""Export of models to ONNX, and import of MLPs (see `onnx_chain`)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .onnx_nodes import nodes_of
 
 __all__ = ["export_onnx", "import_onnx"]
 
-OPSET = 20  # the first with Gelu
-IR_VERSION = 9  # of the same time
+OPSET = 20  # the first opset with Gelu
+IR_VERSION = 9  # of the same release of ONNX
 
 
 def _onnx() -> Any:
@@ -28,25 +28,31 @@ def _onnx() -> Any:
 
 
 def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
-    """Write a model as an ONNX graph from ``x`` (N, I) to ``y`` (N, O), N being free.
+    """Write a model as an ONNX graph from ``x`` (N, I) to ``y`` (N, O), with free N.
 
-    It is what the model computes in evaluation, its Normalize included; x is in the model's dtype. ``task`` and
-    ``classes`` are in the file's metadata as JSON. The opset is 20. ONNX keeps slopes and eps in float32.
+    The graph computes the model in evaluation mode, Normalize included; x has the model's dtype. ``task`` and
+    ``classes`` are stored as JSON in the metadata. The opset is 20. ONNX stores attributes such as alpha and epsilon in
+    float32.
 
     Parameters
     ----------
     model : Module
     path : path-like
-        The file, which appears whole or not at all.
+        The file, written whole or not at all.
 
     Raises
     ------
     ValueError
-        If the model has a module of another maker, or no width or dtype.
+        If the model has a user-defined module, or no fixed width or dtype.
     BackendError
         If onnx is not installed.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.export_onnx(fm.MLP(4, [8], 2), "model.onnx")  # doctest: +SKIP
     """
     require_model(model, "export_onnx", sized=True)
     assert model.dtype is not None
@@ -74,7 +80,7 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
 
 
 class _Graph:
-    """A chain of nodes; ``now`` is the name of what it has come to."""
+    """Chain of nodes; ``now`` is the name of its last value."""
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
         self._onnx, self._dtype = onnx, dtype
@@ -83,20 +89,20 @@ class _Graph:
         self.now = "x"
 
     def node(self, operator: str, *more: str, out: str | None = None, **attributes: Any) -> str:
-        """Append operator(now, more ...)."""
+        """Append the node operator(now, *more), and return the name of its output."""
         out = out or f"t{len(self.nodes)}"
         self.nodes.append(self._onnx.helper.make_node(operator, [self.now, *more], [out], **attributes))
         self.now = out
         return out
 
     def constant(self, array: Any) -> str:
-        """The name of a constant."""
+        """Add a constant, and return its name."""
         name = f"c{len(self.tensors)}"
         self.tensors.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(array, self._dtype), name))
         return name
 
     def add(self, module: Module) -> None:
-        """Append what a module computes."""
+        """Append the nodes that compute a module."""
         entered = self.now
         for node in nodes_of(module):
             more = [entered] if node.with_input else [self.constant(array) for array in node.constants]
@@ -104,15 +110,15 @@ class _Graph:
 
 
 def import_onnx(path: str | os.PathLike[str]) -> Sequential:
-    """A model from an ONNX file that holds an MLP.
+    """Read a multilayer perceptron from an ONNX file.
 
     Parameters
     ----------
     path : path-like
-        A graph of opset 7 or later that is one chain of Gemm, or MatMul and Add; Relu, LeakyRelu, Elu, Tanh, Sigmoid,
-        Softplus, Gelu, x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by constants
-        (Normalize). Identity, Dropout in inference, Flatten(1), and Cast of the input or between float32 and float64
-        are left out: the model computes in the dtype of its weights, float32 or float64.
+        A graph of opset 7 or later that is one chain of these nodes: Gemm, or MatMul and Add; Relu, LeakyRelu, Elu,
+        Tanh, Sigmoid, Softplus, Gelu, x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by
+        constants (Normalize). Identity, Dropout in inference mode, Flatten(1), and Cast of the input or between float32
+        and float64 are skipped. The model computes in the dtype of its weights, float32 or float64.
 
     Returns
     -------
@@ -122,25 +128,30 @@ def import_onnx(path: str | os.PathLike[str]) -> Sequential:
     Raises
     ------
     ModelFileError
-        If the file is no ONNX, or has a node that is not listed, or not in this form; it is named.
+        If the file is not valid ONNX, or has a node of another form; the message names the node.
     BackendError
         If onnx is not installed.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> model = fm.import_onnx("model.onnx")  # doctest: +SKIP
     """
     onnx = _onnx()
-    with open(path, "rb"):  # raises what is wrong with the file itself
+    with open(path, "rb"):  # raises the OSError of a file that cannot be read
         pass
     try:
         proto = onnx.load(path)
         onnx.checker.check_model(proto)
-    except Exception as error:  # protobuf's and onnx's own kinds
+    except Exception as error:  # protobuf and onnx raise exceptions of their own
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFileError(f"{path} is not a valid ONNX file ({text[:200]}).") from error
     try:
         model = Sequential(*Chain(onnx, proto).modules())
     except (MemoryError, ValueError) as error:
-        raise ModelFileError(f"{path} is no MLP that fastmlp can be: {error}") from error
+        raise ModelFileError(f"{path} is not an MLP that fastmlp supports: {error}") from error
     props = {prop.key: prop.value for prop in proto.metadata_props}
     if proto.producer_name == "fastmlp":
         try:

@@ -1,4 +1,4 @@
-"""The modules that an ONNX graph computes, where it is a chain: each node takes the result of the one before."""
+"""Conversion of an ONNX graph to modules, for graphs that are chains: each node consumes the result of the last one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..modules.activations import activation_types
 
 __all__ = ["Chain"]
 
-_FIRST_OPSET = 7  # before it, operators broadcast, and Dropout trains, by attributes of their own
+_FIRST_OPSET = 7  # earlier opsets control broadcasting and Dropout by attributes
 _OWN_DOMAINS = ("", "ai.onnx")
 _INPUTS = (
     "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL",
     "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
 )  # fmt: skip
 _COMPUTES = ("FLOAT", "DOUBLE")
-# operator: the activation that computes it
+# ONNX operator -> activation class
 _ACTIVATIONS = {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None}
 
 
 class _Step(NamedTuple):
-    """A node, the name of the value that it takes, and its attributes."""
+    """Node, name of the value that it consumes, and its attributes."""
 
     node: Any
     value: str
@@ -41,18 +41,18 @@ class _Step(NamedTuple):
 
 
 class Chain:
-    """Reads a graph node by node.
+    """Reader that converts a graph node by node.
 
     Parameters
     ----------
     onnx : module
     proto : onnx.ModelProto
-        One that the checker has passed.
+        A model that passes the onnx checker.
 
     Raises
     ------
     ValueError
-        Here and by `modules`: if the graph is no chain, or a node computes something that no module does.
+        By the constructor or `modules`, if the graph is not a chain or no module computes a node.
     """
 
     def __init__(self, onnx: Any, proto: Any) -> None:
@@ -70,7 +70,7 @@ class Chain:
         self._output = graph.output[0].name
         self._nodes = [node for node in graph.node if not self._is_constant(node)]
         self._found: list[Module] = []
-        # The value that the chain has come to: its name, type, number of dimensions, and columns where they are known.
+        # Last value of the chain: name, type, number of dimensions, and number of columns if known.
         self._now = inputs[0].name
         tensor_type = inputs[0].type.tensor_type
         self._kind = self._name_of(tensor_type.elem_type)
@@ -81,7 +81,7 @@ class Chain:
         self._rank, self._width = len(self._inputs), self._inputs[1] if len(self._inputs) == 2 else None
 
     def modules(self) -> list[Module]:
-        """The modules of the chain."""
+        """Return the modules of the chain."""
         while self._nodes:
             node = self._nodes.pop(0)
             if self._now not in node.input:
@@ -92,7 +92,7 @@ class Chain:
             self._check(step)
             _READERS[node.op_type](self, step)
         if self._now != self._output:
-            raise ValueError("its output is not what the last node gives.")
+            raise ValueError("its output is not the result of the last node; expected a chain.")
         if self._rank != 2:
             raise ValueError(f"its output has {self._rank} dimensions, expected 2.")
         return self._found
@@ -113,14 +113,14 @@ class Chain:
     def _array(self, tensor: Any) -> np.ndarray:
         try:
             array: np.ndarray = self._onnx.numpy_helper.to_array(tensor)
-        except Exception as error:  # a type that there is not, a file beside this one, too few bytes
+        except Exception as error:  # an unknown type, external data, or too few bytes
             raise ValueError(
                 f"the constant {tensor.name!r} cannot be read ({type(error).__name__}: {error})."
             ) from error
         return array
 
     def _is_constant(self, node: Any) -> bool:
-        """Whether a node gives a constant, which is kept; a parameter in two places comes as Identity of the other."""
+        """Whether a node is a constant, which is then stored; Identity of a constant is a shared parameter."""
         if node.op_type == "Identity" and node.input and node.input[0] in self._constants:
             self._constants[node.output[0]] = self._constants[node.input[0]]
             return True
@@ -144,13 +144,13 @@ class Chain:
         return array
 
     def _other(self, node: Any, value: str, first: bool = False) -> np.ndarray:
-        """The constant that a node takes beside ``value``, which may have to come first."""
+        """Return the constant operand of a node beside ``value``; with ``first`` the constant must be the second."""
         if len(node.input) < 2 or (first and node.input[0] != value) or node.input[0] == node.input[1]:
             raise ValueError(f"{_name(node)} does not take its inputs and a constant in this order.")
         return self._constant(node.input[1] if node.input[0] == value else node.input[0])
 
     def _following(self, operator: str, *inputs: str) -> Any:
-        """Take the next node, where it is of such an operator and has all these inputs; else None."""
+        """Pop and return the next node if it has this operator and all these inputs, else return None."""
         node = self._nodes[0] if self._nodes else None
         if node is None or node.op_type != operator or node.domain not in _OWN_DOMAINS:
             return None
@@ -160,7 +160,7 @@ class Chain:
         return self._nodes.pop(0)
 
     def _columns(self, *arrays: np.ndarray) -> int:
-        """Columns of the value so far: as the next product takes, as declared, or as these constants of it have."""
+        """Return the number of columns of the value, from the next product, its declaration or these constants."""
         for node in self._nodes:
             weight = self._constants.get(node.input[1]) if node.op_type in ("Gemm", "MatMul") else None
             if weight is not None and weight.ndim == 2:
@@ -178,7 +178,7 @@ class Chain:
 
     def _cast(self, step: _Step) -> None:
         kind = self._name_of(step.attributes["to"])
-        if kind not in _COMPUTES:  # it would round the values, or cut off their fractions
+        if kind not in _COMPUTES:  # the Cast would round the values
             step.refuse(f"expected a Cast to {' or '.join(_COMPUTES)}, got {kind}")
         self._kind = kind
 
@@ -260,7 +260,7 @@ class Chain:
         self._width = outputs
 
     def _third(self, step: _Step) -> np.ndarray | None:
-        """The constant that may be the third input."""
+        """Return the constant of the optional third input, or None."""
         return self._constant(step.node.input[2]) if len(step.node.input) > 2 and step.node.input[2] else None
 
     def _name_of(self, kind: int) -> str:
@@ -289,15 +289,15 @@ def _name(node: Any) -> str:
 
 
 def _row(array: np.ndarray, width: int, name: str) -> np.ndarray:
-    """A constant as ONNX broadcasts it over rows of ``width`` numbers; one that differs by row is refused."""
+    """Broadcast a constant to rows of ``width`` numbers; raise ValueError if it varies by row."""
     if array.ndim > 2 or array.shape[:-1] not in ((), (1,)) or array.shape[-1:] not in ((), (1,), (width,)):
         raise ValueError(f"{name} has a constant of shape {array.shape}, expected ({width},).")
     return np.broadcast_to(array.reshape(-1), (width,))
 
 
 def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
-    """Gemm's alpha or beta times a constant, in the constant's dtype."""
-    with np.errstate(all="ignore"):  # what is not finite is not this function's business
+    """Multiply a constant by Gemm's alpha or beta, in the constant's dtype."""
+    with np.errstate(all="ignore"):  # load_state_dict reports values that are not finite
         return array if factor == 1 else array * array.dtype.type(factor)
 
 
@@ -314,5 +314,5 @@ _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Flatten": Chain._flatten,
     "Cast": Chain._cast,
 }
-_MOVES = ("Identity", "Dropout", "Flatten", "Cast")  # compute nothing
-_POINTWISE = _ACTIVATIONS  # of any shape
+_MOVES = ("Identity", "Dropout", "Flatten", "Cast")  # operators that compute nothing
+_POINTWISE = _ACTIVATIONS  # operators for inputs of any shape

@@ -1,4 +1,4 @@
-"""What each module is in ONNX: for graphs of our own, and for those of skl2onnx."""
+"""ONNX nodes of each module, for `export_onnx` and the skl2onnx converter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Node", "nodes_of"]
 
 
 def nodes_of(module: Module) -> list[Node]:
-    """The nodes that compute, one after the other, what the module does in evaluation.
+    """Return the chain of nodes that computes a module in evaluation mode.
 
     Raises
     ------
     ValueError
-        If there is no ONNX for it.
+        If the module has no ONNX form.
     """
     arrays = module.state_dict()
     if isinstance(module, Activation):
@@ -32,4 +32,4 @@ def nodes_of(module: Module) -> list[Node]:
         return [Node("LayerNormalization", 17, constants, {"axis": -1, "epsilon": module.eps})]
     if type(module) is Softmax:
         return [Node("Softmax", 13, attributes={"axis": -1})]
-    raise ValueError(f"There is no ONNX for {type(module).__name__}; expected fastmlp's modules.")
+    raise ValueError(f"{type(module).__name__} has no ONNX form; expected fastmlp's modules.")

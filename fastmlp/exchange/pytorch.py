@@ -1,4 +1,4 @@
-"""PyTorch: nn.Sequential to and from `Sequential`. Weights make the round trip bit for bit."""
+"""Conversion of torch.nn.Sequential to and from `Sequential`; a round trip preserves all bits of the weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Normalize", "from_torch", "to_torch"]
 
 
 class Normalize(nn.Module):  # type: ignore[misc,name-defined]
-    """y = (x - mean) / scale by column, as `fastmlp.Normalize`; integers are cast first.
+    """PyTorch counterpart of `fastmlp.Normalize`: y = (x - mean) / scale by column.
 
     Parameters
     ----------
     mean, scale : torch.Tensor of shape (I,)
-        Kept as buffers.
+        Registered as buffers. Inputs are cast to their dtype.
     """
 
     def __init__(self, mean: Any, scale: Any) -> None:
@@ -37,33 +37,35 @@ class Normalize(nn.Module):  # type: ignore[misc,name-defined]
         self.register_buffer("scale", scale)
 
     def forward(self, x: Any) -> Any:
-        """The scaled inputs."""
+        """Return the normalized inputs."""
         return (x.to(self.mean.dtype) - self.mean) / self.scale
 
 
 def from_torch(module: Any) -> ours.Sequential:
-    """A model with the layers and weights of a PyTorch module.
+    """Convert a PyTorch module to a model with the same layers and weights.
 
-    A layer that stands in several places becomes a layer in each of them. Where layers share a parameter each gets a
-    copy of its own: the outputs are the same, but further training changes the copies apart, and a warning says so.
+    A layer that occurs several times is converted once for each occurrence. Layers that share a parameter get separate
+    copies: the outputs are equal, but further training changes the copies independently, with a warning.
 
     Parameters
     ----------
     module : torch.nn.Sequential, or one of its layers
-        Made of Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
-        Dropout, LayerNorm over the last dimension, Softmax over it, the `Normalize` of this file and further
-        Sequentials; parameters in float32 or float64. PyTorch's Softplus returns x above its threshold of 20, ours
-        log(1 + exp(x)) everywhere: 2e-9 apart.
+        Layers: Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
+        Dropout, LayerNorm and Softmax over the last dimension, the `Normalize` of this module, and nested Sequentials.
+        Parameters have dtype float32 or float64. PyTorch's Softplus returns x above its threshold of 20, that of
+        fastmlp log(1 + exp(x)) everywhere; they differ by at most 2e-9.
 
     Returns
     -------
     Sequential
-        On the current backend, training or evaluating as ``module`` does.
+        On the current backend, in the training or evaluation mode of ``module``.
 
     Raises
     ------
     ValueError
-        If there is another layer, or one with options that fastmlp does not have; it is named.
+        If a layer has another type, or options that fastmlp does not support; the message names the layer.
+    BackendError
+        If PyTorch is not installed.
 
     Warns
     -----
@@ -79,7 +81,7 @@ def from_torch(module: Any) -> ours.Sequential:
     if not isinstance(module, nn.Module):
         raise ValueError(f"from_torch expected a torch.nn.Module, got {type(module).__name__}.")
     net = module if isinstance(module, nn.Sequential) else nn.Sequential(module)
-    # The dtype of layers that have no numbers of their own.
+    # Layers without parameters take the dtype of the first parameter.
     numbers = (tensor for tensor in net.state_dict().values() if tensor.is_floating_point())
     model = _sequential(net, "", next(numbers, torch.zeros(0)))
     _warn_of_shared_parameters(net)
@@ -87,22 +89,34 @@ def from_torch(module: Any) -> ours.Sequential:
 
 
 def to_torch(model: ours.Module) -> Any:
-    """A torch.nn.Sequential with the layers and a copy of the weights of a model; state names are the same.
+    """Convert a model to a torch.nn.Sequential with the same layers, copied weights and equal names of the state.
 
     Parameters
     ----------
     model : Module
-        On any backend. Its Normalize becomes the `Normalize` of this file.
+        On any backend. Normalize becomes the `Normalize` of this module.
 
     Returns
     -------
     torch.nn.Sequential
-        On the CPU, training or evaluating as the model does.
+        On the CPU, in the training or evaluation mode of ``model``.
 
     Raises
     ------
     ValueError
-        If the model has a module of another maker.
+        If the model has a user-defined module.
+    BackendError
+        If PyTorch is not installed.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.to_torch(fm.MLP(3, [4], 2))
+    Sequential(
+      (0): Linear(in_features=3, out_features=4, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=4, out_features=2, bias=True)
+    )
     """
     require_model(model, "to_torch")
     made = _made(model if isinstance(model, ours.Sequential) else ours.Sequential(model))
@@ -120,12 +134,12 @@ def _prefixed(model: ours.Module) -> dict[str, Any]:
 
 
 def _sequential(module: Any, path: str, default: Any) -> ours.Sequential:
-    # A subclass with a forward of its own computes something else with the layers inside.
+    # A subclass that overrides forward may use its layers in another way.
     plain = type(module).forward is nn.Sequential.forward
     _require(plain, path or "given", f"a {type(module).__name__} with its own forward", "a plain Sequential")
     layers = [
         (_sequential if isinstance(layer, nn.Sequential) else _layer)(layer, f"{path}.{name}".lstrip("."), default)
-        # named_children leaves out a layer that it has met before.
+        # named_children yields a layer that occurs twice only once.
         for name, layer in module.named_modules(remove_duplicate=False)
         if name and "." not in name
     ]
@@ -220,7 +234,7 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
 
 
 def _activations() -> dict[type[Any], type[ours.Activation]]:
-    """class of torch.nn: ours."""
+    """Return the activation classes by their counterparts in torch.nn."""
     return {getattr(nn, kind.torch): kind for kind in activation_types() if kind.torch is not None}
 
 

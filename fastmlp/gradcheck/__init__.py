@@ -1,4 +1,4 @@
-"""Numerical against analytic gradients."""
+"""Comparison of analytic gradients with numerical ones."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""check_gradients: `backward` against central differences, in float64.
+"""Gradient check: `backward` against central differences in float64.
 
-With h = cbrt(eps) max(1, |theta|), the numerical derivative is n = (L(theta + h) - L(theta - h)) / 2h. It
-agrees with the analytic a where
+With h = cbrt(eps) max(1, |theta|), the numerical derivative is n = (L(theta + h) - L(theta - h)) / 2h. It agrees with
+the analytic derivative a if
 
     error = |a - n| / max(|a|, |n|, 1e-3 max|a|, floor / tolerance) <= tolerance, floor = 10 eps |L| / h,
 
-max|a| taken over the array. A difference within the floor is what rounding L alone makes of n.
+with max|a| taken over the array. Rounding of L alone can cause a difference up to the floor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["check_gradients"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _STEP = _EPS ** (1 / 3)
-# Across a kink smaller steps are tried, whose floor is higher.
+# Factors of the step that are tried in turn at a kink; a smaller step has a higher rounding floor.
 _SHRINK = (1.0, 1 / 16, 1 / 256)
 
 
@@ -48,47 +48,54 @@ def check_gradients(
     rng: Rng = 0,
     raise_on_failure: bool = True,
 ) -> GradientReport:
-    """Compare `backward` with central differences, for every parameter and for the inputs.
+    """Compare the gradients of `backward` with central differences, for all parameters and the inputs.
 
     Parameters
     ----------
     model : Module or Loss
-        A float32 model is checked as a float64 copy of itself, since float32's own rounding would hide an
-        error. The model's mode is left as it is; Dropout masks stand still during the check.
+        A float32 model is checked as a float64 copy, since float32 rounding would hide errors. The training or
+        evaluation mode is kept, and the Dropout masks are constant during the check.
     loss : Loss, optional
-        What is differentiated; without one it is sum(y * R) with a random R.
+        The function to differentiate. None: sum(y * R) with a random R.
     x : array-like of shape (N, I)
-        Inputs, best of order 1.
+        Inputs, preferably of size about 1.
     targets, sample_weight : array-like, optional
-        As the loss takes them.
+        See `Loss.forward`.
     tolerance : float
-        The largest error accepted.
+        Largest error accepted.
     entries : int
-        Arrays of at most this many entries are checked entry by entry, of larger ones that many at random.
+        Number of entries to check of each array; they are chosen at random if the array has more.
     directions : int
-        How many random directions through all parameters and the inputs at once are checked as well.
+        Number of random directions in the space of all parameters and inputs to check in addition.
     rng : int, numpy.random.Generator or None
-        Seed of R, the sample and the directions.
+        Seed of R, of the chosen entries and of the directions.
     raise_on_failure : bool
-        Whether to raise where gradients disagree; otherwise the report says so.
+        Whether to raise if a gradient disagrees.
 
     Returns
     -------
     GradientReport
-        Where +-h straddles the kink of a ReLU, LeakyReLU, ELU, L1Loss or HuberLoss, a difference says
-        nothing: the step is shrunk, a direction drawn anew, and both are counted in ``kinks``; entries
-        right on a kink are counted in ``unchecked``, and others are drawn in their place where there are.
+        A difference across the kink of an activation (such as ReLU) or a loss (such as L1Loss) does not approximate
+        the derivative. There the step is reduced, or the direction is drawn again; ``kinks`` counts these cases.
+        ``unchecked`` counts the entries that lie on a kink; other entries replace them if the array has some.
 
     Raises
     ------
     GradientCheckError
-        Where a gradient disagrees: names the array, the index, both values and the error.
+        If a gradient disagrees; the message gives the array, the index, both values and the error.
     ValueError
         If the arguments do not fit each other.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(4, 3))
+    >>> fm.check_gradients(fm.MLP(3, [5], 2, activation="tanh", rng=0), fm.MSELoss(), x, np.zeros((4, 2))).passed
+    True
     """
     if isinstance(model, Loss):
         if loss is not None:
-            raise ValueError("check_gradients expected a module beside the loss, got two losses.")
+            raise ValueError("check_gradients got two losses; expected a module and a loss, or one loss.")
         module, loss = None, model
     else:
         module = model
@@ -128,7 +135,7 @@ def _in_float64(module: Module) -> Module:
 
 
 class _Check:
-    """The function L of some variables, its gradient, and differences of it."""
+    """Function L of named variables, with its analytic gradient and central differences."""
 
     def __init__(
         self,
@@ -142,7 +149,7 @@ class _Check:
         self.module, self.loss, self.generator = module, loss, generator
         self.targets, self.weight = targets, weight
         self.variables: dict[str, Array] = dict(module.named_parameters()) if module is not None else {}
-        # A parameter is never called "x": their names end in weight or bias.
+        # No parameter is named "x": names end in weight or bias.
         self.variables["x"] = x
         outputs = x if module is None else module.forward(x)
         if loss is None:
@@ -156,11 +163,11 @@ class _Check:
         dx = dy if module is None else module.backward(dy)
         self.gradients = {name: np.array(g) for name, g in module.named_gradients()} if module is not None else {}
         self.gradients["x"] = np.array(dx)
-        # 0 for the entries that lie on a kink: no direction may move them.
+        # 0 for entries on a kink, which directions must leave unchanged.
         self.movable = {name: np.ones(array.shape) for name, array in self.variables.items()}
 
     def evaluate(self) -> tuple[Any, list[Array]]:
-        """The outputs or the loss, and on which side of each kink everything is."""
+        """Return the loss (or the outputs, without one) and the side of each kink on which its arguments lie."""
         x = self.variables["x"]
         outputs = x if self.module is None else self.module.forward(x)
         sides = [
@@ -175,9 +182,9 @@ class _Check:
         return self.loss.forward(outputs, self.targets, self.weight), sides
 
     def difference(self, move: Callable[[float], float], step: float) -> tuple[float, float, int]:
-        """(derivative, its rounding floor, kinks met); NaN where even the smallest step meets one.
+        """Return (derivative, rounding floor, kinks met); NaN if the smallest step meets a kink too.
 
-        ``move(h)`` sets the variables to theta + h and gives the h that came out of rounding.
+        ``move(h)`` sets the variables to theta + h and returns the rounded h.
         """
         for kinks, shrink in enumerate(_SHRINK):
             try:
@@ -193,23 +200,23 @@ class _Check:
         return math.nan, math.nan, len(_SHRINK)
 
     def entries(self, name: str, most: int, tolerance: float) -> ArrayCheck:
-        """Entry by entry: all, or ``most`` at random."""
+        """Check all entries of an array, or ``most`` random ones."""
         array, gradient = self.variables[name], self.gradients[name]
         flat = array.reshape(-1)
         result = ArrayCheck(name, flat.size if most else 0)
         order = np.arange(flat.size) if flat.size <= most else self.generator.permutation(flat.size)
         largest = float(np.abs(gradient).max(initial=0.0))
-        # One after the other until enough are checked: those on a kink do not count.
+        # Entries on a kink do not count towards `most`.
         for place in order.tolist():
             if result.checked == most:
                 break
-            centre = float(flat[place])
+            center = float(flat[place])
 
-            def move(h: float, place: int = place, centre: float = centre) -> float:
-                flat[place] = centre + h
-                return float(flat[place]) - centre
+            def move(h: float, place: int = place, center: float = center) -> float:
+                flat[place] = center + h
+                return float(flat[place]) - center
 
-            numerical, floor, kinks = self.difference(move, _STEP * max(1.0, abs(centre)))
+            numerical, floor, kinks = self.difference(move, _STEP * max(1.0, abs(center)))
             result.kinks += kinks
             if kinks == len(_SHRINK):
                 result.unchecked += 1
@@ -222,11 +229,11 @@ class _Check:
         return result
 
     def directions(self, count: int, tolerance: float) -> ArrayCheck:
-        """Along random unit vectors in the space of all variables; one across a kink is drawn anew."""
+        """Check derivatives along random unit vectors in the space of all variables; redraw a vector across a kink."""
         result = ArrayCheck("directions", count)
-        centres = {name: array.copy() for name, array in self.variables.items()}
+        centers = {name: array.copy() for name, array in self.variables.items()}
         norm = math.sqrt(sum(float((g * g).sum()) for g in self.gradients.values()))
-        step = _STEP * max(1.0, *(float(np.abs(c).max(initial=0.0)) for c in centres.values()))
+        step = _STEP * max(1.0, *(float(np.abs(c).max(initial=0.0)) for c in centers.values()))
         for _ in range(4 * count):
             if result.checked == count:
                 break
@@ -235,7 +242,7 @@ class _Check:
 
             def move(h: float, vectors: dict[str, Array] = vectors, length: float = length) -> float:
                 for name, array in self.variables.items():
-                    array[...] = centres[name] + h / length * vectors[name]
+                    array[...] = centers[name] + h / length * vectors[name]
                 return h
 
             numerical, floor, kinks = self.difference(move, step)

@@ -1,4 +1,4 @@
-"""What `gradcheck.check_gradients` found."""
+"""Report of `check_gradients`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ __all__ = ["ArrayCheck", "GradientReport"]
 
 @dataclass
 class ArrayCheck:
-    """What was found for one array (a parameter, or ``x``), or for random directions.
+    """Comparisons for one array (a parameter, or ``x``) or for the random directions.
 
     Attributes
     ----------
     name : str
-        The array's, or "directions".
-    size, checked, kinks, unchecked : int
-        Entries there are, comparisons made, differences that straddled a kink, entries left out for it.
+        Name of the array, or "directions".
+    size, checked : int
+        Number of entries, and of comparisons made.
+    kinks, unchecked : int
+        Number of differences across a kink, and of entries left out because they lie on a kink.
     error, analytic, numerical : float
-        The worst comparison; index : tuple of int, where it was (empty for a direction).
+        Error and both derivatives of the worst comparison.
+    index : tuple of int
+        Index of the worst comparison; empty for a direction.
     """
 
     name: str
@@ -35,7 +39,7 @@ class ArrayCheck:
     numerical: float = math.nan
 
     def add(self, index: tuple[int, ...], analytic: float, numerical: float, error: float) -> None:
-        """Count one comparison, and keep it if it is the worst (NaN is worse than any number)."""
+        """Count one comparison, and store it if it is the worst so far (NaN is worse than any number)."""
         self.checked += 1
         if self.checked == 1 or error > self.error or (math.isnan(error) and not math.isnan(self.error)):
             self.error, self.index, self.analytic, self.numerical = error, index, analytic, numerical
@@ -47,13 +51,14 @@ class ArrayCheck:
 
 @dataclass
 class GradientReport:
-    """The result of `check_gradients`.
+    """Result of `check_gradients`; ``print(report)`` shows a table.
 
     Attributes
     ----------
     arrays : list of ArrayCheck
         One for each parameter, one for ``x``, and one named "directions".
     tolerance : float
+        Largest error accepted.
     """
 
     tolerance: float
@@ -61,27 +66,27 @@ class GradientReport:
 
     @property
     def max_error(self) -> float:
-        """The largest error found; NaN where one is NaN."""
+        """Largest error, NaN if an error is NaN."""
         return float(np.max([array.error for array in self.arrays]))
 
     @property
     def kinks(self) -> int:
-        """How many differences straddled a kink, and were taken again with a smaller step or redrawn."""
+        """Number of differences across a kink, which were repeated with a smaller step or another direction."""
         return sum(array.kinks for array in self.arrays)
 
     @property
     def unchecked(self) -> int:
-        """How many entries could not be checked, because they lie on a kink."""
+        """Number of entries that were not checked because they lie on a kink."""
         return sum(array.unchecked for array in self.arrays)
 
     @property
     def failures(self) -> list[ArrayCheck]:
-        """Where a gradient disagrees, or where there were entries and none could be checked."""
+        """Arrays whose gradient disagrees, or of which no entry could be checked."""
         return [a for a in self.arrays if not a.error <= self.tolerance or (a.size and not a.checked)]
 
     @property
     def passed(self) -> bool:
-        """Whether every gradient agrees."""
+        """Whether all gradients agree."""
         return not self.failures
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""Predictor: the forward pass of a frozen model."""
+"""Fast forward pass of a frozen model."""

@@ -1,4 +1,4 @@
-"""A model as a flat list of what it computes, for all that run or write it without the module API."""
+"""Lowering of a model to a flat list of steps, for programs that run or export it without the module API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["activation_step", "is_chain", "leaves", "require_model", "steps_of"]
 
 
 def require_model(model: object, where: str, *, sized: bool = False) -> None:
-    """Raise ValueError where ``model`` is no module, or with ``sized`` one that takes any width or dtype."""
+    """Raise ValueError if ``model`` is not a module, or with ``sized`` if it has no fixed width and dtype."""
     if not isinstance(model, Module):
         raise ValueError(f"{where} expected a fastmlp module, got {type(model).__name__}.")
     if sized and (model.in_width is None or model.dtype is None):
@@ -22,9 +22,9 @@ def require_model(model: object, where: str, *, sized: bool = False) -> None:
 
 
 def is_chain(model: Module) -> bool:
-    """Whether a model computes what the modules inside it do, one after the other.
+    """Whether a model is a `Sequential` that applies its modules one after the other.
 
-    A subclass of `Sequential` that defines a step of its own does not, whatever it has inside.
+    A subclass that overrides the forward pass does not count.
     """
     steps = ("__call__", "forward", "infer", "_compute")
     return isinstance(model, Sequential) and all(
@@ -33,7 +33,7 @@ def is_chain(model: Module) -> bool:
 
 
 def leaves(model: Module) -> Iterator[Module]:
-    """The modules that compute something in evaluation, in order."""
+    """Yield the modules that compute something in evaluation mode, in order."""
     if is_chain(model):
         for _, inner in model.children():
             yield from leaves(inner)
@@ -42,15 +42,15 @@ def leaves(model: Module) -> Iterator[Module]:
 
 
 def activation_step(width: int | None, code: int, alpha: float = 0.0) -> tuple[Any, ...]:
-    """The step of an activation, see `Plan`."""
+    """Return the step of an activation, see `Plan`."""
     return ("activation", width, code, alpha)
 
 
 def steps_of(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]] | None:
-    """The steps of a `Plan`, an activation as part of the Linear before it; None for a model that has none.
+    """Return the steps of a `Plan`, with activations fused into the preceding Linear, or None.
 
-    That is one with modules of other makers, without a width, or without a dtype. An activation's code is its place
-    among ``activations``.
+    The result is None for a model with user-defined modules, without a width or without a dtype. The code of an
+    activation is its index in ``activations``.
     """
     if model.in_width is None or model.dtype is None:
         return None

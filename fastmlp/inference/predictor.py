@@ -1,4 +1,4 @@
-"""Predictor: a frozen model that starts and answers fast, with kernels compiled ahead of time."""
+"""Predictor: inference with a frozen model by kernels that are compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._common.outputs import answers_of
+from .._common.outputs import decode_outputs
 from .._common.threads import usable_threads
 from .._common.validation import (
     Array,
@@ -29,40 +29,42 @@ from .plan import activation_step, leaves, steps_of
 
 __all__ = ["Predictor"]
 
-_DENSE = 1 << 20  # numbers of a sparse matrix that are made dense at once
+_DENSE = 1 << 20  # most elements of a sparse matrix that are converted to a dense block at once
 
 
 class Predictor:
-    """The forward pass of a frozen model: ``p(x)`` are its outputs, `predict` and `predict_proba` what they mean.
+    """Forward pass of a frozen model: ``p(x)`` returns the outputs, `predict` labels, `predict_proba` probabilities.
 
-    It copies the weights, so that training the model further does not change it, computes in the model's dtype and
-    behaves as in evaluation (Dropout does nothing). Rows are independent of each other: a row's outputs are the same to
-    the bit alone, in a batch, and for any number of threads. Several threads may call it at once; calls with more
-    than some microseconds of work release the GIL.
+    A Predictor copies the weights, so that further training of the model has no effect on it. It computes in the
+    model's dtype and in evaluation mode (Dropout does nothing). The outputs of a row have the same bits alone, in a
+    batch and with any number of threads. Several threads may call a Predictor at once; calls of more than a few
+    microseconds release the GIL.
 
     Parameters
     ----------
     model : Module or path-like
-        A model, the file of a saved one, or the folder of a run.
+        A model, the file of a saved model, or the folder of a run.
     threads : int, optional
-        How many may share a call of many rows; None takes as many as are usable. A single row is shared only where
-        this says more than one: the helpers then stay awake for a while after each call, for the next.
+        Most threads that share a call with many rows. None: all usable ones. A call with a single row is shared only
+        if ``threads`` is given and above 1; the helper threads then spin for a short time after each call.
 
     Attributes
     ----------
     instructions : str
-        What computes: ``"baseline"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"scalar"``, the kernels compiled ahead
-        of time; or the backend of the module API (``"numba"``, ``"numpy"``), where the package was installed without a
-        compiler or the model has modules of other makers.
+        Instruction set of the kernels: ``"baseline"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"scalar"``. It is the
+        backend of the module API (``"numba"``, ``"numpy"``) if the package was installed without a compiler or the
+        model has user-defined modules.
     dtype : numpy.dtype or None
+        Dtype of the model.
     in_width, out_width : int or None
+        Numbers of inputs and outputs of a row.
     task, classes
-        The model's, see `Module`.
+        See `Module`.
 
     Raises
     ------
     ValueError
-        If ``model`` or ``threads`` is something else.
+        If ``model`` or ``threads`` is of another type or out of range.
     ModelFileError, OSError
         As `load_model`.
 
@@ -81,7 +83,7 @@ class Predictor:
             if aot is None:
                 model = load_model(path)
             else:
-                with use_backend("numpy"):  # which brings nothing along
+                with use_backend("numpy"):  # does not import numba
                     model = load_model(path)
         elif not isinstance(model, Module):
             raise ValueError(f"Predictor expected a model or the path of one, got {type(model).__name__}.")
@@ -91,14 +93,14 @@ class Predictor:
         steps = None if aot is None else steps_of(model, aot.activations())
         self._model: Module | None = None
         self._plan: Any = _refuse
-        self._gate: Any = None  # from logits to probabilities
+        self._gate: Any = None  # plan that converts logits to probabilities
         if aot is None or steps is None:
             self._model = copy.deepcopy(model).eval()
             self.instructions = model.backend_name
         else:
             self._plan = aot.Plan(self.in_width, self.dtype, steps, count, 1 if threads is None else count)
             self.instructions = aot.instructions()
-        # What a Softmax gives are probabilities already.
+        # The outputs of a Softmax are probabilities already.
         self._needs_gate = not isinstance(([None, *leaves(model)])[-1], Softmax)
         if self._needs_gate and self.task in ("classification", "binary") and self._model is None:
             assert aot is not None
@@ -108,25 +110,26 @@ class Predictor:
             self._gate = aot.Plan(self.out_width, self.dtype, [gate])
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
-        """The model's outputs (logits, for a classifier without Softmax).
+        """Compute the model's outputs (logits, for a classifier without Softmax).
 
         Parameters
         ----------
         x : array-like or sparse matrix of shape (N, in_width), or array-like of shape (in_width,)
-            Any real dtype and memory layout; a single row gives a single row. Arrays of the model's dtype and of
-            uint8 are read as they are; a matrix of SciPy's is made dense some rows at a time.
+            Inputs in any real dtype and memory layout. Arrays of the model's dtype and of uint8 are not copied. A
+            SciPy sparse matrix is converted to dense blocks of rows.
         out : ndarray, optional
-            Of the outputs' shape and dtype: written and returned.
+            Array for the result, in the shape and dtype of the outputs.
 
         Returns
         -------
         ndarray of shape (N, out_width) or (out_width,)
+            In the model's dtype.
 
         Raises
         ------
         ValueError
             If ``x`` or ``out`` has another shape, ``out`` another dtype, or ``x`` a finite number that the model's
-            dtype cannot hold.
+            dtype cannot represent.
         """
         y = self._plan(x, out)
         if y is None:
@@ -135,7 +138,7 @@ class Predictor:
         return fast
 
     def predict(self, x: Any) -> Array:
-        """The model's answers.
+        """Predict labels or values.
 
         Parameters
         ----------
@@ -143,24 +146,33 @@ class Predictor:
 
         Returns
         -------
-        ndarray
-            Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or labels.
-            Regression: the outputs. A single column comes as (N,).
+        ndarray of shape (N,) or (N, out_width)
+            Classification: class indices, or labels if the model has ``classes``. Binary: 0 or 1, or labels.
+            Regression: the outputs. A single column is returned as (N,).
 
         Raises
         ------
         ValueError
-            If the model has no ``task``, a number is not finite, and as calling it.
+            If the model has no ``task``, if a number is not finite, or as ``p(x)``.
         """
-        return answers_of(self._batch(x, "predict"), self._task("predict"), self.classes)
+        return decode_outputs(self._batch(x, "predict"), self._task("predict"), self.classes)
 
     def predict_proba(self, x: Any) -> Array:
-        """Probabilities (N, C) of the classes, or (N, O) of the positive answers for binary tasks.
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        x : array-like or sparse matrix of shape (N, in_width)
+
+        Returns
+        -------
+        ndarray of shape (N, C) or (N, O)
+            Probabilities of the classes, or for binary tasks of the positive class of each output.
 
         Raises
         ------
         ValueError
-            If the model has no ``task`` or is for regression, and as `predict`.
+            If the model is for regression, or as `predict`.
         """
         task = self._task("predict_proba")
         if task == "regression":
@@ -189,13 +201,13 @@ class Predictor:
         return self.task
 
     def _batch(self, x: Any, what: str) -> Array:
-        """Outputs for rows of finite numbers: of NaN there is no answer."""
+        """Compute the outputs of rows; raise ValueError for NaN and infinity, for which no prediction is defined."""
         return self(finite_features(x, self.in_width, self.dtype, f"{what}: X"))
 
     def _convert(self, x: Any, out: Array | None) -> Array:
-        """What the kernels do not take as it is."""
+        """Compute the outputs of inputs that the kernels do not read directly."""
         rows = None
-        if type(x) is not np.ndarray:  # of one `_outputs` looks at all
+        if type(x) is not np.ndarray:  # `_outputs` validates ndarrays
             rows = sparse_rows(x, self.in_width, "Predictor: x")
             x = as_real_array(x, "Predictor: x") if rows is None else x
         if rows is not None:
@@ -219,10 +231,10 @@ class Predictor:
         return y
 
     def _of_sparse(self, rows: SparseRows) -> Array:
-        if self.dtype is not None:  # found here, it is named by its place in the whole matrix
+        if self.dtype is not None:  # check the whole matrix, so that the message gives the index in it
             as_float(rows.matrix.data, self.dtype, "Predictor: x: a stored number")
         step = max(1, _DENSE // max(1, rows.shape[1]))
-        starts = range(0, max(1, len(rows)), step)  # without rows there are outputs of none
+        starts = range(0, max(1, len(rows)), step)  # at least one block, so that 0 rows give outputs of shape (0, O)
         return np.concatenate([self._outputs(rows[start : start + step]) for start in starts])
 
     def __reduce__(self) -> NoReturn:
@@ -233,4 +245,4 @@ class Predictor:
 
 
 def _refuse(x: Any, out: Any = None) -> None:
-    """In the place of a plan, where there is none."""
+    """Return None, as a plan does for inputs that it cannot read; used if there is no plan."""

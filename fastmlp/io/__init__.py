@@ -1,1 +1,1 @@
-"""Files: atomic writes, safetensors, weights of other programs, the state of a fit."""
+"""File formats: atomic writes, safetensors, weights of other programs, training states."""

@@ -1,4 +1,4 @@
-"""Writing files so that neither a crash nor a full disk leaves half of one: the only place that does."""
+"""Crash-safe writing of files: neither a crash nor a full disk leaves a partial file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ __all__ = ["LineFile", "atomic_write"]
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary stream whose content becomes the file ``path`` when the block ends, whole or not at all.
+    """Open a binary stream whose content becomes the file ``path`` when the block ends, whole or not at all.
 
-    It is written to a temporary file in the same folder, flushed to the disk and renamed. After an error
-    or an interruption the temporary file is gone and what stood at ``path`` before still stands there.
+    The content is written to a temporary file in the same folder, flushed to the disk and renamed. After an error or
+    an interruption the temporary file is removed, and an older file at ``path`` is unchanged.
 
     Parameters
     ----------
     path : path-like
-        The file; a link to a file is followed, a device or a pipe is written to directly.
+        The file. A symbolic link is followed; a device or a pipe is written to directly.
 
     Raises
     ------
     OSError
-        If the folder is missing or not writable, or the disk is full; it names ``path``.
+        If the folder is missing or not writable, or the disk is full. The exception names ``path``.
+
+    Examples
+    --------
+    >>> with atomic_write("model.bin") as stream:  # doctest: +SKIP
+    ...     stream.write(b"weights")
     """
     target = Path(os.path.realpath(path))
     try:
@@ -36,7 +41,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with target.open("wb", buffering=0) as stream:
                 yield stream
             return
-        # Short, so that it fits wherever the file's own name does.
+        # A short name: the limit on the length of a file name may leave no room for a suffix to the file's own.
         temporary = target.with_name(f".{secrets.token_hex(6)}.tmp")
         try:
             with temporary.open("xb") as stream:
@@ -52,12 +57,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.errno is None:
             raise
-        # The name of the temporary file would tell the reader nothing.
+        # Replace the name of the temporary file by the caller's.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where the system lets one open a folder."""
+    """Flush the folder to the disk, so that the rename survives a power failure; POSIX only."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -68,17 +73,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 class LineFile:
-    """A text file that grows by whole lines: after any failure each line is there in full or not at all.
+    """Text file that grows by whole lines: after a failure each line is complete or absent.
 
     Parameters
     ----------
     path : path-like
-        The file; what it held before is dropped.
+        The file; an older one is overwritten.
 
     Raises
     ------
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -86,13 +91,19 @@ class LineFile:
         self._stream = self.path.open("wb", buffering=0)
 
     def write(self, line: str) -> None:
-        """Append ``line`` and a newline; OSError if that does not fit on the disk."""
+        """Append ``line`` and a newline.
+
+        Raises
+        ------
+        OSError
+            If the line does not fit on the disk; the file then ends with the line before.
+        """
         data = line.encode() + b"\n"
         start = self._stream.tell()
         try:
-            # One call: a process that is killed has made it or not.
+            # A single system call, which a kill of the process cannot split.
             written = self._stream.write(data)
-            while written < len(data):  # a disk nearly full takes a part, and then says why
+            while written < len(data):  # a nearly full disk accepts a part; the next call raises
                 written += self._stream.write(data[written:])
         except BaseException as error:
             self._stream.truncate(start)

@@ -1,4 +1,4 @@
-"""Weights from files of other programs: PyTorch's .pt, safetensors and NumPy's .npz. No code of a file is run."""
+"""Weights from files of other programs: .pt (PyTorch), safetensors and .npz (NumPy), without unpickling objects."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ import numpy as np
 from .._common.errors import BackendError, ModelFileError
 from .._common.installed import library
 
-__all__ = ["plain", "read_state"]
+__all__ = ["tensor_to_numpy", "read_state"]
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arrays of a file by name.
+    """Read the arrays of a file by name.
 
     Parameters
     ----------
     path : path-like
-        ``.safetensors``, ``.npz``, or otherwise what torch.save wrote of a state_dict, read with
+        ``.safetensors`` or ``.npz``; a file with another suffix is read as a state_dict written by ``torch.save``, with
         ``torch.load(weights_only=True)``.
+
+    Returns
+    -------
+    dict of str to ndarray or torch.Tensor
 
     Raises
     ------
     ModelFileError
-        If the file holds something else.
+        If the file has another format.
+    BackendError
+        If the file needs PyTorch, which is not installed.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     content = Path(path).read_bytes()
     suffix = Path(path).suffix.lower()
@@ -45,9 +51,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _torch_state(content)
     except BackendError:
         raise
-    except Exception as error:  # readers of untrusted bytes raise whatever the bytes lead them to
+    except Exception as error:  # the readers raise many types for damaged files
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelFileError(f"{path} holds no weights that can be read ({text[:200]}).") from error
+        raise ModelFileError(
+            f"{path} holds no readable weights ({text[:200]}); expected a state_dict as .safetensors, .npz or .pt."
+        ) from error
 
 
 def _torch_state(content: bytes) -> dict[str, Any]:
@@ -58,8 +66,8 @@ def _torch_state(content: bytes) -> dict[str, Any]:
     return dict(state)
 
 
-def plain(value: Any) -> Any:
-    """A PyTorch tensor as a NumPy array, also one of bfloat16; anything else as it is."""
+def tensor_to_numpy(value: Any) -> Any:
+    """Convert a PyTorch tensor to a NumPy array, bfloat16 to float32; return other values unchanged."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()

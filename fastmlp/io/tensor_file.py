@@ -1,8 +1,8 @@
-"""Tensor files: safetensors with text beside the tensors and a checksum over all of it.
+"""Tensor files: safetensors with metadata and a checksum.
 
-A file is the header's length (8 bytes, little endian), the header in JSON and the tensors; the header's
-``__metadata__`` is a dict of text. Its ``sha256`` is over the other metadata, and over each tensor's name, dtype, shape
-and numbers, sorted by name.
+A file consists of the length of the header (8 bytes, little endian), the header in JSON and the tensors. The header's
+``__metadata__`` maps names to text. Its entry ``sha256`` is a checksum over the other metadata and over the name,
+dtype, shape and values of each tensor, sorted by name.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _CHECKSUM = "sha256"
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]) -> None:
-    """Write a file, whole or not at all; the same content gives the same bytes.
+    """Write tensors and metadata to a file, whole or not at all; equal content gives equal bytes.
 
     Raises
     ------
     OSError
-        If it cannot be written; one that stood there before is untouched.
+        If the file cannot be written; an older file is unchanged.
     """
     from safetensors.numpy import save as serialize
 
     metadata = {**metadata, _CHECKSUM: _checksum(tensors, metadata)}
     data = serialize(tensors, metadata)
-    # The library writes the metadata in random order; the header is padded with spaces to a multiple of 8.
+    # safetensors writes the metadata in random order. The header is padded with spaces to a multiple of 8 bytes.
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] = metadata
@@ -49,23 +49,36 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Array], metad
 def read_tensors(
     path: str | os.PathLike[str], file_format: str, version: int, *, with_tensors: bool = True
 ) -> tuple[dict[str, str], dict[str, Array]]:
-    """(metadata, tensors) of a file.
+    """Read the metadata and the tensors of a file.
 
-    No tensors, and no look at the checksum, where its ``format`` is another or its ``format_version`` beyond
-    ``version``, which the caller refuses.
+    Parameters
+    ----------
+    path : path-like
+    file_format : str
+        Expected ``format`` of the metadata.
+    version : int
+        Largest ``format_version`` that the caller supports.
+    with_tensors : bool
+        Whether to read the tensors and check the checksum.
+
+    Returns
+    -------
+    metadata : dict of str to str
+    tensors : dict of str to ndarray
+        Empty, with the checksum unchecked, if the format differs or the version is larger; the caller raises the error.
 
     Raises
     ------
     ModelFileError
-        If it is no such file, or its content is not what the checksum says. Nothing is allocated for tensors that the
-        file has no room for.
+        If the file is not a safetensors file, or its content does not match the checksum. The sizes in the header are
+        checked against the size of the file before memory is allocated.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        with open(path, "rb"):  # raises what is wrong: missing, a folder, no permission
+        with open(path, "rb"):  # raises the OSError of a missing file, a folder or a lack of permission
             pass
         raise ModelFileError(f"{path} is not a regular file; expected a model saved by fastmlp.")
     try:
@@ -74,11 +87,11 @@ def read_tensors(
             known = metadata.get("format_version", "") in map(str, range(version + 1))
             wanted = with_tensors and known and metadata.get("format") == file_format
             tensors = {name: file.get_tensor(name) for name in file.keys()} if wanted else {}
-    except (SafetensorError, TypeError, AttributeError) as error:  # also: a dtype that NumPy does not have
+    except (SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
         raise ModelFileError(f"{path} is damaged or not a safetensors file ({error}).") from error
-    seen = metadata.pop(_CHECKSUM, None)  # files before there were checksums have none
+    seen = metadata.pop(_CHECKSUM, None)  # early versions wrote no checksum
     if wanted and seen is not None and seen != _checksum(tensors, metadata):
-        raise ModelFileError(f"{path} is damaged: its content does not have the checksum that it was saved with.")
+        raise ModelFileError(f"{path} is damaged: its content does not match its checksum.")
     return metadata, tensors
 
 

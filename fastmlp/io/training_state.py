@@ -1,10 +1,9 @@
-"""Training states: everything that a fit needs to go on as if it had never stopped, in one file.
+"""Training states: files from which a fit resumes with the same bits as an uninterrupted fit.
 
-Metadata, all of it text: ``format`` ("fastmlp-training"), ``format_version``, ``fastmlp_version``, ``identity`` (JSON:
-what has to be the same for the fit to go on: configurations, arguments, the data's fingerprint, the kernels) and
-``progress`` (JSON: steps, the position in the epoch, the history, what the callbacks remember). The tensors are the
-model's arrays (``model.<name>``), the optimizer's (``optimizer.<parameter>.<kind>``) and those of callbacks
-(``callbacks.<place>.<name>``).
+The metadata are text: ``format`` ("fastmlp-training"), ``format_version``, ``fastmlp_version``, ``identity`` (JSON:
+configurations, arguments, fingerprint of the data, kernels; a resumed fit must have the same) and ``progress`` (JSON:
+steps, position in the epoch, history, state of the callbacks). The tensors are those of the model
+(``model.<name>``), of the optimizer (``optimizer.<parameter>.<kind>``) and of callbacks (``callbacks.<index>.<name>``).
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ STATE = "training.safetensors"  # in a run folder
 
 
 def save_state(trainer: Trainer, path: str | os.PathLike[str]) -> None:
-    """Save the state of the fit that ``trainer`` is in; for callbacks.
+    """Save the state of the running fit of ``trainer``; to be called from callbacks.
 
     Raises
     ------
     ValueError
-        If it is in none.
+        If no fit is running.
     OSError
-        If the file cannot be written; one that stood there before is untouched.
+        If the file cannot be written; an older file is unchanged.
     """
     from .. import __version__
 
     if trainer._fit is None:
-        raise ValueError("The trainer is in no fit; there is no state to save.")
+        raise ValueError("The trainer runs no fit; expected a call from a callback of a running fit.")
     optimizer = trainer.optimizer.state_dict()
     tensors = {f"model.{name}": array for name, array in trainer.model.state_dict().items()}
     for name, kinds in optimizer.pop("state").items():
@@ -73,7 +72,7 @@ def save_state(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 
 
 class TrainingState:
-    """A state as it stands in a file.
+    """Training state that was read from a file.
 
     Parameters
     ----------
@@ -81,51 +80,63 @@ class TrainingState:
 
     Raises
     ------
-    ModelFileError, OSError
-        If it is damaged, or cannot be read.
+    ModelFileError
+        If the file is damaged, has another format or was written by a later version.
+    OSError
+        If the file cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         metadata, self._tensors = read_tensors(path, FORMAT, FORMAT_VERSION)
         if metadata.get("format") != FORMAT:
-            raise ModelFileError(f"{path} is not a training state: its format is {metadata.get('format')!r}.")
+            raise ModelFileError(
+                f"{path} is not a training state: its format is {metadata.get('format')!r}, expected {FORMAT!r}."
+            )
         if metadata.get("format_version") != str(FORMAT_VERSION):
             raise ModelFileError(
-                f"{path} has format version {metadata.get('format_version')!r}, this fastmlp reads {FORMAT_VERSION}."
+                f"{path} has format version {metadata.get('format_version')!r}; expected {FORMAT_VERSION}, or a later "
+                "fastmlp."
             )
         try:
             identity, progress = json.loads(metadata["identity"]), json.loads(metadata["progress"])
         except (KeyError, ValueError, RecursionError) as error:
             raise ModelFileError(f"{path} is damaged: {error}.") from error
         if not isinstance(identity, dict) or not isinstance(progress, dict):
-            raise ModelFileError(f"{path} is damaged: its description is not one.")
+            raise ModelFileError(f"{path} is damaged: its identity or its progress is not a JSON object.")
         self.identity: dict[str, Any] = identity
         self._progress: dict[str, Any] = progress
 
     def restore(self, trainer: Trainer) -> float:
-        """Give it to a trainer at the beginning of a fit; the seconds that the fit had taken.
+        """Restore the state in a trainer that begins a fit.
+
+        Returns
+        -------
+        float
+            Seconds that the fit had taken when the state was saved.
 
         Raises
         ------
         ResumeError
-            If the fit is another.
+            If the state belongs to a fit with other data, arguments or components.
         ModelFileError
-            If the file was written by other means than `save_state`.
+            If the content is not that of `save_state`.
         """
         fit = trainer._fit
         assert fit is not None
         ours: dict[str, Any] = json.loads(json.dumps(fit.identity))
         if set(ours) != set(self.identity):
             others = ", ".join(sorted(set(ours) ^ set(self.identity)))
-            raise ResumeError(f"{self.path} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+            raise ResumeError(
+                f"{self.path} cannot be resumed: another version of fastmlp wrote it; they differ in {others}."
+            )
         for key in ours:
             if ours.get(key) == self.identity.get(key):
                 continue
             if key == "kernels":
                 warn_user(
                     f"{self.path} was saved by other kernels ({_short(self.identity[key])}, here {_short(ours[key])}); "
-                    "the fit goes on, but its last bits may differ from those of one without a break.",
+                    "the fit continues, but its last bits may differ from those of an uninterrupted fit.",
                     UserWarning,
                 )
             else:
@@ -150,7 +161,7 @@ class TrainingState:
                 arrays = _under(self._tensors, f"callbacks.{place}.") if entry["arrays"] else None
                 listener.load_state_dict(entry["state"], arrays)
             epoch, row = progress["position"]
-            total, done, *empty = progress["window"]  # the first versions had two numbers
+            total, done, *empty = progress["window"]  # early versions wrote two numbers
             trainer._order.position, trainer._window = (int(epoch), int(row)), (float(total), int(done), int(*empty))
             trainer.steps, fit.end = int(progress["steps"]), int(progress["end"])
             trainer._last_lr, trainer._stopping = float(progress["last_lr"]), bool(progress["stopping"])
@@ -160,7 +171,7 @@ class TrainingState:
         except ResumeError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{self.path} is no training state that fits: {error}.") from error
+            raise ModelFileError(f"{self.path} is not a training state of this fit: {error}.") from error
 
 
 def _under(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Loss: what the losses of `losses` share: checks, reduction and weights; the kernels compute the rows.
 
 Each row's loss l_i is weighted by row_scale_i = s_i / n, where s is ``sample_weight`` (1 where there is
-none) and n the normaliser, so that the value is sum_i s_i l_i / n; where n is 0, value and gradient are 0.
+none) and n the denominator, so that the value is sum_i s_i l_i / n; where n is 0, value and gradient are 0.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Loss(HasBackend):
         self.backend: ModuleType = get_backend(backend)
         return self
 
-    def forward(self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None) -> float:
+    def forward(self, x: Any, y: Any, sample_weight: Any = None, *, denominator: float | None = None) -> float:
         """The loss of outputs ``x`` against targets ``y``.
 
         Parameters
@@ -88,8 +88,8 @@ class Loss(HasBackend):
             Targets, as the class describes them.
         sample_weight : array-like of shape (N,), optional
             Weights s of the rows, at least 0: the value is sum(s l) / sum(s).
-        normaliser : float, optional
-            What the rows' losses are divided by, where these rows are a part of more; see `normaliser`.
+        denominator : float, optional
+            What the rows' losses are divided by, where these rows are a part of more; see `denominator`.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class Loss(HasBackend):
         ValueError
             If shapes, dtypes or values do not fit each other.
         """
-        return self._run(x, y, sample_weight, value=True, normaliser=normaliser)[0]
+        return self._run(x, y, sample_weight, value=True, denominator=denominator)[0]
 
     __call__ = forward
 
@@ -117,10 +117,10 @@ class Loss(HasBackend):
         return dx
 
     def forward_backward(
-        self, x: Any, y: Any, sample_weight: Any = None, *, normaliser: float | None = None
+        self, x: Any, y: Any, sample_weight: Any = None, *, denominator: float | None = None
     ) -> tuple[float, Array]:
         """(`forward`, `backward`) in one pass over ``x``; parameters and errors are those of `forward`."""
-        return self._run(x, y, sample_weight, value=True, gradient=True, normaliser=normaliser)
+        return self._run(x, y, sample_weight, value=True, gradient=True, denominator=denominator)
 
     def _run(
         self,
@@ -130,35 +130,35 @@ class Loss(HasBackend):
         *,
         value: bool = False,
         gradient: bool = False,
-        normaliser: float | None = None,
+        denominator: float | None = None,
     ) -> tuple[float, Any]:
         backend = self.backend
         x = backend.from_numpy(as_features(x, None, None, type(self).__name__))
         rows = x.shape[0]
         require_rows(rows, f"{type(self).__name__}: x")
         target = self.check_targets(y, x)
-        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype, normaliser))
+        row_scale = backend.from_numpy(self._row_scale(target, sample_weight, x.dtype, denominator))
         losses = backend.empty((rows,), x.dtype) if value else None
         dx = backend.empty(x.shape, x.dtype) if gradient else None
         self._call(x, backend.from_numpy(target), row_scale, losses, dx)
         total = float(backend.to_numpy(losses).sum(dtype=np.float64)) if value else math.nan
         return total, dx
 
-    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any], normaliser: float | None) -> Array:
+    def _row_scale(self, target: Array, sample_weight: Any, dtype: np.dtype[Any], denominator: float | None) -> Array:
         rows = len(target)
         weights = None if sample_weight is None else as_sample_weight(sample_weight, rows)
-        if normaliser is None:
-            normaliser = self._normaliser(target, weights)
-        normaliser = normaliser or math.inf  # rows without any weight count for nothing
+        if denominator is None:
+            denominator = self._denominator(target, weights)
+        denominator = denominator or math.inf  # rows without any weight count for nothing
         if weights is not None:
-            return (weights / normaliser).astype(dtype)
-        scale = 1 / normaliser
+            return (weights / denominator).astype(dtype)
+        scale = 1 / denominator
         equal = self._equal
         if equal.shape != (rows,) or equal.dtype != dtype or (rows and equal[0] != equal.dtype.type(scale)):
             self._equal = equal = np.full(rows, scale, dtype)
         return equal
 
-    def normaliser(self, y: Any, sample_weight: Any = None) -> float:
+    def denominator(self, y: Any, sample_weight: Any = None) -> float:
         """What the rows' losses are divided by: `forward` is the weighted sum of rows over it.
 
         Parameters
@@ -170,7 +170,7 @@ class Loss(HasBackend):
         Returns
         -------
         float
-            At least 0. Values of blocks of rows combine as sum(value_b normaliser_b) / sum(normaliser_b).
+            At least 0. Values of blocks of rows combine as sum(value_b denominator_b) / sum(denominator_b).
 
         Raises
         ------
@@ -178,9 +178,9 @@ class Loss(HasBackend):
             If the weights are not as for `forward`.
         """
         y = as_real_array(y, f"{type(self).__name__}: y")
-        return self._normaliser(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
+        return self._denominator(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
 
-    def _normaliser(self, target: Array, weights: Array | None) -> float:
+    def _denominator(self, target: Array, weights: Array | None) -> float:
         """What a row counts for, times the rows or the sum of their weights."""
         columns = target.shape[1] if target.ndim == 2 else 1
         of_targets = self.target_weights(target)
@@ -203,7 +203,7 @@ class Loss(HasBackend):
         return False
 
     def row_count(self, columns: int) -> float:
-        """What a row of ``columns`` elements adds to the normaliser: all of them, for the mean over elements."""
+        """What a row of ``columns`` elements adds to the denominator: all of them, for the mean over elements."""
         return float(columns)
 
     def check_targets(self, y: Any, outputs: Array) -> Array:

@@ -26,7 +26,7 @@ class ClasswiseLoss(Loss):
 
     The formula of ``kernel`` is f, a function of log p and of the second of ``number_names``; the first is the
     smoothing. Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
-    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the normaliser is the sum of the targets' class
+    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the denominator is the sum of the targets' class
     weights (times sample weights), with rows it is N (or the sum of sample weights). The gradient is
     dl_i/dx_ij = w_j t'_ij f'(log p_ij) - p_ij sum_k w_k t'_ik f'(log p_ik) (docs/derivations.md).
 

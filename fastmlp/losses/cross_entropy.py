@@ -17,7 +17,7 @@ class CrossEntropyLoss(ClasswiseLoss):
     """l_i = - sum_j w_j t'_ij log p_ij, with p = softmax(x) from logits x, or p = x.
 
     Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
-    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the normaliser is the sum of the
+    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the denominator is the sum of the
     targets' class weights (times sample weights), with rows it is N (or the sum of sample weights).
     A batch whose targets all have the class weight 0 has the loss 0 and no gradient: these classes are to be ignored,
     so that the batch says nothing (PyTorch's 0 / 0 is NaN there, and would end the training for good). Over a data set

@@ -12,7 +12,7 @@ import numpy as np
 from .._common.validation import Array, as_features, as_gradient, as_state
 from .._kernels import PRECISIONS, get_backend
 from .._kernels.has_backend import HasBackend
-from ..io.states import plain, read_state
+from ..io.states import read_state, tensor_to_numpy
 from .arrays import ArrayDict
 
 __all__ = ["Module", "is_plain"]
@@ -279,7 +279,7 @@ class Module(HasBackend):
             raise ValueError(
                 f"The state does not fit {type(self).__name__}: missing {_some(missing)}, unexpected {_some(unknown)}."
             )
-        checked = {name: as_state(plain(state[name]), array, name) for name, array in current.items()}
+        checked = {name: as_state(tensor_to_numpy(state[name]), array, name) for name, array in current.items()}
         for prefix, module in self._named_modules():
             module._check_buffers({name: checked[prefix + name] for name in module.buffers})
         for prefix, module in self._named_modules():

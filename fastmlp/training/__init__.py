@@ -1,1 +1,1 @@
-"""Trainer, batches, augmentation and evaluation."""
+"""Training loop, batches, augmentation and evaluation."""

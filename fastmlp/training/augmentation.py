@@ -1,8 +1,8 @@
-"""Augmentation: training batches changed at random before the model sees them, a new way at each step.
+"""Augmentation: random transformations of the training batches.
 
-Every change is a function of (seed, step, row of the batch, column), never of call order or threads. What is here
-works on whole batches in NumPy and says what is meant; the engine does the same, row by row, while it gathers a batch
-(`_kernels.cpu.augment`). An epoch that trains on changed rows reports the loss of those.
+A transformation is a function of (seed, step, row of the batch, column), independent of call order and threads. This
+module is the NumPy reference on whole batches; the engine applies the same transformations row by row while it gathers
+a batch (`_kernels.cpu.augment`). The training loss is that of the transformed rows.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .._common.philox import FLIP, MIXUP, normals, philox4x32
 from .._common.validation import Array, as_integer, as_number
 from ..modules import Module, Normalize
 
-__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup", "listed"]
+__all__ = ["Augmentation", "Augmentations", "GaussianNoise", "HorizontalFlip", "Mixup", "as_list"]
 
 _WORD = 2**32
 _EXPECTED = "HorizontalFlip, Mixup and GaussianNoise, one of each at most"
 
 
 class Augmentation:
-    """Base of what `Trainer.fit` takes as ``augment``."""
+    """Base class of the augmentations that `Trainer.fit` accepts as ``augment``."""
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments; fit for JSON."""
+        """Return the type and the arguments as a dict for JSON."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -37,22 +37,28 @@ class Augmentation:
 
 
 class HorizontalFlip(Augmentation):
-    """Turns images left to right, each with probability p.
+    """Flip each image left to right with probability p.
 
     Parameters
     ----------
     shape : sequence of int
-        The image that a row of features is, flattened in C order: (height, width), (channels, height, width), or
-        (height, width, channels) with ``axis=1``: by default the last dimension is turned. See `Dataset.image_shape`.
+        Shape of the image of which a row of features is the flattened form (C order): (height, width), (channels,
+        height, width), or (height, width, channels) with ``axis=1``. See `Dataset.image_shape`.
     p : float
-        From 0 to 1.
+        Probability, from 0 to 1.
     axis : int
-        Which of the dimensions is the width.
+        Dimension of the width.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range or of another type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> HorizontalFlip((1, 1, 3), p=1.0).apply(np.array([[1.0, 2.0, 3.0]]), seed=0, step=0)
+    array([[3., 2., 1.]])
     """
 
     def __init__(self, shape: Sequence[int], p: float = 0.5, axis: int = -1) -> None:
@@ -67,66 +73,71 @@ class HorizontalFlip(Augmentation):
 
     @property
     def threshold(self) -> int:
-        """Random words below it turn a row."""
+        """Bound below which a 32-bit random word flips a row."""
         return math.floor(self.p * _WORD)
 
     @property
     def strides(self) -> tuple[int, int]:
-        """(pixels, numbers of a pixel) of a line: what is reversed are runs of that many pixels."""
+        """(pixels of a line, numbers per pixel): runs of this many pixels are reversed."""
         return self.shape[self.axis], math.prod(self.shape[self.axis + 1 :])
 
     def apply(self, x: Array, seed: int, step: int) -> Array:
-        """x (N, features) with some of its rows turned."""
+        """Return x (N, features) with some of its rows flipped."""
         words = philox4x32((0, np.arange(len(x)), step % _WORD, FLIP << 24), seed)[0]
         pixels, numbers = self.strides
         lines = x.reshape(len(x), -1, pixels, numbers)
-        turned = (words < self.threshold)[:, None, None, None]
-        return np.where(turned, lines[:, :, ::-1], lines).reshape(x.shape)
+        flipped = (words < self.threshold)[:, None, None, None]
+        return np.where(flipped, lines[:, :, ::-1], lines).reshape(x.shape)
 
     def config(self) -> dict[str, Any]:
-        """The shape, the probability and the axis."""
+        """Return the type, the shape, the probability and the axis."""
         return {"type": "HorizontalFlip", "shape": list(self.shape), "p": self.p, "axis": self.axis}
 
 
 class Mixup(Augmentation):
-    """Trains on mixtures: s x + (1 - s) x', and the targets likewise, x' another row of the batch.
+    """Train on mixtures of rows: s x + (1 - s) x', with x' another row of the batch (mixup).
 
-    The share s is drawn from the distribution Beta(alpha, alpha), one for each batch, and the partners are the rows of
-    the batch, moved on by a random number of places (Zhang et al., mixup, ICLR 2018, arXiv:1710.09412). Class indices
-    become rows of shares, with the loss and its reduction of such; sample weights mix in the same way.
+    The share s is drawn from Beta(alpha, alpha), once for each batch. The partners x' are the rows of the batch, rolled
+    by a random number of rows (Zhang et al., mixup, ICLR 2018, arXiv:1710.09412). Targets and sample weights are mixed
+    in the same way; class indices become rows of class probabilities, for which the loss has its own reduction.
 
     Parameters
     ----------
     alpha : float
-        At least 1e-6; the larger, the more equal the shares. 0.1 to 0.4 in the paper's image sets.
+        At least 1e-6; larger values give more equal shares. The paper uses 0.1 to 0.4 for ImageNet.
 
     Raises
     ------
     ValueError
-        If it is not as described.
+        If ``alpha`` is out of range.
+
+    Examples
+    --------
+    >>> Mixup(0.2)
+    Mixup(alpha=0.2)
     """
 
     def __init__(self, alpha: float = 0.2) -> None:
-        # Powers of 1 / alpha lose their last digits below.
+        # Smaller values: powers of 1 / alpha lose their last digits.
         self.alpha = as_number(alpha, "alpha", 1e-6)
 
     def draw(self, seed: int, steps: Array, rows: Array) -> tuple[Array, Array]:
-        """Shares, and by how many places the rows move on, at some steps, whose batches have ``rows``."""
+        """Return (shares, shifts in rows) of the steps ``steps``, whose batches have ``rows`` rows."""
         share, shift, _, _ = philox4x32((0, 0, steps % _WORD, MIXUP << 24), seed)
         places = 1 + shift.astype(np.int64) % np.maximum(1, rows - 1)
         return self._quantiles((share + 0.5) / _WORD), np.where(rows > 1, places, 0)
 
     def _quantiles(self, u: Array) -> Array:
-        """Quantiles of Beta(alpha, alpha), by interpolation."""
+        """Return quantiles of Beta(alpha, alpha) by interpolation."""
         values, powers = self._distribution
         t: Array = np.interp(np.minimum(u, 1 - u), values, powers) ** (1 / min(self.alpha, 1))
         return np.where(u < 0.5, t, 1 - t)
 
     @functools.cached_property
     def _distribution(self) -> tuple[Array, Array]:
-        """The distribution's values at points t of its lower half, and v = t^a, with a = alpha but not above 1.
+        """Distribution function at points t of the lower half, and v = t^a at these points, with a = min(alpha, 1).
 
-        The density, (t (1-t))^(alpha-1) dt, has a pole at 0 where alpha < 1; in v it is (1-t)^(alpha-1) dv / a then.
+        The density (t (1-t))^(alpha-1) dt has a pole at 0 if alpha < 1; in terms of v it is (1-t)^(alpha-1) dv / a.
         """
         powers = np.linspace(0, 0.5 ** min(self.alpha, 1), 8193)
         t = powers ** (1 / min(self.alpha, 1))
@@ -135,72 +146,78 @@ class Mixup(Augmentation):
         return values * (0.5 / values[-1]), powers
 
     def config(self) -> dict[str, Any]:
-        """alpha."""
+        """Return the type and alpha."""
         return {"type": "Mixup", "alpha": self.alpha}
 
 
 class GaussianNoise(Augmentation):
-    """Adds noise from a normal distribution to every feature (Bishop, 1995, doi:10.1162/neco.1995.7.1.108).
+    """Add normally distributed noise to each feature (Bishop, 1995, doi:10.1162/neco.1995.7.1.108).
 
     Parameters
     ----------
     std : float
-        Standard deviation, at least 0, in the scale of what the model's first layer takes: where the model begins
-        with `Normalize`, in that of its results.
+        Standard deviation, at least 0. It is in units of the features, or of the normalized features if the model
+        begins with `Normalize`.
 
     Raises
     ------
     ValueError
-        If it is not as described.
+        If ``std`` is out of range.
+
+    Examples
+    --------
+    >>> GaussianNoise(0.1)
+    GaussianNoise(std=0.1)
     """
 
     def __init__(self, std: float = 0.1) -> None:
         self.std = as_number(std, "std", 0)
 
-    def of_columns(self, model: Module, width: int, dtype: np.dtype[Any]) -> Array:
-        """The standard deviation (width,) of each raw feature."""
+    def column_std(self, model: Module, width: int, dtype: np.dtype[Any]) -> Array:
+        """Return the standard deviation of the noise of each raw feature, shape (width,)."""
         first = next(iter(module for module in model.modules() if not list(module.children())), None)
         with np.errstate(over="ignore"):
             std = np.full(width, self.std, dtype)
             if isinstance(first, Normalize):
                 std *= np.abs(first.backend.to_numpy(first.buffers["scale"]))
-        # The largest number that is drawn stays finite then, whatever it is added to.
+        # The factor 64 leaves room for the largest draw and for the feature to which it is added.
         if not (std <= np.finfo(dtype).max / 64).all():
             raise ValueError(f"std is {self.std:g}; expected noise whose numbers {dtype} can hold.")
         return std
 
     def config(self) -> dict[str, Any]:
-        """The standard deviation."""
+        """Return the type and the standard deviation."""
         return {"type": "GaussianNoise", "std": self.std}
 
 
 class Augmentations:
-    """What one fit does to its batches: flips, then mixtures, then noise, whatever their order in the list.
+    """Augmentations of one fit, applied in the order flip, mixup, noise whatever their order in the list.
 
     Parameters
     ----------
     given : Augmentation, iterable of Augmentation or None
-        Not more than one of a kind.
+        At most one of each type.
     model : Module
     width, outputs : int
-        Columns of the features, and of the model's outputs.
+        Numbers of features, and of columns of the model's outputs.
     dtype : numpy.dtype
+        Dtype of the augmented batches.
 
     Attributes
     ----------
     flip, mixup, noise : Augmentation or None
     std : ndarray of shape (width,) or None
-        Of the noise, by raw feature.
+        Standard deviation of the noise of each raw feature.
 
     Raises
     ------
     ValueError
-        If there is something else, one of a kind twice, or images of another size.
+        If an entry has another type, a type occurs twice, or the images have another size than the rows.
     """
 
     def __init__(self, given: Any, model: Module, width: int, outputs: int, dtype: np.dtype[Any]) -> None:
         found: dict[type, Any] = {}
-        for one in listed(given):
+        for one in as_list(given):
             if type(one) not in (HorizontalFlip, Mixup, GaussianNoise) or type(one) in found:
                 raise ValueError(f"augment holds {one!r}; expected {_EXPECTED}.")
             found[type(one)] = one
@@ -211,21 +228,21 @@ class Augmentations:
         if self.flip is not None and math.prod(self.flip.shape) != width:
             raise ValueError(
                 f"HorizontalFlip is for images of shape {self.flip.shape}, {math.prod(self.flip.shape)} numbers; "
-                f"the rows have {width}."
+                f"expected a shape of {width} numbers."
             )
-        self.std = None if self.noise is None else self.noise.of_columns(model, width, dtype)
+        self.std = None if self.noise is None else self.noise.column_std(model, width, dtype)
 
     def __bool__(self) -> bool:
         return (self.flip or self.mixup or self.noise) is not None
 
     def config(self) -> list[dict[str, Any]]:
-        """What there is, in the order in which it happens."""
+        """Return the configs of the augmentations in the order of their application."""
         return [one.config() for one in (self.flip, self.mixup, self.noise) if one is not None]
 
     def apply(
         self, x: Array, y: Array, weight: Array | None, seed: int, step: int
     ) -> tuple[Array, Array, Array | None]:
-        """(x, y, weight) of a batch as it is trained on at a step."""
+        """Return the augmented (x, y, weight) of the batch of a step."""
         x = x.astype(self.dtype, copy=False)
         if self.flip is not None:
             x = self.flip.apply(x, seed, step)
@@ -241,8 +258,8 @@ class Augmentations:
         return x, y, weight
 
 
-def listed(augment: Any) -> list[Any]:
-    """What is given as ``augment``: one, several, or None, as a list."""
+def as_list(augment: Any) -> list[Any]:
+    """Return the argument ``augment`` (None, one augmentation, or several) as a list."""
     if augment is None:
         return []
     if isinstance(augment, Augmentation):

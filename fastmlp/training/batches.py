@@ -1,4 +1,4 @@
-"""Checked rows of a data set, and the order in which training takes them."""
+"""Validated training data, and the sampler of batches."""
 
 from __future__ import annotations
 
@@ -23,31 +23,44 @@ from ..modules import Module
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Order", "Rows", "check_rows", "require_weight"]
+__all__ = ["BatchSampler", "TrainingData", "check_rows", "require_weight"]
 
-_ROWS_AHEAD = 1 << 22  # of all epochs whose order is drawn ahead
+_ROWS_AHEAD = 1 << 22  # most rows of all epochs whose order is drawn in advance
 
 
 @dataclass
-class Rows:
-    """Features in the user's dtype and memory, targets and weights as the loss takes them."""
+class TrainingData:
+    """Validated rows: features in the user's dtype and memory, targets and weights in the form of the loss.
+
+    Attributes
+    ----------
+    X : ndarray, SparseRows or array on a GPU, of shape (N, features)
+    y : ndarray of shape (N,) or (N, O)
+    weight : ndarray of shape (N,) or None
+    index : ndarray or None
+        Numbers of the rows of weight above 0, None if all rows are used.
+    outputs : int
+        Number of columns of the model's outputs.
+    dtype : numpy.dtype
+        Dtype of the model's outputs.
+    """
 
     X: Array
     y: Array
     weight: Array | None
-    index: Array | None  # the rows whose weight is not 0, where some are
-    outputs: int  # columns of the model's outputs, and their dtype
+    index: Array | None
+    outputs: int
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return len(self.X if self.index is None else self.index)
 
     def take(self, rows: Any) -> tuple[Array, Array, Array | None]:
-        """(x, y, weight) of a slice or of row numbers."""
+        """Return (x, y, weight) of a slice or an array of row numbers."""
         return self.X[rows if self.index is None else self.index[rows]], *self.labels(rows)
 
     def labels(self, rows: Any) -> tuple[Array, Array | None]:
-        """(y, weight) of a slice or of row numbers."""
+        """Return (y, weight) of a slice or an array of row numbers."""
         if self.index is not None:
             rows = self.index[rows]
         return self.y[rows], None if self.weight is None else self.weight[rows]
@@ -55,10 +68,28 @@ class Rows:
 
 def check_rows(
     X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str, *, measured: bool = False
-) -> Rows:
-    """Everything that can be wrong with the rows, found before the first of them is used.
+) -> TrainingData:
+    """Validate features, targets and weights against a model and a loss.
 
-    ``measured``: they are to be measured on, and targets that the model's dtype would round stay in float64.
+    Parameters
+    ----------
+    X, y, sample_weight
+        See `Trainer.fit`.
+    model : Module
+    loss : Loss
+    where : str
+        Name of the caller, for messages.
+    measured : bool
+        Whether the rows are for an evaluation: then targets that the model's dtype would round stay in float64.
+
+    Returns
+    -------
+    TrainingData
+
+    Raises
+    ------
+    ValueError
+        If an argument has another shape, a value that is not finite, or no rows.
     """
     features = finite_features(X, model.in_width, model.dtype, f"{where}: X")
     require_rows(len(features), f"{where}: X")
@@ -70,32 +101,39 @@ def check_rows(
     if measured and target.dtype == np.float32 and (target != np.reshape(np.asarray(y), target.shape)).any():
         target = loss.check_targets(y, _outputs_like(len(features), width, np.dtype(np.float64)))
     if sample_weight is None:
-        return Rows(features, target, None, None, width, dtype)
+        return TrainingData(features, target, None, None, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
     used = np.flatnonzero(weight)
-    return Rows(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
+    return TrainingData(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
 
 
-def require_weight(rows: Rows, loss: Loss) -> None:
-    """Rows of which at least one counts, or there is nothing to learn, and no mean."""
-    if not loss.normaliser(*rows.labels(slice(None))) > 0:
+def require_weight(rows: TrainingData, loss: Loss) -> None:
+    """Raise ValueError if the class weights of all rows are 0, so that no mean loss exists."""
+    if not loss.denominator(*rows.labels(slice(None))) > 0:
         raise ValueError("The class weights of the targets sum to 0; expected a sum above 0.")
 
 
 def _outputs_like(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
-    """A stand-in for outputs, of their shape and dtype but of no size."""
+    """Return a placeholder for outputs, with their shape and dtype, that occupies no memory."""
     return np.broadcast_to(np.zeros((), dtype), (rows, width))
 
 
-class Order:
-    """The order of the rows, epoch by epoch, and how far training has come in it.
+class BatchSampler:
+    """Sampler that draws the order of the rows of each epoch and splits it into batches.
 
-    The order of an epoch is a function of the seed and the epoch's number alone.
+    The order of an epoch is a function of the seed and the number of the epoch.
 
     Attributes
     ----------
     position : (int, int)
-        Epochs done, and rows done of the next.
+        Number of finished epochs, and of rows taken from the current one.
+
+    Examples
+    --------
+    >>> sampler = BatchSampler()
+    >>> sampler.start(None, 5, 5)  # no seed: rows in their own order
+    >>> sampler.take(2, 3)
+    (array([0, 1, 2, 3, 4]), array([0, 2, 4, 5]))
     """
 
     def __init__(self) -> None:
@@ -111,7 +149,7 @@ class Order:
 
     @property
     def place(self) -> tuple[int | None, int, int, tuple[int, int]]:
-        """How far training has come, and in the order of which seed and rows: an order that gets it goes on equally."""
+        """State (seed, rows, rows used, position); a sampler with an equal state gives equal batches."""
         return self._seed, self._rows, self._used, self.position
 
     @place.setter
@@ -122,13 +160,13 @@ class Order:
 
     @property
     def epoch(self) -> float:
-        """Passes so far."""
+        """Number of passes over the rows, with the fraction of the current one."""
         return self.position[0] + self.position[1] / self._used
 
     def start(self, seed: int | None, rows: int, used: int) -> None:
-        """Go on with ``used`` of ``rows`` rows an epoch; with another seed or set a new epoch begins.
+        """Set the seed, the number of rows, and the number of rows used in an epoch.
 
-        ``seed`` None: in the order in which they stand.
+        A new epoch begins if the seed or the number of rows changes. ``seed`` None keeps the order of the rows.
         """
         if (seed, rows) != (self._seed, self._rows):
             epoch, row = self.position
@@ -138,10 +176,22 @@ class Order:
         self._seed, self._rows, self._used = seed, rows, used
 
     def take(self, size: int, steps: int, ahead: bool = False, most: int = 0) -> tuple[Array, Array]:
-        """Numbers of the rows of the next ``steps`` batches, and the bounds (steps + 1,) of each batch among them.
+        """Return the row numbers of the next ``steps`` batches, and the bounds (steps + 1,) of the batches among them.
 
-        With ``ahead`` the order of the epochs that follow is drawn by other threads meanwhile. What `peek` has given is
-        taken as it is, up to ``most`` batches.
+        Parameters
+        ----------
+        size : int
+            Rows of a batch; the last batch of an epoch may be smaller.
+        steps : int
+            Number of batches.
+        ahead : bool
+            Whether other threads draw the orders of the following epochs in advance.
+        most : int
+            Most batches to return if `peek` was called before; its result is then returned as it is.
+
+        Returns
+        -------
+        index, bounds : ndarray of int64
         """
         if self._next is not None:
             (key, found, after), self._next = self._next, None
@@ -165,7 +215,7 @@ class Order:
         return parts[0] if len(parts) == 1 else np.concatenate(parts), np.concatenate(bounds)
 
     def peek(self, size: int, steps: int) -> tuple[Array, Array]:
-        """What `take` will give next, if it may be so many steps."""
+        """Return the result of the next `take` without a change of the position."""
         key, before, self._next = self._key(size), self.position, None
         try:
             found = self.take(size, steps, True)
@@ -178,13 +228,13 @@ class Order:
         return self.position, size, self._seed, self._rows, self._used
 
     def _draw(self, epoch: int, epochs: int) -> Array:
-        """The order of an epoch; so many are needed at once, 0 for those that nobody draws ahead."""
+        """Return the order of an epoch; ``epochs`` are needed at once, 0 to draw none in advance."""
         if self._seed is None:
             return np.arange(self._rows)
         if not epochs:
             return shuffle_order(self._seed, epoch, self._rows)
-        draw, drawers = _drawers()
-        # As many again as are needed now, for the steps that come while the GPU makes these.
+        draw, drawers = _order_pool()
+        # Draw as many epochs again, for the steps that are prepared while the GPU computes these.
         for number in range(epoch, epoch + 1 + max(1, min(2 * epochs, _ROWS_AHEAD // self._rows))):
             if number not in self._coming:
                 self._coming[number] = drawers.submit(draw, self._seed, number, self._rows)
@@ -193,12 +243,12 @@ class Order:
 
 
 @functools.cache
-def _drawers() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
-    """What draws an order, and threads for it."""
+def _order_pool() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]:
+    """Return the function that draws an order, and threads to run it."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from .._kernels.cpu.shuffle import shuffle_order as draw  # brings numba along
+    from .._kernels.cpu.shuffle import shuffle_order as draw  # imports numba
 
-    draw(0, 0, 1)  # compiled here: not beside what this thread compiles next
+    draw(0, 0, 1)  # compile now, not concurrently with other kernels
     threads = max(1, min(4, (os.cpu_count() or 1) - 1))
     return draw, ThreadPoolExecutor(threads, thread_name_prefix="fastmlp-order")

@@ -1,4 +1,4 @@
-"""A model's outputs over many rows, and how good they are; in blocks, so that memory stays bounded."""
+"""Outputs and metrics of a model over many rows, computed in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
-from .batches import Rows
+from .batches import TrainingData
 
-__all__ = ["R2", "Accuracy", "evaluate_rows", "outputs_of", "probabilities_of"]
+__all__ = ["R2", "Accuracy", "evaluate_rows", "compute_outputs", "compute_probabilities"]
 
 _BLOCK = 1 << 21  # elements of the widest layer in one block
 _MOST_ROWS = 1 << 13
 
 
 class Accuracy:
-    """The weighted share of right answers: the largest output, or for binary tasks the sign of each logit."""
+    """Weighted share of correct predictions: of the largest output, or for binary tasks of the sign of each logit."""
 
     name = "accuracy"
 
@@ -29,7 +29,7 @@ class Accuracy:
         self._all = 0.0
 
     def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
-        """Count a block: outputs (N, C), target (N,) of indices or (N, C), weight (N,) or None."""
+        """Add a block: outputs (N, C), target (N,) of indices or (N, C), weight (N,) or None."""
         if self.binary:
             right = ((outputs > 0) == (target >= 0.5)).mean(axis=1)
         else:
@@ -39,32 +39,34 @@ class Accuracy:
         self._all += float(len(right) if weight is None else weight.sum())
 
     def value(self) -> float:
-        """The share, from 0 to 1."""
+        """Return the accuracy, from 0 to 1."""
         return self._right / self._all
 
 
 class R2:
-    """1 - sum s (y - f)^2 / sum s (y - mean)^2 by output, averaged over outputs, as scikit-learn's r2_score.
+    """Coefficient of determination, averaged over outputs, as scikit-learn's ``r2_score``.
+
+    For each output it is 1 - sum s (y - f)^2 / sum s (y - mean)^2, with weights s, targets y and outputs f.
 
     Parameters
     ----------
     target : ndarray of shape (N, O)
-        All targets, whose mean is needed beforehand.
+        Targets of all blocks, for their mean.
     weight : ndarray of shape (N,) or None
-        Above 0.
+        Weights above 0.
     """
 
     name = "r2"
 
     def __init__(self, target: Array, weight: Array | None) -> None:
         self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
-        self._constant = (target == target[0]).all(axis=0)  # whose mean may be another by rounding
+        self._constant = (target == target[0]).all(axis=0)  # the rounded mean may differ from the constant
         self._residual = np.zeros(target.shape[1])
         self._spread = np.zeros(target.shape[1])
         self._rows = 0
 
     def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
-        """Count a block."""
+        """Add a block: outputs and target (N, O), weight (N,) or None."""
         scale = 1.0 if weight is None else weight[:, None]
         exact = target.astype(np.float64)
         self._residual += (scale * (outputs - exact) ** 2).sum(axis=0)
@@ -72,7 +74,7 @@ class R2:
         self._rows += len(target)
 
     def value(self) -> float:
-        """At most 1; NaN for fewer than two rows; a constant column counts 1 if met exactly, else 0."""
+        """Return R2, at most 1; NaN for fewer than two rows. A constant target counts as 1 if met exactly, else 0."""
         if self._rows < 2:
             return math.nan
         constant = self._constant | (self._spread == 0)
@@ -83,14 +85,29 @@ class R2:
 def evaluate_rows(
     model: Module,
     loss: Loss,
-    rows: Rows,
+    rows: TrainingData,
     batch_size: int | None = None,
     between: Callable[[], None] = lambda: None,
     infer: Callable[[Array], Array] | None = None,
 ) -> dict[str, float]:
-    """The loss over all rows, and accuracy or R2; ``between`` is called after each block.
+    """Compute the loss over all rows, and the accuracy or R2.
 
-    ``infer`` takes the place of the model's own.
+    Parameters
+    ----------
+    model : Module
+    loss : Loss
+    rows : TrainingData
+    batch_size : int, optional
+        Rows of a block. None chooses by the widest layer.
+    between : callable
+        Called without arguments after each block.
+    infer : callable, optional
+        Replacement for ``model.infer``.
+
+    Returns
+    -------
+    dict
+        ``loss``, and ``accuracy`` or ``r2``.
     """
     infer = infer or model.infer
     measure: Accuracy | R2
@@ -98,24 +115,25 @@ def evaluate_rows(
         measure = R2(*rows.labels(slice(None)))
     else:
         measure = Accuracy(loss.task == "binary")
-    total = normaliser = 0.0
+    total = denominator = 0.0
     for block in _blocks(model, len(rows), batch_size):
         x, y, weight = rows.take(block)
         there = infer(x)
         outputs = model.backend.to_numpy(there)
-        share = loss.normaliser(y, weight)
-        # In the targets' dtype, where that is the wider one: rounded to the outputs', they would be other targets.
+        share = loss.denominator(y, weight)
+        # Compute the loss in the wider of the dtypes of targets and outputs, so that targets are not rounded.
         measured = outputs.astype(y.dtype) if y.dtype.kind == "f" and y.dtype != outputs.dtype else there
-        # A block without weight has a loss where labels are smoothed. Losses of users need not know the argument.
-        total += loss.forward(measured, y, weight, **({} if share else {"normaliser": 1.0})) * (share or 1.0)
-        normaliser += share
+        # With label smoothing a block of weight 0 has a loss. The argument is passed only where it is needed, since
+        # user-defined losses may lack it.
+        total += loss.forward(measured, y, weight, **({} if share else {"denominator": 1.0})) * (share or 1.0)
+        denominator += share
         measure.add(outputs, y, weight)
         between()
-    return {"loss": total / normaliser, measure.name: measure.value()}
+    return {"loss": total / denominator, measure.name: measure.value()}
 
 
-def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
-    """The model's outputs (N, C) for checked features, in NumPy; ``infer`` as for `evaluate_rows`."""
+def compute_outputs(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:
+    """Compute the model's outputs (N, C) for validated features as a NumPy array; ``infer`` as in `evaluate_rows`."""
     if infer is not None:
         return infer(X)
     blocks = _blocks(model, len(X), None)
@@ -123,8 +141,8 @@ def outputs_of(model: Module, X: Array, infer: Callable[[Array], Array] | None =
     return np.concatenate(parts) if parts else model.backend.to_numpy(model.infer(X[:0]))
 
 
-def probabilities_of(model: Module, loss: Loss, outputs: Array) -> Array:
-    """Softmax or sigmoid of the outputs, as the loss has it."""
+def compute_probabilities(model: Module, loss: Loss, outputs: Array) -> Array:
+    """Convert outputs (N, C) to probabilities by the softmax or the sigmoid, depending on the loss."""
     if loss.takes_probabilities:
         return outputs
     backend = model.backend

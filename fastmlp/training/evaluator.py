@@ -1,34 +1,42 @@
-"""Evaluator: a model and its loss put to use, without training."""
+"""Evaluator: predictions and metrics of a model, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from .._common.outputs import answers_of
+from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
 from ..losses import Loss
 from ..modules import Module
-from .batches import Rows, check_rows, require_weight
-from .evaluation import evaluate_rows, outputs_of, probabilities_of
+from .batches import TrainingData, check_rows, require_weight
+from .evaluation import compute_outputs, compute_probabilities, evaluate_rows
 
 __all__ = ["Evaluator"]
 
 
 class Evaluator:
-    """Evaluates and applies a model.
+    """Predict with a model and measure it.
 
     Parameters
     ----------
     model : Module
         Any model, on any backend.
     loss : Loss
-        Says what the outputs mean, and measures them.
+        Determines the task (classification, binary, regression), and is one of the metrics.
 
     Raises
     ------
     ValueError
-        If an argument is of another kind.
+        If an argument is of another type.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, numpy as np
+    >>> from fastmlp.training.evaluator import Evaluator
+    >>> evaluator = Evaluator(fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss())
+    >>> evaluator.predict_proba(np.zeros((5, 3))).shape
+    (5, 2)
     """
 
     def __init__(self, model: Module, loss: Loss) -> None:
@@ -38,26 +46,25 @@ class Evaluator:
         self.model, self.loss = model, loss
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None, *, batch_size: int | None = None) -> dict[str, float]:
-        """Measure the model on some rows.
+        """Compute the loss and the accuracy or R2 of the model on some rows.
 
         Parameters
         ----------
         X, y, sample_weight
-            As for `fit`.
+            See `Trainer.fit`. Targets are not rounded to the model's dtype.
         batch_size : int, optional
-            Rows to compute at once; None chooses by the widest layer.
+            Rows to compute at once. None chooses by the widest layer.
 
         Returns
         -------
         dict
-            ``loss``, and ``accuracy`` (classification; binary, over all elements at threshold 0.5) or ``r2``
-            (regression), all weighted by ``sample_weight``. Targets count with all their digits, also where
-            the model has fewer.
+            ``loss``, and ``accuracy`` (classification) or ``r2`` (regression), weighted by ``sample_weight``. For
+            binary tasks the accuracy is over all elements, at threshold 0.5.
 
         Raises
         ------
         ValueError
-            As `fit`.
+            If an argument has another shape or a value that is not finite.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
         rows = self._check(X, y, sample_weight, "evaluate", measured=True)
@@ -65,46 +72,60 @@ class Evaluator:
         return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
 
     def predict(self, X: Any) -> Array:
-        """The model's answers.
+        """Predict labels or values.
 
         Parameters
         ----------
-        X : array-like of shape (N, features)
+        X : array-like or sparse matrix of shape (N, features)
 
         Returns
         -------
-        ndarray
-            Classification: class indices (N,), or labels if the model has ``classes``. Binary: 0 or 1, or
-            labels. Regression: the outputs. A single column comes as (N,).
-        """
-        return answers_of(self._outputs(X, "predict: X"), self.loss.task, self.model.classes)
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities (N, C) of the classes, or (N, O) of the positive answers for binary tasks.
+        ndarray of shape (N,) or (N, O)
+            Classification: class indices, or labels if the model has ``classes``. Binary: 0 or 1, or labels.
+            Regression: the outputs. A single column is returned as (N,).
 
         Raises
         ------
         ValueError
-            If the task is regression, and as `predict`.
+            If ``X`` has another shape or a value that is not finite.
+        """
+        return decode_outputs(self._outputs(X, "predict: X"), self.loss.task, self.model.classes)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, features)
+
+        Returns
+        -------
+        ndarray of shape (N, C) or (N, O)
+            Probabilities of the classes, or for binary tasks of the positive class of each output.
+
+        Raises
+        ------
+        ValueError
+            If the task is regression, or as `predict`.
         """
         if self.loss.task == "regression":
             raise ValueError(f"{type(self.loss).__name__} is for regression; use predict, not predict_proba.")
         outputs = self._outputs(X, "predict_proba: X")
-        return probabilities_of(self.model, self.loss, outputs)
+        return compute_probabilities(self.model, self.loss, outputs)
 
     def _outputs(self, X: Any, what: str) -> Array:
         features = finite_features(X, self.model.in_width, self.model.dtype, what)
-        return outputs_of(self.model, features, self._infer(len(features)))
+        return compute_outputs(self.model, features, self._infer(len(features)))
 
     def _infer(self, rows: int) -> Callable[[Array], Array] | None:
-        """What takes the place of the model's own way for many rows, where there is something."""
+        """Return the engine's replacement for ``model.infer``, or None if there is none."""
         if self.model.backend_name != "numba":
             return None
-        from ..engine.session import native_infer  # brings numba along
+        from ..engine.session import native_infer  # imports numba
 
         return native_infer(self.model, rows)
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, where: str, *, measured: bool = False) -> Rows:
-        if self.loss.backend_name != self.model.backend_name:  # the model may have moved
+    def _check(self, X: Any, y: Any, sample_weight: Any, where: str, *, measured: bool = False) -> TrainingData:
+        if self.loss.backend_name != self.model.backend_name:  # the model was moved to another backend
             self.loss.to(self.model.backend_name)
         return check_rows(X, y, sample_weight, self.model, self.loss, where, measured=measured)

@@ -1,4 +1,4 @@
-"""Fit: a call of `Trainer.fit`, its arguments checked once, and what makes it the fit that it is."""
+"""State of a running `Trainer.fit`: validated arguments, and the identity that a resumed fit must share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
 from .augmentation import Augmentations
-from .batches import Rows
+from .batches import TrainingData
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Fit", "held_out_rows"]
+__all__ = ["Fit", "unpack_validation"]
 
-_BLOCK = 1 << 24  # bytes of rows that are looked at in one go
+_BLOCK = 1 << 24  # bytes of rows per block of a digest
 
 
 class Fit:
-    """A `Trainer.fit` under way; the arguments are its, ``train`` and ``held_out`` its checked rows.
+    """Running fit of a trainer, with validated arguments.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    train : TrainingData
+    held_out : TrainingData or None
+        Validation rows.
+    **options
+        As for `Trainer.fit`.
 
     Attributes
     ----------
@@ -36,16 +45,21 @@ class Fit:
     planned, every : int
         Steps of the whole fit, and from one evaluation to the next.
     end : int
-        The step to end with, set when it begins.
+        Number of the last step.
     began : float
-        By time.perf_counter, earlier by what a resumed fit had taken before.
+        Time of the beginning by time.perf_counter, less the seconds that a resumed fit had taken before.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or does not fit the data.
     """
 
     def __init__(
         self,
         trainer: Trainer,
-        train: Rows,
-        held_out: Rows | None,
+        train: TrainingData,
+        held_out: TrainingData | None,
         *,
         batch_size: int,
         accumulate: int,
@@ -66,8 +80,8 @@ class Fit:
             raise ValueError(f"fit got epochs={epochs!r} and max_steps={max_steps!r}; expected one of them.")
         self.used = rows - (rows % size if drop_last else 0)
         if not self.used:
-            raise ValueError(f"drop_last leaves no batch of {size}: the set has {rows} rows.")
-        # More than there is to take is the same as all of it.
+            raise ValueError(f"drop_last leaves no batch: the set has {rows} rows; expected at least {size}.")
+        # A batch larger than the data set is the whole set.
         self.size = min(self.size, rows)
         self.accumulate = min(self.accumulate, -(-rows // self.size))
         an_epoch = -(-self.used // (self.size * self.accumulate))
@@ -82,11 +96,11 @@ class Fit:
 
     @functools.cached_property
     def _may_lack_weight(self) -> bool:
-        # Rows of shares, as Mixup makes them, all count.
+        # Mixup turns class indices into rows, which all count in the loss.
         return self._trainer.loss.may_ignore_rows and self.train.y.ndim == 1 and self.augment.mixup is None
 
     def weightless(self, index: Array, bounds: Array) -> Array | None:
-        """For steps of these rows, see `Engine.run`, which of them have only classes of weight 0; None for none."""
+        """Return a mask of the steps whose rows have only classes of weight 0, or None; arguments as `Engine.run`."""
         if not self._may_lack_weight:
             return None
         rows = index if self.train.index is None else self.train.index[index]
@@ -95,7 +109,7 @@ class Fit:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """What has to be the same for the fit to go on; it takes a pass over the data."""
+        """Configurations, arguments and fingerprints that a resumed fit must share; the first use reads all data."""
         trainer = self._trainer
         return {
             "model": trainer.model.config(),
@@ -121,21 +135,22 @@ class Fit:
         }
 
 
-def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """(X, y, sample_weight or None) of ``validation``."""
+def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Return (X, y, sample_weight or None) of the argument ``validation``."""
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise ValueError("validation is not a pair (X, y), or (X, y, sample_weight).")
+        seen = f"{len(validation)} entries" if isinstance(validation, (tuple, list)) else type(validation).__name__
+        raise ValueError(f"validation is not a pair (X, y), or (X, y, sample_weight); got {seen}.")
     X, y, weight = (*validation, None)[:3]
     return X, y, weight
 
 
-def _fingerprint(rows: Rows) -> str:
-    """That of features, targets and weights."""
+def _fingerprint(rows: TrainingData) -> str:
+    """Return the digest of features, targets and weights."""
     return _digest((rows.X, rows.y, rows.weight))
 
 
 def _digest(arrays: Iterable[Any]) -> str:
-    """SHA-256 over arrays, whatever their layout in memory is."""
+    """Return a SHA-256 digest of arrays that is independent of their memory layout."""
     digest = hashlib.sha256()
     for array in arrays:
         if array is None:
@@ -150,7 +165,7 @@ def _digest(arrays: Iterable[Any]) -> str:
 
 
 def _kernels(trainer: Trainer) -> str:
-    """What the bits of the results depend on beside the arguments."""
+    """Return the version of the kernels, on which the bits of the results depend."""
     from .. import __version__
 
     if trainer.model.backend_name == "numba":

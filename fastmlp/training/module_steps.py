@@ -1,4 +1,4 @@
-"""ModuleSteps: training steps made module by module, on any backend; what the engine's steps are checked against."""
+"""Training steps module by module, on any backend: the reference for the engine's steps."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from ..losses import Loss
 from ..modules import Dropout, Linear, Module
 from ..optim import Optimizer
 from .augmentation import Augmentations
-from .batches import Rows
+from .batches import TrainingData
 
 __all__ = ["ModuleSteps"]
 
 
 class ModuleSteps:
-    """Forward, loss, backward and update, for one batch after the other.
+    """Stepper that calls forward, loss, backward and update of the modules, batch by batch.
 
     Parameters
     ----------
-    model, loss, optimizer
+    model : Module
+    loss : Loss
+    optimizer : Optimizer
     batch : int
-        Rows that go through the model at once.
+        Rows that pass through the model at once.
     """
 
     def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int) -> None:
@@ -32,7 +34,7 @@ class ModuleSteps:
 
     def run(
         self,
-        rows: Rows,
+        rows: TrainingData,
         index: Array,
         bounds: Array,
         seed: int | None,
@@ -41,7 +43,10 @@ class ModuleSteps:
         augment: Augmentations | None = None,
         accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """As `Engine.run`: (losses, learning rates, penalties); a loss that is not finite is the last."""
+        """Make steps and return (losses, learning rates, penalties); stop at a loss that is not finite.
+
+        See `Engine.run` for the arguments.
+        """
         losses: list[float] = []
         rates: list[float] = []
         penalties: list[float] = []
@@ -56,16 +61,16 @@ class ModuleSteps:
         return np.array(losses), np.array(rates), np.array(penalties)
 
     def release(self) -> None:
-        """As a session's: the arrays are the user's all the time."""
+        """Do nothing: unlike a session's, the arrays are the user's all the time."""
 
     give_back = close = release
 
     def _gradients(
-        self, rows: Rows, index: Array, seed: int | None, number: int, augment: Augmentations | None
+        self, rows: TrainingData, index: Array, seed: int | None, number: int, augment: Augmentations | None
     ) -> float:
-        """Leave the gradient of some rows' loss in the modules; the loss."""
+        """Compute the gradient of the loss of some rows in the modules, and return the loss."""
         starts = range(0, len(index), self.batch)
-        whole = None if len(starts) == 1 else self._normaliser(rows, index, augment)
+        whole = None if len(starts) == 1 else self._denominator(rows, index, augment)
         loss = 0.0
         sums: dict[str, Array] = {}
         for place, start in enumerate(starts):
@@ -75,8 +80,8 @@ class ModuleSteps:
                 x, y, weight = augment.apply(x, y, weight, seed, number + place)
             for dropout in self._dropouts:
                 dropout.set_position(seed, number + place)
-            # Losses of users need not know the argument: they get it only where there are several batches.
-            by_all = {} if whole is None else {"normaliser": whole}
+            # Passed only with several batches, since user-defined losses may lack the argument.
+            by_all = {} if whole is None else {"denominator": whole}
             part, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, **by_all)
             loss += part
             if not math.isfinite(loss):
@@ -95,15 +100,15 @@ class ModuleSteps:
                 sums[name] = backend.zeros(gradient.shape, gradient.dtype)
             backend.add_scaled(gradient, 1.0, sums[name])
 
-    def _normaliser(self, rows: Rows, index: Array, augment: Augmentations | None) -> float:
-        """What all these rows' losses are divided by."""
+    def _denominator(self, rows: TrainingData, index: Array, augment: Augmentations | None) -> float:
+        """Return the denominator of the loss over all these rows."""
         y, weight = rows.labels(index)
         if augment is not None and augment.mixup is not None and y.ndim == 1:
-            y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixed classes are rows
-        return self.loss.normaliser(y, weight)
+            y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixup makes rows of targets
+        return self.loss.denominator(y, weight)
 
-    def _penalize(self, rows: Rows, index: Array, l2: float) -> float:
-        """Add the penalty's gradient to the weights'; the penalty."""
+    def _penalize(self, rows: TrainingData, index: Array, l2: float) -> float:
+        """Add the gradient of the L2 penalty to the gradients of the weights, and return the penalty."""
         weight = rows.labels(index)[1]
         count = len(index) if weight is None else float(weight.sum())
         squares, backend = 0.0, self.model.backend

@@ -1,4 +1,4 @@
-"""Trainer: the one training loop."""
+"""Trainer: the training loop."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..io.training_state import TrainingState
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .batches import Order, require_weight
+from .batches import BatchSampler, require_weight
 from .evaluation import evaluate_rows
 from .evaluator import Evaluator
-from .fit import Fit, held_out_rows
+from .fit import Fit, unpack_validation
 from .module_steps import ModuleSteps
 
 if TYPE_CHECKING:
@@ -33,56 +33,71 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 _WITH_ENGINE = ("numba", "cuda")
-# An overflow shows in the loss, which is looked at after each step: a warning beside it says no more.
+# The loss is checked after each step, so that NumPy's overflow warnings would add nothing.
 _QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 
 class Trainer(Evaluator):
-    """Trains a model; evaluates and applies it, see `Evaluator`.
+    """Train a model, predict with it and measure it (see `Evaluator`).
 
     Parameters
     ----------
     model : Module
         Trained in place, on its own backend.
     loss : Loss
-        Its task becomes the model's.
+        The loss; its task becomes the model's.
     optimizer : Optimizer
-        Its state lives on over several calls of `fit` and `step`.
+        Its state persists over several calls of `fit` and `step`.
     l2 : float
-        Adds l2 / (2 m) times the sum of squares of the weights of all `Linear` layers to the loss of each batch, m its
-        rows or the sum of their sample weights: scikit-learn's ``alpha``. Biases and norms are left alone, and
-        `evaluate` leaves it out. It reaches the optimizer as part of the gradient, before any clipping.
+        L2 penalty: l2 / (2 m) times the sum of squares of the weights of all `Linear` layers is added to the loss of
+        each batch, with m the number of rows or the sum of their sample weights (scikit-learn's ``alpha``). Biases and
+        normalization layers are not penalized, and `evaluate` leaves the penalty out. The optimizer receives it as
+        part of the gradient, before clipping.
     average : float, optional
-        Decay d, from 0 to below 1, of an exponential moving average of the weights: d average + (1 - d) w after each
-        update, beginning with the weights before the first (after Polyak and Juditsky, doi:10.1137/0330046).
-        `averaged_model` gives it; training itself does not see it.
+        Decay d, from 0 to below 1, of an exponential moving average of the weights: average = d average + (1 - d) w
+        after each update, starting from the initial weights (after Polyak and Juditsky, doi:10.1137/0330046).
+        `averaged_model` returns it; training is not affected.
     classes : sequence, optional
-        Labels of the classes in the order of their indices; `predict` gives them instead of indices, and
-        they are saved with the model.
+        Labels of the classes in the order of their indices. `predict` returns them instead of indices, and they are
+        saved with the model.
     precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
-        Moves the model to this precision of its products first, see `Module.to`: all but the first need a GPU.
+        Precision of the matrix products to which the model is moved first, see `Module.to`. All but "float32" need a
+        GPU.
 
     Attributes
     ----------
     steps : int
-        Updates made so far, over all calls; epoch : float, passes over the rows that `fit` was given.
+        Number of updates so far, over all calls.
+    epoch : float
+        Number of passes over the training rows.
     history : History
-        Of the last `fit`, also of one that ended by an error or an interruption.
-    seed, threads : int or None
-        As the last `fit` used them. Where the model, the loss and the optimizer are ones that it knows, a native
-        engine makes the steps, on so many threads, and leaves no ``grads`` in the modules; else they go module by
-        module on one, and a `PerformanceWarning` says why, once.
+        Evaluations of the last `fit`, also of one that ended by an error or an interruption.
+    seed : int or None
+        Seed of the last `fit`.
+    threads : int or None
+        Number of threads of the last `fit`. A native engine makes the steps if it supports the model, the loss and the
+        optimizer; it leaves no ``grads`` in the modules. Otherwise the steps are made module by module on one thread,
+        and a `PerformanceWarning` gives the reason once.
     planned_steps : int
-        The updates that the last `fit` was to make.
+        Number of updates that the last `fit` was to make.
     restored : int or None
-        The step whose weights the model has, where `EarlyStopping` put those of an earlier one back.
+        Step whose weights `EarlyStopping` restored.
 
     Raises
     ------
     ValueError
-        If an argument is of another kind, or the number of classes is not that of the outputs.
+        If an argument is of another type or out of range, or the number of classes differs from that of the outputs.
     BackendError
-        If the model's backend has not the precision.
+        If the model's backend does not support the precision.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [32], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    >>> history = trainer.fit(X / 16, y, epochs=5, rng=0)
+    >>> trainer.evaluate(X_test / 16, y_test)["accuracy"] > 0.9
+    True
     """
 
     def __init__(
@@ -122,30 +137,30 @@ class Trainer(Evaluator):
         self.restored: int | None = None
         self.seed: int | None = None
         self.threads: int | None = None
-        self._order = Order()
-        # What makes many steps in one native call, where the model allows it.
+        self._order = BatchSampler()
+        # The engine's session, which makes many steps in one native call; None if the engine cannot make the steps.
         self._session: Session | None = None
         self._refused: tuple[Any, ...] = ()
         self._slow_reasons: set[str] = set()
         self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
-        # Since the last evaluation: sum of the losses, steps, and those of them whose rows had no weight.
+        # Since the last evaluation: sum of the losses, number of steps, number of steps whose rows have no weight.
         self._window = (0.0, 0, 0)
 
     @property
     def end(self) -> int:
-        """The step that the running `fit` is to end with; outside of one, the last step made."""
+        """Last step of the running `fit`; outside of a fit, the last step made."""
         return self.steps if self._fit is None else self._fit.end
 
     @property
     def epoch(self) -> float:
-        """Passes over the training rows so far."""
+        """Number of passes over the training rows so far."""
         return self._order.epoch
 
     @property
     def step_losses(self) -> Array:
-        """The losses of `fit`'s updates since the evaluation before the last one."""
+        """Losses of the updates between the last two evaluations of `fit`, shape (steps,)."""
         return np.concatenate([losses for losses, _ in self._made] or [np.zeros(0)])
 
     def __repr__(self) -> str:
@@ -153,16 +168,16 @@ class Trainer(Evaluator):
 
     @property
     def step_penalties(self) -> Array:
-        """The penalties (``l2``) in `step_losses`."""
+        """L2 penalties contained in `step_losses`, shape (steps,)."""
         return np.concatenate([penalties for _, penalties in self._made] or [np.zeros(0)])
 
     def averaged_model(self) -> Module:
-        """A copy of the model with the averages of its weights (``average``), in evaluation mode.
+        """Return a copy of the model with the moving averages of its weights, in evaluation mode.
 
         Raises
         ------
         ValueError
-            If the trainer keeps none, or has made no update.
+            If the trainer has no ``average``, or has made no update.
         """
         averages = {name: kinds["average"] for name, kinds in self.optimizer.state.items() if "average" in kinds}
         if self.optimizer.average is None or not averages:
@@ -173,7 +188,7 @@ class Trainer(Evaluator):
         return twin.eval()
 
     def stop(self) -> None:
-        """End the running `fit` after its current step; for callbacks."""
+        """End the running `fit` after the current step; to be called from callbacks."""
         self._stopping = True
 
     # ------------------------------------------------------------------------------------ training
@@ -198,71 +213,73 @@ class Trainer(Evaluator):
         augment: Augmentation | Iterable[Augmentation] | None = (),
         resume: str | os.PathLike[str] | None = None,
     ) -> History:
-        """Train; a second call goes on where the first one ended, with the optimizer's state.
+        """Train the model; a second call continues with the optimizer's state.
 
-        Ctrl-C takes effect between two steps and raises KeyboardInterrupt; the model is then as after the
-        last step, and `history` has the evaluations so far.
+        Ctrl-C takes effect between two steps and raises KeyboardInterrupt; the model then has the weights of the last
+        step, and `history` has the evaluations so far.
 
         Parameters
         ----------
-        X : array-like of shape (N, features)
-            Any real dtype and memory layout, memory-mapped too; batches are cast to the model's dtype.
-        y : array-like
-            Targets as the loss takes them.
+        X : array-like or sparse matrix of shape (N, features)
+            Features in any real dtype and memory layout, memory-mapped arrays included. Batches are cast to the
+            model's dtype.
+        y : array-like of shape (N,) or (N, O)
+            Targets, see the loss.
         validation : (X, y) or (X, y, sample_weight), optional
             Rows to evaluate on.
         batch_size : int
-            Rows of a batch: of a step, unless ``accumulate`` says more. A short last batch is used; so is a set
-            smaller than one batch, whole.
+            Rows of a batch. The last batch of an epoch may be smaller.
         epochs, max_steps : int, optional
-            How long to train in this call; one of them (neither: 10 epochs).
+            Length of this call in epochs or in steps; give one of them. Default: 10 epochs.
         eval_every : int, optional
-            Steps from one evaluation to the next (None: one epoch's); the last step is followed by one too.
+            Steps from one evaluation to the next. Default: one epoch. The last step is followed by an evaluation too.
         sample_weight : array-like of shape (N,), optional
             Weights of the rows. Rows of weight 0 are left out.
-        callbacks : a callback or a list of them
+        callbacks : callback or list of callbacks
             See `Callback`; a plain function is called as ``f(trainer, record)`` at each evaluation.
         rng : int, Generator or None
-            Seeds the order of the rows, the Dropout masks and ``augment``, as functions of the seed and of the epoch or
-            step. None: the seed of the call before, or a new one, kept as ``seed``.
+            Seed of the order of the rows, the Dropout masks and the augmentations, which are functions of the seed and
+            the epoch or step. None takes the seed of the previous call, or a new one, which is stored as ``seed``.
         threads : int, optional
-            Exactly so many; None chooses by the work of a step, not more than the processors that the process
-            may use (affinity, cgroup quota, FASTMLP_NUM_THREADS, OMP_NUM_THREADS). Results do not depend on it.
+            Number of threads. None chooses by the work of a step, at most the processors that the process may use
+            (affinity, cgroup quota, FASTMLP_NUM_THREADS, OMP_NUM_THREADS). Results do not depend on it.
         shuffle : bool
-            Whether each epoch has an order of its own.
+            Whether to draw a new order of the rows for each epoch.
         drop_last : bool
-            Whether rows that are too few for a whole step are left out at the end of an epoch: with ``accumulate`` up
-            to so many batches, less one row.
+            Whether to leave out the last step of an epoch if it has fewer than ``batch_size * accumulate`` rows.
         accumulate : int
-            So many batches to an update, which follows the gradient of all their rows, as one batch of them would, in
-            the memory of a single one (on a GPU of all, while that is a small part of its own). Steps are updates.
+            Number of batches of a step. The update uses the gradient over all their rows, as a single larger batch
+            would, with the memory of one batch. (On a GPU the batches are computed at once if their memory is small.)
         augment : HorizontalFlip, Mixup or GaussianNoise, a list of them, or None
-            Changes of the training rows at random, anew at each batch, see `fastmlp.training.augmentation`.
+            Random transformations of the training batches, see `fastmlp.training.augmentation`.
         resume : path-like, optional
-            Go on with the fit whose state `SaveState` saved there: with the same data, arguments, model, loss,
-            optimizer and callbacks it ends with the same bits as if it had never stopped. ``rng`` may be left out, and
-            ``threads`` may differ.
+            Training state, saved by `SaveState`, from which to continue. With the same data, arguments, model, loss,
+            optimizer and callbacks the fit ends with the same bits as an uninterrupted one. ``rng`` may be left out,
+            and ``threads`` may differ.
 
         Returns
         -------
         History
-            The evaluations of this call.
+            Evaluations of this call.
 
         Raises
         ------
         ValueError
-            If an argument or an entry of the data is not as described; NaN and infinity are named by row.
+            If an argument is out of range or the data has another shape or a value that is not finite; the message
+            gives its row.
         DivergenceError
-            If the loss, or a weight at an evaluation, is not finite. The model and the optimizer then are
-            as at the last evaluation at which all was well, or as before the call.
-        ResumeError, ModelFileError, OSError
-            If ``resume`` is the state of another fit, damaged, or cannot be read.
+            If the loss, or a weight at an evaluation, is not finite. The model and the optimizer are then reset to the
+            last evaluation at which all values were finite, or to the beginning of the call.
+        ResumeError
+            If ``resume`` is the state of a fit with other data, arguments or components.
+        ModelFileError, OSError
+            If ``resume`` is damaged or cannot be read.
         """
         train = self._check(X, y, sample_weight, "fit")
         require_weight(train, self.loss)
         held_out = None
         if validation is not None:
-            held_out = self._check(*held_out_rows(validation), "validation", measured=True)
+            held_out = self._check(*unpack_validation(validation), "validation", measured=True)
             require_weight(held_out, self.loss)
         fit = Fit(
             self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
@@ -291,10 +308,10 @@ class Trainer(Evaluator):
             self._fit = None
 
     def _make_steps(self, fit: Fit, state: TrainingState | None, session: Session | None) -> History:
-        """Steps and evaluations until the end of ``fit``."""
+        """Make the steps and evaluations of ``fit``."""
         listeners, history = fit.listeners, self.history
         if state is not None:
-            for listener in listeners.remembering:  # they begin, and then get back what they knew
+            for listener in listeners.remembering:  # on_fit_begin resets the state that is then restored
                 if hasattr(listener, "on_fit_begin"):
                     listener.on_fit_begin(self)
             if session is not None:
@@ -303,8 +320,8 @@ class Trainer(Evaluator):
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
             if session is not None:
-                session.release()  # of earlier steps; and a listener may have changed the weights
-            # Listeners may change the arrays: then these are no copy of the last good ones.
+                session.release()  # arrays of earlier steps; a callback may have changed the weights
+            # If callbacks may change the arrays, these cannot serve as the copy of the last finite ones.
             apart = session is None or listeners.may_change_model or listeners.looks_at_model
             good = self._snapshot(apart)
             try:
@@ -329,7 +346,7 @@ class Trainer(Evaluator):
         return history
 
     def _open_session(self, threads: int | None, batch: int) -> Session | None:
-        """The session for such batches, None where steps go module by module."""
+        """Return the engine's session for batches of this size, or None if steps are made module by module."""
         key = (self.model, self.loss, self.optimizer, threads, batch)
         if self._session is not None and self._session.fits(*key):
             return self._session
@@ -339,7 +356,7 @@ class Trainer(Evaluator):
         subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
         if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
             return None
-        from ..engine.session import open_session  # brings numba along
+        from ..engine.session import open_session  # imports numba
         from ..engine.support import Unsupported
 
         try:
@@ -350,13 +367,13 @@ class Trainer(Evaluator):
         return self._session
 
     def _warn_slower(self, reason: str) -> None:
-        """Say once why steps go module by module."""
+        """Warn once for each reason why steps are made module by module."""
         if reason not in self._slow_reasons:
             self._slow_reasons.add(reason)
             warn_user(f"Training goes module by module, which is slower: {reason}.", PerformanceWarning)
 
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
-        """Make ``count`` steps, or fewer after `stop`; the mean of their losses."""
+        """Make ``count`` steps, or fewer after `stop`, and return the mean of their losses."""
         listeners, session = fit.listeners, self._session
         size = fit.size * fit.accumulate
         total, done, empty = self._window
@@ -372,11 +389,11 @@ class Trainer(Evaluator):
                 (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
             )
             if session is not None and listeners.listens("on_step"):
-                session.release()  # they may look at the weights, and change them
+                session.release()  # on_step may read and write the weights
             self._made.append((losses, penalties))
             weightless = fit.weightless(index, bounds)
             counted = losses if weightless is None else losses[~weightless[: len(losses)]]
-            # Added one by one, however many there are at once.
+            # A sequential sum, which does not depend on the number of steps per native call.
             total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
             empty += len(losses) - len(counted)
             self._window = (total, done, empty)
@@ -393,7 +410,7 @@ class Trainer(Evaluator):
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
 
     def _advance(self, stepper: Session | ModuleSteps, arguments: tuple[Any, ...]) -> tuple[Array, Array]:
-        """Steps by either; their losses, and the penalties in them."""
+        """Make steps with ``stepper``; return their losses and the penalties contained in them."""
         losses, rates, penalties = stepper.run(*arguments)
         self._last_lr = float(rates[len(losses) - 1])
         self.steps += len(penalties)
@@ -402,24 +419,24 @@ class Trainer(Evaluator):
         return losses + penalties, penalties
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
-        """One update on one batch, for online and reinforcement learning.
+        """Make one update on one batch, for online and reinforcement learning.
 
         Parameters
         ----------
         x, y, sample_weight
-            The batch, as for `fit`.
+            The batch, see `fit`.
 
         Returns
         -------
         float
-            The batch's loss before the update.
+            Loss of the batch before the update.
 
         Raises
         ------
         ValueError
             As `fit`.
         DivergenceError
-            If the loss is not finite; the weights are those before the call.
+            If the loss is not finite; the weights are unchanged.
         """
         batch = self._check(x, y, sample_weight, "step")
         if not self.model.training:
@@ -438,7 +455,7 @@ class Trainer(Evaluator):
         return float(losses[0])
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
-        """What `_restore` goes back to; the arrays are ``apart``, or the user's, which a session leaves alone."""
+        """Return the state for `_restore`: with a copy of the arrays if ``apart``, else the session keeps them."""
         if apart:
             arrays, state = self.model.state_dict(), self.optimizer.state_dict()
         else:
@@ -473,7 +490,7 @@ class Trainer(Evaluator):
             weights = (self.model.backend.to_numpy(array) for _, array in self.model.named_parameters())
             finite = all(np.isfinite(array).all() for array in weights)
         val_loss = measured.get("loss")
-        if not math.isfinite(train_loss):  # each step's is
+        if not math.isfinite(train_loss):  # the sum of finite losses overflowed
             raise self._diverged(f"after step {self.steps} the mean of the losses is {train_loss}")
         if not finite:
             raise self._diverged(f"after step {self.steps} a weight is not finite")

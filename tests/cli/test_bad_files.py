@@ -1,4 +1,4 @@
-"""Files and values that no run expects: each is one line on standard error, and an older run stays whole."""
+"""Invalid files and values: one line on standard error, and an older run is unchanged."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_odd_text_tables(refused, trained, folder):
     )
     (folder / "t.csv").write_text("a,b\n" + "".join(f"{i if i != 7 else 'O'},{i % 2}\n" for i in range(2000)))
     message = refused(1, "train", "--dataset", "t.csv", "--out", "third")
-    assert "column 'a' has 1 values that are no numbers, 'O' for one." in message
+    assert "column 'a' has values that are not numbers, such as 'O'" in message
     assert not (folder / "other").exists()
 
 

@@ -1,4 +1,4 @@
-"""Mistakes, failures and interruptions of the command line: one line each, and nothing half-written."""
+"""Errors and interruptions of the command line: one line each, and no partial files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FAILURES = {
     "no rows": (["predict", "model", "missing.csv"], "missing.csv does not exist"),
     "width": (["predict", "model", "narrow.npy"], "X has shape (3, 5); expected (N, 64)"),
     "nan": (["predict", "model", "nan.npy"], "nan at row 1, column 2"),
-    "text": (["predict", "model", "words.csv"], "words.csv, line 2: 'b' is no number"),
+    "text": (["predict", "model", "words.csv"], "words.csv, line 2: 'b' is not a number"),
     "short line": (["predict", "model", "short.csv"], "short.csv, line 1 has 2 numbers, expected 64"),
     "truncated": (["predict", "model", "cut.npy"], "cut.npy"),
     "no rows' kind": (["predict", "model", "file"], "file has an unknown suffix; expected .npy"),

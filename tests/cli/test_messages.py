@@ -1,4 +1,4 @@
-"""What messages send a user to: every option that one names exists in the command that prints it, and helps."""
+"""Options named in messages exist in the command that prints them, and have the promised effect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRINTED_BY = {
     "datasets/table.py": {"train"},
     "datasets/fitting.py": {"train"},
     "datasets/loading.py": {"train"},
-    "datasets/parts.py": {"train", "evaluate"},
+    "datasets/train_test.py": {"train", "evaluate"},
     "datasets/source.py": {"train", "evaluate"},
     "datasets/target.py": {"train", "evaluate"},
     "datasets/evaluation.py": {"evaluate"},
@@ -50,7 +50,7 @@ ONLY_IN_PYTHON = {
     ("estimators/skl2onnx.py", "options"): "of a function of skl2onnx",
     ("cli/sweep.py", "lr"): "the form of --grid",
 }
-PRINTING = {"print", "note", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}
+PRINTING = {"print", "warn_user", "warn", "error", "exit", "_fail", "UsageError", "ArgumentTypeError"}
 
 
 def parsers():
@@ -154,7 +154,7 @@ def test_arguments_in_messages_exist_in_python_and_in_the_commands(spellings):
         if file.startswith("estimators/"):  # classes for scikit-learn, which no command makes
             continue
         commands = printed_by(file)
-        assert commands, f"{file} names {name}=: say in PRINTED_BY or ONLY_IN_PYTHON who prints {text!r}"
+        assert commands, f"{file} names {name}=: add it to PRINTED_BY or ONLY_IN_PYTHON, for {text!r}"
         assert name in fm.datasets.table.TABLE_OPTIONS, f"{name}= is no argument of fastmlp.load"
         for command in commands:
             shown = as_options(re.search(rf"\b{name}=('[^']*'|True|False|\w+|)", text)[0])

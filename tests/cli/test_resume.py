@@ -1,4 +1,4 @@
-"""``fastmlp train --resume``: runs that are killed, and what is refused."""
+"""``fastmlp train --resume``: continuation of killed runs, and errors."""
 
 import json
 import os

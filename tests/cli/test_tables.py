@@ -1,4 +1,4 @@
-"""Tables as users have them, through `train`, `evaluate`, `predict`, `sweep` and `export`."""
+"""User tables through `train`, `evaluate`, `predict`, `sweep` and `export`."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_predict_leaves_no_row_out(fastmlp, folder):
         holed = [list(row) for row in rows]
         holed[place][3] = ""
         code, out, err = written(*holed)
-        assert (code, out) == (1, "") and f"t.csv, line {place + 1}: '' is no number" in err
+        assert (code, out) == (1, "") and f"t.csv, line {place + 1}: '' is not a number" in err
     assert fastmlp("predict", "run", "t.csv", "--no-header")[2].count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""`fastmlp train`: what it trains, prints and leaves behind."""
+"""`fastmlp train`: training, printed output and files."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""`fastmlp warmup`: nothing is left to compile for a plain fit."""
+"""`fastmlp warmup` compiles all kernels of a plain fit."""
 
 from __future__ import annotations
 
 import ast
 
-import asked
+import compile_recorder
 import numba
 import pytest
 
@@ -16,16 +16,16 @@ from fastmlp.optim import optimizer_types
 
 # Prints the kernels that the command wants, after its own lines.
 WARMUP = """
-import asked
+import compile_recorder
 from fastmlp.cli import main
 
-with asked.recorded() as found:
+with compile_recorder.recorded() as found:
     assert main(["warmup"]) == 0
 print(found.kernels)
 """
 # Prints those of every combination of what the help lists, and what was compiled or saved for them.
 FITS = """
-import asked
+import compile_recorder
 import itertools
 import numpy as np
 import fastmlp as fm
@@ -34,7 +34,7 @@ generator = np.random.default_rng(0)
 raw = generator.integers(0, 256, (50, 7), np.uint8)
 labels = generator.integers(0, 4, 50)
 flags = np.eye(4, dtype=np.float32)[labels]
-with asked.recorded() as found:
+with compile_recorder.recorded() as found:
     for activation, loss, optimizer, source, hidden, scaled in itertools.product(
         ("relu", "elu", "tanh"),
         (fm.CrossEntropyLoss, fm.MSELoss, fm.BCEWithLogitsLoss),
@@ -61,7 +61,7 @@ print(found.compiled + found.saved)
 @pytest.mark.slow
 def test_afterwards_a_plain_fit_compiles_nothing(start):
     def run(code):
-        with start(env=asked.environment(), python=("-W", "error", "-c", code)) as process:
+        with start(env=compile_recorder.environment(), python=("-W", "error", "-c", code)) as process:
             out, err = process.communicate(timeout=250)
         assert (process.returncode, err) == (0, "")
         return out.splitlines()

@@ -1,4 +1,4 @@
-"""Made data files, a loopback server, and a guard: no test reaches any other address."""
+"""Generated data files, a loopback server, and a guard against other network addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its official layout: folders, the archive, and what may be wrong with them."""
+"""CIFAR-10 in its official layout: folders, the archive, and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dataset, the embedded digits, and the names that load knows."""
+"""Dataset, the included digits, and the names that `load` accepts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_copies_keep_arrays_and_attributes(remake):
     [
         (((3, 2), (4,), (1, 2), (1,)), r"training part .*\(3, 2\).*\(4,\)"),
         (((3, 2), (3,), (1, 2), (1, 1)), r"test part .*\(1, 1\)"),
-        (((3, 2), (3,), (1, 5), (1,)), "5 features, the training part 2"),
+        (((3, 2), (3,), (1, 5), (1,)), "5 features; expected 2"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(shapes, words):

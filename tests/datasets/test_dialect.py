@@ -1,4 +1,4 @@
-"""Text tables as they are written: separators, decimal marks, headers, row labels; what is guessed is said."""
+"""Detection of separators, decimal marks, headers and row labels, with warnings about guesses."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_row_labels_are_left_out(tmp_path):
         )
     assert load(write(tmp_path, FRAME), index=True).feature_names == ("b",)
     for options in ({"index": True, "target": 0}, {"index": False, "drop": ["label"]}):
-        with pytest.raises(DataError, match="is the target, and is to be left out too"):
+        with pytest.raises(DataError, match="is the target and is dropped"):
             load(path, **options)
 
 
@@ -251,7 +251,7 @@ def test_a_gap_is_an_error_in_any_row(tmp_path, place):
     rows = [["1.5", "2.5", "3.5"] for _ in range(5)]
     rows[place][1] = ""
     (tmp_path / "t.csv").write_text("\n".join(map(",".join, rows)) + "\n")
-    with pytest.raises(DataError, match=rf"t\.csv, line {place + 1}: '' is no number"):
+    with pytest.raises(DataError, match=rf"t\.csv, line {place + 1}: '' is not a number"):
         read_numbers(tmp_path / "t.csv", UNKNOWN_FORMAT, 3)
 
 

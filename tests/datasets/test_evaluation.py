@@ -1,4 +1,4 @@
-"""Tables to evaluate a model on: what only training needs is not asked of them."""
+"""Tables for evaluation, which need less than tables for training."""
 
 from __future__ import annotations
 
@@ -153,7 +153,9 @@ def test_without_a_record(tmp_path):
     assert y.tolist() == [0, 1, 2] * 20
     for change, words in (({"a": [None] + [1.0] * 59}, "an empty cell"), ({"a": ["x"] * 60}, "'x'")):
         frame.assign(**change).to_csv(tmp_path / "t.csv", index=False)
-        with pytest.raises(DataError, match=f"column 'a' holds {words}; expected numbers, as the model has no record"):
+        with pytest.raises(
+            DataError, match=f"column 'a' holds {words}; expected numbers, since the model has no record"
+        ):
             load_labeled(tmp_path / "t.csv", classes=("p", "q", "r"), preprocessing=None)
     np.savez(tmp_path / "t.npz", X=np.arange(6, dtype=np.uint8)[:, None], y=[2, 2, 2, 2, 2, 2])
     X, y = load_labeled(tmp_path / "t.npz", classes=("0", "1", "2"), preprocessing=None)

@@ -1,4 +1,4 @@
-"""No digit of a table is lost before it is centered, whatever the file: times, coordinates, identifiers, labels."""
+"""No loss of digits before centering: times, coordinates, identifiers, labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from checks import assert_matches
 from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
 from fastmlp.datasets.columns import array_column
-from fastmlp.datasets.fitting import offset_of
+from fastmlp.datasets.fitting import centering_offset
 
 pandas = pytest.importorskip("pandas")
 
@@ -111,14 +111,14 @@ def test_targets_are_centered_before_they_are_rounded(tmp_path, kind, column, dt
     ids=range(9),
 )
 def test_columns_that_need_no_offset(values, dtype):
-    assert offset_of(array_column(values, "x"), dtype) == 0
+    assert centering_offset(array_column(values, "x"), dtype) == 0
 
 
 def test_an_offset_where_most_values_are_the_same():
     """Half of the times are one: the interquartile range is 0, and the standard deviation tells."""
     values = np.r_[np.full(40, 1.7e9), 1.7e9 + np.arange(20)]
-    assert offset_of(array_column(values, "x"), FLOAT32) == 1.7e9
-    assert offset_of(array_column(values, "x"), FLOAT64) == 0
+    assert centering_offset(array_column(values, "x"), FLOAT32) == 1.7e9
+    assert centering_offset(array_column(values, "x"), FLOAT64) == 0
 
 
 def test_whole_numbers_that_the_dtype_holds_are_not_centered(tmp_path):
@@ -185,7 +185,7 @@ def test_targets_too_close_together(tmp_path, unit, dtype):
 
 def test_a_number_too_large_in_new_rows(tmp_path):
     data = load(write(tmp_path, "t.csv", SPREAD, np.arange(ROWS) % 2)[0])
-    with pytest.raises(DataError, match="1e\\+40, too large for float32, which training had; scale the column"):
+    with pytest.raises(DataError, match="1e\\+40, too large for float32 as in training; scale the column"):
         apply_preprocessing(pandas.DataFrame({"x": [1e40]}), data.preprocessing)
 
 

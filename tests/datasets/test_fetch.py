@@ -1,4 +1,4 @@
-"""Downloads, from a loopback server only."""
+"""Downloads from a loopback server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The IDX reader: every element type, and no damage that gets past it or fills the memory."""
+"""The IDX reader: all element types, and damaged files."""
 
 from __future__ import annotations
 

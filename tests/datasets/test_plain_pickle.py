@@ -1,4 +1,4 @@
-"""The reader of plain pickles: nothing is called, nothing is allocated on a claim."""
+"""The safe pickle reader: it calls nothing, and checks sizes before it allocates memory."""
 
 from __future__ import annotations
 

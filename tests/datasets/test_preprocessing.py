@@ -1,4 +1,4 @@
-"""apply_preprocessing gives new rows the columns that training had."""
+"""apply_preprocessing: new rows in the encoding of the training data."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_arrays(tmp_path):
     np.savez(tmp_path / "b.npz", Z=X)
     with pytest.raises(DataError, match="has no array X"):
         apply_preprocessing(tmp_path / "b.npz", data.preprocessing)
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="is not a table"):
         apply_preprocessing(tmp_path / "b.txt", data.preprocessing)
 
 
@@ -118,7 +118,7 @@ def test_float64_is_kept(tmp_path):
 )
 def test_a_damaged_record_is_refused(tmp_path, record, change):
     change(record[0])
-    with pytest.raises(DataError, match="not a record of preprocessing"):
+    with pytest.raises(DataError, match="not a record of a table"):
         apply_preprocessing(tmp_path / "train.csv", record[0])
-    with pytest.raises(DataError, match="not a record of preprocessing"):
+    with pytest.raises(DataError, match="not a record of a table"):
         apply_preprocessing(tmp_path / "train.csv", None)

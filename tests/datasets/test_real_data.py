@@ -1,4 +1,4 @@
-"""The real files, where a folder of them is at hand."""
+"""The official files of the data sets, if FASTMLP_TEST_DATA names a folder with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: deterministic, stratified, never empty on either side."""
+"""Splits: deterministic, stratified, and never empty."""
 
 from __future__ import annotations
 

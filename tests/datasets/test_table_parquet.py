@@ -1,4 +1,4 @@
-"""Parquet tables: types that text has not, and damage."""
+"""Parquet tables: types that text tables lack, and damaged files."""
 
 from __future__ import annotations
 

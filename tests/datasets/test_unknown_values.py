@@ -1,4 +1,4 @@
-"""Values that training did not see: booleans in other spellings are known, everything else is reported or refused."""
+"""Values absent from the training data: booleans in other spellings, warnings and errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import apply_preprocessing, load
-from fastmlp.datasets.categories import find_categories, truth
+from fastmlp.datasets.categories import find_categories, parse_bool
 from fastmlp.datasets.evaluation import load_labeled
 
 pandas = pytest.importorskip("pandas")
@@ -47,11 +47,11 @@ def test_booleans_in_every_spelling(tmp_path, trained, spelling):
 
 def test_what_spells_a_truth():
     for text in TRUE[:10]:
-        assert truth(text) is True
+        assert parse_bool(text) is True
     for text in FALSE[:10]:
-        assert truth(text) is False
+        assert parse_bool(text) is False
     for text in (None, "", "2", "maybe", "yes!", "None"):
-        assert truth(text) is None
+        assert parse_bool(text) is None
 
 
 @pytest.mark.parametrize(

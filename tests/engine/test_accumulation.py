@@ -1,4 +1,4 @@
-"""Steps that follow the gradients of several batches: as module by module, and as one batch of all their rows."""
+"""Gradient accumulation: equal to module by module, and to one large batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that the engine changes on the way, beside those that `fastmlp.training.augmentation` changes."""
+"""Augmentation in the engine against `fastmlp.training.augmentation`."""
 
 from __future__ import annotations
 

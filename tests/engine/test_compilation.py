@@ -1,4 +1,4 @@
-"""Kernels are compiled once: not again in a second process, nor for a model, batch or team of another size."""
+"""Compilation of kernels: not repeated in a second process, nor for another size of model, batch or team."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
-import asked  # noqa: E402
+import compile_recorder  # noqa: E402
 
 # Prints the kernels of a first model with what was compiled or saved for it, then the same of others of other sizes.
 TRAIN = """
-import asked
+import compile_recorder
 import numpy as np
 import fastmlp as fm
 
@@ -33,7 +33,7 @@ def train(features, hidden, classes, batch, threads, optimizer, first=0):
     trainer.evaluate(X, y)
 
 def needed(*cases):
-    with asked.recorded() as found:
+    with compile_recorder.recorded() as found:
         for case in cases:
             train(*case)
     return found.kernels, found.compiled + found.saved
@@ -55,7 +55,7 @@ def in_a_process():
 
     def run():
         command = [sys.executable, "-W", "error", "-c", TRAIN]
-        done = subprocess.run(command, env=asked.environment(), capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, env=compile_recorder.environment(), capture_output=True, text=True, timeout=280)
         assert (done.returncode, done.stderr) == (0, "")
         first, others = map(ast.literal_eval, done.stdout.splitlines())
         return first, others

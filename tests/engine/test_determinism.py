@@ -1,4 +1,4 @@
-"""Same seed, same bits: on any number of threads, in native calls of any number of steps, and in every run."""
+"""Same seed, same bits: for any number of threads and of steps per native call, and in every run."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_evaluations_do_not_depend_on_threads(dtype, team):
 @pytest.mark.sampled
 @pytest.mark.parametrize("threads", [2, 3, 4])
 def test_no_thread_takes_the_room_of_one_that_is_a_block_behind(threads, monkeypatch):
-    """The last block of rows is a short one, and nobody waits for it: here the first thread comes late."""
+    """The last block of rows is short, and no thread waits for it; here the first thread is late."""
     train, late = kernels.train, [0.0]
 
     def spy(thread, *rest):

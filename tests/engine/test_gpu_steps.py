@@ -1,4 +1,4 @@
-"""The persistent CUDA kernel, its blocks run side by side as Python: the modules' steps, no race and no stray index."""
+"""The persistent CUDA kernel in the simulator: equal to the modules' steps, without races and stray accesses."""
 
 from __future__ import annotations
 

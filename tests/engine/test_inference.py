@@ -1,4 +1,4 @@
-"""Outputs of many rows by the engine: those of `Module.infer`, in bounded memory."""
+"""Inference by the engine: equal to `Module.infer`, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trainers are given: data of any kind, other settings from one fit to the next, and parts that nobody knows."""
+"""Inputs of trainers: data of any kind, settings that change between fits, user-defined components."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_dropout_knows_how_far_training_has_come():
     assert (comp.model[3].seed, comp.model[3].step) == (ref.model[3].seed, ref.model[3].step) == (7, 8)
 
 
-# ---------------------------------------------------------------------------------- parts nobody knows
+# ---------------------------------------------------------------------------------- unknown components
 
 
 class MyTanh(fm.Tanh):

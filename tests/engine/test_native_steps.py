@@ -1,4 +1,4 @@
-"""The persistent CUDA kernel as it is compiled, in a GPU's tiles and with its barrier: the modules' steps."""
+"""The persistent CUDA kernel as compiled code, with a GPU's tile sizes: equal to the modules' steps."""
 
 from __future__ import annotations
 

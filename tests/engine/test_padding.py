@@ -1,4 +1,4 @@
-"""What only fills up vectors stays zero, weights and their second copies agree, and no access leaves its buffer."""
+"""Padding stays zero, both copies of the weights agree, and no access leaves its buffer."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_every_source_of_features(source, dtype):
         assert_clean(*trained(model, fm.MSELoss(), fm.SGD(0.01), (X, y)))
 
 
-# Arrays right before, or right behind, a page that nobody may touch.
+# Arrays directly before or behind a protected page.
 GUARDED = """
 import ctypes, itertools, mmap, sys
 import numpy as np

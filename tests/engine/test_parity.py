@@ -1,4 +1,4 @@
-"""The engine makes the steps that the modules make: one of them, ten, and five hundred."""
+"""Steps of the engine against steps of the modules: one, ten and five hundred."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of arrays and threads: whoever looks sees the last step's numbers, and whatever he changes counts."""
+"""Life cycle of arrays and threads: reads see the last step, and writes take effect."""
 
 from __future__ import annotations
 

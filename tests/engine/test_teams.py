@@ -1,4 +1,4 @@
-"""Threads and processes: who trains where changes no bit, and nobody is left behind."""
+"""Threads and processes: no effect on the bits, and no thread is left behind."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_other_signals_are_told_when_all_are_done():
 
 @pytest.mark.slow
 def test_many_models_may_be_the_first_at_once():
-    """When each of them asks for the same kernels, which nobody has loaded yet."""
+    """All threads request the same kernels, which are not loaded yet."""
     assert in_a_process(AT_ONCE) == "1\n"
 
 

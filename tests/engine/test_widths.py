@@ -1,4 +1,4 @@
-"""With vectors of other widths than the host's, the engine and the modules compute what NumPy does."""
+"""Vector widths other than the host's: the engine and the modules agree with NumPy."""
 
 from __future__ import annotations
 

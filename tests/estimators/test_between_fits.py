@@ -1,4 +1,4 @@
-"""What an estimator knows between two calls: parameters that change, copies that go on, fits of another kind."""
+"""State of an estimator between calls: changed parameters, copies, other solvers."""
 
 import copy
 import io
@@ -106,9 +106,9 @@ def test_what_is_set_counts_at_once_and_in_copies(name, way):
     np.testing.assert_array_equal(copies[0].predict_proba(X), live.predict_proba(X))
     if name != "backend":  # which changes roundings at most
         assert not same(live, unchanged)
-    trained_with = live._linked().model.config()
+    trained_with = live._sync_network().model.config()
     assert (trained_with["dropout"], trained_with["layer_norm"]) == (live.dropout, live.layer_norm)
-    assert live._linked().model.backend_name == (live.backend or "numba")
+    assert live._sync_network().model.backend_name == (live.backend or "numba")
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_averages_follow_their_parameters_when_dropout_comes_and_goes():
     with_it.set_params(dropout=1e-300)  # nothing is ever dropped
     for net in (with_it, without):
         trained(net)
-    assert len(with_it._linked().model) == len(without._linked().model) + 2
+    assert len(with_it._sync_network().model) == len(without._sync_network().model) + 2
     for ref, comp in zip(weights(without), weights(with_it), strict=True):
         assert_matches(ref, comp, 1e-12)
     with_it.set_params(dropout=0.0)

@@ -1,4 +1,4 @@
-"""Same arguments, same rows in the same order: the same weights, losses and answers as scikit-learn's classes."""
+"""Equality with scikit-learn: weights, losses and predictions for the same arguments and order of rows."""
 
 import inspect
 import warnings

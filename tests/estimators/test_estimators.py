@@ -1,4 +1,4 @@
-"""What our estimators have beyond scikit-learn's, and how they get on with what surrounds them."""
+"""Features of the estimators beyond scikit-learn's, and their use with scikit-learn's tools."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""The loss and the gradient that L-BFGS gets."""
+"""Loss and gradient of the L-BFGS objective."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ LOSSES = {
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient(name, weighted, block, few, rng, monkeypatch):
-    monkeypatch.setattr(lbfgs, "_FEW", few)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", few)
     monkeypatch.setattr(lbfgs, "_BLOCK", block)
     monkeypatch.setattr(lbfgs, "_ROWS", 1)
     loss, outputs, targets = LOSSES[name]
@@ -54,7 +54,7 @@ def test_gradient(name, weighted, block, few, rng, monkeypatch):
 @pytest.mark.parametrize("few", [0, 1 << 60], ids=["engine", "modules"])
 def test_a_loss_that_is_not_finite(few, rng, monkeypatch):
     """Neither a number nor an error: SciPy ends the search."""
-    monkeypatch.setattr(lbfgs, "_FEW", few)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", few)
     weights = initial_weights([5, 8, 1], "relu", np.random.RandomState(0), np.dtype(np.float64))
     network = Network(*weights, activation="relu", dropout=0.0, layer_norm=False, backend=None)
     loss = MSELoss(reduction="rows", half=True)
@@ -81,7 +81,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_features_that_the_engine_does_not_read_in_place(name, rng, monkeypatch):
     """They are converted once, not at each evaluation; a large sparse matrix block by block."""
-    monkeypatch.setattr(lbfgs, "_FEW", 0)
+    monkeypatch.setattr(lbfgs, "_SMALL_WORK", 0)
     large = name.endswith("dense")
     monkeypatch.setattr(lbfgs, "_DENSE", 0 if large else 1 << 20)
     X = KINDS[name](np.round(rng.normal(size=(300, 5)) * 3))
@@ -96,7 +96,7 @@ def test_features_that_the_engine_does_not_read_in_place(name, rng, monkeypatch)
         objective.close()
     assert isinstance(objective.steps, ModuleSteps) == large
     if not large:
-        monkeypatch.setattr(SparseRows, "__getitem__", None)  # nobody reads it again
+        monkeypatch.setattr(SparseRows, "__getitem__", None)  # the matrix must not be read again
         assert objective(objective.start())[0] == results[1][0]
         objective.close()
     (ref, ref_gradient), (comp, gradient) = results

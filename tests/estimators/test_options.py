@@ -1,4 +1,4 @@
-"""Options and rows: each is used, refused by name, or documented to be for another solver."""
+"""Parameters of the estimators: each one has an effect, raises an error, or is documented for another solver."""
 
 import inspect
 import itertools
@@ -83,7 +83,7 @@ def test_labels_of_many_kinds(convert):
 def test_partial_fit_refuses_weights_by_frequency(weight, y):
     """As scikit-learn's own; before it has learnt anything of the rows."""
     net = small(class_weight=weight)
-    with pytest.raises(ValueError, match="class_weight='balanced' is not for partial_fit.*give a dict"):
+    with pytest.raises(ValueError, match="class_weight='balanced' is not for partial_fit.*pass a dict"):
         net.partial_fit(X, y, classes=[0, 1, 2])
     assert not hasattr(net, "classes_") and not hasattr(net, "coefs_")
     if weight == "balanced" and y is Y:
@@ -169,7 +169,7 @@ def test_the_docs_say_what_other_parameters_are_for(kind):
     for name, words in OF_SOLVERS.items():
         assert words in _about(name, text), name
     for name in FOR_STEPS:
-        assert '"sgd" and "adam" alone' in _about(name, text), name
+        assert '"sgd" and "adam" only' in _about(name, text), name
 
 
 def _about(name, text):

@@ -1,4 +1,4 @@
-"""scikit-learn's own tests of its MLP, from the installed package, with our classes in the place of its."""
+"""scikit-learn's own tests of its MLP classes, run with the estimators of fastmlp."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""C: what export_c writes compiles without a warning, runs under sanitizers and computes what the model computes."""
+"""export_c: the file compiles without warnings, runs under sanitizers and equals the model."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def test_what_cannot_be_written(tmp_path):
     for arguments, message in [
         ((model, tmp_path / "m.c", "2fast"), "name is '2fast'; expected a C name"),
         ((model, tmp_path / "m.c", "a b"), "name is"),
-        ((model, tmp_path / "m.c", "double"), "that is not taken"),
-        ((model, tmp_path / "m.c", "linear"), "that is not taken"),
-        ((model, tmp_path / "m.c", "expf"), "that is not taken"),
+        ((model, tmp_path / "m.c", "double"), "expected a free C identifier"),
+        ((model, tmp_path / "m.c", "linear"), "expected a free C identifier"),
+        ((model, tmp_path / "m.c", "expf"), "expected a free C identifier"),
         ((fm.Sequential(fm.ReLU()), tmp_path / "m.c"), "takes any width"),
-        ((fm.Sequential(fm.Linear(2, 2, rng=0), Mine()), tmp_path / "m.c"), "there is no C for Mine"),
+        ((fm.Sequential(fm.Linear(2, 2, rng=0), Mine()), tmp_path / "m.c"), "export_c does not support Mine"),
         (("model", tmp_path / "m.c"), "expected a fastmlp module, got str"),
     ]:
         with pytest.raises(ValueError, match=message):

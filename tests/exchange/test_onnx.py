@@ -1,4 +1,4 @@
-"""ONNX: every module out to ONNX Runtime, and MLPs back in."""
+"""ONNX: export of all modules to ONNX Runtime, and import of MLPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX graphs of other makers: ways of writing an MLP give what ONNX Runtime computes; others are refused."""
+"""Import of ONNX graphs of other programs: equal to ONNX Runtime, or an error."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ REFUSED = [
     ([("Tanh", ["x"], ["t"]), ("Cast", ["t"], ["a"], TO["FLOAT"]), GEMM], {"kind": "FLOAT16"}, "its input is FLOAT16"),
     (then("Cast", TO["FLOAT"]), {"kind": "STRING"}, "its input 'x' is of type STRING, expected one of FLOAT, DOUBLE"),
     (then("Dropout", {}, "one", "true"), {}, "is Dropout without attributes; expected one without training_mode"),
-    ([("Dropout", ["x"], ["a", "y"])], {"gives": "BOOL"}, "its output is not what the last node gives"),
+    ([("Dropout", ["x"], ["a", "y"])], {"gives": "BOOL"}, "its output is not the result of the last node"),
     *((then("Flatten", {"axis": axis}), {}, "expected axis 1 of (N, ...)") for axis in (0, 2, -2)),
     (then("Flatten", {"axis": 2}), {"shape": ["N", 1, 3]}, "got an input of 3 dimensions"),
     ([("Relu", ["x"], ["y"])], {"shape": ["N", 1, 3]}, "its output has 3 dimensions, expected 2"),

@@ -1,4 +1,4 @@
-"""skl2onnx: labels, probabilities and regressions have the shapes and values that the estimators give."""
+"""skl2onnx: labels, probabilities and regressions equal those of the estimators."""
 
 from __future__ import annotations
 

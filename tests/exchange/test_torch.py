@@ -1,4 +1,4 @@
-"""PyTorch: layers and weights in both directions, and files of weights."""
+"""PyTorch: conversion of layers and weights in both directions, and weight files."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_bad_files_of_weights(tmp_path, capsys):
         "objects.npz",
         "offset.npz",
     ):
-        with pytest.raises(fm.ModelFileError, match=f"{name} holds no weights that can be read"):
+        with pytest.raises(fm.ModelFileError, match=f"{name} holds no readable weights"):
             model.load_state_dict(tmp_path / name)
     with pytest.raises(ValueError, match="missing '0.bias', '2.weight', '2.bias'"):
         model.load_state_dict(tmp_path / "part.pt")

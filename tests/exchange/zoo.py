@@ -1,4 +1,4 @@
-"""Models that travel, with their outputs in float64 and a bound on the error of a program that computes them."""
+"""Models for the exchange tests, with float64 outputs and an error bound."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
 
 
 def activated(kind, dtype, rng):
-    """(model of two hidden layers, x, outputs, bound)."""
+    """Return (model with two hidden layers, x, outputs, bound)."""
     make, arguments = KINDS[kind]
     with use_backend("numpy"):
         activation = make(*arguments)
@@ -31,7 +31,7 @@ def activated(kind, dtype, rng):
 
 
 def everything(dtype, rng):
-    """A model with every module that is no activation, x, outputs and a bound."""
+    """Return (model with all modules other than activations, x, outputs, bound)."""
     with use_backend("numpy"):
         scaling = fm.Normalize(rng.normal(size=9), rng.uniform(1, 3, 9), dtype)
         model = fm.Sequential(

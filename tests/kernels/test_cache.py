@@ -1,4 +1,4 @@
-"""The on-disk cache of compiled kernels: used again, swept of what is stale, and never a reason to fail."""
+"""The on-disk kernel cache: reuse, removal of stale files, and recovery from damage."""
 
 from __future__ import annotations
 

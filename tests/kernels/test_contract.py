@@ -1,4 +1,4 @@
-"""Every backend has the operations of the reference, with its signatures, and agrees with it."""
+"""All backends have the operations and signatures of the reference, and agree with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiler pipeline that is faster than Numba's: the same machine code, and Numba as it was afterwards."""
+"""The fast compiler pipeline: the same machine code as Numba's, and Numba is unchanged afterwards."""
 
 from __future__ import annotations
 

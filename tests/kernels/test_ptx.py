@@ -1,4 +1,4 @@
-"""Every CUDA kernel compiles for a GPU, with no GPU at hand, and float32 is not computed in float64."""
+"""All CUDA kernels compile without a GPU, and float32 kernels contain no float64 arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Philox on vectors against `philox4x32`, word for word; the lanes that a threshold keeps."""
+"""Vectorized Philox against `philox4x32`, word for word, and its thresholds."""
 
 from __future__ import annotations
 

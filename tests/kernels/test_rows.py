@@ -1,4 +1,4 @@
-"""Softmax, losses, normalisation, dropout and optimizer updates of each backend against the reference."""
+"""Softmax, losses, normalization, dropout and optimizer updates of each backend against the reference."""
 
 from __future__ import annotations
 

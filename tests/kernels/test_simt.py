@@ -1,4 +1,4 @@
-"""What runs CUDA kernels as Python finds races, strays and what nobody wrote, and passes what is in order."""
+"""The CUDA simulator: it finds races, stray accesses and uninitialized reads, and accepts correct kernels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_who_does_not_wait_for_the_other_warp_may_not():
 
 
 def test_who_does_not_wait_reads_what_is_not_there_yet():
-    with pytest.raises(AssertionError, match="thread 0 of block 0 and nobody has written it"):
+    with pytest.raises(AssertionError, match="thread 0 of block 0 but was never written"):
         run(lambda: None)
 
 
@@ -72,7 +72,7 @@ def test_a_threads_own_array(shape, inside, outside):
         return out[0]
 
     assert run(inside, True) == np.float32(0.1)
-    with pytest.raises(AssertionError, match=r"local array\[.*\] is read by thread 0 .* and nobody has written it"):
+    with pytest.raises(AssertionError, match=r"local array\[.*\] is read by thread 0 .* but was never written"):
         run(inside, False)
     for index in outside:
         for writes in (False, True):

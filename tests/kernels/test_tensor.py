@@ -1,6 +1,6 @@
-"""Tensor cores, as the tables of the PTX ISA have them, simulated: products in tf32 and bf16, and float32's by six.
+"""Matrix products on simulated tensor cores (fragment layouts of the PTX ISA): tf32, bf16, and float32 by six bf16.
 
-Sums are float32's, and cut off where they have no room.
+Accumulators are float32, and sums are truncated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Accuracy, special values and reproducibility of the vector functions, jitted and not.
+"""Accuracy, special values and reproducibility of the vector functions, compiled or not.
 
 Run as a script with a file's name, this stores the results of all functions there: that is how the
 tests see other vector widths and the un-jitted code, which are chosen when fastmlp is imported.
@@ -126,7 +126,7 @@ def points(name: str, dtype: type) -> np.ndarray:
 
 
 def units(exact: Any, dtype: type) -> Any:
-    """The distance of neighbouring numbers of the dtype at ``exact``."""
+    """The distance of neighboring numbers of the dtype at ``exact``."""
     info = np.finfo(dtype)
     return mp.ldexp(1, max(mp.frexp(exact)[1] - 1, int(info.minexp)) - info.nmant)
 
@@ -200,7 +200,7 @@ def test_bits_do_not_depend_on_the_position(name: str, dtype: type) -> None:
     x = points(name, dtype)[:300]
     expected = evaluate(name, x)
     for shift in (1, 2, 3, 5, 11):
-        rolled = np.concatenate([x[shift:], np.array([NAN, INF, -1e9], dtype), x[:shift]])  # neighbours change too
+        rolled = np.concatenate([x[shift:], np.array([NAN, INF, -1e9], dtype), x[:shift]])  # neighbors change too
         got = evaluate(name, rolled)
         again = np.concatenate([got[-shift:], got[: x.size - shift]])
         assert again.tobytes() == expected.tobytes()

@@ -1,4 +1,4 @@
-"""Bad arrays into every module: one or two sentences that name what was seen and what was expected."""
+"""Invalid arrays passed to modules: one or two sentences with the value seen and the value expected."""
 
 import numpy as np
 import pytest

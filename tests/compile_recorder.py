@@ -1,6 +1,6 @@
-"""Which kernels a process would compile if none were kept, seen in one that may find them kept.
+"""Recorder of the kernels that a process requests, compiles and saves.
 
-To compile all of them anew, to see that, would take a test half a minute.
+A test can then check the set of kernels without a compilation from scratch, which takes half a minute.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from fastmlp._kernels.cpu import jit
 
 
 def environment():
-    """That of a process which imports this."""
+    """Return an environment in which a subprocess can import this module and fastmlp."""
     folders = Path(fastmlp.__file__).parents[1], Path(__file__).parent
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 @contextlib.contextmanager
 def recorded():
-    """Gives three lists of names, complete afterwards: of the ``kernels`` that are asked for inside, of what is
-    ``compiled``, and of the kernels that are ``saved``."""
+    """Record the names of ``kernels`` requested, functions ``compiled`` and kernels ``saved`` inside the block."""
     found = SimpleNamespace(kernels=[], compiled=[], saved=[])
     load, save = jit._KernelCache.load_overload, jit._KernelCache.save_overload
 
