@@ -139,7 +139,7 @@ OPTIONS = {
     "rng": ({"rng": -1}, "rng is -1"),
     "validation": ({"validation": X}, "validation is not a pair"),
     "validation of one": ({"validation": (X,)}, "validation is not a pair"),
-    "nothing left": ({"batch_size": 13, "drop_last": True}, "no batch of 13: the set has 12 rows"),
+    "nothing left": ({"batch_size": 13, "drop_last": True}, "no batch: the set has 12 rows; expected at least 13"),
 }
 
 

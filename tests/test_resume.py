@@ -257,5 +257,5 @@ def test_damage_to_a_model_is_seen(tmp_path):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(fm.ModelFileError, match="its content does not have the checksum"):
+    with pytest.raises(fm.ModelFileError, match="its content does not match its checksum"):
         fm.load_model(path)

@@ -425,7 +425,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         --------
         >>> import fastmlp as fm, numpy as np
         >>> X = np.array([[0.0], [1.0]] * 10)
-        >>> net = fm.MLPRegressor((4,), solver="lbfgs", random_state=0).fit(X, X[:, 0])
+        >>> net = fm.MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", random_state=0).fit(X, X[:, 0])
         >>> predict = net.compiled_predict()
         >>> np.allclose(predict(X), net.predict(X))
         True

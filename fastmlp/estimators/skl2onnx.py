@@ -37,7 +37,7 @@ def register_skl2onnx() -> None:
     >>> import fastmlp as fm, numpy as np, skl2onnx
     >>> fm.register_skl2onnx()
     >>> X = np.array([[0.0], [1.0]] * 10, np.float32)
-    >>> net = fm.MLPClassifier((4,), random_state=0).fit(X, np.array([0, 1] * 10))
+    >>> net = fm.MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, np.array([0, 1] * 10))
     >>> graph = skl2onnx.to_onnx(net, X[:1], options={id(net): {"zipmap": False}})
     >>> [output.name for output in graph.graph.output]
     ['label', 'probabilities']

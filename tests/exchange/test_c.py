@@ -89,7 +89,7 @@ def test_what_cannot_be_written(tmp_path):
 
     model = fm.MLP(3, [4], 2, rng=0)
     for arguments, message in [
-        ((model, tmp_path / "m.c", "2fast"), "name is '2fast'; expected a C name"),
+        ((model, tmp_path / "m.c", "2fast"), "name is '2fast'; expected a free C identifier"),
         ((model, tmp_path / "m.c", "a b"), "name is"),
         ((model, tmp_path / "m.c", "double"), "expected a free C identifier"),
         ((model, tmp_path / "m.c", "linear"), "expected a free C identifier"),
