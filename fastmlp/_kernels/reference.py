@@ -91,6 +91,10 @@ def _sigmoid(x):
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -117,6 +121,11 @@ def _tanh_gelu_slope(x):
     return gate + x * gate * rest * 2 * c * (1 + 3 * k * x * x)
 
 
+def _mish_slope(x):
+    decay = np.cosh(np.minimum(_softplus(x), 40)) ** -2.0  # 1 - tanh^2, lost in rounding beyond 40
+    return np.tanh(_softplus(x)) + x * _sigmoid(x) * decay
+
+
 # kind: (h(x, alpha), h'(x, y, alpha)), with y = h(x)
 _ACTIVATIONS = {
     "identity": (lambda x, a: x, lambda x, y, a: np.ones_like(x)),
@@ -131,23 +140,37 @@ _ACTIVATIONS = {
     "gelu": (lambda x, a: x * _normal_cdf(x), lambda x, y, a: _normal_cdf(x) + x * _normal_pdf(x)),
     "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_slope(x)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
-    "softplus": (
-        lambda x, a: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-        lambda x, y, a: _sigmoid(x),
+    "softplus": (lambda x, a: _softplus(x), lambda x, y, a: _sigmoid(x)),
+    "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda x, y, a: _mish_slope(x)),
+    "selu": (
+        lambda x, a: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+        lambda x, y, a: 1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
+    ),
+    "hardswish": (
+        lambda x, a: x * ((np.clip(x, -3, 3) + 3) / 6),
+        lambda x, y, a: np.where(np.abs(x) < 3, x / 3 + 0.5, (np.clip(x, -3, 3) + 3) / 6),
     ),
 }
 
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
+def _activation(kind):
+    """(h, h') of a kind; a user's are those of the formula, which NumPy computes as it stands."""
+    if kind in _ACTIVATIONS:
+        return _ACTIVATIONS[kind]
+    formula = formulas.find("activations", kind)
+    return formula.forward, formula.derivative
+
+
 def activation_forward(kind, alpha, x, out):
-    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`."""
-    np.copyto(out, _ACTIVATIONS[kind][0](x, alpha), casting="same_kind")
+    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`, or of a user's formula."""
+    np.copyto(out, _activation(kind)[0](x, alpha), casting="same_kind")
 
 
 def activation_backward(kind, alpha, dy, x, y, dx):
     """dx = dy h'(x); where h has a kink, PyTorch's value. ``y`` is h(x)."""
-    np.multiply(dy, _ACTIVATIONS[kind][1](x, y, alpha), out=dx, casting="same_kind")
+    np.multiply(dy, _activation(kind)[1](x, y, alpha), out=dx, casting="same_kind")
 
 
 # ---------------------------------------------------------------------- softmax and normalisation

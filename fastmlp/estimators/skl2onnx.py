@@ -8,11 +8,10 @@ import numpy as np
 
 from ..exchange.onnx_nodes import nodes_of
 from ..inference.plan import leaves
+from ..modules import Activation
 from . import MLPClassifier, MLPRegressor
 
-__all__ = ["FLOAT_ONLY", "register_skl2onnx"]
-
-FLOAT_ONLY = ("Elu", "Gelu", "LeakyRelu", "Softplus")
+__all__ = ["register_skl2onnx"]
 
 
 def register_skl2onnx() -> None:
@@ -24,8 +23,9 @@ def register_skl2onnx() -> None:
     `predict_proba`, with two columns for a single class too.
 
     The graph computes in float64 if its input is declared so, else in float32. Activations for which ONNX Runtime has
-    float32 kernels only (`FLOAT_ONLY`) are computed in float32. ``layer_norm`` needs opset 17, "gelu" and "gelu_tanh"
-    opset 20; the conversion raises ValueError for an older opset, and for a zipmap with a single class.
+    float32 kernels only (``onnx_runtime_float64`` of their class is False) are computed in float32. ``layer_norm``
+    needs opset 17, some activations need later ones ("gelu" opset 20); the conversion raises ValueError for an older
+    opset, and for a zipmap with a single class.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
     for module in leaves(net._sync_network().model):
         entered = x
+        narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
         for step in nodes_of(module):
             if step.version > container.target_opset:
                 raise ValueError(
@@ -122,7 +123,6 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
                     f"{container.target_opset}; give a newer step."
                 )
             more = [entered] if step.with_input else [constant(array) for array in step.constants]
-            narrow = wide and step.operator in FLOAT_ONLY
             x = node("Cast", [x], to=TensorProto.FLOAT, op_version=9) if narrow else x
             x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
             x = node("Cast", [x], to=number, op_version=9) if narrow else x

@@ -50,10 +50,10 @@ def from_torch(module: Any) -> ours.Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential, or one of its layers
-        Layers: Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
-        Dropout, LayerNorm and Softmax over the last dimension, the `Normalize` of this module, and nested Sequentials.
-        Parameters have dtype float32 or float64. PyTorch's Softplus returns x above its threshold of 20, that of
-        fastmlp log(1 + exp(x)) everywhere; they differ by at most 2e-9.
+        Layers: Linear, the activations that fastmlp has, Flatten(1), Dropout, LayerNorm and Softmax over the last
+        dimension, the `Normalize` of this module, and nested Sequentials. Parameters have dtype float32 or float64. A
+        Softplus must have beta 1; PyTorch's returns x above its threshold of 20, that of fastmlp log(1 + exp(x))
+        everywhere; they differ by at most 2e-9.
 
     Returns
     -------
@@ -235,7 +235,8 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
 
 def _activations() -> dict[type[Any], type[ours.Activation]]:
     """Return the activation classes by their counterparts in torch.nn."""
-    return {getattr(nn, kind.torch): kind for kind in activation_types() if kind.torch is not None}
+    kinds = [kind for kind in activation_types() if kind.torch is not None and kind.declares("torch")]
+    return {getattr(nn, str(kind.torch)): kind for kind in kinds}
 
 
 # ----------------------------------------------------------------------------------------- to PyTorch
@@ -244,7 +245,7 @@ def _activations() -> dict[type[Any], type[ours.Activation]]:
 def _made(module: ours.Module) -> Any:
     if is_chain(module):
         return nn.Sequential(*(_made(inner) for _, inner in module.children()))
-    if isinstance(module, ours.Activation) and module.torch is not None:
+    if isinstance(module, ours.Activation) and module.torch is not None and module.declares("torch"):
         arguments = {name: value for name, value in module.config().items() if name != "type"}
         return getattr(nn, module.torch)(**arguments, **module.torch_options)
     make = _TO.get(type(module))

@@ -171,9 +171,10 @@ class _Check:
         x = self.variables["x"]
         outputs = x if self.module is None else self.module.forward(x)
         sides = [
-            np.sign(m._saved[0])
+            np.sign(m.backend.to_numpy(m._saved[0]) - kink)
             for m in (self.module.modules() if self.module is not None else ())
             if isinstance(m, Activation) and m.has_kink and m._saved is not None
+            for kink in m.kinks
         ]
         if self.loss is None:
             return outputs, sides

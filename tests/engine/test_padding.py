@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activations import EXAMPLES as ACTIVATIONS
 from optimizers import EXAMPLES
 
 import fastmlp as fm
@@ -24,10 +25,6 @@ from fastmlp._kernels.cpu import panels, table  # noqa: E402
 from fastmlp._kernels.cpu.host import LANES  # noqa: E402
 
 WIDTHS = (1, 7, 8, 9, 15, 16, 17, 31, 33)
-ACTIVATIONS = [
-    *("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus"),
-    *(fm.LeakyReLU(-0.3), fm.ELU(-0.7), fm.ELU(0.0)),
-]
 OPTIMIZERS = {
     **{name: partial(make, lr=1e-4) for name, make in EXAMPLES.items() if not hasattr(make(), "eps")},
     **{name: partial(make, lr=1e-4, eps=0.0) for name, make in EXAMPLES.items() if hasattr(make(), "eps")},
@@ -109,10 +106,10 @@ def rows_of(width, outputs, rows=33):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
-def test_every_activation(activation, dtype):
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation(name, dtype):
     for width, other in zip(WIDTHS, WIDTHS[3:] + WIDTHS[:3], strict=True):
-        model = fm.MLP(width, [other, width], other, activation, dtype=dtype, rng=0)
+        model = fm.MLP(width, [other, width], other, ACTIVATIONS[name](), dtype=dtype, rng=0)
         ran = trained(model, fm.MSELoss(), fm.SGD(0.01, 0.9), rows_of(width, other))
         # 5 operations; 3 products with a weight, a bias and their velocities; 2 copies
         assert assert_clean(*ran) >= 3 * 5 + 2 + 3 * 4 + 2

@@ -8,9 +8,10 @@ from functools import partial
 import loss_zoo
 import numpy as np
 import pytest
+from activations import EXAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optimizers import EXAMPLES
+from optimizers import EXAMPLES as OPTIMIZER_EXAMPLES
 from same_steps import assert_same_steps, modules_only
 
 import fastmlp as fm
@@ -42,22 +43,7 @@ def between(*modules, width=9):
     return lambda d: fm.Sequential(linear(9, width, d), *(make(d) for make in modules), linear(width, 3, d))
 
 
-ACTIVATIONS = {
-    "identity": lambda d: fm.Identity(),
-    "relu": lambda d: fm.ReLU(),
-    "leaky_relu": lambda d: fm.LeakyReLU(0.1),
-    "leaky_relu-flat": lambda d: fm.LeakyReLU(0.0),
-    "leaky_relu-falling": lambda d: fm.LeakyReLU(-0.3),
-    "elu": lambda d: fm.ELU(1.5),
-    "elu-flat": lambda d: fm.ELU(0.0),
-    "elu-falling": lambda d: fm.ELU(-0.7),
-    "tanh": lambda d: fm.Tanh(),
-    "sigmoid": lambda d: fm.Sigmoid(),
-    "gelu": lambda d: fm.GELU(),
-    "gelu_tanh": lambda d: fm.GELU("tanh"),
-    "silu": lambda d: fm.SiLU(),
-    "softplus": lambda d: fm.Softplus(),
-}
+ACTIVATIONS = {name: lambda d, make=make: make() for name, make in EXAMPLES.items()}
 
 
 def norm(affine=True, width=9):
@@ -100,7 +86,7 @@ MODULES = {
     "activation-first": lambda d: fm.Sequential(fm.Tanh(), linear(9, 3, d)),
     "activation-last": lambda d: fm.Sequential(linear(9, 3, d), fm.ELU()),
     "two-activations": between(ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]),
-    "two-flat-activations": between(ACTIVATIONS["gelu"], ACTIVATIONS["elu-flat"], norm(), ACTIVATIONS["leaky_relu"]),
+    "two-flat-activations": between(ACTIVATIONS["gelu"], ACTIVATIONS["elu-0"], norm(), ACTIVATIONS["leaky_relu"]),
     "without-parameters": between(ACTIVATIONS["identity"], lambda d: fm.Softmax(), norm(False), ACTIVATIONS["silu"]),
     "nested": lambda d: fm.Sequential(
         fm.Sequential(linear(9, 8, d), fm.Sequential(fm.ReLU())), fm.MLP(8, [5], 3, dtype=d, rng=0)
@@ -173,11 +159,11 @@ def test_losses_of_one_column(name, dtype):
 
 
 OPTIMIZERS = {
-    **EXAMPLES,
-    **{f"{name}, eps 0": partial(make, eps=0.0) for name, make in EXAMPLES.items() if hasattr(make(), "eps")},
+    **OPTIMIZER_EXAMPLES,
+    **{f"{name}, eps 0": partial(make, eps=0.0) for name, make in OPTIMIZER_EXAMPLES.items() if hasattr(make(), "eps")},
     **{
         f"{name}, clipped": partial(make, lr=fm.Cosine(make().current_lr, 8), clip_norm=0.05, clip_value=0.02)
-        for name, make in EXAMPLES.items()
+        for name, make in OPTIMIZER_EXAMPLES.items()
     },
     "clip_value": lambda: fm.SGD(0.5, 0.9, clip_value=0.01),
     "clip_norm": lambda: fm.SGD(0.5, 0.9, clip_norm=0.05),
