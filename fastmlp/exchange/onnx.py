@@ -116,9 +116,9 @@ def import_onnx(path: str | os.PathLike[str]) -> Sequential:
     ----------
     path : path-like
         A graph of opset 7 or later that is one chain of these nodes: Gemm, or MatMul and Add; the operators of
-        fastmlp's activations, and x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by constants
-        (Normalize). Identity, Dropout in inference mode, Flatten(1), and Cast of the input or between float32 and
-        float64 are skipped. The model computes in the dtype of its weights, float32 or float64.
+        fastmlp's activations, and x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by
+        constants (Normalize). Identity, Dropout in inference mode, Flatten(1), and Cast of the input or between
+        float32 and float64 are skipped. The model computes in the dtype of its weights, float32 or float64.
 
     Returns
     -------
