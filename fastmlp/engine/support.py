@@ -87,7 +87,7 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
         if isinstance(module, Dropout):
             found.append(module.p)
         elif isinstance(module, Normalize):
-            arrays = (dict.__getitem__(module.buffers, name) for name in ("mean", "scale"))
+            arrays = (module.buffers[name] for name in ("mean", "scale"))
             found += [module.backend.to_numpy(array).tobytes() for array in arrays]
         else:
             found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]

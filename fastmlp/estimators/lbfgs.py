@@ -105,7 +105,7 @@ class Objective:
 
     def put(self, theta: Array) -> None:
         """Make these the weights."""
-        self.steps.release()
+        self.steps.detach()
         for (_, array), start, stop in zip(
             self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
         ):
@@ -118,7 +118,7 @@ class Objective:
             losses, _, made = self.steps.run(self.rows, self.index, self.ends, 0, 0, 0.0, None, self.blocks)
             weights = theta * self.is_weight
             penalty = 0.5 * self.decay * float(weights @ weights)
-        self.steps.give_back()
+        self.steps.sync_to_user()
         self.value = value = float(losses[0]) * self.scale + self.constant + penalty
         if not len(made):  # the loss is not finite, and SciPy ends the search
             return value, np.full(len(theta), np.nan)

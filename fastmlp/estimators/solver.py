@@ -17,6 +17,7 @@ from ..optim import Optimizer
 from ..optim.adam import Adam
 from ..optim.schedules import Constant
 from ..optim.sgd import SGD
+from ..optim.state import OptimizerState
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
@@ -78,7 +79,8 @@ class Solver:
         if state and list(state) != list(params):
             if len(state) != len(params):
                 return False
-            self.optimizer.state = state = dict(zip(params, state.values(), strict=True))
+            self.optimizer.state = OptimizerState(dict(zip(params, state.values(), strict=True)))
+            state = self.optimizer.state
         return all(array.dtype == model.dtype for kinds in state.values() for array in kinds.values())
 
     def epoch_ends(self, rows_seen: int) -> None:

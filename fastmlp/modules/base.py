@@ -57,9 +57,9 @@ class Module(HasBackend):
         self.in_width = in_width
         self.out_width = out_width
         self.training = True
-        self.params: dict[str, Array] = ArrayDict()
+        self.params = ArrayDict()
         self._grads: ArrayDict | None = None
-        self.buffers: dict[str, Array] = ArrayDict()
+        self.buffers = ArrayDict()
         self.has_gradients = False
         # What backward needs of the last forward: a tuple that begins with x.
         self._saved: tuple[Any, ...] | None = None
@@ -71,7 +71,7 @@ class Module(HasBackend):
         self.buffers = ArrayDict({name: backend.from_numpy(array) for name, array in buffers.items()})
 
     @property
-    def grads(self) -> dict[str, Array]:
+    def grads(self) -> ArrayDict:
         """Gradients of the last `backward`; zeros before the first."""
         if self._grads is None:  # not sooner: most models only predict, or train where no gradient is stored
             zeros = self.backend.zeros
@@ -235,10 +235,10 @@ class Module(HasBackend):
         if precision != PRECISIONS[0] and any(module.dtype == np.float64 for module in self.modules()):
             raise ValueError(f"The precision {precision!r} is for float32 modules; this one is float64.")
         for module in self.modules():
-            moved = () if module.backend_name == target.name else (module.params, module._grads or {}, module.buffers)
-            for arrays in moved:
+            groups = (module.params, module._grads or ArrayDict(), module.buffers)
+            for arrays in () if module.backend_name == target.name else groups:
                 for name, array in arrays.items():
-                    dict.__setitem__(arrays, name, target.from_numpy(module.backend.to_numpy(array)))
+                    arrays.replace(name, target.from_numpy(module.backend.to_numpy(array)))
             module.backend = target
             module._saved = None
         return self

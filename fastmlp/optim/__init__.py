@@ -59,4 +59,4 @@ def optimizer_types() -> dict[str, type[Optimizer]]:
     return {name: _registry[name] for name in _registry if _registry[name].trains}
 
 
-globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules"]))
+globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules", "state"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from .._kernels import get_backend
 from .._kernels.formulas import find
 from ..modules.base import Module
 from .schedules import Schedule, as_schedule
+from .state import OptimizerState
 
 __all__ = ["Optimizer", "columns"]
 
@@ -69,36 +70,32 @@ class Optimizer:
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
         self.average: float | None = None
-        self._state: dict[str, dict[str, Array]] = {}
-        # Called before the state is looked at, where the engine has its numbers.
-        self._recall: Callable[[], None] | None = None
+        self._state = OptimizerState()
         self.steps = 0
         # The backend that the state's arrays belong to.
         self._backend_name: str | None = None
 
     @property
-    def state(self) -> dict[str, dict[str, Array]]:
+    def state(self) -> OptimizerState:
         """By the parameter's name, the arrays that the formula keeps."""
-        if self._recall is not None:
-            self._recall()
         return self._state
 
     @state.setter
-    def state(self, state: dict[str, dict[str, Array]]) -> None:
-        if self._recall is not None:
-            self._recall()
-        self._state = state
+    def state(self, state: Mapping[str, Mapping[str, Array]]) -> None:
+        self._state.sync()
+        self._state = OptimizerState(state)
 
     def __getstate__(self) -> dict[str, Any]:
         state, backend = self.state, get_backend(self._backend_name or "numpy")
         # On a GPU they can be no part of a copy; `prepare` takes them back there.
         arrays = {name: {kind: backend.to_numpy(a) for kind, a in kinds.items()} for name, kinds in state.items()}
         name = self._backend_name and "numpy"
-        return {**self.__dict__, "_state": arrays, "_backend_name": name, "_recall": None}
+        return {**self.__dict__, "_state": arrays, "_backend_name": name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._state = {name: self._present(kinds) for name, kinds in self._state.items()}
+        self.__dict__.pop("_recall", None)  # of files of earlier versions
+        self._state = OptimizerState({name: self._present(kinds) for name, kinds in self._state.items()})
 
     def _present(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
         """States under their present names."""
@@ -156,7 +153,8 @@ class Optimizer:
         for name, param in model.named_parameters():
             arrays = self.state.get(name)
             if arrays is None:
-                arrays = self.state[name] = self._initial_state(backend, param)
+                self.state[name] = self._initial_state(backend, param)
+                arrays = self.state[name]
             if self.average is not None and "average" not in arrays:  # it may have been asked for later
                 arrays["average"] = backend.zeros(param.shape, param.dtype)
                 backend.add_scaled(param, 1.0, arrays["average"])

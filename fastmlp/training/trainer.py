@@ -298,12 +298,12 @@ class Trainer(Evaluator):
                 if hasattr(listener, "on_fit_begin"):
                     listener.on_fit_begin(self)
             if session is not None:
-                session.release()
+                session.detach()
             fit.began -= state.restore(self)
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
             if session is not None:
-                session.release()  # of earlier steps; and a listener may have changed the weights
+                session.detach()  # of earlier steps; and a listener may have changed the weights
             # Listeners may change the arrays: then these are no copy of the last good ones.
             apart = session is None or listeners.may_change_model or listeners.looks_at_model
             good = self._snapshot(apart)
@@ -317,7 +317,7 @@ class Trainer(Evaluator):
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
-                        session.release()
+                        session.detach()
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
@@ -372,7 +372,7 @@ class Trainer(Evaluator):
                 (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
             )
             if session is not None and listeners.listens("on_step"):
-                session.release()  # they may look at the weights, and change them
+                session.detach()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
             weightless = fit.weightless(index, bounds)
             counted = losses if weightless is None else losses[~weightless[: len(losses)]]
@@ -384,7 +384,7 @@ class Trainer(Evaluator):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
                 if session is not None and listeners.looks_at_model:
-                    session.lend()
+                    session.share()
                 listeners.on_progress(self)
             check_interrupt()
         return total / max(1, done - empty)
@@ -434,7 +434,7 @@ class Trainer(Evaluator):
             try:
                 losses, _ = self._advance(session, (batch, *session.whole(len(batch)), *arguments))
             finally:
-                session.lend()
+                session.share()
         return float(losses[0])
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
@@ -448,7 +448,7 @@ class Trainer(Evaluator):
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
         arrays, state, (self.steps, self._order.position, self._last_lr, self._window) = snapshot
         if self._session is not None:
-            self._session.discard()
+            self._session.invalidate()
         if arrays is None:
             self.optimizer.steps = state["steps"]
             self.optimizer.schedule.load_state_dict(state["schedule"])
@@ -458,7 +458,7 @@ class Trainer(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         if self._session is not None:
-            self._session.release()
+            self._session.detach()
         return {**self.__dict__, "_session": None, "_fit": None}
 
     # ---------------------------------------------------------------------------------- evaluation
@@ -481,7 +481,7 @@ class Trainer(Evaluator):
             raise self._diverged(f"after step {self.steps} the validation loss is {val_loss}")
         self.optimizer.schedule.update(train_loss if val_loss is None else val_loss)
         if session is not None:
-            session.give_back()
+            session.sync_to_user()
         return {
             "step": self.steps,
             "epoch": self.epoch,
