@@ -52,7 +52,7 @@ def layers_of(model: Module) -> list[Layer]:
         If one of them is of an unknown class, or none has a width.
     """
     layers: list[Layer] = []
-    for prefix, module in model._named_modules():
+    for prefix, module in model.named_modules():
         if type(module) in (Sequential, MLP):
             continue
         if type(module) not in _LAYERS and not is_plain(module, Activation, "_compute", "_gradient"):

@@ -9,6 +9,8 @@ import numpy as np
 from ..exchange.onnx_nodes import nodes_of
 from ..inference.plan import leaves
 from . import MLPClassifier, MLPRegressor
+from .base import model_of
+from .classifier import has_several_labels
 
 __all__ = ["FLOAT_ONLY", "register_skl2onnx"]
 
@@ -76,7 +78,7 @@ def _labels(scope: Any, net: MLPClassifier) -> Any:
     """The labels by their places, as ONNX has them: str or int64; None where a row has several at once."""
     classes = net.classes_
     options = scope.get_options(net, {"nocl": False, "zipmap": True})
-    if net._label_binarizer.y_type_.startswith("multilabel"):
+    if has_several_labels(net):
         return None
     if len(classes) == 1 and options["zipmap"] is True:
         raise ValueError(
@@ -113,7 +115,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(net._linked().model):
+    for module in leaves(model_of(net)):
         entered = x
         for step in nodes_of(module):
             if step.version > container.target_opset:

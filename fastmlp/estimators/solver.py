@@ -110,6 +110,9 @@ class Progress(Callback):
     Parameters
     ----------
     estimator : BaseMLP
+    solver : Solver
+    of_loss : (float, float)
+        Scale and constant of ``loss_``, see `BaseMLP._loss`.
     rows : int
         Of an epoch that are trained on.
     batch : int
@@ -117,16 +120,28 @@ class Progress(Callback):
         Gives the score on the held-out rows; early stopping goes by it, and the model ends with the best weights.
     goes_on : bool
         Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
+    no_improvement_count : int
+        Epochs without an improvement before this fit.
     """
 
     def __init__(
-        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, goes_on: bool
+        self,
+        estimator: BaseMLP,
+        solver: Solver,
+        of_loss: tuple[float, float],
+        rows: int,
+        batch: int,
+        score: Callable[[], float] | None,
+        goes_on: bool,
+        no_improvement_count: int,
     ) -> None:
-        self.estimator, self.rows, self.batch, self.score, self.goes_on = estimator, rows, batch, score, goes_on
+        self.estimator, self.solver, (self.scale, self.constant) = estimator, solver, of_loss
+        self.rows, self.batch, self.score, self.goes_on = rows, batch, score, goes_on
+        self.no_improvement_count, self.converged = no_improvement_count, False
         self.best: dict[str, Array] | None = None
         self._best_step = 0
         # A change of the rate reaches SGD's velocities.
-        self.may_change_model = estimator._optimizer.schedule != "constant"
+        self.may_change_model = solver.schedule != "constant"
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Score the weights that there are: on these held-out rows, which may be others than the last fit's."""
@@ -140,8 +155,8 @@ class Progress(Callback):
         losses, penalties = trainer.step_losses, trainer.step_penalties
         sizes = np.full(len(losses), self.batch)
         sizes[-1] = self.rows - self.batch * (len(losses) - 1)
-        # The penalty counts whole, the rest by `_loss_scale`: see `BaseMLP._loss`.
-        of_batches = (losses - penalties) * est._loss_scale + penalties + est._loss_constant
+        # The penalty counts whole, the rest by the loss's scale: see `BaseMLP._loss`.
+        of_batches = (losses - penalties) * self.scale + penalties + self.constant
         with np.errstate(over="ignore"):
             est.loss_ = float(of_batches @ sizes / self.rows)
         if not math.isfinite(est.loss_):
@@ -150,26 +165,26 @@ class Progress(Callback):
         est.t_ += self.rows
         est.loss_curve_.append(est.loss_)
         if record["val_loss"] is not None:
-            est.validation_loss_curve_.append(record["val_loss"] * est._loss_scale + est._loss_constant)
+            est.validation_loss_curve_.append(record["val_loss"] * self.scale + self.constant)
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:
             self._by_score(trainer)
         else:
             assert est.best_loss_ is not None
-            est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
+            self.no_improvement_count = self.no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
             est.best_loss_ = min(est.best_loss_, est.loss_)
-        est._optimizer.epoch_ends(est.t_)
-        if est._no_improvement_count > est.n_iter_no_change:
-            if est._optimizer.stops():
+        self.solver.epoch_ends(est.t_)
+        if self.no_improvement_count > est.n_iter_no_change:
+            if self.solver.stops():
                 if est.verbose:
                     print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
                 trainer.stop()
-                est._converged = True
+                self.converged = True
             else:
                 if est.verbose:
-                    print(f"Learning rate is now {est._optimizer.learning_rate:g}")
-                est._no_improvement_count = 0
+                    print(f"Learning rate is now {self.solver.learning_rate:g}")
+                self.no_improvement_count = 0
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Put back the best weights, before callbacks of the user save the model."""
@@ -185,7 +200,7 @@ class Progress(Callback):
         if est.verbose:
             print(f"Validation score: {score:f}")
         better = score >= est.best_validation_score_ + est.tol  # NaN is not
-        est._no_improvement_count = 0 if better else est._no_improvement_count + 1
+        self.no_improvement_count = 0 if better else self.no_improvement_count + 1
         self._note(trainer, score)
 
     def _note(self, trainer: Trainer, score: float) -> None:

@@ -64,6 +64,10 @@ class Module(HasBackend):
         # What backward needs of the last forward: a tuple that begins with x.
         self._saved: tuple[Any, ...] | None = None
 
+    def set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
+        """Put other arrays in the place of all, as of another dtype; moves them to the module's backend."""
+        self._set_arrays(params, buffers)
+
     def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
         backend = self.backend
         self.params = ArrayDict({name: backend.from_numpy(array) for name, array in params.items()})
@@ -155,6 +159,11 @@ class Module(HasBackend):
         self.backend.activation_forward("identity", 0.0, x, out)
         return out
 
+    @property
+    def last_input(self) -> Array | None:
+        """The checked input of the last `forward` that kept it for `backward`; None before one."""
+        return None if self._saved is None else self._saved[0]
+
     def _compute(self, x: Array, keep: bool) -> Array:
         """Forward on checked input; with ``keep`` sets `_saved`, without it behaves as in eval mode."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
@@ -173,6 +182,10 @@ class Module(HasBackend):
         """This module and all inside it, in order."""
         for _, module in self._named_modules():
             yield module
+
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """(prefix of its arrays' names, module): this one and all inside it, in order."""
+        return self._named_modules()
 
     def _named_modules(self) -> list[tuple[str, Module]]:
         """(prefix of its arrays' names, module): this one and all inside it."""

@@ -121,7 +121,7 @@ class Optimizer:
         ValueError
             If the state belongs to a model with other parameters.
         """
-        for prefix, module in model._named_modules():
+        for prefix, module in model.named_modules():
             if module.params and not module.has_gradients:
                 name = f"{prefix}{type(module).__name__}"
                 raise RuntimeError(f"step was called before backward: {name} has no gradient yet.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.errors import ResumeError, warn_user
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
@@ -120,6 +122,26 @@ class Fit:
             "kernels": _kernels(trainer),
         }
 
+    def require_same(self, identity: dict[str, Any], where: Any) -> None:
+        """Raise `ResumeError` unless the fit that was saved in ``where`` is this one; warn where its kernels differ."""
+        ours: dict[str, Any] = json.loads(json.dumps(self.identity))
+        if set(ours) != set(identity):
+            others = ", ".join(sorted(set(ours) ^ set(identity)))
+            raise ResumeError(f"{where} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+        for key in ours:
+            if ours[key] == identity[key]:
+                continue
+            if key == "kernels":
+                warn_user(
+                    f"{where} was saved by other kernels ({_short(identity[key])}, here {_short(ours[key])}); "
+                    "the fit goes on, but its last bits may differ from those of one without a break.",
+                    UserWarning,
+                )
+            else:
+                raise ResumeError(
+                    f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
+                )
+
 
 def held_out_rows(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
     """(X, y, sample_weight or None) of ``validation``."""
@@ -158,3 +180,8 @@ def _kernels(trainer: Trainer) -> str:
 
         return f"numba {VERSION}"
     return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
