@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.validation import Array
 from .._kernels.cpu import panels
 from .._kernels.cpu.host import LANES
@@ -33,7 +34,7 @@ class Room:
     def take(self, size: int) -> int:
         """The offset of ``size`` elements."""
         start = self._end
-        self._end += -(-size // self._line) * self._line
+        self._end += ceil_div(size, self._line) * self._line
         return start
 
     def matrix(self, rows: int, width: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.interrupts import deferred_interrupts
 from .._common.validation import Array, SparseRows
 from ..losses import Loss
@@ -78,7 +79,7 @@ class Objective:
         self.decay = l2 / self.count
         widest = max(max(linear.in_features, linear.out_features) for linear in network.linears)
         block = min(len(rows), max(_ROWS, _BLOCK // widest))
-        self.blocks = -(-len(rows) // block)
+        self.blocks = ceil_div(len(rows), block)
         self.index, self.ends = np.arange(len(rows)), np.array([0, len(rows)])
         self.optimizer = KeepGradient()
         self.steps: Session | ModuleSteps

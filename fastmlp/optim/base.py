@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._common.arithmetic import CLIP_EPSILON
 from .._common.validation import Array, as_integer, as_number, as_real_array
 from .._kernels import get_backend
 from .._kernels.formulas import find
@@ -179,7 +180,7 @@ class Optimizer:
                 backend.clip(gradient, self.clip_value, gradient)
         if self.clip_norm is not None:
             norm = float(np.sqrt(sum(backend.sum_of_squares(gradient) for gradient in gradients)))
-            factor = self.clip_norm / (norm + 1e-6)
+            factor = self.clip_norm / (norm + CLIP_EPSILON)
             if not factor >= 1:  # a norm that is NaN must reach the parameters, not vanish
                 for gradient in gradients:
                     backend.scale(gradient, factor, gradient)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.errors import ResumeError, warn_user
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
@@ -71,8 +72,8 @@ class Fit:
             raise ValueError(f"drop_last leaves no batch of {size}: the set has {rows} rows.")
         # More than there is to take is the same as all of it.
         self.size = min(self.size, rows)
-        self.accumulate = min(self.accumulate, -(-rows // self.size))
-        an_epoch = -(-self.used // (self.size * self.accumulate))
+        self.accumulate = min(self.accumulate, ceil_div(rows, self.size))
+        an_epoch = ceil_div(self.used, self.size * self.accumulate)
         self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
         if max_steps is not None:
             self.planned = as_integer(max_steps, "max_steps")

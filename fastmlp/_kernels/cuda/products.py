@@ -10,6 +10,7 @@ import functools
 import numba
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from .jit import kernel
 from .runtime import SIMULATED, cuda, launch
 from .table import DELTA, FORWARD, WEIGHTS
@@ -127,11 +128,11 @@ def product(a, b, bias, out, none, left_transposed=False, right_transposed=False
     bias = bias if has_bias else none
     if precision == "float32":
         kernel = _kernel(left_transposed, right_transposed, out.dtype)
-        grid = (-(-out.shape[1] // TILE), -(-out.shape[0] // TILE))
+        grid = (ceil_div(out.shape[1], TILE), ceil_div(out.shape[0], TILE))
         launch(kernel, grid, (SIDE, SIDE), a, b, bias, has_bias, out)
         return
     kernel = tensor_kernel(_KINDS[left_transposed, right_transposed], precision)
-    grid = (-(-out.shape[1] // NARROW.tile), -(-out.shape[0] // NARROW.tile))
+    grid = (ceil_div(out.shape[1], NARROW.tile), ceil_div(out.shape[0], NARROW.tile))
     inner = a.shape[0] if left_transposed else a.shape[1]
     launch(kernel, grid, NARROW.threads, a.reshape(-1), b.reshape(-1), inner, bias, has_bias, out)
 
@@ -162,4 +163,4 @@ def _column_sums(dtype):
 
 def column_sums(a, out):
     """out (C,) = the sums of a's columns (N, C)."""
-    launch(_column_sums(out.dtype), -(-out.size // COLUMNS), (COLUMNS, PARTS), a, out)
+    launch(_column_sums(out.dtype), ceil_div(out.size, COLUMNS), (COLUMNS, PARTS), a, out)

@@ -11,6 +11,7 @@ import math
 import numba
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from ..reference import probability_floor
 from .halving import halving
 from .jit import device, kernel
@@ -197,7 +198,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
         rstd, dx,
     )  # fmt: skip
     if affine:
-        grid = -(-dbias.size // COLUMNS)
+        grid = ceil_div(dbias.size, COLUMNS)
         launch(_layer_norm_gradient(dx.dtype), grid, (COLUMNS, PARTS), dy, x, mean, rstd, dweight, dbias)
 
 
