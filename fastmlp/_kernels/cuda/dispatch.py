@@ -10,9 +10,9 @@ import numpy as np
 from . import jobs as job
 from . import results
 from .augmenting import augmenting
-from .ends import activation, ends_of, through
+from .block_reduce import block_reduce
+from .epilogue import activation, epilogue_of, through
 from .gathering import gathering
-from .halving import halving
 from .jit import device
 from .linear import product
 from .runtime import cuda
@@ -51,17 +51,17 @@ __all__ = ["job_item"]
 
 
 @device
-def absent(on, own, now, o, row):
+def absent(on, smem, now, o, row):
     """In the place of a job of rows that the net has not, which would have to be compiled."""
 
 
 @device
-def no_product(on, own, now, j, row, column, split, number):
+def no_product(on, smem, now, j, row, column, split, number):
     """As `absent`, for products of wide tiles."""
 
 
 def jobs_of_rows(spec, geometry):
-    """By their kinds, the jobs of a stretch of rows, f(on, own, now, o, row)."""
+    """By their kinds, the jobs of a stretch of rows, f(on, smem, now, o, row)."""
     dtype, kinds = np.dtype(spec.dtype), spec.kinds
     factories = {
         NORM: (job.layer_norm, False), NORM_BACK: (job.layer_norm, True),
@@ -82,21 +82,21 @@ def jobs_of_rows(spec, geometry):
 def loss_job(spec, geometry):
     """The losses of a stretch of rows, with their gradient."""
     dtype, kinds, double = np.dtype(spec.dtype), spec.kinds, np.float64
-    TILE, fold = geometry.tile, halving(geometry.threads)
+    TILE, block_sum = geometry.tile, block_reduce(geometry.threads)
     if spec.loss == "cross_entropy":
         compute_loss = job.entropy(dtype, geometry, kinds, spec.from_logits, spec.by_index, spec.augments)
     else:
         compute_loss = job.elementwise_loss(dtype, geometry, kinds, spec.loss, spec.augments)
 
     @device
-    def loss(on, own, now, o, row):
+    def loss(on, smem, now, o, row):
         """The losses of a stretch of rows, with their gradient; and their sum."""
-        compute_loss(on, own, now, o, row)
+        compute_loss(on, smem, now, o, row)
         cuda.syncthreads()
         r, total = cuda.threadIdx.x, double(0)
         if r < min(TILE, now.rows - row):
-            total = double(own.losses[r])
-        total = fold(total, own.doubles)
+            total = double(smem.losses[r])
+        total = block_sum(total, smem.doubles)
         if r == 0:
             on.parts[row // TILE] = total
 
@@ -109,23 +109,24 @@ def element_job(spec, geometry):
     activate, write_one = activation(spec.kinds, dtype), through(spec.kinds, dtype)
 
     @device
-    def element(on, own, now, o, row, backward):
+    def element(on, smem, now, o, row, backward):
         """An activation by itself, of a stretch of rows."""
-        inputs, own_ends, ends = inputs_of(on, now, o), ends_of(on, o), ends_of(on, U(max(on.ops[o, BELOW], 0)))
+        inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
+        epilogue = epilogue_of(on, U(max(on.ops[o, BELOW], 0)))
         width = inputs.width
         for i in range(row * width + cuda.threadIdx.x, min(now.rows, row + TILE) * width, THREADS):
             if backward:
-                write_one(on, ends, i, on.work[own_ends.g + i])
+                write_one(on, epilogue, i, on.work[own_epilogue.g + i])
             else:
-                activate(on, own_ends, i, features(on, inputs, i // width, i % width))
+                activate(on, own_epilogue, i, features(on, inputs, i // width, i % width))
 
     @device
-    def activated(on, own, now, o, row):
-        element(on, own, now, o, row, False)
+    def activated(on, smem, now, o, row):
+        element(on, smem, now, o, row, False)
 
     @device
-    def activated_back(on, own, now, o, row):
-        element(on, own, now, o, row, True)
+    def activated_back(on, smem, now, o, row):
+        element(on, smem, now, o, row, True)
 
     return activated, activated_back
 
@@ -134,36 +135,37 @@ def norm_gradient_job(spec, geometry):
     """The gradients of a layer norm's weight and bias, SIDE columns at a time."""
     dtype, SIDE = np.dtype(spec.dtype), geometry.side
     zero = dtype.type(0)
-    note, settle = results.noting(geometry.threads), results.settling_one(spec.rule, dtype)
+    add_squares = results.accumulate_squares(geometry.threads)
+    apply_update = results.update_epilogue_one(spec.rule, dtype)
     settings_of = results.settings(spec.rule, dtype)
 
     @device
-    def norm_gradient(on, own, now, j, item):
+    def norm_gradient(on, smem, now, j, item):
         """The gradients of SIDE columns of a layer norm's weight and bias; a thread's rows are SIDE apart."""
         o = U(on.jobs[j, OP])
         ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
-        inputs, ends, to, means, rstds = (
-            inputs_of(on, now, o), ends_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
+        inputs, epilogue, to, means, rstds = (
+            inputs_of(on, now, o), epilogue_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
         )  # fmt: skip
         column, width, weight, bias = item * SIDE + tx, on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS]
         w, b, squares = zero, zero, zero
         if column < width:
             for r in range(ty, now.rows, SIDE):
-                g = on.work[ends.g + r * width + column]
+                g = on.work[epilogue.g + r * width + column]
                 z = (features(on, inputs, r, column) - on.work[means + r]) * on.work[rstds + r]
                 w += g * z
                 b += g
         for which in range(2):
-            own.square[tx, ty] = w if which == 0 else b
+            smem.square[tx, ty] = w if which == 0 else b
             cuda.syncthreads()
             if ty == 0 and column < width:
                 total = zero
                 for i in range(SIDE):
-                    total += own.square[tx, i]
-                _, g = settle(on, to, (weight if which == 0 else bias) + column, total, False)
+                    total += smem.square[tx, i]
+                _, g = apply_update(on, to, (weight if which == 0 else bias) + column, total, False)
                 squares += g
             cuda.syncthreads()
-        note(on, own, on.jobs[j, SUMS] + item, zero, squares)
+        add_squares(on, smem, on.jobs[j, SUMS] + item, zero, squares)
 
     return norm_gradient
 
@@ -173,11 +175,11 @@ def update_job(spec, geometry, each_item):
     dtype, THREADS = np.dtype(spec.dtype), geometry.threads
     zero, one, scalar, ITEM = dtype.type(0), dtype.type(1), numba.from_dtype(dtype), THREADS * each_item
     settings_of = results.settings(spec.rule, dtype)
-    _, apply_some = results.settling(spec.rule, dtype, each_item)
+    _, apply_some = results.update_epilogue(spec.rule, dtype, each_item)
     read_gradients, _ = results.groups(each_item, False)
 
     @device
-    def apply_all(on, own, now, j, item):
+    def apply_all(on, smem, now, j, item):
         """Some of the gradients that were kept, clipped."""
         to = settings_of(on, now)
         at, g = cuda.local.array(each_item, numba.int64), cuda.local.array((1, each_item), scalar)
@@ -197,7 +199,7 @@ def update_job(spec, geometry, each_item):
 
 @functools.cache
 def job_item(spec, narrow, wide, each_item):
-    """f(on, own, now, j, row, column, split, tile, item): make one item of job ``j``."""
+    """f(on, smem, now, j, row, column, split, tile, item): make one item of job ``j``."""
     dtype = np.dtype(spec.dtype)
     gather = (augmenting if spec.augments else gathering)(dtype, narrow)
     forward, delta, gradient = (product(kind, spec, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
@@ -215,47 +217,47 @@ def job_item(spec, narrow, wide, each_item):
     apply_all = update_job(spec, narrow, each_item) if UPDATE in spec.jobs else absent
 
     @device
-    def do(on, own, now, j, row, column, split, tile, item):
+    def do(on, smem, now, j, row, column, split, tile, item):
         """One item of a job: a part of a product's tile, or a tile, or whatever it is of other jobs."""
         kind, o, is_wide = on.jobs[j, KIND], U(on.jobs[j, OP]), on.jobs[j, WIDE] != 0
         if kind == FORWARD and is_wide:
-            wide_forward(on, own, now, j, row, column, split, tile)
+            wide_forward(on, smem, now, j, row, column, split, tile)
         elif kind == FORWARD:
-            forward(on, own, now, j, row, column, split, tile)
+            forward(on, smem, now, j, row, column, split, tile)
         elif kind == DELTA and is_wide:
-            wide_delta(on, own, now, j, row, column, split, tile)
+            wide_delta(on, smem, now, j, row, column, split, tile)
         elif kind == DELTA:
-            delta(on, own, now, j, row, column, split, tile)
+            delta(on, smem, now, j, row, column, split, tile)
         elif kind == WEIGHTS and is_wide:
-            wide_gradient(on, own, now, j, row, column, split, tile)
+            wide_gradient(on, smem, now, j, row, column, split, tile)
         elif kind == WEIGHTS:
-            gradient(on, own, now, j, row, column, split, tile)
+            gradient(on, smem, now, j, row, column, split, tile)
         elif kind == LOSS:
-            loss(on, own, now, o, row)
+            loss(on, smem, now, o, row)
         elif kind == ACTIVATE:
-            activated(on, own, now, o, row)
+            activated(on, smem, now, o, row)
         elif kind == ACTIVATE_BACK:
-            activated_back(on, own, now, o, row)
+            activated_back(on, smem, now, o, row)
         elif kind == DROP:
-            drop(on, own, now, o, row)
+            drop(on, smem, now, o, row)
         elif kind == DROP_BACK:
-            drop_back(on, own, now, o, row)
+            drop_back(on, smem, now, o, row)
         elif kind == NORM:
-            norm(on, own, now, o, row)
+            norm(on, smem, now, o, row)
         elif kind == NORM_BACK:
-            norm_back(on, own, now, o, row)
+            norm_back(on, smem, now, o, row)
         elif kind == SOFTMAX:
-            soft(on, own, now, o, row)
+            soft(on, smem, now, o, row)
         elif kind == SOFTMAX_BACK:
-            soft_back(on, own, now, o, row)
+            soft_back(on, smem, now, o, row)
         elif kind == NORMALIZE:
-            scaled(on, own, now, o, row)
+            scaled(on, smem, now, o, row)
         elif kind == NORMALIZE_BACK:
-            scaled_back(on, own, now, o, row)
+            scaled_back(on, smem, now, o, row)
         elif kind == NORM_GRADIENT:
-            norm_gradient(on, own, now, j, item)
+            norm_gradient(on, smem, now, j, item)
         elif kind == UPDATE:
-            apply_all(on, own, now, j, item)
+            apply_all(on, smem, now, j, item)
         elif kind == GATHER:
             gather(on, now.s + 1, now.next_first, now.next_rows, now.next_x, row, column)
 

@@ -14,8 +14,8 @@ from ..._common.arithmetic import ceil_div
 from .jit import kernel
 from .runtime import SIMULATED, cuda, launch
 from .table import DELTA, FORWARD, WEIGHTS
-from .tensor import held
-from .tiles import NARROW, U, accumulate, buffers
+from .tensor import fragment_layout
+from .tiles import NARROW, U, buffers, mainloop
 
 __all__ = ["column_sums", "product"]
 
@@ -91,9 +91,9 @@ def tensor_kernel(kind, precision, geometry=NARROW):
     """out (M, N) = A (M, K) B (K, N) (+ bias (N,)); A and B given flat, of WEIGHTS and FORWARD as their transposes."""
     EACH, TILE = geometry.each, geometry.tile
     ROOM = buffers("float32", geometry) * TILE * geometry.depth
-    fill = accumulate(kind, "float32", geometry, precision, True)
+    run_mainloop = mainloop(kind, "float32", geometry, precision, True)
     left_inner, right_inner = kind != WEIGHTS, kind == FORWARD
-    place, down, along = held(precision, geometry)
+    place, down, along = fragment_layout(precision, geometry)
 
     @kernel
     def multiply(a, b, inner, bias, has_bias, out):
@@ -103,7 +103,7 @@ def tensor_kernel(kind, precision, geometry=NARROW):
         m, n = out.shape
         row, column, thread = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE, cuda.threadIdx.x
         left_stride, right_stride = U(inner if left_inner else m), U(inner if right_inner else n)
-        fill(
+        run_mainloop(
             sums, ones, left, right, a, U(row) * left_stride if left_inner else U(row), left_stride,
             b, U(column) * right_stride if right_inner else U(column), right_stride,
             m - row, n - column, 0, inner, False, thread,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._common.arithmetic import ceil_div
 from ..reference import probability_floor
-from .halving import halving
+from .block_reduce import block_reduce
 from .jit import device, kernel
 from .number import formula
 from .products import COLUMNS, PARTS
@@ -28,7 +28,7 @@ THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would
 MOST_BLOCKS = 65536
 
 
-_total, _largest = halving(THREADS), halving(THREADS, larger=True)
+_total, _largest = block_reduce(THREADS), block_reduce(THREADS, larger=True)
 
 
 def _kinds(dtype):

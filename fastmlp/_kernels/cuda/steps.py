@@ -20,10 +20,10 @@ import numpy as np
 from ..._common.arithmetic import CLIP_EPSILON
 from .assembly import matrix, vector
 from .augmenting import augmenting
+from .block_reduce import block_reduce
 from .dispatch import job_item
 from .gathering import gathering
 from .grid import wait_for_grid
-from .halving import halving
 from .jit import alone, device
 from .runtime import cuda
 from .spec import Spec
@@ -68,7 +68,7 @@ from .table import (
     WEIGHTS,
     WIDE,
 )  # fmt: skip
-from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Now, Scratch, U, buffers, quotient, up
+from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Scratch, StepContext, U, buffers, quotient, up
 
 __all__ = ["BESIDE", "EACH_ITEM", "steps_kernel"]
 
@@ -133,7 +133,7 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
             near[i] = tables[i]
         tables = vector(near, 0, size)
     cuda.syncthreads()
-    meters = vector(tables, 0, METERS)
+    run_params = vector(tables, 0, METERS)
     ops = matrix(tables, METERS, ints[OP_COUNT], OP_COLUMNS)
     at = METERS + ints[OP_COUNT] * OP_COLUMNS
     jobs = matrix(tables, at, ints[JOB_COUNT], JOB_COLUMNS)
@@ -147,12 +147,12 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
     shifts = vector(ints, at, ints[SHARES])
     if ints[ROW_COUNT] > 0:
         order = vector(ints, at + ints[SHARES], ints[ROW_COUNT])
-    clips, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
+    clip_params, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
     penalties = vector(reals, CLIPS + count, count)
     at = CLIPS + 2 * count
     numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
     at += ints[OP_COUNT] * NUMBERS
-    hyper = vector(reals, at, count * per_step)
+    hyperparameters = vector(reals, at, count * per_step)
     at += count * per_step
     shares, deviations = vector(reals, at, ints[SHARES]), vector(reals, at + ints[SHARES], ints[DEVIATIONS])
     losses, shown = vector(results, 1, count), vector(results, 1 + count, count)
@@ -160,8 +160,8 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
     sums = vector(results, at, ints[SUM_COUNT])
     parts = vector(results, at + ints[SUM_COUNT], results.size - at - ints[SUM_COUNT])
     on = Memory(
-        data, order, labels, targets, row_weights, hyper, clips, ops, numbers, jobs, meters, work, weights, sums,
-        parts, counters, shares, shifts, deviations,
+        data, order, labels, targets, row_weights, hyperparameters, clip_params, ops, numbers, jobs, run_params, work,
+        weights, sums, parts, counters, shares, shifts, deviations,
     )  # fmt: skip
     return on, Launch(stages, bounds, vector(ints, CONTROL, 1), normalizers, penalties, losses, shown)
 
@@ -169,22 +169,22 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
 @functools.cache
 def sum_by_block(threads):
     """f(values, first, count, own): the sum of some of an array's numbers, the same in each block."""
-    double, fold = np.float64, halving(threads)
+    double, block_sum = np.float64, block_reduce(threads)
 
     @device
-    def total_of(values, first, count, own):
+    def total_of(values, first, count, smem):
         """The sum of some of an array's numbers, the same in each block."""
         total = double(0)
         for i in range(cuda.threadIdx.x, count, threads):
             total += values[first + i]
-        return fold(total, own.doubles)
+        return block_sum(total, smem.doubles)
 
     return total_of
 
 
 @functools.cache
 def stage_of(spec, narrow, wide, each_item):
-    """f(on, own, now, chained, first_job, last_job): a block's share of a stage."""
+    """f(on, smem, now, chained, first_job, last_job): a block's share of a stage."""
     TILE, WIDE_TILE = narrow.tile, wide.tile if spec.wide else narrow.tile
     ITEM, do = narrow.threads * each_item, job_item(spec, narrow, wide, each_item)
 
@@ -193,7 +193,7 @@ def stage_of(spec, narrow, wide, each_item):
         """How many items a job, or each of a product's parts, has in a SPREAD stage."""
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
-            return up(on.meters[PLANE], ITEM)
+            return up(on.run_params[PLANE], ITEM)
         if kind == NORM_GRADIENT:
             return tiles
         if kind == GATHER:
@@ -202,7 +202,7 @@ def stage_of(spec, narrow, wide, each_item):
         return (up(height, WIDE_TILE) if on.jobs[j, WIDE] != 0 else up(height, TILE)) * tiles
 
     @device
-    def work_through(on, own, now, chained, first_job, last_job):
+    def work_through(on, smem, now, chained, first_job, last_job):
         """This block's share of a stage; ``chained`` is 1 or 0.
 
         As a number, since of a condition that does not change in the loops the compiler makes two of all that is in
@@ -225,7 +225,7 @@ def stage_of(spec, narrow, wide, each_item):
                     split = 0 if splits == 1 else quotient(item, of_part)
                     at = item - split * of_part
                     down = at if tiles == 1 else quotient(at, tiles)
-                    do(on, own, now, j, stretch * TILE + down * span, (at - down * tiles) * span, split, at, item)
+                    do(on, smem, now, j, stretch * TILE + down * span, (at - down * tiles) * span, split, at, item)
                 cuda.syncthreads()
 
     return work_through
@@ -241,7 +241,7 @@ def gather_first(spec, narrow):
         rows, tiles = bounds[1] - bounds[0], up(on.ops[0, IN], TILE)
         for item in range(cuda.blockIdx.x, up(rows, TILE) * tiles, cuda.gridDim.x):
             down = quotient(item, tiles)
-            gather(on, 0, bounds[0], rows, on.meters[GATHERED], down * TILE, (item - down * tiles) * TILE)
+            gather(on, 0, bounds[0], rows, on.run_params[GATHERED], down * TILE, (item - down * tiles) * TILE)
 
     return run
 
@@ -250,17 +250,17 @@ def gather_first(spec, narrow):
 def begin_step(on, lists, s, per_step, one):
     """What is the same for all jobs of step ``s``, before its gradients are clipped."""
     bounds, last = lists.bounds, s + 1 == lists.normalizers.size
-    return Now(
+    return StepContext(
         bounds[s], bounds[s + 1] - bounds[s], lists.normalizers[s], lists.penalties[s], s * per_step, s, one,
-        on.meters[GATHERED + (s & 1)],
-        bounds[s + 1], 0 if last else bounds[s + 2] - bounds[s + 1], on.meters[GATHERED + ((s + 1) & 1)],
+        on.run_params[GATHERED + (s & 1)],
+        bounds[s + 1], 0 if last else bounds[s + 2] - bounds[s + 1], on.run_params[GATHERED + ((s + 1) & 1)],
     )  # fmt: skip
 
 
 @device
 def clipped(now, clip):
     """`Now`, with a factor for the gradients."""
-    return Now(
+    return StepContext(
         now.first, now.rows, now.normalizer, now.penalty, now.h, now.s, clip, now.x,
         now.next_first, now.next_rows, now.next_x,
     )  # fmt: skip
@@ -294,7 +294,7 @@ def steps_kernel(
         on, lists = lists_of(
             near, data, labels, targets, row_weights, order, work, weights, ints, reals, results
         )  # fmt: skip
-        own, stages, sums = scratch(), lists.stages, on.sums
+        smem, stages, sums = scratch(), lists.stages, on.sums
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
         first_rows(on, lists.bounds)
@@ -304,22 +304,22 @@ def steps_kernel(
             now = begin_step(on, lists, s, ints[HYPER], one)
             for stage in range(stages.shape[0]):
                 if stages[stage, CHECKS] != 0:
-                    total = total_of(on.parts, 0, up(now.rows, TILE), own)
+                    total = total_of(on.parts, 0, up(now.rows, TILE), smem)
                     if leads:
                         lists.losses[s] = total
                     alive = math.isfinite(total)
                     if not alive:
                         break
                 if stages[stage, SQUARES] != 0:
-                    squares = total_of(sums, sums.size // 2, sums.size // 2, own)
-                    now = clipped(now, T(double(on.clips[CLIP_NORM]) / (math.sqrt(squares) + CLIP_EPSILON)))
-                work_through(on, own, now, stages[stage, KIND], stages[stage, FIRST_JOB], stages[stage, LAST_JOB])
+                    squares = total_of(sums, sums.size // 2, sums.size // 2, smem)
+                    now = clipped(now, T(double(on.clip_params[CLIP_NORM]) / (math.sqrt(squares) + CLIP_EPSILON)))
+                work_through(on, smem, now, stages[stage, KIND], stages[stage, FIRST_JOB], stages[stage, LAST_JOB])
                 turn += 1
                 wait(lists.control, turn)
             if not alive:
                 break
             if now.penalty != zero and cuda.blockIdx.x == 0:  # the others change these sums after a barrier
-                total = total_of(sums, 0, sums.size // 2, own)
+                total = total_of(sums, 0, sums.size // 2, smem)
                 if leads:
                     lists.shown[s] = double(0.5) * double(now.penalty) * total
             made += 1
