@@ -11,10 +11,11 @@ import tensor_cores
 
 from fastmlp._kernels.cuda import (
     augmenting,
+    block_reduce,
+    dispatch,
     elementwise,
     gathering,
     grid,
-    halving,
     jobs,
     linear,
     parts,
@@ -58,8 +59,8 @@ class Simulated:
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
-            steps, results, linear, parts, gathering, augmenting, tiles, tensor, jobs, halving, grid, rows, elementwise,
-            sys.modules[__name__],
+            steps, dispatch, results, linear, parts, gathering, augmenting, tiles, tensor, jobs, block_reduce, grid,
+            rows, elementwise, sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()

@@ -9,12 +9,16 @@ the word, so that results depend neither on the order of calls nor on threads:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from .arithmetic import ceil_div
+
 __all__ = [
     "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "derive_seed", "normal_pairs", "normals",
-    "philox4x32", "shuffle_order",
+    "philox4x32", "philox_words", "shuffle_order",
 ]  # fmt: skip
 
 # Purposes, the top byte of the last counter word.
@@ -23,6 +27,8 @@ INIT, SHUFFLE, DROPOUT, NOISE, FLIP, MIXUP = 1, 2, 3, 4, 5, 6
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_MULTIPLIERS = tuple(np.uint64(number) for number in MULTIPLIERS)
+_KEY_STEPS = tuple(np.uint64(number) for number in KEY_STEPS)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
@@ -51,16 +57,20 @@ def philox4x32(counter: tuple[npt.ArrayLike, ...], seed: int) -> tuple[np.ndarra
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in np.broadcast_arrays(*counter))
-    key0, key1 = seed & 0xFFFFFFFF, seed >> 32
+    return philox_words(c0, c1, c2, c3, np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32))
+
+
+def philox_words(c0: Any, c1: Any, c2: Any, c3: Any, key0: Any, key1: Any) -> tuple[Any, Any, Any, Any]:
+    """The four words of a counter, in the lower halves of uint64, as all arguments are: numbers or arrays.
+
+    This is the one formula, which kernels for processors and GPUs compile too; `_upper_words` is the same in place, and
+    `_kernels.cpu.random` makes vector instructions of it.
+    """
     for _ in range(ROUNDS):
-        product0, product1 = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            (product1 >> _HALF) ^ c1 ^ np.uint64(key0),
-            product1 & _LOW,
-            (product0 >> _HALF) ^ c3 ^ np.uint64(key1),
-            product0 & _LOW,
-        )
-        key0, key1 = (key0 + KEY_STEPS[0]) & 0xFFFFFFFF, (key1 + KEY_STEPS[1]) & 0xFFFFFFFF
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1 = (product1 >> _HALF) ^ c1 ^ key0, product1 & _LOW
+        c2, c3 = (product0 >> _HALF) ^ c3 ^ key1, product0 & _LOW
+        key0, key1 = (key0 + _KEY_STEPS[0]) & _LOW, (key1 + _KEY_STEPS[1]) & _LOW
     return c0, c1, c2, c3
 
 
@@ -135,7 +145,7 @@ def normals(seed: int, step: int, rows: int, columns: int) -> np.ndarray:
     Within each block of 32 columns, the words of columns k and k + 16 give the numbers of these two columns, see
     `normal_pairs`.
     """
-    blocks = -(-columns // 32)
+    blocks = ceil_div(columns, 32)
     counter = (np.arange(8 * blocks)[None, :], np.arange(rows)[:, None], step & 0xFFFFFFFF, NOISE << 24)
     words = np.stack(philox4x32(counter, seed), axis=-1).reshape(rows, blocks, 2, 16)
     pairs = np.stack(normal_pairs(words[:, :, 0], words[:, :, 1]), axis=2)

@@ -20,6 +20,7 @@ import math
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.philox import DROPOUT, philox4x32
 from . import formulas
 
@@ -227,7 +228,7 @@ def dropout(x, rate, seed, layer, step, out):
     operation on dy. Srivastava et al., JMLR 15 (2014), scaled at training time.
     """
     rows, columns = x.shape
-    blocks = -(-columns // 4)
+    blocks = ceil_div(columns, 4)
     counter = (np.arange(blocks)[None, :], np.arange(rows)[:, None], step & 0xFFFFFFFF, DROPOUT << 24 | layer)
     words = np.stack(philox4x32(counter, seed), axis=-1).reshape(rows, 4 * blocks)[:, :columns]
     keep = words >= np.uint64(math.floor(rate * 2**32))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.philox import shuffle_order
 from .._common.validation import Array
 from ..losses import Loss
@@ -181,6 +182,6 @@ def batches(case: Case, steps: int) -> Array:
         raise ValueError(f"{case.name} has {case.rows} rows; expected at least {case.batch}, the rows of a batch.")
     epochs = [
         np.asarray(shuffle_order(SEED, epoch, case.rows))[: batches_per_epoch * case.batch]
-        for epoch in range(-(-steps // batches_per_epoch))
+        for epoch in range(ceil_div(steps, batches_per_epoch))
     ]
     return np.concatenate(epochs).reshape(-1, case.batch)[:steps].astype(np.int64)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .._common.errors import ResumeError
 from .history import Record
 
 if TYPE_CHECKING:
@@ -125,6 +126,30 @@ class CallbackList:
                 listener(*arguments)
 
         return call
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Of each that remembers: ``type``, and what its ``state_dict`` gives, ``state`` and ``arrays``."""
+        return [
+            {"type": type(listener).__name__, "state": state, "arrays": arrays}
+            for listener in self.remembering
+            for state, arrays in (listener.state_dict(),)
+        ]
+
+    def load_state_dict(self, entries: list[dict[str, Any]], where: Any) -> None:
+        """Give what `state_dict` gave, as it was read from ``where``.
+
+        Raises
+        ------
+        ResumeError
+            If it is that of callbacks of other types.
+        """
+        there, here = [entry["type"] for entry in entries], [type(one).__name__ for one in self.remembering]
+        if there != here:
+            raise ResumeError(
+                f"{where} cannot be resumed: it was saved with the callbacks {there}, here they are {here}."
+            )
+        for listener, entry in zip(self.remembering, entries, strict=True):
+            listener.load_state_dict(entry["state"], entry["arrays"])
 
     @contextlib.contextmanager
     def running(self, trainer: Trainer, *, resumed: bool = False) -> Iterator[None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._common.validation import Array, as_integer, as_number
-from ..io.training_state import save_state
+from ..io.training_state import write_training_state
 from ..modules.saving import save
 from .base import Callback
 from .early_stopping import BestTracker
@@ -177,7 +177,7 @@ class SaveState(Callback):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        save_state(trainer, self.path)
+        write_training_state(self.path, trainer.state_dict())
         self._saved_at = trainer.steps
 
 

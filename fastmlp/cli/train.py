@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, optim
+from .._common.arithmetic import ceil_div
 from .._common.errors import DataError, DivergenceError, ModelFileError
 from .._common.processor import version_of
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
@@ -240,7 +241,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
     outputs = len(data.classes or (0,))
     sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
     batches = f"batches of {min(options['batch_size'], len(data.y))}"
-    updates = min(options["accumulate"], -(-len(data.y) // options["batch_size"]))
+    updates = min(options["accumulate"], ceil_div(len(data.y), options["batch_size"]))
     if updates > 1:
         batches += f", {updates} per update"
     unit = "epochs" if options["epochs"] else "steps"

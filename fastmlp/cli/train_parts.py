@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
+from .._common.arithmetic import ceil_div
 from .._kernels import get_backend, use_backend
 from ..datasets import Dataset
 from ..losses import Loss
@@ -24,7 +25,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
     "constant": lambda lr, steps: Constant(lr),
     "cosine": Cosine,
     "warmup-cosine": lambda lr, steps: LinearWarmup(Cosine(lr, steps), max(1, steps // 20)),
-    "step": lambda lr, steps: StepDecay(lr, max(1, -(-steps // 3))),
+    "step": lambda lr, steps: StepDecay(lr, max(1, ceil_div(steps, 3))),
     "one-cycle": OneCycle,
     "plateau": lambda lr, steps: ReduceOnPlateau(lr, patience=5),
 }
@@ -62,7 +63,7 @@ def augmentations(options: dict[str, Any], data: Dataset) -> list[Augmentation]:
 def _planned(options: dict[str, Any], data: Dataset) -> int:
     """Return the number of steps of the whole run."""
     rows = min(options["batch_size"] * options["accumulate"], len(data.y))
-    return int(options["steps"] or options["epochs"] * -(-len(data.y) // rows))
+    return int(options["steps"] or options["epochs"] * ceil_div(len(data.y), rows))
 
 
 def _model_and_loss(options: dict[str, Any], data: Dataset) -> tuple[Module, Loss]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from .._kernels.cuda import table
 from .._kernels.cuda.spec import Spec
 from ..losses import Loss
 from ..modules import Module
+from ..modules.arrays import SharedDict
 from ..optim import Optimizer
 from .denominators import loss_denominators
 from .gpu_plan import Layout, Plan
@@ -39,22 +41,27 @@ class GpuWeights:
         for place, values in layout.vectors:
             self.machine.assign(self.data[place : place + values.size], np.array(values, dtype).ravel())
 
-    def _arrays(self) -> Any:
-        """(the user's array, its place here) one by one."""
+    def _places(self) -> Iterator[tuple[SharedDict, str, int, int]]:
+        """(dict of the user's, name of an array in it, its place here, its size) one by one."""
         for layer, name, place, size in self.layout.entries:
-            yield dict.__getitem__(layer.module.params, name), place, size
-            state = self.optimizer.unsynced_state.get(layer.prefix + name, {})
+            yield layer.module.params, name, place, size
             for number, kind in enumerate(self.layout.planes, 1):
                 if kind is not None:
-                    yield state[kind], place + number * self.layout.plane, size
+                    state = self.optimizer.state.local(layer.prefix + name)
+                    yield state, kind, place + number * self.layout.plane, size
+
+    def entries(self) -> Iterator[tuple[SharedDict, str, int]]:
+        """(dict of the user's, name of an array in it, its place here) one by one."""
+        return (entry[:3] for entry in self._places())
 
     def _pairs(self) -> Any:
         """(the user's array, flat, its place here as an array), made once: that takes longer than a copy does."""
-        for number, (array, place, size) in enumerate(self._arrays()):
+        for number, (arrays, name, place, size) in enumerate(self._places()):
+            array = arrays.local(name)
             if number == len(self._flat):
-                self._flat.append((None, None, None))
-            if self._flat[number][0] is not array:
-                self._flat[number] = (array, array.reshape(-1), self.data[place : place + size])
+                self._flat.append((lambda: None, None, None))
+            if self._flat[number][0]() is not array:  # a weak reference: this is no holder of the array
+                self._flat[number] = (weakref.ref(array), array.reshape(-1), self.data[place : place + size])
             yield self._flat[number][1:]
 
     def load(self) -> None:

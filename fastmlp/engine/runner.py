@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import table
@@ -229,9 +230,9 @@ class Engine:
             program = Program(self.layers, self.weights, None, None, batch, source, True, self.threads)
             program.clips = np.zeros(3)
             self._inference[source] = program
-        blocks = max(1, -(-rows // program.batch))
-        block = max(1, -(-rows // blocks))
-        program.meters[kernels.STRIPE] = -(-block // self.threads)
+        blocks = max(1, ceil_div(rows, program.batch))
+        block = max(1, ceil_div(rows, blocks))
+        program.meters[kernels.STRIPE] = ceil_div(block, self.threads)
         bounds = np.append(np.arange(0, rows, block), rows)
         out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
         first, last = program.ops[0], program.ops[-1]
@@ -248,7 +249,7 @@ def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Arr
 
     The number, by which random numbers go, is that of the step times ``most`` and its place in it.
     """
-    of_stretch = -(-np.diff(bounds) // size)
+    of_stretch = ceil_div(np.diff(bounds), size)
     stops = np.cumsum(of_stretch)
     firsts = stops - of_stretch
     stretch = np.repeat(np.arange(len(firsts)), of_stretch)

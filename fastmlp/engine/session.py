@@ -1,9 +1,22 @@
-"""Session: the engine's hold on a trainer's model and optimizer, and how their arrays are lent and given back."""
+"""Session: runs of steps of a trainer by the engine, and the synchronization of its numbers with the user's arrays.
+
+A parameter or a state of the optimizer exists twice: as the user's array, and in the engine's own layout. One of them
+is the newer, and four methods of `Session` keep the two together:
+
+- `sync_to_engine` reads the arrays, before a step, unless the engine's numbers are current;
+- `sync_to_user` writes the engine's numbers into the arrays if they are ahead;
+- `detach` does that too, and lets every change of the arrays count: the next step reads them again;
+- `share`, between two calls of `Trainer.step`, leaves the newer numbers with the engine until an array is read. The
+  dicts of the arrays (`SharedDict`) then call `detach` at the first access. An array that somebody holds is read and
+  written without the dict: as long as there is one, which its weak reference tells, each step reads and writes all.
+
+A lock makes steps and synchronizations of several threads follow each other.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +28,7 @@ from .._common.threads import choose_threads
 from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
-from ..modules.arrays import ArrayDict
+from ..modules.arrays import SharedDict
 from ..optim import Optimizer
 from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
@@ -29,11 +42,10 @@ _log = logging.getLogger("fastmlp")
 
 _TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
 _FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
-_UNSHARED = 2  # what getrefcount tells of an array that only its dict holds
 
 
 class Session:
-    """Runs steps in native calls; the numbers stay with the engine until somebody asks for an array.
+    """Runs steps in native calls; the numbers stay with the engine until an array is read.
 
     Parameters
     ----------
@@ -68,9 +80,11 @@ class Session:
         self._key = (model, loss, optimizer, requested, batch)
         self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
-        self._holds, self._ahead, self._lent = True, False, False
-        modules = [layer.module for layer in self.engine.layers]
-        self._dicts: list[Any] = [module.params for module in modules if len(module.params)]
+        self._lock = threading.RLock()
+        # Whether the engine's numbers are not older than the arrays', and whether they are newer.
+        self._current, self._ahead = True, False
+        self._shared: list[SharedDict] = []  # the dicts that call `detach`
+        self._held: tuple[SharedDict, str] | None = None  # an array that was held elsewhere
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
         self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
@@ -90,84 +104,83 @@ class Session:
         return self.engine.has_room(rows, accumulate)
 
     def close(self) -> None:
-        """Give the arrays back and end the threads."""
-        self.release()
+        """`detach`, and end the threads."""
+        self.detach()
         self.engine.close()
 
     # --------------------------------------------------------------------------------- the arrays
 
-    def hold(self) -> None:
-        """Take the arrays' numbers, where the user may have changed them."""
-        if not self._holds:
-            for params in self._dicts:
-                if isinstance(params, _Lent):  # by another session of the same model
-                    params._recall()
-            self.engine.load()
-            self._holds = True
+    def sync_to_engine(self) -> None:
+        """Read the arrays, where the user may have changed them."""
+        with self._lock:
+            if not self._current:
+                self.engine.load()  # where another session of the same model is ahead, that one writes first
+                self._current = True
 
-    def give_back(self) -> None:
-        """Write the numbers into the user's arrays; the engine's stay valid until the user changes his."""
-        if self._ahead:
-            self.engine.weights.unload()
-            self._ahead = False
+    def sync_to_user(self) -> None:
+        """Write the engine's numbers into the arrays; they stay current until `detach`."""
+        with self._lock:
+            if self._ahead:
+                self.engine.weights.unload()
+                self._ahead = False
 
-    def release(self) -> None:
-        """`give_back`, and whatever the user does to the arrays counts from now on."""
-        self.give_back()
-        self._holds = False
-        if self._lent:
-            for params in self._dicts:
-                params.__class__ = ArrayDict
-            self.engine.optimizer.sync_before_access(None)  # type: ignore[union-attr]
-            self._lent = False
+    def detach(self) -> None:
+        """`sync_to_user`, and let every change of the arrays count from now on."""
+        with self._lock:
+            self.sync_to_user()
+            self._current = False
+            for arrays in self._shared:
+                arrays.unshare()
+            self._shared = []
 
-    def discard(self) -> None:
-        """Forget the engine's numbers: those in the user's arrays count."""
-        self._ahead = False
-        self.release()
+    def invalidate(self) -> None:
+        """Forget the engine's numbers: the arrays count, which are to be overwritten if they were shared."""
+        with self._lock:
+            if not self._shared:
+                self._ahead = False
+            self.detach()
 
-    def lend(self) -> None:
-        """Between two calls of `Trainer.step`: leave the numbers with the engine until an array is asked for.
+    def share(self) -> None:
+        """Leave the numbers with the engine until an array is read, or `detach` at once if one is held elsewhere."""
+        with self._lock:
+            if self._shared or not self._current:
+                return
+            self._shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
+            for arrays, _, _ in self.engine.weights.entries():
+                if arrays is not self._shared[-1]:
+                    self._shared.append(arrays)
+            for arrays in self._shared:  # before an array is dropped: readers in other threads wait for the lock
+                arrays.share(self.detach)
+            self._ahead = True  # of arrays that are dropped
+            if self._is_held():
+                self.detach()
 
-        Where somebody holds an array already, nobody would ask: then they are given back at once.
-        """
-        if self._lent:  # still: nobody has got hold of one since
-            return
-        if self._shared():
-            self.release()
-            return
-        for params in self._dicts:
-            params.__class__ = _Lent
-            params._recall = self.release
-        self.engine.optimizer.sync_before_access(self.release)  # type: ignore[union-attr]
-        self._lent = True
-
-    def _shared(self) -> bool:
-        for params in self._dicts:
-            for name in dict.keys(params):
-                if sys.getrefcount(dict.__getitem__(params, name)) > _UNSHARED:
-                    return True
-        for arrays in self.engine.optimizer.unsynced_state.values():  # type: ignore[union-attr]
-            for name in arrays:
-                if sys.getrefcount(arrays[name]) > _UNSHARED:
-                    return True
+    def _is_held(self) -> bool:
+        """Whether an array is held elsewhere; the others are dropped, all of them if none is."""
+        empty = self.engine.model.backend.empty
+        if self._held is not None and not self._held[0].drop(self._held[1], empty):
+            return True
+        self._held = None
+        for arrays, name, _ in self.engine.weights.entries():
+            if not arrays.drop(name, empty):
+                self._held = arrays, name
+                return True
         return False
 
     # -------------------------------------------------------------------------------------- steps
 
     def run(self, rows: TrainingData, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
         """`Engine.run`, whose arguments these are, on the arrays' present numbers."""
-        self.hold()
-        try:
-            began = time.perf_counter()
-            result = self.engine.run(rows, index, bounds, *options)
-            if not self._compiles:  # in the first call there; it says nothing of a step's time
-                self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
-            self._compiles = False
-        except BaseException:
-            self._ahead = True  # threads stop at barriers only: no step is half made
-            raise
-        self._ahead = True
+        with self._lock:
+            self.sync_to_engine()
+            try:
+                began = time.perf_counter()
+                result = self.engine.run(rows, index, bounds, *options)
+                if not self._compiles:  # in the first call there; it says nothing of a step's time
+                    self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
+                self._compiles = False
+            finally:
+                self._current = self._ahead = True  # threads stop at barriers only: no step is half made
         return result
 
     def steps_at_once(self, rows: TrainingData, size: int) -> int:
@@ -200,34 +213,15 @@ class Session:
 
     def infer(self, x: Array) -> Array:
         """The model's outputs for checked features."""
-        self.hold()
-        return self.engine.infer(x)
+        with self._lock:
+            self.sync_to_engine()
+            return self.engine.infer(x)
 
     def weights_are_finite(self) -> bool:
         """Whether all parameters are."""
-        self.hold()
-        return self.engine.weights.finite()
-
-
-class _Lent(ArrayDict):
-    """Arrays whose numbers the engine has: to read one brings them back."""
-
-    _recall: Callable[[], None]
-
-
-def _recalling(name: str) -> Callable[..., Any]:
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self._recall()  # the class is then ArrayDict again
-        return getattr(self, name)(*args, **kwargs)
-
-    method.__name__ = name
-    return method
-
-
-# __iter__ too: dict(params) and {**params} go by it once it is not dict's own.
-for _name in ("__getitem__", "__setitem__", "__iter__", "__eq__", "__ne__", "__or__", "__ror__", "__repr__",
-              "__reduce__", "get", "items", "values", "copy", "update"):  # fmt: skip
-    setattr(_Lent, _name, _recalling(_name))
+        with self._lock:
+            self.sync_to_engine()
+            return self.engine.weights.finite()
 
 
 def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:

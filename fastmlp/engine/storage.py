@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.validation import Array
 from .._kernels.cpu import panels
 from .._kernels.cpu.host import LANES
 from .._kernels.cpu.table import PARAM_COLUMNS
 from ..modules import LayerNorm, Linear, Module
+from ..modules.arrays import SharedDict
 from ..optim import Optimizer
 from .support import Layer, state_kinds
 
@@ -31,7 +34,7 @@ class Room:
     def take(self, size: int) -> int:
         """The offset of ``size`` elements."""
         start = self._end
-        self._end += -(-size // self._line) * self._line
+        self._end += ceil_div(size, self._line) * self._line
         return start
 
     def matrix(self, rows: int, width: int) -> int:
@@ -121,15 +124,15 @@ class Weights:
             self.data[place : place + len(values)] = values
         self.load()
 
-    def _arrays(self) -> Any:
-        """(array of the user's, its place, whether it is the parameter itself) one by one."""
+    def entries(self) -> Iterator[tuple[SharedDict, str, int]]:
+        """(dict of the user's, name of an array in it, its place here) one by one."""
         for row, (module, prefix, name, _) in zip(self.params, self._entries, strict=True):
-            yield dict.__getitem__(module.params, name), row[0]
+            yield module.params, name, row[0]
             if self.optimizer is not None:
-                state = self.optimizer.unsynced_state[prefix + name]
+                state = self.optimizer.state.local(prefix + name)
                 for kind, place in zip(self._kinds, row[1:], strict=False):
                     if kind:
-                        yield state[kind], place
+                        yield state, kind, place
 
     def _matrix(self, array: Array) -> tuple[Array, int]:
         """The array as the rows of its panels, and how many rows there is room for."""
@@ -139,11 +142,11 @@ class Weights:
 
     def load(self) -> None:
         """Take over the user's arrays."""
-        for array, place in self._arrays():
-            matrix, rows = self._matrix(array)
+        for arrays, name, place in self.entries():
+            matrix, rows = self._matrix(arrays.local(name))
             panels.pack(matrix, self.data, place, rows)
         for index, place in self.copies.items():
-            weight = dict.__getitem__(self.layers[index].module.params, "weight")
+            weight = self.layers[index].module.params.local("weight")
             panels.pack(weight, self.data, place, panels.rounded(len(weight), self.dtype))
 
     def finite(self) -> bool:
@@ -153,6 +156,6 @@ class Weights:
 
     def unload(self) -> None:
         """Write everything back into the user's arrays."""
-        for array, place in self._arrays():
-            matrix, rows = self._matrix(array)
+        for arrays, name, place in self.entries():
+            matrix, rows = self._matrix(arrays.local(name))
             panels.unpack(self.data, place, rows, matrix)

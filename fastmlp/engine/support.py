@@ -52,7 +52,7 @@ def layers_of(model: Module) -> list[Layer]:
         If one of them is of an unknown class, or none has a width.
     """
     layers: list[Layer] = []
-    for prefix, module in model._named_modules():
+    for prefix, module in model.named_modules():
         if type(module) in (Sequential, MLP):
             continue
         activation = type(module) in activation_types() and is_plain(module, Activation, "_compute", "_gradient")
@@ -87,7 +87,7 @@ def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any
         if isinstance(module, Dropout):
             found.append(module.p)
         elif isinstance(module, Normalize):
-            arrays = (dict.__getitem__(module.buffers, name) for name in ("mean", "scale"))
+            arrays = (module.buffers[name] for name in ("mean", "scale"))
             found += [module.backend.to_numpy(array).tobytes() for array in arrays]
         else:
             found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]

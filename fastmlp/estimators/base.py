@@ -25,6 +25,7 @@ from ..callbacks.base import as_callbacks
 from ..callbacks.progress import ProgressBar
 from ..inference.predictor import Predictor
 from ..losses import Loss
+from ..modules import Module
 from ..training.batches import check_rows
 from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
@@ -41,7 +42,7 @@ _NOT_FINITE = (
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 # Attributes of a fit by "sgd" or "adam", which "lbfgs" does not set.
 _STOCHASTIC_ATTRIBUTES = (
-    "_optimizer", "_trainer", "_place", "_seeded_by", "_converged", "_no_improvement_count", "loss_curve_",
+    "_optimizer", "_trainer", "_place", "_seeded_by", "_no_improvement_count", "loss_curve_",
     "validation_loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_",
 )  # fmt: skip
 
@@ -223,8 +224,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if held_out is not None and (given or self.scoring == "loss"):
             validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
         score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
-        monitor = FitMonitor(self, used, min(batch, used), score, continued)
-        self.n_iter_, self._converged = 0, False
+        of_loss = self._loss_scale, self._loss_constant
+        assert self._optimizer is not None
+        monitor = FitMonitor(
+            self, self._optimizer, of_loss, used, min(batch, used), score, continued, self._no_improvement_count
+        )
+        self.n_iter_ = 0
         listeners = [monitor, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
@@ -242,12 +247,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             kept = "" if monitor.best is None else " The best weights are kept."
             warnings.warn(f"{error}{kept}", ConvergenceWarning, stacklevel=4)
         else:
-            if not incremental and self.n_iter_ == self.max_iter and not self._converged:
+            if not incremental and self.n_iter_ == self.max_iter and not monitor.converged:
                 warnings.warn(
                     f"Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
                     stacklevel=4,
                 )
+        finally:
+            self._no_improvement_count = monitor.no_improvement_count
         if score is not None and monitor.best is None and self.validation_scores_:
             self.best_validation_score_ = float("nan")
             warnings.warn(
@@ -271,7 +278,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if trainer is None or trainer.model is not network.model:
             trainer = Trainer(network.model, loss, solver.optimizer, classes=self._labels())
             if incremental and self._place is not None:
-                trainer.seed, trainer.steps, trainer._order.place = self._place
+                trainer.place = self._place
             self._trainer = trainer
         elif trainer.loss.config() != loss.config():
             trainer.loss = loss
@@ -380,11 +387,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return network
 
     def _training_position(self) -> tuple[Any, ...] | None:
-        """Return the training position (seed, steps, `BatchSampler.place`) from which `partial_fit` continues."""
+        """How far training has come: `Trainer.place`, by which the next call of `partial_fit` goes on."""
         trainer: Trainer | None = self.__dict__.get("_trainer")
         if trainer is None:
             return self.__dict__.get("_place")
-        return trainer.seed, trainer.steps, trainer._order.place
+        return trainer.place
 
     def _expose_weights(self, network: Network) -> None:
         """Set ``coefs_`` and ``intercepts_`` to new lists of the views, so that a replaced entry can be detected."""
@@ -475,3 +482,8 @@ def _same(one: Any, other: Any) -> bool:
 def as_rows(X: Any) -> Any:
     """Convert a sparse matrix to CSR format; return other values unchanged."""
     return sparse.csr_array(X) if sparse.issparse(X) else X
+
+
+def model_of(estimator: BaseMLP) -> Module:
+    """The model of a fitted estimator, by its present parameters and weights."""
+    return estimator._sync_network().model

@@ -364,3 +364,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def has_several_labels(classifier: MLPClassifier) -> bool:
+    """Whether a row of a fitted classifier has several labels at once."""
+    return bool(classifier._label_binarizer.y_type_.startswith("multilabel"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.interrupts import deferred_interrupts
 from .._common.validation import Array, SparseRows
 from ..losses import Loss
@@ -79,7 +80,7 @@ class Objective:
         self.decay = l2 / self.count
         widest = max(max(linear.in_features, linear.out_features) for linear in network.linears)
         block = min(len(rows), max(_ROWS, _BLOCK // widest))
-        self.blocks = -(-len(rows) // block)
+        self.blocks = ceil_div(len(rows), block)
         self.index, self.ends = np.arange(len(rows)), np.array([0, len(rows)])
         self.optimizer = KeepGradient()
         self.steps: Session | ModuleSteps
@@ -105,8 +106,8 @@ class Objective:
         return np.concatenate([move(array).ravel() for array in arrays])
 
     def set_weights(self, theta: Array) -> None:
-        """Set the weights to the vector ``theta`` (P,)."""
-        self.steps.release()
+        """Make these the weights."""
+        self.steps.detach()
         for (_, array), start, stop in zip(
             self.network.model.named_parameters(), self.bounds, self.bounds[1:], strict=False
         ):
@@ -119,7 +120,7 @@ class Objective:
             losses, _, made = self.steps.run(self.rows, self.index, self.ends, 0, 0, 0.0, None, self.blocks)
             weights = theta * self.is_weight
             penalty = 0.5 * self.decay * float(weights @ weights)
-        self.steps.give_back()
+        self.steps.sync_to_user()
         self.value = value = float(losses[0]) * self.scale + self.constant + penalty
         if not len(made):  # the loss is not finite; a gradient of NaN makes SciPy stop
             return value, np.full(len(theta), np.nan)

@@ -10,6 +10,8 @@ from ..exchange.onnx_nodes import nodes_of
 from ..inference.plan import leaves
 from ..modules import Activation
 from . import MLPClassifier, MLPRegressor
+from .base import model_of
+from .classifier import has_several_labels
 
 __all__ = ["register_skl2onnx"]
 
@@ -76,7 +78,7 @@ def _labels(scope: Any, net: MLPClassifier) -> Any:
     """Return the labels by class index as str or int64 objects for ONNX, or None for multilabel targets."""
     classes = net.classes_
     options = scope.get_options(net, {"nocl": False, "zipmap": True})
-    if net._label_binarizer.y_type_.startswith("multilabel"):
+    if has_several_labels(net):
         return None
     if len(classes) == 1 and options["zipmap"] is True:
         raise ValueError(
@@ -113,7 +115,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(net._sync_network().model):
+    for module in leaves(model_of(net)):
         entered = x
         narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
         for step in nodes_of(module):

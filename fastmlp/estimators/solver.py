@@ -17,6 +17,7 @@ from ..optim import Optimizer
 from ..optim.adam import Adam
 from ..optim.schedules import Constant
 from ..optim.sgd import SGD
+from ..optim.state import OptimizerState
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
@@ -78,7 +79,8 @@ class Solver:
         if state and list(state) != list(params):
             if len(state) != len(params):
                 return False
-            self.optimizer.state = state = dict(zip(params, state.values(), strict=True))
+            self.optimizer.state = OptimizerState(dict(zip(params, state.values(), strict=True)))
+            state = self.optimizer.state
         return all(array.dtype == model.dtype for kinds in state.values() for array in kinds.values())
 
     def end_epoch(self, rows_seen: int) -> None:
@@ -108,6 +110,9 @@ class FitMonitor(Callback):
     Parameters
     ----------
     estimator : BaseMLP
+    solver : Solver
+    of_loss : (float, float)
+        Scale and constant of ``loss_``, see `BaseMLP._loss`.
     rows : int
         Rows of an epoch.
     batch : int
@@ -115,17 +120,29 @@ class FitMonitor(Callback):
     score : callable or None
         ``score()`` returns the score on the held-out rows for early stopping; the model ends with the best weights.
     continued : bool
-        Whether the fit starts from the weights of an earlier fit, which then are a candidate for the best ones.
+        Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
+    no_improvement_count : int
+        Epochs without an improvement before this fit.
     """
 
     def __init__(
-        self, estimator: BaseMLP, rows: int, batch: int, score: Callable[[], float] | None, continued: bool
+        self,
+        estimator: BaseMLP,
+        solver: Solver,
+        of_loss: tuple[float, float],
+        rows: int,
+        batch: int,
+        score: Callable[[], float] | None,
+        continued: bool,
+        no_improvement_count: int,
     ) -> None:
-        self.estimator, self.rows, self.batch, self.score, self.continued = estimator, rows, batch, score, continued
+        self.estimator, self.solver, (self.scale, self.constant) = estimator, solver, of_loss
+        self.rows, self.batch, self.score, self.continued = rows, batch, score, continued
+        self.no_improvement_count, self.converged = no_improvement_count, False
         self.best: dict[str, Array] | None = None
         self._best_step = 0
-        # A change of the learning rate rescales SGD's velocities.
-        self.may_change_model = estimator._optimizer.schedule != "constant"
+        # A change of the rate reaches SGD's velocities.
+        self.may_change_model = solver.schedule != "constant"
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Score the initial weights of a continued fit, whose held-out rows may differ from the last fit's."""
@@ -139,8 +156,8 @@ class FitMonitor(Callback):
         losses, penalties = trainer.step_losses, trainer.step_penalties
         sizes = np.full(len(losses), self.batch)
         sizes[-1] = self.rows - self.batch * (len(losses) - 1)
-        # Only the loss without the penalty is scaled, see `BaseMLP._loss`.
-        of_batches = (losses - penalties) * est._loss_scale + penalties + est._loss_constant
+        # The penalty counts whole, the rest by the loss's scale: see `BaseMLP._loss`.
+        of_batches = (losses - penalties) * self.scale + penalties + self.constant
         with np.errstate(over="ignore"):
             est.loss_ = float(of_batches @ sizes / self.rows)
         if not math.isfinite(est.loss_):
@@ -149,26 +166,26 @@ class FitMonitor(Callback):
         est.t_ += self.rows
         est.loss_curve_.append(est.loss_)
         if record["val_loss"] is not None:
-            est.validation_loss_curve_.append(record["val_loss"] * est._loss_scale + est._loss_constant)
+            est.validation_loss_curve_.append(record["val_loss"] * self.scale + self.constant)
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:
             self._update_by_score(trainer)
         else:
             assert est.best_loss_ is not None
-            est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
+            self.no_improvement_count = self.no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
             est.best_loss_ = min(est.best_loss_, est.loss_)
-        est._optimizer.end_epoch(est.t_)
-        if est._no_improvement_count > est.n_iter_no_change:
-            if est._optimizer.should_stop():
+        self.solver.end_epoch(est.t_)
+        if self.no_improvement_count > est.n_iter_no_change:
+            if self.solver.should_stop():
                 if est.verbose:
                     print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
                 trainer.stop()
-                est._converged = True
+                self.converged = True
             else:
                 if est.verbose:
-                    print(f"Learning rate is now {est._optimizer.learning_rate:g}")
-                est._no_improvement_count = 0
+                    print(f"Learning rate is now {self.solver.learning_rate:g}")
+                self.no_improvement_count = 0
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Restore the best weights, before the user's callbacks save the model."""
@@ -183,8 +200,8 @@ class FitMonitor(Callback):
         est.validation_scores_.append(score)
         if est.verbose:
             print(f"Validation score: {score:f}")
-        better = score >= est.best_validation_score_ + est.tol  # False for NaN
-        est._no_improvement_count = 0 if better else est._no_improvement_count + 1
+        better = score >= est.best_validation_score_ + est.tol  # NaN is not
+        self.no_improvement_count = 0 if better else self.no_improvement_count + 1
         self._track_best(trainer, score)
 
     def _track_best(self, trainer: Trainer, score: float) -> None:

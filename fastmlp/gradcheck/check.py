@@ -130,7 +130,7 @@ def _in_float64(module: Module) -> Module:
             for group in (inner.params, inner.buffers)
         ]
         inner.dtype = None if inner.dtype is None else np.dtype(np.float64)
-        inner._set_arrays(*arrays)
+        inner.set_arrays(*arrays)
     return twin
 
 
@@ -171,9 +171,9 @@ class _Check:
         x = self.variables["x"]
         outputs = x if self.module is None else self.module.forward(x)
         sides = [
-            np.sign(m.backend.to_numpy(m._saved[0]) - kink)
+            np.sign(m.last_input - kink)
             for m in (self.module.modules() if self.module is not None else ())
-            if isinstance(m, Activation) and m.has_kink and m._saved is not None
+            if isinstance(m, Activation) and m.has_kink and m.last_input is not None
             for kink in m.kinks
         ]
         if self.loss is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.errors import ModelFileError
 from .._common.validation import Array
 from .files import atomic_write
@@ -40,7 +41,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Array], metad
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] = metadata
     text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)
+    text = text.ljust(ceil_div(len(text), 8) * 8)
     with atomic_write(path) as stream:
         for part in (len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]):
             stream.write(part)

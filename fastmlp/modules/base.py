@@ -57,12 +57,16 @@ class Module(HasBackend):
         self.in_width = in_width
         self.out_width = out_width
         self.training = True
-        self.params: dict[str, Array] = ArrayDict()
+        self.params = ArrayDict()
         self._grads: ArrayDict | None = None
-        self.buffers: dict[str, Array] = ArrayDict()
+        self.buffers = ArrayDict()
         self.has_gradients = False
         # What backward needs of the last forward: a tuple that begins with x.
         self._saved: tuple[Any, ...] | None = None
+
+    def set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
+        """Put other arrays in the place of all, as of another dtype; moves them to the module's backend."""
+        self._set_arrays(params, buffers)
 
     def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
         backend = self.backend
@@ -71,7 +75,7 @@ class Module(HasBackend):
         self.buffers = ArrayDict({name: backend.from_numpy(array) for name, array in buffers.items()})
 
     @property
-    def grads(self) -> dict[str, Array]:
+    def grads(self) -> ArrayDict:
         """Gradients of the last `backward`; zeros before the first."""
         if self._grads is None:  # not sooner: most models only predict, or train where no gradient is stored
             zeros = self.backend.zeros
@@ -155,6 +159,11 @@ class Module(HasBackend):
         self.backend.activation_forward("identity", 0.0, x, out)
         return out
 
+    @property
+    def last_input(self) -> Array | None:
+        """The checked input of the last `forward` that kept it for `backward`; None before one."""
+        return None if self._saved is None else self._saved[0]
+
     def _compute(self, x: Array, keep: bool) -> Array:
         """Forward on checked input; with ``keep`` sets `_saved`, without it behaves as in eval mode."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
@@ -173,6 +182,10 @@ class Module(HasBackend):
         """This module and all inside it, in order."""
         for _, module in self._named_modules():
             yield module
+
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """(prefix of its arrays' names, module): this one and all inside it, in order."""
+        return self._named_modules()
 
     def _named_modules(self) -> list[tuple[str, Module]]:
         """(prefix of its arrays' names, module): this one and all inside it."""
@@ -235,10 +248,10 @@ class Module(HasBackend):
         if precision != PRECISIONS[0] and any(module.dtype == np.float64 for module in self.modules()):
             raise ValueError(f"The precision {precision!r} is for float32 modules; this one is float64.")
         for module in self.modules():
-            moved = () if module.backend_name == target.name else (module.params, module._grads or {}, module.buffers)
-            for arrays in moved:
+            groups = (module.params, module._grads or ArrayDict(), module.buffers)
+            for arrays in () if module.backend_name == target.name else groups:
                 for name, array in arrays.items():
-                    dict.__setitem__(arrays, name, target.from_numpy(module.backend.to_numpy(array)))
+                    arrays.replace(name, target.from_numpy(module.backend.to_numpy(array)))
             module.backend = target
             module._saved = None
         return self

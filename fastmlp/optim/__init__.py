@@ -83,4 +83,4 @@ def is_registered(kind: type[Optimizer]) -> bool:
     return kind in _registry.types()
 
 
-globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules"]))
+globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules", "state"]))

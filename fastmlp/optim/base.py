@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._common.arithmetic import CLIP_EPSILON
 from .._common.validation import Array, as_integer, as_number, as_real_array
 from .._kernels import get_backend
 from .._kernels.formulas import find
 from ..modules.base import Module, is_plain
 from .schedules import Schedule, as_schedule
+from .state import OptimizerState
 
 __all__ = ["Optimizer", "as_betas", "columns"]
 
@@ -69,9 +71,7 @@ class Optimizer:
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
         self.average: float | None = None
-        self._state: dict[str, dict[str, Array]] = {}
-        # See `sync_before_access`.
-        self._recall: Callable[[], None] | None = None
+        self._state = OptimizerState()
         self.steps = 0
         # The backend that the state's arrays belong to.
         self._backend_name: str | None = None
@@ -86,43 +86,26 @@ class Optimizer:
         return [make()]
 
     @property
-    def state(self) -> dict[str, dict[str, Array]]:
+    def state(self) -> OptimizerState:
         """By the parameter's name, the arrays that the formula keeps."""
-        if self._recall is not None:
-            self._recall()
         return self._state
 
     @state.setter
-    def state(self, state: dict[str, dict[str, Array]]) -> None:
-        if self._recall is not None:
-            self._recall()
-        self._state = state
-
-    def sync_before_access(self, sync: Callable[[], None] | None) -> None:
-        """Have a function called whenever `state` is about to be read or replaced; None for no longer.
-
-        Parameters
-        ----------
-        sync : callable or None
-            Writes the engine's numbers into the arrays of `unsynced_state`.
-        """
-        self._recall = sync
-
-    @property
-    def unsynced_state(self) -> dict[str, dict[str, Array]]:
-        """The arrays of `state` as they are, without a call of the function of `sync_before_access`."""
-        return self._state
+    def state(self, state: Mapping[str, Mapping[str, Array]]) -> None:
+        self._state.sync()
+        self._state = OptimizerState(state)
 
     def __getstate__(self) -> dict[str, Any]:
         state, backend = self.state, get_backend(self._backend_name or "numpy")
         # On a GPU they can be no part of a copy; `prepare` takes them back there.
         arrays = {name: {kind: backend.to_numpy(a) for kind, a in kinds.items()} for name, kinds in state.items()}
         name = self._backend_name and "numpy"
-        return {**self.__dict__, "_state": arrays, "_backend_name": name, "_recall": None}
+        return {**self.__dict__, "_state": arrays, "_backend_name": name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._state = {name: self._present(kinds) for name, kinds in self._state.items()}
+        self.__dict__.pop("_recall", None)  # of files of earlier versions
+        self._state = OptimizerState({name: self._present(kinds) for name, kinds in self._state.items()})
 
     def _present(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
         """States under their present names."""
@@ -148,7 +131,7 @@ class Optimizer:
         ValueError
             If the state belongs to a model with other parameters.
         """
-        for prefix, module in model._named_modules():
+        for prefix, module in model.named_modules():
             if module.params and not module.has_gradients:
                 name = f"{prefix}{type(module).__name__}"
                 raise RuntimeError(f"step was called before backward: {name} has no gradient yet.")
@@ -204,7 +187,7 @@ class Optimizer:
                 backend.clip(gradient, self.clip_value, gradient)
         if self.clip_norm is not None:
             norm = float(np.sqrt(sum(backend.sum_of_squares(gradient) for gradient in gradients)))
-            factor = self.clip_norm / (norm + 1e-6)
+            factor = self.clip_norm / (norm + CLIP_EPSILON)
             if not factor >= 1:  # a norm that is NaN must reach the parameters, not vanish
                 for gradient in gradients:
                     backend.scale(gradient, factor, gradient)

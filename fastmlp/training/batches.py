@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.philox import shuffle_order
 from .._common.validation import (
     Array,
@@ -206,7 +207,7 @@ class BatchSampler:
                 epoch, row = epoch + 1, 0
             if self._drawn is None or self._drawn[0] != epoch:
                 self._drawn = (epoch, self._draw(epoch, 1 + steps * size // self._used if ahead else 0))
-            count = min(steps, -(-(self._used - row) // size))
+            count = min(steps, ceil_div(self._used - row, size))
             last = min(row + count * size, self._used)
             self.position = (epoch, last)
             parts.append(self._drawn[1][row:last])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
+from .._common.errors import ResumeError, warn_user
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
@@ -83,8 +86,8 @@ class Fit:
             raise ValueError(f"drop_last leaves no batch: the set has {rows} rows; expected at least {size}.")
         # A batch larger than the data set is the whole set.
         self.size = min(self.size, rows)
-        self.accumulate = min(self.accumulate, -(-rows // self.size))
-        an_epoch = -(-self.used // (self.size * self.accumulate))
+        self.accumulate = min(self.accumulate, ceil_div(rows, self.size))
+        an_epoch = ceil_div(self.used, self.size * self.accumulate)
         self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
         if max_steps is not None:
             self.planned = as_integer(max_steps, "max_steps")
@@ -134,6 +137,26 @@ class Fit:
             "kernels": _kernels(trainer),
         }
 
+    def require_same(self, identity: dict[str, Any], where: Any) -> None:
+        """Raise `ResumeError` unless the fit that was saved in ``where`` is this one; warn where its kernels differ."""
+        ours: dict[str, Any] = json.loads(json.dumps(self.identity))
+        if set(ours) != set(identity):
+            others = ", ".join(sorted(set(ours) ^ set(identity)))
+            raise ResumeError(f"{where} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+        for key in ours:
+            if ours[key] == identity[key]:
+                continue
+            if key == "kernels":
+                warn_user(
+                    f"{where} was saved by other kernels ({_short(identity[key])}, here {_short(ours[key])}); "
+                    "the fit goes on, but its last bits may differ from those of one without a break.",
+                    UserWarning,
+                )
+            else:
+                raise ResumeError(
+                    f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
+                )
+
 
 def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Return (X, y, sample_weight or None) of the argument ``validation``."""
@@ -173,3 +196,8 @@ def _kernels(trainer: Trainer) -> str:
 
         return f"numba {VERSION}"
     return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

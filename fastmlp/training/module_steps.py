@@ -60,10 +60,10 @@ class ModuleSteps:
             self.optimizer.step(self.model)
         return np.array(losses), np.array(rates), np.array(penalties)
 
-    def release(self) -> None:
-        """Do nothing: unlike a session's, the arrays are the user's all the time."""
+    def detach(self) -> None:
+        """As a session's: the arrays are the user's all the time."""
 
-    give_back = close = release
+    sync_to_user = close = detach
 
     def _gradients(
         self, rows: TrainingData, index: Array, seed: int | None, number: int, augment: Augmentations | None

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._common.errors import DivergenceError, PerformanceWarning, warn_user
+from .._common.errors import DivergenceError, ModelFileError, PerformanceWarning, ResumeError, warn_user
 from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from ..callbacks.history import History, Record
-from ..io.training_state import TrainingState
+from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
@@ -287,9 +287,9 @@ class Trainer(Evaluator):
         )  # fmt: skip
         if threads is not None:
             as_integer(threads, "threads")
-        state = None if resume is None else TrainingState(resume)
+        state = None if resume is None else read_training_state(resume)
         if state is not None and rng is None:
-            rng = state.identity.get("seed")
+            rng = state["identity"].get("seed")
         if rng is not None or self.seed is None:
             self.seed = as_seed(rng)
         self._order.start(self.seed if fit.shuffle else None, len(train), fit.used)
@@ -303,25 +303,25 @@ class Trainer(Evaluator):
         self._window = (0.0, 0, 0)
         self._fit = fit
         try:
-            return self._make_steps(fit, state, session)
+            return self._make_steps(fit, None if state is None else (state, resume), session)
         finally:
             self._fit = None
 
-    def _make_steps(self, fit: Fit, state: TrainingState | None, session: Session | None) -> History:
-        """Make the steps and evaluations of ``fit``."""
+    def _make_steps(self, fit: Fit, state: tuple[dict[str, Any], Any] | None, session: Session | None) -> History:
+        """Steps and evaluations until the end of ``fit``; ``state`` to go on from, and where it was read."""
         listeners, history = fit.listeners, self.history
         if state is not None:
             for listener in listeners.remembering:  # on_fit_begin resets the state that is then restored
                 if hasattr(listener, "on_fit_begin"):
                     listener.on_fit_begin(self)
             if session is not None:
-                session.release()
-            fit.began -= state.restore(self)
+                session.detach()
+            self._resume(fit, *state)
         self.model.train()
         with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
             if session is not None:
-                session.release()  # arrays of earlier steps; a callback may have changed the weights
-            # If callbacks may change the arrays, these cannot serve as the copy of the last finite ones.
+                session.detach()  # of earlier steps; and a listener may have changed the weights
+            # Listeners may change the arrays: then these are no copy of the last good ones.
             apart = session is None or listeners.may_change_model or listeners.looks_at_model
             good = self._snapshot(apart)
             try:
@@ -334,7 +334,7 @@ class Trainer(Evaluator):
                     good = self._snapshot(apart)
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
-                        session.release()
+                        session.detach()
             except DivergenceError as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
@@ -389,7 +389,7 @@ class Trainer(Evaluator):
                 (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
             )
             if session is not None and listeners.listens("on_step"):
-                session.release()  # on_step may read and write the weights
+                session.detach()  # they may look at the weights, and change them
             self._made.append((losses, penalties))
             weightless = fit.weightless(index, bounds)
             counted = losses if weightless is None else losses[~weightless[: len(losses)]]
@@ -401,7 +401,7 @@ class Trainer(Evaluator):
                 listeners.on_step(self, self.steps, float(losses[-1]))
             if listeners.listens("on_progress"):
                 if session is not None and listeners.looks_at_model:
-                    session.lend()
+                    session.share()
                 listeners.on_progress(self)
             check_interrupt()
         return total / max(1, done - empty)
@@ -451,8 +451,68 @@ class Trainer(Evaluator):
             try:
                 losses, _ = self._advance(session, (batch, *session.whole(len(batch)), *arguments))
             finally:
-                session.lend()
+                session.share()
         return float(losses[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the running `fit`, for callbacks; `write_training_state` says what is in it.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if self._fit is None:
+            raise ValueError("The trainer is in no fit; there is no state to save.")
+        return {
+            "identity": self._fit.identity,
+            "progress": {
+                "steps": self.steps,
+                "end": self._fit.end,
+                "position": self._order.position,
+                "window": self._window,
+                "last_lr": self._last_lr,
+                "stopping": self._stopping,
+                "history": self.history.records,
+                "seconds": time.perf_counter() - self._fit.began,
+            },
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": self._fit.listeners.state_dict(),
+        }
+
+    def _resume(self, fit: Fit, state: dict[str, Any], where: Any) -> None:
+        """Go on with the fit whose `state_dict` was read from ``where``."""
+        fit.require_same(state["identity"], where)
+        try:
+            arrays: dict[str, dict[str, Array]] = {name: {} for name, _ in self.model.named_parameters()}
+            for name, kinds in state["optimizer"]["state"].items():
+                arrays[name].update(kinds)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict({**state["optimizer"], "state": arrays})
+            fit.listeners.load_state_dict(state["callbacks"], where)
+            progress = state["progress"]
+            epoch, row = progress["position"]
+            total, done, *empty = progress["window"]  # the first versions had two numbers
+            self._order.position, self._window = (int(epoch), int(row)), (float(total), int(done), int(*empty))
+            self.steps, fit.end = int(progress["steps"]), int(progress["end"])
+            self._last_lr, self._stopping = float(progress["last_lr"]), bool(progress["stopping"])
+            for record in progress["history"]:
+                self.history.append(record)
+            fit.began -= float(progress["seconds"])
+        except ResumeError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{where} is no training state that fits: {error}.") from error
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """How far training has come, (seed, steps, place in the order of the rows): a trainer that gets it goes on."""
+        return self.seed, self.steps, self._order.place
+
+    @place.setter
+    def place(self, place: tuple[Any, ...]) -> None:
+        self.seed, self.steps, self._order.place = place
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
         """Return the state for `_restore`: with a copy of the arrays if ``apart``, else the session keeps them."""
@@ -465,7 +525,7 @@ class Trainer(Evaluator):
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
         arrays, state, (self.steps, self._order.position, self._last_lr, self._window) = snapshot
         if self._session is not None:
-            self._session.discard()
+            self._session.invalidate()
         if arrays is None:
             self.optimizer.steps = state["steps"]
             self.optimizer.schedule.load_state_dict(state["schedule"])
@@ -475,7 +535,7 @@ class Trainer(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         if self._session is not None:
-            self._session.release()
+            self._session.detach()
         return {**self.__dict__, "_session": None, "_fit": None}
 
     # ---------------------------------------------------------------------------------- evaluation
@@ -498,7 +558,7 @@ class Trainer(Evaluator):
             raise self._diverged(f"after step {self.steps} the validation loss is {val_loss}")
         self.optimizer.schedule.update(train_loss if val_loss is None else val_loss)
         if session is not None:
-            session.give_back()
+            session.sync_to_user()
         return {
             "step": self.steps,
             "epoch": self.epoch,

@@ -9,6 +9,7 @@ import operator
 import os
 import pickle
 import signal
+import threading
 import zlib
 from unittest import mock
 
@@ -136,6 +137,135 @@ def test_arrays_held_from_before_are_the_models_and_so_are_changes_to_them():
             trainer.model[4].params["bias"] = [number, 0, -number]
     assert_near(ref, comp)
     assert ref._session is None and comp._session is not None
+
+
+HOLDS = {
+    "array": lambda t: t.model[1].params["weight"],
+    "view": lambda t: t.model[1].params["weight"].T,
+    "view of a view": lambda t: t.model[1].params["weight"].T[2:4][:, ::2],
+    "memoryview": lambda t: memoryview(t.model[1].params["weight"]),
+    "list": lambda t: [t.model[1].params["weight"]],
+}
+
+
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
+def test_steps_synchronize_as_long_as_an_array_is_held(hold):
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        trainer.step(*ONE)
+    loaded = mock.Mock(wraps=comp._session.engine.load)
+    comp._session.engine.load = loaded
+    for count in (0, 3, 0):  # loads in three steps
+        held = hold(comp) if count else None
+        loaded.reset_mock()
+        for _ in range(3):
+            ref.step(*ONE)
+            comp.step(*ONE)
+            if held is not None:
+                assert bits(ref) == bits(comp)
+                np.testing.assert_array_equal(held, hold(ref))
+        assert loaded.call_count == count
+        held = None
+        comp.step(*ONE)
+        ref.step(*ONE)
+    assert bits(ref) == bits(comp)
+
+
+def test_parameters_that_are_views_of_one_array_stay_its():
+    ref, comp = trainer_of(), trainer_of()
+    flat = np.concatenate([array.ravel() for _, array in comp.model.named_parameters()])
+    place, names = 0, [name for name, _ in comp.model.named_parameters()]
+    for module in comp.model.modules():
+        for name, array in list(module.params.items()):
+            module.params.replace(name, flat[place : place + array.size].reshape(array.shape))
+            place += array.size
+    for _ in range(3):
+        ref.step(*ONE)
+        comp.step(*ONE)
+        state = ref.model.state_dict()
+        np.testing.assert_array_equal(flat, np.concatenate([state[name].ravel() for name in names]))
+
+
+@pytest.mark.parametrize("held", ["params", "state", "kinds"])
+def test_dicts_held_from_before_show_the_last_step_and_take_changes(held):
+    ref, comp = trainer_of(), trainer_of()
+    get = {
+        "params": lambda t: t.model[1].params,
+        "state": lambda t: t.optimizer.state,
+        "kinds": lambda t: t.optimizer.state["1.weight"],
+    }[held]
+    read = {
+        "params": lambda d: d["weight"],
+        "state": lambda d: d["1.weight"]["exp_avg"],
+        "kinds": lambda d: d["exp_avg"],
+    }
+    for trainer in (ref, comp):
+        trainer.step(*ONE)
+    dicts = [get(trainer) for trainer in (ref, comp)]
+    ref_array = read[held](dicts[0])  # held all the time
+    for _ in range(3):
+        for trainer, arrays in zip((ref, comp), dicts, strict=True):
+            trainer.step(*ONE)
+            trainer.step(*ONE)
+            read[held](arrays)[...] *= 1.5
+        np.testing.assert_array_equal(read[held](dicts[1]), ref_array)
+    assert bits(ref) == bits(comp)
+
+
+CHANGES = [
+    lambda o: o.state.clear(),
+    lambda o: setattr(o, "state", {}),
+    lambda o: o.state.pop("1.weight"),
+    lambda o: o.state.update({"1.bias": {kind: 2 * array for kind, array in o.state["1.bias"].items()}}),
+]
+
+
+def test_a_state_that_is_cleared_or_set_between_two_steps_counts():
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        with modules_only() if trainer is ref else contextlib.nullcontext():
+            for change in CHANGES:
+                trainer.step(*ONE)
+                trainer.step(*ONE)
+                change(trainer.optimizer)
+            trainer.step(*ONE)
+    assert_near(ref, comp)
+    for name, kinds in ref.optimizer.state.items():
+        for kind, array in kinds.items():
+            np.testing.assert_allclose(comp.optimizer.state[name][kind], array, 1e-4, 1e-6)
+
+
+def test_views_of_values_and_items_show_the_last_step():
+    ref, comp = trainer_of(), trainer_of()
+    for trainer in (ref, comp):
+        trainer.step(*ONE)
+    params = comp.model[1].params
+    values, items, iterator = params.values(), params.items(), iter(params.items())
+    for trainer in (ref, comp):
+        trainer.step(*ONE)
+    for array in (dict(items)["weight"], next(iter(values)), next(iterator)[1]):
+        np.testing.assert_array_equal(array, ref.model[1].params["weight"])
+
+
+def test_a_reader_in_another_thread_does_not_disturb_the_steps():
+    ref, comp = trainer_of(), trainer_of()
+    seen, ends = set(), threading.Event()
+
+    def read():
+        while not ends.is_set():
+            seen.update((name, array.shape, array.dtype) for name, array in comp.model.state_dict().items())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(40):
+            ref.step(*ONE)
+            comp.step(*ONE)
+    finally:
+        ends.set()
+        reader.join()
+    assert bits(ref) == bits(comp)
+    assert seen <= {(name, array.shape, array.dtype) for name, array in ref.model.state_dict().items()}
 
 
 def test_a_step_after_fit_and_a_fit_after_steps_go_on():

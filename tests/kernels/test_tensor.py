@@ -122,7 +122,7 @@ def test_factors_are_rounded_to_the_nearest(precision):
 
 def of_slice(precision, geometry, along_inner, dtype="float32"):
     """f(row, k): where an element of a slice is in shared memory."""
-    across, inner, turn = tensor.lines(dtype, precision, geometry, along_inner)
+    across, inner, turn = tensor.smem_layout(dtype, precision, geometry, along_inner)
     turn = getattr(turn, "py_func", turn)
     return lambda row, k: (row * across + k * inner) ^ int(turn(np.uint64(row), np.uint64(k)))
 

@@ -11,14 +11,15 @@ import functools
 import numpy as np
 from numba import carray
 
+from ..._common import arithmetic
 from ..._common.philox import FLIP as FLIP_WORDS
 from ..._common.philox import NOISE as NOISE_WORDS
+from .arithmetic import ceil_div
 from .jit import addressed, inline
 from .native import integers_at, reals_at
 from .operations import ALL, POINTERS, mixing, read_ahead
 from .panels import place
-from .random import WORDS, normal_pair, random_words
-from .rows import philox_words
+from .random import WORDS, normal_pair, philox_words, random_words
 from .simd import element, keep_first, lanes, load, load_as, reverse, set_element, store
 from .table import (
     AHEAD,
@@ -45,7 +46,7 @@ __all__ = ["gather_augmented", "row_room", "scratch"]
 
 def row_room(width):
     """Elements of a row in scratch: whole blocks of random words."""
-    return -(-width // WORDS) * WORDS
+    return arithmetic.ceil_div(width, WORDS) * WORDS
 
 
 def scratch(width):
@@ -119,7 +120,7 @@ def gather_augmented(source):
         deviations = carray(reals_at(table[NOISE], work_p), ALL)
         width, rows, row, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
         mean, scale, batch, n = table[MEAN], table[SCALE], bounds[extra], bounds[extra + 1] - bounds[extra]
-        room = -(-width // WORDS) * WORDS
+        room = ceil_div(width, WORDS) * WORDS
         at = table[AHEAD] + first * (2 * room + WORDS)
         step = carray(integers_at(table[COUNTS]), ALL)[extra] & 0xFFFFFFFF
         read_ahead(data, table, order, bounds, first, last, extra)

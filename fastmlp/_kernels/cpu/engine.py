@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numba import carray
 
+from ..._common.arithmetic import CLIP_EPSILON
+from .arithmetic import ceil_div
 from .elementwise import clamp
 from .jit import inline, kernel
 from .native import (
@@ -192,7 +194,7 @@ def _fetch(op, params, weights, column, i, height, stride):
     """Ask for a square of weights, the optimizer's arrays and the second copy while their gradient is computed."""
     width = lanes(weights)
     line = 64 // weights.itemsize
-    rows = -(-op[IN] // width) * width
+    rows = ceil_div(op[IN], width) * width
     at, size = column * rows + i * stride, height * stride
     for array in range(PARAM_COLUMNS - 1):
         if params[op[WEIGHT], array] >= 0:
@@ -201,7 +203,7 @@ def _fetch(op, params, weights, column, i, height, stride):
                 prefetch(weights, j)
     if op[TRANSPOSED] >= 0:
         side = 2 * width if op[IN] - i > width else width
-        start = op[TRANSPOSED] + i * (-(-op[OUT] // width) * width) + column * side
+        start = op[TRANSPOSED] + i * (ceil_div(op[OUT], width) * width) + column * side
         for j in range(start, start + stride * side, line):
             prefetch(weights, j)
 
@@ -278,7 +280,7 @@ def _place(item, op, work):
     """(row of params, offset in it) of an item."""
     width = lanes(work)
     if item[0] == WEIGHT_BLOCK:
-        rows = -(-op[IN] // width) * width
+        rows = ceil_div(op[IN], width) * width
         return op[WEIGHT], item[2] * rows + item[3] * _stride(op, item[2], work)
     return (op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]), item[2]
 
@@ -310,7 +312,7 @@ def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradi
                 _clear(weights, params[row, column] + at, size, filled, stride)
     if item[0] == WEIGHT_BLOCK and op[TRANSPOSED] >= 0:
         width = lanes(work)
-        copy_rows = -(-op[OUT] // width) * width
+        copy_rows = ceil_div(op[OUT], width) * width
         start = params[row, 0] + at
         for i in range(item[3], item[4], 2 * width):
             side = 2 * width if op[IN] - i > width else width
@@ -483,7 +485,7 @@ def train(
                 total = 0.0
                 for m in range(items.shape[0]):
                     total += squares[m]
-                factor = clips[CLIP_NORM] / (math.sqrt(total) + 1e-6)
+                factor = clips[CLIP_NORM] / (math.sqrt(total) + CLIP_EPSILON)
         if not alive:
             break
         fresh = ends_step

@@ -10,6 +10,7 @@ import functools
 
 from numba import carray
 
+from .arithmetic import ceil_div
 from .jit import addressed, inline
 from .losses import class_term, elementwise_rows, loss_formula
 from .native import integers_at, numbers_at, pointer, reals_at
@@ -141,7 +142,7 @@ def classwise(kind, from_logits, by_index, plain, mixed):
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
-        unit = -(-width // lanes(work)) * lanes(work)
+        unit = ceil_div(width, lanes(work)) * lanes(work)
         at = table[AHEAD] + first * LOSS_SCRATCH * unit
         x, dx = row_at(work, at, width), row_at(work, at + unit, width)
         scratch = carray(pointer(work, at + 2 * unit), (2, width))
@@ -170,7 +171,7 @@ def elementwise(kind, mixed):
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
-        unit = -(-width // lanes(work)) * lanes(work)
+        unit = ceil_div(width, lanes(work)) * lanes(work)
         at = table[AHEAD] + first * LOSS_SCRATCH * unit
         x, dx = row_at(work, at, width), row_at(work, at + unit, width)
         scale = work[at + 4 * unit :][:1]

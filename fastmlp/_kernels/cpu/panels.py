@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from .host import LANES
 from .jit import inline
 from .simd import lanes
@@ -19,7 +20,7 @@ __all__ = ["pack", "panel_stride", "place", "rounded", "size", "unpack"]
 def rounded(width, dtype):
     """``width`` with what fills its last vector."""
     unit = LANES[np.dtype(dtype).itemsize]
-    return -(-width // unit) * unit
+    return ceil_div(width, unit) * unit
 
 
 def size(rows, width, dtype):

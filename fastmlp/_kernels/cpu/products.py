@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray
 
+from .arithmetic import ceil_div
 from .host import TILE_ROWS, VECTOR_BYTES
 from .jit import inline, shared
 from .native import invoke, prefetch, prefetch_to_read
@@ -208,7 +209,7 @@ def even_block(length, most, unit):
     """``length`` in even parts of at most about ``most``, each a multiple of ``unit``."""
     block = most
     if length > most:  # divisions by what is no constant would cost small nets as much as their products
-        block = -(-length // (-(-length // most) * unit)) * unit
+        block = ceil_div(length, ceil_div(length, most) * unit) * unit
     return block
 
 
@@ -220,7 +221,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
     ``unit`` is 1.
     """
     panel = 2 * lanes(carray(data, 1))
-    room = -(-k // (panel // 2)) * (panel // 2)
+    room = ceil_div(k, panel // 2) * (panel // 2)
     block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
     for row in range(r0, r1, height):
         m = min(height, r1 - row)
@@ -249,7 +250,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
     """
     source, target = carray(weights, _ALL), carray(data, _ALL)
     half = lanes(target)
-    panel, room = 2 * half, -(-width // half) * half
+    panel, room = 2 * half, ceil_div(width, half) * half
     block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
     for row in range(r0, r1, height):
         m = min(height, r1 - row)

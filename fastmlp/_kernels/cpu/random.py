@@ -8,18 +8,21 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
+from ..._common import philox
 from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, philox4x32
 from .host import LANES
 from .jit import inline
 from .simd import VectorType, fma, full_like, negative, operation, splat, square_root
 from .vecmath import cos_half_pi, log, sin_half_pi
 
-__all__ = ["WORDS", "keep_at_least", "normal_pair", "random_words", "word_bits"]
+__all__ = ["WORDS", "keep_at_least", "normal_pair", "philox_words", "random_words", "word_bits"]
 
 _COUNTERS = 8  # two vectors of AVX2 for each of the four words: enough at once to hide the multiplications' latency
 WORDS = 4 * _COUNTERS
 
 _LOW = 0xFFFFFFFF
+
+philox_words = inline(philox.philox_words)
 
 
 def random_words(a: np.ndarray, i: int, block: int, row: int, step: int, last: int, key0: int, key1: int) -> None:

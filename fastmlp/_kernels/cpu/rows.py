@@ -10,9 +10,10 @@ import math
 
 import numpy as np
 
-from ..._common.philox import DROPOUT, KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..._common.philox import DROPOUT
 from .elementwise import load_some, store_some
 from .jit import inline, kernel
+from .random import philox_words
 from .simd import (
     element,
     equal,
@@ -32,7 +33,7 @@ from .vecmath import exp
 __all__ = [
     "classwise_loss_rows", "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows",
     "cross_entropy_rows", "dropout",
-    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize", "philox_words",
+    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize",
     "plain_cross_entropy", "plain_cross_entropy_rows",
     "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
@@ -331,18 +332,6 @@ def normalize(x, mean, scale, out):
                 load_some(scale, c, count), count, 1.0
             )
             store_some(out, start + c, v, count)
-
-
-@inline
-def philox_words(c0, c1, c2, c3, key0, key1):
-    """The four words of `philox.philox4x32`, in uint64."""
-    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    for _ in range(ROUNDS):
-        product0, product1 = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
-        c0, c1 = (product1 >> half) ^ c1 ^ key0, product1 & low
-        c2, c3 = (product0 >> half) ^ c3 ^ key1, product0 & low
-        key0, key1 = (key0 + np.uint64(KEY_STEPS[0])) & low, (key1 + np.uint64(KEY_STEPS[1])) & low
-    return c0, c1, c2, c3
 
 
 @kernel

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS, SHUFFLE
+from ..._common.philox import SHUFFLE
 from .jit import kernel
+from .random import philox_words
 
 __all__ = ["shuffle_order"]
 
-_M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
-_S0, _S1 = (np.uint64(s) for s in KEY_STEPS)
 _LOW, _HALF, _PURPOSE = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(SHUFFLE << 24)
 _BITS = 11  # of a pass of the sort: counts of 16 KiB
 _BINS = 1 << _BITS
@@ -21,13 +20,8 @@ def _draw(seed, epoch, words, lower, order, other, counts):
     """Words (N,) of rows by Philox, and order (N,) sorted by them; all but ``counts (BINS,)`` are (N,) of uint32."""
     rows, mask = words.size, np.uint32(_BINS - 1)
     for i in range(rows):
-        c0, c1, c2, c3 = np.uint64(i), np.uint64(0), epoch, _PURPOSE
-        k0, k1 = seed & _LOW, seed >> _HALF
-        for _ in range(ROUNDS):
-            p0, p1 = c0 * _M0, c2 * _M1
-            c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
-            k0, k1 = (k0 + _S0) & _LOW, (k1 + _S1) & _LOW
-        words[i], lower[i], order[i] = c0, c1, i
+        drawn = philox_words(np.uint64(i), np.uint64(0), epoch, _PURPOSE, seed & _LOW, seed >> _HALF)
+        words[i], lower[i], order[i] = drawn[0], drawn[1], i
     # From the lowest digit on: each pass leaves those of one digit in the order of the passes before.
     for number in range(3):
         shift = np.uint32(_BITS * number)

@@ -24,17 +24,17 @@ __all__ = ["augmenting", "counters_of", "mixing"]
 @device
 def counters_of(on, s, r):
     """What random numbers of a step's row ``r`` go by: (its number in its portion, that of the portion among all)."""
-    portion = quotient(r, on.meters[PORTION])
-    count = (on.meters[FIRST_STEP] + s) * on.meters[PORTIONS] + portion
-    return np.uint64(r - portion * on.meters[PORTION]), np.uint64(count & 0xFFFFFFFF)
+    portion = quotient(r, on.run_params[PORTION])
+    count = (on.run_params[FIRST_STEP] + s) * on.run_params[PORTIONS] + portion
+    return np.uint64(r - portion * on.run_params[PORTION]), np.uint64(count & 0xFFFFFFFF)
 
 
 @device
 def mixing(on, s, rows, r):
     """(share of row ``r`` of a step of ``rows``, the row that it is mixed with)."""
-    size = on.meters[PORTION]
+    size = on.run_params[PORTION]
     portion = quotient(r, size)
-    at = U(s * on.meters[PORTIONS] + portion)
+    at = U(s * on.run_params[PORTIONS] + portion)
     other, end = r + on.shifts[at], min(rows, (portion + 1) * size)
     return on.shares[at], other - (end - portion * size) if other >= end else other
 
@@ -55,11 +55,11 @@ def augmenting(dtype, geometry):
     def fetch(on, into, first, s, r, c, width):
         """Row ``r``'s columns c .. c + 4, of those that there are, turned where its random word says so."""
         turned = False
-        if on.meters[TURN] > 0:
+        if on.run_params[TURN] > 0:
             line, count = counters_of(on, s, r)
-            word, _, _, _ = random_words(zero, line, count, of_flip, np.uint64(on.meters[KEY]))
-            turned = word < np.uint64(on.meters[TURN])
-        source, pixels, pixel = on.order[U(first + r)], on.meters[PIXELS], on.meters[PIXEL]
+            word, _, _, _ = random_words(zero, line, count, of_flip, np.uint64(on.run_params[KEY]))
+            turned = word < np.uint64(on.run_params[TURN])
+        source, pixels, pixel = on.order[U(first + r)], on.run_params[PIXELS], on.run_params[PIXEL]
         for q in range(FOUR):
             k = min(c + q, width - 1)
             if turned:  # the pixel that is as far from its line's other end
@@ -74,7 +74,7 @@ def augmenting(dtype, geometry):
         line, count = counters_of(on, s, r)
         block, within = c // 32, c % 32
         at = 8 * block + within % 16 // 4
-        seed = np.uint64(on.meters[KEY])
+        seed = np.uint64(on.run_params[KEY])
         a, b, d, e = random_words(np.uint64(at), line, count, of_noise, seed)
         f, g, h, i = random_words(np.uint64(at + 4), line, count, of_noise, seed)
         for q in range(FOUR):

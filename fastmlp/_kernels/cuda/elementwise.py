@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from ..._common.philox import DROPOUT
 from ..formulas import output_suffices
 from .jit import kernel
@@ -25,7 +26,7 @@ MOST_BLOCKS = 4096  # more work than that is done in a loop
 
 def blocks(size):
     """Blocks of `THREADS` for so many elements."""
-    return min(MOST_BLOCKS, -(-size // THREADS))
+    return min(MOST_BLOCKS, ceil_div(size, THREADS))
 
 
 OF_OUTPUT = "/output"
@@ -123,6 +124,6 @@ def dropout(x, rate, seed, layer, step, out):
     words = (np.uint64(word) for word in (seed, layer, step & 0xFFFFFFFF))
     factor = out.dtype.type(1 / (1 - rate) if rate < 1 else 0)
     launch(
-        _dropout(out.dtype), blocks(out.shape[0] * -(-out.shape[1] // 4)), THREADS, x,
+        _dropout(out.dtype), blocks(out.shape[0] * ceil_div(out.shape[1], 4)), THREADS, x,
         np.uint64(math.floor(rate * 2**32)), factor, *words, out,
     )  # fmt: skip

@@ -32,7 +32,7 @@ def gathering(dtype, geometry):
     one, zero = T(1), T(0)
 
     @device
-    def fours(on, first, rows, x, mean, scale, width, m, c):
+    def vec4(on, first, rows, x, mean, scale, width, m, c):
         """As `singles`, of rows whose elements can be read four at once: all before the first is written."""
         values, by = cuda.local.array((ROWS, 4), scalar), cuda.local.array((2, 4), scalar)
         source = cuda.local.array(ROWS, numba.int64)
@@ -75,7 +75,7 @@ def gathering(dtype, geometry):
         m, c = row + thread // IN_ROW, column + thread % IN_ROW * AT_ONCE
         if AT_ONCE == 4 and width % 4 == 0:
             if c < width:
-                fours(on, first, rows, x, mean, scale, width, m, c)
+                vec4(on, first, rows, x, mean, scale, width, m, c)
         else:
             singles(on, first, min(rows, row + TILE), x, mean, scale, width, m, c)
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..._common.philox import DROPOUT
 from ..reference import probability_floor
 from .augmenting import counters_of, mixing
-from .ends import ends_of, through
+from .epilogue import epilogue_of, through
 from .jit import device
 from .random import random_words
 from .rows import class_share, loss_formula, target_weight
@@ -36,7 +36,7 @@ from .table import (
 )  # fmt: skip
 from .tiles import U, features, inputs_of
 
-__all__ = ["classwise_loss", "dropping", "elementwise_loss", "fold", "layer_norm", "normalizing", "softmax"]
+__all__ = ["classwise_loss", "dropping", "elementwise_loss", "layer_norm", "normalizing", "softmax", "warp_reduce"]
 
 
 def _number(dtype):
@@ -47,7 +47,7 @@ def _number(dtype):
 
 
 @functools.cache
-def fold(share, larger=False):
+def warp_reduce(share, larger=False):
     """f(v, shared): the sum of the values of ``share`` threads in a row, or the largest, to each of them.
 
     ``shared`` has a place for every thread of the block.
@@ -115,11 +115,11 @@ def _by_length(geometry, make):
     most = 2 * geometry.side
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         if on.ops[o, IN] <= most:
-            few(on, own, now, o, row)
+            few(on, smem, now, o, row)
         else:
-            many(on, own, now, o, row)
+            many(on, smem, now, o, row)
 
     return run
 
@@ -128,7 +128,7 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
-    total_of, largest_of = fold(share), fold(share, True)
+    total_of, largest_of = warp_reduce(share), warp_reduce(share, True)
     weight_of_one, write, of_row = target_weight(np.dtype(dtype)), through(kinds, dtype), _of_row(dtype, mixes)
     share_of, weights_are_slopes = class_share(name, np.dtype(dtype)), name == "cross_entropy"
 
@@ -145,10 +145,10 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
         return w
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        smoothing, a, ends = on.numbers[o, 0], on.numbers[o, 1], ends_of(on, U(max(below, 0)))
+        smoothing, a, epilogue = on.numbers[o, 0], on.numbers[o, 1], epilogue_of(on, U(max(below, 0)))
         for start in range(row, row + size, at_once):
             r = start + ty
             inside = r < now.rows
@@ -163,18 +163,18 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
                     for c in range(tx, columns, share):
                         if on.work[at + U(c)] > m:
                             m = on.work[at + U(c)]
-                m = largest_of(m, own.left)
+                m = largest_of(m, smem.left)
                 if inside:
                     for c in range(tx, columns, share):
                         total += math.exp(on.work[at + U(c)] - m)
                         if weights_are_slopes:
                             weights += weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
-                total = total_of(total, own.left)
+                total = total_of(total, smem.left)
                 if inside and not weights_are_slopes:
                     for c in range(tx, columns, share):
                         w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                         weights += share_of(w, on.work[at + U(c)] - m - math.log(total), a)[1]
-                weights = total_of(weights, own.left)
+                weights = total_of(weights, smem.left)
             if inside:
                 for c in range(tx, columns, share):
                     w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
@@ -188,10 +188,10 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
                         loss -= w * math.log(p)
                         slope = -w / p
                     if below >= 0:
-                        write(on, ends, r * columns + c, slope * scale)
-            loss = total_of(loss, own.left)
+                        write(on, epilogue, r * columns + c, slope * scale)
+            loss = total_of(loss, smem.left)
             if tx == 0:
-                own.losses[start - row + ty] = scale * loss
+                smem.losses[start - row + ty] = scale * loss
 
     return run
 
@@ -206,14 +206,14 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
     size, at_once = geometry.tile, geometry.threads // share
     T = _number(dtype)
     zero = T(0)
-    total_of, write, of_row = fold(share), through(kinds, dtype), _of_row(dtype, mixes)
+    total_of, write, of_row = warp_reduce(share), through(kinds, dtype), _of_row(dtype, mixes)
     element, one = loss_formula(name, np.dtype(dtype)), T(1)
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         ty, tx = cuda.threadIdx.x // share, cuda.threadIdx.x % share
         columns, x, below, at_weight = on.ops[o, IN], on.ops[o, Y], on.ops[o, BELOW], on.ops[o, WEIGHT]
-        a, b, ends = on.numbers[o, 0], on.numbers[o, 1], ends_of(on, U(max(below, 0)))
+        a, b, epilogue = on.numbers[o, 0], on.numbers[o, 1], epilogue_of(on, U(max(below, 0)))
         for start in range(row, row + size, at_once):
             r = start + ty
             loss, scale = zero, zero
@@ -230,10 +230,10 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
                     term, derivative = element(v, t, w, a, b)
                     loss += term
                     if below >= 0:
-                        write(on, ends, r * columns + c, derivative * scale)
-            loss = total_of(loss, own.left)
+                        write(on, epilogue, r * columns + c, derivative * scale)
+            loss = total_of(loss, smem.left)
             if tx == 0:
-                own.losses[start - row + ty] = scale * loss
+                smem.losses[start - row + ty] = scale * loss
 
     return run
 
@@ -247,14 +247,14 @@ def softmax(dtype, geometry, kinds, backward):
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, lowest = T(0), T(-math.inf)
-    total_of, largest_of = fold(side), fold(side, True)
+    total_of, largest_of = warp_reduce(side), warp_reduce(side, True)
     write = through(kinds, dtype)
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
         columns, y, g, inputs = on.ops[o, IN], on.ops[o, Y], on.ops[o, G], inputs_of(on, now, o)
-        ends = ends_of(on, max(on.ops[o, BELOW], 0))
+        epilogue = epilogue_of(on, max(on.ops[o, BELOW], 0))
         for start in range(row, row + size, side):
             r = start + ty
             inside, at = r < now.rows, r * columns
@@ -263,24 +263,24 @@ def softmax(dtype, geometry, kinds, backward):
                 if inside:
                     for c in range(tx, columns, side):
                         total += on.work[g + at + c] * on.work[y + at + c]
-                total = total_of(total, own.left)
+                total = total_of(total, smem.left)
                 if inside:
                     for c in range(tx, columns, side):
                         v = on.work[y + at + c] * (on.work[g + at + c] - total)
-                        write(on, ends, at + c, v)
+                        write(on, epilogue, at + c, v)
             else:
                 if inside:
                     for c in range(tx, columns, side):
                         v = features(on, inputs, r, c)
                         if v > m:
                             m = v
-                m = largest_of(m, own.left)
+                m = largest_of(m, smem.left)
                 if inside:
                     for c in range(tx, columns, side):
                         e = math.exp(features(on, inputs, r, c) - m)
                         on.work[y + at + c] = e
                         total += e
-                total = total_of(total, own.left)
+                total = total_of(total, smem.left)
                 if inside:
                     for c in range(tx, columns, side):
                         on.work[y + at + c] /= total
@@ -294,14 +294,15 @@ def layer_norm(dtype, geometry, kinds, backward):
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, one = T(0), T(1)
-    total_of, write = fold(side), through(kinds, dtype)
+    total_of, write = warp_reduce(side), through(kinds, dtype)
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         ty, tx = cuda.threadIdx.x // side, cuda.threadIdx.x % side
         columns, gain, shift, eps = on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS], on.numbers[o, 0]
-        means, rstds, inputs, own_ends = on.ops[o, MEANS], on.ops[o, RSTDS], inputs_of(on, now, o), ends_of(on, o)
-        affine, ends, count = gain >= 0, ends_of(on, max(on.ops[o, BELOW], 0)), T(columns)
+        means, rstds = on.ops[o, MEANS], on.ops[o, RSTDS]
+        inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
+        affine, epilogue, count = gain >= 0, epilogue_of(on, max(on.ops[o, BELOW], 0)), T(columns)
         for start in range(row, row + size, side):
             r = start + ty
             inside, at = r < now.rows, r * columns
@@ -310,31 +311,31 @@ def layer_norm(dtype, geometry, kinds, backward):
                 if inside:
                     mean, rstd = on.work[means + r], on.work[rstds + r]
                     for c in range(tx, columns, side):
-                        v = on.work[own_ends.g + at + c]
+                        v = on.work[own_epilogue.g + at + c]
                         if affine:
                             v = v * on.weights[gain + c]
                         g += v
                         gz += v * ((features(on, inputs, r, c) - mean) * rstd)
-                g = total_of(g, own.left) / count
-                gz = total_of(gz, own.left) / count
+                g = total_of(g, smem.left) / count
+                gz = total_of(gz, smem.left) / count
                 if inside:
                     for c in range(tx, columns, side):
-                        v = on.work[own_ends.g + at + c]
+                        v = on.work[own_epilogue.g + at + c]
                         if affine:
                             v = v * on.weights[gain + c]
                         z = (features(on, inputs, r, c) - mean) * rstd
-                        write(on, ends, at + c, (v - g - z * gz) * rstd)
+                        write(on, epilogue, at + c, (v - g - z * gz) * rstd)
             else:
                 total, squares = zero, zero
                 if inside:
                     for c in range(tx, columns, side):
                         total += features(on, inputs, r, c)
-                mean = total_of(total, own.left) / count
+                mean = total_of(total, smem.left) / count
                 if inside:
                     for c in range(tx, columns, side):
                         d = features(on, inputs, r, c) - mean
                         squares += d * d
-                rstd = one / math.sqrt(total_of(squares, own.left) / count + eps)
+                rstd = one / math.sqrt(total_of(squares, smem.left) / count + eps)
                 if inside:
                     if tx == 0:
                         on.work[means + r] = mean
@@ -343,7 +344,7 @@ def layer_norm(dtype, geometry, kinds, backward):
                         v = (features(on, inputs, r, c) - mean) * rstd
                         if affine:
                             v = v * on.weights[gain + c] + on.weights[shift + c]
-                        on.work[own_ends.y + at + c] = v
+                        on.work[own_epilogue.y + at + c] = v
 
     return run
 
@@ -355,16 +356,16 @@ def normalizing(dtype, geometry, kinds, backward):
     write = through(kinds, dtype)
 
     @device
-    def run(on, own, now, o, row):
+    def run(on, smem, now, o, row):
         columns, shift, factor, inputs = on.ops[o, IN], on.ops[o, SHIFT], on.ops[o, FACTOR], inputs_of(on, now, o)
-        own_ends, ends = ends_of(on, o), ends_of(on, max(on.ops[o, BELOW], 0))
+        own_epilogue, epilogue = epilogue_of(on, o), epilogue_of(on, max(on.ops[o, BELOW], 0))
         for i in range(row * columns + cuda.threadIdx.x, min(now.rows, row + size) * columns, threads):
             c = i % columns
             if backward:
-                write(on, ends, i, on.work[own_ends.g + i] * on.weights[factor + c])
+                write(on, epilogue, i, on.work[own_epilogue.g + i] * on.weights[factor + c])
             else:
                 v = features(on, inputs, i // columns, c) - on.weights[shift + c]
-                on.work[own_ends.y + i] = v * on.weights[factor + c]
+                on.work[own_epilogue.y + i] = v * on.weights[factor + c]
 
     return run
 
@@ -380,10 +381,11 @@ def dropping(dtype, geometry, kinds, backward):
     zero, write = T(0), through(kinds, dtype)
 
     @device
-    def run(on, own, now, o, row):
-        columns, factor, inputs, own_ends = on.ops[o, IN], on.numbers[o, 0], inputs_of(on, now, o), ends_of(on, o)
+    def run(on, smem, now, o, row):
+        columns, factor = on.ops[o, IN], on.numbers[o, 0]
+        inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
         fours = (columns + 3) // 4  # one counter's words
-        threshold, ends = np.uint64(on.ops[o, THRESHOLD]), ends_of(on, max(on.ops[o, BELOW], 0))
+        threshold, epilogue = np.uint64(on.ops[o, THRESHOLD]), epilogue_of(on, max(on.ops[o, BELOW], 0))
         last = _PURPOSE | np.uint64(on.ops[o, LAYER])
         seed = np.uint64(on.ops[o, SEED])
         for i in range(cuda.threadIdx.x, size * fours, threads):
@@ -399,11 +401,11 @@ def dropping(dtype, geometry, kinds, backward):
                         v = zero
                         if backward:
                             if word >= threshold:
-                                v = on.work[own_ends.g + at] * factor
-                            write(on, ends, at, v)
+                                v = on.work[own_epilogue.g + at] * factor
+                            write(on, epilogue, at, v)
                         else:
                             if word >= threshold:
                                 v = features(on, inputs, r, c) * factor
-                            on.work[own_ends.y + at] = v
+                            on.work[own_epilogue.y + at] = v
 
     return run

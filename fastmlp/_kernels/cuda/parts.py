@@ -30,7 +30,7 @@ def size_of_part(geometry, with_ones):
 
 @functools.cache
 def adding_up(dtype, geometry, with_ones):
-    """f(on, own, sums, ones, first, counter, splits, split, thread): whether this block is the last of a tile's.
+    """f(on, smem, sums, ones, first, counter, splits, split, thread): whether this block is the last of a tile's.
 
     Then its ``sums (EACH, EACH)``, and ``ones (EACH,)``, are those of all parts. They come together in work[first ..],
     and are counted in counters[counter], which goes on from step to step.
@@ -40,7 +40,7 @@ def adding_up(dtype, geometry, with_ones):
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
     ROWS = EACH + (1 if with_ones else 0)
     READ = AT_ONCE * ROWS
-    fours = EACH % 4 == 0
+    vec4 = EACH % 4 == 0
 
     @device
     def place(first, split, row, thread):
@@ -48,7 +48,7 @@ def adding_up(dtype, geometry, with_ones):
 
     @device
     def write(on, at, values, i):
-        if fours:
+        if vec4:
             for j in range(0, EACH, 4):
                 store4(on.work, at + U(j), values[i, j], values[i, j + 1], values[i, j + 2], values[i, j + 3])
         else:
@@ -57,7 +57,7 @@ def adding_up(dtype, geometry, with_ones):
 
     @device
     def read(on, at, values, i):
-        if fours:
+        if vec4:
             for j in range(0, EACH, 4):
                 values[i, j], values[i, j + 1], values[i, j + 2], values[i, j + 3] = load4(on.work, at + U(j))
         else:
@@ -65,7 +65,7 @@ def adding_up(dtype, geometry, with_ones):
                 values[i, j] = on.work[at + U(j)]
 
     @device
-    def run(on, own, sums, ones, first, counter, splits, split, thread):
+    def run(on, smem, sums, ones, first, counter, splits, split, thread):
         some, share = cuda.local.array((READ, EACH), scalar), cuda.local.array((1, EACH), scalar)
         for i in range(EACH):
             write(on, place(first, split, i, thread), sums, i)
@@ -74,9 +74,9 @@ def adding_up(dtype, geometry, with_ones):
             write(on, place(first, split, EACH, thread), share, 0)
         cuda.syncthreads()
         if thread == 0:
-            own.count[0] = _count(vector(on.counters, counter, 1))
+            smem.count[0] = _count(vector(on.counters, counter, 1))
         cuda.syncthreads()
-        count = own.count[0]
+        count = smem.count[0]
         if count - quotient(count, splits) * splits != splits - 1:
             return False
         for i in range(EACH):

@@ -10,11 +10,12 @@ import functools
 import numba
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from .jit import kernel
 from .runtime import SIMULATED, cuda, launch
 from .table import DELTA, FORWARD, WEIGHTS
-from .tensor import held
-from .tiles import NARROW, U, accumulate, buffers
+from .tensor import fragment_layout
+from .tiles import NARROW, U, buffers, mainloop
 
 __all__ = ["column_sums", "product"]
 
@@ -90,9 +91,9 @@ def tensor_kernel(kind, precision, geometry=NARROW):
     """out (M, N) = A (M, K) B (K, N) (+ bias (N,)); A and B given flat, of WEIGHTS and FORWARD as their transposes."""
     EACH, TILE = geometry.each, geometry.tile
     ROOM = buffers("float32", geometry) * TILE * geometry.depth
-    fill = accumulate(kind, "float32", geometry, precision, True)
+    run_mainloop = mainloop(kind, "float32", geometry, precision, True)
     left_inner, right_inner = kind != WEIGHTS, kind == FORWARD
-    place, down, along = held(precision, geometry)
+    place, down, along = fragment_layout(precision, geometry)
 
     @kernel
     def multiply(a, b, inner, bias, has_bias, out):
@@ -102,7 +103,7 @@ def tensor_kernel(kind, precision, geometry=NARROW):
         m, n = out.shape
         row, column, thread = cuda.blockIdx.y * TILE, cuda.blockIdx.x * TILE, cuda.threadIdx.x
         left_stride, right_stride = U(inner if left_inner else m), U(inner if right_inner else n)
-        fill(
+        run_mainloop(
             sums, ones, left, right, a, U(row) * left_stride if left_inner else U(row), left_stride,
             b, U(column) * right_stride if right_inner else U(column), right_stride,
             m - row, n - column, 0, inner, False, thread,
@@ -127,11 +128,11 @@ def product(a, b, bias, out, none, left_transposed=False, right_transposed=False
     bias = bias if has_bias else none
     if precision == "float32":
         kernel = _kernel(left_transposed, right_transposed, out.dtype)
-        grid = (-(-out.shape[1] // TILE), -(-out.shape[0] // TILE))
+        grid = (ceil_div(out.shape[1], TILE), ceil_div(out.shape[0], TILE))
         launch(kernel, grid, (SIDE, SIDE), a, b, bias, has_bias, out)
         return
     kernel = tensor_kernel(_KINDS[left_transposed, right_transposed], precision)
-    grid = (-(-out.shape[1] // NARROW.tile), -(-out.shape[0] // NARROW.tile))
+    grid = (ceil_div(out.shape[1], NARROW.tile), ceil_div(out.shape[0], NARROW.tile))
     inner = a.shape[0] if left_transposed else a.shape[1]
     launch(kernel, grid, NARROW.threads, a.reshape(-1), b.reshape(-1), inner, bias, has_bias, out)
 
@@ -162,4 +163,4 @@ def _column_sums(dtype):
 
 def column_sums(a, out):
     """out (C,) = the sums of a's columns (N, C)."""
-    launch(_column_sums(out.dtype), -(-out.size // COLUMNS), (COLUMNS, PARTS), a, out)
+    launch(_column_sums(out.dtype), ceil_div(out.size, COLUMNS), (COLUMNS, PARTS), a, out)

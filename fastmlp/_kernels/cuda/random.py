@@ -7,26 +7,20 @@ import math
 
 import numpy as np
 
-from ..._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
+from ..._common.philox import philox_words
 from ..polynomials import FLOAT32, FLOAT64
 from .jit import device
 
 __all__ = ["normal", "random_words"]
 
-_M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
-_S0, _S1 = (np.uint64(s) for s in KEY_STEPS)
+_words = device(philox_words)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @device
 def random_words(c0, c1, c2, c3, seed):
     """The four words of a counter, whose own are below 2^32; all are of uint64."""
-    key0, key1 = seed & _LOW, seed >> _HALF
-    for _ in range(ROUNDS):
-        p0, p1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ key0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ key1, p0 & _LOW
-        key0, key1 = (key0 + _S0) & _LOW, (key1 + _S1) & _LOW
-    return c0, c1, c2, c3
+    return _words(c0, c1, c2, c3, seed & _LOW, seed >> _HALF)
 
 
 @functools.cache

@@ -14,14 +14,14 @@ import numba
 import numpy as np
 
 from .assembly import load4, store4
-from .halving import halving
+from .block_reduce import block_reduce
 from .jit import device
 from .rules import rule as rule_of
 from .runtime import cuda
 from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
 from .tiles import U
 
-__all__ = ["Settings", "groups", "noting", "settings", "settling", "settling_one"]
+__all__ = ["Settings", "groups", "accumulate_squares", "settings", "update_epilogue", "update_epilogue_one"]
 
 
 class Settings(NamedTuple):
@@ -45,24 +45,24 @@ def settings(rule, dtype):
     @device
     def read(on, now):
         return Settings(
-            on.meters[PLANE], on.meters[AVERAGE_PLANE], on.meters[GRADIENTS], on.clips[CLIP_VALUE],
-            on.clips[CLIP_NORM] > zero, on.clips[NEW_SHARE], now.penalty, numbers_of(on, now.h),
+            on.run_params[PLANE], on.run_params[AVERAGE_PLANE], on.run_params[GRADIENTS], on.clip_params[CLIP_VALUE],
+            on.clip_params[CLIP_NORM] > zero, on.clip_params[NEW_SHARE], now.penalty, numbers_of(on, now.h),
         )  # fmt: skip
 
     return read
 
 
 @functools.cache
-def groups(count, fours):
+def groups(count, vec4):
     """(read, write) of ``count`` elements array[base + at[q]], those with at[q] below 0 left out.
 
-    read(array, base, at, whole, values, i) makes them values[i, q], write(...) them of these. With ``fours``, and where
+    read(array, base, at, whole, values, i) makes them values[i, q], write(...) them of these. With ``vec4``, and where
     ``whole``, each four of them stand side by side, all or none, the first at a multiple of four.
     """
 
     @device
     def read(array, base, at, whole, values, i):
-        if fours and whole:
+        if vec4 and whole:
             for q in range(0, count, 4):
                 if at[q] >= 0:
                     values[i, q], values[i, q + 1], values[i, q + 2], values[i, q + 3] = load4(
@@ -75,7 +75,7 @@ def groups(count, fours):
 
     @device
     def write(array, base, at, whole, values, i):
-        if fours and whole:
+        if vec4 and whole:
             for q in range(0, count, 4):
                 if at[q] >= 0:
                     store4(
@@ -90,16 +90,16 @@ def groups(count, fours):
 
 
 @functools.cache
-def settling(rule, dtype, count, fours=False):
-    """(settle, apply): what becomes of ``count`` gradients g[0, q] of weights[at[q]], see `groups`.
+def update_epilogue(rule, dtype, count, vec4=False):
+    """(apply_update, apply): what becomes of ``count`` gradients g[0, q] of weights[at[q]], see `groups`.
 
-    settle(on, to, at, whole, g, penalized) is for those that are complete: they are applied, or kept where the norm is
-    clipped; (squares of w and g). apply(on, to, at, whole, g, old) makes the optimizer's step, and the average's;
-    ``old (4, count)`` is room.
+    apply_update(on, to, at, whole, g, penalized) is for those that are complete: they are applied, or kept where the
+    norm is clipped; (squares of w and g). apply(on, to, at, whole, g, old) makes the optimizer's step, and the
+    average's; ``old (4, count)`` is room.
     """
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
     _, has, step = rule_of(rule, dtype)
-    read, write = groups(count, fours)
+    read, write = groups(count, vec4)
 
     def planes(move):
         @device
@@ -145,7 +145,7 @@ def settling(rule, dtype, count, fours=False):
         update(on, to, at, whole, g, old)
 
     @device
-    def settle(on, to, at, whole, g, penalized):
+    def apply_update(on, to, at, whole, g, penalized):
         old = cuda.local.array((4, count), scalar)
         w_square, g_square = zero, zero
         if not to.keeps:
@@ -167,33 +167,33 @@ def settling(rule, dtype, count, fours=False):
             update(on, to, at, whole, g, old)
         return w_square, g_square
 
-    return settle, apply
+    return apply_update, apply
 
 
 @functools.cache
-def settling_one(rule, dtype):
+def update_epilogue_one(rule, dtype):
     """f(on, to, p, g, penalized): `settling` of the gradient g of weights[p] alone."""
-    scalar, (settle_one, _) = numba.from_dtype(np.dtype(dtype)), settling(rule, dtype, 1)
+    scalar, (settle_one, _) = numba.from_dtype(np.dtype(dtype)), update_epilogue(rule, dtype, 1)
 
     @device
-    def settle(on, to, p, g, penalized):
+    def apply_update(on, to, p, g, penalized):
         at, gradient = cuda.local.array(1, numba.int64), cuda.local.array((1, 1), scalar)
         at[0], gradient[0, 0] = p, g
         return settle_one(on, to, at, False, gradient, penalized)
 
-    return settle
+    return apply_update
 
 
 @functools.cache
-def noting(threads):
-    """f(on, own, number, w_square, g_square): a block's sums of squares, in the order of its threads, if needed."""
-    fold, double = halving(threads), np.float64
+def accumulate_squares(threads):
+    """f(on, smem, number, w_square, g_square): a block's sums of squares, in the order of its threads, if needed."""
+    block_sum, double = block_reduce(threads), np.float64
 
     @device
-    def note(on, own, number, w_square, g_square):
+    def add_squares(on, smem, number, w_square, g_square):
         if on.sums.size > 0:
-            w, g = fold(double(w_square), own.doubles), fold(double(g_square), own.doubles)
+            w, g = block_sum(double(w_square), smem.doubles), block_sum(double(g_square), smem.doubles)
             if cuda.threadIdx.x == 0:
                 on.sums[number], on.sums[on.sums.size // 2 + number] = w, g
 
-    return note
+    return add_squares

@@ -11,8 +11,9 @@ import math
 import numba
 import numpy as np
 
+from ..._common.arithmetic import ceil_div
 from ..reference import probability_floor
-from .halving import halving
+from .block_reduce import block_reduce
 from .jit import device, kernel
 from .number import formula
 from .products import COLUMNS, PARTS
@@ -27,7 +28,7 @@ THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would
 MOST_BLOCKS = 65536
 
 
-_total, _largest = halving(THREADS), halving(THREADS, larger=True)
+_total, _largest = block_reduce(THREADS), block_reduce(THREADS, larger=True)
 
 
 def _kinds(dtype):
@@ -197,7 +198,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
         rstd, dx,
     )  # fmt: skip
     if affine:
-        grid = -(-dbias.size // COLUMNS)
+        grid = ceil_div(dbias.size, COLUMNS)
         launch(_layer_norm_gradient(dx.dtype), grid, (COLUMNS, PARTS), dy, x, mean, rstd, dweight, dbias)
 
 

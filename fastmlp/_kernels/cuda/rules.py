@@ -26,7 +26,7 @@ def rule(name, dtype):
 
     @device
     def numbers(on, h):
-        n = on.hyper
+        n = on.hyperparameters
         return n[h], n[h + 1], n[h + 2], n[h + 3], n[h + 4], n[h + 5], n[h + 6], n[h + 7]
 
     return numbers, _has(compiled.get("kept"), states), _step(update, states)

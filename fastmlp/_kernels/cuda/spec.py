@@ -13,8 +13,8 @@ class Spec(NamedTuple):
     ``loss`` is the name of a loss; one of classes is ``from_logits`` or not, its targets ``by_index`` or not;
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
     kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
-    multiprocessor; ``later`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether rows
-    are changed at random.
+    multiprocessor; ``async_copy`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether
+    rows are changed at random.
     """
 
     dtype: str
@@ -27,5 +27,5 @@ class Spec(NamedTuple):
     wide: bool
     precision: str
     beside: int
-    later: bool
+    async_copy: bool
     augments: bool

@@ -25,7 +25,7 @@ from .assembly import instruction, load2
 from .jit import device
 from .runtime import SIMULATED, cuda
 
-__all__ = ["Lines", "fragments", "held", "lines", "placing", "words"]
+__all__ = ["SmemLayout", "fragments", "fragment_layout", "smem_layout", "placing", "words"]
 
 WARP = 32
 words = {"tf32": 1, "bf16": 2, "bf16x6": 2}  # inner steps in a word
@@ -52,7 +52,7 @@ if not SIMULATED:
     high_bf16 = instruction("and.b32 $0, $1, 0xffff0000;", "=f,r", ("uint32",), ("float32",), True)
 
 
-class Lines(NamedTuple):
+class SmemLayout(NamedTuple):
     """How a slice lies in shared memory: element (row or column of the result, inner step k) at
     (row * across + k * inner) ^ turn(row, k).
 
@@ -65,8 +65,8 @@ class Lines(NamedTuple):
 
 
 @functools.cache
-def lines(dtype, precision, geometry, along_inner):
-    """The `Lines` of a slice of a matrix whose rows are ``along_inner``, or across it: it lies as in the matrix.
+def smem_layout(dtype, precision, geometry, along_inner):
+    """The `SmemLayout` of a slice of a matrix whose rows are ``along_inner``, or across it: it lies as in the matrix.
 
     16 bytes are copied at once, and eight of these have all 32 banks. For FMAs a thread reads them at once too, along
     the inner dimension of four rows side by side: those of the next thread lie in other banks. On tensor cores the
@@ -77,23 +77,23 @@ def lines(dtype, precision, geometry, along_inner):
     none = device(lambda row, k: U(0))
     across, inner = (depth, 1) if along_inner else (1, tile)
     if depth % some or tile % (8 * some) and precision == "float32":  # of small tiles, which are simulated
-        return Lines(across, inner, none)
+        return SmemLayout(across, inner, none)
     if precision == "float32":
-        return Lines(across, inner, device(lambda row, k: row // U(4) % U(8) * U(some)) if along_inner else none)
+        return SmemLayout(across, inner, device(lambda row, k: row // U(4) % U(8) * U(some)) if along_inner else none)
     word = words[precision]
     if along_inner:
-        return Lines(across, inner, device(lambda row, k: row // U(2) % U(4 // word) * U(4 * word)))
-    return Lines(across, inner, device(lambda row, k: k // U(word) % U(4) * U(8) % U(tile)))
+        return SmemLayout(across, inner, device(lambda row, k: row // U(2) % U(4 // word) * U(4 * word)))
+    return SmemLayout(across, inner, device(lambda row, k: k // U(word) % U(4) * U(8) % U(tile)))
 
 
 def placing(its):
-    """f(row, k): the place that `Lines` give an element; both are unsigned."""
+    """f(row, k): the place that `SmemLayout` give an element; both are unsigned."""
     across, inner, turn = its
     return device(lambda row, k: (row * U(across) + k * U(inner)) ^ turn(row, k))
 
 
 @functools.cache
-def held(precision, geometry):
+def fragment_layout(precision, geometry):
     """Which elements of a tile of the result are a thread's sums: place(thread) is (row, column) of sums[0, 0].
 
     sums[i, j] is ``down(i)`` rows below that, and ``along(j)`` columns beside.
@@ -132,19 +132,19 @@ def loading(precision):
     and its next inner step ``next_step`` further, as the numbers into[e, f, :] that its factors are made of."""
 
     @device
-    def turned(at, further, turn):
+    def swizzle(at, further, turn):
         """The place that is ``further``: no turn reaches so far as 32, and the rest is the same for many of them."""
         return ((at + U(further & 31)) ^ turn) + U(further & ~31)
 
     @device
     def load_one(into, e, f, shared, at, further, next_step, turn):
-        into[e, f, 0] = round_tf32(shared[turned(at, further, turn)])
+        into[e, f, 0] = round_tf32(shared[swizzle(at, further, turn)])
 
     @device
     def two(shared, at, further, next_step, turn):
         if next_step == 1:  # side by side
-            return load2(shared, turned(at, further, turn))
-        return shared[turned(at, further, turn)], shared[turned(at, further + next_step, turn)]
+            return load2(shared, swizzle(at, further, turn))
+        return shared[swizzle(at, further, turn)], shared[swizzle(at, further + next_step, turn)]
 
     @device
     def load_two(into, e, f, shared, at, further, next_step, turn):

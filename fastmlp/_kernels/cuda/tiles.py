@@ -19,10 +19,10 @@ from .assembly import copying, instruction, load4
 from .jit import device
 from .runtime import SIMULATED, cuda
 from .table import DATA, DELTA, FORWARD, IN, WEIGHTS, X
-from .tensor import fragments, held, lines, placing
+from .tensor import fragment_layout, fragments, placing, smem_layout
 
 __all__ = [
-    "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "Now", "Scratch", "accumulate", "buffers", "features",
+    "NARROW", "WIDE_TILES", "Geometry", "Inputs", "Memory", "StepContext", "Scratch", "mainloop", "buffers", "features",
     "inputs_of", "quotient", "staged", "this_thread", "up", "vector_of",
 ]  # fmt: skip
 
@@ -35,12 +35,12 @@ class Memory(NamedTuple):
     labels: Any
     targets: Any
     row_weights: Any
-    hyper: Any
-    clips: Any
+    hyperparameters: Any
+    clip_params: Any
     ops: Any
     numbers: Any
     jobs: Any
-    meters: Any
+    run_params: Any
     work: Any
     weights: Any
     sums: Any
@@ -52,9 +52,9 @@ class Memory(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A block's shared memory: ``own`` in all device functions."""
+    """A block's shared memory: ``smem`` in all device functions."""
 
-    left: Any  # slices of the left matrix, each as `tensor.lines` says; then results on their way to memory
+    left: Any  # slices of the left matrix, each as `tensor.smem_layout` says; then results on their way to memory
     right: Any
     square: Any  # (SIDE, SIDE)
     losses: Any  # of the rows of a stretch
@@ -62,14 +62,14 @@ class Scratch(NamedTuple):
     count: Any  # one number, for all to see
 
 
-class Now(NamedTuple):
+class StepContext(NamedTuple):
     """What is the same for all of a step's jobs."""
 
     first: Any  # the batch's place in the order
     rows: Any
     normalizer: Any
     penalty: Any
-    h: Any  # the place of the step's numbers in hyper
+    h: Any  # the place of the step's numbers in hyperparameters
     s: Any  # the step's number in the launch
     clip: Any  # what gradients are multiplied by
     x: Any  # where in work the batch's features are, scaled
@@ -203,22 +203,22 @@ class Source(NamedTuple):
 
 
 @functools.cache
-def bringing(dtype, precision, geometry, along_inner, later):
-    """(begin, bring): have slices of a matrix copied to shared memory, as `tensor.lines` says.
+def tile_loader(dtype, precision, geometry, along_inner, async_copy):
+    """(begin, load_tile_async): have slices of a matrix copied to shared memory, as `tensor.smem_layout` says.
 
     The matrix is ``along_inner`` where its rows lie along the inner dimension; element (r, c) of the slice is
     source[base + r * stride + c], or zero from so many rows or columns on. begin(base, stride, thread) is a `Source`;
-    bring(its, shared, first, source, skip, stride, rows, columns, thread) copies the slice that begins ``skip``
-    elements after the first to shared[first ..]: ``later``, when somebody waits for it, or at once.
+    load_tile_async(its, shared, first, source, skip, stride, rows, columns, thread) copies the slice that begins
+    ``skip`` elements after the first to shared[first ..]: ``async_copy``, when somebody waits for it, or at once.
     """
     TILE, DEPTH, THREADS, SIZE = geometry.tile, geometry.depth, geometry.threads, np.dtype(dtype).itemsize
     SPAN, SOME = DEPTH if along_inner else TILE, vector_of(dtype, geometry)
-    its_lines = lines(dtype, precision, geometry, along_inner)
-    place_of = placing(its_lines)
+    its_layout = smem_layout(dtype, precision, geometry, along_inner)
+    place_of = placing(its_layout)
     PASSES, IN_ROW = TILE * DEPTH // (SOME * THREADS), SPAN // SOME
     assert THREADS % IN_ROW == 0
     DOWN = THREADS // IN_ROW  # rows to a thread's next place: so far off a turn is mostly the same
-    STRIDE = its_lines.across if along_inner else its_lines.inner
+    STRIDE = its_layout.across if along_inner else its_layout.inner
     SAME = DOWN % (32 if precision == "float32" and along_inner else 8) == 0
     zero = np.dtype(dtype).type(0)
 
@@ -226,7 +226,7 @@ def bringing(dtype, precision, geometry, along_inner, later):
     def place(r, c):
         return place_of(r, c) if along_inner else place_of(c, r)
 
-    if later:
+    if async_copy:
 
         @device
         def copy_some(shared, to, source, at, count):
@@ -267,7 +267,7 @@ def bringing(dtype, precision, geometry, along_inner, later):
         return Source(base, base + r * stride + c, place(r, c), numba.int64(r), numba.int64(c))
 
     @device
-    def bring(its, shared, first, source, skip, stride, rows, columns, thread):
+    def load_tile_async(its, shared, first, source, skip, stride, rows, columns, thread):
         if SOME == 1 or stride % U(SOME) != U(0):
             one_by_one(shared, first, source, its.base + skip, stride, rows, columns, thread)
         else:
@@ -278,7 +278,7 @@ def bringing(dtype, precision, geometry, along_inner, later):
                     to = place(U(its.r) + U(p * DOWN), U(its.c))
                 copy_some(shared, first + to, source, at + U(p * DOWN) * stride, some if rows > p * DOWN else 0)
 
-    return begin, bring
+    return begin, load_tile_async
 
 
 @functools.cache
@@ -292,7 +292,9 @@ def computing(kind, dtype, geometry, precision):
     left_inner, right_inner = kind in (FORWARD, DELTA), kind == FORWARD
     if precision != "float32":
         STEP, of_warp = fragments(
-            precision, geometry, *(lines(dtype, precision, geometry, inner) for inner in (left_inner, right_inner))
+            precision,
+            geometry,
+            *(smem_layout(dtype, precision, geometry, inner) for inner in (left_inner, right_inner)),
         )
 
         @device
@@ -302,9 +304,10 @@ def computing(kind, dtype, geometry, precision):
 
         return on_tensor_cores
 
-    SOME, scalar, place = vector_of(dtype, geometry), numba.from_dtype(np.dtype(dtype)), held(precision, geometry)[0]
+    SOME, scalar = vector_of(dtype, geometry), numba.from_dtype(np.dtype(dtype))
+    place = fragment_layout(precision, geometry)[0]
     FOUR = min(EACH, 4)
-    _, _, turn = lines(dtype, precision, geometry, True)
+    _, _, turn = smem_layout(dtype, precision, geometry, True)
     LINE = 8 * SOME - 1  # 128 bytes: what is turned stays in them
     at_once = SOME == 4
 
@@ -369,13 +372,13 @@ def computing(kind, dtype, geometry, precision):
 
 
 @functools.cache
-def accumulate(kind, dtype, geometry, precision, later):
+def mainloop(kind, dtype, geometry, precision, async_copy):
     """A device function that fills ``sums (EACH, EACH)`` with a thread's part of a tile of a product.
 
-    `tensor.held` says which part. FORWARD: x Wᵀ; DELTA: G W; WEIGHTS: Gᵀ x, of inner steps begin .. end. ``a`` and
-    ``b`` are flat, ``a_at`` and ``b_at`` where the tile's first row or column begins in them; from the tile's first
-    element on the result has ``height`` rows and ``width`` columns. With ``with_ones``, WEIGHTS add a thread's share of
-    Gᵀ 1, the bias's gradient, to ``ones (EACH,)``: sums over every SIDE-th inner step of rows SIDE apart.
+    `tensor.fragment_layout` says which part. FORWARD: x Wᵀ; DELTA: G W; WEIGHTS: Gᵀ x, of inner steps begin .. end.
+    ``a`` and ``b`` are flat, ``a_at`` and ``b_at`` where the tile's first row or column begins in them; from the tile's
+    first element on the result has ``height`` rows and ``width`` columns. With ``with_ones``, WEIGHTS add a thread's
+    share of Gᵀ 1, the bias's gradient, to ``ones (EACH,)``: sums over every SIDE-th inner step of rows SIDE apart.
     """
     SIDE, EACH, DEPTH = geometry
     TILE, BUFFERS = geometry.tile, buffers(dtype, geometry)
@@ -383,12 +386,12 @@ def accumulate(kind, dtype, geometry, precision, later):
     assert DEPTH % SIDE == 0
     zero = np.dtype(dtype).type(0)
     left_inner, right_inner = kind in (FORWARD, DELTA), kind == FORWARD
-    (left_begin, bring_left), (right_begin, bring_right) = (
-        bringing(dtype, precision, geometry, inner, later) for inner in (left_inner, right_inner)
+    (left_begin, load_left), (right_begin, load_right) = (
+        tile_loader(dtype, precision, geometry, inner, async_copy) for inner in (left_inner, right_inner)
     )
     compute = computing(kind, dtype, geometry, precision)
-    place_of = placing(lines(dtype, precision, geometry, left_inner))
-    (place, _, _), apart = held(precision, geometry), precision != "float32"
+    place_of = placing(smem_layout(dtype, precision, geometry, left_inner))
+    (place, _, _), apart = fragment_layout(precision, geometry), precision != "float32"
 
     @device
     def run(
@@ -407,7 +410,7 @@ def accumulate(kind, dtype, geometry, precision, later):
         cuda.syncthreads()  # somebody may still read there what was before
         for start in range(begin - AHEAD, end, DEPTH):
             if start >= begin:
-                if later:
+                if async_copy:
                     if BUFFERS == 2:
                         wait0()
                     else:
@@ -417,11 +420,11 @@ def accumulate(kind, dtype, geometry, precision, later):
             if k < end:
                 first, skip = slot * U(SIZE), U(k) if left_inner else U(k) * a_stride
                 rows, columns = (height, end - k) if left_inner else (end - k, height)
-                bring_left(of_left, left, first, a, skip, a_stride, rows, columns, thread)
+                load_left(of_left, left, first, a, skip, a_stride, rows, columns, thread)
                 skip = U(k) if right_inner else U(k) * b_stride
                 rows, columns = (width, end - k) if right_inner else (end - k, width)
-                bring_right(of_right, right, first, b, skip, b_stride, rows, columns, thread)
-            if later:
+                load_right(of_right, right, first, b, skip, b_stride, rows, columns, thread)
+            if async_copy:
                 commit()
             slot = (slot + U(1)) % U(BUFFERS)
             if start >= begin:

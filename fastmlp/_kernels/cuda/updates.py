@@ -9,8 +9,8 @@ import numba
 import numpy as np
 
 from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
+from .block_reduce import block_reduce
 from .elementwise import THREADS, blocks
-from .halving import halving
 from .jit import kernel
 from .rules import rule
 from .runtime import SIMULATED, cuda, empty, launch, to_numpy
@@ -18,7 +18,7 @@ from .runtime import SIMULATED, cuda, empty, launch, to_numpy
 __all__ = ["add_scaled", "clip", "mark_if_not_finite", "optimizer_update", "scale", "sum_of_squares"]
 
 _SUM_BLOCKS, _SUM_THREADS = (3, 4) if SIMULATED else (64, 128)
-_total, _double = halving(_SUM_THREADS), np.float64
+_total, _double = block_reduce(_SUM_THREADS), np.float64
 
 
 @functools.cache

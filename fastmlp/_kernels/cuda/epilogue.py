@@ -12,7 +12,7 @@ from .jit import device
 from .table import ACTIVATION, ALPHA, PRE, G, Y
 from .tiles import U
 
-__all__ = ["Ends", "activation", "choose", "ends_of", "through"]
+__all__ = ["Epilogue", "activation", "choose", "epilogue_of", "through"]
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def choose(kinds, dtype, which):
     return slope
 
 
-class Ends(NamedTuple):
+class Epilogue(NamedTuple):
     """What an operation leaves behind: where, by which activation, and where the gradient goes."""
 
     pre: Any
@@ -50,37 +50,37 @@ class Ends(NamedTuple):
 
 
 @device
-def ends_of(on, o):
-    return Ends(on.ops[o, PRE], on.ops[o, Y], on.ops[o, G], on.ops[o, ACTIVATION], on.numbers[o, ALPHA])
+def epilogue_of(on, o):
+    return Epilogue(on.ops[o, PRE], on.ops[o, Y], on.ops[o, G], on.ops[o, ACTIVATION], on.numbers[o, ALPHA])
 
 
 @functools.cache
 def activation(kinds, dtype):
-    """f(on, ends, i, v): write v, the value before an operation's activation, and what it makes of it, to element i."""
+    """f(on, epilogue, i, v): write v, the value before an activation, and its activation to element i."""
     h = choose(kinds, dtype, 0)
 
     @device
-    def finish(on, ends, i, v):
-        if ends.pre >= 0:
-            on.work[U(ends.pre) + U(i)] = v
-        if ends.activation >= 0:
-            v = h(ends.activation, v, ends.alpha)
-        on.work[U(ends.y) + U(i)] = v
+    def finish(on, epilogue, i, v):
+        if epilogue.pre >= 0:
+            on.work[U(epilogue.pre) + U(i)] = v
+        if epilogue.activation >= 0:
+            v = h(epilogue.activation, v, epilogue.alpha)
+        on.work[U(epilogue.y) + U(i)] = v
 
     return finish
 
 
 @functools.cache
 def through(kinds, dtype):
-    """f(on, ends, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
+    """f(on, epilogue, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
     slope = choose(kinds, dtype, 1)
 
     @device
-    def write(on, ends, i, v):
-        if ends.activation >= 0:
-            after = on.work[U(ends.y) + U(i)]
-            before = on.work[U(ends.pre) + U(i)] if ends.pre >= 0 else after
-            v = v * slope(ends.activation, before, after, ends.alpha)
-        on.work[U(ends.g) + U(i)] = v
+    def write(on, epilogue, i, v):
+        if epilogue.activation >= 0:
+            after = on.work[U(epilogue.y) + U(i)]
+            before = on.work[U(epilogue.pre) + U(i)] if epilogue.pre >= 0 else after
+            v = v * slope(epilogue.activation, before, after, epilogue.alpha)
+        on.work[U(epilogue.g) + U(i)] = v
 
     return write

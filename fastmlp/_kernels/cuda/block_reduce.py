@@ -7,18 +7,18 @@ import functools
 from .jit import called
 from .runtime import cuda
 
-__all__ = ["halving"]
+__all__ = ["block_reduce"]
 
 
 @functools.cache
-def halving(threads, larger=False):
+def block_reduce(threads, larger=False):
     """A device function (value, shared) -> the sum of all threads' values, or the largest, to each of them.
 
     ``threads`` is a power of two, the size of the block and of ``shared``.
     """
 
     @called
-    def fold(value, shared):
+    def reduce(value, shared):
         i = cuda.threadIdx.x
         shared[i] = value
         cuda.syncthreads()
@@ -32,8 +32,8 @@ def halving(threads, larger=False):
                     shared[i] = other
             cuda.syncthreads()
             half //= 2
-        folded = shared[0]
+        reduced = shared[0]
         cuda.syncthreads()  # the next fold may write there
-        return folded
+        return reduced
 
-    return fold
+    return reduce

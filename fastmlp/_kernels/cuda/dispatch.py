@@ -1,0 +1,267 @@
+"""The jobs of a step: which device function makes an item of a job, and those that are no products."""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+
+from ..formulas import sums_over_classes
+from . import jobs as job
+from . import results
+from .augmenting import augmenting
+from .block_reduce import block_reduce
+from .epilogue import activation, epilogue_of, through
+from .gathering import gathering
+from .jit import device
+from .linear import product
+from .runtime import cuda
+from .table import (
+    ACTIVATE,
+    ACTIVATE_BACK,
+    BELOW,
+    BIAS,
+    DELTA,
+    DROP,
+    DROP_BACK,
+    FORWARD,
+    GATHER,
+    IN,
+    KIND,
+    LOSS,
+    MEANS,
+    NORM,
+    NORM_BACK,
+    NORM_GRADIENT,
+    NORMALIZE,
+    NORMALIZE_BACK,
+    OP,
+    RSTDS,
+    SOFTMAX,
+    SOFTMAX_BACK,
+    SUMS,
+    UPDATE,
+    WEIGHT,
+    WEIGHTS,
+    WIDE,
+)  # fmt: skip
+from .tiles import U, features, inputs_of
+
+__all__ = ["job_item"]
+
+
+@device
+def absent(on, smem, now, o, row):
+    """In the place of a job of rows that the net has not, which would have to be compiled."""
+
+
+@device
+def no_product(on, smem, now, j, row, column, split, number):
+    """As `absent`, for products of wide tiles."""
+
+
+def jobs_of_rows(spec, geometry):
+    """By their kinds, the jobs of a stretch of rows, f(on, smem, now, o, row)."""
+    dtype, kinds = np.dtype(spec.dtype), spec.kinds
+    factories = {
+        NORM: (job.layer_norm, False), NORM_BACK: (job.layer_norm, True),
+        SOFTMAX: (job.softmax, False), SOFTMAX_BACK: (job.softmax, True),
+        DROP: (job.dropping, False), DROP_BACK: (job.dropping, True),
+        NORMALIZE: (job.normalizing, False), NORMALIZE_BACK: (job.normalizing, True),
+    }  # fmt: skip
+    found = {
+        kind: make(dtype, geometry, kinds, backward) if kind in spec.jobs else absent
+        for kind, (make, backward) in factories.items()
+    }
+    element = element_job(spec, geometry)
+    for kind, function in zip((ACTIVATE, ACTIVATE_BACK), element, strict=True):
+        found[kind] = function if kind in spec.jobs else absent
+    return {**found, LOSS: loss_job(spec, geometry)}
+
+
+def loss_job(spec, geometry):
+    """The losses of a stretch of rows, with their gradient."""
+    dtype, kinds, double = np.dtype(spec.dtype), spec.kinds, np.float64
+    TILE, block_sum = geometry.tile, block_reduce(geometry.threads)
+    if sums_over_classes(spec.loss):
+        compute_loss = job.classwise_loss(
+            dtype, geometry, kinds, spec.loss, spec.from_logits, spec.by_index, spec.augments
+        )
+    else:
+        compute_loss = job.elementwise_loss(dtype, geometry, kinds, spec.loss, spec.augments)
+
+    @device
+    def loss(on, smem, now, o, row):
+        """The losses of a stretch of rows, with their gradient; and their sum."""
+        compute_loss(on, smem, now, o, row)
+        cuda.syncthreads()
+        r, total = cuda.threadIdx.x, double(0)
+        if r < min(TILE, now.rows - row):
+            total = double(smem.losses[r])
+        total = block_sum(total, smem.doubles)
+        if r == 0:
+            on.parts[row // TILE] = total
+
+    return loss
+
+
+def element_job(spec, geometry):
+    """(forward, backward) of an activation by itself."""
+    dtype, TILE, THREADS = np.dtype(spec.dtype), geometry.tile, geometry.threads
+    activate, write_one = activation(spec.kinds, dtype), through(spec.kinds, dtype)
+
+    @device
+    def element(on, smem, now, o, row, backward):
+        """An activation by itself, of a stretch of rows."""
+        inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
+        epilogue = epilogue_of(on, U(max(on.ops[o, BELOW], 0)))
+        width = inputs.width
+        for i in range(row * width + cuda.threadIdx.x, min(now.rows, row + TILE) * width, THREADS):
+            if backward:
+                write_one(on, epilogue, i, on.work[own_epilogue.g + i])
+            else:
+                activate(on, own_epilogue, i, features(on, inputs, i // width, i % width))
+
+    @device
+    def activated(on, smem, now, o, row):
+        element(on, smem, now, o, row, False)
+
+    @device
+    def activated_back(on, smem, now, o, row):
+        element(on, smem, now, o, row, True)
+
+    return activated, activated_back
+
+
+def norm_gradient_job(spec, geometry):
+    """The gradients of a layer norm's weight and bias, SIDE columns at a time."""
+    dtype, SIDE = np.dtype(spec.dtype), geometry.side
+    zero = dtype.type(0)
+    add_squares = results.accumulate_squares(geometry.threads)
+    apply_update = results.update_epilogue_one(spec.rule, dtype)
+    settings_of = results.settings(spec.rule, dtype)
+
+    @device
+    def norm_gradient(on, smem, now, j, item):
+        """The gradients of SIDE columns of a layer norm's weight and bias; a thread's rows are SIDE apart."""
+        o = U(on.jobs[j, OP])
+        ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
+        inputs, epilogue, to, means, rstds = (
+            inputs_of(on, now, o), epilogue_of(on, o), settings_of(on, now), on.ops[o, MEANS], on.ops[o, RSTDS],
+        )  # fmt: skip
+        column, width, weight, bias = item * SIDE + tx, on.ops[o, IN], on.ops[o, WEIGHT], on.ops[o, BIAS]
+        w, b, squares = zero, zero, zero
+        if column < width:
+            for r in range(ty, now.rows, SIDE):
+                g = on.work[epilogue.g + r * width + column]
+                z = (features(on, inputs, r, column) - on.work[means + r]) * on.work[rstds + r]
+                w += g * z
+                b += g
+        for which in range(2):
+            smem.square[tx, ty] = w if which == 0 else b
+            cuda.syncthreads()
+            if ty == 0 and column < width:
+                total = zero
+                for i in range(SIDE):
+                    total += smem.square[tx, i]
+                _, g = apply_update(on, to, (weight if which == 0 else bias) + column, total, False)
+                squares += g
+            cuda.syncthreads()
+        add_squares(on, smem, on.jobs[j, SUMS] + item, zero, squares)
+
+    return norm_gradient
+
+
+def update_job(spec, geometry, each_item):
+    """The optimizer's step of all parameters, where it has to wait for the norm of their gradients."""
+    dtype, THREADS = np.dtype(spec.dtype), geometry.threads
+    zero, one, scalar, ITEM = dtype.type(0), dtype.type(1), numba.from_dtype(dtype), THREADS * each_item
+    settings_of = results.settings(spec.rule, dtype)
+    _, apply_some = results.update_epilogue(spec.rule, dtype, each_item)
+    read_gradients, _ = results.groups(each_item, False)
+
+    @device
+    def apply_all(on, smem, now, j, item):
+        """Some of the gradients that were kept, clipped."""
+        to = settings_of(on, now)
+        at, g = cuda.local.array(each_item, numba.int64), cuda.local.array((1, each_item), scalar)
+        old = cuda.local.array((4, each_item), scalar)
+        for q in range(each_item):
+            p = item * ITEM + q * THREADS + cuda.threadIdx.x
+            at[q] = p if p < to.plane else -1
+            g[0, q] = zero
+        read_gradients(on.work, to.gradients, at, False, g, 0)
+        if not now.clip >= one:  # a norm that is NaN must reach the parameters, not vanish
+            for q in range(each_item):
+                g[0, q] = g[0, q] * now.clip
+        apply_some(on, to, at, False, g, old)
+
+    return apply_all
+
+
+@functools.cache
+def job_item(spec, narrow, wide, each_item):
+    """f(on, smem, now, j, row, column, split, tile, item): make one item of job ``j``."""
+    dtype = np.dtype(spec.dtype)
+    gather = (augmenting if spec.augments else gathering)(dtype, narrow)
+    forward, delta, gradient = (product(kind, spec, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
+    wide_forward = wide_delta = wide_gradient = no_product
+    if spec.wide:
+        wide_forward, wide_delta, wide_gradient = (
+            product(kind, spec, wide, True) for kind in (FORWARD, DELTA, WEIGHTS)
+        )
+    of_rows = jobs_of_rows(spec, narrow)
+    loss, activated, activated_back = of_rows[LOSS], of_rows[ACTIVATE], of_rows[ACTIVATE_BACK]
+    drop, drop_back, norm, norm_back = of_rows[DROP], of_rows[DROP_BACK], of_rows[NORM], of_rows[NORM_BACK]
+    soft, soft_back = of_rows[SOFTMAX], of_rows[SOFTMAX_BACK]
+    scaled, scaled_back = of_rows[NORMALIZE], of_rows[NORMALIZE_BACK]
+    norm_gradient = norm_gradient_job(spec, narrow) if NORM_GRADIENT in spec.jobs else absent
+    apply_all = update_job(spec, narrow, each_item) if UPDATE in spec.jobs else absent
+
+    @device
+    def do(on, smem, now, j, row, column, split, tile, item):
+        """One item of a job: a part of a product's tile, or a tile, or whatever it is of other jobs."""
+        kind, o, is_wide = on.jobs[j, KIND], U(on.jobs[j, OP]), on.jobs[j, WIDE] != 0
+        if kind == FORWARD and is_wide:
+            wide_forward(on, smem, now, j, row, column, split, tile)
+        elif kind == FORWARD:
+            forward(on, smem, now, j, row, column, split, tile)
+        elif kind == DELTA and is_wide:
+            wide_delta(on, smem, now, j, row, column, split, tile)
+        elif kind == DELTA:
+            delta(on, smem, now, j, row, column, split, tile)
+        elif kind == WEIGHTS and is_wide:
+            wide_gradient(on, smem, now, j, row, column, split, tile)
+        elif kind == WEIGHTS:
+            gradient(on, smem, now, j, row, column, split, tile)
+        elif kind == LOSS:
+            loss(on, smem, now, o, row)
+        elif kind == ACTIVATE:
+            activated(on, smem, now, o, row)
+        elif kind == ACTIVATE_BACK:
+            activated_back(on, smem, now, o, row)
+        elif kind == DROP:
+            drop(on, smem, now, o, row)
+        elif kind == DROP_BACK:
+            drop_back(on, smem, now, o, row)
+        elif kind == NORM:
+            norm(on, smem, now, o, row)
+        elif kind == NORM_BACK:
+            norm_back(on, smem, now, o, row)
+        elif kind == SOFTMAX:
+            soft(on, smem, now, o, row)
+        elif kind == SOFTMAX_BACK:
+            soft_back(on, smem, now, o, row)
+        elif kind == NORMALIZE:
+            scaled(on, smem, now, o, row)
+        elif kind == NORMALIZE_BACK:
+            scaled_back(on, smem, now, o, row)
+        elif kind == NORM_GRADIENT:
+            norm_gradient(on, smem, now, j, item)
+        elif kind == UPDATE:
+            apply_all(on, smem, now, j, item)
+        elif kind == GATHER:
+            gather(on, now.s + 1, now.next_first, now.next_rows, now.next_x, row, column)
+
+    return do
