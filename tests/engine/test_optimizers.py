@@ -186,6 +186,7 @@ def test_a_users_formula_trains_in_the_engine(registries, nu, tmp_path):
 def test_a_users_update_trains_module_by_module_and_a_warning_says_so_once(registries, tmp_path):
     formulas.register("optimizers", "qhm", qhm)
     fm.register_optimizer(ByHand)
+    fm.register_optimizer(QHM)
     comp = trainer_of(ByHand(0.1))
     with pytest.warns(fm.PerformanceWarning, match="the optimizer ByHand is not one that the engine knows") as caught:
         fit(comp, callbacks=[fm.SaveState(tmp_path / "state", every_steps=4)])
