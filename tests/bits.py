@@ -39,7 +39,6 @@ LOSSES = {
     "quantile": lambda: fm.QuantileLoss(0.3),
     "poisson": lambda: fm.PoissonLoss(),
 }
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus")
 
 
 def data(dtype):
@@ -75,7 +74,7 @@ def fit(dtype, *, activation="relu", loss="cross_entropy", optimizer="sgd", clip
 def cases():
     """name: arguments of `fit` beside dtype and threads."""
     found = {}
-    for activation in ACTIVATIONS:
+    for activation in fm.modules.activation_names():
         found[f"activation {activation}"] = {"activation": activation}
     for loss in LOSSES:
         found[f"loss {loss}"] = {"loss": loss, "activation": "tanh"}

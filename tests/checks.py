@@ -62,7 +62,7 @@ def elementwise_bound(ref, dtype, argument=0.0):
 
 
 class Activated:
-    """h(x) and h'(x) of an activation of `naive`, with their bounds for an x that has one itself."""
+    """h(x) and h'(x) of a curve of `activations`, with their bounds for an x that has one itself."""
 
     def __init__(self, activation, x, dtype, x_bound=0.0):
         spread = x_bound + C * eps(dtype) * np.abs(x)
@@ -73,7 +73,7 @@ class Activated:
         self.bound = self.bound + C * eps(dtype) * np.abs(self.y) + floor(dtype)
         # Slopes are of order 1, and in their tails computed as differences of such.
         self.slope_bound = activation.curvature * spread + C * eps(dtype) * np.maximum(1, np.abs(self.slope))
-        near = np.abs(x) < spread
+        near = np.any([np.abs(x - kink) < spread for kink in activation.kinks], axis=0)
         self.slope_bound = np.where(near, self.slope_bound + activation.jump, self.slope_bound)
         self.bound = np.where(near, self.bound + activation.jump * spread, self.bound)
 

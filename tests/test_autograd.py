@@ -6,6 +6,7 @@ times the square root of how many there are: `close` states it once.
 
 import numpy as np
 import pytest
+from activations import EXAMPLES
 
 import fastmlp as fm
 
@@ -57,32 +58,18 @@ def test_linear(backend, rng, shape, bias):
     both(module, twin, rng.normal(size=(n, i)), rng.normal(size=(n, o)), terms=i + o, size=8)
 
 
-ACTIVATIONS = {
-    "Identity": (fm.Identity, torch.nn.Identity),
-    "ReLU": (fm.ReLU, torch.nn.ReLU),
-    "LeakyReLU": (lambda: fm.LeakyReLU(0.2), lambda: torch.nn.LeakyReLU(0.2)),
-    "LeakyReLU default": (fm.LeakyReLU, torch.nn.LeakyReLU),
-    "ELU": (fm.ELU, torch.nn.ELU),
-    "ELU 0.7": (lambda: fm.ELU(0.7), lambda: torch.nn.ELU(0.7)),
-    "Tanh": (fm.Tanh, torch.nn.Tanh),
-    "Sigmoid": (fm.Sigmoid, torch.nn.Sigmoid),
-    "GELU": (fm.GELU, torch.nn.GELU),
-    "GELU tanh": (lambda: fm.GELU("tanh"), lambda: torch.nn.GELU("tanh")),
-    "SiLU": (fm.SiLU, torch.nn.SiLU),
-    # PyTorch's Softplus is linear above its threshold; ours never is.
-    "Softplus": (fm.Softplus, lambda: torch.nn.Softplus(threshold=1000)),
-}
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_activations(backend, rng, name, scale):
-    """Exact zeros are among the inputs: at kinks the slope is PyTorch's."""
-    make, twin = ACTIVATIONS[name]
+    """Exact zeros and the kinks are among the inputs: there the slope is PyTorch's."""
+    module = EXAMPLES[name]()
+    arguments = {key: value for key, value in module.config().items() if key != "type"}
+    twin = getattr(torch.nn, module.torch)(**arguments, **module.torch_options)
     x = scale * rng.normal(size=(7, 17))
-    x[0, :5] = [0.0, -0.0, scale, -scale, 0.0]
+    x[0, :4] = [0.0, -0.0, scale, -scale]
+    x[1, : len(module.kinks)] = module.kinks
     # A slope of GELU's tanh form or SiLU is made of terms up to |x| (PyTorch's way).
-    both(make(), twin(), x, rng.normal(size=x.shape), size=max(1.0, float(np.abs(x).max()) ** 2))
+    both(module, twin, x, rng.normal(size=x.shape), size=max(1.0, float(np.abs(x).max()) ** 2))
 
 
 @pytest.mark.parametrize("columns", [1, 2, 8, 17])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activations import EXAMPLES
 from safetensors.numpy import load_file, save_file
 
 import fastmlp as fm
@@ -37,14 +38,9 @@ MODELS = {
     ),  # fmt: skip
     "nested": lambda dtype: fm.Sequential(
         fm.Sequential(fm.Linear(6, 4, dtype=dtype, rng=0), fm.GELU("tanh")),
-        fm.LeakyReLU(0.2),
         fm.LayerNorm(4, eps=1e-3, affine=False, dtype=dtype),
-        fm.Softplus(),
-        fm.SiLU(),
-        fm.Tanh(),
-        fm.Identity(),
+        *(make() for make in EXAMPLES.values()),
         fm.Linear(4, 2, dtype=dtype, rng=1),
-        fm.Sigmoid(),
         fm.Softmax(),
     ),  # fmt: skip
 }

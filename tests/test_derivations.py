@@ -1,8 +1,8 @@
 """docs/derivations.md: its code locations exist, its example is right, and its formulas are what is computed.
 
-The formulas are written here as on the page, with loops over their indices, in float64. Two things stand
-beside each: what the backends compute, and the derivative of the definition by a complex step (the imaginary
-part of f(x + 1e-100 i), exact to rounding).
+The formulas are written here as on the page, with loops over their indices, in float64; those of activations are in
+`tests/activations`. Two things stand beside each: what the backends compute, and the derivative of the definition by a
+complex step (the imaginary part of f(x + 1e-100 i), exact to rounding).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activations import EXAMPLES, KINKED, curve
 from checks import C, assert_matches, eps, floor, product_bound
 
 import fastmlp as fm
@@ -181,78 +182,42 @@ def test_linear(backend, rng):
 
 
 ALPHA = 0.3
-_c, _k = math.sqrt(2 / math.pi), 0.044715
 
 
 def sigma(x):
     return 1 / (1 + cmath.exp(-x)) if isinstance(x, complex) else 1 / (1 + math.exp(-x))
 
 
-def normal_cdf(x):
-    """By the power series of erf, which takes complex numbers too; fine for small x."""
-    z = x / math.sqrt(2)
-    series = add(lambda n: (-1) ** n * z ** (2 * n + 1) / (math.factorial(n) * (2 * n + 1)), 40)
-    return 0.5 + series / math.sqrt(math.pi)
-
-
-def u(x):
-    return _c * (x + _k * x**3)
-
-
 def positive(x):
     return complex(x).real > 0
 
 
-# kind: (h, h') of the page's table
-CURVES = {
-    "identity": (lambda x: x, lambda x: 1),
-    "relu": (lambda x: x if positive(x) else 0, lambda x: 1 if x > 0 else 0),
-    "leaky_relu": (lambda x: x if positive(x) else ALPHA * x, lambda x: 1 if x > 0 else ALPHA),
-    "elu": (
-        lambda x: x if positive(x) else ALPHA * (cmath.exp(x) - 1),
-        lambda x: 1 if x > 0 else ALPHA * math.exp(x),
-    ),
-    "tanh": (cmath.tanh, lambda x: 1 - math.tanh(x) ** 2),
-    "sigmoid": (sigma, lambda x: sigma(x) * (1 - sigma(x))),
-    "gelu": (
-        lambda x: x * normal_cdf(x),
-        lambda x: normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
-    ),
-    "gelu_tanh": (
-        lambda x: x / 2 * (1 + cmath.tanh(u(x))),
-        lambda x: sigma(2 * u(x)) + x * sigma(2 * u(x)) * sigma(-2 * u(x)) * 2 * _c * (1 + 3 * _k * x**2),
-    ),
-    "silu": (lambda x: x * sigma(x), lambda x: sigma(x) * (1 + x * sigma(-x))),
-    "softplus": (lambda x: cmath.log(1 + cmath.exp(x)), sigma),
-}
-
-
-def test_every_activation_is_here():
-    assert tuple(CURVES) == reference.ACTIVATIONS
-
-
-@pytest.mark.parametrize("kind", CURVES)
+@pytest.mark.parametrize("kind", formulas.names("activations"))
 def test_activation(kind, backend, rng):
-    h, slope = CURVES[kind]
+    exact = curve(kind, ALPHA)
     x, dy = rng.uniform(-2, 2, (N, OUT)), rng.normal(size=(N, OUT))
     y = compute("activation_forward", (kind, ALPHA, x), (N, OUT))
-    # Order 1 throughout, but for the terms of the series of erf: they grow to exp(x^2 / 2).
-    size = np.exp(x * x / 2) if kind == "gelu" else np.ones_like(x)
-    assert_matches(entries((N, OUT), lambda m, n: complex(h(x[m, n])).real), y, bound(4, 2 * size))
+    assert_matches(exact.h(x), y, bound(4, 2.0))  # of terms of order 1 throughout
     dx = compute("activation_backward", (kind, ALPHA, dy, x, y), (N, OUT))
-    by_formula = entries((N, OUT), lambda i, j: dy[i, j] * slope(x[i, j]))
-    by_definition = derivative(lambda x: add(lambda m, n: dy[m, n] * h(x[m, n]), N, OUT), x)
-    for ref in (by_formula, by_definition):
-        assert_matches(ref, dx, bound(4, 2 * np.abs(dy) * size))
+    by_definition = derivative(lambda x: (dy * exact.h(x)).sum(), x)
+    for ref in (dy * exact.slope(x), by_definition):
+        assert_matches(ref, dx, bound(4, 2 * np.abs(dy)))
 
 
-@pytest.mark.parametrize("kind, at_zero", [("relu", "0"), ("leaky_relu", r"\alpha"), ("elu", r"\alpha")])
-def test_kinks(kind, at_zero, backend):
-    row = rf"\| \$h'\(0\) = {re.escape(at_zero)}\$ \| `formulas/activations/{kind}.py: derivative` \|"
-    assert len(re.findall(row, SECTIONS["Activations"])) == 1
-    zeros = np.array([[0.0, -0.0]])
-    dx = compute("activation_backward", (kind, ALPHA, np.ones_like(zeros), zeros, zeros), zeros.shape)
-    np.testing.assert_array_equal(dx, ALPHA if at_zero == r"\alpha" else 0.0)
+@pytest.mark.parametrize("name", KINKED)
+def test_kinks(name, backend):
+    """The page states the slope at each; that of `tests/activations` is computed."""
+    module = EXAMPLES[name]()
+    (row,) = re.findall(
+        rf"^\|.*\| ([^|]+) \| `formulas/activations/{module.kind}.py: derivative` \|$", SECTIONS["Activations"], re.M
+    )
+    slopes = {float(x): slope for x, slope in re.findall(r"h'\((-?\d+)\) = ([^$]+)\$", row)}
+    assert tuple(sorted(slopes)) == module.kinks
+    for kink, slope in slopes.items():
+        x = np.array([[kink, kink]])
+        dx = compute("activation_backward", (module.kind, module.alpha, np.ones_like(x), x, x), x.shape)
+        assert_matches(curve(module.kind, module.alpha).slope(x), dx, bound(1, 2.0))
+        assert_matches(x * 0 + (module.alpha if slope == r"\alpha" else float(slope)), dx, bound(1, 2.0))
 
 
 def softmax(x):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from activations import EXAMPLES, KINKED
 
 import fastmlp as fm
 
@@ -7,16 +8,7 @@ F64 = np.float64
 MODULES = {
     "Linear": lambda: fm.Linear(5, 4, dtype=F64, rng=0),
     "no bias": lambda: fm.Linear(5, 4, bias=False, dtype=F64, rng=0),
-    "Identity": fm.Identity,
-    "ReLU": fm.ReLU,
-    "LeakyReLU": lambda: fm.LeakyReLU(0.1),
-    "ELU": lambda: fm.ELU(0.7),
-    "Tanh": fm.Tanh,
-    "Sigmoid": fm.Sigmoid,
-    "GELU": fm.GELU,
-    "GELU tanh": lambda: fm.GELU("tanh"),
-    "SiLU": fm.SiLU,
-    "Softplus": fm.Softplus,
+    **EXAMPLES,
     "Softmax": fm.Softmax,
     "LayerNorm": lambda: fm.LayerNorm(5, dtype=F64),
     "plain LayerNorm": lambda: fm.LayerNorm(5, affine=False, dtype=F64),
@@ -71,7 +63,7 @@ def test_random_models_of_five_layers(backend, seed):
     rng = np.random.default_rng(seed)
     widths = rng.integers(1, 18, 6)
     modules = [fm.Normalize.fit(rng.normal(size=(20, widths[0])), dtype=F64)]
-    names = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus"]
+    names = fm.modules.activation_names()
     for layer in range(5):
         inner = fm.MLP(widths[layer], [], widths[layer + 1], dtype=F64, rng=rng)
         shape = fm.MLP(widths[layer + 1], [1], 1, str(rng.choice(names)), dtype=F64, rng=0)[1]
@@ -156,16 +148,17 @@ def test_a_gradient_that_is_not_finite_fails(backend, rng):
     assert not report.passed and report.failures[0].index == (1, 2)
 
 
-@pytest.mark.parametrize("make", [fm.ReLU, fm.ELU, fm.LeakyReLU])
-def test_kinks_are_counted(backend, rng, make):
-    x = rng.normal(size=(4, 3))
-    x[1, 2], x[2, 0] = 0.0, 1e-7
-    report = fm.check_gradients(make(), x=x)
-    entries = report.arrays[0]
-    # The zero lies on the kink at every step; 1e-7 is clear of it with the step shrunk twice.
-    assert entries.unchecked == 1 and entries.checked == 11 and entries.kinks == 3 + 2
-    # Others are drawn in the place of what cannot be checked.
-    assert fm.check_gradients(make(), x=x, entries=11).arrays[0].checked == 11
+@pytest.mark.parametrize("name", KINKED)
+def test_kinks_are_counted(backend, rng, name):
+    for kink in EXAMPLES[name]().kinks:
+        x = rng.uniform(0.1, 0.9, size=(4, 3)) * rng.choice([-1, 1], size=(4, 3)) + kink
+        x[1, 2], x[2, 0] = kink, kink + 1e-7 * max(1, abs(kink))
+        report = fm.check_gradients(EXAMPLES[name](), x=x)
+        entries = report.arrays[0]
+        # The first lies on the kink at every step; the second is clear of it with the step shrunk twice.
+        assert entries.unchecked == 1 and entries.checked == 11 and entries.kinks == 3 + 2
+        # Others are drawn in the place of what cannot be checked.
+        assert fm.check_gradients(EXAMPLES[name](), x=x, entries=11).arrays[0].checked == 11
 
 
 def test_nothing_passes_in_silence(backend):

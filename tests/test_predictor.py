@@ -11,14 +11,14 @@ import threading
 
 import numpy as np
 import pytest
+from activations import EXAMPLES, curve
 from checks import C, MLPReference, assert_matches, elementwise_bound, eps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import curve, softmax
+from naive import softmax
 
 import fastmlp as fm
 from fastmlp._kernels import aot, use_backend
-from fastmlp._kernels.reference import ACTIVATIONS
 from fastmlp.inference.plan import activation_step
 
 
@@ -52,38 +52,38 @@ def reference(model, activation, x, dtype):
     return MLPReference(layers, activation, x.astype(np.float64), dtype)
 
 
-@pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_each_activation(instructions, kind, dtype, rng):
-    model = made(9, [33, 17], 5, activation=kind, dtype=dtype)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_activation(instructions, name, dtype, rng):
+    activation = EXAMPLES[name]()
+    model = made(9, [33, 17], 5, activation=activation, dtype=dtype)
     x = rng.normal(size=(14, 9)).astype(dtype)
-    alpha = next(m.alpha for m in model.modules() if isinstance(m, fm.modules.activations.Activation))
-    ref = reference(model, curve(kind, alpha), x, dtype)
-    assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound, kind)
+    ref = reference(model, curve(activation.kind, activation.alpha), x, dtype)
+    assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound, name)
 
 
-@pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_activations_alone(instructions, kind, dtype):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_activations_alone(instructions, name, dtype):
     """The whole range of numbers, kinks and specials; with a fused multiply-add, the bits of Numba's kernels."""
     top = np.log2(np.finfo(dtype).max)
     sizes = 2.0 ** np.linspace(-top, top - 1, 700)
     near = np.linspace(-120, 120, 4001)
     x = np.concatenate([sizes, -sizes, near, near / 100, [0.0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)[None]
-    alpha = 0.3 if kind in ("elu", "leaky_relu") else 0.0
+    kind, alpha = EXAMPLES[name]().kind, EXAMPLES[name]().alpha
     code = aot.extension().activations().index(kind)
     plan = aot.extension().Plan(x.shape[1], dtype, [activation_step(x.shape[1], code, alpha)])
     comp = plan(x)
     with use_backend("numba") as backend:
         ref = backend.empty(x.shape, dtype)
         backend.activation_forward(kind, alpha, x, ref)
-    # Below the normal range results are flushed to zero here, and so is the gate in x times a gate.
+    # Below the normal range inputs and results are flushed to zero here, and so is the gate in x times a gate.
     tiny = np.finfo(dtype).tiny * np.clip(np.nan_to_num(np.abs(x.astype(np.float64))), 1, 1000)
     if instructions != "baseline":
-        normal = ~(np.abs(ref) < tiny)
+        normal = ~((np.abs(ref) < tiny) | (np.abs(x) < np.finfo(dtype).tiny))
         np.testing.assert_array_equal(comp[normal], ref[normal])
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         exact = ref.astype(np.float64)
         bound = elementwise_bound(np.where(np.isfinite(exact), exact, 0), dtype) + tiny
-    assert_matches(exact, comp, 2 * bound, kind)  # twice: the kernels that it is held beside have an error too
+    assert_matches(exact, comp, 2 * bound, name)  # twice: the kernels that it is held beside have an error too
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 25, 200])
@@ -98,12 +98,12 @@ def test_widths_around_the_tile(instructions, rows, widths, dtype, rng):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 70), min_size=2, max_size=5), st.integers(1, 30), st.sampled_from(ACTIVATIONS))
-def test_any_shape(widths, rows, kind):
-    model = made(widths[0], widths[1:-1], widths[-1], activation=kind)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=5), st.integers(1, 30), st.sampled_from([*EXAMPLES]))
+def test_any_shape(widths, rows, name):
+    activation = EXAMPLES[name]()
+    model = made(widths[0], widths[1:-1], widths[-1], activation=activation)
     x = np.random.default_rng(rows).normal(size=(rows, widths[0])).astype(np.float32)
-    alpha = {"elu": 1.0, "leaky_relu": 0.01}.get(kind, 0.0)
-    ref = reference(model, curve(kind, alpha), x, np.float32)
+    ref = reference(model, curve(activation.kind, activation.alpha), x, np.float32)
     assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound)
 
 

@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from .._common.philox import DROPOUT, philox4x32
+from . import formulas
 
 name = "numpy"
 
@@ -85,6 +86,10 @@ def _sigmoid(x):
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -125,23 +130,28 @@ _ACTIVATIONS = {
     "gelu": (lambda x, a: x * _normal_cdf(x), lambda x, y, a: _normal_cdf(x) + x * _normal_pdf(x)),
     "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_slope(x)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
-    "softplus": (
-        lambda x, a: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-        lambda x, y, a: _sigmoid(x),
-    ),
+    "softplus": (lambda x, a: _softplus(x), lambda x, y, a: _sigmoid(x)),
 }
 
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
+def _activation(kind):
+    """(h, h') of a kind; a user's are those of the formula, which NumPy computes as it stands."""
+    if kind in _ACTIVATIONS:
+        return _ACTIVATIONS[kind]
+    formula = formulas.find("activations", kind)
+    return formula.forward, formula.derivative
+
+
 def activation_forward(kind, alpha, x, out):
-    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`."""
-    np.copyto(out, _ACTIVATIONS[kind][0](x, alpha), casting="same_kind")
+    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`, or of a user's formula."""
+    np.copyto(out, _activation(kind)[0](x, alpha), casting="same_kind")
 
 
 def activation_backward(kind, alpha, dy, x, y, dx):
     """dx = dy h'(x); where h has a kink, PyTorch's value. ``y`` is h(x)."""
-    np.multiply(dy, _ACTIVATIONS[kind][1](x, y, alpha), out=dx, casting="same_kind")
+    np.multiply(dy, _activation(kind)[1](x, y, alpha), out=dx, casting="same_kind")
 
 
 # ---------------------------------------------------------------------- softmax and normalisation

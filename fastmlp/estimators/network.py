@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,23 @@ from ..modules import MLP, Linear, Module, activation_names
 
 __all__ = ["ACTIVATIONS", "Network", "initial_weights"]
 
-# The names that scikit-learn gives, or that the module has, and the module's: one name for each.
-ACTIVATIONS = {"logistic" if name == "sigmoid" else name: name for name in activation_names()}
+
+class _Activations(Mapping[str, str]):
+    """The activations by scikit-learn's name, or the module's where it has none; those that users register too."""
+
+    def __getitem__(self, name: str) -> str:
+        if name not in tuple(self):
+            raise KeyError(name)
+        return "sigmoid" if name == "logistic" else name
+
+    def __iter__(self) -> Iterator[str]:
+        return ("logistic" if name == "sigmoid" else name for name in activation_names())
+
+    def __len__(self) -> int:
+        return len(activation_names())
+
+
+ACTIVATIONS = _Activations()
 
 
 def initial_weights(

@@ -38,7 +38,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     hidden_layer_sizes : int or array-like of int
         Widths of the hidden layers; ``()`` for a linear model.
     activation : str
-        "relu", "tanh", "logistic", "identity"; or "elu", "gelu", "gelu_tanh", "leaky_relu", "silu", "softplus".
+        Any of `fastmlp.modules.activation_names`, among them scikit-learn's "relu", "tanh" and "identity"; its
+        "logistic" stands for "sigmoid".
     solver : {"adam", "sgd", "lbfgs"}
     alpha : float
         alpha / (2 m) times the sum of squares of ``coefs_`` is added to the loss of a batch of m rows.

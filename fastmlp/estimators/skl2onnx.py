@@ -8,11 +8,10 @@ import numpy as np
 
 from ..exchange.onnx_nodes import nodes_of
 from ..inference.plan import leaves
+from ..modules import Activation
 from . import MLPClassifier, MLPRegressor
 
-__all__ = ["FLOAT_ONLY", "register_skl2onnx"]
-
-FLOAT_ONLY = ("Elu", "Gelu", "LeakyRelu", "Softplus")
+__all__ = ["register_skl2onnx"]
 
 
 def register_skl2onnx() -> None:
@@ -23,9 +22,10 @@ def register_skl2onnx() -> None:
     floats become; with the option ``nocl`` they are the classes' places. Probabilities are those of `predict_proba`:
     two columns for one class too, which a zipmap cannot name. Regressions are (N, outputs).
 
-    The graph computes in float64 where its input is declared so, in float32 otherwise; but of activations that ONNX
-    Runtime has in float32 alone (`FLOAT_ONLY`) it takes those. A net with ``layer_norm`` takes opset 17, one with
-    "gelu" or "gelu_tanh" opset 20: below that the conversion is refused, and so is a zipmap of one class.
+    The graph computes in float64 where its input is declared so, in float32 otherwise; but activations that ONNX
+    Runtime has in float32 alone (``onnx_runtime_float64`` of their class is False) are computed in that. A net with
+    ``layer_norm`` takes opset 17, and some activations take later ones, "gelu" 20: below that the conversion is
+    refused, and so is a zipmap of one class.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
     for module in leaves(net._linked().model):
         entered = x
+        narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
         for step in nodes_of(module):
             if step.version > container.target_opset:
                 raise ValueError(
@@ -122,7 +123,6 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
                     f"{container.target_opset}; give a newer step."
                 )
             more = [entered] if step.with_input else [constant(array) for array in step.constants]
-            narrow = wide and step.operator in FLOAT_ONLY
             x = node("Cast", [x], to=TensorProto.FLOAT, op_version=9) if narrow else x
             x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
             x = node("Cast", [x], to=number, op_version=9) if narrow else x

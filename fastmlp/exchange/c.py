@@ -12,11 +12,12 @@ import numpy as np
 from .. import __version__
 from .._common.validation import Array
 from .._kernels.formulas import find
-from .._kernels.formulas.c import HELPERS, SCALAR, functions
+from .._kernels.formulas.c import HELPERS, MATH, SCALAR, functions
 from ..inference.plan import leaves, require_model
 from ..io.files import atomic_write
 from ..modules import Dropout, LayerNorm, Linear, Module, Normalize, Softmax
 from ..modules.activations import Activation
+from ..modules.base import is_plain
 
 __all__ = ["c_source", "export_c"]
 
@@ -24,9 +25,9 @@ __all__ = ["c_source", "export_c"]
 _TAKEN = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main x y "
-    "linear layer_norm softmax normalize buffers inline sigmoid softplus normal_cdf normal_pdf clamp".split()
-)
-_MATH = re.compile(r"(exp|expm1|tanh|erfc|log1p|fabs|sqrt)[fl]?|c\d+|h_\w+")
+    "linear layer_norm softmax normalize buffers inline".split()
+).union(HELPERS)
+_MATH = re.compile(rf"({'|'.join(MATH)})[fl]?|c\d+|h_\w+")
 _LINEAR = """static void linear(const T *x, int inputs, int outputs, const T *weight, const T *bias, T *y) {
     for (int o = 0; o < outputs; o++) {
         T sum = 0;
@@ -149,7 +150,10 @@ class _Body:
 
     def _need_activation(self, module: Activation) -> bool:
         """Add the function of an activation; whether it takes an alpha."""
-        text = functions(Path(str(find("activations", module.kind).__file__)), SCALAR)
+        file = getattr(find("activations", module.kind), "__file__", None)
+        if file is None:
+            raise ValueError(f"export_c: the formula {module.kind!r} is in no file; expected a module that has one.")
+        text = functions(Path(file), SCALAR)
         for name, helper in HELPERS.items():
             if re.search(rf"\b{name}\(", text):
                 self._need(helper)
@@ -192,7 +196,7 @@ class _Body:
             self._need(_NORMALIZE)
             mean, scale = self._constant(arrays["mean"]), self._constant(arrays["scale"])
             self.calls.append(f"    normalize({row}, {width}, {mean}, {scale});")
-        elif isinstance(module, Activation):
+        elif isinstance(module, Activation) and is_plain(module, Activation, "_compute"):
             more = f", {self._number(self.dtype.type(module.alpha).item())}" if self._need_activation(module) else ""
             call = f"h_{module.kind}({row}[i]{more})"
             self.calls.append(f"    for (int i = 0; i < {width}; i++) {row}[i] = {call};")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..modules import LayerNorm, Linear, Module, Normalize, Softmax, activation_from_name
+from ..modules import Activation, LayerNorm, Linear, Module, Normalize, Softmax, activation_from_name
 from ..modules.activations import activation_types
 
 __all__ = ["Chain"]
@@ -20,8 +20,6 @@ _INPUTS = (
     "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
 )  # fmt: skip
 _COMPUTES = ("FLOAT", "DOUBLE")
-# operator: the activation that computes it
-_ACTIVATIONS = {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None}
 
 
 class _Step(NamedTuple):
@@ -90,7 +88,7 @@ class Chain:
             step = _Step(node, self._now, attributes)
             self._now = node.output[0]
             self._check(step)
-            _READERS[node.op_type](self, step)
+            _READERS.get(node.op_type, Chain._activation)(self, step)
         if self._now != self._output:
             raise ValueError("its output is not what the last node gives.")
         if self._rank != 2:
@@ -98,14 +96,14 @@ class Chain:
         return self._found
 
     def _check(self, step: _Step) -> None:
-        operator = step.node.op_type
+        operator, activations = step.node.op_type, _activations()
         if step.node.domain not in _OWN_DOMAINS:
             step.refuse(f"expected ONNX's own operators, got one of {step.node.domain}")
-        if operator not in _READERS:
-            step.refuse(f"expected one of {', '.join(_READERS)}")
+        if operator not in (*_READERS, *activations):
+            step.refuse(f"expected one of {', '.join((*_READERS, *activations))}")
         if operator not in _MOVES and self._kind not in _COMPUTES:
             step.refuse(f"expected a Cast to FLOAT before it, as its input is {self._kind}")
-        if operator not in _MOVES and operator not in _POINTWISE and self._rank != 2:
+        if operator not in _MOVES and operator not in activations and self._rank != 2:
             step.refuse(f"expected 2 dimensions of its input, got {self._rank}")
 
     # ---------------------------------------------------------------------------------- constants
@@ -267,8 +265,13 @@ class Chain:
         return str(self._onnx.TensorProto.DataType.Name(kind))
 
 
+def _activations() -> dict[str, type[Activation]]:
+    """operator: the activation that computes it, of inputs of any shape."""
+    return {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None and kind.declares("onnx")}
+
+
 def _activation_from(step: _Step) -> Module:
-    kind = _ACTIVATIONS[step.node.op_type]
+    kind = _activations()[step.node.op_type]
     assert kind.onnx is not None
     for name, expected in kind.onnx_expects.items():
         seen = step.attributes.get(name, expected)
@@ -304,7 +307,6 @@ def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
 _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Gemm": Chain._gemm,
     "MatMul": Chain._matmul,
-    **dict.fromkeys(_ACTIVATIONS, Chain._activation),
     "Sigmoid": Chain._sigmoid,
     "Softmax": Chain._softmax,
     "LayerNormalization": Chain._layer_norm,
@@ -315,4 +317,3 @@ _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Cast": Chain._cast,
 }
 _MOVES = ("Identity", "Dropout", "Flatten", "Cast")  # compute nothing
-_POINTWISE = _ACTIVATIONS  # of any shape

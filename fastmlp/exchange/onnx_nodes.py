@@ -19,7 +19,7 @@ def nodes_of(module: Module) -> list[Node]:
         If there is no ONNX for it.
     """
     arrays = module.state_dict()
-    if isinstance(module, Activation):
+    if isinstance(module, Activation) and (module.declares("onnx") or module.declares("onnx_nodes")):
         return module.onnx_nodes()
     if type(module) is Linear:
         bias = (arrays["bias"],) if "bias" in arrays else ()

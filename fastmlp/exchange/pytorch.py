@@ -50,10 +50,9 @@ def from_torch(module: Any) -> ours.Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential, or one of its layers
-        Made of Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
-        Dropout, LayerNorm over the last dimension, Softmax over it, the `Normalize` of this file and further
-        Sequentials; parameters in float32 or float64. PyTorch's Softplus returns x above its threshold of 20, ours
-        log(1 + exp(x)) everywhere: 2e-9 apart.
+        Made of Linear, activations that fastmlp has, Flatten(1), Dropout, LayerNorm over the last dimension, Softmax
+        over it, the `Normalize` of this file and further Sequentials; parameters in float32 or float64. Of Softplus
+        beta has to be 1; PyTorch's returns x above its threshold of 20, ours log(1 + exp(x)) everywhere: 2e-9 apart.
 
     Returns
     -------
@@ -221,7 +220,8 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
 
 def _activations() -> dict[type[Any], type[ours.Activation]]:
     """class of torch.nn: ours."""
-    return {getattr(nn, kind.torch): kind for kind in activation_types() if kind.torch is not None}
+    kinds = [kind for kind in activation_types() if kind.torch is not None and kind.declares("torch")]
+    return {getattr(nn, str(kind.torch)): kind for kind in kinds}
 
 
 # ----------------------------------------------------------------------------------------- to PyTorch
@@ -230,7 +230,7 @@ def _activations() -> dict[type[Any], type[ours.Activation]]:
 def _made(module: ours.Module) -> Any:
     if is_chain(module):
         return nn.Sequential(*(_made(inner) for _, inner in module.children()))
-    if isinstance(module, ours.Activation) and module.torch is not None:
+    if isinstance(module, ours.Activation) and module.torch is not None and module.declares("torch"):
         arguments = {name: value for name, value in module.config().items() if name != "type"}
         return getattr(nn, module.torch)(**arguments, **module.torch_options)
     make = _TO.get(type(module))

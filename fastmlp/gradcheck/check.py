@@ -75,9 +75,9 @@ def check_gradients(
     Returns
     -------
     GradientReport
-        Where +-h straddles the kink of a ReLU, LeakyReLU, ELU, L1Loss or HuberLoss, a difference says
-        nothing: the step is shrunk, a direction drawn anew, and both are counted in ``kinks``; entries
-        right on a kink are counted in ``unchecked``, and others are drawn in their place where there are.
+        Where +-h straddles a kink of an activation or a loss, such as ReLU's at 0, a difference says nothing: the step
+        is shrunk, a direction drawn anew, and both are counted in ``kinks``; entries right on a kink are counted in
+        ``unchecked``, and others are drawn in their place where there are.
 
     Raises
     ------
@@ -164,9 +164,10 @@ class _Check:
         x = self.variables["x"]
         outputs = x if self.module is None else self.module.forward(x)
         sides = [
-            np.sign(m._saved[0])
+            np.sign(m.backend.to_numpy(m._saved[0]) - kink)
             for m in (self.module.modules() if self.module is not None else ())
             if isinstance(m, Activation) and m.has_kink and m._saved is not None
+            for kink in m.kinks
         ]
         if self.loss is None:
             return outputs, sides

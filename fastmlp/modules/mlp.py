@@ -33,8 +33,8 @@ class MLP(Sequential):
     hidden : sequence of int
         Widths of the hidden layers; empty for a linear model (multinomial logistic regression).
     activation : str or Activation
-        A name ("relu", "elu", "leaky_relu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus",
-        "identity"), or an activation whose like is put after each hidden layer.
+        A name such as "relu", one of `fastmlp.modules.activation_names`; or an activation whose like is put after
+        each hidden layer.
     init : str or callable
         How the weights start, see `fastmlp.modules.init`.
     dropout : float

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._common.validation import Array
 from .activations import Activation
-from .base import Module
+from .base import Module, is_plain
 from .config import module_from_config
 from .dropout import Dropout
 from .linear import Linear
@@ -83,7 +83,8 @@ class Sequential(Module):
         """The modules in order, an activation put beside the Linear before it."""
         plan: list[tuple[Any, Activation | None]] = []
         for module in self._modules:
-            if isinstance(module, Activation) and plan and isinstance(plan[-1][0], Linear) and plan[-1][1] is None:
+            after_linear = bool(plan) and is_plain(plan[-1][0], Linear, "_compute") and plan[-1][1] is None
+            if after_linear and isinstance(module, Activation) and is_plain(module, Activation, "_compute"):
                 plan[-1] = (plan[-1][0], module)
             else:
                 plan.append((module, None))

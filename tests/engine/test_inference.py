@@ -7,8 +7,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from activations import EXAMPLES, curve
 from checks import Activated, C, assert_matches, elementwise_bound, eps, floor, linear_bound
-from naive import curve
 
 import fastmlp as fm
 from fastmlp.training.evaluator import Evaluator
@@ -18,19 +18,6 @@ if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
 from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
-
-ACTIVATIONS = {
-    "identity": fm.Identity,
-    "relu": fm.ReLU,
-    "leaky_relu": lambda: fm.LeakyReLU(-0.3),
-    "elu": lambda: fm.ELU(1.5),
-    "tanh": fm.Tanh,
-    "sigmoid": fm.Sigmoid,
-    "gelu": fm.GELU,
-    "gelu_tanh": lambda: fm.GELU("tanh"),
-    "silu": fm.SiLU,
-    "softplus": fm.Softplus,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +104,9 @@ def assert_as_infer(model, X, threads=1):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_activation(name, dtype):
-    make = ACTIVATIONS[name]
+    make = EXAMPLES[name]
     for modules in ((make(),), (make(), fm.LayerNorm(33, dtype=dtype), make())):
         assert_as_infer(model_of(dtype, *modules), rows_of(150, dtype))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activations import EXAMPLES
 
 import fastmlp as fm
 
@@ -21,10 +22,6 @@ from fastmlp._kernels.cpu import panels, table  # noqa: E402
 from fastmlp._kernels.cpu.host import LANES  # noqa: E402
 
 WIDTHS = (1, 7, 8, 9, 15, 16, 17, 31, 33)
-ACTIVATIONS = [
-    *("identity", "relu", "leaky_relu", "elu", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus"),
-    *(fm.LeakyReLU(-0.3), fm.ELU(-0.7), fm.ELU(0.0)),
-]
 OPTIMIZERS = {
     "sgd": lambda: fm.SGD(0.01, weight_decay=0.1),
     "nesterov": lambda: fm.SGD(0.01, 0.9, True),
@@ -110,10 +107,10 @@ def rows_of(width, outputs, rows=33):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
-def test_every_activation(activation, dtype):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_activation(name, dtype):
     for width, other in zip(WIDTHS, WIDTHS[3:] + WIDTHS[:3], strict=True):
-        model = fm.MLP(width, [other, width], other, activation, dtype=dtype, rng=0)
+        model = fm.MLP(width, [other, width], other, EXAMPLES[name](), dtype=dtype, rng=0)
         ran = trained(model, fm.MSELoss(), fm.SGD(0.01, 0.9), rows_of(width, other))
         # 5 operations; 3 products with a weight, a bias and their velocities; 2 copies
         assert assert_clean(*ran) >= 3 * 5 + 2 + 3 * 4 + 2

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from activations import EXAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from same_steps import assert_same_steps, modules_only
@@ -40,22 +41,7 @@ def between(*modules, width=9):
     return lambda d: fm.Sequential(linear(9, width, d), *(make(d) for make in modules), linear(width, 3, d))
 
 
-ACTIVATIONS = {
-    "identity": lambda d: fm.Identity(),
-    "relu": lambda d: fm.ReLU(),
-    "leaky_relu": lambda d: fm.LeakyReLU(0.1),
-    "leaky_relu-flat": lambda d: fm.LeakyReLU(0.0),
-    "leaky_relu-falling": lambda d: fm.LeakyReLU(-0.3),
-    "elu": lambda d: fm.ELU(1.5),
-    "elu-flat": lambda d: fm.ELU(0.0),
-    "elu-falling": lambda d: fm.ELU(-0.7),
-    "tanh": lambda d: fm.Tanh(),
-    "sigmoid": lambda d: fm.Sigmoid(),
-    "gelu": lambda d: fm.GELU(),
-    "gelu_tanh": lambda d: fm.GELU("tanh"),
-    "silu": lambda d: fm.SiLU(),
-    "softplus": lambda d: fm.Softplus(),
-}
+ACTIVATIONS = {name: lambda d, make=make: make() for name, make in EXAMPLES.items()}
 
 
 def norm(affine=True, width=9):
@@ -98,7 +84,7 @@ MODULES = {
     "activation-first": lambda d: fm.Sequential(fm.Tanh(), linear(9, 3, d)),
     "activation-last": lambda d: fm.Sequential(linear(9, 3, d), fm.ELU()),
     "two-activations": between(ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]),
-    "two-flat-activations": between(ACTIVATIONS["gelu"], ACTIVATIONS["elu-flat"], norm(), ACTIVATIONS["leaky_relu"]),
+    "two-flat-activations": between(ACTIVATIONS["gelu"], ACTIVATIONS["elu-0"], norm(), ACTIVATIONS["leaky_relu"]),
     "without-parameters": between(ACTIVATIONS["identity"], lambda d: fm.Softmax(), norm(False), ACTIVATIONS["silu"]),
     "nested": lambda d: fm.Sequential(
         fm.Sequential(linear(9, 8, d), fm.Sequential(fm.ReLU())), fm.MLP(8, [5], 3, dtype=d, rng=0)

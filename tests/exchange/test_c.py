@@ -9,8 +9,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from activations import EXAMPLES
 from checks import assert_matches
-from exchange.zoo import KINDS, activated, everything
+from exchange.zoo import activated, everything
 
 import fastmlp as fm
 
@@ -33,9 +34,9 @@ def outputs(model, x, folder, name="predict"):
 
 @pytest.mark.sampled
 @needs_compiler
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_activation(kind, dtype, tmp_path, rng):
-    model, x, ref, bound = activated(kind, dtype, rng)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_activation(name, dtype, tmp_path, rng):
+    model, x, ref, bound = activated(name, dtype, rng)
     assert_matches(ref, outputs(model, x, tmp_path), bound)
 
 

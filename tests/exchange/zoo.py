@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from activations import EXAMPLES, curve
 from checks import C, MLPReference, eps
-from naive import curve
 
 import fastmlp as fm
 from fastmlp._kernels import use_backend
 
-KINDS = {
-    "relu": (fm.ReLU, ()), "leaky_relu": (fm.LeakyReLU, (0.25,)), "elu": (fm.ELU, (1.5,)), "tanh": (fm.Tanh, ()),
-    "sigmoid": (fm.Sigmoid, ()), "gelu": (fm.GELU, ()), "gelu_tanh": (fm.GELU, ("tanh",)), "silu": (fm.SiLU, ()),
-    "softplus": (fm.Softplus, ()), "identity": (fm.Identity, ()),
-}  # fmt: skip
 
-
-def activated(kind, dtype, rng):
-    """(model of two hidden layers, x, outputs, bound)."""
-    make, arguments = KINDS[kind]
+def activated(name, dtype, rng):
+    """(model of two hidden layers with an example of the activations, x, outputs, bound)."""
     with use_backend("numpy"):
-        activation = make(*arguments)
+        activation = EXAMPLES[name]()
         model = fm.MLP(7, [19, 12], 4, activation=activation, dtype=dtype, rng=5)
     x = rng.normal(size=(11, 7)).astype(dtype)
     state = {name: array.astype(np.float64) for name, array in model.state_dict().items()}
     names = [name for name in state if name.endswith("weight")]
     layers = [(state[name], state[name.replace("weight", "bias")]) for name in names]
-    ref = MLPReference(layers, curve(kind, activation.alpha), x.astype(np.float64), dtype)
+    ref = MLPReference(layers, curve(activation.kind, activation.alpha), x.astype(np.float64), dtype)
     return model, x, ref.y, ref.y_bound
 
 

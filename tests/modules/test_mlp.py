@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from activations import curve
 from checks import MLPReference, assert_matches
-from naive import curve
 
 import fastmlp as fm
 from fastmlp.modules import module_from_config

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SCALAR", "VECTOR", "Dialect", "functions", "header"]
+__all__ = ["HELPERS", "MATH", "SCALAR", "VECTOR", "Dialect", "functions", "header"]
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
@@ -155,6 +155,7 @@ _SCALAR_CALLS = {
     "absolute": "fabsS", "copy_sign": "copysignS", "exp": "expS", "expm1": "expm1S", "log": "logS",
     "log1p_unit": "log1pS", "square_root": "sqrtS", "tanh": "tanhS",
 }  # fmt: skip
+MATH = (*(name.removesuffix("S") for name in _SCALAR_CALLS.values()), "erfc")  # the functions of math.h
 # What the vocabulary has beyond math.h.
 HELPERS = {
     "sigmoid": """static T sigmoid(T x) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..._common.registry import Registry
+from ..._kernels import formulas
 from .base import Activation
 
 __all__ = ["Activation", "activation_from_name", "activation_names", "activation_types", "register_activation"]
@@ -28,8 +29,14 @@ def register_activation(kind: type[Activation]) -> type[Activation]:
     Raises
     ------
     ValueError
-        If it is no such class, or one of its names is taken.
+        If it is no such class, one of its names is taken, or it has neither a formula nor a ``_compute``.
     """
+    computes = getattr(kind, "_compute", None) is not Activation._compute
+    if not computes and not {kind.kind, *kind.names} & {*formulas.names("activations")}:
+        raise ValueError(
+            f"{kind.__name__}.kind is {kind.kind!r}, and there is no formula of that name; expected one that "
+            "_kernels.formulas.register has been given, or methods _compute and _gradient."
+        )
     return _registry.add(kind)
 
 

@@ -20,8 +20,8 @@ class Activation(Module):
     kind : str
         The name of the formula, see `_kernels.formulas.activations`; alpha : float, its one number.
     has_kink : bool
-        Whether the first or second derivative jumps somewhere: central differences across it say nothing. It is at
-        the points ``kinks``.
+        Whether the first or second derivative jumps, at the points ``kinks``: central differences across them say
+        nothing.
     names : dict of str to dict
         The names by which `activation_from_name` knows it, and the arguments that each stands for; as a rule ``kind``.
     torch : str
@@ -31,6 +31,8 @@ class Activation(Module):
         The operator, the opset in which it came to be as it is, and our names of its attributes.
     onnx_expects : dict
         What further attributes of the operator have to be.
+    onnx_runtime_float64 : bool
+        Whether ONNX Runtime computes the operator in float64, not in float32 alone.
     """
 
     kind: str = "identity"
@@ -43,9 +45,28 @@ class Activation(Module):
     torch_expects: ClassVar[Mapping[str, Any]] = {}
     onnx: ClassVar[tuple[str, int, Mapping[str, str]] | None] = None
     onnx_expects: ClassVar[Mapping[str, Any]] = {}
+    onnx_runtime_float64: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
+
+    @classmethod
+    def examples(cls) -> list[Activation]:
+        """Activations of the class that have between them each of its arguments, the defaults first."""
+        return [cls()]
+
+    @classmethod
+    def declares(cls, attribute: str) -> bool:
+        """Whether an attribute such as ``torch`` describes this class.
+
+        It does not where a subclass computes something else: where it is inherited and ``_compute`` is not.
+        """
+        for base in cls.__mro__:
+            if attribute in vars(base):
+                return True
+            if "_compute" in vars(base):
+                break
+        return False
 
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty(x.shape, x.dtype)
@@ -71,7 +92,7 @@ class Activation(Module):
         ValueError
             If there is no ONNX for it.
         """
-        if self.onnx is None:
+        if self.onnx is None or not self.declares("onnx"):
             raise ValueError(f"There is no ONNX for {type(self).__name__}.")
         operator, opset, attributes = self.onnx
         given = {theirs: getattr(self, ours) for theirs, ours in attributes.items()}

@@ -27,7 +27,13 @@ class ELU(Activation):
     kind = "elu"
     torch = "ELU"
     onnx = ("Elu", 6, {"alpha": "alpha"})
+    onnx_runtime_float64 = False
     has_kink = True
+
+    @classmethod
+    def examples(cls) -> list[Activation]:
+        """Alphas of each sign."""
+        return [cls(), cls(0.7), cls(0.0), cls(-0.7)]
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()

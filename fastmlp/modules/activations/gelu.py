@@ -27,13 +27,27 @@ class GELU(Activation):
     torch = "GELU"
     names: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gelu": {}, "gelu_tanh": {"approximate": "tanh"}}
     onnx = ("Gelu", 20, {"approximate": "approximate"})
+    onnx_runtime_float64 = False
+
+    @classmethod
+    def examples(cls) -> list[Activation]:
+        """Both forms."""
+        return [cls(), cls("tanh")]
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate is {approximate!r}; expected 'none' or 'tanh'.")
         self.approximate = approximate
-        self.kind = "gelu" if approximate == "none" else "gelu_tanh"
+
+    @property
+    def approximate(self) -> str:
+        """Which form it computes; each has a formula of its own."""
+        return "none" if self.kind == "gelu" else "tanh"
+
+    @approximate.setter
+    def approximate(self, value: str) -> None:
+        if value not in ("none", "tanh"):
+            raise ValueError(f"approximate is {value!r}; expected 'none' or 'tanh'.")
+        self.kind = "gelu" if value == "none" else "gelu_tanh"
 
     def config(self) -> dict[str, Any]:
         """The approximation."""

@@ -27,11 +27,26 @@ class LeakyReLU(Activation):
     kind = "leaky_relu"
     torch = "LeakyReLU"
     onnx = ("LeakyRelu", 6, {"alpha": "negative_slope"})
+    onnx_runtime_float64 = False
     has_kink = True
+
+    @classmethod
+    def examples(cls) -> list[Activation]:
+        """Slopes of each sign."""
+        return [cls(), cls(0.2), cls(0.0), cls(-0.3)]
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.alpha = self.negative_slope = as_number(negative_slope, "negative_slope")
+        self.negative_slope = negative_slope
+
+    @property
+    def negative_slope(self) -> float:
+        """The slope below 0, which is the formula's alpha."""
+        return self.alpha
+
+    @negative_slope.setter
+    def negative_slope(self, value: float) -> None:
+        self.alpha = as_number(value, "negative_slope")
 
     def config(self) -> dict[str, Any]:
         """The slope."""

@@ -18,3 +18,4 @@ class Softplus(Activation):
     torch_options: ClassVar[Mapping[str, Any]] = {"threshold": 50}  # above which log(1 + exp(x)) is x in float64 too
     torch_expects: ClassVar[Mapping[str, Any]] = {"beta": 1}
     onnx = ("Softplus", 1, {})
+    onnx_runtime_float64 = False
