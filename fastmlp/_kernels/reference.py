@@ -116,6 +116,11 @@ def _tanh_gelu_slope(x):
     return gate + x * gate * rest * 2 * c * (1 + 3 * k * x * x)
 
 
+def _mish_slope(x):
+    decay = np.cosh(np.minimum(_softplus(x), 40)) ** -2.0  # 1 - tanh^2, lost in rounding beyond 40
+    return np.tanh(_softplus(x)) + x * _sigmoid(x) * decay
+
+
 # kind: (h(x, alpha), h'(x, y, alpha)), with y = h(x)
 _ACTIVATIONS = {
     "identity": (lambda x, a: x, lambda x, y, a: np.ones_like(x)),
@@ -131,6 +136,7 @@ _ACTIVATIONS = {
     "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_slope(x)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
     "softplus": (lambda x, a: _softplus(x), lambda x, y, a: _sigmoid(x)),
+    "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda x, y, a: _mish_slope(x)),
 }
 
 ACTIVATIONS = tuple(_ACTIVATIONS)
