@@ -64,6 +64,7 @@ from .modules.activations.identity import Identity as Identity
 from .modules.activations.leaky_relu import LeakyReLU as LeakyReLU
 from .modules.activations.mish import Mish as Mish
 from .modules.activations.relu import ReLU as ReLU
+from .modules.activations.selu import SELU as SELU
 from .modules.activations.sigmoid import Sigmoid as Sigmoid
 from .modules.activations.silu import SiLU as SiLU
 from .modules.activations.softplus import Softplus as Softplus

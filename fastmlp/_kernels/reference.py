@@ -137,6 +137,10 @@ _ACTIVATIONS = {
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
     "softplus": (lambda x, a: _softplus(x), lambda x, y, a: _sigmoid(x)),
     "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda x, y, a: _mish_slope(x)),
+    "selu": (
+        lambda x, a: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+        lambda x, y, a: 1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
+    ),
 }
 
 ACTIVATIONS = tuple(_ACTIVATIONS)

@@ -1,0 +1,19 @@
+"""Scaled exponential linear unit."""
+
+from __future__ import annotations
+
+from ..._kernels.formulas.activations.selu import ALPHA, SCALE
+from .base import Activation
+
+__all__ = ["SELU"]
+
+
+class SELU(Activation):
+    """h(x) = s x where x > 0, else s a (exp(x) - 1); h'(0) = s a (Klambauer et al., arXiv:1706.02515)."""
+
+    kind = "selu"
+    torch = "SELU"
+    onnx = ("Selu", 6, {})
+    onnx_expects = {"alpha": ALPHA, "gamma": SCALE}
+    onnx_runtime_float64 = False
+    has_kink = True
