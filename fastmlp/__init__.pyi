@@ -60,6 +60,7 @@ from .modules import register_activation as register_activation
 from .modules import register_module as register_module
 from .modules.activations.elu import ELU as ELU
 from .modules.activations.gelu import GELU as GELU
+from .modules.activations.hardswish import Hardswish as Hardswish
 from .modules.activations.identity import Identity as Identity
 from .modules.activations.leaky_relu import LeakyReLU as LeakyReLU
 from .modules.activations.mish import Mish as Mish

@@ -141,6 +141,10 @@ _ACTIVATIONS = {
         lambda x, a: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
         lambda x, y, a: 1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
     ),
+    "hardswish": (
+        lambda x, a: x * ((np.clip(x, -3, 3) + 3) / 6),
+        lambda x, y, a: np.where(np.abs(x) < 3, x / 3 + 0.5, (np.clip(x, -3, 3) + 3) / 6),
+    ),
 }
 
 ACTIVATIONS = tuple(_ACTIVATIONS)

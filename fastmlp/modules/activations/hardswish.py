@@ -1,0 +1,18 @@
+"""Hard-swish."""
+
+from __future__ import annotations
+
+from .base import Activation
+
+__all__ = ["Hardswish"]
+
+
+class Hardswish(Activation):
+    """h(x) = x min(max(x + 3, 0), 6) / 6; h'(-3) = 0 and h'(3) = 1 (Howard et al., arXiv:1905.02244)."""
+
+    kind = "hardswish"
+    torch = "Hardswish"
+    onnx = ("HardSwish", 14, {})
+    onnx_runtime_float64 = False
+    has_kink = True
+    kinks = (-3.0, 3.0)
