@@ -9,11 +9,12 @@ import numpy as np
 from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
 from .._kernels.formulas.optimizers import MOST_NUMBERS
-from ..losses import ElementwiseLoss, Loss
+from ..losses import ElementwiseLoss, Loss, loss_types
 from ..losses.cross_entropy import CrossEntropyLoss
 from ..modules import MLP, Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
+from ..modules.activations import activation_types
 from ..modules.base import is_plain
-from ..optim import Optimizer
+from ..optim import Optimizer, is_registered
 from ..optim.schedules import Constant
 
 __all__ = [
@@ -55,7 +56,8 @@ def layers_of(model: Module) -> list[Layer]:
     for prefix, module in model._named_modules():
         if type(module) in (Sequential, MLP):
             continue
-        if type(module) not in _LAYERS and not is_plain(module, Activation, "_compute", "_gradient"):
+        activation = type(module) in activation_types() and is_plain(module, Activation, "_compute", "_gradient")
+        if type(module) not in _LAYERS and not activation:
             raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
         layers.append(Layer(prefix, module))
     if model.in_width is None or model.dtype is None:
@@ -66,7 +68,7 @@ def layers_of(model: Module) -> list[Layer]:
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
     plain = is_plain(loss, ElementwiseLoss, "_call") or type(loss) is CrossEntropyLoss
-    if not plain:
+    if not plain or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -109,7 +111,7 @@ def rule(optimizer: Optimizer) -> str:
     Unsupported
         If the engine does not know the optimizer.
     """
-    if not is_plain(optimizer, Optimizer, "_update", "step"):
+    if not is_plain(optimizer, Optimizer, "_update", "step") or not is_registered(type(optimizer)):
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
     return optimizer.kernel
 

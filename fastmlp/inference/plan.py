@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..modules import Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
+from ..modules.activations import activation_types
 from ..modules.activations.identity import Identity
 from ..modules.base import is_plain
 
@@ -62,7 +63,7 @@ def steps_of(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]]
         if type(module) is Linear:
             width = module.out_features
             steps.append(("linear", arrays["weight"], arrays.get("bias"), linear, 0.0))
-        elif isinstance(module, Activation) and is_plain(module, Activation, "_compute"):
+        elif isinstance(module, Activation) and _is_known(module):
             if module.kind not in activations:
                 return None
             code = activations.index(module.kind)
@@ -79,3 +80,8 @@ def steps_of(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]]
         else:
             return None
     return steps
+
+
+def _is_known(module: Activation) -> bool:
+    """Whether it is of a registered class, and computes by its formula."""
+    return type(module) in activation_types() and is_plain(module, Activation, "_compute")
