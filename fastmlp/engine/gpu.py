@@ -14,7 +14,7 @@ from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
 from .denominators import loss_denominators
-from .gpu_plan import Layout, Plan
+from .gpu_plan import GpuPlan, Layout
 from .support import hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class GpuEngine:
 
     Attributes
     ----------
-    plan : Plan
+    plan : GpuPlan
         For the rows of a step that was asked for last.
     follow : callable or None
         The row numbers of the next call of `run`, as it will get them; asked for while the GPU is at work, once.
@@ -117,7 +117,7 @@ class GpuEngine:
         self.machine, self.batch, self.precision = machine, batch, model.precision
         self._rule = rule(optimizer)
         optimizer.prepare(model)
-        layout = Layout(self.layers, loss, optimizer, model.out_width)
+        layout = Layout(self.layers, optimizer)
         self.plan = self._plan(layout, batch)
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
@@ -132,8 +132,8 @@ class GpuEngine:
         self._once: Rows | None = None
         self.follow: Callable[[], Array] | None = None
 
-    def _plan(self, layout: Layout, rows: int) -> Plan:
-        return Plan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
+    def _plan(self, layout: Layout, rows: int) -> GpuPlan:
+        return GpuPlan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
 
     def _rows_of(self, rows: Rows, accumulate: int) -> int:
         return self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))

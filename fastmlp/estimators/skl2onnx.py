@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..exchange.onnx_nodes import nodes_of
-from ..inference.plan import leaves
+from ..modules.lowering import iter_layers
+from ..modules.onnx_node import onnx_nodes
 from . import MLPClassifier, MLPRegressor
 
 __all__ = ["FLOAT_ONLY", "register_skl2onnx"]
@@ -113,9 +113,9 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(net._linked().model):
+    for _, module in iter_layers(net._linked().model, evaluation=True):
         entered = x
-        for step in nodes_of(module):
+        for step in onnx_nodes(module):
             if step.version > container.target_opset:
                 raise ValueError(
                     f"{step.operator} of this net comes with opset {step.version}, got target_opset="

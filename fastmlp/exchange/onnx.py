@@ -11,11 +11,12 @@ import numpy as np
 from .. import __version__
 from .._common.errors import ModelFileError
 from .._common.installed import library
-from ..inference.plan import leaves, require_model
+from ..inference.plan import require_model
 from ..io.files import atomic_write
 from ..modules import Module, Sequential
+from ..modules.lowering import iter_layers
+from ..modules.onnx_node import onnx_nodes
 from .onnx_chain import Chain
-from .onnx_nodes import nodes_of
 
 __all__ = ["export_onnx", "import_onnx"]
 
@@ -52,7 +53,7 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
     assert model.dtype is not None
     onnx = _onnx()
     graph = _Graph(onnx, model.dtype)
-    for module in leaves(model):
+    for _, module in iter_layers(model, evaluation=True):
         graph.add(module)
     helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
     graph.node("Identity", out="y")
@@ -98,7 +99,7 @@ class _Graph:
     def add(self, module: Module) -> None:
         """Append what a module computes."""
         entered = self.now
-        for node in nodes_of(module):
+        for node in onnx_nodes(module):
             more = [entered] if node.with_input else [self.constant(array) for array in node.constants]
             self.node(node.operator, *more, **node.attributes)
 

@@ -10,8 +10,9 @@ import numpy as np
 from .. import modules as ours
 from .._common.errors import warn_user
 from .._common.installed import library
-from ..inference.plan import is_chain, require_model
+from ..inference.plan import require_model
 from ..modules.activations import activation_types
+from ..modules.lowering import describes
 
 if TYPE_CHECKING:
     import torch
@@ -228,30 +229,17 @@ def _activations() -> dict[type[Any], type[ours.Activation]]:
 
 
 def _made(module: ours.Module) -> Any:
-    if is_chain(module):
+    if module.is_container and describes(module, "is_container"):
         return nn.Sequential(*(_made(inner) for _, inner in module.children()))
-    if isinstance(module, ours.Activation) and module.torch is not None:
-        arguments = {name: value for name, value in module.config().items() if name != "type"}
-        return getattr(nn, module.torch)(**arguments, **module.torch_options)
-    make = _TO.get(type(module))
-    if make is None:
-        raise ValueError(f"to_torch: PyTorch has no {type(module).__name__}; expected fastmlp's own modules.")
-    return make(module)
+    if module.torch is None or not describes(module, "torch"):
+        name = type(module).__name__
+        raise ValueError(f"to_torch: PyTorch has no {name}; expected fastmlp's own modules, or one with torch.")
+    given = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in module.torch_arguments().items()
+    }
+    made = (_OWN.get(module.torch) or getattr(nn, module.torch))(**given)
+    return made if module.dtype is None else made.to(getattr(torch, str(module.dtype)))
 
 
-def _torch_dtype(module: Any) -> Any:
-    return getattr(torch, str(module.dtype))
-
-
-def _empty_normalize(module: Any) -> Any:
-    one = torch.ones(module.in_width, dtype=_torch_dtype(module))
-    return Normalize(one, one.clone())
-
-
-_TO: dict[type[Any], Callable[[Any], Any]] = {
-    ours.Linear: lambda m: nn.Linear(m.in_features, m.out_features, "bias" in m.params, dtype=_torch_dtype(m)),
-    ours.Dropout: lambda m: nn.Dropout(m.p),
-    ours.LayerNorm: lambda m: nn.LayerNorm(m.features, m.eps, m.affine, dtype=_torch_dtype(m)),
-    ours.Softmax: lambda m: nn.Softmax(dim=-1),
-    ours.Normalize: _empty_normalize,
-}
+_OWN = {kind.__name__: kind for kind in (Normalize,)}

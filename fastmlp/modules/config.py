@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,27 +13,26 @@ from .base import Module
 
 __all__ = ["module_from_config", "module_types", "register_module"]
 
-# type: the file beside this one that defines it; looked up when asked for, as some of them import this.
-_FILES = {
-    "Dropout": "dropout",
-    "LayerNorm": "normalization",
-    "Linear": "linear",
-    "MLP": "mlp",
-    "Normalize": "normalization",
-    "Sequential": "sequential",
-    "Softmax": "softmax",
-}
 _registered: dict[str, type[Module]] = {}
 
 
 def module_types() -> dict[str, type[Module]]:
     """All classes that a config can name, by their names."""
     activations: Any = importlib.import_module(".activations", __package__)
-    return {
-        **{name: getattr(importlib.import_module(f".{file}", __package__), name) for name, file in _FILES.items()},
-        **{kind.__name__: kind for kind in activations.activation_types()},
-        **_registered,
-    }
+    return {**_built_in(), **{kind.__name__: kind for kind in activations.activation_types()}, **_registered}
+
+
+@functools.cache
+def _built_in() -> dict[str, type[Module]]:
+    """Classes in the files beside this one; looked up when asked for, as some of them import this."""
+    package: Any = importlib.import_module(str(__package__))
+    found: dict[str, type[Module]] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.ispkg:
+            file = importlib.import_module(f".{info.name}", __package__)
+            kinds = (getattr(file, name) for name in getattr(file, "__all__", ()))
+            found.update({kind.__name__: kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Module)})
+    return {name: kind for name, kind in found.items() if kind is not Module}
 
 
 def register_module(kind: type[Module]) -> type[Module]:

@@ -95,7 +95,7 @@ def trained(model, loss, optimizer, data, *, batch=13, threads=2):
     programs = []
 
     def look(trainer, record):
-        programs.append((trainer._session.engine, trainer._session.engine._program))
+        programs.append((trainer._session.engine, trainer._session.engine._plan))
 
     trainer = fm.Trainer(model, loss, optimizer)
     options = {"batch_size": batch, "max_steps": 5, "eval_every": 5, "rng": 0, "threads": threads}

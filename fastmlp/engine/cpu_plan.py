@@ -1,9 +1,9 @@
-"""Program: a model laid out as the engine's tables, for batches of at most so many rows."""
+"""CpuPlan: a model laid out as the engine's tables, for batches of at most so many rows."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,16 +32,15 @@ from .._kernels.cpu.random import WORDS
 from .._kernels.formulas import output_suffices
 from .._kernels.reference import probability_floor
 from ..losses import Loss
-from ..modules import Dropout, LayerNorm, Linear, Normalize
-from ..modules.activations import Activation
+from ..modules.lowering import Layer, Masks
 from ..optim import Optimizer
-from .storage import Room, Weights
-from .support import Layer, rule
+from .storage import Arena, Weights
+from .support import rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
 
-__all__ = ["Program"]
+__all__ = ["CpuPlan"]
 
 _PAGE = 4096
 _MOST_PANELS = 4  # of inputs in a block of weights
@@ -49,8 +48,20 @@ _L1_LEFT = 14 << 10  # bytes of L1 that the parts of a panel of A and one of B l
 _GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
 
 
-class Program:
-    """Tables and working memory for batches of up to ``batch`` rows.
+class _Backward(NamedTuple):
+    """Functions that compute gradients of an operation.
+
+    ``dx`` with respect to what it takes, ``in_place`` where that of what it gives is not needed any more; ``gradient``
+    with respect to its parameters, where it is no product.
+    """
+
+    dx: Any
+    gradient: Any = None
+    in_place: bool = True
+
+
+class CpuPlan:
+    """Tables and working memory for batches of up to ``batch`` rows; a `PlanBuilder`.
 
     Parameters
     ----------
@@ -90,19 +101,22 @@ class Program:
         accumulates: bool = False,
     ) -> None:
         self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
-        self._room = Room(self.dtype)
+        self._arena = Arena(self.dtype)
         self.capacity = batch
         if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # panels a multiple of pages apart would share few lines of L1
             self.capacity = batch + 1
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
-        self._backwards: dict[int, Any] = {}
-        self._slopes: dict[int, tuple[str, bool]] = {}
-        self._layers = layers
+        self._backwards: dict[int, _Backward] = {}
+        self._layers, self._index = layers, 0
         self._source, self.augment = source, augment
         self._trains = loss is not None
-        self.dropouts: list[tuple[int, Dropout]] = []
-        self._forward()
+        self.dropouts: list[tuple[int, Masks]] = []
+        # Columns and place of the value that the operations have come to, and whether a product has just given it.
+        self._width = self._value = 0
+        self._after_product = False
+        self._gather()
+        self._lower()
         if loss is None:
             self._add(table.ROWS, self._width, X=self._value, FORWARD=operations.emit.address(self.dtype))
         else:
@@ -114,12 +128,12 @@ class Program:
             self._training(optimizer, accumulates)
         self.ops = np.array(self._ops, np.int64)
         self.numbers = np.array(self._numbers, np.float64)
-        self.work = self._room.array()
+        self.work = self._arena.array()
 
     # ------------------------------------------------------------------------------------ operations
 
-    def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> int:
-        """Append an operation that gives ``width`` columns; returns its number."""
+    def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> list[int]:
+        """Append an operation that gives ``width`` columns; returns its row."""
         row = [-1] * table.COLUMNS
         row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = 0
         row[table.KIND], row[table.CAPACITY], row[table.OUT] = kind, self.capacity, width
@@ -128,50 +142,23 @@ class Program:
             row[getattr(table, name)] = int(value)
         self._ops.append(row)
         self._numbers.append([*numbers, *[0.0] * (table.NUMBERS - len(numbers))])
-        return len(self._ops) - 1
+        self._after_product = False
+        if row[table.Y] >= 0:
+            self._value, self._width = row[table.Y], width
+        return row
 
-    def _forward(self) -> None:
-        layers, dtype = self._layers, self.dtype
-        first = layers[0].module
-        mean = scale = -1
-        if isinstance(first, Normalize):
-            mean = self.weights.constants[0, "mean"]
-            scale = -1 if (first.buffers["scale"] == 1).all() else self.weights.constants[0, "scale"]
-        width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
-        self._width, self._value = width, self._room.matrix(self.capacity, width)
+    def _gather(self) -> None:
+        width = next(layer.module.in_width for layer in self._layers if layer.module.in_width is not None)
         gather = operations.gather if self.augment is None else augmented.gather_augmented
-        self._add(
-            table.ROWS, width, Y=self._value, FORWARD=gather(self._source).address(dtype), MEAN=mean, SCALE=scale,
+        op = self._add(
+            table.ROWS, width, Y=self._arena.matrix(self.capacity, width),
+            FORWARD=gather(self._source).address(self.dtype), MEAN=-1, SCALE=-1,
         )  # fmt: skip
         if self.augment is not None:
-            self._augment(self._ops[-1], self.augment, width)
-        fused = False
-        for index, (_, module) in enumerate(layers):
-            after = layers[index + 1].module if index + 1 < len(layers) else None
-            if isinstance(module, Linear):
-                self._linear(index, module)
-                fused = isinstance(after, Activation)
-                if isinstance(after, Activation):
-                    self._activate(self._ops[-1], self._numbers[-1], after)
-                else:
-                    self._ops[-1][table.PRE] = self._ops[-1][table.Y]
-            elif isinstance(module, Activation):
-                if not fused:
-                    self._add(table.PANELS, self._width, PRE=self._value, X=self._value)
-                    self._activate(self._ops[-1], self._numbers[-1], module, apart=True)
-                fused = False
-            elif isinstance(module, Dropout) and not self._trains:
-                continue
-            elif isinstance(module, Normalize):
-                if index > 0:  # else it is part of the gathering
-                    self._normalize(index)
-            else:
-                self._rows(index, module)
-            self._value = self._ops[-1][table.Y]
-        self._outputs = self._value
+            self._augment(op, self.augment, width)
 
     def _augment(self, op: list[int], augment: Augmentations, width: int) -> None:
-        op[table.AHEAD] = self._room.take(self.capacity * augmented.scratch(width))
+        op[table.AHEAD] = self._arena.allocate(self.capacity * augmented.scratch(width))
         op[table.FLIP] = op[table.NOISE] = op[table.SHARES] = 0
         if augment.flip is not None:
             op[table.FLIP], (op[table.PIXELS], op[table.PIXEL]) = augment.flip.threshold, augment.flip.strides
@@ -180,70 +167,103 @@ class Program:
             self._deviations[:width] = augment.std
             op[table.NOISE] = self._deviations.ctypes.data
 
-    def _linear(self, index: int, module: Linear) -> None:
-        weights = self.weights
-        self._add(
-            table.LINEAR, module.out_features, IN=module.in_features, X=self._value,
-            Y=self._room.matrix(self.capacity, module.out_features), WEIGHT=weights.rows[index, "weight"],
-            BIAS=weights.rows.get((index, "bias"), -1), TRANSPOSED=weights.copies.get(index, -1),
-        )  # fmt: skip
-        self._width = module.out_features
+    def _lower(self) -> None:
+        for index, layer in enumerate(self._layers):
+            self._index = index
+            layer.module.lower(self)
 
-    def _activate(self, op: list[int], numbers: list[float], module: Activation, apart: bool = False) -> None:
-        """Put an activation on an operation; ``apart``: it has no product before it."""
-        numbers[0] = module.alpha
-        of_output = output_suffices(module.kind, module.alpha)
-        if apart:
-            op[table.Y] = self._room.matrix(self.capacity, self._width)
-        else:
-            op[table.PRE] = op[table.Y] if of_output else self._room.matrix(self.capacity, self._width)
-        if module.kind != "identity" or apart:
-            op[table.FORWARD] = operations.activation_forward(module.kind).address(self.dtype)
-            self._slopes[len(self._ops) - 1] = (module.kind, of_output)
+    def _row_of(self, name: str | None) -> int:
+        """The row of params of a parameter of the module that is being lowered; -1 for none."""
+        return -1 if name is None else self.weights.rows[self._index, name]
 
-    def _normalize(self, index: int) -> None:
-        constants = self.weights.constants
+    def _offset_of(self, name: str | None) -> int:
+        """Where such a parameter, or a buffer, is in weights; -1 for none."""
+        if name is None:
+            return -1
+        row = self.weights.rows.get((self._index, name))
+        return self.weights.constants[self._index, name] if row is None else int(self.weights.params[row, 0])
+
+    # The methods of `PlanBuilder`.
+
+    def linear(self, outputs: int, weight: str, bias: str | None) -> None:
+        """See `PlanBuilder`, as for all that follow."""
         op = self._add(
-            table.PANELS, self._width, X=self._value, Y=self._room.matrix(self.capacity, self._width),
-            FORWARD=operations.normalize_forward.address(self.dtype), MEAN=constants[index, "mean"],
-            SCALE=constants[index, "scale"],
+            table.LINEAR, outputs, IN=self._width, X=self._value, Y=self._arena.matrix(self.capacity, outputs),
+            WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
+            TRANSPOSED=self.weights.copies.get((self._index, weight), -1),
         )  # fmt: skip
-        self._backwards[op] = operations.normalize_backward
+        op[table.PRE] = op[table.Y]
+        self._after_product = True
 
-    def _rows(self, index: int, module: Any) -> None:
-        width, dtype = self._width, self.dtype
-        room = rounded(width, dtype)
-        y = self._room.matrix(self.capacity, width)
-        if isinstance(module, LayerNorm):
-            scratch = self._room.take(self.capacity * room)
-            op = self._add(
-                table.ROWS, width, module.eps, X=self._value, Y=y, AHEAD=scratch,
-                FORWARD=operations.layer_norm_forward.address(dtype), MEANS=self._room.take(self.capacity),
-                RSTDS=self._room.take(self.capacity), WEIGHT=self.weights.rows.get((index, "weight"), -1),
-                BIAS=self.weights.rows.get((index, "bias"), -1),
-            )  # fmt: skip
-            extra = [room, -1, -1]
-            for place, name in enumerate(("weight", "bias"), 1):
-                if name in module.params:
-                    extra[place] = int(self.weights.params[self.weights.rows[index, name], 0])
-            self._ops[op][table.EXTRA + 2 : table.EXTRA + 5] = extra
-            self._backwards[op] = operations.layer_norm_backward
-        elif isinstance(module, Dropout):
-            factor = 1 / (1 - module.p) if module.p < 1 else 0.0
-            op = self._add(
-                table.ROWS, width, factor, X=self._value, Y=y, AHEAD=self._room.take(self.capacity * WORDS),
-                FORWARD=operations.dropout_forward.address(dtype),
-            )  # fmt: skip
-            self._ops[op][table.EXTRA + 4] = math.floor(module.p * 2**32)
-            self.dropouts.append((op, module))
-            self._backwards[op] = operations.dropout_backward
+    def activation(self, kind: str, alpha: float) -> None:
+        """An epilogue of the product before, or an operation of its own."""
+        of_output = output_suffices(kind, alpha)
+        fused = self._after_product
+        if fused:
+            op, self._after_product = self._ops[-1], False
+            if not of_output:
+                op[table.PRE] = self._arena.matrix(self.capacity, self._width)
         else:
-            scratch = self._room.take(self.capacity * 2 * room)
             op = self._add(
-                table.ROWS, width, X=self._value, Y=y, AHEAD=scratch, EXTRA=2 * room,
-                FORWARD=operations.softmax_forward.address(dtype),
+                table.PANELS, self._width, PRE=self._value, X=self._value,
+                Y=self._arena.matrix(self.capacity, self._width),
             )  # fmt: skip
-            self._backwards[op] = operations.softmax_backward
+        self._numbers[-1][0] = alpha
+        if kind != "identity" or not fused:
+            op[table.FORWARD] = operations.activation_forward(kind).address(self.dtype)
+            self._backwards[len(self._ops) - 1] = _Backward(operations.activation_backward(kind, of_output))
+
+    def normalize(self, mean: str, scale: str) -> None:
+        """Part of the gathering where it comes first, else an operation of its own."""
+        places = self._offset_of(mean), self._offset_of(scale)
+        if self._index == 0:
+            ones = (self._layers[0].module.buffers[scale] == 1).all()
+            self._ops[0][table.MEAN], self._ops[0][table.SCALE] = places[0], -1 if ones else places[1]
+            return
+        self._add(
+            table.PANELS, self._width, X=self._value, Y=self._arena.matrix(self.capacity, self._width),
+            FORWARD=operations.normalize_forward.address(self.dtype), MEAN=places[0], SCALE=places[1],
+        )  # fmt: skip
+        self._backwards[len(self._ops) - 1] = _Backward(operations.normalize_backward)
+
+    def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
+        """Rows, with their statistics."""
+        room = rounded(self._width, self.dtype)
+        y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
+        op = self._add(
+            table.ROWS, self._width, eps, X=self._value, Y=y, AHEAD=scratch,
+            FORWARD=operations.layer_norm_forward.address(self.dtype), MEANS=self._arena.allocate(self.capacity),
+            RSTDS=self._arena.allocate(self.capacity), WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
+        )  # fmt: skip
+        op[table.EXTRA + 2 : table.EXTRA + 5] = [room, self._offset_of(weight), self._offset_of(bias)]
+        self._backwards[len(self._ops) - 1] = _Backward(
+            operations.layer_norm_backward, operations.layer_norm_gradient, in_place=False
+        )
+
+    def softmax(self) -> None:
+        """Rows, with scratch for two."""
+        room = 2 * rounded(self._width, self.dtype)
+        y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
+        self._add(
+            table.ROWS, self._width, X=self._value, Y=y, AHEAD=scratch, EXTRA=room,
+            FORWARD=operations.softmax_forward.address(self.dtype),
+        )  # fmt: skip
+        self._backwards[len(self._ops) - 1] = _Backward(operations.softmax_backward)
+
+    def dropout(self, rate: float, masks: Masks) -> None:
+        """Rows, with scratch for random words; nothing in inference."""
+        if not self._trains:
+            return
+        y, factor = self._arena.matrix(self.capacity, self._width), 1 / (1 - rate) if rate < 1 else 0.0
+        op = self._add(
+            table.ROWS, self._width, factor, X=self._value, Y=y, AHEAD=self._arena.allocate(self.capacity * WORDS),
+            FORWARD=operations.dropout_forward.address(self.dtype),
+        )  # fmt: skip
+        op[table.EXTRA + 4] = math.floor(rate * 2**32)
+        self.dropouts.append((len(self._ops) - 1, masks))
+        self._backwards[len(self._ops) - 1] = _Backward(operations.dropout_backward)
+
+    # -------------------------------------------------------------------------------- loss, backward
 
     def _loss(self, loss: Loss, by_index: bool) -> None:
         dtype, width = self.dtype, self._width
@@ -256,11 +276,11 @@ class Program:
             function = loss_operations.elementwise(loss.kernel, mixed)
             numbers = loss.numbers
         weight = self.weights.constants.get((-1, "class weight"), -1)
-        self.row_losses = self._room.take(self.capacity)
+        self.row_losses = self._arena.allocate(self.capacity)
         self._add(
-            table.ROWS, width, *numbers, X=self._value, DX=self._room.matrix(self.capacity, width),
+            table.ROWS, width, *numbers, X=self._value, DX=self._arena.matrix(self.capacity, width),
             FORWARD=function.address(dtype), ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight,
-            AHEAD=self._room.take(self.capacity * LOSS_SCRATCH * rounded(width, dtype)), SAMPLE_WEIGHT=0,
+            AHEAD=self._arena.allocate(self.capacity * LOSS_SCRATCH * rounded(width, dtype)), SAMPLE_WEIGHT=0,
         )  # fmt: skip
 
     def _backward(self) -> None:
@@ -271,29 +291,22 @@ class Program:
         lowest = trained[0] if trained else last
         above: list[int] | None = None
         for o in range(last - 1, lowest - 1, -1):
-            op = self._ops[o]
+            op, backward = self._ops[o], self._backwards.get(o)
             op[table.DY] = op[table.DX] = gradient
-            kind, address = op[table.KIND], 0
-            if o in self._slopes:
-                name, of_output = self._slopes[o]
-                address = operations.activation_backward(name, of_output).address(self.dtype)
-            elif kind == table.PANELS:
-                address = self._backwards[o].address(self.dtype)
-            if kind == table.LINEAR:
-                op[table.BACKWARD] = address
+            in_place = backward is not None and backward.in_place
+            if op[table.KIND] == table.LINEAR or o > lowest:
+                op[table.BACKWARD] = 0 if backward is None else backward.dx.address(self.dtype)
+            if op[table.KIND] == table.LINEAR:
+                address, in_place = op[table.BACKWARD], False
                 if address and above is not None and above[table.KIND] == table.LINEAR:
                     above[table.EPILOGUE] = o
                 else:
                     op[table.OWN] = int(address != 0)
-            elif kind == table.PANELS:
-                op[table.BACKWARD] = address
-            else:
-                op[table.BACKWARD] = self._backwards[o].address(self.dtype) if o > lowest else 0
-                if op[table.WEIGHT] >= 0:
-                    op[table.GRADIENT] = operations.layer_norm_gradient.address(self.dtype)
-            if kind == table.LINEAR or self._backwards.get(o) is operations.layer_norm_backward:
-                below = op[table.IN] if kind == table.LINEAR else op[table.OUT]
-                op[table.DX] = self._room.matrix(self.capacity, below) if o > lowest else -1
+            elif op[table.WEIGHT] >= 0:
+                assert backward is not None
+                op[table.GRADIENT] = backward.gradient.address(self.dtype)
+            if not in_place:
+                op[table.DX] = self._arena.matrix(self.capacity, op[table.IN]) if o > lowest else -1
             gradient, above = op[table.DX], op
 
     # --------------------------------------------------------------------------------------- phase 2
@@ -323,7 +336,7 @@ class Program:
                         costs.append(4 * panel)
             else:
                 for column in columns:
-                    for which in (0, 1):
+                    for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
                         items.append((OWN_GRADIENT, o, column, which, which + 1))
                         costs.append(8 * panel)
         self.items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
@@ -339,7 +352,7 @@ class Program:
         meters[TRAINING] = 1
         meters[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
         meters[LOSSES] = self.row_losses
-        meters[SCRATCH], meters[SCRATCH_SIZE] = self._room.take(self.threads * block), block
+        meters[SCRATCH], meters[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
         meters[ACCUMULATE] = int(accumulates)
@@ -347,4 +360,4 @@ class Program:
         if optimizer.clip_norm is not None or accumulates:
             params = self.weights.params
             for row in range(len(params)):
-                params[row, -1] = self._room.take(self.weights.size(row))
+                params[row, -1] = self._arena.allocate(self.weights.size(row))
