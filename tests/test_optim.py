@@ -106,8 +106,8 @@ def test_state_is_a_copy(backend):
     model, optimizer = model_of(), fm.Adam()
     optimizer.step(model)
     state = optimizer.state_dict()
-    state["state"]["0.weight"]["mean"][...] = 9
-    assert (optimizer.state["0.weight"]["mean"] != 9).all()
+    state["state"]["0.weight"]["exp_avg"][...] = 9
+    assert (optimizer.state["0.weight"]["exp_avg"] != 9).all()
 
 
 def test_clip_value(backend):
@@ -155,10 +155,10 @@ def test_a_schedule(backend):
 def test_moving_the_model_moves_the_state(backend):
     model, optimizer = model_of(), fm.Adam()
     optimizer.step(model)
-    before = optimizer.state["0.weight"]["mean"].copy()
+    before = optimizer.state["0.weight"]["exp_avg"].copy()
     model.to("numpy")
     optimizer.prepare(model)
-    np.testing.assert_array_equal(optimizer.state["0.weight"]["mean"], before)
+    np.testing.assert_array_equal(optimizer.state["0.weight"]["exp_avg"], before)
 
 
 def test_step_before_backward(backend):
@@ -178,7 +178,7 @@ def test_another_model(backend):
     optimizer.step(other)  # other names: a state of their own
     wide = fm.Sequential(fm.Linear(9, 2, dtype=np.float64, rng=0))
     wide.backward(wide.forward(np.ones((1, 9))))
-    with pytest.raises(ValueError, match=r"mean of 0.weight is float64 \(5, 4\), the parameter float64 \(2, 9\)"):
+    with pytest.raises(ValueError, match=r"exp_avg of 0.weight is float64 \(5, 4\), the parameter float64 \(2, 9\)"):
         optimizer.step(wide)
 
 
@@ -223,10 +223,10 @@ def test_bad_arguments(make, text):
         (lambda s: s.pop("steps"), "state has .*'schedule', 'state'.; expected schedule, state and steps"),
         (lambda s: s.update(steps=-1), "steps is -1"),
         (
-            lambda s: s["state"]["0.weight"].pop("mean"),
-            r"0.weight has \['square'\]; expected \['mean', 'square'\]",
+            lambda s: s["state"]["0.weight"].pop("exp_avg"),
+            r"0.weight has \['exp_avg_sq'\]; expected \['exp_avg', 'exp_avg_sq'\]",
         ),
-        (lambda s: s["state"]["0.weight"].update(mean=["a"]), "mean of 0.weight has dtype <U1"),
+        (lambda s: s["state"]["0.weight"].update(exp_avg=["a"]), "exp_avg of 0.weight has dtype <U1"),
         (lambda s: s.update(schedule={"best": 1}), r"schedule's state has \['best'\]"),
     ],
 )
@@ -239,4 +239,4 @@ def test_a_bad_state_changes_nothing(backend, change, text):
     with pytest.raises(ValueError, match=text):
         optimizer.load_state_dict(state)
     assert optimizer.steps == before["steps"] and list(optimizer.state) == list(before["state"])
-    np.testing.assert_array_equal(optimizer.state["0.weight"]["mean"], before["state"]["0.weight"]["mean"])
+    np.testing.assert_array_equal(optimizer.state["0.weight"]["exp_avg"], before["state"]["0.weight"]["exp_avg"])

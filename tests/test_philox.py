@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastmlp._common import philox
 from fastmlp._common.philox import SHUFFLE, normals, philox4x32, shuffle_order
-from fastmlp._kernels import philox
 from fastmlp._kernels.cpu.shuffle import shuffle_order as compiled_order
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
 from .._kernels.formulas.optimizers import MOST_NUMBERS
-from ..losses import ElementwiseLoss, Loss
+from ..losses import ElementwiseLoss, Loss, loss_types
 from ..losses.cross_entropy import CrossEntropyLoss
 from ..modules import Module
 from ..modules.base import is_plain
-from ..modules.lowering import Layer, describes, iter_layers
-from ..optim import Optimizer
+from ..modules.config import is_registered_module
+from ..modules.lowering import Layer, can_lower, iter_layers
+from ..optim import Optimizer, is_registered
 from ..optim.schedules import Constant
 
 __all__ = [
@@ -42,9 +43,9 @@ def layers_of(model: Module) -> list[Layer]:
         If one of them does not lower, or none has a width.
     """
     layers = list(iter_layers(model))
-    for _, module in layers:
-        if not describes(module, "lower"):
-            raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
+    unknown = [module for module in model.modules() if not is_registered_module(type(module))]
+    for module in (*unknown, *(layer.module for layer in layers if not can_lower(layer.module))):
+        raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
     if model.in_width is None or model.dtype is None:
         raise Unsupported("the model has no layer of a fixed width")
     return layers
@@ -53,7 +54,7 @@ def layers_of(model: Module) -> list[Layer]:
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not know the loss."""
     plain = is_plain(loss, ElementwiseLoss, "_call") or type(loss) is CrossEntropyLoss
-    if not plain:
+    if not plain or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -85,7 +86,7 @@ def rule(optimizer: Optimizer) -> str:
     Unsupported
         If the engine does not know the optimizer.
     """
-    if not is_plain(optimizer, Optimizer, "_update", "step"):
+    if not is_plain(optimizer, Optimizer, "_update", "step") or not is_registered(type(optimizer)):
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
     return optimizer.kernel
 

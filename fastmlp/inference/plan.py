@@ -7,7 +7,7 @@ from typing import Any
 
 from .._common.validation import Array
 from ..modules import Module
-from ..modules.lowering import Masks, describes, iter_layers
+from ..modules.lowering import Masks, can_lower, iter_layers
 
 __all__ = ["activation_step", "lower", "require_model"]
 
@@ -83,7 +83,7 @@ def lower(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]] | 
         return None
     plan = InferencePlan(model.in_width, activations)
     for _, module in iter_layers(model, evaluation=True):
-        if not describes(module, "lower"):
+        if not can_lower(module):
             return None
         plan.add(module)
     return plan.steps if plan.complete else None

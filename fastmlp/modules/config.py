@@ -11,7 +11,7 @@ from typing import Any
 from .._common.errors import ModelFileError
 from .base import Module
 
-__all__ = ["module_from_config", "module_types", "register_module"]
+__all__ = ["is_registered_module", "module_from_config", "module_types", "register_module"]
 
 _registered: dict[str, type[Module]] = {}
 
@@ -20,6 +20,11 @@ def module_types() -> dict[str, type[Module]]:
     """All classes that a config can name, by their names."""
     activations: Any = importlib.import_module(".activations", __package__)
     return {**_built_in(), **{kind.__name__: kind for kind in activations.activation_types()}, **_registered}
+
+
+def is_registered_module(kind: type[Module]) -> bool:
+    """Whether a class is one of fastmlp's or was given to `register_module`, or as an activation to its registry."""
+    return module_types().get(kind.__name__) is kind
 
 
 @functools.cache

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from .._common.validation import Array
+from .base import Module
+from .config import is_registered_module
 
-if TYPE_CHECKING:
-    from .base import Module
-
-__all__ = ["CBody", "Layer", "Masks", "PlanBuilder", "describes", "iter_layers"]
+__all__ = ["CBody", "Layer", "Masks", "PlanBuilder", "can_lower", "describes", "iter_layers"]
 
 # Methods that decide what a module computes.
 _COMPUTING = frozenset({"__call__", "forward", "infer", "backward", "_compute", "_gradient", "compute_with"})
@@ -87,14 +86,17 @@ def describes(module: Module, name: str) -> bool:
 
     It does not where `Module` alone has it, or where a class derived from the one that defines it computes otherwise.
     """
-    from .base import Module
-
     for kind in type(module).__mro__:
         if name in vars(kind):
             return kind is not Module
         if not _COMPUTING.isdisjoint(vars(kind)):
             return False
     return False
+
+
+def can_lower(module: Module) -> bool:
+    """Whether a plan may take a module: its class is registered, and its `Module.lower` tells what it computes."""
+    return is_registered_module(type(module)) and describes(module, "lower")
 
 
 def iter_layers(model: Module, *, evaluation: bool = False, prefix: str = "") -> Iterator[Layer]:

@@ -29,6 +29,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Schedule",
     "StepDecay",
+    "is_registered",
     "optimizer_types",
     "register_optimizer",
 ]
@@ -57,6 +58,11 @@ def register_optimizer(kind: type[Optimizer]) -> type[Optimizer]:
 def optimizer_types() -> dict[str, type[Optimizer]]:
     """The classes of all optimizers that train, by name in lower case."""
     return {name: _registry[name] for name in _registry if _registry[name].trains}
+
+
+def is_registered(kind: type[Optimizer]) -> bool:
+    """Whether the class is one of fastmlp's or was given to `register_optimizer`."""
+    return kind in _registry.types()
 
 
 globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules"]))

@@ -173,7 +173,7 @@ def test_a_rate_that_is_set_is_that_of_the_next_step():
     assert net._optimizer.optimizer.steps == 12 and net._optimizer.learning_rate == 1e-12
     for name, kinds in net._optimizer.optimizer.state.items():
         factor = np.float64(0.999) ** 3
-        assert (kinds["square"] >= factor * kept[name]["square"] * (1 - 1e-12)).all()  # it had not been 0
+        assert (kinds["exp_avg_sq"] >= factor * kept[name]["exp_avg_sq"] * (1 - 1e-12)).all()  # it had not been 0
 
 
 def test_averages_follow_their_parameters_when_dropout_comes_and_goes():

@@ -9,7 +9,8 @@ import pytest
 from checks import C, assert_matches, eps, floor
 from compiled import COMPILED, SIMULATED, operations
 
-from fastmlp._kernels import reference
+import fastmlp as fm
+from fastmlp._kernels import formulas, reference
 
 SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
 if SIMULATED:
@@ -99,20 +100,18 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
         assert_matches(ref[1], comp[1], bound(dtype, 3, 4.0))
 
 
-@pytest.mark.parametrize(
-    "operation, extra",
-    [("mse", []), ("l1", []), ("huber", [0.6]), ("bce_with_logits", [None]), ("bce_with_logits", ["p"])]
-    + [("log_cosh", []), ("quantile", [0.2]), ("poisson", [])],
-)
-def test_elementwise_losses(run, operation, extra, shape, dtype, rng):
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", formulas.names("losses"))
+def test_elementwise_losses(run, kind, weighted, shape, dtype, rng):
     x = (rng.normal(size=shape) * 2).astype(dtype)
     target = rng.integers(0, 2, shape).astype(dtype)
-    x[0, 0] = target[0, 0]  # a tie: slope 0 for L1
-    extra = [rng.uniform(0.5, 2, shape[1]).astype(dtype) if e == "p" else e for e in extra]
+    x[0, 0] = target[0, 0]  # a tie: derivative 0 for L1
+    weight = rng.uniform(0.5, 2, shape[1]).astype(dtype) if weighted else None
     row_scale = rng.uniform(0.1, 1, shape[0]).astype(dtype)
-    ref, comp = run(operation, [x, target, *extra, row_scale], [blank(shape[0], dtype), blank(shape, dtype)])
+    inputs = [kind, x, target, weight, (0.6, 0.0), row_scale]
+    ref, comp = run("elementwise_loss", inputs, [blank(shape[0], dtype), blank(shape, dtype)])
     size = (1 + np.abs(x).astype(np.float64)) ** 2 * 2
-    if operation == "poisson":  # what an error of x makes of its exponential counts too
+    if kind == "poisson":  # the error of x that its exponential makes counts too
         size = (1 + np.abs(x)) * np.exp(x.astype(np.float64)) + size
     assert_matches(ref[0], comp[0], bound(dtype, shape[1], size.sum(axis=1)))
     assert_matches(ref[1], comp[1], bound(dtype, 1, size))
@@ -182,23 +181,23 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
         assert abs((other == ref).mean() - same) < four_deviations(same)
 
 
-UPDATES = [
-    ("sgd", [0.1, 0.9, 0.01, False], 1), ("sgd", [0.1, 0.9, 0.01, True], 1), ("sgd", [0.1, 0.0, 0.0, False], 0),
-    ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, False, 3], 2), ("adam", [0.1, 0.9, 0.999, 1e-8, 0.01, True, 3], 2),
-    ("rmsprop", [0.1, 0.9, 1e-8, 0.01, 0.9], 3), ("rmsprop", [0.1, 0.9, 1e-8, 0.0, 0.0], 1),
-    ("adagrad", [0.1, 1e-10, 0.01], 1),
-]  # fmt: skip
-SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 3, "adagrad": 1}
+UPDATES = [fm.SGD(0.1, 0.9, False, 0.01), fm.SGD(0.1, 0.9, True, 0.01), fm.SGD(0.1)]
+UPDATES += [fm.Adam(0.1, weight_decay=0.01), fm.AdamW(0.1, weight_decay=0.01), fm.Adagrad(0.1, weight_decay=0.01)]
+UPDATES += [fm.RMSprop(0.1, 0.9, momentum=0.9, centered=True, weight_decay=0.01), fm.RMSprop(0.1, 0.9)]
 
 
-@pytest.mark.parametrize("operation, scalars, states", UPDATES)
-def test_updates(run, operation, scalars, states, shape, dtype, rng):
+@pytest.mark.parametrize("optimizer", UPDATES, ids=repr)
+def test_updates(compiled, optimizer, shape, dtype, rng):
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
-    # Squares large enough that a centred variance is positive.
-    state = [rng.uniform(3, 4, shape).astype(dtype) for _ in range(states)] + [None] * (SLOTS[operation] - states)
-    if states == 3:
-        state[1] = rng.normal(size=shape).astype(dtype) * dtype.type(0.1)
-    ref, comp = run(operation, [grad, *scalars], [*state, param])
+    # Squares large enough that a centered variance is positive.
+    states = [None if kind is None else rng.uniform(3, 4, shape).astype(dtype) for kind in optimizer.kinds]
+    if "grad_avg" in optimizer.kinds:
+        states[1] = rng.normal(size=shape).astype(dtype) * dtype.type(0.1)
+    numbers = tuple(optimizer.numbers(np.array([0.1]), 3)[0])
+    ref = [None if a is None else a.astype(np.float64) for a in (*states, param)]
+    comp = [None if a is None else a.copy() for a in (*states, param)]
+    reference.optimizer_update(optimizer.kernel, numbers, grad.astype(np.float64), tuple(ref[:-1]), ref[-1])
+    compiled.optimizer_update(optimizer.kernel, numbers, grad, tuple(comp[:-1]), comp[-1])
     for r, c in zip(ref, comp):
         if r is not None:
             size = np.abs(r) + np.abs(grad) ** 2 + np.abs(grad) + 4  # each a few roundings of terms of these sizes

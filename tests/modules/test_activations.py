@@ -74,7 +74,7 @@ def test_bad_arguments():
             fm.LeakyReLU("0.1")
         with pytest.raises(ValueError, match="approximate is 'erf'; expected 'none' or 'tanh'"):
             fm.GELU("erf")
-        with pytest.raises(ValueError, match="activation is 'rellu'; expected one of 'identity', 'relu'"):
+        with pytest.raises(ValueError, match="activation is 'rellu'; expected one of 'elu', 'gelu'"):
             fm.MLP(2, [3], 1, "rellu")
 
 

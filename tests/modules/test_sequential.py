@@ -115,7 +115,7 @@ def test_config_round_trip(backend, rng):
 @pytest.mark.parametrize(
     "config, text",
     [
-        ({"type": "Conv2d"}, "module of type 'Conv2d'; expected one of ELU"),
+        ({"type": "Conv2d"}, "module of type 'Conv2d'; expected one of Dropout, ELU"),
         ({"type": "os.system"}, "module of type 'os.system'"),
         ({"type": ["Linear"]}, "module of type"),
         (None, "module of type None"),

@@ -19,6 +19,7 @@ __all__ = ["bind", "find", "names", "output_suffices", "register"]
 
 FAMILIES = ("activations", "losses", "optimizers")
 _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
+_files: dict[tuple[str, str], Any] = {}
 
 
 def names(family: str) -> tuple[str, ...]:
@@ -36,11 +37,13 @@ def find(family: str, name: str) -> Any:
     KeyError
         If there is none of that name.
     """
-    if name in _registered[family]:
-        return _registered[family][name]
+    known = _registered[family].get(name, _files.get((family, name)))  # asked for at each step: no look at the disk
+    if known is not None:
+        return known
     if name not in names(family):
         raise KeyError(f"There is no formula {name!r} in {family}; expected one of {', '.join(names(family))}.")
-    return importlib.import_module(f".{family}.{name}", __name__)
+    _files[family, name] = importlib.import_module(f".{family}.{name}", __name__)
+    return _files[family, name]
 
 
 def register(family: str, name: str, formula: Any) -> None:
