@@ -47,7 +47,9 @@ def register_module(kind: type[Module]) -> type[Module]:
     ----------
     kind : type
         A class derived from `Module`, with ``config`` and, where its arguments are not those of ``config``,
-        ``from_config``. It trains module by module, which is slower than the engine and says so once.
+        ``from_config``. It is exported where it says how: `Module.onnx_nodes`, `Module.to_c`, ``torch``. With
+        `Module.lower` the engine and `Predictor` take it too; without, it trains module by module, which is slower,
+        and a `PerformanceWarning` says so once.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 import fastmlp as fm
 from fastmlp.losses import loss_types
+from fastmlp.modules.config import module_types
 
 
 @pytest.fixture
@@ -113,13 +115,11 @@ def test_regression_predicts_numbers(fastmlp, folder):
 
 def test_gradcheck_passes_and_fails_by_its_exit_code(fastmlp, monkeypatch):
     code, out, _ = fastmlp("gradcheck", "--backend", "numpy")
-    assert code == 0 and "FAILED" not in out and "47 of 47 pass at 1e-06" in out
+    passed, cases = map(int, re.search(r"(\d+) of (\d+) pass at 1e-06", out).groups())
+    assert code == 0 and "FAILED" not in out and passed == cases > 40
     for name in (
         *(kind.__name__ for kind in loss_types()),
-        "Linear",
-        "LayerNorm",
-        "Dropout",
-        "Softmax",
+        *(name for name in module_types() if name not in ("MLP", "Sequential")),
         "MLP 5-",
     ):
         assert name in out
@@ -130,7 +130,7 @@ def test_gradcheck_passes_and_fails_by_its_exit_code(fastmlp, monkeypatch):
 
     monkeypatch.setitem(reference._LOSSES, "mse", wrong)
     code, out, _ = fastmlp("gradcheck", "--backend", "numpy")
-    assert code == 1 and "42 of 47 pass" in out
+    assert code == 1 and f"{cases - 5} of {cases} pass" in out
     assert [line.split()[1] for line in out.splitlines() if "FAILED" in line] == [
         *2 * ["MSELoss", "MSELoss,"],
         "MLP",
