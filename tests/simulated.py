@@ -11,6 +11,7 @@ import tensor_cores
 
 from fastmlp._kernels.cuda import (
     augmenting,
+    columns,
     elementwise,
     gathering,
     grid,
@@ -59,7 +60,7 @@ class Simulated:
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
             steps, results, linear, parts, gathering, augmenting, tiles, tensor, jobs, halving, grid, rows, elementwise,
-            sys.modules[__name__],
+            columns, sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()

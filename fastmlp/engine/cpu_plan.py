@@ -9,7 +9,7 @@ import numpy as np
 
 from .._common.validation import Array
 from .._kernels.cpu import augment as augmented
-from .._kernels.cpu import loss_operations, operations, rules, table
+from .._kernels.cpu import columns, loss_operations, operations, rules, table
 from .._kernels.cpu.engine import (
     ACCUMULATE,
     BATCH_BLOCK,
@@ -226,6 +226,19 @@ class CpuPlan:
         )  # fmt: skip
         self._backwards[len(self._ops) - 1] = _Backward(operations.normalize_backward)
 
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """Panels; both numbers of each column are kept until the gradients of the parameters are known."""
+        rows = [self.weights.rows.get((self._index, name), -1) for name in (first, second) if name is not None]
+        y = self._arena.matrix(self.capacity, self._width)
+        kept = self._arena.allocate(2 * rounded(self._width, self.dtype)) if self._trains and rows[0] >= 0 else -1
+        self._add(
+            table.PANELS, self._width, X=self._value, Y=y, AHEAD=kept, WEIGHT=rows[0], BIAS=(*rows, -1)[1],
+            FORWARD=columns.panel_forward(kind).address(self.dtype), FIRST=self._offset_of(first),
+            SECOND=self._offset_of(second),
+        )  # fmt: skip
+        gradient = columns.panel_gradient(kind) if kept >= 0 else None
+        self._backwards[len(self._ops) - 1] = _Backward(columns.panel_backward(kind), gradient, in_place=kept < 0)
+
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """Rows, with their statistics."""
         room = rounded(self._width, self.dtype)
@@ -319,23 +332,23 @@ class CpuPlan:
             if optimizer is None or op[table.WEIGHT] < 0:
                 continue
             inputs, outputs = op[table.IN], op[table.OUT]
-            columns = range(0, outputs, panel)
+            panels = range(0, outputs, panel)
             if op[table.KIND] == table.LINEAR:
                 height = _MOST_PANELS * panel
                 # All panels of a group meet a stretch of the inputs while it is in the caches.
                 wide = max(1, _GROUP_BYTES // (self.batch * 2 * VECTOR_BYTES))
-                for group in range(0, len(columns), wide):
+                for group in range(0, len(panels), wide):
                     for first in range(0, inputs, height):
-                        for column in columns[group : group + wide]:
+                        for column in panels[group : group + wide]:
                             stop = min(inputs, first + height)
                             items.append((WEIGHT_BLOCK, o, column, first, stop))
                             costs.append((stop - first + 4) * min(panel, rounded(outputs - column, self.dtype)))
                 if op[table.BIAS] >= 0:
-                    for column in columns:
+                    for column in panels:
                         items.append((BIAS_PANEL, o, column, 0, 1))
                         costs.append(4 * panel)
             else:
-                for column in columns:
+                for column in panels:
                     for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
                         items.append((OWN_GRADIENT, o, column, which, which + 1))
                         costs.append(8 * panel)

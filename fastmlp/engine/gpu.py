@@ -283,7 +283,7 @@ class GpuEngine:
         spec = Spec(
             str(self.dtype), loss.kernel, not loss.takes_probabilities, targets is None,
             plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
-            drawn is not None,
+            drawn is not None, plan.by_column,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)

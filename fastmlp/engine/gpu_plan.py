@@ -97,7 +97,7 @@ class GpuPlan:
     counters : int
         Tiles of products that are computed in parts.
     kinds : tuple of str
-        The activations by their numbers.
+        The activations by their numbers; by_column : tuple of str, the functions by column.
     extras : tuple of int
         The kinds of jobs that not every net has.
     wide : bool
@@ -122,6 +122,7 @@ class GpuPlan:
         self._jobs_of: list[_Jobs] = []
         self.dropouts: list[tuple[int, Masks]] = []
         self._activated: list[tuple[list[int], str]] = []
+        self.by_column: tuple[str, ...] = ()
         self._lower(layers)
         self.kinds = tuple(sorted({kind for _, kind in self._activated}))
         for op, kind in self._activated:
@@ -242,6 +243,17 @@ class GpuPlan:
             op = self._begin(_Jobs(table.NORMALIZE, table.NORMALIZE_BACK), self._width)
             op[table.SHIFT], op[table.FACTOR] = places
 
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """Rows, of one of the formulas ``by_column``."""
+        op = self._begin(_Jobs(table.BY_COLUMN, table.BY_COLUMN_BACK), self._width)
+        trained = [self.layout.places.get((self._index, name), -1) for name in (first, second) if name is not None]
+        op[table.WEIGHT], op[table.BIAS] = (*trained, -1)[:2]
+        op[table.FIRST] = op[table.SECOND] = self._buffer(first) if trained[0] < 0 else trained[0]
+        if second is not None:
+            op[table.SECOND] = self._buffer(second) if trained[1] < 0 else trained[1]
+        self.by_column += () if kind in self.by_column else (kind,)
+        op[table.FORMULA] = self.by_column.index(kind)
+
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """Rows, with their statistics."""
         op = self._begin(_Jobs(table.NORM, table.NORM_BACK), self._width, eps)
@@ -291,7 +303,7 @@ class GpuPlan:
         kind, op, item = job[table.KIND], self._ops[job[table.OP]], self.on.narrow.threads * self.on.each_item
         if kind == table.UPDATE:
             return _up(self.layout.plane, item)
-        if kind == table.NORM_GRADIENT:
+        if kind in (table.NORM_GRADIENT, table.COLUMN_GRADIENT):
             return job[table.TILES]
         if kind == table.GATHER:
             return _up(self.batch, self.on.narrow.tile) * job[table.TILES]
@@ -388,7 +400,9 @@ class GpuPlan:
             op = self._ops[o]
             if o not in products:
                 columns = -(-op[table.IN] // on.narrow.side)
-                jobs.append(self._job(table.NORM_GRADIENT, o, columns, SUMS=self._sums))
+                by_column = self._jobs_of[o].forward == table.BY_COLUMN
+                kind = table.COLUMN_GRADIENT if by_column else table.NORM_GRADIENT
+                jobs.append(self._job(kind, o, columns, SUMS=self._sums))
                 self._sums += columns
                 continue
             rows, columns = tiles_of(o, on.wide.tile)

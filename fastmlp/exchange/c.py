@@ -207,13 +207,23 @@ class _Body:
 
     def activation(self, kind: str, alpha: float) -> None:
         """The formula as C."""
-        text = functions(Path(str(find("activations", kind).__file__)), SCALAR)
+        self._map("activations", kind, alpha=self.number(alpha))
+
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """The formula as C."""
+        a, b = self._constants(first, second)
+        self._map("columns", kind, a=f"{a}[i]", b=f"{b}[i]")
+
+    def _map(self, family: str, kind: str, **arguments: str) -> None:
+        """Put a formula on each number of the row; it takes those of the arguments that it reads."""
+        text = functions(Path(str(find(family, kind).__file__)), SCALAR)
         for name, helper in HELPERS.items():
             if re.search(rf"\b{name}\(", text):
                 self.function(helper)
         self.function(text)
-        more = f", {self.number(alpha)}" if "T alpha)" in text else ""
-        call = f"h_{kind}({self._row}[i]{more})"
+        parameters = re.findall(r"T (\w+)", text[text.index(f" h_{kind}(") : text.rindex(") {")])
+        read = [value for name, value in arguments.items() if name in parameters]
+        call = f"h_{kind}({', '.join((f'{self._row}[i]', *read))})"
         self.calls.append(f"    for (int i = 0; i < {self.width}; i++) {self._row}[i] = {call};")
 
     def normalize(self, mean: str, scale: str) -> None:

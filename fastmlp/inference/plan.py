@@ -28,13 +28,14 @@ def activation_step(width: int | None, code: int, alpha: float = 0.0) -> tuple[A
 class InferencePlan:
     """The steps of a `Plan`, an activation as part of the product before it; a `PlanBuilder`.
 
-    An activation's code is its place among ``activations``; ``complete`` tells whether the kernels know all of them.
+    The code of an activation is its place among ``activations``, that of a function by column among ``columns``;
+    ``complete`` tells whether the kernels know all of them.
     """
 
-    def __init__(self, width: int, activations: Sequence[str]) -> None:
+    def __init__(self, width: int, activations: Sequence[str], columns: Sequence[str]) -> None:
         self.steps: list[tuple[Any, ...]] = []
         self.complete = True
-        self._width, self._activations = width, activations
+        self._width, self._activations, self._columns = width, activations, columns
         self._identity = activations.index("identity")
         self._arrays: dict[str, Array] = {}
 
@@ -64,6 +65,14 @@ class InferencePlan:
         """A step."""
         self.steps.append(("normalize", self._arrays[mean], self._arrays[scale]))
 
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """A step, of a formula that the kernels were built with."""
+        if kind not in self._columns:
+            self.complete = False
+            return
+        arrays = (self._arrays[first], second and self._arrays[second])
+        self.steps.append(("columns", self._width, self._columns.index(kind), *arrays))
+
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """A step."""
         arrays = (weight and self._arrays[weight], bias and self._arrays[bias])
@@ -77,11 +86,11 @@ class InferencePlan:
         """Nothing in evaluation."""
 
 
-def lower(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]] | None:
+def lower(model: Module, activations: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
     """The steps of a `Plan`; None for a model without a width or dtype, or with a module that has none."""
     if model.in_width is None or model.dtype is None:
         return None
-    plan = InferencePlan(model.in_width, activations)
+    plan = InferencePlan(model.in_width, activations, columns)
     for _, module in iter_layers(model, evaluation=True):
         if not can_lower(module):
             return None

@@ -89,7 +89,7 @@ class Predictor:
         count = usable_threads().count if threads is None else as_integer(threads, "threads")
         self.dtype, self.in_width, self.out_width = model.dtype, model.in_width, model.out_width
         self.task, self.classes = model.task, model.classes
-        steps = None if aot is None else lower(model, aot.activations())
+        steps = None if aot is None else lower(model, aot.activations(), aot.columns())
         self._model: Module | None = None
         self._plan: Any = _refuse
         self._gate: Any = None  # from logits to probabilities

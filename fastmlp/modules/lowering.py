@@ -45,6 +45,12 @@ class PlanBuilder(Protocol):
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """y = (x - mean) / sqrt(var + eps) weight + bias by row."""
 
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """y = f(x, a, b) by column, ``kind`` a name of `_kernels.formulas.columns`.
+
+        The arrays a and b are parameters or buffers; a buffer does not come before a parameter.
+        """
+
     def softmax(self) -> None:
         """Softmax by row."""
 

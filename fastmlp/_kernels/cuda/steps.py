@@ -17,8 +17,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from . import columns, results
 from . import jobs as job
-from . import results
 from .assembly import matrix, vector
 from .augmenting import augmenting
 from .ends import activation, ends_of, through
@@ -34,9 +34,12 @@ from .table import (
     ACTIVATE_BACK,
     BELOW,
     BIAS,
+    BY_COLUMN,
+    BY_COLUMN_BACK,
     CHECKS,
     CLIP_NORM,
     CLIPS,
+    COLUMN_GRADIENT,
     CONTROL,
     COUNTERS,
     DELTA,
@@ -159,6 +162,12 @@ def steps_kernel(
     scaled = scaled if NORMALIZE in spec.jobs else absent
     scaled_back = scaled_back if NORMALIZE_BACK in spec.jobs else absent
 
+    by_column = by_column_back = absent
+    if BY_COLUMN in spec.jobs:
+        by_column, by_column_back = (
+            columns.by_column(dtype, narrow, kinds, spec.columns, back) for back in (False, True)
+        )
+
     # ------------------------------------------------------------------------- jobs that are products
 
     forward, delta, gradient = (product(kind, spec, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
@@ -258,6 +267,9 @@ def steps_kernel(
                 g[0, q] = g[0, q] * now.clip
         apply_some(on, to, at, False, g, old)
 
+    column_gradient = absent
+    if COLUMN_GRADIENT in spec.jobs:
+        column_gradient = columns.column_gradient(dtype, narrow, spec.columns, settle, note, settings_of)
     if NORM_GRADIENT not in spec.jobs:
         norm_gradient = absent
     if UPDATE not in spec.jobs:
@@ -277,7 +289,7 @@ def steps_kernel(
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
             return up(on.meters[PLANE], ITEM)
-        if kind == NORM_GRADIENT:
+        if kind == NORM_GRADIENT or kind == COLUMN_GRADIENT:
             return tiles
         if kind == GATHER:
             return up(now.next_rows, TILE) * tiles
@@ -322,6 +334,12 @@ def steps_kernel(
             scaled(on, own, now, o, row)
         elif kind == NORMALIZE_BACK:
             scaled_back(on, own, now, o, row)
+        elif kind == BY_COLUMN:
+            by_column(on, own, now, o, row)
+        elif kind == BY_COLUMN_BACK:
+            by_column_back(on, own, now, o, row)
+        elif kind == COLUMN_GRADIENT:
+            column_gradient(on, own, now, j, item)
         elif kind == NORM_GRADIENT:
             norm_gradient(on, own, now, j, item)
         elif kind == UPDATE:
