@@ -192,7 +192,9 @@ def normalize(x, mean, scale, out):
 
 
 # kind: (f(x, a, b), df/dx, df/da, df/db) of a function by column; None where a or b is not trained
-_COLUMNS = {}
+_COLUMNS = {
+    "scale": (lambda x, a, b: x * a, lambda x, a, b: a, lambda x, a, b: x, None),
+}
 
 
 def columns_forward(kind, x, a, b, out):

@@ -13,6 +13,7 @@ from .._common.installed import library
 from ..inference.plan import require_model
 from ..modules.activations import activation_types
 from ..modules.lowering import describes
+from ..modules.scale import Scale as OurScale
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ else:
     torch = library("torch", "pip install torch")
 nn = torch.nn
 
-__all__ = ["Normalize", "from_torch", "to_torch"]
+__all__ = ["Normalize", "Scale", "from_torch", "to_torch"]
 
 
 class Normalize(nn.Module):  # type: ignore[misc,name-defined]
@@ -42,6 +43,23 @@ class Normalize(nn.Module):  # type: ignore[misc,name-defined]
         return (x.to(self.mean.dtype) - self.mean) / self.scale
 
 
+class Scale(nn.Module):  # type: ignore[misc,name-defined]
+    """y = x weight by column, as `fastmlp.Scale`.
+
+    Parameters
+    ----------
+    weight : torch.Tensor of shape (I,)
+    """
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Any) -> Any:
+        """The scaled columns."""
+        return x * self.weight
+
+
 def from_torch(module: Any) -> ours.Sequential:
     """A model with the layers and weights of a PyTorch module.
 
@@ -52,7 +70,7 @@ def from_torch(module: Any) -> ours.Sequential:
     ----------
     module : torch.nn.Sequential, or one of its layers
         Made of Linear, ReLU, LeakyReLU, ELU, Tanh, Sigmoid, GELU, SiLU, Softplus (beta 1), Identity, Flatten(1),
-        Dropout, LayerNorm over the last dimension, Softmax over it, the `Normalize` of this file and further
+        Dropout, LayerNorm over the last dimension, Softmax over it, `Normalize` and `Scale` of this file and further
         Sequentials; parameters in float32 or float64. PyTorch's Softplus returns x above its threshold of 20, ours
         log(1 + exp(x)) everywhere: 2e-9 apart.
 
@@ -217,6 +235,7 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
     nn.LayerNorm: _layer_norm,
     nn.Softmax: _softmax,
     Normalize: _normalize,
+    Scale: lambda layer, path, default: OurScale(layer.weight.numel(), dtype=_dtype(layer.weight, path)),
 }
 
 
@@ -242,4 +261,4 @@ def _made(module: ours.Module) -> Any:
     return made if module.dtype is None else made.to(getattr(torch, str(module.dtype)))
 
 
-_OWN = {kind.__name__: kind for kind in (Normalize,)}
+_OWN = {kind.__name__: kind for kind in (Normalize, Scale)}
