@@ -112,8 +112,8 @@ def import_onnx(path: str | os.PathLike[str]) -> Sequential:
     path : path-like
         A graph of opset 7 or later that is one chain of Gemm, or MatMul and Add; Relu, LeakyRelu, Elu, Tanh, Sigmoid,
         Softplus, Gelu, x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by constants
-        (Normalize). Identity, Dropout in inference, Flatten(1), and Cast of the input or between float32 and float64
-        are left out: the model computes in the dtype of its weights, float32 or float64.
+        (Normalize); Mul by a constant (Scale). Identity, Dropout in inference, Flatten(1), and Cast of the input or
+        between float32 and float64 are left out: the model computes in the dtype of its weights, float32 or float64.
 
     Returns
     -------
