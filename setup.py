@@ -31,9 +31,9 @@ def write_constants() -> None:
 
 
 def write_activations() -> None:
-    """Write activations.h with the formulas of the activations in C."""
+    """Write activations.h with the formulas of activations and of functions by column in C."""
     folder = here / "fastmlp/_kernels/formulas"
-    text = runpy.run_path(str(folder / "c.py"))["header"](folder / "activations")
+    text = runpy.run_path(str(folder / "c.py"))["header"](folder)
     header = here / AOT / "activations.h"
     if not header.exists() or header.read_text() != text:
         header.write_text(text)

@@ -74,6 +74,7 @@ from .modules.activations.softplus import Softplus as Softplus
 from .modules.activations.tanh import Tanh as Tanh
 from .modules.saving import load_model as load_model
 from .modules.saving import save as save
+from .modules.scale import Scale as Scale
 from .optim import Constant as Constant
 from .optim import Cosine as Cosine
 from .optim import Exponential as Exponential

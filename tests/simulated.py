@@ -12,6 +12,7 @@ import tensor_cores
 from fastmlp._kernels.cuda import (
     augmenting,
     block_reduce,
+    columns,
     dispatch,
     elementwise,
     gathering,
@@ -60,7 +61,7 @@ class Simulated:
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
         modules = [
             steps, dispatch, results, linear, parts, gathering, augmenting, tiles, tensor, jobs, block_reduce, grid,
-            rows, elementwise, sys.modules[__name__],
+            rows, elementwise, columns, sys.modules[__name__],
         ]  # fmt: skip
         self._machine = simt.Machine(modules, REPLACED)
         self.lock = threading.RLock()

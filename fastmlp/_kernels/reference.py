@@ -221,6 +221,26 @@ def normalize(x, mean, scale, out):
     np.divide(x.astype(out.dtype, copy=False) - mean, scale, out=out)
 
 
+# kind: (f(x, a, b), df/dx, df/da, df/db) of a function by column; None where a or b is not trained
+_COLUMNS = {
+    "scale": (lambda x, a, b: x * a, lambda x, a, b: a, lambda x, a, b: x, None),
+}
+
+
+def columns_forward(kind, x, a, b, out):
+    """out = f(x, a, b) by column: a and b (C,) are the columns' numbers; b may be None."""
+    np.copyto(out, _COLUMNS[kind][0](x, a, b), casting="same_kind")
+
+
+def columns_backward(kind, dy, x, a, b, dx, da, db):
+    """dx = dy df/dx; da and db (C,), the sums of dy df/da and of dy df/db over the batch, may be None, as b may."""
+    _, slope, of_a, of_b = _COLUMNS[kind]
+    np.multiply(dy, slope(x, a, b), out=dx, casting="same_kind")
+    for of, gradient in ((of_a, da), (of_b, db)):
+        if gradient is not None:
+            np.sum(dy * of(x, a, b), axis=0, out=gradient)
+
+
 def dropout(x, rate, seed, layer, step, out):
     """out = x / (1 - rate) where the element's random word is at least rate 2**32, else 0.
 

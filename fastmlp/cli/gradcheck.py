@@ -15,6 +15,7 @@ from .._kernels import BACKENDS, use_backend
 from ..gradcheck import GradientReport, check_gradients
 from ..losses.cross_entropy import CrossEntropyLoss
 from ..losses.mse import MSELoss
+from ..modules.config import module_types
 from .options import at_least, number
 
 __all__ = ["add_parser"]
@@ -102,15 +103,10 @@ def _cases(seed: int) -> Iterator[tuple[str, _Case]]:
     weight = generator.uniform(0.5, 2, rows)
     double: dict[str, Any] = {"dtype": np.float64}
 
-    single: list[modules.Module] = [
-        modules.Linear(width, 3, rng=seed, **double),
-        modules.Linear(width, 3, bias=False, rng=seed, **double),
-        *(modules.activation_from_name(name) for name in modules.activation_names()),
-        modules.Softmax(),
-        modules.LayerNorm(width, **double),
-        modules.LayerNorm(width, affine=False, **double),
-        modules.Dropout(0.4, rng=seed),
-        modules.Normalize(other[0], 1 + other[1] ** 2, **double),
+    single = [
+        example
+        for kind in module_types().values()
+        for example in kind.examples_of_width(width, np.dtype(np.float64), np.random.default_rng(seed))
     ]
     for module in single:
         yield _label(module), (module, None, x, None, None)

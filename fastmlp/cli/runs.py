@@ -15,7 +15,7 @@ from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
 from ..losses.mse import MSELoss
-from ..modules import Module, Softmax
+from ..modules import Module
 from ..modules.saving import MODEL, find_model, load_model, model_info
 from .options import UsageError
 
@@ -141,7 +141,7 @@ def loss_for(model: Module) -> Loss:
             raise ModelFileError(f"The model's classes are not {outputs} labels, one per class.")
     if model.task == "classification":
         last = list(model.modules())[-1]
-        return CrossEntropyLoss(from_logits=not isinstance(last, Softmax))
+        return CrossEntropyLoss(from_logits=not last.gives_probabilities)
     if model.task == "binary":
         return BCEWithLogitsLoss()
     if model.task == "regression":

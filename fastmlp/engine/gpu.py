@@ -16,7 +16,7 @@ from ..modules import Module
 from ..modules.arrays import SharedDict
 from ..optim import Optimizer
 from .denominators import loss_denominators
-from .gpu_plan import Layout, Plan
+from .gpu_plan import GpuPlan, Layout
 from .support import hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class GpuEngine:
 
     Attributes
     ----------
-    plan : Plan
+    plan : GpuPlan
         For the rows of a step that was asked for last.
     follow : callable or None
         The row numbers of the next call of `run`, as it will get them; asked for while the GPU is at work, once.
@@ -124,7 +124,7 @@ class GpuEngine:
         self.machine, self.batch, self.precision = machine, batch, model.precision
         self._rule = rule(optimizer)
         optimizer.prepare(model)
-        layout = Layout(self.layers, loss, optimizer, model.out_width)
+        layout = Layout(self.layers, optimizer)
         self.plan = self._plan(layout, batch)
         self.weights = GpuWeights(machine, layout, optimizer, self.dtype)
         self.weights.load()
@@ -139,8 +139,8 @@ class GpuEngine:
         self._once: TrainingData | None = None
         self.follow: Callable[[], Array] | None = None
 
-    def _plan(self, layout: Layout, rows: int) -> Plan:
-        return Plan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
+    def _plan(self, layout: Layout, rows: int) -> GpuPlan:
+        return GpuPlan(self.layers, layout, self.loss, self.optimizer, rows, self.dtype, self.machine)
 
     def _rows_of(self, rows: TrainingData, accumulate: int) -> int:
         return self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
@@ -290,7 +290,7 @@ class GpuEngine:
         spec = Spec(
             str(self.dtype), loss.kernel, not loss.takes_probabilities, targets is None,
             plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
-            drawn is not None,
+            drawn is not None, plan.by_column,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)

@@ -1,9 +1,10 @@
-"""Plan: a model laid out as the tables of the persistent CUDA kernel, see `_kernels.cuda.table` and its `steps`."""
+"""GpuPlan: a model laid out as the tables of the persistent CUDA kernel, see `_kernels.cuda.table` and its `steps`."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +14,11 @@ from .._kernels.cuda.elementwise import variant
 from .._kernels.cuda.parts import size_of_part
 from .._kernels.formulas import output_suffices
 from ..losses import Loss
-from ..modules import Dropout, LayerNorm, Linear, Normalize, Softmax
-from ..modules.activations import Activation
+from ..modules.lowering import Layer, Masks
 from ..optim import Optimizer
-from .support import Layer, state_kinds
+from .support import state_kinds
 
-__all__ = ["ALIGNED", "Layout", "Plan"]
+__all__ = ["ALIGNED", "GpuPlan", "Layout"]
 
 # Half tiles of the inner dimension, which are the measure here, that a product's tiles but the first have, up to which
 # it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two.
@@ -43,14 +43,14 @@ class Layout:
     ----------
     places : dict of (int, str) to int
         Offsets of parameters by the layer's number and name.
-    constants : dict
-        Those of a Normalize's buffers, and of the loss's weights under (-1, "weight").
+    constants : dict of (int, str) to int
+        Offsets of the vectors that plans have asked for, see `constant`.
     plane : int
         Elements of a plane; planes : list of str, the kinds after the parameters themselves.
     size : int
     """
 
-    def __init__(self, layers: list[Layer], loss: Loss | None, optimizer: Optimizer | None, width: int | None) -> None:
+    def __init__(self, layers: list[Layer], optimizer: Optimizer | None) -> None:
         self.entries: list[tuple[Layer, str, int, int]] = []
         self.places: dict[tuple[int, str], int] = {}
         self.plane = 0
@@ -67,25 +67,26 @@ class Layout:
         self.size = self.plane * (1 + len(kinds))
         self.constants: dict[tuple[int, str], int] = {}
         self.vectors: list[tuple[int, Array]] = []
-        for index, layer in enumerate(layers):
-            if isinstance(layer.module, Normalize):
-                for name in ("mean", "scale"):
-                    values = layer.module.backend.to_numpy(layer.module.buffers[name])
-                    # Multiplied by instead, which is a tenth of a division's work.
-                    values = 1 / values if name == "scale" else values
-                    self._constant((index, name), values, layer.module.in_width or 0)
-        weight = None if loss is None else loss.column_weight(width or 1, np.dtype(np.float64))
-        if weight is not None:
-            self._constant((-1, "weight"), weight, len(weight))
 
-    def _constant(self, key: tuple[int, str], values: Array, length: int) -> None:
-        self.constants[key] = self.size
-        self.vectors.append((self.size, values))
-        self.size += _aligned(length)
+    def constant(self, key: tuple[int, str], values: Callable[[], Array]) -> int:
+        """The offset of a vector that training leaves alone, by the layer's number and a name; one for all plans."""
+        if key not in self.constants:
+            vector = values()
+            self.constants[key] = self.size
+            self.vectors.append((self.size, vector))
+            self.size += _aligned(len(vector))
+        return self.constants[key]
 
 
-class Plan:
-    """Tables for batches of up to ``batch`` rows, ``on`` a `_kernels.cuda.machine.Machine`.
+class _Jobs(NamedTuple):
+    """The kinds of an operation's jobs of rows."""
+
+    forward: int
+    backward: int
+
+
+class GpuPlan:
+    """Tables for batches of up to ``batch`` rows, ``on`` a `_kernels.cuda.machine.Machine`; a `PlanBuilder`.
 
     Attributes
     ----------
@@ -96,7 +97,7 @@ class Plan:
     counters : int
         Tiles of products that are computed in parts.
     kinds : tuple of str
-        The activations by their numbers.
+        The activations by their numbers; by_column : tuple of str, the functions by column.
     extras : tuple of int
         The kinds of jobs that not every net has.
     wide : bool
@@ -105,7 +106,7 @@ class Plan:
         How many blocks share a multiprocessor.
     blocks : int
         How many have something to do in some stage.
-    dropouts : list of (int, Dropout)
+    dropouts : list of (int, Masks)
         With the number of the operation.
     """
 
@@ -118,11 +119,13 @@ class Plan:
         self.wide, self._may_be_wide = False, str(self.dtype) in on.wide_dtypes
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
-        self._kinds_of: list[Any] = []  # the module of each operation
-        self._forward(layers)
-        kinds = [variant(module.kind, module.alpha) for module in self._activations]
-        self.kinds = tuple(sorted(set(kinds)))
-        for op, kind in zip(self._activated, kinds, strict=True):
+        self._jobs_of: list[_Jobs] = []
+        self.dropouts: list[tuple[int, Masks]] = []
+        self._activated: list[tuple[list[int], str]] = []
+        self.by_column: tuple[str, ...] = ()
+        self._lower(layers)
+        self.kinds = tuple(sorted({kind for _, kind in self._activated}))
+        for op, kind in self._activated:
             op[table.ACTIVATION] = self.kinds.index(kind)
         trained = [o for o, op in enumerate(self._ops) if op[table.WEIGHT] >= 0]
         self._lowest = trained[0] if trained else len(self._ops)
@@ -160,65 +163,112 @@ class Plan:
         self.work += -(-size // 32) * 32
         return start
 
-    def _op(self, module: Any, inputs: int, outputs: int, x: int, *numbers: float) -> list[int]:
+    def _op(self, inputs: int, outputs: int, x: int, *numbers: float) -> list[int]:
         op = [-1] * table.OP_COLUMNS
         op[table.IN], op[table.OUT], op[table.X] = inputs, outputs, x
         self._ops.append(op)
         self._numbers.append([*numbers, *[0.0] * (table.NUMBERS - len(numbers))])
-        self._kinds_of.append(module)
         return op
 
-    def _forward(self, layers: list[Layer]) -> None:
-        self._activated: list[list[int]] = []
-        self._activations: list[Activation] = []
-        self.dropouts: list[tuple[int, Dropout]] = []
+    def _lower(self, layers: list[Layer]) -> None:
         width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
         assert width is not None
-        x, fused = table.DATA, False
-        for index, (_, module) in enumerate(layers):
-            after = layers[index + 1].module if index + 1 < len(layers) else None
-            if isinstance(module, Normalize) and index == 0:  # part of the gathering
-                continue
-            if isinstance(module, Activation) and fused:
-                fused = False
-                continue
-            outputs = module.out_features if isinstance(module, Linear) else width
-            op = self._op(module, width, outputs, x)
-            if isinstance(module, Linear):
-                op[table.WEIGHT] = self.layout.places[index, "weight"]
-                op[table.BIAS] = self.layout.places.get((index, "bias"), -1)
-                fused = isinstance(after, Activation)
-                if isinstance(after, Activation):
-                    self._activate(op, after)
-            elif isinstance(module, Activation):
-                self._activate(op, module)
-            elif isinstance(module, LayerNorm):
-                self._numbers[-1][0] = module.eps
-                op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
-                op[table.WEIGHT] = self.layout.places.get((index, "weight"), -1)
-                op[table.BIAS] = self.layout.places.get((index, "bias"), -1)
-            elif isinstance(module, Normalize):
-                op[table.SHIFT] = self.layout.constants[index, "mean"]
-                op[table.FACTOR] = self.layout.constants[index, "scale"]
-            elif isinstance(module, Dropout):
-                self._numbers[-1][0] = 1 / (1 - module.p) if module.p < 1 else 0.0
-                op[table.LAYER], op[table.THRESHOLD] = module.layer, math.floor(module.p * 2**32)
-                self.dropouts.append((len(self._ops) - 1, module))
-            op[table.Y] = x = self._take(self.batch * outputs)
-            if x_is_data := op[table.X] == table.DATA:
-                self._gathered = self._take(self.batch * op[table.IN]), self._take(self.batch * op[table.IN])
-                op[table.MEAN] = self.layout.constants.get((0, "mean"), -1)
-                op[table.SCALE] = self.layout.constants.get((0, "scale"), -1)
-            assert x_is_data == (len(self._ops) == 1)
-            width = outputs
-        self._width = width
+        self._layers, self._width, self._value = layers, width, table.DATA
+        self._scaling = -1, -1  # mean and 1 / scale of a normalization that is part of the gathering
+        self._after_product = False
+        for index, layer in enumerate(layers):
+            self._index = index
+            layer.module.lower(self)
+        self._end()
 
-    def _activate(self, op: list[int], module: Activation) -> None:
-        self._numbers[-1][table.ALPHA] = module.alpha
-        self._activated.append(op)
-        self._activations.append(module)
-        if not output_suffices(module.kind, module.alpha):
+    def _begin(self, jobs: _Jobs, outputs: int, *numbers: float) -> list[int]:
+        """Append an operation of the value that the ones before have come to."""
+        self._end()
+        self._jobs_of.append(jobs)
+        op = self._op(self._width, outputs, self._value, *numbers)
+        self._width = outputs
+        return op
+
+    def _end(self) -> None:
+        """Make room for the results of the last operation, which has all its columns but these."""
+        self._after_product = False
+        if not self._ops:
+            return
+        op = self._ops[-1]
+        op[table.Y] = self._value = self._take(self.batch * op[table.OUT])
+        if op[table.X] == table.DATA:
+            assert len(self._ops) == 1
+            self._gathered = self._take(self.batch * op[table.IN]), self._take(self.batch * op[table.IN])
+            op[table.MEAN], op[table.SCALE] = self._scaling
+
+    def _offset_of(self, name: str | None) -> int:
+        """Where a parameter of the module that is being lowered is; -1 for none."""
+        return -1 if name is None else self.layout.places[self._index, name]
+
+    def _buffer(self, name: str, *, inverse: bool = False) -> int:
+        """Where a buffer of it is, or one over it, by which the kernel multiplies: a tenth of a division's work."""
+        module = self._layers[self._index].module
+
+        def values() -> Array:
+            found: Array = module.backend.to_numpy(module.buffers[name])
+            return 1 / found if inverse else found
+
+        return self.layout.constant((self._index, name), values)
+
+    # The methods of `PlanBuilder`.
+
+    def linear(self, outputs: int, weight: str, bias: str | None) -> None:
+        """See `PlanBuilder`, as for all that follow."""
+        op = self._begin(_Jobs(table.FORWARD, table.DELTA), outputs)
+        op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
+        self._after_product = True
+
+    def activation(self, kind: str, alpha: float) -> None:
+        """An epilogue of the product before, or an operation of its own."""
+        if self._after_product:
+            op, self._after_product = self._ops[-1], False
+        else:
+            op = self._begin(_Jobs(table.ACTIVATE, table.ACTIVATE_BACK), self._width)
+        self._numbers[-1][table.ALPHA] = alpha
+        self._activated.append((op, variant(kind, alpha)))
+        if not output_suffices(kind, alpha):
             op[table.PRE] = self._take(self.batch * op[table.OUT])
+
+    def normalize(self, mean: str, scale: str) -> None:
+        """Part of the gathering where it comes first, else an operation of its own."""
+        places = self._buffer(mean), self._buffer(scale, inverse=True)
+        if self._index == 0:
+            self._scaling = places
+        else:
+            op = self._begin(_Jobs(table.NORMALIZE, table.NORMALIZE_BACK), self._width)
+            op[table.SHIFT], op[table.FACTOR] = places
+
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """Rows, of one of the formulas ``by_column``."""
+        op = self._begin(_Jobs(table.BY_COLUMN, table.BY_COLUMN_BACK), self._width)
+        trained = [self.layout.places.get((self._index, name), -1) for name in (first, second) if name is not None]
+        op[table.WEIGHT], op[table.BIAS] = (*trained, -1)[:2]
+        op[table.FIRST] = op[table.SECOND] = self._buffer(first) if trained[0] < 0 else trained[0]
+        if second is not None:
+            op[table.SECOND] = self._buffer(second) if trained[1] < 0 else trained[1]
+        self.by_column += () if kind in self.by_column else (kind,)
+        op[table.FORMULA] = self.by_column.index(kind)
+
+    def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
+        """Rows, with their statistics."""
+        op = self._begin(_Jobs(table.NORM, table.NORM_BACK), self._width, eps)
+        op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
+        op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
+
+    def softmax(self) -> None:
+        """Rows."""
+        self._begin(_Jobs(table.SOFTMAX, table.SOFTMAX_BACK), self._width)
+
+    def dropout(self, rate: float, masks: Masks) -> None:
+        """Rows, whose masks go by the number of the step."""
+        op = self._begin(_Jobs(table.DROP, table.DROP_BACK), self._width, 1 / (1 - rate) if rate < 1 else 0.0)
+        op[table.LAYER], op[table.THRESHOLD] = masks.layer, math.floor(rate * 2**32)
+        self.dropouts.append((len(self._ops) - 1, masks))
 
     def _backward(self, loss: Loss) -> None:
         """The loss's row, and where gradients go."""
@@ -227,10 +277,12 @@ class Plan:
             self._ops[o][table.G] = self._take(self.batch * self._ops[o][table.OUT])
             if o > self._lowest:
                 self._ops[o][table.BELOW] = o - 1
-        op = self._op(loss, self._width, self._width, table.DATA, *loss.numbers)
+        op = self._op(self._width, self._width, table.DATA, *loss.numbers)
         op[table.Y] = self._ops[last][table.Y]
         op[table.BELOW] = last if last >= self._lowest else -1
-        op[table.WEIGHT] = self.layout.constants.get((-1, "weight"), -1)
+        weight = loss.column_weight(self._width, np.dtype(np.float64))
+        if weight is not None:
+            op[table.WEIGHT] = self.layout.constant((-1, "weight"), lambda: weight)
 
     # -------------------------------------------------------------------------------- jobs and stages
 
@@ -251,7 +303,7 @@ class Plan:
         kind, op, item = job[table.KIND], self._ops[job[table.OP]], self.on.narrow.threads * self.on.each_item
         if kind == table.UPDATE:
             return _up(self.layout.plane, item)
-        if kind == table.NORM_GRADIENT:
+        if kind in (table.NORM_GRADIENT, table.COLUMN_GRADIENT):
             return job[table.TILES]
         if kind == table.GATHER:
             return _up(self.batch, self.on.narrow.tile) * job[table.TILES]
@@ -273,15 +325,9 @@ class Plan:
 
     def _rows_jobs(self) -> list[tuple[int, int]]:
         """(kind, operation) of all jobs of rows, in order."""
-        kinds = {
-            Linear: (table.FORWARD, table.DELTA), LayerNorm: (table.NORM, table.NORM_BACK),
-            Dropout: (table.DROP, table.DROP_BACK), Softmax: (table.SOFTMAX, table.SOFTMAX_BACK),
-            Normalize: (table.NORMALIZE, table.NORMALIZE_BACK),
-        }  # fmt: skip
-        pairs = [kinds.get(type(m), (table.ACTIVATE, table.ACTIVATE_BACK)) for m in self._kinds_of[:-1]]
-        forward = [(pair[0], o) for o, pair in enumerate(pairs)]
-        backward = [(pairs[o][1], o) for o in range(len(pairs) - 1, self._lowest, -1)]
-        return [*forward, (table.LOSS, len(pairs)), *backward]
+        forward = [(jobs.forward, o) for o, jobs in enumerate(self._jobs_of)]
+        backward = [(self._jobs_of[o].backward, o) for o in range(len(self._jobs_of) - 1, self._lowest, -1)]
+        return [*forward, (table.LOSS, len(self._jobs_of)), *backward]
 
     def _plan(self, trained: list[int], optimizer: Optimizer) -> None:
         self._sums = self.counters = 0
@@ -341,7 +387,7 @@ class Plan:
     def _weights(self, trained: list[int], optimizer: Optimizer, gather: list[int]) -> None:
         """Gradients of all parameters, with their updates, and what may have to follow."""
         on, jobs = self.on, []
-        products = [o for o in trained if isinstance(self._kinds_of[o], Linear)]
+        products = [o for o in trained if self._jobs_of[o].forward == table.FORWARD]
 
         def tiles_of(o: int, size: int) -> tuple[int, int]:
             return -(-self._ops[o][table.OUT] // size), -(-self._ops[o][table.IN] // size)
@@ -354,7 +400,9 @@ class Plan:
             op = self._ops[o]
             if o not in products:
                 columns = -(-op[table.IN] // on.narrow.side)
-                jobs.append(self._job(table.NORM_GRADIENT, o, columns, SUMS=self._sums))
+                by_column = self._jobs_of[o].forward == table.BY_COLUMN
+                kind = table.COLUMN_GRADIENT if by_column else table.NORM_GRADIENT
+                jobs.append(self._job(kind, o, columns, SUMS=self._sums))
                 self._sums += columns
                 continue
             rows, columns = tiles_of(o, on.wide.tile)

@@ -15,8 +15,8 @@ from .._kernels.cpu.team import Team
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
+from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
-from .program import Program
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
 
@@ -67,9 +67,9 @@ class Engine:
             optimizer.prepare(model)
         self.weights.allocate()
         self._team = Team(threads)
-        self._program: Program | None = None
+        self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
-        self._inference: dict[str, Program] = {}
+        self._inference: dict[str, CpuPlan] = {}
         # Atomics need eight bytes aligned; each entry has a cache line of its own.
         self._control = np.zeros(kernels.CONTROLS, np.int64)
 
@@ -150,7 +150,7 @@ class Engine:
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
         X, gather_order, source = self._source(rows.X, index)
-        program = self._prepare(source, rows.y.ndim == 1, augment, accumulate > 1)
+        plan = self._prepare(source, rows.y.ndim == 1, augment, accumulate > 1)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         mixed = augment is not None and augment.mixup is not None
@@ -165,7 +165,7 @@ class Engine:
             bounds, firsts, ends, counts = _batches(bounds, self.batch, accumulate, step)
             normalizers = np.repeat(normalizers, np.diff(np.append(firsts, len(ends))))
         losses = np.full(len(ends), np.nan)
-        first, last = program.ops[0], program.ops[-1]
+        first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
         first[table.STEPS] = len(ends) if _is_mapped(X) else 0
@@ -181,37 +181,35 @@ class Engine:
                 drawn = augment.mixup.draw(seed, counts, np.diff(bounds))  # kept until the kernel has run
                 first[table.SHARES], first[table.SHIFTS] = map(_address, drawn)
                 last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
-        for op, dropout in program.dropouts:
+        for op, dropout in plan.dropouts:
             key = dropout.seed if seed is None else seed
             position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, _address(counts))
-            program.ops[op, table.EXTRA : table.EXTRA + 4] = position
-        done = self._launch(program, hyper, bounds, ends, losses, penalties)
+            plan.ops[op, table.EXTRA : table.EXTRA + 4] = position
+        done = self._launch(plan, hyper, bounds, ends, losses, penalties)
         self.optimizer.steps += done
-        for _, dropout in program.dropouts:
+        for _, dropout in plan.dropouts:
             dropout.set_position(seed, (step + done) * accumulate)
         made = min(done + 1, steps)
         return np.add.reduceat(losses, firsts)[:made], rates, penalties[:done]
 
-    def _prepare(self, source: str, by_index: bool, augment: Augmentations | None, accumulates: bool) -> Program:
-        """The program for such data: the last one where it fits."""
+    def _prepare(self, source: str, by_index: bool, augment: Augmentations | None, accumulates: bool) -> CpuPlan:
+        """The plan for such data: the last one where it fits."""
         key = (source, by_index, accumulates, self.optimizer and self.optimizer.clip_norm)
-        program = self._program
-        if program is None or key != self._key or program.augment is not augment:
-            program = Program(
+        plan = self._plan
+        if plan is None or key != self._key or plan.augment is not augment:
+            plan = CpuPlan(
                 self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads,
                 augment, accumulates,
             )  # fmt: skip
-            self._program, self._key = program, key
-        return program
+            self._plan, self._key = plan, key
+        return plan
 
-    def _launch(
-        self, program: Program, hyper: Array, bounds: Array, ends: Array, losses: Array, penalties: Array
-    ) -> int:
+    def _launch(self, plan: CpuPlan, hyper: Array, bounds: Array, ends: Array, losses: Array, penalties: Array) -> int:
         self._control[:] = 0
-        squares = np.zeros(2 * len(program.items))
+        squares = np.zeros(2 * len(plan.items))
         fixed = (
-            self.threads, program.ops, program.numbers, self.weights.params, program.items, program.splits,
-            program.meters, program.clips, hyper, bounds, ends, losses, penalties, squares, self._control, program.work,
+            self.threads, plan.ops, plan.numbers, self.weights.params, plan.items, plan.splits,
+            plan.meters, plan.clips, hyper, bounds, ends, losses, penalties, squares, self._control, plan.work,
             self.weights.data, 1,
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
@@ -224,23 +222,23 @@ class Engine:
         if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # a few at a time are converted
             return np.concatenate([self.infer(X[at : at + _STAGED_ROWS]) for at in range(0, rows, _STAGED_ROWS)])
         X, order, source = self._source(X, np.arange(rows))
-        program = self._inference.get(source)
-        if program is None:
+        plan = self._inference.get(source)
+        if plan is None:
             batch = _INFERENCE_ROWS * self.threads
-            program = Program(self.layers, self.weights, None, None, batch, source, True, self.threads)
-            program.clips = np.zeros(3)
-            self._inference[source] = program
-        blocks = max(1, ceil_div(rows, program.batch))
+            plan = CpuPlan(self.layers, self.weights, None, None, batch, source, True, self.threads)
+            plan.clips = np.zeros(3)
+            self._inference[source] = plan
+        blocks = max(1, ceil_div(rows, plan.batch))
         block = max(1, ceil_div(rows, blocks))
-        program.meters[kernels.STRIPE] = ceil_div(block, self.threads)
+        plan.meters[kernels.STRIPE] = ceil_div(block, self.threads)
         bounds = np.append(np.arange(0, rows, block), rows)
-        out: Array = np.empty((rows, program.ops[-1, table.IN]), self.dtype)
-        first, last = program.ops[0], program.ops[-1]
+        out: Array = np.empty((rows, plan.ops[-1, table.IN]), self.dtype)
+        first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
         first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
         last[table.TARGET] = _address(out)
-        self._launch(program, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+        self._launch(plan, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
         return out
 
 

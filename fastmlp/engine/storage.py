@@ -12,18 +12,19 @@ from .._common.validation import Array
 from .._kernels.cpu import panels
 from .._kernels.cpu.host import LANES
 from .._kernels.cpu.table import PARAM_COLUMNS
-from ..modules import LayerNorm, Linear, Module
+from ..modules import Module
 from ..modules.arrays import SharedDict
+from ..modules.lowering import Layer
 from ..optim import Optimizer
-from .support import Layer, state_kinds
+from .support import state_kinds
 
-__all__ = ["MANY_ROWS", "Room", "Weights"]
+__all__ = ["MANY_ROWS", "Arena", "Weights"]
 
 # From here on the second product of a layer turns its weights over block by block: no slower, and no copy in memory.
 MANY_ROWS = 512
 
 
-class Room:
+class Arena:
     """Hands out stretches of one flat array that is allocated at the end, each on a cache line of its own."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -31,7 +32,7 @@ class Room:
         self._line = max(2 * LANES[dtype.itemsize], 64 // dtype.itemsize)
         self._end = 0
 
-    def take(self, size: int) -> int:
+    def allocate(self, size: int) -> int:
         """The offset of ``size`` elements."""
         start = self._end
         self._end += ceil_div(size, self._line) * self._line
@@ -39,7 +40,7 @@ class Room:
 
     def matrix(self, rows: int, width: int) -> int:
         """The offset of a matrix in panels."""
-        return self.take(panels.size(rows, width, self.dtype))
+        return self.allocate(panels.size(rows, width, self.dtype))
 
     def array(self) -> Array:
         """Zeros, untouched: memory that nobody writes to costs nothing."""
@@ -71,13 +72,13 @@ class Weights:
 
     def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any], batch: int = 0) -> None:
         self.layers, self.optimizer, self.dtype = layers, optimizer, dtype
-        self._room = Room(dtype)
+        self._arena = Arena(dtype)
         # Where the optimizer keeps others, the engine is made anew: see `support.settings`.
         kinds = self._kinds = [] if optimizer is None else state_kinds(optimizer)
         self._entries: list[tuple[Module, str, str, tuple[int, ...]]] = []
         places: list[list[int]] = []
         self.rows: dict[tuple[int, str], int] = {}
-        self.copies: dict[int, int] = {}
+        self.copies: dict[tuple[int, str], int] = {}
         # (the layer's number, the buffer's name), or (-1, "class weight")
         self.constants: dict[tuple[int, str], int] = {}
         self._vectors: list[tuple[int, Array]] = []
@@ -89,13 +90,11 @@ class Weights:
                 self._entries.append((layer.module, layer.prefix, name, shape))
                 arrays = [self._place(shape)] + [self._place(shape) if kind else -1 for kind in kinds]
                 places.append((arrays + [-1] * PARAM_COLUMNS)[:PARAM_COLUMNS])
-            if isinstance(layer.module, Linear):
-                if optimizer is not None and trained_before and batch < MANY_ROWS:
-                    outputs, inputs = layer.module.params["weight"].shape
-                    self.copies[index] = self._room.matrix(panels.rounded(outputs, dtype), inputs)
-                trained_before = True
-            elif isinstance(layer.module, LayerNorm):
-                trained_before = trained_before or bool(layer.module.params)
+            for name, array in layer.module.params.items():
+                if array.ndim == 2 and optimizer is not None and trained_before and batch < MANY_ROWS:
+                    outputs, inputs = array.shape
+                    self.copies[index, name] = self._arena.matrix(panels.rounded(outputs, dtype), inputs)
+            trained_before = trained_before or bool(layer.module.params)
             for name, array in layer.module.buffers.items():
                 self.constants[index, name] = self.constant(array)
         self.params = np.array(places, np.int64).reshape(len(places), PARAM_COLUMNS)
@@ -103,7 +102,7 @@ class Weights:
 
     def _place(self, shape: tuple[int, ...]) -> int:
         rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
-        return self._room.matrix(rows, shape[0])
+        return self._arena.matrix(rows, shape[0])
 
     def size(self, row: int) -> int:
         """Elements of a parameter in panels."""
@@ -113,13 +112,13 @@ class Weights:
 
     def constant(self, values: Array) -> int:
         """Room for a vector that training leaves alone; before `allocate`."""
-        place = self._room.matrix(1, len(values))
+        place = self._arena.matrix(1, len(values))
         self._vectors.append((place, values))
         return place
 
     def allocate(self) -> None:
         """Make the array and fill it."""
-        self.data = self._room.array()
+        self.data = self._arena.array()
         for place, values in self._vectors:
             self.data[place : place + len(values)] = values
         self.load()
@@ -145,8 +144,8 @@ class Weights:
         for arrays, name, place in self.entries():
             matrix, rows = self._matrix(arrays.local(name))
             panels.pack(matrix, self.data, place, rows)
-        for index, place in self.copies.items():
-            weight = self.layers[index].module.params.local("weight")
+        for (index, name), place in self.copies.items():
+            weight = self.layers[index].module.params.local(name)
             panels.pack(weight, self.data, place, panels.rounded(len(weight), self.dtype))
 
     def finite(self) -> bool:

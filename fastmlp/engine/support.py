@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +10,13 @@ from .._common.validation import Array
 from .._kernels.cpu.table import AVERAGE
 from .._kernels.formulas.optimizers import MOST_NUMBERS
 from ..losses import Loss, loss_types
-from ..modules import MLP, Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
-from ..modules.activations import activation_types
-from ..modules.base import is_plain
+from ..modules import Module
+from ..modules.config import is_registered_module
+from ..modules.lowering import Layer, can_lower, iter_layers
 from ..optim import Optimizer, is_registered
 from ..optim.schedules import Constant
 
 __all__ = [
-    "Layer",
     "Unsupported",
     "hyperparameters",
     "layers_of",
@@ -28,37 +27,23 @@ __all__ = [
     "work_of",
 ]
 
-# By exact type: a class derived from one of these may compute something else.
-_LAYERS = (Linear, LayerNorm, Dropout, Softmax, Normalize)
-
 
 class Unsupported(Exception):
     """Why the engine cannot run something: one sentence."""
 
 
-class Layer(NamedTuple):
-    """A module without modules inside, and the prefix of its arrays' names."""
-
-    prefix: str
-    module: Module
-
-
 def layers_of(model: Module) -> list[Layer]:
-    """The model as a list of layers.
+    """The layers of a model that the engine can lay out.
 
     Raises
     ------
     Unsupported
-        If one of them is of an unknown class, or none has a width.
+        If one of them does not lower, or none has a width.
     """
-    layers: list[Layer] = []
-    for prefix, module in model.named_modules():
-        if type(module) in (Sequential, MLP):
-            continue
-        activation = type(module) in activation_types() and is_plain(module, Activation, "_compute", "_gradient")
-        if type(module) not in _LAYERS and not activation:
-            raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
-        layers.append(Layer(prefix, module))
+    layers = list(iter_layers(model))
+    unknown = [module for module in model.modules() if not is_registered_module(type(module))]
+    for module in (*unknown, *(layer.module for layer in layers if not can_lower(layer.module))):
+        raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
     if model.in_width is None or model.dtype is None:
         raise Unsupported("the model has no layer of a fixed width")
     return layers
@@ -72,25 +57,14 @@ def require_loss(loss: Loss) -> None:
 
 def work_of(layers: list[Layer], batch: int) -> float:
     """Floating-point operations of a training step: of each product of matrices, twice its multiplications."""
-    products = [
-        float(layer.module.in_features * layer.module.out_features)
-        for layer in layers
-        if isinstance(layer.module, Linear)
-    ]
+    arrays = (array for layer in layers for array in dict.values(layer.module.params))
+    products = [float(array.size) for array in arrays if array.ndim == 2]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
 
 
 def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any, ...]:
     """What the engine's tables are made of besides the arrays: where it has changed they are made anew."""
-    found: list[Any] = []
-    for _, module in layers:
-        if isinstance(module, Dropout):
-            found.append(module.p)
-        elif isinstance(module, Normalize):
-            arrays = (module.buffers[name] for name in ("mean", "scale"))
-            found += [module.backend.to_numpy(array).tobytes() for array in arrays]
-        else:
-            found += [getattr(module, "alpha", None), getattr(module, "eps", None), getattr(module, "kind", None)]
+    found = (setting for layer in layers for setting in layer.module.settings())
     return (*found, loss.settings(), *optimizer.settings())
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..exchange.onnx_nodes import nodes_of
-from ..inference.plan import leaves
 from ..modules import Activation
+from ..modules.lowering import iter_layers
+from ..modules.onnx_node import onnx_nodes
 from . import MLPClassifier, MLPRegressor
 from .base import model_of
 from .classifier import has_several_labels
@@ -115,10 +115,10 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         return name
 
     x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for module in leaves(model_of(net)):
+    for _, module in iter_layers(model_of(net), evaluation=True):
         entered = x
         narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
-        for step in nodes_of(module):
+        for step in onnx_nodes(module):
             if step.version > container.target_opset:
                 raise ValueError(
                     f"{step.operator} of this net comes with opset {step.version}, got target_opset="

@@ -13,11 +13,10 @@ from .. import __version__
 from .._common.validation import Array
 from .._kernels.formulas import find
 from .._kernels.formulas.c import HELPERS, MATH, SCALAR, functions
-from ..inference.plan import leaves, require_model
+from ..inference.plan import require_model
 from ..io.files import atomic_write
-from ..modules import Dropout, LayerNorm, Linear, Module, Normalize, Softmax
-from ..modules.activations import Activation
-from ..modules.base import is_plain
+from ..modules import Module
+from ..modules.lowering import Masks, describes, iter_layers
 
 __all__ = ["c_source", "export_c"]
 
@@ -103,11 +102,11 @@ def c_source(model: Module, name: str = "predict") -> str:
     assert model.in_width is not None and model.dtype is not None
     right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
     if not right or name in _TAKEN or _MATH.fullmatch(name):
-        raise ValueError(f"name is {name!r}; expected a free C identifier, such as 'predict'.")
-    body = _Body(model.dtype)
-    for module in leaves(model):
-        body.add(module, model.in_width)
-    width = body.width or model.in_width
+        raise ValueError(f"name is {name!r}; expected a C name such as 'predict' that is not taken.")
+    body = _Body(model.dtype, model.in_width)
+    for _, module in iter_layers(model, evaluation=True):
+        body.add(module)
+    width = body.width
     lines = [
         f"/* A multilayer perceptron of {model.in_width} inputs and {width} outputs, written by fastmlp {__version__}.",
         " *",
@@ -124,7 +123,7 @@ def c_source(model: Module, name: str = "predict") -> str:
         "",
         *body.functions,
         *body.constants,
-        f"static {body.type} buffers[2][{max(body.widest, model.in_width)}];",
+        f"static {body.type} buffers[2][{body.widest}];",
         "",
         f"void {name}(const {body.type} *x, {body.type} *y) {{",
         f"    for (int i = 0; i < {model.in_width}; i++) buffers[0][i] = x[i];",
@@ -137,74 +136,122 @@ def c_source(model: Module, name: str = "predict") -> str:
 
 
 class _Body:
-    """Functions, constants and calls of the C file."""
+    """Collects functions, constants and calls; a `CBody`."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    def __init__(self, dtype: np.dtype[Any], inputs: int) -> None:
         self.dtype = dtype
         self.type, self.suffix = ("float", "f") if dtype == np.float32 else ("double", "")
         self.functions: list[str] = []
         self.constants: list[str] = []
         self.calls: list[str] = []
-        self.now = 0  # number of the buffer that holds the current values
-        self.width = self.widest = 0
+        self.now = 0  # the buffer that holds the row
+        self.width = self.widest = inputs
+        self._arrays: dict[str, Array] = {}
 
-    def _need(self, text: str) -> None:
+    def add(self, module: Module) -> None:
+        """Append what a module computes."""
+        self._arrays = module.state_dict()
+        if describes(module, "to_c"):
+            module.to_c(self)
+        elif describes(module, "lower"):
+            module.lower(self)
+        else:
+            raise ValueError(
+                f"export_c: there is no C for {type(module).__name__}; expected fastmlp's modules, or one with to_c."
+            )
+
+    # The methods of `CBody`.
+
+    def function(self, text: str) -> None:
+        """See `CBody`, as for all that follow."""
         text = re.sub(r"\bT\b", self.type, re.sub(r"(?<=[a-z0-9])S\b", self.suffix, text))
         if text not in self.functions:
             self.functions.append(text)
 
-    def _need_activation(self, module: Activation) -> bool:
-        """Add the function of an activation, and return whether it has a parameter alpha."""
-        file = getattr(find("activations", module.kind), "__file__", None)
-        if file is None:
-            raise ValueError(f"export_c: the formula {module.kind!r} is in no file; expected a module that has one.")
-        text = functions(Path(file), SCALAR)
-        for name, helper in HELPERS.items():
-            if re.search(rf"\b{name}\(", text):
-                self._need(helper)
-        self._need(text)
-        return "T alpha)" in text
-
-    def _constant(self, array: Array | None) -> str:
+    def constant(self, array: Array | None) -> str:
+        """A static array."""
         if array is None:
             return "0"
         name = f"c{len(self.constants)}"
-        numbers = [self._number(value) for value in array.ravel().tolist()]
+        numbers = [self._literal(value) for value in array.ravel().tolist()]
         rows = [", ".join(numbers[i : i + 6]) for i in range(0, len(numbers), 6)]
         text = ",\n    ".join(rows)
         self.constants.append(f"static const {self.type} {name}[{array.size}] = {{\n    {text}}};\n")
         return name
 
-    def _number(self, value: float) -> str:
+    def number(self, value: float) -> str:
+        """In the model's dtype."""
+        return self._literal(self.dtype.type(value).item())
+
+    def _literal(self, value: float) -> str:
         if not np.isfinite(value):
             return "NAN" if np.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
         return f"{float(value).hex()}{self.suffix}"
 
-    def add(self, module: Module, inputs: int) -> None:
-        """Append the call that computes a module."""
-        arrays, width, row = module.state_dict(), self.width or inputs, f"buffers[{self.now}]"
-        if type(module) is Linear:
-            self._need(_LINEAR)
-            weight, bias = self._constant(arrays["weight"]), self._constant(arrays.get("bias"))
-            self.now, out = 1 - self.now, module.out_features
-            self.calls.append(f"    linear({row}, {width}, {out}, {weight}, {bias}, buffers[{self.now}]);")
-            width = out
-        elif type(module) is LayerNorm:
-            self._need(_LAYER_NORM)
-            weight, bias = self._constant(arrays.get("weight")), self._constant(arrays.get("bias"))
-            eps = self._number(self.dtype.type(module.eps).item())
-            self.calls.append(f"    layer_norm({row}, {width}, {weight}, {bias}, {eps});")
-        elif type(module) is Softmax:
-            self._need(_SOFTMAX)
-            self.calls.append(f"    softmax({row}, {width});")
-        elif type(module) is Normalize:
-            self._need(_NORMALIZE)
-            mean, scale = self._constant(arrays["mean"]), self._constant(arrays["scale"])
-            self.calls.append(f"    normalize({row}, {width}, {mean}, {scale});")
-        elif isinstance(module, Activation) and is_plain(module, Activation, "_compute"):
-            more = f", {self._number(self.dtype.type(module.alpha).item())}" if self._need_activation(module) else ""
-            call = f"h_{module.kind}({row}[i]{more})"
-            self.calls.append(f"    for (int i = 0; i < {width}; i++) {row}[i] = {call};")
-        elif not isinstance(module, Dropout):
-            raise ValueError(f"export_c does not support {type(module).__name__}; expected fastmlp's modules.")
-        self.width, self.widest = width, max(self.widest, width)
+    def call(self, name: str, *arguments: str) -> None:
+        """A function of the row, in place."""
+        self.calls.append(f"    {name}({', '.join((self._row, str(self.width), *arguments))});")
+
+    def call_into(self, outputs: int, name: str, *arguments: str) -> None:
+        """A function to the other buffer."""
+        given = (self._row, str(self.width), str(outputs), *arguments)
+        self.now = 1 - self.now
+        self.calls.append(f"    {name}({', '.join(given)}, {self._row});")
+        self.width, self.widest = outputs, max(self.widest, outputs)
+
+    @property
+    def _row(self) -> str:
+        return f"buffers[{self.now}]"
+
+    # The methods of `PlanBuilder`.
+
+    def linear(self, outputs: int, weight: str, bias: str | None) -> None:
+        """See `PlanBuilder`, as for all that follow."""
+        self.function(_LINEAR)
+        self.call_into(outputs, "linear", *self._constants(weight, bias))
+
+    def activation(self, kind: str, alpha: float) -> None:
+        """The formula as C."""
+        self._map("activations", kind, alpha=self.number(alpha))
+
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """The formula as C."""
+        a, b = self._constants(first, second)
+        self._map("columns", kind, a=f"{a}[i]", b=f"{b}[i]")
+
+    def _map(self, family: str, kind: str, **arguments: str) -> None:
+        """Put a formula on each number of the row; it takes those of the arguments that it reads."""
+        file = getattr(find(family, kind), "__file__", None)
+        if file is None:
+            raise ValueError(f"export_c: the formula {kind!r} is in no file; expected a module that has one.")
+        text = functions(Path(file), SCALAR)
+        for name, helper in HELPERS.items():
+            if re.search(rf"\b{name}\(", text):
+                self.function(helper)
+        self.function(text)
+        parameters = re.findall(r"T (\w+)", text[text.index(f" h_{kind}(") : text.rindex(") {")])
+        read = [value for name, value in arguments.items() if name in parameters]
+        call = f"h_{kind}({', '.join((f'{self._row}[i]', *read))})"
+        self.calls.append(f"    for (int i = 0; i < {self.width}; i++) {self._row}[i] = {call};")
+
+    def normalize(self, mean: str, scale: str) -> None:
+        """A call."""
+        self.function(_NORMALIZE)
+        self.call("normalize", *self._constants(mean, scale))
+
+    def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
+        """A call."""
+        self.function(_LAYER_NORM)
+        self.call("layer_norm", *self._constants(weight, bias), self.number(eps))
+
+    def softmax(self) -> None:
+        """A call."""
+        self.function(_SOFTMAX)
+        self.call("softmax")
+
+    def dropout(self, rate: float, masks: Masks) -> None:
+        """Nothing in evaluation."""
+
+    def _constants(self, *names: str | None) -> list[str]:
+        """The module's arrays of these names as constants."""
+        return [self.constant(None if name is None else self._arrays[name]) for name in names]

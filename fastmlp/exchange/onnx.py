@@ -11,11 +11,12 @@ import numpy as np
 from .. import __version__
 from .._common.errors import ModelFileError
 from .._common.installed import library
-from ..inference.plan import leaves, require_model
+from ..inference.plan import require_model
 from ..io.files import atomic_write
 from ..modules import Module, Sequential
+from ..modules.lowering import iter_layers
+from ..modules.onnx_node import onnx_nodes
 from .onnx_chain import Chain
-from .onnx_nodes import nodes_of
 
 __all__ = ["export_onnx", "import_onnx"]
 
@@ -58,7 +59,7 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
     assert model.dtype is not None
     onnx = _onnx()
     graph = _Graph(onnx, model.dtype)
-    for module in leaves(model):
+    for _, module in iter_layers(model, evaluation=True):
         graph.add(module)
     helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
     graph.node("Identity", out="y")
@@ -104,7 +105,7 @@ class _Graph:
     def add(self, module: Module) -> None:
         """Append the nodes that compute a module."""
         entered = self.now
-        for node in nodes_of(module):
+        for node in onnx_nodes(module):
             more = [entered] if node.with_input else [self.constant(array) for array in node.constants]
             self.node(node.operator, *more, **node.attributes)
 
@@ -117,8 +118,9 @@ def import_onnx(path: str | os.PathLike[str]) -> Sequential:
     path : path-like
         A graph of opset 7 or later that is one chain of these nodes: Gemm, or MatMul and Add; the operators of
         fastmlp's activations, and x Sigmoid(x); LayerNormalization; Softmax over the last axis; Sub and Div by
-        constants (Normalize). Identity, Dropout in inference mode, Flatten(1), and Cast of the input or between
-        float32 and float64 are skipped. The model computes in the dtype of its weights, float32 or float64.
+        constants (Normalize); Mul by a constant (Scale). Identity, Dropout in inference mode, Flatten(1), and Cast of
+        the input or between float32 and float64 are skipped. The model computes in the dtype of its weights, float32
+        or float64.
 
     Returns
     -------

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..modules import Activation, LayerNorm, Linear, Module, Normalize, Softmax, activation_from_name
 from ..modules.activations import activation_types
+from ..modules.scale import Scale
 
 __all__ = ["Chain"]
 
@@ -232,6 +233,12 @@ class Chain:
         rows = _row(mean, width, step.name), _row(scale, width, _name(division))
         self._found.append(Normalize(*rows, dtype=mean.dtype))
 
+    def _mul(self, step: _Step) -> None:
+        weight = self._other(step.node, step.value)
+        layer = Scale(self._columns(weight), dtype=weight.dtype)
+        layer.load_state_dict({"weight": _row(weight, layer.features, step.name)})
+        self._found.append(layer)
+
     def _gemm(self, step: _Step) -> None:
         if step.attributes.get("transA", 0):
             step.refuse("expected transA 0")
@@ -311,6 +318,7 @@ _READERS: dict[str, Callable[[Chain, _Step], None]] = {
     "Softmax": Chain._softmax,
     "LayerNormalization": Chain._layer_norm,
     "Sub": Chain._sub,
+    "Mul": Chain._mul,
     "Identity": Chain._identity,
     "Dropout": Chain._dropout,
     "Flatten": Chain._flatten,

@@ -10,8 +10,10 @@ import numpy as np
 from .. import modules as ours
 from .._common.errors import warn_user
 from .._common.installed import library
-from ..inference.plan import is_chain, require_model
+from ..inference.plan import require_model
 from ..modules.activations import activation_types
+from ..modules.lowering import describes
+from ..modules.scale import Scale as OurScale
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +21,7 @@ else:
     torch = library("torch", "pip install torch")
 nn = torch.nn
 
-__all__ = ["Normalize", "from_torch", "to_torch"]
+__all__ = ["Normalize", "Scale", "from_torch", "to_torch"]
 
 
 class Normalize(nn.Module):  # type: ignore[misc,name-defined]
@@ -41,6 +43,23 @@ class Normalize(nn.Module):  # type: ignore[misc,name-defined]
         return (x.to(self.mean.dtype) - self.mean) / self.scale
 
 
+class Scale(nn.Module):  # type: ignore[misc,name-defined]
+    """y = x weight by column, as `fastmlp.Scale`.
+
+    Parameters
+    ----------
+    weight : torch.Tensor of shape (I,)
+    """
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Any) -> Any:
+        """The scaled columns."""
+        return x * self.weight
+
+
 def from_torch(module: Any) -> ours.Sequential:
     """Convert a PyTorch module to a model with the same layers and weights.
 
@@ -51,9 +70,9 @@ def from_torch(module: Any) -> ours.Sequential:
     ----------
     module : torch.nn.Sequential, or one of its layers
         Layers: Linear, the activations that fastmlp has, Flatten(1), Dropout, LayerNorm and Softmax over the last
-        dimension, the `Normalize` of this module, and nested Sequentials. Parameters have dtype float32 or float64. A
-        Softplus must have beta 1; PyTorch's returns x above its threshold of 20, that of fastmlp log(1 + exp(x))
-        everywhere; they differ by at most 2e-9.
+        dimension, `Normalize` and `Scale` of this module, and nested Sequentials. Parameters have dtype float32 or
+        float64. A Softplus must have beta 1; PyTorch's returns x above its threshold of 20, that of fastmlp
+        log(1 + exp(x)) everywhere; they differ by at most 2e-9.
 
     Returns
     -------
@@ -230,6 +249,7 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
     nn.LayerNorm: _layer_norm,
     nn.Softmax: _softmax,
     Normalize: _normalize,
+    Scale: lambda layer, path, default: OurScale(layer.weight.numel(), dtype=_dtype(layer.weight, path)),
 }
 
 
@@ -243,30 +263,17 @@ def _activations() -> dict[type[Any], type[ours.Activation]]:
 
 
 def _made(module: ours.Module) -> Any:
-    if is_chain(module):
+    if module.is_container and describes(module, "is_container"):
         return nn.Sequential(*(_made(inner) for _, inner in module.children()))
-    if isinstance(module, ours.Activation) and module.torch is not None and module.declares("torch"):
-        arguments = {name: value for name, value in module.config().items() if name != "type"}
-        return getattr(nn, module.torch)(**arguments, **module.torch_options)
-    make = _TO.get(type(module))
-    if make is None:
-        raise ValueError(f"to_torch: PyTorch has no {type(module).__name__}; expected fastmlp's own modules.")
-    return make(module)
+    if module.torch is None or not describes(module, "torch"):
+        name = type(module).__name__
+        raise ValueError(f"to_torch: PyTorch has no {name}; expected fastmlp's own modules, or one with torch.")
+    given = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in module.torch_arguments().items()
+    }
+    made = (_OWN.get(module.torch) or getattr(nn, module.torch))(**given)
+    return made if module.dtype is None else made.to(getattr(torch, str(module.dtype)))
 
 
-def _torch_dtype(module: Any) -> Any:
-    return getattr(torch, str(module.dtype))
-
-
-def _empty_normalize(module: Any) -> Any:
-    one = torch.ones(module.in_width, dtype=_torch_dtype(module))
-    return Normalize(one, one.clone())
-
-
-_TO: dict[type[Any], Callable[[Any], Any]] = {
-    ours.Linear: lambda m: nn.Linear(m.in_features, m.out_features, "bias" in m.params, dtype=_torch_dtype(m)),
-    ours.Dropout: lambda m: nn.Dropout(m.p),
-    ours.LayerNorm: lambda m: nn.LayerNorm(m.features, m.eps, m.affine, dtype=_torch_dtype(m)),
-    ours.Softmax: lambda m: nn.Softmax(dim=-1),
-    ours.Normalize: _empty_normalize,
-}
+_OWN = {kind.__name__: kind for kind in (Normalize, Scale)}

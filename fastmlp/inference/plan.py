@@ -1,16 +1,15 @@
-"""Lowering of a model to a flat list of steps, for programs that run or export it without the module API."""
+"""InferencePlan: a model as the steps of the kernels compiled ahead of time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ..modules import Activation, Dropout, LayerNorm, Linear, Module, Normalize, Sequential, Softmax
-from ..modules.activations import activation_types
-from ..modules.activations.identity import Identity
-from ..modules.base import is_plain
+from .._common.validation import Array
+from ..modules import Module
+from ..modules.lowering import Masks, can_lower, iter_layers
 
-__all__ = ["activation_step", "is_chain", "leaves", "require_model", "steps_of"]
+__all__ = ["activation_step", "lower", "require_model"]
 
 
 def require_model(model: object, where: str, *, sized: bool = False) -> None:
@@ -21,67 +20,79 @@ def require_model(model: object, where: str, *, sized: bool = False) -> None:
         raise ValueError(f"{where} expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
 
 
-def is_chain(model: Module) -> bool:
-    """Whether a model is a `Sequential` that applies its modules one after the other.
-
-    A subclass that overrides the forward pass does not count.
-    """
-    steps = ("__call__", "forward", "infer", "_compute")
-    return isinstance(model, Sequential) and all(
-        getattr(type(model), name) is getattr(Sequential, name) for name in steps
-    )
-
-
-def leaves(model: Module) -> Iterator[Module]:
-    """Yield the modules that compute something in evaluation mode, in order."""
-    if is_chain(model):
-        for _, inner in model.children():
-            yield from leaves(inner)
-    elif not isinstance(model, (Dropout, Identity)):
-        yield model
-
-
 def activation_step(width: int | None, code: int, alpha: float = 0.0) -> tuple[Any, ...]:
     """Return the step of an activation, see `Plan`."""
     return ("activation", width, code, alpha)
 
 
-def steps_of(model: Module, activations: Sequence[str]) -> list[tuple[Any, ...]] | None:
-    """Return the steps of a `Plan`, with activations fused into the preceding Linear, or None.
+class InferencePlan:
+    """The steps of a `Plan`, an activation as part of the product before it; a `PlanBuilder`.
 
-    The result is None for a model with user-defined modules, without a width or without a dtype. The code of an
-    activation is its index in ``activations``.
+    The code of an activation is its place among ``activations``, that of a function by column among ``columns``;
+    ``complete`` tells whether the kernels know all of them.
     """
+
+    def __init__(self, width: int, activations: Sequence[str], columns: Sequence[str]) -> None:
+        self.steps: list[tuple[Any, ...]] = []
+        self.complete = True
+        self._width, self._activations, self._columns = width, activations, columns
+        self._identity = activations.index("identity")
+        self._arrays: dict[str, Array] = {}
+
+    def add(self, module: Module) -> None:
+        """Append the steps of a module."""
+        move = module.backend.to_numpy
+        self._arrays = {name: move(array) for part in (module.params, module.buffers) for name, array in part.items()}
+        module.lower(self)
+
+    def linear(self, outputs: int, weight: str, bias: str | None) -> None:
+        """See `PlanBuilder`, as for all that follow."""
+        self.steps.append(("linear", self._arrays[weight], bias and self._arrays[bias], self._identity, 0.0))
+        self._width = outputs
+
+    def activation(self, kind: str, alpha: float) -> None:
+        """Part of the product before, where that has none yet."""
+        if kind not in self._activations:
+            self.complete = False
+            return
+        code = self._activations.index(kind)
+        if self.steps and self.steps[-1][0] == "linear" and self.steps[-1][3] == self._identity:
+            self.steps[-1] = (*self.steps[-1][:3], code, alpha)
+        else:
+            self.steps.append(activation_step(self._width, code, alpha))
+
+    def normalize(self, mean: str, scale: str) -> None:
+        """A step."""
+        self.steps.append(("normalize", self._arrays[mean], self._arrays[scale]))
+
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """A step, of a formula that the kernels were built with."""
+        if kind not in self._columns:
+            self.complete = False
+            return
+        arrays = (self._arrays[first], second and self._arrays[second])
+        self.steps.append(("columns", self._width, self._columns.index(kind), *arrays))
+
+    def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
+        """A step."""
+        arrays = (weight and self._arrays[weight], bias and self._arrays[bias])
+        self.steps.append(("layer_norm", self._width, *arrays, eps))
+
+    def softmax(self) -> None:
+        """A step."""
+        self.steps.append(("softmax", self._width))
+
+    def dropout(self, rate: float, masks: Masks) -> None:
+        """Nothing in evaluation."""
+
+
+def lower(model: Module, activations: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
+    """The steps of a `Plan`; None for a model without a width or dtype, or with a module that has none."""
     if model.in_width is None or model.dtype is None:
         return None
-    linear = activations.index("identity")
-    steps: list[tuple[Any, ...]] = []
-    width = model.in_width
-    for module in leaves(model):
-        move = module.backend.to_numpy
-        arrays = {name: move(array) for part in (module.params, module.buffers) for name, array in part.items()}
-        if type(module) is Linear:
-            width = module.out_features
-            steps.append(("linear", arrays["weight"], arrays.get("bias"), linear, 0.0))
-        elif isinstance(module, Activation) and _is_known(module):
-            if module.kind not in activations:
-                return None
-            code = activations.index(module.kind)
-            if steps and steps[-1][0] == "linear" and steps[-1][3] == linear:
-                steps[-1] = (*steps[-1][:3], code, module.alpha)
-            else:
-                steps.append(activation_step(width, code, module.alpha))
-        elif type(module) is LayerNorm:
-            steps.append(("layer_norm", width, arrays.get("weight"), arrays.get("bias"), module.eps))
-        elif type(module) is Softmax:
-            steps.append(("softmax", width))
-        elif type(module) is Normalize:
-            steps.append(("normalize", arrays["mean"], arrays["scale"]))
-        else:
+    plan = InferencePlan(model.in_width, activations, columns)
+    for _, module in iter_layers(model, evaluation=True):
+        if not can_lower(module):
             return None
-    return steps
-
-
-def _is_known(module: Activation) -> bool:
-    """Whether it is of a registered class, and computes by its formula."""
-    return type(module) in activation_types() and is_plain(module, Activation, "_compute")
+        plan.add(module)
+    return plan.steps if plan.complete else None

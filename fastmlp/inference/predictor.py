@@ -23,9 +23,10 @@ from .._common.validation import (
 )
 from .._kernels import use_backend
 from .._kernels.aot import extension
-from ..modules import Module, Softmax
+from ..modules import Module
+from ..modules.lowering import iter_layers
 from ..modules.saving import find_model, load_model
-from .plan import activation_step, leaves, steps_of
+from .plan import activation_step, lower
 
 __all__ = ["Predictor"]
 
@@ -90,7 +91,7 @@ class Predictor:
         count = usable_threads().count if threads is None else as_integer(threads, "threads")
         self.dtype, self.in_width, self.out_width = model.dtype, model.in_width, model.out_width
         self.task, self.classes = model.task, model.classes
-        steps = None if aot is None else steps_of(model, aot.activations())
+        steps = None if aot is None else lower(model, aot.activations(), aot.columns())
         self._model: Module | None = None
         self._plan: Any = _refuse
         self._gate: Any = None  # plan that converts logits to probabilities
@@ -100,8 +101,8 @@ class Predictor:
         else:
             self._plan = aot.Plan(self.in_width, self.dtype, steps, count, 1 if threads is None else count)
             self.instructions = aot.instructions()
-        # The outputs of a Softmax are probabilities already.
-        self._needs_gate = not isinstance(([None, *leaves(model)])[-1], Softmax)
+        last = [module for _, module in iter_layers(model, evaluation=True)][-1:]
+        self._needs_gate = not (last and last[0].gives_probabilities)
         if self._needs_gate and self.task in ("classification", "binary") and self._model is None:
             assert aot is not None
             gate: tuple[Any, ...] = ("softmax", self.out_width)

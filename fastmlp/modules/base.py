@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from .._kernels import PRECISIONS, get_backend
 from .._kernels.has_backend import HasBackend
 from ..io.states import read_state, tensor_to_numpy
 from .arrays import ArrayDict
+
+if TYPE_CHECKING:
+    from .lowering import CBody, PlanBuilder
+    from .onnx_node import Node
 
 __all__ = ["Module", "is_plain"]
 
@@ -44,6 +48,13 @@ class Module(HasBackend):
     task: str | None = None
     # Whether forward reads uint8 as it is, instead of a copy in the module's dtype.
     takes_raw = False
+    # Whether it computes what its children do, one after the other; whether evaluation gives what it takes; whether
+    # its rows of outputs are probabilities.
+    is_container = False
+    passes_through = False
+    gives_probabilities = False
+    # The class of PyTorch that computes the same, in torch.nn or `exchange.pytorch`; it takes `torch_arguments`.
+    torch: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -171,6 +182,37 @@ class Module(HasBackend):
     def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
         """Backward on checked input, after a forward."""
         raise NotImplementedError(f"{type(self).__name__} has no backward.")
+
+    # --------------------------------------------------------------- what it computes, to other programs
+    # A class derived from one that defines these, and that computes otherwise, defines them anew; see `describes`.
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """Append the operations that compute this module to a plan.
+
+        Without it a model runs module by module, which is slower.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no operations of a plan.")
+
+    def settings(self) -> tuple[Any, ...]:
+        """What the operations of `lower` depend on beside parameters: where it changes, a plan is made anew."""
+        return ()
+
+    def onnx_nodes(self) -> list[Node]:
+        """The ONNX nodes that compute, one after the other, what the module does in evaluation."""
+        raise NotImplementedError(f"{type(self).__name__} has no ONNX.")
+
+    def to_c(self, body: CBody) -> None:
+        """Append to a C function what the module does in evaluation, where `lower` does not say it."""
+        raise NotImplementedError(f"{type(self).__name__} has no C.")
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """Arguments of the constructor of the class ``torch``; arrays become tensors."""
+        return {}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """Modules that take (N, width), one for each way of computing: for `fastmlp gradcheck` and the tests."""
+        return []
 
     # -------------------------------------------------------------------------------- the tree
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 from .._common.errors import ModelFileError
 from .base import Module
 
-__all__ = ["module_from_config", "module_types", "register_module"]
+__all__ = ["is_registered_module", "module_from_config", "module_types", "register_module"]
 
-# type: the file beside this one that defines it; looked up when asked for, as some of them import this.
-_FILES = {
-    "Dropout": "dropout",
-    "LayerNorm": "normalization",
-    "Linear": "linear",
-    "MLP": "mlp",
-    "Normalize": "normalization",
-    "Sequential": "sequential",
-    "Softmax": "softmax",
-}
 _registered: dict[str, type[Module]] = {}
 
 
 def module_types() -> dict[str, type[Module]]:
     """All classes that a config can name, by their names."""
     activations: Any = importlib.import_module(".activations", __package__)
-    return {
-        **{name: getattr(importlib.import_module(f".{file}", __package__), name) for name, file in _FILES.items()},
-        **{kind.__name__: kind for kind in activations.activation_types()},
-        **_registered,
-    }
+    return {**_built_in(), **{kind.__name__: kind for kind in activations.activation_types()}, **_registered}
+
+
+def is_registered_module(kind: type[Module]) -> bool:
+    """Whether a class is one of fastmlp's or was given to `register_module`, or as an activation to its registry."""
+    return module_types().get(kind.__name__) is kind
+
+
+@functools.cache
+def _built_in() -> dict[str, type[Module]]:
+    """Classes in the files beside this one; looked up when asked for, as some of them import this."""
+    package: Any = importlib.import_module(str(__package__))
+    found: dict[str, type[Module]] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.ispkg:
+            file = importlib.import_module(f".{info.name}", __package__)
+            kinds = (getattr(file, name) for name in getattr(file, "__all__", ()))
+            found.update({kind.__name__: kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Module)})
+    return {name: kind for name, kind in found.items() if kind is not Module}
 
 
 def register_module(kind: type[Module]) -> type[Module]:
@@ -41,7 +47,9 @@ def register_module(kind: type[Module]) -> type[Module]:
     ----------
     kind : type
         A class derived from `Module`, with ``config`` and, where its arguments are not those of ``config``,
-        ``from_config``. It trains module by module, which is slower than the engine and says so once.
+        ``from_config``. It is exported where it says how: `Module.onnx_nodes`, `Module.to_c`, ``torch``. With
+        `Module.lower` the engine and `Predictor` take it too; without, it trains module by module, which is slower,
+        and a `PerformanceWarning` says so once.
 
     Raises
     ------

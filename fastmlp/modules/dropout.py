@@ -6,9 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from .base import Module
+from .lowering import PlanBuilder
+from .onnx_node import Node
 
 __all__ = ["Dropout"]
 
@@ -38,6 +42,9 @@ class Dropout(Module):
     ValueError
         If an argument is not as described.
     """
+
+    torch = "Dropout"
+    passes_through = True
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
         super().__init__()
@@ -90,6 +97,27 @@ class Dropout(Module):
         out: Array = self.backend.empty(x.shape, x.dtype)
         self.backend.dropout(x, self.p, *position, out)
         return out
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """A dropout, whose masks go by this module."""
+        builder.dropout(self.p, self)
+
+    def settings(self) -> tuple[Any, ...]:
+        """The probability."""
+        return (self.p,)
+
+    def onnx_nodes(self) -> list[Node]:
+        """None: evaluation gives what it takes."""
+        return []
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """The probability."""
+        return {"p": self.p}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """One that keeps more than it drops."""
+        return [cls(0.4, rng=rng)]
 
     def config(self) -> dict[str, Any]:
         """The probability and the seed."""

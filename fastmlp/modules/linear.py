@@ -13,6 +13,8 @@ from .._common.validation import Array, as_dtype, as_integer
 from . import init as initializers
 from .activations import Activation
 from .base import Module
+from .lowering import PlanBuilder
+from .onnx_node import Node
 
 __all__ = ["Linear"]
 
@@ -45,6 +47,7 @@ class Linear(Module):
 
     in_features: int
     out_features: int
+    torch = "Linear"
 
     def __init__(
         self,
@@ -93,6 +96,25 @@ class Linear(Module):
         self.backend.linear_backward(dy, x, self.params["weight"], dx, self.grads["weight"], self.grads.get("bias"))
         self.has_gradients = True
         return dx
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """A product."""
+        builder.linear(self.out_features, "weight", "bias" if "bias" in self.params else None)
+
+    def onnx_nodes(self) -> list[Node]:
+        """Gemm."""
+        arrays = self.state_dict()
+        bias = (arrays["bias"],) if "bias" in arrays else ()
+        return [Node("Gemm", 7 if bias else 11, (arrays["weight"], *bias), {"transB": 1})]
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """Widths and bias."""
+        return {"in_features": self.in_features, "out_features": self.out_features, "bias": "bias" in self.params}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """With and without a bias."""
+        return [cls(width, 3, bias, dtype=dtype, rng=rng) for bias in (True, False)]
 
     def config(self) -> dict[str, Any]:
         """Widths, bias and dtype."""

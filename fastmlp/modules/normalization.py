@@ -20,6 +20,8 @@ from .._common.validation import (
     require_rows,
 )
 from .base import Module
+from .lowering import PlanBuilder
+from .onnx_node import Node
 
 __all__ = ["LayerNorm", "Normalize"]
 
@@ -44,6 +46,7 @@ class Normalize(Module):
     """
 
     takes_raw = True
+    torch = "Normalize"
 
     def __init__(self, mean: npt.ArrayLike, scale: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> None:
         mean = as_vector(mean, None, "mean")
@@ -118,6 +121,28 @@ class Normalize(Module):
         self.backend.normalize(dy, zero, self.buffers["scale"], dx)
         return dx
 
+    def lower(self, builder: PlanBuilder) -> None:
+        """A normalization of columns."""
+        builder.normalize("mean", "scale")
+
+    def settings(self) -> tuple[Any, ...]:
+        """Mean and scale."""
+        return tuple(self.backend.to_numpy(array).tobytes() for array in self.buffers.values())
+
+    def onnx_nodes(self) -> list[Node]:
+        """Sub and Div."""
+        arrays = self.state_dict()
+        return [Node("Sub", 7, (arrays["mean"],)), Node("Div", 7, (arrays["scale"],))]
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """Mean and scale."""
+        return self.state_dict()
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """One with random numbers."""
+        return [cls(rng.standard_normal(width), rng.uniform(1, 3, width), dtype)]
+
     def config(self) -> dict[str, Any]:
         """Width and dtype; the numbers are in `state_dict`."""
         return {"type": "Normalize", "features": self.in_width, "dtype": str(self.dtype)}
@@ -154,6 +179,8 @@ class LayerNorm(Module):
         If an argument is not as described.
     """
 
+    torch = "LayerNorm"
+
     def __init__(
         self, features: int, eps: float = 1e-5, affine: bool = True, *, dtype: npt.DTypeLike = np.float32
     ) -> None:
@@ -186,6 +213,30 @@ class LayerNorm(Module):
         )
         self.has_gradients = True
         return dx if need_dx else None
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """A normalization of rows."""
+        builder.layer_norm(self.eps, *(("weight", "bias") if self.affine else (None, None)))
+
+    def settings(self) -> tuple[Any, ...]:
+        """Eps."""
+        return (self.eps,)
+
+    def onnx_nodes(self) -> list[Node]:
+        """LayerNormalization, which always has weights."""
+        arrays = self.state_dict()
+        one, zero = np.ones(self.features), np.zeros(self.features)
+        constants = (arrays.get("weight", one), arrays.get("bias", zero))
+        return [Node("LayerNormalization", 17, constants, {"axis": -1, "epsilon": self.eps})]
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """Width, eps and affine."""
+        return {"normalized_shape": self.features, "eps": self.eps, "elementwise_affine": self.affine}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """With trained arrays and without."""
+        return [cls(width, affine=affine, dtype=dtype) for affine in (True, False)]
 
     def config(self) -> dict[str, Any]:
         """Width, eps, affine and dtype."""

@@ -29,6 +29,8 @@ class Sequential(Module):
         If widths that follow each other differ, dtypes or backends are mixed, or a module comes twice.
     """
 
+    is_container = True
+
     def __init__(self, *modules: Module) -> None:
         if not modules:
             raise ValueError("Sequential expected at least one module, got none.")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from .._common.validation import Array
 from .base import Module
+from .lowering import PlanBuilder
+from .onnx_node import Node
 
 __all__ = ["Softmax"]
 
@@ -14,6 +20,9 @@ class Softmax(Module):
     Computed from x_ij - max_k x_ik, so large logits do not overflow and -inf gives 0. The gradient is
     dx_ij = y_ij (dy_ij - sum_n dy_in y_in).
     """
+
+    torch = "Softmax"
+    gives_probabilities = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,3 +42,20 @@ class Softmax(Module):
         dx: Array = self.backend.empty(x.shape, x.dtype)
         self.backend.softmax_backward(dy, y, dx)
         return dx
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """A softmax of rows."""
+        builder.softmax()
+
+    def onnx_nodes(self) -> list[Node]:
+        """Softmax."""
+        return [Node("Softmax", 13, attributes={"axis": -1})]
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """The last dimension."""
+        return {"dim": -1}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """The only one there is."""
+        return [cls()]

@@ -118,7 +118,7 @@ def test_memory_is_that_of_a_batch():
     for options in ({"batch_size": 64, "accumulate": 32}, {"batch_size": 64}, {"batch_size": 2048}):
         trainer = fm.Trainer(fm.MLP(9, [256, 256], 3, rng=0), fm.CrossEntropyLoss(), fm.SGD())
         trainer.fit(*rows_of(2048), epochs=1, rng=0, **options)
-        sizes.append(trainer._session.engine._program.work.nbytes)
+        sizes.append(trainer._session.engine._plan.work.nbytes)
     parameters = 4 * trainer.model.num_parameters
     assert sizes[1] < sizes[0] < sizes[1] + 1.2 * parameters and sizes[2] > 10 * sizes[1]
 

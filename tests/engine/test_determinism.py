@@ -15,7 +15,7 @@ if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
 from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
-from fastmlp.engine import program as programs  # noqa: E402
+from fastmlp.engine import cpu_plan  # noqa: E402
 
 OPTIMIZERS = {
     "sgd": lambda: fm.SGD(0.05, momentum=0.9, clip_norm=1.0),
@@ -110,10 +110,10 @@ def test_large_batches_and_wide_layers(dtype):
 def test_blocks_of_the_batch_for_caches_of_any_size(dtype, monkeypatch):
     data, results, blocks = rows_of(dtype, 300), [], []
     for size in (32, 40, 48):
-        monkeypatch.setattr(programs, "l1_bytes", lambda size=size: size << 10)
+        monkeypatch.setattr(cpu_plan, "l1_bytes", lambda size=size: size << 10)
         trainer = fm.Trainer(model_of(dtype), fm.CrossEntropyLoss(), fm.Adam(0.01))
         trainer.fit(*data, batch_size=300, max_steps=3, rng=0, threads=2)
-        blocks.append(int(trainer._session.engine._program.meters[kernels.BATCH_BLOCK]))
+        blocks.append(int(trainer._session.engine._plan.meters[kernels.BATCH_BLOCK]))
         results.append(b"".join(array.tobytes() for array in trainer.model.state_dict().values()))
     assert results[1:] == results[:1] * 2 and blocks == sorted(set(blocks))
 

@@ -50,17 +50,17 @@ def columns_of(flat, offset, rows, width):
     return np.concatenate(parts, axis=1), np.concatenate(beyond, axis=1)
 
 
-def assert_clean(engine, program):
+def assert_clean(engine, plan):
     """Look at every matrix of an engine; returns how many there were."""
     weights, seen = engine.weights, 0
-    for op in program.ops:
+    for op in plan.ops:
         inputs, outputs = op[table.IN], op[table.OUT]
         widths = {"X": inputs, "PRE": outputs, "Y": outputs, "DY": outputs, "DX": inputs}
         for name, width in widths.items():
             offset = op[getattr(table, name)]
             if offset < 0:
                 continue
-            _, beyond = columns_of(program.work, offset, op[table.CAPACITY], width)
+            _, beyond = columns_of(plan.work, offset, op[table.CAPACITY], width)
             assert not beyond.any(), (name, op[table.KIND], width)  # NaN is true
             seen += 1
     for row, (module, prefix, name, shape) in zip(weights.params, weights._entries, strict=True):
@@ -68,7 +68,7 @@ def assert_clean(engine, program):
         for column, place in enumerate(row):
             if place < 0:
                 continue
-            flat = program.work if column == table.PARAM_COLUMNS - 1 else weights.data  # the last: a gradient
+            flat = plan.work if column == table.PARAM_COLUMNS - 1 else weights.data  # the last: a gradient
             matrix, beyond = columns_of(flat, place, rows, shape[0])
             assert not beyond.any(), (prefix + name, column)
             assert not matrix[shape[-1] if len(shape) == 2 else 1 :].any(), (prefix + name, column)
@@ -76,8 +76,8 @@ def assert_clean(engine, program):
             if column == 0:
                 comp = matrix[: shape[1]].T if len(shape) == 2 else matrix[0]
                 np.testing.assert_array_equal(comp, module.params[name])
-    for index, place in weights.copies.items():
-        ref = engine.layers[index].module.params["weight"]
+    for (index, name), place in weights.copies.items():
+        ref = engine.layers[index].module.params[name]
         outputs, inputs = ref.shape
         matrix, beyond = columns_of(weights.data, place, panels.rounded(outputs, weights.dtype), inputs)
         assert not beyond.any() and not matrix[outputs:].any(), index
@@ -87,17 +87,17 @@ def assert_clean(engine, program):
 
 
 def trained(model, loss, optimizer, data, *, batch=13, threads=2):
-    """(engine, its program) after a few steps."""
-    programs = []
+    """(engine, its plan) after a few steps."""
+    plans = []
 
     def look(trainer, record):
-        programs.append((trainer._session.engine, trainer._session.engine._program))
+        plans.append((trainer._session.engine, trainer._session.engine._plan))
 
     trainer = fm.Trainer(model, loss, optimizer)
     options = {"batch_size": batch, "max_steps": 5, "eval_every": 5, "rng": 0, "threads": threads}
     trainer.fit(*data, callbacks=[look], **options)  # the third batch has 7 rows
     assert all(np.isfinite(array).all() for array in model.state_dict().values())
-    return programs[0]
+    return plans[0]
 
 
 def rows_of(width, outputs, rows=33):

@@ -19,6 +19,7 @@ from compiled import ARCHITECTURE, SIMULATED, a_gpu_to_compile_for, compiling
 import fastmlp as fm
 from fastmlp._kernels import formulas
 from fastmlp._kernels.reference import ACTIVATIONS
+from fastmlp.modules.config import module_types
 from fastmlp.training.augmentation import Augmentations
 from fastmlp.training.batches import check_rows
 
@@ -40,6 +41,8 @@ CALLS = {
     "softmax_backward": [(X, X, X)],
     "layer_norm_forward": [(X, V, V, 1e-5, N, N, X), (X, None, None, 1e-5, N, N, X)],
     "layer_norm_backward": [(X, X, V, N, N, X, V, V)],
+    "columns_forward": [(kind, X, V, V, X) for kind in formulas.names("columns")],
+    "columns_backward": [(kind, X, X, V, None, X, V, None) for kind in formulas.names("columns")],
     "normalize": [(X, V, V, X), (X.astype(np.uint8), V, V, X)],
     "dropout": [(X, 0.5, 1 << 40, 1, 1, X)],
     "cross_entropy": [(X, INDEX, None, 0.0, N, N, X), (X, X, V, 0.1, N, N, X)],
@@ -69,7 +72,7 @@ def ptx_of(kernel, types, architecture):
 def compiler():
     """Compiles what the operations would launch; gives the backend and the list of (kernel, PTX)."""
     pytest.importorskip("numba_cuda")
-    names = ("backend", "elementwise", "products", "rows", "updates")
+    names = ("backend", "columns", "elementwise", "products", "rows", "updates")
     modules = [importlib.import_module(f"fastmlp._kernels.cuda.{name}") for name in names]
     found = []
 
@@ -163,10 +166,20 @@ INSTRUCTIONS = {
     "bf16": r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16\.bf16\.f32",
 }
 INSTRUCTIONS["bf16x6"] = INSTRUCTIONS["bf16"]
+
+
+def by_column(width):
+    """A layer for each formula of `columns`, whose name its class has."""
+    kinds = [kind for kind in module_types().values() if kind.__name__.lower() in formulas.names("columns")]
+    return [one for kind in kinds for one in kind.examples_of_width(width, np.dtype(T), np.random.default_rng(0))]
+
+
 PERSISTENT = {  # model, optimizer, multiprocessors, precision
     "all layers": (
         lambda: fm.Sequential(
-            fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0), fm.Normalize(np.ones(3), np.ones(3))
+            fm.MLP(9, [300], 3, layer_norm=True, dropout=0.1, rng=0),
+            fm.Normalize(np.ones(3), np.ones(3)),
+            *by_column(3),
         ),
         lambda: fm.Adam(clip_norm=1.0),
         132,

@@ -24,6 +24,7 @@ cdef extern from "kernels.h" nogil:
     const char *INSTRUCTIONS
     int IDENTITY, RELU
     const char *ACTIVATIONS
+    const char *COLUMNS
     const char *best_instructions()
     uint64_t flush_to_zero()
     void restore_flushing(uint64_t)
@@ -48,6 +49,8 @@ cdef extern from "kernels.h" nogil:
     void f64_layer_norm(double *, Py_ssize_t, Py_ssize_t, const double *, const double *, double)
     void f32_normalize(float *, Py_ssize_t, const float *, const float *)
     void f64_normalize(double *, Py_ssize_t, const double *, const double *)
+    void f32_by_column(int, float *, Py_ssize_t, const float *, const float *)
+    void f64_by_column(int, double *, Py_ssize_t, const double *, const double *)
     void f32_gather(const char *, Py_ssize_t, int, Py_ssize_t, float *)
     void f64_gather(const char *, Py_ssize_t, int, Py_ssize_t, double *)
 
@@ -61,6 +64,7 @@ cdef enum:
     LAYER_NORM = 2
     SOFTMAX = 3
     NORMALIZE = 4
+    BY_COLUMN = 5
 
     MOST_STEPS = 4096
     MOST_THREADS = 64
@@ -75,14 +79,14 @@ cdef double SHARED_WORK = 1e6    # of all rows, for each thread: some ten micros
 
 cdef struct Step:
     int kind
-    int activation
+    int activation      # or the function by column
     int vectors         # of the last panel
     Py_ssize_t width    # columns that come out
     Py_ssize_t inputs   # columns that go in
     Py_ssize_t panels
     double number       # alpha, or eps
-    const char *first   # weight panels; LayerNorm's weight; Normalize's mean
-    const char *second  # bias; bias; scale
+    const char *first   # weight panels; LayerNorm's weight; Normalize's mean; the first number of each column
+    const char *second  # bias; bias; scale; the second
 
 cdef struct Net:
     Step *steps
@@ -173,6 +177,11 @@ cdef inline void _by_row(const Step *step, const Net *net, Py_ssize_t rows, real
             else:
                 f64_layer_norm(row, step.width, padded, <const double *>step.first, <const double *>step.second,
                                step.number)
+        elif step.kind == BY_COLUMN:
+            if real is float:
+                f32_by_column(step.activation, row, padded, <const float *>step.first, <const float *>step.second)
+            else:
+                f64_by_column(step.activation, row, padded, <const double *>step.first, <const double *>step.second)
         else:
             if real is float:
                 f32_normalize(row, padded, <const float *>step.first, <const float *>step.second)
@@ -396,7 +405,7 @@ cdef class Plan:
         float32 or float64.
     steps : list of tuple
         ``("linear", weight (O, I), bias (O,) or None, activation code, alpha)``, ``("activation", width, code,
-        alpha)``, ``("layer_norm", width, weight or None, bias or None, eps)``, ``("softmax", width)`` and
+        alpha)``, ``("columns", width, code, first, second or None)``, ``("layer_norm", width, weight or None, bias or None, eps)``, ``("softmax", width)`` and
         ``("normalize", mean, scale)``, whose shapes fit each other; arrays are copied.
     threads : int
         How many may share a call of many rows.
@@ -489,6 +498,11 @@ cdef class Plan:
             step.width = len(described[1])
             step.first = self._keep(self._vector(described[1], step.width, 0))
             step.second = self._keep(self._vector(described[2], step.width, 1))
+        elif kind == "columns":
+            step.kind = BY_COLUMN
+            _, step.width, step.activation, first, second = described
+            step.first = self._keep(self._vector(first, step.width, 0))
+            step.second = self._keep(self._vector(second, step.width, 0))
         else:
             raise ValueError(f"There is no step {kind!r}.")
         self.net.outputs = step.width
@@ -588,6 +602,11 @@ def instructions():
 def activations():
     """The names of the activations, whose places are their codes."""
     return tuple(ACTIVATIONS.decode().split())
+
+
+def columns():
+    """The names of the functions by column, whose places are their codes."""
+    return tuple(COLUMNS.decode().split())
 
 
 def best():

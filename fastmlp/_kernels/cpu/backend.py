@@ -13,16 +13,16 @@ import numpy as np
 
 from ..formulas.optimizers import MOST_STATES
 from ..reference import empty, from_numpy, probability_floor, to_numpy, zeros
-from . import elementwise, linear, rows, updates
+from . import columns, elementwise, linear, rows, updates
 from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "classwise_loss", "clip", "cross_entropy",
-    "cross_entropy_probabilities",
-    "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward", "layer_norm_forward",
-    "linear_activation_forward", "linear_backward", "linear_forward", "normalize", "optimizer_update", "scale",
-    "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "zeros",
+    "activation_backward", "activation_forward", "add_scaled", "classwise_loss", "clip", "columns_backward",
+    "columns_forward", "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
+    "from_numpy", "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward",
+    "linear_forward", "normalize", "optimizer_update", "scale", "softmax_backward", "softmax_forward",
+    "sum_of_squares", "to_numpy", "zeros",
 ]  # fmt: skip
 
 name = "numba"
@@ -147,6 +147,16 @@ def normalize(x, mean, scale, out):
     if x.dtype not in (np.uint8, np.float32, np.float64):
         x = x.astype(out.dtype)
     rows.normalize(_plain(x), _plain(mean), _plain(scale), out)
+
+
+def columns_forward(kind, x, a, b, out):
+    columns.columns_forward(kind)(_plain(x), _plain(a), _vector(b, out), out)
+
+
+def columns_backward(kind, dy, x, a, b, dx, da, db):
+    columns.columns_backward(kind)(
+        _plain(dy), _plain(x), _plain(a), _vector(b, dx), dx, _vector(da, dx), _vector(db, dx)
+    )
 
 
 def dropout(x, rate, seed, layer, step, out):

@@ -51,9 +51,10 @@ from .table import (
 )  # fmt: skip
 
 __all__ = [
-    "ALL", "POINTERS", "activation_backward", "activation_forward", "copy_in", "copy_out", "dropout_backward",
-    "dropout_forward", "emit", "gather", "layer_norm_backward", "layer_norm_forward", "layer_norm_gradient", "mixing",
-    "normalize_backward", "normalize_forward", "read_ahead", "row_at", "softmax_backward", "softmax_forward",
+    "ALL", "POINTERS", "activation_backward", "activation_forward", "clear_last", "copy_in", "copy_out",
+    "dropout_backward", "dropout_forward", "emit", "gather", "layer_norm_backward", "layer_norm_forward",
+    "layer_norm_gradient", "mixing", "normalize_backward", "normalize_forward", "read_ahead", "row_at",
+    "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
 ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
@@ -87,7 +88,7 @@ def copy_in(b, at, a, offset, rows, width, row):
 
 
 @inline
-def _clear_last(a, at, rows, stride, filled):
+def clear_last(a, at, rows, stride, filled):
     """Zero what only fills up the last vector of the rows of a panel at ``at``."""
     unit = lanes(a)
     if filled < stride:
@@ -197,7 +198,7 @@ def activation_forward(kind):
         size = (last - first) * stride
         pre, y = table[PRE] + at, table[Y] + at
         map_elements(h, carray(numbers_p, 1)[0], work[pre : pre + size], work[y : y + size])
-        _clear_last(work, y, last - first, stride, table[OUT] - column)
+        clear_last(work, y, last - first, stride, table[OUT] - column)
 
     return forward
 
@@ -216,7 +217,7 @@ def activation_backward(kind, of_output):
         dy, pre, y = table[DY] + at, table[PRE] + at, table[Y] + at
         gradient = work[dy : dy + size]
         map_backward(h, carray(numbers_p, 1)[0], gradient, work[pre : pre + size], work[y : y + size], gradient)
-        _clear_last(work, dy, last - first, stride, table[OUT] - column)
+        clear_last(work, dy, last - first, stride, table[OUT] - column)
 
     return backward
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 __all__ = [
     "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "COUNTS", "DX", "DY",
-    "EPILOGUE", "EXTRA", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LINEAR", "MEAN", "MEANS", "NOISE",
-    "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS",
-    "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
-    "TRANSPOSED", "WEIGHT", "X", "Y",
+    "EPILOGUE", "EXTRA", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LINEAR", "MEAN", "MEANS",
+    "NOISE", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE",
+    "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW",
+    "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine makes itself; functions of one panel; functions of rows.
@@ -26,7 +26,7 @@ FORWARD, BACKWARD = 9, 10  # addresses of functions, 0 for none; a LINEAR's are 
 EPILOGUE = 11  # the operation whose BACKWARD follows, panel by panel, on this LINEAR's DX; -1 for none
 WEIGHT, BIAS = 12, 13  # rows of ``params``; -1 for none
 TRANSPOSED = 14  # the weight's other copy in weights: panels over I, O rows; -1 where DX is not needed
-AHEAD = 15  # scratch of a function of rows: in work
+AHEAD = 15  # scratch of a function of rows, or by column: in work
 OWN = 16  # whether a LINEAR calls its own BACKWARD, as no other operation's epilogue does
 EXTRA = 17  # from here on a function's own integers
 GRADIENT = 39  # address of a function that finds its parameters' gradients itself
@@ -43,6 +43,8 @@ FLIP, PIXELS, PIXEL, NOISE, KEY, COUNTS = (*range(EXTRA + 12, EXTRA + 17), EXTRA
 SHARES, SHIFTS = EXTRA + 19, EXTRA + 20
 # Of a LAYER NORM: its rows' statistics in work. Of a DROPOUT: see `operations.dropout_forward`.
 MEANS, RSTDS = range(EXTRA, EXTRA + 2)
+# Of a function by column: where its numbers are in weights, -1 for none; its AHEAD is room for both of each column.
+FIRST, SECOND = range(EXTRA, EXTRA + 2)
 
 NUMBERS = 8  # columns of ``numbers``: a function's own floats
 

@@ -11,18 +11,18 @@ from types import ModuleType
 
 import numpy as np
 
-from . import elementwise, products, rows
+from . import columns, elementwise, products, rows
 from .elementwise import normalize as _normalize
 from .machine import Machine
 from .runtime import SIMULATED, check, empty, from_numpy, to_numpy, zeros
 from .updates import add_scaled, clip, optimizer_update, scale, sum_of_squares
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "check", "classwise_loss", "clip", "cross_entropy",
-    "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty", "from_numpy", "layer_norm_backward",
-    "layer_norm_forward", "linear_activation_forward", "linear_backward", "linear_forward", "machine", "normalize",
-    "optimizer_update", "scale", "softmax_backward", "softmax_forward", "sum_of_squares", "to_numpy", "with_precision",
-    "zeros",
+    "activation_backward", "activation_forward", "add_scaled", "check", "classwise_loss", "clip", "columns_backward",
+    "columns_forward", "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
+    "from_numpy", "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward",
+    "linear_forward", "machine", "normalize", "optimizer_update", "scale", "softmax_backward", "softmax_forward",
+    "sum_of_squares", "to_numpy", "with_precision", "zeros",
 ]  # fmt: skip
 
 name = "cuda"
@@ -41,6 +41,8 @@ softmax_forward = rows.softmax_forward
 softmax_backward = rows.softmax_backward
 layer_norm_forward = rows.layer_norm_forward
 layer_norm_backward = rows.layer_norm_backward
+columns_forward = columns.columns_forward
+columns_backward = columns.columns_backward
 
 
 def _linear(precision):

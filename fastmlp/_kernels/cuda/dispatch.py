@@ -8,8 +8,8 @@ import numba
 import numpy as np
 
 from ..formulas import sums_over_classes
+from . import columns, results
 from . import jobs as job
-from . import results
 from .augmenting import augmenting
 from .block_reduce import block_reduce
 from .epilogue import activation, epilogue_of, through
@@ -22,6 +22,9 @@ from .table import (
     ACTIVATE_BACK,
     BELOW,
     BIAS,
+    BY_COLUMN,
+    BY_COLUMN_BACK,
+    COLUMN_GRADIENT,
     DELTA,
     DROP,
     DROP_BACK,
@@ -77,6 +80,10 @@ def jobs_of_rows(spec, geometry):
     element = element_job(spec, geometry)
     for kind, function in zip((ACTIVATE, ACTIVATE_BACK), element, strict=True):
         found[kind] = function if kind in spec.jobs else absent
+    for kind, backward in ((BY_COLUMN, False), (BY_COLUMN_BACK, True)):
+        found[kind] = absent
+        if BY_COLUMN in spec.jobs:
+            found[kind] = columns.by_column(dtype, geometry, kinds, spec.columns, backward)
     return {**found, LOSS: loss_job(spec, geometry)}
 
 
@@ -132,6 +139,15 @@ def element_job(spec, geometry):
         element(on, smem, now, o, row, True)
 
     return activated, activated_back
+
+
+def column_gradient_job(spec, geometry):
+    """The gradients of the numbers of functions by column, SIDE columns at a time."""
+    dtype = np.dtype(spec.dtype)
+    apply_update = results.update_epilogue_one(spec.rule, dtype)
+    add_squares = results.accumulate_squares(geometry.threads)
+    settings_of = results.settings(spec.rule, dtype)
+    return columns.column_gradient(dtype, geometry, spec.columns, apply_update, add_squares, settings_of)
 
 
 def norm_gradient_job(spec, geometry):
@@ -216,6 +232,8 @@ def job_item(spec, narrow, wide, each_item):
     drop, drop_back, norm, norm_back = of_rows[DROP], of_rows[DROP_BACK], of_rows[NORM], of_rows[NORM_BACK]
     soft, soft_back = of_rows[SOFTMAX], of_rows[SOFTMAX_BACK]
     scaled, scaled_back = of_rows[NORMALIZE], of_rows[NORMALIZE_BACK]
+    by_column, by_column_back = of_rows[BY_COLUMN], of_rows[BY_COLUMN_BACK]
+    column_gradient = column_gradient_job(spec, narrow) if COLUMN_GRADIENT in spec.jobs else absent
     norm_gradient = norm_gradient_job(spec, narrow) if NORM_GRADIENT in spec.jobs else absent
     apply_all = update_job(spec, narrow, each_item) if UPDATE in spec.jobs else absent
 
@@ -257,6 +275,12 @@ def job_item(spec, narrow, wide, each_item):
             scaled(on, smem, now, o, row)
         elif kind == NORMALIZE_BACK:
             scaled_back(on, smem, now, o, row)
+        elif kind == BY_COLUMN:
+            by_column(on, smem, now, o, row)
+        elif kind == BY_COLUMN_BACK:
+            by_column_back(on, smem, now, o, row)
+        elif kind == COLUMN_GRADIENT:
+            column_gradient(on, smem, now, j, item)
         elif kind == NORM_GRADIENT:
             norm_gradient(on, smem, now, j, item)
         elif kind == UPDATE:

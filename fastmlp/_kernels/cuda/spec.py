@@ -14,7 +14,7 @@ class Spec(NamedTuple):
     ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
     kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
     multiprocessor; ``async_copy`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether
-    rows are changed at random.
+    rows are changed at random; ``columns`` the functions by column.
     """
 
     dtype: str
@@ -29,3 +29,4 @@ class Spec(NamedTuple):
     beside: int
     async_copy: bool
     augments: bool
+    columns: tuple[str, ...] = ()

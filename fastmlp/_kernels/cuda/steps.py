@@ -31,6 +31,7 @@ from .table import (
     CHECKS,
     CLIP_NORM,
     CLIPS,
+    COLUMN_GRADIENT,
     CONTROL,
     COUNTERS,
     DELTA,
@@ -194,7 +195,7 @@ def stage_of(spec, narrow, wide, each_item):
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
             return up(on.run_params[PLANE], ITEM)
-        if kind == NORM_GRADIENT:
+        if kind == NORM_GRADIENT or kind == COLUMN_GRADIENT:
             return tiles
         if kind == GATHER:
             return up(now.next_rows, TILE) * tiles

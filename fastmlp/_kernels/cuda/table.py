@@ -8,14 +8,15 @@ from __future__ import annotations
 
 __all__ = [
     "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
-    "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS",
-    "DROP", "DROP_BACK", "FACTOR", "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS",
-    "HYPER", "IN", "JOB_COLUMNS", "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS",
-    "METERS", "NEW_SHARE", "NORM", "NORMALIZE", "NORMALIZE_BACK", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP",
-    "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT",
-    "RSTDS", "SCALE", "SEED", "SHARES", "SHIFT", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES",
-    "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT",
-    "WEIGHTS", "WIDE", "G", "X", "Y",
+    "BY_COLUMN", "BY_COLUMN_BACK", "CHUNK", "CLIPS", "COLUMN_GRADIENT", "FIRST", "FORMULA", "SECOND", "CLIP_NORM",
+    "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS", "DROP", "DROP_BACK", "FACTOR",
+    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS",
+    "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "METERS", "NEW_SHARE",
+    "NORM", "NORMALIZE", "NORMALIZE_BACK", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT",
+    "OUT", "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SEED",
+    "SHARES", "SHIFT", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT",
+    "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "G", "X",
+    "Y",
 ]  # fmt: skip
 
 # Columns of ops.
@@ -29,6 +30,7 @@ MEAN, SCALE = 10, 11  # of the first operation: what is taken from the data, and
 # weights, -1 for none
 MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
 SHIFT, FACTOR = 12, 13  # of a later normalization: its mean and 1 / scale, in weights
+FIRST, SECOND, FORMULA = 12, 13, 14  # of a function by column: its numbers a and b (or a), in weights; its number
 LAYER, THRESHOLD, SEED = 12, 13, 14  # of a dropout
 OP_COLUMNS = 15
 
@@ -55,7 +57,9 @@ WEIGHTS, NORM_GRADIENT, UPDATE = range(11, 14)
 # and of rows of the next batch, which are brought together while this one's weights change:
 GATHER = 14
 # Again of rows of the batch:
-NORMALIZE, NORMALIZE_BACK = 15, 16
+NORMALIZE, NORMALIZE_BACK, BY_COLUMN, BY_COLUMN_BACK = range(15, 19)
+# and again of weights:
+COLUMN_GRADIENT = 19
 
 # Columns of stages.
 # KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.

@@ -1,9 +1,9 @@
-"""Formulas of activations, losses and optimizers, written once for all compiled backends.
+"""Formulas of activations, functions by column, losses and optimizers, written once for all compiled backends.
 
-A file of `activations`, `losses` or `optimizers` states one operation, under its name, as functions in the vocabulary
-of `number`; each package says which functions. A backend compiles them with its own vocabulary: SIMD vectors (`cpu`),
-the numbers of single threads (`cuda`), C expressions (`aot`). `reference` states the same operations independently in
-NumPy: that is what the compiled ones are tested against.
+A file of `activations`, `columns`, `losses` or `optimizers` states one operation, under its name, as functions in the
+vocabulary of `number`; each package says which functions. A backend compiles them with its own vocabulary: SIMD vectors
+(`cpu`), the numbers of single threads (`cuda`), C expressions (`aot`). `reference` states the same operations
+independently in NumPy: that is what the compiled ones are tested against.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["bind", "find", "names", "output_suffices", "register", "sums_over_classes"]
 
-FAMILIES = ("activations", "losses", "optimizers")
+FAMILIES = ("activations", "columns", "losses", "optimizers")
 _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
 _files: dict[tuple[str, str], Any] = {}
 

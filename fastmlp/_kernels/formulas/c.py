@@ -133,18 +133,30 @@ VECTOR = Dialect(
 
 
 def header(folder: Path) -> str:
-    """activations.h of the predictor's kernels, out of the files of a folder."""
-    paths = sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
+    """activations.h of the predictor's kernels, out of the files of activations and of columns in a folder."""
+    paths, by_column = (
+        sorted(path for path in (folder / family).glob("*.py") if path.stem != "__init__")
+        for family in ("activations", "columns")
+    )
     names = [path.stem for path in paths]
     cases = "\n".join(f"    case {name.upper()}: MAP(NAME(h_{name})(v, alpha))" for name in names if name != "identity")
+    column_cases = "\n".join(
+        f"    case {number}: MAP(NAME(h_{path.stem})(v, NAME(load)(first + i), NAME(load)(second + i)))"
+        for number, path in enumerate(by_column)
+    )
     return (
         "/* Written by setup.py from the formulas. */\n#ifndef FASTMLP_ACTIVATIONS\n#define FASTMLP_ACTIVATIONS\n"
         f"enum {{ {', '.join(name.upper() for name in names)} }};\n"
-        f'static const char *const ACTIVATIONS = "{" ".join(names)}";\n#endif\n\n'
-        + "".join(functions(path, VECTOR) for path in paths)
+        f'static const char *const ACTIVATIONS = "{" ".join(names)}";\n'
+        f'static const char *const COLUMNS = "{" ".join(path.stem for path in by_column)}";\n#endif\n\n'
+        + "".join(functions(path, VECTOR) for path in (*paths, *by_column))
         + "\n/* a (count) = h(a) in place; count is a multiple of LANES. */\n"
         "static void NAME(activate)(int kind, REAL number, REAL *a, ptrdiff_t count) {\n"
         f"    VEC alpha = FULL(number);\n    switch (kind) {{\n{cases}\n    default: break;\n    }}\n}}\n"
+        "\n/* a (count) = f(a, first, second) in place, element by element. */\n"
+        "static void NAME(by_column)(int kind, REAL *a, ptrdiff_t count, const REAL *first, const REAL *second) {\n"
+        f"    switch (kind) {{\n{column_cases}\n"
+        "    default: (void)a, (void)count, (void)first, (void)second;\n    }\n}\n"
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..._common.validation import Array
 from ..base import Module
+from ..lowering import PlanBuilder
 from ..onnx_node import Node
 
 __all__ = ["Activation"]
@@ -83,6 +86,23 @@ class Activation(Module):
         dx: Array = self.backend.empty(x.shape, x.dtype)
         self.backend.activation_backward(self.kind, self.alpha, dy, x, y, dx)
         return dx
+
+    def lower(self, builder: PlanBuilder) -> None:
+        """An activation."""
+        builder.activation(self.kind, self.alpha)
+
+    def settings(self) -> tuple[Any, ...]:
+        """The formula and its number."""
+        return (self.kind, self.alpha)
+
+    def torch_arguments(self) -> dict[str, Any]:
+        """Those of `config`, and ``torch_options``."""
+        return {**{name: value for name, value in self.config().items() if name != "type"}, **self.torch_options}
+
+    @classmethod
+    def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
+        """Those of `examples`: an activation takes any width and dtype."""
+        return [*cls.examples()]
 
     def onnx_nodes(self) -> list[Node]:
         """The ONNX nodes that compute it, one after the other.

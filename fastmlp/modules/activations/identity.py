@@ -12,3 +12,4 @@ class Identity(Activation):
 
     kind = "identity"
     torch = "Identity"
+    passes_through = True

@@ -1,0 +1,146 @@
+"""Functions by column, y = f(x, a, b): kernels of the module API, and functions that the engine calls by address."""
+
+from __future__ import annotations
+
+import functools
+
+from numba import carray
+
+from .elementwise import formula, load_some, store_some
+from .jit import addressed, inline, kernel
+from .operations import ALL, clear_last
+from .panels import panel_stride, place
+from .simd import fma, keep_first, lanes, load, load_tail, store
+from .table import AHEAD, CAPACITY, DX, DY, FIRST, OUT, SECOND, X, Y
+
+__all__ = ["columns_backward", "columns_forward", "panel_backward", "panel_forward", "panel_gradient"]
+
+
+def _functions(kind):
+    """(f, df/dx, df/da, df/db); in the place of derivatives that there are not stands df/dx, which nobody calls."""
+    found = formula("columns", kind)
+    names = ("forward", "derivative", "derivative_a", "derivative_b")
+    return tuple(found.get(name, found["derivative"]) for name in names)
+
+
+@functools.cache
+def columns_forward(kind):
+    """The kernel out (N, C) = f(x, a, b); a and b (C,) may be empty."""
+    f, *_ = _functions(kind)
+
+    @kernel
+    def forward(x, a, b, out):
+        rows, columns = out.shape
+        width = lanes(out)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            u, v = load_some(a, c, min(count, a.size)), load_some(b, c, min(count, b.size))
+            for at in range(c, rows * columns, columns):
+                store_some(out, at, f(load_some(x, at, count), u, v), count)
+
+    return forward
+
+
+@functools.cache
+def columns_backward(kind):
+    """The kernel dx (N, C) = dy f'(x), da (C,) and db (C,) the sums of dy df/da and dy df/db over the batch.
+
+    da and db may be empty.
+    """
+    _, slope, of_a, of_b = _functions(kind)
+
+    @kernel
+    def backward(dy, x, a, b, dx, da, db):
+        rows, columns = dx.shape
+        width = lanes(dx)
+        for c in range(0, columns, width):
+            count = min(width, columns - c)
+            u, v = load_some(a, c, min(count, a.size)), load_some(b, c, min(count, b.size))
+            total_a, total_b = load_tail(dx, 0, 0), load_tail(dx, 0, 0)
+            for at in range(c, rows * columns, columns):
+                g, w = load_some(dy, at, count), load_some(x, at, count)
+                total_a, total_b = fma(g, of_a(w, u, v), total_a), fma(g, of_b(w, u, v), total_b)
+                store_some(dx, at, g * slope(w, u, v), count)
+            if da.size > 0:
+                store_some(da, c, total_a, count)
+            if db.size > 0:
+                store_some(db, c, total_b, count)
+
+    return backward
+
+
+# ------------------------------------------------------------------------------- panels of the engine
+
+
+@inline
+def _numbers(weights, table, column):
+    """a and b of a vector's columns."""
+    a = load(weights, table[FIRST] + column)
+    return a, a if table[SECOND] < 0 else load(weights, table[SECOND] + column)
+
+
+@functools.cache
+def panel_forward(kind):
+    """y = f(x, a, b) on a panel; where they are trained, a and b are kept for `panel_gradient`."""
+    f, *_ = _functions(kind)
+
+    @addressed
+    def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        stride, unit = panel_stride(work, table[OUT], column), lanes(work)
+        x, y = table[X] + column * table[CAPACITY], table[Y] + column * table[CAPACITY]
+        for c in range(0, stride, unit):
+            a, b = _numbers(weights, table, column + c)
+            if first == 0 and table[AHEAD] >= 0:
+                store(work, table[AHEAD] + 2 * (column + c), a)
+                store(work, table[AHEAD] + 2 * (column + c) + unit, b)
+            for i in range(first * stride + c, last * stride, stride):
+                store(work, y + i, f(load(work, x + i), a, b))
+        clear_last(work, y + first * stride, last - first, stride, table[OUT] - column)
+
+    return forward
+
+
+@functools.cache
+def panel_backward(kind):
+    """dx = dy df/dx on a panel."""
+    _, slope, *_ = _functions(kind)
+
+    @addressed
+    def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
+        work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
+        stride, unit, at = panel_stride(work, table[OUT], column), lanes(work), column * table[CAPACITY]
+        x, dy, dx = table[X] + at, table[DY] + at, table[DX] + at
+        for c in range(0, stride, unit):
+            a, b = _numbers(weights, table, column + c)
+            for i in range(first * stride + c, last * stride, stride):
+                store(work, dx + i, load(work, dy + i) * slope(load(work, x + i), a, b))
+        clear_last(work, dx + first * stride, last - first, stride, table[OUT] - column)
+
+    return backward
+
+
+@functools.cache
+def panel_gradient(kind):
+    """Gradient of a panel of a (which even) or b (odd) to work[out]; which // 2 is its column.
+
+    a and b are those that `panel_forward` has kept: another thread may be updating them.
+    """
+    _, _, of_a, of_b = _functions(kind)
+
+    @addressed
+    def gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
+        work, table = carray(work_p, ALL), carray(table_p, ALL)
+        width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
+        stride = panel_stride(work, width, column)
+        for c in range(0, stride, unit):
+            kept = table[AHEAD] + 2 * (column + c)
+            a, b, total = load(work, kept), load(work, kept + unit), load_tail(work, 0, 0)
+            x = place(work, table[X], rows, width, 0, column) + c
+            dy = place(work, table[DY], rows, width, 0, column) + c
+            for i in range(0, n * stride, stride):
+                v, g = load(work, x + i), load(work, dy + i)
+                total = fma(g, of_a(v, a, b) if which % 2 == 0 else of_b(v, a, b), total)
+            store(work, out + c, keep_first(total, width - column - c, 0.0))
+
+    return gradient

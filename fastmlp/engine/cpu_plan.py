@@ -1,0 +1,377 @@
+"""CpuPlan: a model laid out as the engine's tables, for batches of at most so many rows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._common.validation import Array
+from .._kernels.cpu import augment as augmented
+from .._kernels.cpu import columns, loss_operations, operations, rules, table
+from .._kernels.cpu.engine import (
+    ACCUMULATE,
+    BATCH_BLOCK,
+    BIAS_PANEL,
+    ITEM_COLUMNS,
+    LOSSES,
+    METERS,
+    OWN_GRADIENT,
+    SCRATCH,
+    SCRATCH_SIZE,
+    TRAINING,
+    UPDATE,
+    WEIGHT_BLOCK,
+)  # fmt: skip
+from .._kernels.cpu.host import LANES, VECTOR_BYTES, l1_bytes
+from .._kernels.cpu.loss_operations import LOSS_SCRATCH
+from .._kernels.cpu.panels import rounded
+from .._kernels.cpu.products import TURNED
+from .._kernels.cpu.random import WORDS
+from .._kernels.formulas import output_suffices, sums_over_classes
+from .._kernels.reference import probability_floor
+from ..losses import Loss
+from ..modules.lowering import Layer, Masks
+from ..optim import Optimizer
+from .storage import Arena, Weights
+from .support import rule
+
+if TYPE_CHECKING:
+    from ..training.augmentation import Augmentations
+
+__all__ = ["CpuPlan"]
+
+_PAGE = 4096
+_MOST_PANELS = 4  # of inputs in a block of weights
+_L1_LEFT = 14 << 10  # bytes of L1 that the parts of a panel of A and one of B leave to a block of weights
+_GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
+
+
+class _Backward(NamedTuple):
+    """Functions that compute gradients of an operation.
+
+    ``dx`` with respect to what it takes, ``in_place`` where that of what it gives is not needed any more; ``gradient``
+    with respect to its parameters, where it is no product.
+    """
+
+    dx: Any
+    gradient: Any = None
+    in_place: bool = True
+
+
+class CpuPlan:
+    """Tables and working memory for batches of up to ``batch`` rows; a `PlanBuilder`.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    weights : Weights
+    loss : Loss or None
+        None for inference.
+    optimizer : Optimizer or None
+        None for inference.
+    batch : int
+    source, by_index
+        dtype of the features as they are gathered; whether targets are class indices.
+    threads : int
+    augment : Augmentations or None
+    accumulates : bool
+        Whether a step may follow the gradients of several batches.
+
+    Attributes
+    ----------
+    ops, numbers, items : ndarray
+        See `_kernels.cpu.table` and `_kernels.cpu.engine`.
+    work : ndarray
+        Activations, gradients and scratch.
+    """
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        weights: Weights,
+        loss: Loss | None,
+        optimizer: Optimizer | None,
+        batch: int,
+        source: str,
+        by_index: bool,
+        threads: int,
+        augment: Augmentations | None = None,
+        accumulates: bool = False,
+    ) -> None:
+        self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
+        self._arena = Arena(self.dtype)
+        self.capacity = batch
+        if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # panels a multiple of pages apart would share few lines of L1
+            self.capacity = batch + 1
+        self._ops: list[list[int]] = []
+        self._numbers: list[list[float]] = []
+        self._backwards: dict[int, _Backward] = {}
+        self._layers, self._index = layers, 0
+        self._source, self.augment = source, augment
+        self._trains = loss is not None
+        self.dropouts: list[tuple[int, Masks]] = []
+        # Columns and place of the value that the operations have come to, and whether a product has just given it.
+        self._width = self._value = 0
+        self._after_product = False
+        self._gather()
+        self._lower()
+        if loss is None:
+            self._add(table.ROWS, self._width, X=self._value, FORWARD=operations.emit.address(self.dtype))
+        else:
+            self._loss(loss, by_index)
+            self._backward()
+        self.meters = np.zeros(METERS, np.int64)
+        self._items(optimizer)
+        if optimizer is not None:
+            self._training(optimizer, accumulates)
+        self.ops = np.array(self._ops, np.int64)
+        self.numbers = np.array(self._numbers, np.float64)
+        self.work = self._arena.array()
+
+    # ------------------------------------------------------------------------------------ operations
+
+    def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> list[int]:
+        """Append an operation that gives ``width`` columns; returns its row."""
+        row = [-1] * table.COLUMNS
+        row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = 0
+        row[table.KIND], row[table.CAPACITY], row[table.OUT] = kind, self.capacity, width
+        row[table.IN] = width
+        for name, value in columns.items():
+            row[getattr(table, name)] = int(value)
+        self._ops.append(row)
+        self._numbers.append([*numbers, *[0.0] * (table.NUMBERS - len(numbers))])
+        self._after_product = False
+        if row[table.Y] >= 0:
+            self._value, self._width = row[table.Y], width
+        return row
+
+    def _gather(self) -> None:
+        width = next(layer.module.in_width for layer in self._layers if layer.module.in_width is not None)
+        gather = operations.gather if self.augment is None else augmented.gather_augmented
+        op = self._add(
+            table.ROWS, width, Y=self._arena.matrix(self.capacity, width),
+            FORWARD=gather(self._source).address(self.dtype), MEAN=-1, SCALE=-1,
+        )  # fmt: skip
+        if self.augment is not None:
+            self._augment(op, self.augment, width)
+
+    def _augment(self, op: list[int], augment: Augmentations, width: int) -> None:
+        op[table.AHEAD] = self._arena.allocate(self.capacity * augmented.scratch(width))
+        op[table.FLIP] = op[table.NOISE] = op[table.SHARES] = 0
+        if augment.flip is not None:
+            op[table.FLIP], (op[table.PIXELS], op[table.PIXEL]) = augment.flip.threshold, augment.flip.strides
+        if augment.std is not None:
+            self._deviations: Array = np.zeros(augmented.row_room(width), self.dtype)  # as the kernel reads them
+            self._deviations[:width] = augment.std
+            op[table.NOISE] = self._deviations.ctypes.data
+
+    def _lower(self) -> None:
+        for index, layer in enumerate(self._layers):
+            self._index = index
+            layer.module.lower(self)
+
+    def _row_of(self, name: str | None) -> int:
+        """The row of params of a parameter of the module that is being lowered; -1 for none."""
+        return -1 if name is None else self.weights.rows[self._index, name]
+
+    def _offset_of(self, name: str | None) -> int:
+        """Where such a parameter, or a buffer, is in weights; -1 for none."""
+        if name is None:
+            return -1
+        row = self.weights.rows.get((self._index, name))
+        return self.weights.constants[self._index, name] if row is None else int(self.weights.params[row, 0])
+
+    # The methods of `PlanBuilder`.
+
+    def linear(self, outputs: int, weight: str, bias: str | None) -> None:
+        """See `PlanBuilder`, as for all that follow."""
+        op = self._add(
+            table.LINEAR, outputs, IN=self._width, X=self._value, Y=self._arena.matrix(self.capacity, outputs),
+            WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
+            TRANSPOSED=self.weights.copies.get((self._index, weight), -1),
+        )  # fmt: skip
+        op[table.PRE] = op[table.Y]
+        self._after_product = True
+
+    def activation(self, kind: str, alpha: float) -> None:
+        """An epilogue of the product before, or an operation of its own."""
+        of_output = output_suffices(kind, alpha)
+        fused = self._after_product
+        if fused:
+            op, self._after_product = self._ops[-1], False
+            if not of_output:
+                op[table.PRE] = self._arena.matrix(self.capacity, self._width)
+        else:
+            op = self._add(
+                table.PANELS, self._width, PRE=self._value, X=self._value,
+                Y=self._arena.matrix(self.capacity, self._width),
+            )  # fmt: skip
+        self._numbers[-1][0] = alpha
+        if kind != "identity" or not fused:
+            op[table.FORWARD] = operations.activation_forward(kind).address(self.dtype)
+            self._backwards[len(self._ops) - 1] = _Backward(operations.activation_backward(kind, of_output))
+
+    def normalize(self, mean: str, scale: str) -> None:
+        """Part of the gathering where it comes first, else an operation of its own."""
+        places = self._offset_of(mean), self._offset_of(scale)
+        if self._index == 0:
+            ones = (self._layers[0].module.buffers[scale] == 1).all()
+            self._ops[0][table.MEAN], self._ops[0][table.SCALE] = places[0], -1 if ones else places[1]
+            return
+        self._add(
+            table.PANELS, self._width, X=self._value, Y=self._arena.matrix(self.capacity, self._width),
+            FORWARD=operations.normalize_forward.address(self.dtype), MEAN=places[0], SCALE=places[1],
+        )  # fmt: skip
+        self._backwards[len(self._ops) - 1] = _Backward(operations.normalize_backward)
+
+    def columns(self, kind: str, first: str, second: str | None = None) -> None:
+        """Panels; both numbers of each column are kept until the gradients of the parameters are known."""
+        rows = [self.weights.rows.get((self._index, name), -1) for name in (first, second) if name is not None]
+        y = self._arena.matrix(self.capacity, self._width)
+        kept = self._arena.allocate(2 * rounded(self._width, self.dtype)) if self._trains and rows[0] >= 0 else -1
+        self._add(
+            table.PANELS, self._width, X=self._value, Y=y, AHEAD=kept, WEIGHT=rows[0], BIAS=(*rows, -1)[1],
+            FORWARD=columns.panel_forward(kind).address(self.dtype), FIRST=self._offset_of(first),
+            SECOND=self._offset_of(second),
+        )  # fmt: skip
+        gradient = columns.panel_gradient(kind) if kept >= 0 else None
+        self._backwards[len(self._ops) - 1] = _Backward(columns.panel_backward(kind), gradient, in_place=kept < 0)
+
+    def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
+        """Rows, with their statistics."""
+        room = rounded(self._width, self.dtype)
+        y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
+        op = self._add(
+            table.ROWS, self._width, eps, X=self._value, Y=y, AHEAD=scratch,
+            FORWARD=operations.layer_norm_forward.address(self.dtype), MEANS=self._arena.allocate(self.capacity),
+            RSTDS=self._arena.allocate(self.capacity), WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
+        )  # fmt: skip
+        op[table.EXTRA + 2 : table.EXTRA + 5] = [room, self._offset_of(weight), self._offset_of(bias)]
+        self._backwards[len(self._ops) - 1] = _Backward(
+            operations.layer_norm_backward, operations.layer_norm_gradient, in_place=False
+        )
+
+    def softmax(self) -> None:
+        """Rows, with scratch for two."""
+        room = 2 * rounded(self._width, self.dtype)
+        y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
+        self._add(
+            table.ROWS, self._width, X=self._value, Y=y, AHEAD=scratch, EXTRA=room,
+            FORWARD=operations.softmax_forward.address(self.dtype),
+        )  # fmt: skip
+        self._backwards[len(self._ops) - 1] = _Backward(operations.softmax_backward)
+
+    def dropout(self, rate: float, masks: Masks) -> None:
+        """Rows, with scratch for random words; nothing in inference."""
+        if not self._trains:
+            return
+        y, factor = self._arena.matrix(self.capacity, self._width), 1 / (1 - rate) if rate < 1 else 0.0
+        op = self._add(
+            table.ROWS, self._width, factor, X=self._value, Y=y, AHEAD=self._arena.allocate(self.capacity * WORDS),
+            FORWARD=operations.dropout_forward.address(self.dtype),
+        )  # fmt: skip
+        op[table.EXTRA + 4] = math.floor(rate * 2**32)
+        self.dropouts.append((len(self._ops) - 1, masks))
+        self._backwards[len(self._ops) - 1] = _Backward(operations.dropout_backward)
+
+    # -------------------------------------------------------------------------------- loss, backward
+
+    def _loss(self, loss: Loss, by_index: bool) -> None:
+        dtype, width = self.dtype, self._width
+        mixed = self.augment is not None and self.augment.mixup is not None
+        numbers = loss.numbers
+        if sums_over_classes(loss.kernel):
+            from_logits = not loss.takes_probabilities
+            plain = by_index and loss.column_weight(width, dtype) is None and not numbers[0]
+            function = loss_operations.classwise(loss.kernel, from_logits, by_index, plain, mixed)
+            numbers = numbers if from_logits else (numbers[0], probability_floor(dtype))
+        else:
+            function = loss_operations.elementwise(loss.kernel, mixed)
+        weight = self.weights.constants.get((-1, "class weight"), -1)
+        self.row_losses = self._arena.allocate(self.capacity)
+        self._add(
+            table.ROWS, width, *numbers, X=self._value, DX=self._arena.matrix(self.capacity, width),
+            FORWARD=function.address(dtype), ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight,
+            AHEAD=self._arena.allocate(self.capacity * LOSS_SCRATCH * rounded(width, dtype)), SAMPLE_WEIGHT=0,
+        )  # fmt: skip
+
+    def _backward(self) -> None:
+        """Say where gradients go, from the loss down to the first operation that has parameters."""
+        last = len(self._ops) - 1
+        gradient = self._ops[last][table.DX]
+        trained = [o for o in range(last) if self._ops[o][table.WEIGHT] >= 0]
+        lowest = trained[0] if trained else last
+        above: list[int] | None = None
+        for o in range(last - 1, lowest - 1, -1):
+            op, backward = self._ops[o], self._backwards.get(o)
+            op[table.DY] = op[table.DX] = gradient
+            in_place = backward is not None and backward.in_place
+            if op[table.KIND] == table.LINEAR or o > lowest:
+                op[table.BACKWARD] = 0 if backward is None else backward.dx.address(self.dtype)
+            if op[table.KIND] == table.LINEAR:
+                address, in_place = op[table.BACKWARD], False
+                if address and above is not None and above[table.KIND] == table.LINEAR:
+                    above[table.EPILOGUE] = o
+                else:
+                    op[table.OWN] = int(address != 0)
+            elif op[table.WEIGHT] >= 0:
+                assert backward is not None
+                op[table.GRADIENT] = backward.gradient.address(self.dtype)
+            if not in_place:
+                op[table.DX] = self._arena.matrix(self.capacity, op[table.IN]) if o > lowest else -1
+            gradient, above = op[table.DX], op
+
+    # --------------------------------------------------------------------------------------- phase 2
+
+    def _items(self, optimizer: Optimizer | None) -> None:
+        """Cut the parameters into pieces, in an order that does not depend on the number of threads."""
+        panel = 2 * LANES[self.dtype.itemsize]
+        items, costs = [], []
+        for o, op in enumerate(self._ops):
+            if optimizer is None or op[table.WEIGHT] < 0:
+                continue
+            inputs, outputs = op[table.IN], op[table.OUT]
+            panels = range(0, outputs, panel)
+            if op[table.KIND] == table.LINEAR:
+                height = _MOST_PANELS * panel
+                # All panels of a group meet a stretch of the inputs while it is in the caches.
+                wide = max(1, _GROUP_BYTES // (self.batch * 2 * VECTOR_BYTES))
+                for group in range(0, len(panels), wide):
+                    for first in range(0, inputs, height):
+                        for column in panels[group : group + wide]:
+                            stop = min(inputs, first + height)
+                            items.append((WEIGHT_BLOCK, o, column, first, stop))
+                            costs.append((stop - first + 4) * min(panel, rounded(outputs - column, self.dtype)))
+                if op[table.BIAS] >= 0:
+                    for column in panels:
+                        items.append((BIAS_PANEL, o, column, 0, 1))
+                        costs.append(4 * panel)
+            else:
+                for column in panels:
+                    for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
+                        items.append((OWN_GRADIENT, o, column, which, which + 1))
+                        costs.append(8 * panel)
+        self.items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
+        total = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
+        shares = np.arange(self.threads + 1) / self.threads * total[-1]
+        self.splits = np.abs(total[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
+        self.splits[0], self.splits[-1] = 0, len(items)
+
+    def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
+        panel = 2 * LANES[self.dtype.itemsize]
+        block = max(_MOST_PANELS * panel, TURNED) * panel
+        meters = self.meters
+        meters[TRAINING] = 1
+        meters[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
+        meters[LOSSES] = self.row_losses
+        meters[SCRATCH], meters[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
+        share = 0.0 if optimizer.average is None else 1 - optimizer.average
+        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
+        meters[ACCUMULATE] = int(accumulates)
+        meters[BATCH_BLOCK] = (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
+        if optimizer.clip_norm is not None or accumulates:
+            params = self.weights.params
+            for row in range(len(params)):
+                params[row, -1] = self._arena.allocate(self.weights.size(row))
