@@ -149,7 +149,7 @@ def test_frames_with_columns_that_are_no_numbers(predictor, trainer):
             ):
                 call(other)
     twice = frame.astype("Float64").rename(columns={"c": "a"})
-    with pytest.raises(ValueError, match="Predictor: x has two columns 'a'; expected names that differ"):
+    with pytest.raises(ValueError, match="Predictor: x has two columns 'a'; expected distinct names"):
         predictor(twice)
     missing = frame.astype("Float64").mask(frame == 0)
     with pytest.raises(ValueError, match="predict: X is nan at row 0, column 0; expected finite numbers"):
@@ -165,7 +165,7 @@ def test_masked_arrays(predictor, trainer):
         (predictor, "Predictor: x", masked), (predictor, "Predictor: x", row),
         (predictor.predict, "predict: X", masked), (trainer.predict, "predict: X", masked),
     ]:  # fmt: skip
-        with pytest.raises(ValueError, match=f"{what} is a masked array with masked entries; expected every entry"):
+        with pytest.raises(ValueError, match=f"{what} is a masked array with masked entries; expected no masked entry"):
             call(values)
 
 

@@ -19,8 +19,10 @@ ALLOWED = {
 }
 ALLOWED_IN = {
     ("cli/options.py", "_ActionsContainer"): "argparse has no other name for a parser or a group of one",
-    ("estimators/classifier.py", "_solver_takes_steps"): "a subclass, on its base",
-    ("estimators/regressor.py", "_solver_takes_steps"): "a subclass, on its base",
+    ("estimators/classifier.py", "_solver_is_stochastic"): "a subclass, on its base",
+    ("estimators/regressor.py", "_solver_is_stochastic"): "a subclass, on its base",
+    ("modules/activations/__init__.py", "_compute"): "the method that a registered class may override",
+    ("optim/__init__.py", "_update"): "the method that a registered class may override",
     ("benchmark/with_sklearn.py", "_optimizer"): "scikit-learn's estimator begins anew without it",
     ("benchmark/with_torch.py", "_dynamo"): "PyTorch's counters have no other name",
     ("benchmark/with_torch.py", "_inductor"): "PyTorch's settings have no other name",

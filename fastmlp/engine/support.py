@@ -57,7 +57,8 @@ def require_loss(loss: Loss) -> None:
 
 def work_of(layers: list[Layer], batch: int) -> float:
     """Floating-point operations of a training step: of each product of matrices, twice its multiplications."""
-    arrays = (array for layer in layers for array in dict.values(layer.module.params))
+    # Read where they are: another trainer of the model may have their numbers.
+    arrays = (layer.module.params.local(name) for layer in layers for name in layer.module.params)
     products = [float(array.size) for array in arrays if array.ndim == 2]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
 

@@ -102,7 +102,7 @@ def c_source(model: Module, name: str = "predict") -> str:
     assert model.in_width is not None and model.dtype is not None
     right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
     if not right or name in _TAKEN or _MATH.fullmatch(name):
-        raise ValueError(f"name is {name!r}; expected a C name such as 'predict' that is not taken.")
+        raise ValueError(f"name is {name!r}; expected a free C identifier, such as 'predict'.")
     body = _Body(model.dtype, model.in_width)
     for _, module in iter_layers(model, evaluation=True):
         body.add(module)

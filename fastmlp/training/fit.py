@@ -142,7 +142,9 @@ class Fit:
         ours: dict[str, Any] = json.loads(json.dumps(self.identity))
         if set(ours) != set(identity):
             others = ", ".join(sorted(set(ours) ^ set(identity)))
-            raise ResumeError(f"{where} cannot be resumed: it is of another version of fastmlp, by its {others}.")
+            raise ResumeError(
+                f"{where} cannot be resumed: another version of fastmlp wrote it; they differ in {others}."
+            )
         for key in ours:
             if ours[key] == identity[key]:
                 continue
