@@ -157,7 +157,7 @@ class _Body:
             module.lower(self)
         else:
             raise ValueError(
-                f"export_c: there is no C for {type(module).__name__}; expected fastmlp's modules, or one with to_c."
+                f"export_c does not support {type(module).__name__}; expected fastmlp's modules, or one with to_c."
             )
 
     # The methods of `CBody`.
