@@ -1,4 +1,4 @@
-"""The modules that models are made of."""
+"""Modules: the building blocks of models."""
 
 from __future__ import annotations
 

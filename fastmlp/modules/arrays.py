@@ -1,4 +1,4 @@
-"""ArrayDict: the arrays of a module by name; SharedDict: a dict whose arrays' numbers an engine may have for a time."""
+"""ArrayDict: arrays of a module by name. SharedDict: dict whose array contents an engine may own temporarily."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["ArrayDict", "SharedDict", "copy_into"]
 
 
 def copy_into(array: Any, values: Array) -> None:
-    """Make ``values``, of the same shape and dtype or one that is cast, those of an array, here or on a GPU."""
-    if hasattr(array, "copy_to_device"):  # one of a GPU knows neither ``...`` nor other layouts
+    """Copy ``values``, of the same shape and a castable dtype, into an array on the host or on a GPU."""
+    if hasattr(array, "copy_to_device"):  # GPU arrays support neither ``...`` nor other layouts
         array.copy_to_device(np.ascontiguousarray(values))
     else:
         array[...] = values
 
 
 class SharedDict(dict[str, Any]):
-    """A dict whose arrays' numbers another owner, such as the training engine, may have for a time.
+    """Dict whose array contents another owner, such as the training engine, may hold temporarily.
 
-    After `share` each access to a value first calls ``sync``, which writes the owner's numbers into the arrays and
-    ends the sharing with `unshare`. An array that only this dict refers to can be dropped for that time (`drop`):
-    a reader gets a new one. An array that is referred to from elsewhere cannot, since its holder would see no
-    further steps; the owner then has to write its numbers back at once.
+    After `share`, each access to a value first calls ``sync``, which writes the owner's numbers into the arrays and
+    ends the sharing with `unshare`. `drop` frees an array during the sharing if only this dict refers to it; a reader
+    then gets a new array. An array with other references cannot be dropped, since the other references would not see
+    further steps. The owner must then write its numbers back at once.
 
-    Names can be read without a synchronization.
+    Reading the names needs no synchronization.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sync: Callable[[], None] | None = None
-        # By the name of a dropped array, the call that makes a new one; its value in the dict is None.
+        # Constructors of dropped arrays, by name; the dict holds None for a dropped array.
         self._dropped: dict[str, Callable[[], Any]] = {}
 
     def share(self, sync: Callable[[], None]) -> None:
@@ -44,36 +44,36 @@ class SharedDict(dict[str, Any]):
         self._sync = sync
 
     def unshare(self) -> None:
-        """Let accesses go to the arrays again, none of which is dropped."""
+        """End the sharing; no array is dropped any more."""
         self._sync = None
 
     def sync(self) -> None:
-        """Bring the numbers back if another owner has them."""
+        """Write the owner's numbers into the arrays if another owner has them."""
         if self._sync is not None:
             self._sync()
 
     def local(self, name: str) -> Any:
-        """The array as it is, without a synchronization; a new one, without numbers, where it was dropped."""
+        """Return the array without a synchronization; a dropped array is replaced by an uninitialized one."""
         if name in self._dropped:
             dict.__setitem__(self, name, self._dropped.pop(name)())
         return dict.__getitem__(self, name)
 
     def drop(self, name: str, empty: Callable[..., Any]) -> bool:
-        """Drop an array until its next use by `local`; False, and nothing else, where it is held elsewhere.
+        """Drop an array until its next use by `local`; return False, without a change, if it is referenced elsewhere.
 
-        Whether it is held is told by a weak reference, after this dict has given up its own: the answer does not
-        depend on how an interpreter counts references.
+        A weak reference detects other references after this dict has released its own, so that the answer does not
+        depend on the reference counts of an interpreter.
 
         Parameters
         ----------
         name : str
         empty : callable
-            Makes the new array, of a shape and a dtype.
+            Function (shape, dtype) -> new array.
         """
         if name in self._dropped:
             return True
         array = dict.__getitem__(self, name)
-        # A view of a larger array: other views of it refer to that one, and not to this.
+        # Other views of the same base would not keep this view alive, so the weak reference could not detect them.
         if isinstance(getattr(array, "base", None), np.ndarray):
             return False
         reference, again = weakref.ref(array), functools.partial(empty, array.shape, array.dtype)
@@ -86,33 +86,33 @@ class SharedDict(dict[str, Any]):
         self._dropped[name] = again
         return True
 
-    # ------------------------------------------------------------------ reading, of each value by `__getitem__`
+    # ------------------------------------------------------------------- reading, through `__getitem__` alone
 
     def __getitem__(self, name: str) -> Any:
         while True:
             self.sync()
             value = dict.__getitem__(self, name)
-            if value is not None:  # dropped again, by a step in another thread
+            if value is not None:  # else a step in another thread has dropped the array again
                 return value
 
     def __iter__(self) -> Iterator[str]:
-        """As a dict's: with a method of its own, ``dict(arrays)`` and ``{**arrays}`` call `__getitem__` too."""
+        """Iterate over the names; this override makes ``dict(arrays)`` and ``{**arrays}`` call `__getitem__`."""
         return dict.__iter__(self)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of a name, or the default."""
+        """Return the value of a name, or the default."""
         return self[name] if name in self else default
 
     def items(self) -> Any:
-        """Names and values, read when they are asked for."""
+        """Return a view of names and values; each value is read on access."""
         return ItemsView(self)
 
     def values(self) -> Any:
-        """The values, read when they are asked for."""
+        """Return a view of the values; each value is read on access."""
         return ValuesView(self)
 
     def copy(self) -> dict[str, Any]:
-        """A dict of the same values."""
+        """Return a plain dict of the same values."""
         return dict(self)
 
     def __or__(self, other: Any) -> Any:
@@ -150,19 +150,19 @@ for _name in ("__setitem__", "__delitem__", "__ior__", "update", "pop", "popitem
 
 
 class ArrayDict(SharedDict):
-    """Arrays by name, whose names, shapes and dtypes stay as they were made.
+    """Arrays by name, with fixed names, shapes and dtypes.
 
-    Assigning to a name copies the values into the array that is there: the kernels trust shapes, and
-    an optimizer's state belongs to them.
+    Assignment copies the values into the existing array, since kernels rely on the shapes and an optimizer's state
+    belongs to the array.
 
     Raises
     ------
     KeyError
-        When assigning to a name that is not there.
+        On assignment to an unknown name.
     TypeError
-        When a name would come or go.
+        On an attempt to add or remove a name.
     ValueError
-        When assigning an array of another shape, or what are no numbers.
+        On assignment of an array of another shape, or of values that are not numbers.
     """
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -178,7 +178,7 @@ class ArrayDict(SharedDict):
             self[name] = value
 
     def replace(self, name: str, array: Any) -> None:
-        """Put another array in the place of one, such as its copy on another device."""
+        """Replace an array, for example by its copy on another device."""
         self.sync()
         dict.__setitem__(self, name, array)
 

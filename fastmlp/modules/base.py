@@ -1,4 +1,4 @@
-"""Module: what every module has and can do."""
+"""Module: base class of all modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = TypeVar("M", bound="Module")
 
 
 class Module(HasBackend):
-    """One differentiable step of a model: ``forward(x) -> y`` and ``backward(dy) -> dx``.
+    """Differentiable part of a model: ``forward(x) -> y`` and ``backward(dy) -> dx``.
 
     Attributes
     ----------
@@ -34,26 +34,27 @@ class Module(HasBackend):
     buffers : dict of str to array
         Arrays that are saved but not trained.
     training : bool
-        Whether `forward` behaves as in training (`Dropout`).
+        Whether `forward` behaves as in training, see `Dropout`.
     dtype : numpy.dtype or None
-        float32 or float64; None for a module that has no arrays and takes either.
+        float32 or float64; None for a module without arrays, which accepts both.
     in_width, out_width : int or None
-        Columns taken and given; None takes any number, or gives as many as it takes.
+        Number of input and output columns; None if any number is accepted, or if it equals the number of inputs.
     classes : list or None
-        Labels of the outputs; task : str or None, "classification", "binary" or "regression". Set by
-        `Trainer` and kept in the saved file.
+        Labels of the outputs. Set by `Trainer` and kept in the saved file.
+    task : str or None
+        "classification", "binary" or "regression". Set by `Trainer` and kept in the saved file.
     """
 
     classes: list[Any] | None = None
     task: str | None = None
-    # Whether forward reads uint8 as it is, instead of a copy in the module's dtype.
+    # Whether forward reads uint8 directly, without conversion to the module's dtype.
     takes_raw = False
-    # Whether it computes what its children do, one after the other; whether evaluation gives what it takes; whether
-    # its rows of outputs are probabilities.
+    # is_container: the module applies its children in order. passes_through: evaluation returns the input.
+    # gives_probabilities: each row of outputs is a probability distribution.
     is_container = False
     passes_through = False
     gives_probabilities = False
-    # The class of PyTorch that computes the same, in torch.nn or `exchange.pytorch`; it takes `torch_arguments`.
+    # Name of the equivalent PyTorch class, in torch.nn or `exchange.pytorch`, which is built from `torch_arguments`.
     torch: ClassVar[str | None] = None
 
     def __init__(
@@ -72,11 +73,11 @@ class Module(HasBackend):
         self._grads: ArrayDict | None = None
         self.buffers = ArrayDict()
         self.has_gradients = False
-        # What backward needs of the last forward: a tuple that begins with x.
+        # Values of the last forward that backward needs: a tuple that begins with x.
         self._saved: tuple[Any, ...] | None = None
 
     def set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
-        """Put other arrays in the place of all, as of another dtype; moves them to the module's backend."""
+        """Replace all arrays, for example by arrays of another dtype, and move them to the module's backend."""
         self._set_arrays(params, buffers)
 
     def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
@@ -87,8 +88,8 @@ class Module(HasBackend):
 
     @property
     def grads(self) -> ArrayDict:
-        """Gradients of the last `backward`; zeros before the first."""
-        if self._grads is None:  # not sooner: most models only predict, or train where no gradient is stored
+        """Gradients of the last `backward`; zeros before the first call."""
+        if self._grads is None:  # allocated on first use: inference and the engine need no gradients
             zeros = self.backend.zeros
             self._grads = ArrayDict({name: zeros(array.shape, array.dtype) for name, array in self.params.items()})
         return self._grads
@@ -96,12 +97,12 @@ class Module(HasBackend):
     # --------------------------------------------------------------------------- forward, backward
 
     def forward(self, x: Any) -> Array:
-        """Compute the outputs and keep what `backward` needs.
+        """Compute the outputs and keep the values that `backward` needs.
 
         Parameters
         ----------
         x : array-like of shape (N, in_width)
-            Any real dtype and memory layout; it is not changed, and must not change before `backward`.
+            Any real dtype and memory layout. The array is not modified, and it must not change before `backward`.
 
         Returns
         -------
@@ -111,8 +112,8 @@ class Module(HasBackend):
         Raises
         ------
         ValueError
-            If ``x`` has another shape, is not an array of real numbers, or has a finite one that the
-            module's dtype cannot hold.
+            If ``x`` has another shape, is not an array of real numbers, or contains a finite number that overflows
+            in the module's dtype.
         """
         x = self._check_input(x)
         y = self._compute(x, keep=True)
@@ -121,7 +122,7 @@ class Module(HasBackend):
     __call__ = forward
 
     def infer(self, x: Any) -> Array:
-        """`forward` as in `eval` mode, without keeping anything for `backward`.
+        """Compute the outputs as in `eval` mode, without keeping values for `backward`.
 
         Parameters and errors are those of `forward`.
         """
@@ -130,25 +131,25 @@ class Module(HasBackend):
         return self._fresh(y) if y is x else y
 
     def backward(self, dy: Any, *, need_dx: bool = True) -> Array | None:
-        """Compute the gradients of the last `forward`: `grads` are overwritten, not added to.
+        """Compute the gradients of the last `forward`; `grads` are overwritten, not accumulated.
 
         Parameters
         ----------
         dy : array-like of shape (N, out_width)
-            The gradient of the loss with respect to the outputs.
+            Gradient of the loss with respect to the outputs.
         need_dx : bool
-            Whether the gradient with respect to the inputs is wanted.
+            Whether to compute the gradient with respect to the inputs.
 
         Returns
         -------
-        ndarray of shape (N, in_width), or None where not wanted
+        ndarray of shape (N, in_width), or None if ``need_dx`` is False
 
         Raises
         ------
         RuntimeError
-            If there was no `forward` before.
+            If `forward` has not been called.
         ValueError
-            If ``dy`` is not of the shape of the last forward's result, or its numbers are none for `forward`.
+            If the shape of ``dy`` is not that of the last outputs, or `forward` would reject its numbers.
         """
         name = type(self).__name__
         if self._saved is None:
@@ -172,116 +173,116 @@ class Module(HasBackend):
 
     @property
     def last_input(self) -> Array | None:
-        """The checked input of the last `forward` that kept it for `backward`; None before one."""
+        """Checked input of the last `forward`; None before the first call."""
         return None if self._saved is None else self._saved[0]
 
     def _compute(self, x: Array, keep: bool) -> Array:
-        """Forward on checked input; with ``keep`` sets `_saved`, without it behaves as in eval mode."""
+        """Compute the outputs of checked input; set `_saved` with ``keep``, else behave as in eval mode."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def _gradient(self, dy: Array, need_dx: bool) -> Array | None:
-        """Backward on checked input, after a forward."""
+        """Compute the gradients of checked input, after a forward."""
         raise NotImplementedError(f"{type(self).__name__} has no backward.")
 
-    # --------------------------------------------------------------- what it computes, to other programs
-    # A class derived from one that defines these, and that computes otherwise, defines them anew; see `describes`.
+    # ------------------------------------------------------------------------- descriptions for plans and exports
+    # A subclass that computes another function must override the descriptions too; see `describes`.
 
     def lower(self, builder: PlanBuilder) -> None:
-        """Append the operations that compute this module to a plan.
+        """Append the operations of this module to a plan.
 
-        Without it a model runs module by module, which is slower.
+        A model with a module that does not implement `lower` runs module by module, which is slower.
         """
         raise NotImplementedError(f"{type(self).__name__} has no operations of a plan.")
 
     def settings(self) -> tuple[Any, ...]:
-        """What the operations of `lower` depend on beside parameters: where it changes, a plan is made anew."""
+        """Return the values besides parameters that `lower` depends on; a change makes the engine rebuild the plan."""
         return ()
 
     def onnx_nodes(self) -> list[Node]:
-        """The ONNX nodes that compute, one after the other, what the module does in evaluation."""
+        """Return the ONNX nodes of the module in evaluation mode, to be applied in sequence."""
         raise NotImplementedError(f"{type(self).__name__} has no ONNX.")
 
     def to_c(self, body: CBody) -> None:
-        """Append to a C function what the module does in evaluation, where `lower` does not say it."""
+        """Append the module in evaluation mode to a C function; needed only if `lower` does not suffice."""
         raise NotImplementedError(f"{type(self).__name__} has no C.")
 
     def torch_arguments(self) -> dict[str, Any]:
-        """Arguments of the constructor of the class ``torch``; arrays become tensors."""
+        """Return the constructor arguments of the class ``torch``; arrays become tensors."""
         return {}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """Modules that take (N, width), one for each way of computing: for `fastmlp gradcheck` and the tests."""
+        """Return modules of input (N, width), one for each variant, for `fastmlp gradcheck` and the tests."""
         return []
 
     # -------------------------------------------------------------------------------- the tree
 
     def children(self) -> list[tuple[str, Module]]:
-        """The modules right inside this one, with their names."""
+        """Return the names and modules of the direct children."""
         return []
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it, in order."""
+        """Iterate over this module and all its descendants, in order."""
         for _, module in self._named_modules():
             yield module
 
     def named_modules(self) -> list[tuple[str, Module]]:
-        """(prefix of its arrays' names, module): this one and all inside it, in order."""
+        """Return (prefix of the array names, module) of this module and all its descendants, in order."""
         return self._named_modules()
 
     def _named_modules(self) -> list[tuple[str, Module]]:
-        """(prefix of its arrays' names, module): this one and all inside it."""
+        """Return (prefix of the array names, module) of this module and all its descendants."""
         return [("", self)]
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
-        """Name and array of each trained parameter; names are PyTorch's (``"0.weight"``)."""
+        """Iterate over the names and arrays of the trained parameters; names are PyTorch's (``"0.weight"``)."""
         for prefix, module in self._named_modules():
             for name, array in module.params.items():
                 yield prefix + name, array
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
-        """Name and gradient of each trained parameter, in the order of `named_parameters`."""
+        """Iterate over the names and gradients of the trained parameters, in the order of `named_parameters`."""
         for prefix, module in self._named_modules():
             for name, array in module.grads.items():
                 yield prefix + name, array
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trained elements."""
         return sum(array.size for _, array in self.named_parameters())
 
     def train(self: M) -> M:
-        """Behave as in training from now on; returns the module."""
+        """Switch to training mode; return the module."""
         for module in self.modules():
             module.training = True
         return self
 
     def eval(self: M) -> M:
-        """Behave as in evaluation from now on; returns the module."""
+        """Switch to evaluation mode; return the module."""
         for module in self.modules():
             module.training = False
         return self
 
     def to(self: M, backend: str | None = None, *, precision: str | None = None) -> M:
-        """Move to another backend, or to another precision there, in place; returns the module.
+        """Move to another backend or precision in place; return the module.
 
         Parameters
         ----------
         backend : str, optional
-            Its name, as `use_backend` takes it; the present one if not given.
+            Name of the backend, see `use_backend`; default: the current one.
         precision : {"float32", "bf16x6", "tf32", "bf16"}, optional
-            What the products of Linear layers are computed with. On a GPU from compute capability 8.0 on, all but the
-            first use its tensor cores: "tf32" (10 bits of mantissa) and "bf16" (7) round factors; "bf16x6" takes each
-            for a sum of three of bf16, and keeps to the bounds of error of "float32", but for factors below 2**-110
-            and infinite ones, which give NaN. Sums are float32's, and so are parameters and all else. If not given,
-            the present one on the same backend, else "float32".
+            Arithmetic of the matrix products of Linear layers. On a GPU of compute capability 8.0 or higher, all but
+            "float32" use the tensor cores. "tf32" (10 bits of mantissa) and "bf16" (7 bits) round the factors.
+            "bf16x6" splits each factor into a sum of three bf16 numbers. Its error bounds are those of "float32",
+            except for factors below 2**-110 and infinite factors, which give NaN. Accumulation, parameters and all
+            other operations are float32. Default: the current precision on the same backend, else "float32".
 
         Raises
         ------
         BackendError
-            If there is no such backend or precision here.
+            If the backend or the precision is not available.
         ValueError
-            If the precision is not "float32" and the module float64.
+            If the precision is not "float32" and the module is float64.
         """
         name = self.backend_name if backend is None else backend
         if precision is None:
@@ -301,7 +302,7 @@ class Module(HasBackend):
     # -------------------------------------------------------------------------------- saving
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers as NumPy arrays, under PyTorch's names."""
+        """Return copies of all parameters and buffers as NumPy arrays, under PyTorch's names."""
         return {
             prefix + name: np.array(module.backend.to_numpy(array))
             for prefix, module in self._named_modules()
@@ -310,18 +311,18 @@ class Module(HasBackend):
         }
 
     def load_state_dict(self, state: Mapping[str, Any] | str | os.PathLike[str]) -> None:
-        """Copy arrays into the module's, in place; a bad ``state`` changes nothing.
+        """Copy arrays into the module's arrays in place; an invalid ``state`` changes nothing.
 
         Parameters
         ----------
         state : mapping of str to array-like, or path-like
-            Exactly the names and shapes of `state_dict`; other real dtypes are cast. PyTorch's tensors will do, and so
-            will a file of weights: ``.safetensors``, ``.npz``, or what ``torch.save`` wrote of a state_dict.
+            Exactly the names and shapes of `state_dict`. Other real dtypes are cast; PyTorch tensors are accepted.
+            A path names a file of weights: ``.safetensors``, ``.npz``, or a state_dict saved by ``torch.save``.
 
         Raises
         ------
         ValueError
-            If names or shapes differ, or an array is not one of real numbers.
+            If names or shapes differ, or an array does not hold real numbers.
         ModelFileError, OSError
             If the file holds no weights, or cannot be read.
         """
@@ -343,15 +344,15 @@ class Module(HasBackend):
                     arrays[name] = checked[prefix + name]
 
     def _check_buffers(self, buffers: Mapping[str, Array]) -> None:
-        """Raise ValueError if these cannot be the module's buffers."""
+        """Raise ValueError if ``buffers`` are not valid for the module."""
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments that rebuild the module, without its numbers; fit for JSON."""
+        """Return the type and the arguments that rebuild the module without its weights; JSON-serializable."""
         return {"type": type(self).__name__}
 
     @classmethod
     def from_config(cls: type[M], config: Mapping[str, Any]) -> M:
-        """The module that `config` describes; trained arrays are zeros until a state is loaded."""
+        """Build the module that `config` describes; trained arrays are zeros until a state is loaded."""
         return cls(**{name: value for name, value in config.items() if name != "type"})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -362,7 +363,7 @@ class Module(HasBackend):
         self.__dict__.update(self._arrays(self.backend.from_numpy))
 
     def _arrays(self, move: Callable[[Array], Array]) -> dict[str, ArrayDict | None]:
-        """Parameters, gradients and buffers on the other side of ``move``: a GPU's arrays can be no part of a copy."""
+        """Apply ``move`` to parameters, gradients and buffers, since arrays on a GPU cannot be pickled."""
         groups = {"params": self.params, "_grads": self._grads, "buffers": self.buffers}
         return {
             key: None if group is None else ArrayDict({name: move(array) for name, array in group.items()})
@@ -380,5 +381,5 @@ def _some(names: list[str]) -> str:
 
 
 def is_plain(one: object, base: type, *methods: str) -> bool:
-    """Whether an object computes as its base does, without methods of its own of these names."""
+    """Return whether the class of ``one`` derives from ``base`` and does not override the given methods."""
     return isinstance(one, base) and all(getattr(type(one), name) is getattr(base, name) for name in methods)

@@ -1,4 +1,4 @@
-"""Modules from their configs: the built-in types and those that were registered, by name, and nothing else."""
+"""Construction of modules from configs; only built-in and registered types are accepted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _registered: dict[str, type[Module]] = {}
 
 
 def module_types() -> dict[str, type[Module]]:
-    """All classes that a config can name, by their names."""
+    """Return all classes that a config can name, by name."""
     activations: Any = importlib.import_module(".activations", __package__)
     return {**_built_in(), **{kind.__name__: kind for kind in activations.activation_types()}, **_registered}
 
 
 def is_registered_module(kind: type[Module]) -> bool:
-    """Whether a class is one of fastmlp's or was given to `register_module`, or as an activation to its registry."""
+    """Return whether a class is built in, or registered by `register_module` or `register_activation`."""
     return module_types().get(kind.__name__) is kind
 
 
 @functools.cache
 def _built_in() -> dict[str, type[Module]]:
-    """Classes in the files beside this one; looked up when asked for, as some of them import this."""
+    """Find the classes in the files of this package; on first use, since some of the files import this one."""
     package: Any = importlib.import_module(str(__package__))
     found: dict[str, type[Module]] = {}
     for info in pkgutil.iter_modules(package.__path__):
@@ -41,20 +41,20 @@ def _built_in() -> dict[str, type[Module]]:
 
 
 def register_module(kind: type[Module]) -> type[Module]:
-    """Let saved files have modules of a class of yours. May be a decorator.
+    """Allow saved files to contain modules of a custom class; usable as a decorator.
 
     Parameters
     ----------
     kind : type
-        A class derived from `Module`, with ``config`` and, where its arguments are not those of ``config``,
-        ``from_config``. It is exported where it says how: `Module.onnx_nodes`, `Module.to_c`, ``torch``. With
-        `Module.lower` the engine and `Predictor` take it too; without, it trains module by module, which is slower,
-        and a `PerformanceWarning` says so once.
+        A subclass of `Module` with ``config``, and with ``from_config`` if its constructor does not take the entries
+        of ``config``. `Module.onnx_nodes`, `Module.to_c` and ``torch`` make the class exportable. With `Module.lower`
+        the engine and `Predictor` support it; otherwise a model trains module by module, which is slower and issues
+        a `PerformanceWarning` once.
 
     Raises
     ------
     ValueError
-        If it is no such class, or another one has its name.
+        If ``kind`` is not such a class, or its name is taken.
     """
     if not (isinstance(kind, type) and issubclass(kind, Module)):
         raise ValueError(f"register_module expected a class derived from Module, got {kind!r}.")
@@ -65,17 +65,17 @@ def register_module(kind: type[Module]) -> type[Module]:
 
 
 def module_from_config(config: Mapping[str, Any]) -> Module:
-    """The module that `Module.config` described, its trained arrays zero until a state is loaded.
+    """Build the module that `Module.config` described; trained arrays are zeros until a state is loaded.
 
     Parameters
     ----------
     config : mapping
-        ``{"type": "Linear", "in_features": 64, ...}``, for instance out of a saved file.
+        For example ``{"type": "Linear", "in_features": 64, ...}``, as read from a saved file.
 
     Raises
     ------
     ModelFileError
-        If the type is neither one of fastmlp's nor registered, or the arguments are not ones that it takes.
+        If the type is neither built in nor registered, or the arguments are invalid.
     """
     kind = config.get("type") if isinstance(config, Mapping) else None
     types = module_types()

@@ -1,4 +1,4 @@
-"""Dropout, its masks a function of (seed, layer, step, row, column)."""
+"""Dropout with masks that are a function of (seed, layer, step, row, column)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Module):
-    """Zeroes each element with probability p and scales the rest by 1 / (1 - p).
+    """Zero each element with probability p and scale the rest by 1 / (1 - p), in training only.
 
-    Only in training; the identity otherwise. The mask of a step is the same on every backend
+    Evaluation is the identity. The mask of a step is the same on every backend
     (Srivastava et al., JMLR 15, 2014).
 
     Parameters
@@ -28,19 +28,19 @@ class Dropout(Module):
     p : float
         From 0 to 1.
     rng : int, numpy.random.Generator or None
-        Seed of the masks; None draws one. It is kept as ``seed``; `Trainer.fit` sets its own.
+        Seed of the masks, kept as ``seed``; None draws one. `Trainer.fit` sets its own seed.
 
     Attributes
     ----------
     layer : int
-        The module's place among the Dropouts of the outermost `Sequential`.
+        Index of the module among the Dropouts of the outermost `Sequential`.
     step : int
-        The step whose mask the next `forward` in training takes; moves on by one with each.
+        Step of the next mask; incremented by each `forward` in training.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     torch = "Dropout"
@@ -60,7 +60,7 @@ class Dropout(Module):
         Raises
         ------
         ValueError
-            If ``seed`` is not one, or ``step`` is negative.
+            If ``seed`` is not a valid seed, or ``step`` is negative.
         """
         if seed is not None:
             self.seed = as_seed(seed)
@@ -69,7 +69,7 @@ class Dropout(Module):
 
     @contextlib.contextmanager
     def freeze(self) -> Iterator[None]:
-        """Take the same mask with each `forward` inside the ``with`` block."""
+        """Use the same mask for each `forward` inside the ``with`` block."""
         before, self._frozen = self._frozen, True
         try:
             yield
@@ -99,26 +99,26 @@ class Dropout(Module):
         return out
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A dropout, whose masks go by this module."""
+        """Append a dropout operation, whose masks depend on this module."""
         builder.dropout(self.p, self)
 
     def settings(self) -> tuple[Any, ...]:
-        """The probability."""
+        """Return the probability."""
         return (self.p,)
 
     def onnx_nodes(self) -> list[Node]:
-        """None: evaluation gives what it takes."""
+        """Return no nodes: evaluation is the identity."""
         return []
 
     def torch_arguments(self) -> dict[str, Any]:
-        """The probability."""
+        """Return the probability."""
         return {"p": self.p}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """One that keeps more than it drops."""
+        """Return a module whose probability is not the default."""
         return [cls(0.4, rng=rng)]
 
     def config(self) -> dict[str, Any]:
-        """The probability and the seed."""
+        """Return the probability and the seed."""
         return {"type": "Dropout", "p": self.p, "rng": self.seed}

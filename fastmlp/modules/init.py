@@ -1,7 +1,7 @@
-"""First weights of a `Linear`: functions ``(shape (O, I), generator, dtype) -> array``.
+"""Weight initializers of `Linear`: functions ``(shape (O, I), generator, dtype) -> array``.
 
-All draw in float64 and round afterwards, so that a float32 and a float64 model of one seed have the same
-numbers. The bias starts at zero, except with `default`. Any callable of the same form will do.
+Every initializer draws in float64 and rounds the result, so that a float32 and a float64 model of the same seed start
+with the same numbers. The bias starts at zero, except with `default`. Any callable of this signature is accepted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _normal(shape: tuple[int, ...], std: float, generator: np.random.Generator, 
 
 
 def default(shape: tuple[int, int], generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """U(-1/sqrt(I), 1/sqrt(I)), as PyTorch's Linear has it for the weight and the bias alike."""
+    """U(-1/sqrt(I), 1/sqrt(I)) for weight and bias, as PyTorch's Linear."""
     return _uniform(shape, 1 / math.sqrt(shape[1]), generator, dtype)
 
 
@@ -78,23 +78,23 @@ def lecun_normal(shape: tuple[int, int], generator: np.random.Generator, dtype: 
 
 
 def zeros(shape: tuple[int, int], generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """All zeros: for a model with no hidden layer, or one about to be loaded."""
+    """All zeros: for a model without hidden layers, or a model whose state is loaded later."""
     return np.zeros(shape, dtype)
 
 
 def orthogonal(shape: tuple[int, int], generator: np.random.Generator, dtype: np.dtype[Any]) -> Array:
-    """Orthonormal rows, or columns where there are more rows (Saxe et al., arXiv:1312.6120)."""
+    """Orthonormal rows, or orthonormal columns if O > I (Saxe et al., arXiv:1312.6120)."""
     tall = (max(shape), min(shape))
     q, r = np.linalg.qr(generator.standard_normal(tall))
-    # QR alone is not uniform over orthogonal matrices: its signs are the routine's choice.
+    # QR alone is not uniform over orthogonal matrices, since LAPACK chooses the signs.
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)
     return np.ascontiguousarray(q if shape[0] >= shape[1] else q.T).astype(dtype)
 
 
 class Normal:
-    """Normal with mean 0 and standard deviation ``std``; the default 1e-4 is that of ``"normal"``.
+    """Normal with mean 0 and standard deviation ``std``; ``"normal"`` uses the default of 1e-4.
 
-    A net of several hidden layers does not learn from weights this small.
+    Networks with several hidden layers do not train from weights of the default size.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Normal:
     Raises
     ------
     ValueError
-        If it is not.
+        If ``std`` is not a number of at least 0.
     """
 
     def __init__(self, std: float = 1e-4) -> None:
@@ -135,12 +135,12 @@ NAMES: dict[str, Initializer] = {
 
 
 def find(init: str | Initializer) -> Initializer:
-    """The initialiser of that name, or ``init`` itself where it is a callable.
+    """Return the initializer of a name; return a callable unchanged.
 
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If there is no initializer of that name.
     """
     if callable(init):
         return init
@@ -156,12 +156,12 @@ def draw(
     generator: np.random.Generator,
     dtype: np.dtype[Any],
 ) -> dict[str, Array]:
-    """The first ``weight (O, I)`` and, with ``bias``, ``bias (O,)`` of a Linear, in ``dtype``.
+    """Draw the initial ``weight (O, I)`` and, with ``bias``, ``bias (O,)`` of a Linear, in ``dtype``.
 
     Raises
     ------
     ValueError
-        If there is no such initialiser, or it gave an array of another shape or with too large numbers.
+        If the initializer does not exist, or returns an array of another shape or with numbers too large for ``dtype``.
     """
     initializer = find(init)
     weight = np.asarray(initializer(shape, generator, dtype))

@@ -1,4 +1,4 @@
-"""Linear: Y = X Wᵀ + b."""
+"""Fully connected layer: Y = X Wᵀ + b."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Linear"]
 
 
 class Linear(Module):
-    """Y = X Wᵀ + b, with x (N, I), weight (O, I), bias (O,) and y (N, O).
+    """Fully connected layer Y = X Wᵀ + b, with x (N, I), weight (O, I), bias (O,) and y (N, O).
 
     Gradients: dW = dYᵀ X, db = the sum of dY over the batch, dX = dY W (docs/derivations.md).
 
@@ -29,20 +29,26 @@ class Linear(Module):
     in_features, out_features : int
         I and O, at least 1.
     bias : bool
-        Whether there is a ``bias``.
+        Whether the layer has a ``bias``.
     init : str or callable
-        How the weights start, see `fastmlp.modules.init`; the default is PyTorch's.
+        Weight initializer, see `fastmlp.modules.init`; the default is PyTorch's.
     dtype : float32 or float64
     rng : int, numpy.random.Generator or None
-        Seed of the weights; None draws one. The seed is kept as ``seed``.
+        Seed of the weights, kept as ``seed``; None draws one.
     layer : int
-        The layer's index: the weights are a function of the seed and it, so that the layers of a model, all
-        of one seed, differ (`MLP` counts them).
+        Index of the layer. The weights are a function of the seed and the index, so that layers with the same seed
+        differ (`MLP` numbers its layers).
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.Linear(3, 2, rng=0)([[1.0, 2.0, 3.0]]).shape
+    (1, 2)
     """
 
     in_features: int
@@ -77,7 +83,7 @@ class Linear(Module):
         return out
 
     def compute_with(self, activation: Activation, x: Array, keep: bool) -> Array:
-        """`_compute` of this layer and then the activation, in one kernel and with the same result."""
+        """Compute this layer and the activation in one kernel, with the result of two `_compute` calls."""
         backend, shape = self.backend, (x.shape[0], self.out_features)
         out: Array = backend.empty(shape, self.dtype)
         pre = backend.empty(shape, self.dtype) if keep else None
@@ -98,26 +104,26 @@ class Linear(Module):
         return dx
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A product."""
+        """Append a matrix product."""
         builder.linear(self.out_features, "weight", "bias" if "bias" in self.params else None)
 
     def onnx_nodes(self) -> list[Node]:
-        """Gemm."""
+        """Return a Gemm node."""
         arrays = self.state_dict()
         bias = (arrays["bias"],) if "bias" in arrays else ()
         return [Node("Gemm", 7 if bias else 11, (arrays["weight"], *bias), {"transB": 1})]
 
     def torch_arguments(self) -> dict[str, Any]:
-        """Widths and bias."""
+        """Return the widths, and whether there is a bias."""
         return {"in_features": self.in_features, "out_features": self.out_features, "bias": "bias" in self.params}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """With and without a bias."""
+        """Return layers with and without a bias."""
         return [cls(width, 3, bias, dtype=dtype, rng=rng) for bias in (True, False)]
 
     def config(self) -> dict[str, Any]:
-        """Widths, bias and dtype."""
+        """Return the widths, whether there is a bias, and the dtype."""
         return {
             "type": "Linear",
             "in_features": self.in_features,
@@ -128,6 +134,6 @@ class Linear(Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Linear:
-        """A layer of zeros."""
+        """Build a layer of zeros."""
         arguments = {name: value for name, value in config.items() if name != "type"}
         return cls(**arguments, init="zeros", rng=0)

@@ -1,4 +1,4 @@
-"""MLP: the usual net, put together."""
+"""Multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -24,35 +24,41 @@ __all__ = ["MLP"]
 
 
 class MLP(Sequential):
-    """[normalize], for each hidden width Linear, [LayerNorm], activation, [Dropout], and a last Linear.
+    """Multilayer perceptron: [normalize], per hidden width Linear, [LayerNorm], activation, [Dropout]; a last Linear.
 
     Parameters
     ----------
     in_features, out_features : int
-        Columns of x and of the outputs.
+        Number of columns of x and of the outputs.
     hidden : sequence of int
         Widths of the hidden layers; empty for a linear model (multinomial logistic regression).
     activation : str or Activation
-        A name such as "relu", one of `fastmlp.modules.activation_names`; or an activation whose like is put after
-        each hidden layer.
+        A name of `fastmlp.modules.activation_names`, such as "relu"; or an activation, of which each hidden layer
+        gets a copy.
     init : str or callable
-        How the weights start, see `fastmlp.modules.init`.
+        Weight initializer, see `fastmlp.modules.init`.
     dropout : float
-        Probability of each Dropout; 0 for none.
+        Probability of each Dropout; 0 for no Dropout.
     layer_norm : bool
-        Whether each hidden layer is normalised before its activation.
+        Whether to normalize each hidden layer before its activation.
     bias : bool
-        Whether the Linears have one.
+        Whether the Linear layers have a bias.
     normalize : Normalize or None
-        The input scaling.
+        Input scaling.
     dtype : float32 or float64
     rng : int, numpy.random.Generator or None
-        Seed of weights and Dropout masks; None draws one. It is kept as ``seed``.
+        Seed of weights and Dropout masks, kept as ``seed``; None draws one.
 
     Raises
     ------
     ValueError
-        If an argument is not as described, or `normalize` has another width or dtype.
+        If an argument is out of range, or `normalize` has another width or dtype.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.MLP(4, [8], 3, rng=0)([[1.0, 2.0, 3.0, 4.0]]).shape
+    (1, 3)
     """
 
     def __init__(
@@ -109,12 +115,12 @@ class MLP(Sequential):
         }
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments; the activation as its own config."""
+        """Return the constructor arguments, with the activation as its own config."""
         return dict(self._config)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> MLP:
-        """A net of zeros; its Normalize, if any, of mean 0 and scale 1."""
+        """Build a model of zeros; its Normalize, if any, has mean 0 and scale 1."""
         arguments = {name: value for name, value in config.items() if name != "type"}
         if isinstance(arguments.get("activation"), Mapping):
             arguments["activation"] = module_from_config(arguments["activation"])

@@ -1,4 +1,4 @@
-"""Modules that scale: Normalize by column with fixed numbers, LayerNorm by row with trained ones."""
+"""Normalization: Normalize scales columns by fixed numbers, LayerNorm standardizes rows and has trained parameters."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .onnx_node import Node
 
 __all__ = ["LayerNorm", "Normalize"]
 
-_CHUNK = 1 << 18  # elements read in one go by Normalize.fit
+_CHUNK = 1 << 18  # elements of a block of Normalize.fit
 
 
 class Normalize(Module):
-    """y = (x - mean) / scale by column: the input scaling that travels with the model.
+    """Input scaling by column, saved with the model: y = (x - mean) / scale.
 
-    It has no trained parameters; as first module it reads uint8 as it is.
+    The module has no trained parameters. As the first module of a model it reads uint8 without conversion.
 
     Parameters
     ----------
     mean, scale : array-like of shape (I,)
-        Finite numbers; no scale may be 0. Kept as buffers.
+        Finite numbers, kept as buffers; scale must not be 0.
     dtype : float32 or float64
 
     Raises
     ------
     ValueError
-        If they are not of one length, not finite in ``dtype``, or a scale is 0 in it.
+        If lengths differ, a number is not finite in ``dtype``, or a scale is 0 in ``dtype``.
     """
 
     takes_raw = True
@@ -70,17 +70,17 @@ class Normalize(Module):
     def fit(
         cls, X: Any, kind: Literal["standard", "mean-image"] = "standard", dtype: npt.DTypeLike = np.float32
     ) -> Normalize:
-        """Take mean and scale from training data.
+        """Build the module from the statistics of training data.
 
         Parameters
         ----------
         X : array-like of shape (N, I)
-            Finite numbers of any real dtype; read in blocks of rows, so it may be memory-mapped.
+            Finite numbers of any real dtype. Rows are read in blocks, so the array may be memory-mapped.
         kind : {"standard", "mean-image"}
-            ``"standard"``: mean and standard deviation (over N) of each column, 1 where it is constant;
-            ``"mean-image"``: the mean of each column, and scale 1.
+            ``"standard"``: mean and standard deviation (over N) of each column; the scale of a constant column is 1.
+            ``"mean-image"``: mean of each column, and scale 1.
         dtype : float32 or float64
-            Of the module; sums are float64.
+            dtype of the module; sums are float64.
 
         Raises
         ------
@@ -94,9 +94,9 @@ class Normalize(Module):
             raise ValueError(f"Normalize.fit expected X of shape (N, features), got {X.shape}.")
         require_rows(len(X), "Normalize.fit: X")
         require_finite(X, "Normalize.fit: X")
-        # Less the first row, a constant column sums to exactly 0 and its mean is exactly its value.
+        # Subtracting the first row makes a constant column sum to exactly 0, so that its mean is exact.
         first = X[0].astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # the constructor refuses what is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the constructor rejects results that are not finite
             mean = first + sum((block - first).sum(axis=0) for block in _blocks(X)) / len(X)
             scale = np.ones_like(mean)
             if kind == "standard":
@@ -116,40 +116,40 @@ class Normalize(Module):
         if not need_dx:
             return None
         dx: Array = self.backend.empty(dy.shape, self.dtype)
-        # dx = dy / scale is the same operation, with a mean of zero.
+        # dx = dy / scale is the same operation with mean 0.
         zero = self.backend.zeros(dy.shape[1:], self.dtype)
         self.backend.normalize(dy, zero, self.buffers["scale"], dx)
         return dx
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A normalization of columns."""
+        """Append a normalization by column."""
         builder.normalize("mean", "scale")
 
     def settings(self) -> tuple[Any, ...]:
-        """Mean and scale."""
+        """Return mean and scale."""
         return tuple(self.backend.to_numpy(array).tobytes() for array in self.buffers.values())
 
     def onnx_nodes(self) -> list[Node]:
-        """Sub and Div."""
+        """Return Sub and Div nodes."""
         arrays = self.state_dict()
         return [Node("Sub", 7, (arrays["mean"],)), Node("Div", 7, (arrays["scale"],))]
 
     def torch_arguments(self) -> dict[str, Any]:
-        """Mean and scale."""
+        """Return mean and scale."""
         return self.state_dict()
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """One with random numbers."""
+        """Return a module with random statistics."""
         return [cls(rng.standard_normal(width), rng.uniform(1, 3, width), dtype)]
 
     def config(self) -> dict[str, Any]:
-        """Width and dtype; the numbers are in `state_dict`."""
+        """Return width and dtype; mean and scale are in `state_dict`."""
         return {"type": "Normalize", "features": self.in_width, "dtype": str(self.dtype)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Normalize:
-        """A module of mean 0 and scale 1."""
+        """Build a module with mean 0 and scale 1."""
         features = as_integer(config["features"], "features")
         return cls(np.zeros(features), np.ones(features), config.get("dtype", np.float32))
 
@@ -161,22 +161,24 @@ def _blocks(X: Array) -> Iterator[Array]:
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / sqrt(var + eps) weight + bias by row, var over N (Ba et al., arXiv:1607.06450).
+    """Layer normalization by row: y = (x - mean) / sqrt(var + eps) weight + bias (Ba et al., arXiv:1607.06450).
+
+    The variance has the denominator I, without Bessel's correction.
 
     Parameters
     ----------
     features : int
-        The row's width.
+        Width I of a row.
     eps : float
         Above 0.
     affine : bool
-        Whether there are ``weight`` (ones at first) and ``bias`` (zeros).
+        Whether there are ``weight``, initially ones, and ``bias``, initially zeros.
     dtype : float32 or float64
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     torch = "LayerNorm"
@@ -215,31 +217,31 @@ class LayerNorm(Module):
         return dx if need_dx else None
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A normalization of rows."""
+        """Append a normalization by row."""
         builder.layer_norm(self.eps, *(("weight", "bias") if self.affine else (None, None)))
 
     def settings(self) -> tuple[Any, ...]:
-        """Eps."""
+        """Return eps."""
         return (self.eps,)
 
     def onnx_nodes(self) -> list[Node]:
-        """LayerNormalization, which always has weights."""
+        """Return a LayerNormalization node, which always has weights."""
         arrays = self.state_dict()
         one, zero = np.ones(self.features), np.zeros(self.features)
         constants = (arrays.get("weight", one), arrays.get("bias", zero))
         return [Node("LayerNormalization", 17, constants, {"axis": -1, "epsilon": self.eps})]
 
     def torch_arguments(self) -> dict[str, Any]:
-        """Width, eps and affine."""
+        """Return width, eps and affine."""
         return {"normalized_shape": self.features, "eps": self.eps, "elementwise_affine": self.affine}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """With trained arrays and without."""
+        """Return modules with and without trained arrays."""
         return [cls(width, affine=affine, dtype=dtype) for affine in (True, False)]
 
     def config(self) -> dict[str, Any]:
-        """Width, eps, affine and dtype."""
+        """Return width, eps, affine and dtype."""
         return {
             "type": "LayerNorm",
             "features": self.features,

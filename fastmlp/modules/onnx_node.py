@@ -1,4 +1,4 @@
-"""Node: an ONNX operator, as modules describe themselves to the exporters."""
+"""ONNX operators by which modules describe themselves to the exporters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Node", "onnx_nodes"]
 
 
 class Node(NamedTuple):
-    """operator(the value so far, constants ...), of the opset in which it came to be as it is here.
+    """ONNX operator applied to (current value, constants ...), with the opset that introduced the present definition.
 
-    ``with_input``: its second input is the value that the module began with.
+    ``with_input``: the second input of the operator is the input of the module.
     """
 
     operator: str
@@ -28,12 +28,12 @@ class Node(NamedTuple):
 
 
 def onnx_nodes(module: Module) -> list[Node]:
-    """`Module.onnx_nodes` of a module that has its own.
+    """Return `Module.onnx_nodes` of a module that implements it.
 
     Raises
     ------
     ValueError
-        If there is no ONNX for it.
+        If the module has no ONNX description.
     """
     if not describes(module, "onnx_nodes"):
         raise ValueError(f"There is no ONNX for {type(module).__name__}; expected a module with onnx_nodes.")

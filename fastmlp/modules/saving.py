@@ -1,8 +1,8 @@
-"""Saved models: one safetensors file with the weights, and everything else as its metadata.
+"""Saved models: a safetensors file with the weights, and a description of the model in its metadata.
 
-Metadata, all of it text: ``format`` ("fastmlp-model"), ``format_version``, ``fastmlp_version``, ``model``
-(the module's config as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON), and ``sha256``, see
-`tensor_file`. The tensors are the module's `state_dict`, so any program that reads safetensors can use the weights.
+Metadata entries are text: ``format`` ("fastmlp-model"), ``format_version``, ``fastmlp_version``, ``model`` (config of
+the module as JSON), ``dtype``, ``task``, ``classes`` and ``preprocessing`` (JSON), and ``sha256``, see `tensor_file`.
+The tensors are the module's `state_dict`, so any program that reads safetensors can use the weights.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from . import Module, module_from_config
 __all__ = ["MODEL", "find_model", "load_model", "model_info", "save"]
 
 FORMAT, FORMAT_VERSION = "fastmlp-model", 1
-MODEL = "model.safetensors"  # in a run folder
+MODEL = "model.safetensors"  # name in a run folder
 
 
 def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
     """Save a model: architecture, weights, dtype, task, class labels and input scaling.
 
-    The file appears whole or not at all: it is written under another name in the same folder and renamed.
-    The same model gives the same bytes.
+    The write is atomic: the file is written under another name in the same folder and then renamed. The same model
+    gives the same bytes.
 
     Parameters
     ----------
     model : Module
-        On any backend; the file does not depend on it.
+        A model on any backend; the file does not depend on the backend.
     path : path-like
-        The file, by custom ``.safetensors``. The folder must exist.
+        The file, by convention ``.safetensors``. The folder must exist.
     preprocessing : dict, optional
-        `Dataset.preprocessing` of the table that the model was trained on, so that new tables can be
-        turned into its inputs; `model_info` gives it back.
+        `Dataset.preprocessing` of the training table, for the conversion of new tables to inputs; `model_info`
+        returns it.
 
     Raises
     ------
     ValueError
         If the class labels or ``preprocessing`` cannot be written as JSON.
     OSError
-        If the file cannot be written; one that stood there before is untouched.
+        If the file cannot be written; an existing file is not changed.
     """
     from .. import __version__
 
@@ -65,14 +65,14 @@ def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
-    """The file of the model that a run folder holds, or ``path`` itself.
+    """Return the path of the model in a run folder; return the path of a file unchanged.
 
     Raises
     ------
     ModelFileError
-        If there is nothing, or the folder holds no model.
+        If the path does not exist, or the folder holds no model.
     """
-    found = Path(os.path.expanduser(path))  # a name that is none stays as it is
+    found = Path(os.path.expanduser(path))  # leaves an unknown ~user unchanged
     if found.is_dir():
         if not (found / MODEL).exists():
             raise ModelFileError(f"{found} has no {MODEL}; expected a run folder or a saved model.")
@@ -88,7 +88,7 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     Parameters
     ----------
     path : path-like
-        The file, or the run folder that it is in.
+        A saved model, or a run folder.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     ModelFileError
         If the file is damaged, of a newer format, or not a fastmlp model.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     path = _in_folder(path)
     metadata, tensors = read_tensors(path, FORMAT, FORMAT_VERSION)
@@ -108,14 +108,14 @@ def load_model(path: str | os.PathLike[str]) -> Module:
     try:
         model = module_from_config(fields["model"])
         model.load_state_dict(tensors)
-    except ValueError as error:  # a ModelFileError is one
+    except ValueError as error:  # includes ModelFileError
         raise ModelFileError(f"{path} cannot be loaded: {error}") from error
     model.classes, model.task = fields["classes"], fields["task"]
     return model.eval()
 
 
 def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a saved model's file says about it, without reading the weights.
+    """Return the description in a saved model, without reading the weights.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def _to_json(value: Any, what: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars and arrays, which class labels often are, as Python's own."""
+    """Convert NumPy scalars and arrays, which class labels often are, to Python types."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"{value!r} is neither text nor a number")

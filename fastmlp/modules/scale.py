@@ -1,4 +1,4 @@
-"""Scale: a learned factor for each column."""
+"""Learned factor for each column."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Scale"]
 
 
 class Scale(Module):
-    """y_ij = x_ij weight_j, with x and y (N, I) and a trained weight (I,) that starts as ones.
+    """Learned factor for each column: y_ij = x_ij weight_j, with x and y (N, I) and weight (I,), initially ones.
 
-    Gradients: dx_ij = dy_ij weight_j, dweight_j = sum_i dy_ij x_ij (docs/derivations.md). It is LayerScale's factor
-    (Touvron et al., arXiv:2103.17239).
+    Gradients: dx_ij = dy_ij weight_j, dweight_j = sum_i dy_ij x_ij (docs/derivations.md). The factor is that of
+    LayerScale (Touvron et al., arXiv:2103.17239).
 
     Parameters
     ----------
@@ -64,24 +64,24 @@ class Scale(Module):
         return dx if need_dx else None
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A function by column."""
+        """Append a function by column."""
         builder.columns("scale", "weight")
 
     def onnx_nodes(self) -> list[Node]:
-        """Mul."""
+        """Return a Mul node."""
         return [Node("Mul", 7, (self.state_dict()["weight"],))]
 
     def torch_arguments(self) -> dict[str, Any]:
-        """The weight."""
+        """Return the weight."""
         return self.state_dict()
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """One with random factors."""
+        """Return a module with random factors."""
         module = cls(width, dtype=dtype)
         module.params["weight"] = rng.standard_normal(width)
         return [module]
 
     def config(self) -> dict[str, Any]:
-        """Width and dtype."""
+        """Return width and dtype."""
         return {"type": "Scale", "features": self.features, "dtype": str(self.dtype)}

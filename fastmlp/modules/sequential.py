@@ -1,4 +1,4 @@
-"""Sequential: modules one after the other."""
+"""Sequential: modules applied in order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Sequential(Module):
     Parameters
     ----------
     *modules : Module
-        At least one; may be Sequentials themselves. Each module may be there once.
+        At least one module; nested Sequentials are allowed. A module may occur only once.
 
     Raises
     ------
     ValueError
-        If widths that follow each other differ, dtypes or backends are mixed, or a module comes twice.
+        If widths of adjacent modules differ, dtypes or backends are mixed, or a module occurs twice.
     """
 
     is_container = True
@@ -47,16 +47,16 @@ class Sequential(Module):
             dropout.layer = layer
         self._plan = self._make_plan()
         trained = [bool(next(module.named_parameters(), None)) for module in modules]
-        # Backward need not go below this module where nobody asks for dx.
+        # Without need_dx, backward can stop at the first module that has trained parameters.
         self._first_trained = trained.index(True) if True in trained else len(modules)
 
     def _check_fit(self) -> None:
-        """Check what follows what, and take over widths and dtype."""
+        """Check that adjacent modules fit each other, and set widths and dtype."""
         modules = list(self.modules())
         names: dict[int, str] = {}
         for prefix, module in self._named_modules():
             name = names.setdefault(id(module), prefix)
-            if name != prefix:  # its state of a forward is the last place's, its gradients are not added up
+            if name != prefix:  # a repeated module would keep one saved input and would not accumulate gradients
                 raise ValueError(
                     f"Sequential expected each module once, got the {type(module).__name__} of place {name[:-1]} "
                     f"again at place {prefix[:-1]}; give each place a module of its own."
@@ -82,7 +82,7 @@ class Sequential(Module):
                 before = (index, module)
 
     def _make_plan(self) -> list[tuple[Any, Activation | None]]:
-        """The modules in order, an activation put beside the Linear before it."""
+        """Pair each Linear with the activation after it; all other modules stand alone, in order."""
         plan: list[tuple[Any, Activation | None]] = []
         for module in self._modules:
             after_linear = bool(plan) and is_plain(plan[-1][0], Linear, "_compute") and plan[-1][1] is None
@@ -108,11 +108,11 @@ class Sequential(Module):
         return gradient if need_dx else None
 
     def children(self) -> list[tuple[str, Module]]:
-        """The modules by their place: ``"0"``, ``"1"`` and so on."""
+        """Return the modules with their indices ``"0"``, ``"1"`` and so on as names."""
         return [(str(index), module) for index, module in enumerate(self._modules)]
 
     def _named_modules(self) -> list[tuple[str, Module]]:
-        if self._tree is None:  # what is inside never changes
+        if self._tree is None:  # cached, as the tree is immutable
             self._tree = [("", self)]
             for name, child in self.children():
                 self._tree += [(f"{name}.{prefix}", inner) for prefix, inner in child._named_modules()]
@@ -128,12 +128,12 @@ class Sequential(Module):
         return iter(self._modules)
 
     def config(self) -> dict[str, Any]:
-        """The configs of the modules inside."""
+        """Return the configs of the modules."""
         return {"type": "Sequential", "modules": [module.config() for module in self._modules]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Sequential:
-        """The modules inside, built each from its config."""
+        """Build each module from its config."""
         return cls(*(module_from_config(inner) for inner in config["modules"]))
 
     def __repr__(self) -> str:

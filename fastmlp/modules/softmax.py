@@ -15,9 +15,9 @@ __all__ = ["Softmax"]
 
 
 class Softmax(Module):
-    """y_ij = exp(x_ij) / sum_k exp(x_ik), for `CrossEntropyLoss` with ``from_logits=False``.
+    """Softmax by row, y_ij = exp(x_ij) / sum_k exp(x_ik), for `CrossEntropyLoss` with ``from_logits=False``.
 
-    Computed from x_ij - max_k x_ik, so large logits do not overflow and -inf gives 0. The gradient is
+    The exponents are x_ij - max_k x_ik, so large logits do not overflow and -inf gives 0. The gradient is
     dx_ij = y_ij (dy_ij - sum_n dy_in y_in).
     """
 
@@ -44,18 +44,18 @@ class Softmax(Module):
         return dx
 
     def lower(self, builder: PlanBuilder) -> None:
-        """A softmax of rows."""
+        """Append a softmax."""
         builder.softmax()
 
     def onnx_nodes(self) -> list[Node]:
-        """Softmax."""
+        """Return a Softmax node."""
         return [Node("Softmax", 13, attributes={"axis": -1})]
 
     def torch_arguments(self) -> dict[str, Any]:
-        """The last dimension."""
+        """Return the last dimension."""
         return {"dim": -1}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """The only one there is."""
+        """Return a module; there are no variants."""
         return [cls()]

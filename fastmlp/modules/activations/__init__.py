@@ -1,4 +1,4 @@
-"""Element-wise activations: each file has a class, found by the package itself, and a formula under its ``kind``."""
+"""Element-wise activations, one class a file, found automatically; ``kind`` names the formula of a class."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _registry = Registry(Activation, _names_of)
 
 
 def register_activation(kind: type[Activation]) -> type[Activation]:
-    """Make a class known by name: to `MLP`, saved files, the estimators and the command line. May be a decorator.
+    """Register a class by name for `MLP`, saved files, the estimators and the command line; usable as a decorator.
 
     Parameters
     ----------
     kind : type
-        A class derived from `Activation`. Its ``kind`` names a formula that exists, or one that
-        `_kernels.formulas.register` has been given; without one it overrides ``_compute`` and ``_gradient``, and trains
-        module by module, which is slower than the engine and says so once.
+        A subclass of `Activation`. Its ``kind`` names an existing formula, or one that was passed to
+        `_kernels.formulas.register`. A class without a formula overrides ``_compute`` and ``_gradient``; a model
+        with it trains module by module, which is slower than the engine and issues a warning once.
 
     Raises
     ------
     ValueError
-        If it is no such class, one of its names is taken, or it has neither a formula nor a ``_compute``.
+        If ``kind`` is not such a class, one of its names is taken, or it has neither a formula nor a ``_compute``.
     """
     computes = getattr(kind, "_compute", None) is not Activation._compute
     if not computes and not {kind.kind, *kind.names} & {*formulas.names("activations")}:
@@ -41,27 +41,27 @@ def register_activation(kind: type[Activation]) -> type[Activation]:
 
 
 def activation_types() -> tuple[type[Activation], ...]:
-    """The classes of all activations."""
+    """Return the classes of all activations."""
     return _registry.types()
 
 
 def activation_names() -> tuple[str, ...]:
-    """The names that `activation_from_name` takes."""
+    """Return the names that `activation_from_name` accepts."""
     return tuple(_registry)
 
 
 def activation_from_name(name: str) -> Activation:
-    """Return a new activation.
+    """Return a new activation of a name.
 
     Parameters
     ----------
     name : str
-        In lower case, as `MLP` lists them.
+        Name in lower case, see `activation_names`.
 
     Raises
     ------
     ValueError
-        If there is none of that name.
+        If there is no activation of that name.
     """
     if name not in _registry:
         raise ValueError(f"activation is {name!r}; expected one of {', '.join(map(repr, _registry))}.")
@@ -69,4 +69,4 @@ def activation_from_name(name: str) -> Activation:
     return kind(**kind.names.get(name, {}))
 
 
-globals().update(_registry.add_files(__name__, __path__, skip=["base"]))  # also for pickles, which name this package
+globals().update(_registry.add_files(__name__, __path__, skip=["base"]))  # pickles refer to this package by name

@@ -1,4 +1,4 @@
-"""Activation: base of the element-wise activations y = h(x), dx = dy h'(x); at kinks h' has PyTorch's value."""
+"""Base class of element-wise activations y = h(x), dx = dy h'(x); at kinks h' has PyTorch's value."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ __all__ = ["Activation"]
 
 
 class Activation(Module):
-    """Base of the activations.
+    """Base class of the activations.
 
     Attributes
     ----------
     kind : str
-        The name of the formula, see `_kernels.formulas.activations`; alpha : float, its one number.
+        Name of the formula, see `_kernels.formulas.activations`.
+    alpha : float
+        Parameter of the formula.
     has_kink : bool
-        Whether the first or second derivative jumps, at the points ``kinks``: central differences across them say
-        nothing.
+        Whether the first or second derivative is discontinuous, at the points ``kinks``. Central differences across
+        these points do not approximate the derivative.
     names : dict of str to dict
-        The names by which `activation_from_name` knows it, and the arguments that each stands for; as a rule ``kind``.
+        Names for `activation_from_name`, and the constructor arguments of each; by default ``kind``.
     torch : str
-        The class in torch.nn, which takes the arguments of `config` under the same names, and ``torch_options`` beside;
-        a layer of it has to have the attributes ``torch_expects``.
+        Class in torch.nn that takes the arguments of `config` under the same names, and ``torch_options``. An imported
+        layer must have the attribute values ``torch_expects``.
     onnx : tuple of (str, int, dict of str to str) or None
-        The operator, the opset in which it came to be as it is, and our names of its attributes.
+        Operator, opset that introduced its present definition, and mapping from its attributes to those of this class.
     onnx_expects : dict
-        What further attributes of the operator have to be.
+        Required values of further attributes of the operator.
     onnx_runtime_float64 : bool
-        Whether ONNX Runtime computes the operator in float64, not in float32 alone.
+        Whether ONNX Runtime supports float64 for the operator.
     """
 
     kind: str = "identity"
@@ -55,14 +57,14 @@ class Activation(Module):
 
     @classmethod
     def examples(cls) -> list[Activation]:
-        """Activations of the class that have between them each of its arguments, the defaults first."""
+        """Return instances that together vary every argument of the class, the defaults first."""
         return [cls()]
 
     @classmethod
     def declares(cls, attribute: str) -> bool:
-        """Whether an attribute such as ``torch`` describes this class.
+        """Return whether an attribute such as ``torch`` describes this class.
 
-        It does not where a subclass computes something else: where it is inherited and ``_compute`` is not.
+        An inherited attribute does not if a subclass overrides ``_compute``.
         """
         for base in cls.__mro__:
             if attribute in vars(base):
@@ -88,29 +90,29 @@ class Activation(Module):
         return dx
 
     def lower(self, builder: PlanBuilder) -> None:
-        """An activation."""
+        """Append an activation."""
         builder.activation(self.kind, self.alpha)
 
     def settings(self) -> tuple[Any, ...]:
-        """The formula and its number."""
+        """Return the name of the formula and alpha."""
         return (self.kind, self.alpha)
 
     def torch_arguments(self) -> dict[str, Any]:
-        """Those of `config`, and ``torch_options``."""
+        """Return the arguments of `config` and ``torch_options``."""
         return {**{name: value for name, value in self.config().items() if name != "type"}, **self.torch_options}
 
     @classmethod
     def examples_of_width(cls, width: int, dtype: np.dtype[Any], rng: np.random.Generator) -> list[Module]:
-        """Those of `examples`: an activation takes any width and dtype."""
+        """Return `examples`, since an activation accepts any width and dtype."""
         return [*cls.examples()]
 
     def onnx_nodes(self) -> list[Node]:
-        """The ONNX nodes that compute it, one after the other.
+        """Return the ONNX nodes of the activation, to be applied in sequence.
 
         Raises
         ------
         ValueError
-            If there is no ONNX for it.
+            If the activation has no ONNX description.
         """
         if self.onnx is None or not self.declares("onnx"):
             raise ValueError(f"There is no ONNX for {type(self).__name__}.")

@@ -11,7 +11,7 @@ __all__ = ["ELU"]
 
 
 class ELU(Activation):
-    """h(x) = x where x > 0, else alpha (exp(x) - 1) (Clevert et al., arXiv:1511.07289).
+    """Exponential linear unit: h(x) = x if x > 0, else alpha (exp(x) - 1) (Clevert et al., arXiv:1511.07289).
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class ELU(Activation):
     Raises
     ------
     ValueError
-        If it is not one.
+        If alpha is not a finite number.
     """
 
     kind = "elu"
@@ -32,7 +32,7 @@ class ELU(Activation):
 
     @classmethod
     def examples(cls) -> list[Activation]:
-        """Alphas of each sign."""
+        """Return alphas of each sign."""
         return [cls(), cls(0.7), cls(0.0), cls(-0.7)]
 
     def __init__(self, alpha: float = 1.0) -> None:
@@ -40,5 +40,5 @@ class ELU(Activation):
         self.alpha = as_number(alpha, "alpha")
 
     def config(self) -> dict[str, Any]:
-        """Alpha."""
+        """Return alpha."""
         return {"type": "ELU", "alpha": self.alpha}

@@ -11,17 +11,17 @@ __all__ = ["GELU"]
 
 
 class GELU(Activation):
-    """h(x) = x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, arXiv:1606.08415).
+    """Gaussian error linear unit: h(x) = x Phi(x), Phi the normal CDF (Hendrycks and Gimpel, arXiv:1606.08415).
 
     Parameters
     ----------
     approximate : {"none", "tanh"}
-        ``"tanh"`` takes x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 instead.
+        ``"tanh"`` computes the approximation x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If ``approximate`` is neither.
     """
 
     torch = "GELU"
@@ -31,7 +31,7 @@ class GELU(Activation):
 
     @classmethod
     def examples(cls) -> list[Activation]:
-        """Both forms."""
+        """Return both variants."""
         return [cls(), cls("tanh")]
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
@@ -40,7 +40,7 @@ class GELU(Activation):
 
     @property
     def approximate(self) -> str:
-        """Which form it computes; each has a formula of its own."""
+        """Variant of the formula: "none" or "tanh"."""
         return "none" if self.kind == "gelu" else "tanh"
 
     @approximate.setter
@@ -50,5 +50,5 @@ class GELU(Activation):
         self.kind = "gelu" if value == "none" else "gelu_tanh"
 
     def config(self) -> dict[str, Any]:
-        """The approximation."""
+        """Return the variant."""
         return {"type": "GELU", "approximate": self.approximate}

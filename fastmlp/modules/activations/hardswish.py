@@ -8,7 +8,7 @@ __all__ = ["Hardswish"]
 
 
 class Hardswish(Activation):
-    """h(x) = x min(max(x + 3, 0), 6) / 6; h'(-3) = 0 and h'(3) = 1 (Howard et al., arXiv:1905.02244)."""
+    """Hard-swish: h(x) = x min(max(x + 3, 0), 6) / 6; h'(-3) = 0 and h'(3) = 1 (Howard et al., arXiv:1905.02244)."""
 
     kind = "hardswish"
     torch = "Hardswish"

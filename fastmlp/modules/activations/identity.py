@@ -1,4 +1,4 @@
-"""The identity."""
+"""Identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Identity"]
 
 
 class Identity(Activation):
-    """h(x) = x, in a new array."""
+    """Identity h(x) = x; the output is a new array."""
 
     kind = "identity"
     torch = "Identity"

@@ -11,7 +11,7 @@ __all__ = ["LeakyReLU"]
 
 
 class LeakyReLU(Activation):
-    """h(x) = x where x > 0, else negative_slope x; h'(0) = negative_slope (Maas et al., ICML 2013).
+    """Leaky ReLU: h(x) = x if x > 0, else negative_slope x; h'(0) = negative_slope (Maas et al., ICML 2013).
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class LeakyReLU(Activation):
     Raises
     ------
     ValueError
-        If it is not one.
+        If negative_slope is not a finite number.
     """
 
     kind = "leaky_relu"
@@ -32,7 +32,7 @@ class LeakyReLU(Activation):
 
     @classmethod
     def examples(cls) -> list[Activation]:
-        """Slopes of each sign."""
+        """Return slopes of each sign."""
         return [cls(), cls(0.2), cls(0.0), cls(-0.3)]
 
     def __init__(self, negative_slope: float = 0.01) -> None:
@@ -41,7 +41,7 @@ class LeakyReLU(Activation):
 
     @property
     def negative_slope(self) -> float:
-        """The slope below 0, which is the formula's alpha."""
+        """Slope below 0: the alpha of the formula."""
         return self.alpha
 
     @negative_slope.setter
@@ -49,5 +49,5 @@ class LeakyReLU(Activation):
         self.alpha = as_number(value, "negative_slope")
 
     def config(self) -> dict[str, Any]:
-        """The slope."""
+        """Return the slope."""
         return {"type": "LeakyReLU", "negative_slope": self.negative_slope}

@@ -8,7 +8,7 @@ __all__ = ["Mish"]
 
 
 class Mish(Activation):
-    """h(x) = x tanh(log(1 + exp(x))) (Misra, arXiv:1908.08681)."""
+    """Mish: h(x) = x tanh(log(1 + exp(x))) (Misra, arXiv:1908.08681)."""
 
     kind = "mish"
     torch = "Mish"

@@ -8,7 +8,7 @@ __all__ = ["ReLU"]
 
 
 class ReLU(Activation):
-    """h(x) = max(x, 0); h'(0) = 0 (Nair and Hinton, ICML 2010)."""
+    """Rectified linear unit: h(x) = max(x, 0); h'(0) = 0 (Nair and Hinton, ICML 2010)."""
 
     kind = "relu"
     torch = "ReLU"

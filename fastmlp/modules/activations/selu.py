@@ -9,7 +9,7 @@ __all__ = ["SELU"]
 
 
 class SELU(Activation):
-    """h(x) = s x where x > 0, else s a (exp(x) - 1); h'(0) = s a (Klambauer et al., arXiv:1706.02515)."""
+    """Scaled ELU: h(x) = s x if x > 0, else s a (exp(x) - 1); h'(0) = s a (Klambauer et al., arXiv:1706.02515)."""
 
     kind = "selu"
     torch = "SELU"

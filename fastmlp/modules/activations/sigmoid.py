@@ -8,7 +8,7 @@ __all__ = ["Sigmoid"]
 
 
 class Sigmoid(Activation):
-    """h(x) = 1 / (1 + exp(-x))."""
+    """Logistic function: h(x) = 1 / (1 + exp(-x))."""
 
     kind = "sigmoid"
     torch = "Sigmoid"

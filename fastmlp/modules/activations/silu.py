@@ -9,11 +9,11 @@ __all__ = ["SiLU"]
 
 
 class SiLU(Activation):
-    """h(x) = x / (1 + exp(-x)) (Elfwing et al., arXiv:1702.03118)."""
+    """Sigmoid linear unit: h(x) = x / (1 + exp(-x)) (Elfwing et al., arXiv:1702.03118)."""
 
     kind = "silu"
     torch = "SiLU"
 
     def onnx_nodes(self) -> list[Node]:
-        """x Sigmoid(x)."""
+        """Return nodes of x Sigmoid(x)."""
         return [Node("Sigmoid", 6), Node("Mul", 7, with_input=True)]

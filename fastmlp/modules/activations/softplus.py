@@ -11,11 +11,11 @@ __all__ = ["Softplus"]
 
 
 class Softplus(Activation):
-    """h(x) = log(1 + exp(x)), without PyTorch's threshold, above which it is x (Dugas et al., NIPS 2000)."""
+    """Softplus: h(x) = log(1 + exp(x)), without PyTorch's linear threshold (Dugas et al., NIPS 2000)."""
 
     kind = "softplus"
     torch = "Softplus"
-    torch_options: ClassVar[Mapping[str, Any]] = {"threshold": 50}  # above which log(1 + exp(x)) is x in float64 too
+    torch_options: ClassVar[Mapping[str, Any]] = {"threshold": 50}  # above it log(1 + exp(x)) rounds to x in float64
     torch_expects: ClassVar[Mapping[str, Any]] = {"beta": 1}
     onnx = ("Softplus", 1, {})
     onnx_runtime_float64 = False

@@ -8,7 +8,7 @@ __all__ = ["Tanh"]
 
 
 class Tanh(Activation):
-    """h(x) = tanh(x)."""
+    """Hyperbolic tangent: h(x) = tanh(x)."""
 
     kind = "tanh"
     torch = "Tanh"
