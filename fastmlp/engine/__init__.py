@@ -1,1 +1,1 @@
-"""The engine's side of training: which models it can run, and how they are laid out for its kernels."""
+"""Engine side of training: supported models, and their layout for the kernels."""

@@ -1,4 +1,4 @@
-"""CpuPlan: a model laid out as the engine's tables, for batches of at most so many rows."""
+"""CpuPlan: tables and working memory by which the CPU kernels run a model, for a maximal batch size."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
 __all__ = ["CpuPlan"]
 
 _PAGE = 4096
-_MOST_PANELS = 4  # of inputs in a block of weights
-_L1_LEFT = 14 << 10  # bytes of L1 that the parts of a panel of A and one of B leave to a block of weights
-_GROUP_BYTES = 1 << 18  # of gradients of outputs, while the inputs pass by
+_MOST_PANELS = 4  # panels of inputs in a block of weights
+_L1_LEFT = 14 << 10  # bytes of L1 reserved for a block of weights, beside one panel of A and one of B
+_GROUP_BYTES = 1 << 18  # bytes of output gradients in cache during a pass over the inputs
 
 
 class _Backward(NamedTuple):
-    """Functions that compute gradients of an operation.
+    """Gradient functions of an operation.
 
-    ``dx`` with respect to what it takes, ``in_place`` where that of what it gives is not needed any more; ``gradient``
-    with respect to its parameters, where it is no product.
+    ``dx`` computes the gradient of the input, and with ``in_place`` it may overwrite the gradient of the output.
+    ``gradient`` computes the gradients of the parameters of an operation that is not a matrix product.
     """
 
     dx: Any
@@ -61,7 +61,7 @@ class _Backward(NamedTuple):
 
 
 class CpuPlan:
-    """Tables and working memory for batches of up to ``batch`` rows; a `PlanBuilder`.
+    """Tables and working memory of the CPU kernels for batches of up to ``batch`` rows; a `PlanBuilder`.
 
     Parameters
     ----------
@@ -72,12 +72,14 @@ class CpuPlan:
     optimizer : Optimizer or None
         None for inference.
     batch : int
-    source, by_index
-        dtype of the features as they are gathered; whether targets are class indices.
+    source : str
+        Name of the dtype in which features are gathered.
+    by_index : bool
+        Whether targets are class indices.
     threads : int
     augment : Augmentations or None
     accumulates : bool
-        Whether a step may follow the gradients of several batches.
+        Whether a step may accumulate the gradients of several batches.
 
     Attributes
     ----------
@@ -103,7 +105,7 @@ class CpuPlan:
         self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
         self._arena = Arena(self.dtype)
         self.capacity = batch
-        if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # panels a multiple of pages apart would share few lines of L1
+        if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # a panel stride of whole pages would cause conflict misses in L1
             self.capacity = batch + 1
         self._ops: list[list[int]] = []
         self._numbers: list[list[float]] = []
@@ -112,7 +114,7 @@ class CpuPlan:
         self._source, self.augment = source, augment
         self._trains = loss is not None
         self.dropouts: list[tuple[int, Masks]] = []
-        # Columns and place of the value that the operations have come to, and whether a product has just given it.
+        # Width and offset of the value of the last operation, and whether that operation is a matrix product.
         self._width = self._value = 0
         self._after_product = False
         self._gather()
@@ -133,7 +135,7 @@ class CpuPlan:
     # ------------------------------------------------------------------------------------ operations
 
     def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> list[int]:
-        """Append an operation that gives ``width`` columns; returns its row."""
+        """Append an operation whose output has ``width`` columns; return its row of the table."""
         row = [-1] * table.COLUMNS
         row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = 0
         row[table.KIND], row[table.CAPACITY], row[table.OUT] = kind, self.capacity, width
@@ -163,7 +165,7 @@ class CpuPlan:
         if augment.flip is not None:
             op[table.FLIP], (op[table.PIXELS], op[table.PIXEL]) = augment.flip.threshold, augment.flip.strides
         if augment.std is not None:
-            self._deviations: Array = np.zeros(augmented.row_room(width), self.dtype)  # as the kernel reads them
+            self._deviations: Array = np.zeros(augmented.row_room(width), self.dtype)  # padded to whole vectors
             self._deviations[:width] = augment.std
             op[table.NOISE] = self._deviations.ctypes.data
 
@@ -173,20 +175,20 @@ class CpuPlan:
             layer.module.lower(self)
 
     def _row_of(self, name: str | None) -> int:
-        """The row of params of a parameter of the module that is being lowered; -1 for none."""
+        """Return the row in params of a parameter of the module that is being lowered; -1 for None."""
         return -1 if name is None else self.weights.rows[self._index, name]
 
     def _offset_of(self, name: str | None) -> int:
-        """Where such a parameter, or a buffer, is in weights; -1 for none."""
+        """Return the offset in weights of a parameter or buffer of that module; -1 for None."""
         if name is None:
             return -1
         row = self.weights.rows.get((self._index, name))
         return self.weights.constants[self._index, name] if row is None else int(self.weights.params[row, 0])
 
-    # The methods of `PlanBuilder`.
+    # ------------------------------------------------------------------------- methods of `PlanBuilder`
 
     def linear(self, outputs: int, weight: str, bias: str | None) -> None:
-        """See `PlanBuilder`, as for all that follow."""
+        """Append a matrix product; see `PlanBuilder` for this method and the following ones."""
         op = self._add(
             table.LINEAR, outputs, IN=self._width, X=self._value, Y=self._arena.matrix(self.capacity, outputs),
             WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
@@ -196,7 +198,7 @@ class CpuPlan:
         self._after_product = True
 
     def activation(self, kind: str, alpha: float) -> None:
-        """An epilogue of the product before, or an operation of its own."""
+        """Append an activation: the epilogue of the previous product, or else a separate operation."""
         of_output = output_suffices(kind, alpha)
         fused = self._after_product
         if fused:
@@ -214,7 +216,7 @@ class CpuPlan:
             self._backwards[len(self._ops) - 1] = _Backward(operations.activation_backward(kind, of_output))
 
     def normalize(self, mean: str, scale: str) -> None:
-        """Part of the gathering where it comes first, else an operation of its own."""
+        """Append a normalization by column, which the first module leaves to the gather operation."""
         places = self._offset_of(mean), self._offset_of(scale)
         if self._index == 0:
             ones = (self._layers[0].module.buffers[scale] == 1).all()
@@ -227,7 +229,7 @@ class CpuPlan:
         self._backwards[len(self._ops) - 1] = _Backward(operations.normalize_backward)
 
     def columns(self, kind: str, first: str, second: str | None = None) -> None:
-        """Panels; both numbers of each column are kept until the gradients of the parameters are known."""
+        """Append a function by column; both parameters of each column are kept until the gradients are computed."""
         rows = [self.weights.rows.get((self._index, name), -1) for name in (first, second) if name is not None]
         y = self._arena.matrix(self.capacity, self._width)
         kept = self._arena.allocate(2 * rounded(self._width, self.dtype)) if self._trains and rows[0] >= 0 else -1
@@ -240,7 +242,7 @@ class CpuPlan:
         self._backwards[len(self._ops) - 1] = _Backward(columns.panel_backward(kind), gradient, in_place=kept < 0)
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
-        """Rows, with their statistics."""
+        """Append a normalization by row, with memory for the statistics."""
         room = rounded(self._width, self.dtype)
         y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
         op = self._add(
@@ -254,7 +256,7 @@ class CpuPlan:
         )
 
     def softmax(self) -> None:
-        """Rows, with scratch for two."""
+        """Append a softmax, with scratch memory for two rows."""
         room = 2 * rounded(self._width, self.dtype)
         y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
         self._add(
@@ -264,7 +266,7 @@ class CpuPlan:
         self._backwards[len(self._ops) - 1] = _Backward(operations.softmax_backward)
 
     def dropout(self, rate: float, masks: Masks) -> None:
-        """Rows, with scratch for random words; nothing in inference."""
+        """Append a dropout, with scratch memory for random words; inference omits it."""
         if not self._trains:
             return
         y, factor = self._arena.matrix(self.capacity, self._width), 1 / (1 - rate) if rate < 1 else 0.0
@@ -298,7 +300,7 @@ class CpuPlan:
         )  # fmt: skip
 
     def _backward(self) -> None:
-        """Say where gradients go, from the loss down to the first operation that has parameters."""
+        """Set the destinations of gradients, from the loss down to the first operation that has parameters."""
         last = len(self._ops) - 1
         gradient = self._ops[last][table.DX]
         trained = [o for o in range(last) if self._ops[o][table.WEIGHT] >= 0]
@@ -326,7 +328,7 @@ class CpuPlan:
     # --------------------------------------------------------------------------------------- phase 2
 
     def _items(self, optimizer: Optimizer | None) -> None:
-        """Cut the parameters into pieces, in an order that does not depend on the number of threads."""
+        """Partition the parameters into work items, in an order that does not depend on the number of threads."""
         panel = 2 * LANES[self.dtype.itemsize]
         items, costs = [], []
         for o, op in enumerate(self._ops):
@@ -336,7 +338,7 @@ class CpuPlan:
             panels = range(0, outputs, panel)
             if op[table.KIND] == table.LINEAR:
                 height = _MOST_PANELS * panel
-                # All panels of a group meet a stretch of the inputs while it is in the caches.
+                # The panels of a group share a block of the inputs while it is in cache.
                 wide = max(1, _GROUP_BYTES // (self.batch * 2 * VECTOR_BYTES))
                 for group in range(0, len(panels), wide):
                     for first in range(0, inputs, height):

@@ -1,4 +1,4 @@
-"""What each batch of a run of steps is divided by."""
+"""Loss denominators of the batches of a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["loss_denominators"]
 def loss_denominators(
     loss: Loss, target: Array, weight: Array | None, index: Array, bounds: Array, mixed: bool = False
 ) -> Array:
-    """`Loss.denominator` of the rows index[bounds[s]:bounds[s + 1]], for each s; ``mixed`` targets are rows.
+    """Return the denominator of each batch index[bounds[s]:bounds[s + 1]]; see `Loss.denominator`.
 
-    Infinity in the place of 0: rows without any weight have the loss 0 and no gradient.
+    ``mixed`` targets are distributions, so that target weights do not apply. A denominator of 0 is replaced by
+    infinity, so that a batch whose rows all have weight 0 has the loss 0 and no gradient.
     """
     columns = loss.row_count(target.shape[1] if target.ndim == 2 else 1)
     of_rows: Array | None = None if weight is None else weight[index]

@@ -1,4 +1,4 @@
-"""GpuEngine: runs of training steps by the persistent CUDA kernel."""
+"""GpuEngine: runs of training steps on the GPU by the persistent kernel."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["GpuEngine"]
 
 _IN_PLACE = (np.uint8, np.float32, np.float64)
-_MANY = 1 << 14  # row numbers of a launch that are worth a copy of their own
-_SHARE = 4  # the part of the GPU's memory that steps of several batches may work in: their rows must have room too
-_PIECE = 1 << 24  # bytes of rows in a launch, where the data set does not fit on the GPU: some launches in a turn
+_MANY = 1 << 14  # row indices of a launch from which a separate transfer pays off
+_SHARE = 4  # fraction 1 / _SHARE of GPU memory for the work of accumulated steps; the data set needs the rest
+_PIECE = 1 << 24  # bytes of rows of a launch if the data set does not fit on the GPU
 
 
 class GpuWeights:
-    """Parameters and the optimizer's arrays, with constants, in one array of the GPU; see `Layout`."""
+    """Parameters, optimizer state and constants in one array on the GPU; see `Layout`."""
 
     def __init__(self, machine: Any, layout: Layout, optimizer: Optimizer, dtype: np.dtype[Any]) -> None:
         self.machine, self.layout, self.optimizer, self.dtype = machine, layout, optimizer, dtype
@@ -42,7 +42,7 @@ class GpuWeights:
             self.machine.assign(self.data[place : place + values.size], np.array(values, dtype).ravel())
 
     def _places(self) -> Iterator[tuple[SharedDict, str, int, int]]:
-        """(dict of the user's, name of an array in it, its place here, its size) one by one."""
+        """Iterate over (dict of user arrays, name of an array in it, offset in ``data``, size)."""
         for layer, name, place, size in self.layout.entries:
             yield layer.module.params, name, place, size
             for number, kind in enumerate(self.layout.planes, 1):
@@ -51,69 +51,69 @@ class GpuWeights:
                     yield state, kind, place + number * self.layout.plane, size
 
     def entries(self) -> Iterator[tuple[SharedDict, str, int]]:
-        """(dict of the user's, name of an array in it, its place here) one by one."""
+        """Iterate over (dict of user arrays, name of an array in it, offset in ``data``)."""
         return (entry[:3] for entry in self._places())
 
     def _pairs(self) -> Any:
-        """(the user's array, flat, its place here as an array), made once: that takes longer than a copy does."""
+        """Iterate over (flat user array, its view of ``data``); cached, as creating a view is slower than a copy."""
         for number, (arrays, name, place, size) in enumerate(self._places()):
             array = arrays.local(name)
             if number == len(self._flat):
                 self._flat.append((lambda: None, None, None))
-            if self._flat[number][0]() is not array:  # a weak reference: this is no holder of the array
+            if self._flat[number][0]() is not array:  # weak, so that the cache does not keep the array alive
                 self._flat[number] = (weakref.ref(array), array.reshape(-1), self.data[place : place + size])
             yield self._flat[number][1:]
 
     def load(self) -> None:
-        """Take over the user's arrays."""
+        """Copy the user's arrays to the GPU."""
         for array, place in self._pairs():
             self.machine.assign(place, array)
 
     def unload(self) -> None:
-        """Write everything back into the user's arrays."""
+        """Copy all parameters and states back into the user's arrays."""
         for array, place in self._pairs():
             self.machine.assign(array, place)
 
     def finite(self) -> bool:
-        """Whether every parameter is."""
+        """Return whether all parameters are finite."""
         places = [(place, place + size) for _, _, place, size in self.layout.entries]
         return bool(self.machine.finite([self.data[first:last] for first, last in places]))
 
 
 class SentAhead(NamedTuple):
-    """Row numbers for a later launch that are on the GPU already."""
+    """Row indices of a later launch that were sent to the GPU in advance."""
 
     rows: TrainingData
-    given: Array  # as `GpuEngine.run` gets them
+    given: Array  # the argument of `GpuEngine.run`
     there: Any
-    place: int  # one of two
+    place: int  # index of one of two buffers
 
 
 class GpuEngine:
-    """A model on its way through many steps on a GPU.
+    """Engine of a model on the GPU.
 
     Parameters
     ----------
     model : Module
-        On the machine's backend.
+        A model on the machine's backend.
     loss : Loss
     optimizer : Optimizer
     batch : int
-        Rows of a step, at most; or of each of the batches of which a step is the sum.
+        Maximal number of rows of a batch; a step may accumulate several batches.
     machine : Machine
         See `_kernels.cuda.machine`.
 
     Attributes
     ----------
     plan : GpuPlan
-        For the rows of a step that was asked for last.
+        Plan for the last requested number of rows.
     follow : callable or None
-        The row numbers of the next call of `run`, as it will get them; asked for while the GPU is at work, once.
+        Returns the row indices of the next call of `run`; called at most once, while the GPU is busy.
 
     Raises
     ------
     Unsupported
-        If the engine does not know the model, the loss or the optimizer.
+        If the engine does not support the model, the loss or the optimizer.
     """
 
     def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int, machine: Any) -> None:
@@ -130,7 +130,7 @@ class GpuEngine:
         self.weights.load()
         self._work: Any = None
         self._make_ready(batch)
-        # In the places of arrays that there are not.
+        # Placeholders for optional arrays.
         self._nothing = {
             "labels": machine.upload(np.zeros(1, np.int64)), "targets": machine.upload(np.zeros((1, 1), self.dtype)),
             "weights": machine.upload(np.zeros(0, self.dtype)), "order": machine.upload(np.zeros(0, np.int64)),
@@ -146,10 +146,10 @@ class GpuEngine:
         return self.batch if accumulate == 1 else min(self.batch * accumulate, len(rows))
 
     def has_room(self, rows: TrainingData, accumulate: int) -> bool:
-        """Whether all rows of a step that is the sum of ``accumulate`` batches can be on their way at once.
+        """Return whether the GPU has memory for a step of ``accumulate`` batches.
 
-        They go through the model as one batch: that is the same sum, and as fast as the GPU can. What memory happens to
-        be free does not count, since the sum's rounding depends on the answer.
+        The batches of a step run as one large batch, which gives the same sum and is fastest. The test uses the total
+        memory and not the free memory, since the rounding of the sum depends on the answer.
         """
         if accumulate == 1:
             return True
@@ -157,27 +157,27 @@ class GpuEngine:
         return bool(plan.work * self.dtype.itemsize <= self.machine.capacity() // _SHARE)
 
     def _make_ready(self, count: int) -> None:
-        """A plan and memory for steps of so many rows, the same whatever was before."""
+        """Prepare a plan and working memory for steps of ``count`` rows; results do not depend on earlier calls."""
         if count != self.plan.batch:
             self.plan = self._plan(self.weights.layout, count)
         size = self.plan.work
         if self._work is None or not size <= self._work.size <= 2 * size:
-            self._work = None  # makes room
+            self._work = None  # frees the old array first
             self._work = self.machine.empty(size, self.dtype)
 
     def load(self) -> None:
-        """Take over the user's arrays."""
+        """Copy the user's arrays to the GPU."""
         self.optimizer.prepare(self.model)
         self.weights.load()
 
     def close(self) -> None:
-        """Let go of the data set."""
+        """Release the data set."""
         self._rows = self._once = self.follow = None
-        self.machine.sent_ahead = None  # it holds on to the rows too
+        self.machine.sent_ahead = None  # refers to the rows too
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
-        """Whether there is nothing to be staged by the caller: never."""
+        """Return True: the engine converts features itself, so the caller need not stage any."""
         return True
 
     # ---------------------------------------------------------------------------------------- steps
@@ -193,7 +193,7 @@ class GpuEngine:
         augment: Augmentations | None = None,
         accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """As `Engine.run`; steps of several batches are for those to whom `has_room` has said that they have room."""
+        """Make steps as `Engine.run`; for ``accumulate`` > 1, `has_room` must be true."""
         self._make_ready(self._rows_of(rows, accumulate))
         steps = len(bounds) - 1
         given, index = index, index if rows.index is None else rows.index[index]
@@ -213,7 +213,7 @@ class GpuEngine:
                 meters[table.TURN] = augment.flip.threshold
                 meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
-        # Rows that are used once and at once are not worth an array of their own: not the first time.
+        # Do not copy the data set to the device for a single pass; copy it from the second pass on.
         once, self._once = steps == 1 and len(index) == len(rows) and self._once is not rows, rows
         whole = None if once else self._whole(rows)
         pieces = self._pieces(rows, bounds, whole is not None)
@@ -234,9 +234,9 @@ class GpuEngine:
                 try:
                     if whole is not None:
                         self._send_ahead(rows, 0 if ahead is None else 1 - ahead.place)
-                    if number + 1 < len(pieces):  # the next piece is on its way while this one is worked on
+                    if number + 1 < len(pieces):  # overlaps the transfer of the next piece with this launch
                         data = self._sent(rows, index[bounds[last] : bounds[pieces[number + 1][1]]], (number + 1) % 2)
-                finally:  # whatever happens, nobody goes on beside the launch
+                finally:  # after an error too, wait for the launch before the lock is released
                     found = self.machine.download(results)
                 made = int(found[0])
                 losses[first:last], penalties[first:last] = found[1:].reshape(2, -1)
@@ -252,9 +252,16 @@ class GpuEngine:
     def _drawn(
         self, augment: Augmentations | None, seed: int | None, bounds: Array, step: int, accumulate: int
     ) -> tuple[Array, Array, Array]:
-        """Of each portion of each step (S, accumulate): the share of a mixture and by how many places its rows move on.
+        """Draw the random numbers of augmentations.
 
-        And the noise's deviations (I,). What there is not is empty.
+        Returns
+        -------
+        shares : ndarray of shape (S, accumulate)
+            Mixup weight of each batch of each step; (S, 0) without mixup.
+        shifts : ndarray of int64, of shape (S, accumulate)
+            Offset by which the rows of a batch are rotated for mixup; (S, 0) without mixup.
+        deviations : ndarray of shape (I,)
+            Standard deviations of the noise; (0,) without noise.
         """
         steps = len(bounds) - 1
         shares, shifts, deviations = np.zeros((steps, 0)), np.zeros((steps, 0), np.int64), np.zeros(0)
@@ -269,7 +276,7 @@ class GpuEngine:
         return shares, shifts, deviations
 
     def _send_ahead(self, rows: TrainingData, place: int) -> None:
-        """Row numbers of the next call, if they are many, to one of two places while the GPU is at work."""
+        """Send the row indices of the next call to one of two buffers while the GPU is busy, if there are many."""
         follow, self.follow, self.machine.sent_ahead = self.follow, None, None
         index = None if follow is None else follow()
         if index is not None and len(index) >= _MANY:
@@ -281,9 +288,9 @@ class GpuEngine:
         self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
         sent: Any, drawn: tuple[Array, Array, Array] | None,
     ) -> Any:  # fmt: skip
-        """Begin a launch; [how many steps were made, losses, penalties], on the GPU, when it is done.
+        """Start a launch; return the GPU array [number of steps made, losses, penalties], filled when it ends.
 
-        ``sent`` is the order where it is there already, ``drawn`` what rows are changed by, see `_drawn`.
+        ``sent`` is the order if it is on the GPU already. ``drawn`` is the result of `_drawn`, or None.
         """
         X, labels, targets, weights = data
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
@@ -318,7 +325,7 @@ class GpuEngine:
     # ----------------------------------------------------------------------------------------- rows
 
     def _whole(self, rows: TrainingData) -> tuple[Any, Any, Any, Any] | None:
-        """(features, labels, targets, row weights) of all rows, on the GPU; None where they do not fit there."""
+        """Return (features, labels, targets, row weights) of all rows on the GPU; None if they do not fit."""
         if self._rows is None or self._rows[0] is not rows:
             self._rows = None
             X = rows.X
@@ -329,7 +336,7 @@ class GpuEngine:
         return self._rows[1]
 
     def _sent(self, rows: TrainingData, part: Array, slot: int) -> tuple[Any, Any, Any, Any]:
-        """As `_whole`, of some rows, in their order; on their way to the GPU, see `Machine.send`."""
+        """Start the transfer of a subset of rows, in their order; the result is as for `_whole`. See `Machine.send`."""
         names = iter(("features", "targets", "row weights"))
 
         def send(array: Any, dtype: Any) -> Any:
@@ -343,11 +350,11 @@ class GpuEngine:
         return (features, target, None, weight) if rows.y.ndim == 1 else (features, None, target, weight)
 
     def _kind(self, X: Any) -> np.dtype[Any]:
-        """The dtype that features have on the GPU."""
+        """Return the dtype of features on the GPU."""
         return np.dtype(X.dtype) if X.dtype in _IN_PLACE else self.dtype
 
     def _pieces(self, rows: TrainingData, bounds: Array, fits: bool) -> list[tuple[int, int]]:
-        """(first, last) steps of each launch: all at once where the rows are on the GPU."""
+        """Return (first, last) step of each launch; a single launch if all rows are on the GPU."""
         steps = len(bounds) - 1
         if fits:
             return [(0, steps)]
@@ -356,12 +363,12 @@ class GpuEngine:
         return [(first, min(first + most, steps)) for first in range(0, steps, most)]
 
     def infer(self, X: Array) -> Array:
-        """The outputs (N, C) of checked features, by the modules."""
+        """Return the outputs (N, C) of checked features, computed by the modules."""
         self.weights.unload()
         outputs: Array = self.model.backend.to_numpy(self.model.infer(X))
         return outputs
 
 
 def _signed(seed: int) -> Any:
-    """The 64 bits of a seed, as a table of int64 has them."""
+    """Reinterpret a 64-bit seed as int64, the dtype of the tables."""
     return np.uint64(seed).astype(np.int64)

@@ -1,4 +1,4 @@
-"""GpuPlan: a model laid out as the tables of the persistent CUDA kernel, see `_kernels.cuda.table` and its `steps`."""
+"""GpuPlan: tables of the persistent CUDA kernel for a model, see `_kernels.cuda.table` and `_kernels.cuda.steps`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .support import state_kinds
 
 __all__ = ["ALIGNED", "GpuPlan", "Layout"]
 
-# Half tiles of the inner dimension, which are the measure here, that a product's tiles but the first have, up to which
-# it is worth no stage of its own; and its first tile, up to which it is worth no parts. A stage costs as much as two.
+# A matrix product joins a chain if its tiles but the first have at most _SHORT half tiles of the inner dimension, and
+# its first tile at most _LONG. A separate stage costs as much as two half tiles.
 _SHORT, _LONG = 2, 8
-_FEWEST = 2  # half tiles of a part of a product
-_WORTH = 3  # parts from which gradients of weights, which are many, are worth being added up
+_FEWEST = 2  # half tiles of a split-K part, at least
+_WORTH = 3  # splits from which split-K pays off for weight gradients, whose partials are large
 ALIGNED = 4
 _ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.LOSS, table.GATHER}
 
@@ -34,20 +34,23 @@ def _aligned(size: int) -> int:
 
 
 class Layout:
-    """Where parameters, the optimizer's arrays and constants are in one flat array.
+    """Offsets of parameters, optimizer state and constants in one flat array.
 
-    Parameters stand one after the other, row-major, each at a multiple of ALIGNED elements, as the kernel reads four at
-    once; each kind of the optimizer's arrays has such a plane of its own.
+    The parameters form a plane: they are stored in order, row-major, each aligned to ALIGNED elements, since the kernel
+    loads four elements at once. Each state of the optimizer has a plane of the same layout.
 
     Attributes
     ----------
     places : dict of (int, str) to int
-        Offsets of parameters by the layer's number and name.
+        Offsets of parameters by index of the layer and name.
     constants : dict of (int, str) to int
-        Offsets of the vectors that plans have asked for, see `constant`.
+        Offsets of the vectors that plans requested, see `constant`.
     plane : int
-        Elements of a plane; planes : list of str, the kinds after the parameters themselves.
+        Number of elements of a plane.
+    planes : list of (str or None)
+        States by plane, after the plane of the parameters; None for an unused plane.
     size : int
+        Number of elements of the array.
     """
 
     def __init__(self, layers: list[Layer], optimizer: Optimizer | None) -> None:
@@ -60,7 +63,7 @@ class Layout:
                 self.places[index, name] = self.plane
                 self.plane += _aligned(array.size)
         kinds = [] if optimizer is None else state_kinds(optimizer)
-        # A state keeps its plane also where it has none before it, as the formulas go by the number.
+        # An unused state keeps its plane if a used state follows, since formulas number the planes.
         while kinds and kinds[-1] is None:
             kinds.pop()
         self.planes: list[str | None] = list(kinds)
@@ -69,7 +72,7 @@ class Layout:
         self.vectors: list[tuple[int, Array]] = []
 
     def constant(self, key: tuple[int, str], values: Callable[[], Array]) -> int:
-        """The offset of a vector that training leaves alone, by the layer's number and a name; one for all plans."""
+        """Return the offset of a constant vector, by index of the layer and name; all plans share the vector."""
         if key not in self.constants:
             vector = values()
             self.constants[key] = self.size
@@ -79,35 +82,39 @@ class Layout:
 
 
 class _Jobs(NamedTuple):
-    """The kinds of an operation's jobs of rows."""
+    """Kinds of the row jobs of an operation."""
 
     forward: int
     backward: int
 
 
 class GpuPlan:
-    """Tables for batches of up to ``batch`` rows, ``on`` a `_kernels.cuda.machine.Machine`; a `PlanBuilder`.
+    """Tables of the CUDA kernel for batches of up to ``batch`` rows; a `PlanBuilder`.
+
+    The argument ``on`` is a `_kernels.cuda.machine.Machine`.
 
     Attributes
     ----------
     ops, numbers, jobs, stages, meters, clips : ndarray
-        As the kernel takes them.
+        Arguments of the kernel.
     work, parts, sums : int
-        Sizes of the arrays that it works in.
+        Sizes of the working arrays.
     counters : int
-        Tiles of products that are computed in parts.
+        Number of tiles of split-K products.
     kinds : tuple of str
-        The activations by their numbers; by_column : tuple of str, the functions by column.
+        Activations by index.
+    by_column : tuple of str
+        Functions by column, by index.
     extras : tuple of int
-        The kinds of jobs that not every net has.
+        Kinds of jobs that only some networks have.
     wide : bool
         Whether there are wide tiles.
     beside : int
-        How many blocks share a multiprocessor.
+        Number of blocks per multiprocessor.
     blocks : int
-        How many have something to do in some stage.
+        Number of blocks that have work in some stage.
     dropouts : list of (int, Masks)
-        With the number of the operation.
+        Masks with the index of the operation.
     """
 
     def __init__(
@@ -133,7 +140,7 @@ class GpuPlan:
         before, self.beside = self.work, 1
         self._blocks = on.blocks
         self._plan(trained, optimizer)
-        # With few stretches of rows a block waits for itself alone, and is the faster the more registers it has.
+        # With few row blocks, one block per multiprocessor is faster, since it has more registers.
         if not self.wide and on.beside > 1 and -(-batch // on.narrow.tile) >= on.blocks:
             self.work, self.beside, self._may_be_wide = before, on.beside, False
             self._blocks = on.beside * on.blocks
@@ -174,7 +181,7 @@ class GpuPlan:
         width = next(layer.module.in_width for layer in layers if layer.module.in_width is not None)
         assert width is not None
         self._layers, self._width, self._value = layers, width, table.DATA
-        self._scaling = -1, -1  # mean and 1 / scale of a normalization that is part of the gathering
+        self._scaling = -1, -1  # offsets of mean and 1 / scale of a normalization in the gather job
         self._after_product = False
         for index, layer in enumerate(layers):
             self._index = index
@@ -182,7 +189,7 @@ class GpuPlan:
         self._end()
 
     def _begin(self, jobs: _Jobs, outputs: int, *numbers: float) -> list[int]:
-        """Append an operation of the value that the ones before have come to."""
+        """Append an operation on the value of the last operation."""
         self._end()
         self._jobs_of.append(jobs)
         op = self._op(self._width, outputs, self._value, *numbers)
@@ -190,7 +197,7 @@ class GpuPlan:
         return op
 
     def _end(self) -> None:
-        """Make room for the results of the last operation, which has all its columns but these."""
+        """Allocate the results of the last operation, whose other columns are complete."""
         self._after_product = False
         if not self._ops:
             return
@@ -202,11 +209,11 @@ class GpuPlan:
             op[table.MEAN], op[table.SCALE] = self._scaling
 
     def _offset_of(self, name: str | None) -> int:
-        """Where a parameter of the module that is being lowered is; -1 for none."""
+        """Return the offset of a parameter of the module that is being lowered; -1 for None."""
         return -1 if name is None else self.layout.places[self._index, name]
 
     def _buffer(self, name: str, *, inverse: bool = False) -> int:
-        """Where a buffer of it is, or one over it, by which the kernel multiplies: a tenth of a division's work."""
+        """Return the offset of a buffer of that module, or of its reciprocal, since a division is ten times as slow."""
         module = self._layers[self._index].module
 
         def values() -> Array:
@@ -215,16 +222,16 @@ class GpuPlan:
 
         return self.layout.constant((self._index, name), values)
 
-    # The methods of `PlanBuilder`.
+    # ------------------------------------------------------------------------- methods of `PlanBuilder`
 
     def linear(self, outputs: int, weight: str, bias: str | None) -> None:
-        """See `PlanBuilder`, as for all that follow."""
+        """Append a matrix product; see `PlanBuilder` for this method and the following ones."""
         op = self._begin(_Jobs(table.FORWARD, table.DELTA), outputs)
         op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
         self._after_product = True
 
     def activation(self, kind: str, alpha: float) -> None:
-        """An epilogue of the product before, or an operation of its own."""
+        """Append an activation: the epilogue of the previous product, or else a separate operation."""
         if self._after_product:
             op, self._after_product = self._ops[-1], False
         else:
@@ -235,7 +242,7 @@ class GpuPlan:
             op[table.PRE] = self._take(self.batch * op[table.OUT])
 
     def normalize(self, mean: str, scale: str) -> None:
-        """Part of the gathering where it comes first, else an operation of its own."""
+        """Append a normalization by column, which the first module leaves to the gather job."""
         places = self._buffer(mean), self._buffer(scale, inverse=True)
         if self._index == 0:
             self._scaling = places
@@ -244,7 +251,7 @@ class GpuPlan:
             op[table.SHIFT], op[table.FACTOR] = places
 
     def columns(self, kind: str, first: str, second: str | None = None) -> None:
-        """Rows, of one of the formulas ``by_column``."""
+        """Append a function by column, and register its formula in ``by_column``."""
         op = self._begin(_Jobs(table.BY_COLUMN, table.BY_COLUMN_BACK), self._width)
         trained = [self.layout.places.get((self._index, name), -1) for name in (first, second) if name is not None]
         op[table.WEIGHT], op[table.BIAS] = (*trained, -1)[:2]
@@ -255,23 +262,23 @@ class GpuPlan:
         op[table.FORMULA] = self.by_column.index(kind)
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
-        """Rows, with their statistics."""
+        """Append a normalization by row, with memory for the statistics."""
         op = self._begin(_Jobs(table.NORM, table.NORM_BACK), self._width, eps)
         op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
         op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
 
     def softmax(self) -> None:
-        """Rows."""
+        """Append a softmax."""
         self._begin(_Jobs(table.SOFTMAX, table.SOFTMAX_BACK), self._width)
 
     def dropout(self, rate: float, masks: Masks) -> None:
-        """Rows, whose masks go by the number of the step."""
+        """Append a dropout, whose masks depend on the number of the step."""
         op = self._begin(_Jobs(table.DROP, table.DROP_BACK), self._width, 1 / (1 - rate) if rate < 1 else 0.0)
         op[table.LAYER], op[table.THRESHOLD] = masks.layer, math.floor(rate * 2**32)
         self.dropouts.append((len(self._ops) - 1, masks))
 
     def _backward(self, loss: Loss) -> None:
-        """The loss's row, and where gradients go."""
+        """Append the row of the loss, and set the destinations of gradients."""
         last = len(self._ops) - 1
         for o in range(self._lowest, len(self._ops)):
             self._ops[o][table.G] = self._take(self.batch * self._ops[o][table.OUT])
@@ -294,7 +301,7 @@ class GpuPlan:
         return job
 
     def _items(self, kind: int, first: int, last: int) -> int:
-        """How many blocks can share in a stage."""
+        """Return the number of blocks that a stage can use."""
         if kind == table.CHAIN:
             return _up(self.batch, self.on.narrow.tile)
         return max(1, sum(map(self._items_of, self._jobs[first:last])))
@@ -311,7 +318,7 @@ class GpuPlan:
         return _up(op[table.OUT] if kind == table.WEIGHTS else self.batch, span) * job[table.TILES] * job[table.SPLITS]
 
     def _deal(self) -> None:
-        """Where each job's first item goes, in a stage whose items are dealt out to the blocks in turn."""
+        """Set the block of each job's first item, for stages whose items are assigned to the blocks in turn."""
         for _, first, last, *_ in self._stages:
             before = 0
             for job in self._jobs[first:last]:
@@ -324,7 +331,7 @@ class GpuPlan:
         self._stages.append([kind, first, len(self._jobs), int(checks), int(squares)])
 
     def _rows_jobs(self) -> list[tuple[int, int]]:
-        """(kind, operation) of all jobs of rows, in order."""
+        """Return (kind, operation) of all row jobs, in order."""
         forward = [(jobs.forward, o) for o, jobs in enumerate(self._jobs_of)]
         backward = [(self._jobs_of[o].backward, o) for o in range(len(self._jobs_of) - 1, self._lowest, -1)]
         return [*forward, (table.LOSS, len(self._jobs_of)), *backward]
@@ -342,7 +349,7 @@ class GpuPlan:
             width, inner = (op[table.OUT], op[table.IN]) if kind == table.FORWARD else (op[table.IN], op[table.OUT])
             tiles, halves = -(-width // on.narrow.tile), -(-inner // self._half)
             stretches = -(-self.batch // on.narrow.tile)
-            enough = 2 * stretches >= self._blocks  # stretches of rows for all multiprocessors
+            enough = 2 * stretches >= self._blocks  # enough row blocks to occupy all multiprocessors
             large = width > 2 * on.narrow.tile or inner > 4 * self._half
             short = (tiles - 1) * halves <= _SHORT and halves <= _LONG
             if short or (enough and not large):
@@ -354,15 +361,15 @@ class GpuPlan:
             self._product(kind, o, width, inner, stretches)
         if chained:
             self._stage(table.CHAIN, chained)
-        # After these the features are in nobody's use but that of gradients of weights, and there are two places.
+        # Only weight gradients still read the features, which are double-buffered, so the next gather can join them.
         gather = self._job(table.GATHER, 0, -(-self._ops[0][table.IN] // on.narrow.tile))
         if trained:
             self._weights(trained, optimizer, gather)
-        else:  # the loss is looked at all the same
+        else:  # the loss is checked in any case
             self._stage(table.SPREAD, [gather], checks=True)
 
     def _product(self, kind: int, o: int, width: int, inner: int, stretches: int) -> None:
-        """A product of rows that has its own stage."""
+        """Append a row product as a stage of its own."""
         on = self.on
         wide_tiles = -(-width // on.wide.tile)
         if self._may_be_wide and 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
@@ -378,14 +385,14 @@ class GpuPlan:
         self._stage(table.SPREAD, [job])
 
     def _split(self, job: list[int], tiles: int) -> None:
-        """Room for the parts of so many tiles of a product, where it has any."""
+        """Allocate the split-K partials of ``tiles`` tiles, if the product is split."""
         if job[table.SPLITS] > 1:
             size = size_of_part(self.on.narrow, job[table.KIND] == table.WEIGHTS)
             job[table.PARTS], job[table.COUNTER] = self._take(tiles * job[table.SPLITS] * size), self.counters
             self.counters += tiles
 
     def _weights(self, trained: list[int], optimizer: Optimizer, gather: list[int]) -> None:
-        """Gradients of all parameters, with their updates, and what may have to follow."""
+        """Append the gradients and updates of all parameters, and the clipped update if the norm is clipped."""
         on, jobs = self.on, []
         products = [o for o in trained if self._jobs_of[o].forward == table.FORWARD]
 

@@ -1,4 +1,4 @@
-"""Engine: runs of training steps, and outputs of many rows, by the native engine."""
+"""Engine: runs of training steps and batch inference on the CPU."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGED", "Engine"]
 
-# By dtype: its name costs more to look up than it seems.
+# Keyed by dtype, since the lookup of a dtype's name is slow.
 _IN_PLACE = {np.dtype(name): name for name in ("uint8", "float32", "float64")}
-_INFERENCE_ROWS = 96  # of a thread at a time: activations of a few layers stay in its caches
+_INFERENCE_ROWS = 96  # rows per thread: the activations of a few layers fit in its caches
 _STAGED_ROWS = 4096
-STAGED = 1 << 26  # bytes of features that are converted at once where kernels cannot read them in place
+STAGED = 1 << 26  # bytes of features converted at once if kernels cannot read them in place
 _NO_NUMBERS = np.zeros((1, 1))
 
 
 class Engine:
-    """A model on its way through many steps, with its numbers laid out as the kernels read them.
+    """Engine of a model on the CPU, which holds the numbers in the layout of the kernels.
 
     Parameters
     ----------
     model : Module
     loss : Loss or None
+        None for inference only, together with ``optimizer``.
     optimizer : Optimizer or None
-        Both None: for inference only.
     threads : int
     batch : int
-        Rows of a step, at most.
+        Maximal number of rows of a batch.
 
     Raises
     ------
     Unsupported
-        If the engine does not know the model, the loss or the optimizer.
+        If the engine does not support the model, the loss or the optimizer.
     """
 
     def __init__(self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int, batch: int) -> None:
@@ -70,7 +70,7 @@ class Engine:
         self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
         self._inference: dict[str, CpuPlan] = {}
-        # Atomics need eight bytes aligned; each entry has a cache line of its own.
+        # Atomic operations need 8-byte alignment; each entry has its own cache line.
         self._control = np.zeros(kernels.CONTROLS, np.int64)
 
     def _loss_constant(self) -> None:
@@ -79,30 +79,30 @@ class Engine:
             self.weights.constants[-1, "class weight"] = self.weights.constant(weight)
 
     def load(self) -> None:
-        """Take over the user's arrays."""
+        """Copy the user's arrays into the engine."""
         if self.optimizer is not None:
             self.optimizer.prepare(self.model)
         self.weights.load()
 
     def close(self) -> None:
-        """End the team's threads."""
+        """Stop the threads."""
         self._team.close()
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
-        """Whether kernels can read these features where they are."""
+        """Return whether kernels can read the features without a copy."""
         if not isinstance(X, np.ndarray):  # sparse
             return False
         contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
         return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
 
     def has_room(self, rows: TrainingData, accumulate: int) -> bool:
-        """Whether the rows of a step of so many batches need not be converted all at once, or are few enough for it."""
+        """Return whether a step of ``accumulate`` batches converts no features, or at most `STAGED` bytes of them."""
         size = self.batch * accumulate * rows.X.shape[1] * self.dtype.itemsize
         return accumulate == 1 or self.reads_in_place(rows.X) or size <= STAGED
 
     def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
-        """(features, the order in which to gather them, their dtype's name)."""
+        """Return (features, order in which to gather them, name of their dtype)."""
         if self.reads_in_place(X):
             return X, index, _IN_PLACE[X.dtype]
         return np.ascontiguousarray(X[index], self.dtype), np.arange(len(index)), _IN_PLACE[self.dtype]
@@ -120,7 +120,7 @@ class Engine:
         augment: Augmentations | None = None,
         accumulate: int = 1,
     ) -> tuple[Array, Array, Array]:
-        """Make one step for each stretch, index[bounds[s]:bounds[s + 1]], of the rows.
+        """Make one step for each range index[bounds[s]:bounds[s + 1]] of the rows.
 
         Parameters
         ----------
@@ -128,23 +128,25 @@ class Engine:
         index : ndarray of int64
             Row numbers.
         bounds : ndarray of int64, of shape (steps + 1,)
-        seed, step : int
-            For the Dropout masks and ``augment``.
+        seed : int or None
+            Seed of the Dropout masks and of ``augment``; None takes the seeds of the Dropouts.
+        step : int
+            Number of the first step, for the Dropout masks and ``augment``.
         l2 : float
             See `Trainer`.
         augment : Augmentations, optional
         accumulate : int
-            In how many batches a stretch goes through the model at most, each of the rows that the engine is for; the
-            step follows the sum of their gradients.
+            Maximal number of batches of a step, each of at most ``batch`` rows; the step uses the sum of their
+            gradients.
 
         Returns
         -------
         ndarray of float64
-            The losses; where the last of them is not finite, that step and those after it were not made.
+            Losses of the steps. If the last loss is not finite, its step and all later steps were not made.
         ndarray of float64
-            The learning rates.
+            Learning rates.
         ndarray of float64
-            The penalties, which the losses do not hold.
+            Penalties, which the losses do not include.
         """
         assert self.optimizer is not None and self.loss is not None
         steps = len(bounds) - 1
@@ -178,7 +180,7 @@ class Engine:
             first[table.KEY : table.KEY + 2] = seed & 0xFFFFFFFF, seed >> 32
             first[table.COUNTS] = _address(counts)
             if augment.mixup is not None:
-                drawn = augment.mixup.draw(seed, counts, np.diff(bounds))  # kept until the kernel has run
+                drawn = augment.mixup.draw(seed, counts, np.diff(bounds))  # referenced until the kernel returns
                 first[table.SHARES], first[table.SHIFTS] = map(_address, drawn)
                 last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
         for op, dropout in plan.dropouts:
@@ -193,7 +195,7 @@ class Engine:
         return np.add.reduceat(losses, firsts)[:made], rates, penalties[:done]
 
     def _prepare(self, source: str, by_index: bool, augment: Augmentations | None, accumulates: bool) -> CpuPlan:
-        """The plan for such data: the last one where it fits."""
+        """Return a plan for such data, the last one if it fits."""
         key = (source, by_index, accumulates, self.optimizer and self.optimizer.clip_norm)
         plan = self._plan
         if plan is None or key != self._key or plan.augment is not augment:
@@ -217,9 +219,9 @@ class Engine:
     # ------------------------------------------------------------------------------------- inference
 
     def infer(self, X: Array) -> Array:
-        """The outputs (N, C) of checked features, as the model's `infer` gives them."""
+        """Return the outputs (N, C) of checked features, as the model's `infer`."""
         rows = len(X)
-        if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # a few at a time are converted
+        if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # bounds the memory of the conversion
             return np.concatenate([self.infer(X[at : at + _STAGED_ROWS]) for at in range(0, rows, _STAGED_ROWS)])
         X, order, source = self._source(X, np.arange(rows))
         plan = self._inference.get(source)
@@ -243,9 +245,10 @@ class Engine:
 
 
 def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Array, Array, Array]:
-    """Stretches in batches of ``size``: (bounds, each stretch's first batch, whether a batch is the last, its number).
+    """Split steps into batches of ``size``: (bounds, first batch of each step, flags of last batches, batch numbers).
 
-    The number, by which random numbers go, is that of the step times ``most`` and its place in it.
+    Random numbers depend on the number of a batch: the number of the step times ``most``, plus the index of the batch
+    in the step.
     """
     of_stretch = ceil_div(np.diff(bounds), size)
     stops = np.cumsum(of_stretch)
@@ -258,12 +261,12 @@ def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Arr
 
 
 def _address(array: Any) -> int:
-    """Where an array's first element is."""
+    """Return the address of an array's first element."""
     return int(array.__array_interface__["data"][0])
 
 
 def _is_mapped(array: Any) -> bool:
-    """Whether the numbers are those of a mapped file."""
+    """Return whether the array is backed by a memory-mapped file."""
     while isinstance(array, np.ndarray):
         array = array.base
     return isinstance(array, mmap.mmap)

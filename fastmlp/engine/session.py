@@ -1,16 +1,17 @@
-"""Session: runs of steps of a trainer by the engine, and the synchronization of its numbers with the user's arrays.
+"""Session: runs of the engine for a trainer, and synchronization of the engine's numbers with the user's arrays.
 
-A parameter or a state of the optimizer exists twice: as the user's array, and in the engine's own layout. One of them
-is the newer, and four methods of `Session` keep the two together:
+A parameter or optimizer state exists twice: as the user's array, and in the layout of the engine. Four methods of
+`Session` keep the two copies consistent:
 
-- `sync_to_engine` reads the arrays, before a step, unless the engine's numbers are current;
-- `sync_to_user` writes the engine's numbers into the arrays if they are ahead;
-- `detach` does that too, and lets every change of the arrays count: the next step reads them again;
+- `sync_to_engine` reads the arrays before a step, unless the engine's numbers are current;
+- `sync_to_user` writes the engine's numbers into the arrays if the engine is ahead;
+- `detach` calls `sync_to_user` and makes the next step read the arrays again, so that every change takes effect;
 - `share`, between two calls of `Trainer.step`, leaves the newer numbers with the engine until an array is read. The
-  dicts of the arrays (`SharedDict`) then call `detach` at the first access. An array that somebody holds is read and
-  written without the dict: as long as there is one, which its weak reference tells, each step reads and writes all.
+  dicts of the arrays (`SharedDict`) then call `detach` at the first access. A caller that keeps a reference to an array
+  can access it without the dict. While such a reference exists, which a weak reference detects, each step reads and
+  writes all arrays.
 
-A lock makes steps and synchronizations of several threads follow each other.
+A lock serializes steps and synchronizations of several threads.
 """
 
 from __future__ import annotations
@@ -40,29 +41,29 @@ __all__ = ["Session", "native_infer", "open_session"]
 
 _log = logging.getLogger("fastmlp")
 
-_TURN = 0.02  # seconds of steps between two turns of progress, callbacks and Ctrl-C
-_FEW_ROWS = 256  # of which laying out the weights would cost as much as the outputs
+_TURN = 0.02  # seconds of steps in a native call; between calls, progress, callbacks and Ctrl-C are handled
+_FEW_ROWS = 256  # below this number of rows, packing the weights would cost as much as inference
 
 
 class Session:
-    """Runs steps in native calls; the numbers stay with the engine until an array is read.
+    """Runs of training steps in native calls; the numbers stay with the engine until an array is read.
 
     Parameters
     ----------
     model, loss, optimizer
     requested : int or None
-        Threads; None chooses by the work of a step.
+        Number of threads; None chooses it by the work of a step.
 
     Attributes
     ----------
     threads : int
     chunk : int or None
-        Steps in a native call; None: as many as take some hundredths of a second. It changes no result.
+        Steps in a native call; None chooses a number that takes about 20 ms. Results do not depend on it.
 
     Raises
     ------
     Unsupported
-        If the engine does not know the model, the loss or the optimizer.
+        If the engine does not support the model, the loss or the optimizer.
     """
 
     def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> None:
@@ -75,21 +76,21 @@ class Session:
         else:
             self.threads = choose_threads(requested, work_of(layers_of(model), batch)).count
             engine = Engine(model, loss, optimizer, self.threads, batch)
-        self.engine: Engine = engine  # or what has its methods
+        self.engine: Engine = engine  # or a GpuEngine, which has the same methods
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch)
         self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
         self._lock = threading.RLock()
-        # Whether the engine's numbers are not older than the arrays', and whether they are newer.
+        # _current: the engine's numbers are at least as new as the arrays. _ahead: they are newer.
         self._current, self._ahead = True, False
-        self._shared: list[SharedDict] = []  # the dicts that call `detach`
-        self._held: tuple[SharedDict, str] | None = None  # an array that was held elsewhere
+        self._shared: list[SharedDict] = []  # dicts that call `detach` on access
+        self._held: tuple[SharedDict, str] | None = None  # last array found with an outside reference
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
         self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
-        """Whether this session is for just these arguments, on the model's backend as they are now."""
+        """Return whether the session is valid for these arguments and their current settings and backend."""
         if any(a is not b and a != b for a, b in zip(self._key, key, strict=True)):
             return False
         if self._place != (key[0].backend_name, key[0].precision):
@@ -97,35 +98,35 @@ class Session:
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
     def makes(self, rows: TrainingData, accumulate: int) -> bool:
-        """Whether the engine makes such steps, of ``accumulate`` batches.
+        """Return whether the engine supports steps of ``accumulate`` batches on these rows.
 
-        It takes the memory of few of these batches, on a GPU of all if there is room.
+        The CPU engine needs memory for few of the batches; the GPU engine needs memory for all of them.
         """
         return self.engine.has_room(rows, accumulate)
 
     def close(self) -> None:
-        """`detach`, and end the threads."""
+        """Call `detach` and stop the threads."""
         self.detach()
         self.engine.close()
 
     # --------------------------------------------------------------------------------- the arrays
 
     def sync_to_engine(self) -> None:
-        """Read the arrays, where the user may have changed them."""
+        """Read the arrays if the user may have changed them."""
         with self._lock:
             if not self._current:
-                self.engine.load()  # where another session of the same model is ahead, that one writes first
+                self.engine.load()  # if another session of the model is ahead, the read makes it write first
                 self._current = True
 
     def sync_to_user(self) -> None:
-        """Write the engine's numbers into the arrays; they stay current until `detach`."""
+        """Write the engine's numbers into the arrays; the engine stays current until `detach`."""
         with self._lock:
             if self._ahead:
                 self.engine.weights.unload()
                 self._ahead = False
 
     def detach(self) -> None:
-        """`sync_to_user`, and let every change of the arrays count from now on."""
+        """Call `sync_to_user`, and read the arrays again before the next step."""
         with self._lock:
             self.sync_to_user()
             self._current = False
@@ -134,14 +135,14 @@ class Session:
             self._shared = []
 
     def invalidate(self) -> None:
-        """Forget the engine's numbers: the arrays count, which are to be overwritten if they were shared."""
+        """Discard the engine's numbers; shared arrays are written first, since the caller overwrites them."""
         with self._lock:
             if not self._shared:
                 self._ahead = False
             self.detach()
 
     def share(self) -> None:
-        """Leave the numbers with the engine until an array is read, or `detach` at once if one is held elsewhere."""
+        """Leave the numbers with the engine until an array is read; `detach` if an array is referenced elsewhere."""
         with self._lock:
             if self._shared or not self._current:
                 return
@@ -149,14 +150,14 @@ class Session:
             for arrays, _, _ in self.engine.weights.entries():
                 if arrays is not self._shared[-1]:
                     self._shared.append(arrays)
-            for arrays in self._shared:  # before an array is dropped: readers in other threads wait for the lock
+            for arrays in self._shared:  # before arrays are dropped, so that readers in other threads wait for the lock
                 arrays.share(self.detach)
-            self._ahead = True  # of arrays that are dropped
+            self._ahead = True  # of the dropped arrays
             if self._is_held():
                 self.detach()
 
     def _is_held(self) -> bool:
-        """Whether an array is held elsewhere; the others are dropped, all of them if none is."""
+        """Return whether an array is referenced elsewhere; drop the arrays up to the first such array."""
         empty = self.engine.model.backend.empty
         if self._held is not None and not self._held[0].drop(self._held[1], empty):
             return True
@@ -170,21 +171,21 @@ class Session:
     # -------------------------------------------------------------------------------------- steps
 
     def run(self, rows: TrainingData, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
-        """`Engine.run`, whose arguments these are, on the arrays' present numbers."""
+        """Call `Engine.run` with these arguments on the current numbers of the arrays."""
         with self._lock:
             self.sync_to_engine()
             try:
                 began = time.perf_counter()
                 result = self.engine.run(rows, index, bounds, *options)
-                if not self._compiles:  # in the first call there; it says nothing of a step's time
+                if not self._compiles:  # the first call on a GPU compiles, which would distort the time of a step
                     self._step_seconds = (time.perf_counter() - began) / (len(bounds) - 1)
                 self._compiles = False
             finally:
-                self._current = self._ahead = True  # threads stop at barriers only: no step is half made
+                self._current = self._ahead = True  # threads stop at barriers only, so no step is partial
         return result
 
     def steps_at_once(self, rows: TrainingData, size: int) -> int:
-        """How many steps to make in the next native call."""
+        """Return the number of steps of the next native call."""
         if self.chunk is not None:
             return self.chunk
         if not self._step_seconds:
@@ -195,37 +196,37 @@ class Session:
         return most
 
     def take(self, order: BatchSampler, rows: TrainingData, size: int, most: int) -> tuple[Array, Array]:
-        """(row numbers, bounds) of the batches of the next native call."""
+        """Return (row indices, bounds) of the batches of the next native call."""
         steps = min(most, self.steps_at_once(rows, size))
-        if self._place[0] != "cuda":  # all cores are at work on the steps
+        if self._place[0] != "cuda":  # no prefetch, since all cores compute steps
             return order.take(size, steps)
         index, bounds = order.take(size, steps, True, most)
-        # As soon as it is known how long a step takes.
+        # Prefetch only once the time of a step is known.
         left = min(steps, most - (len(bounds) - 1)) if self._step_seconds else 0
         self.engine.follow = (lambda: order.peek(size, left)[0]) if left > 0 else None  # type: ignore[attr-defined]
         return index, bounds
 
     def whole(self, rows: int) -> tuple[Array, Array]:
-        """(row numbers, bounds) of one batch of all rows."""
+        """Return (row indices, bounds) of one batch of all rows."""
         if len(self._whole[0]) != rows:
             self._whole = np.arange(rows), np.array([0, rows])
         return self._whole
 
     def infer(self, x: Array) -> Array:
-        """The model's outputs for checked features."""
+        """Return the model's outputs for checked features."""
         with self._lock:
             self.sync_to_engine()
             return self.engine.infer(x)
 
     def weights_are_finite(self) -> bool:
-        """Whether all parameters are."""
+        """Return whether all parameters are finite."""
         with self._lock:
             self.sync_to_engine()
             return self.engine.weights.finite()
 
 
 def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
-    """What gives the outputs of many rows on all processors; None where the model's own way is as good."""
+    """Return a function for the outputs of many rows on all processors; None if the model itself is as fast."""
     if rows < _FEW_ROWS or model.backend_name != "numba" or numba.config.DISABLE_JIT:
         return None
     try:
@@ -237,15 +238,15 @@ def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
 
 
 def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int | None, batch: int) -> Session | None:
-    """A session, or None where none can be had whatever the model: jitting is disabled, or the GPU is simulated.
+    """Open a session; return None if jitting is disabled or the GPU is simulated, whatever the model.
 
     Raises
     ------
     Unsupported
-        If the engine does not know the model, the loss or the optimizer.
+        If the engine does not support the model, the loss or the optimizer.
     """
     simulated = model.backend_name == "cuda" and model.backend.machine() is None
-    if numba.config.DISABLE_JIT or simulated:  # chosen for debugging
+    if numba.config.DISABLE_JIT or simulated:  # both are debugging modes, so no warning
         _log.info("Training goes module by module: %s.", "the GPU is simulated" if simulated else "jitting is disabled")
         return None
     return Session(model, loss, optimizer, requested, batch)

@@ -1,4 +1,4 @@
-"""Weights: a model's parameters and the optimizer's arrays as the engine's kernels read them."""
+"""Weights: parameters and optimizer state in the layout of the CPU kernels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .support import state_kinds
 
 __all__ = ["MANY_ROWS", "Arena", "Weights"]
 
-# From here on the second product of a layer turns its weights over block by block: no slower, and no copy in memory.
+# With at least this many rows, the backward product transposes weight blocks on the fly: as fast, with less memory.
 MANY_ROWS = 512
 
 
 class Arena:
-    """Hands out stretches of one flat array that is allocated at the end, each on a cache line of its own."""
+    """Allocator of offsets into one flat array, each aligned to a cache line; the array is created last."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -33,18 +33,18 @@ class Arena:
         self._end = 0
 
     def allocate(self, size: int) -> int:
-        """The offset of ``size`` elements."""
+        """Reserve ``size`` elements and return their offset."""
         start = self._end
         self._end += ceil_div(size, self._line) * self._line
         return start
 
     def matrix(self, rows: int, width: int) -> int:
-        """The offset of a matrix in panels."""
+        """Reserve a matrix in panels and return its offset."""
         return self.allocate(panels.size(rows, width, self.dtype))
 
     def array(self) -> Array:
-        """Zeros, untouched: memory that nobody writes to costs nothing."""
-        # Kernels load whole vectors that may begin at the last element.
+        """Create the array of zeros; the operating system commits a page only when it is written."""
+        # Kernels load whole vectors, which may begin at the last element.
         raw = np.zeros((self._end + 2 * self._line) * self.dtype.itemsize + 64, np.uint8)
         start = -raw.ctypes.data % 64
         flat: Array = raw[start : start + (self._end + 2 * self._line) * self.dtype.itemsize].view(self.dtype)
@@ -52,34 +52,34 @@ class Arena:
 
 
 class Weights:
-    """Parameters in panels, with their second copies and the optimizer's arrays beside them.
+    """Parameters in panels, with transposed copies and optimizer state.
 
     Parameters
     ----------
     layers : list of Layer
         See `support.layers_of`.
     optimizer : Optimizer or None
-        None for inference: neither state nor second copies.
+        None for inference, which needs neither state nor transposed copies.
     dtype : numpy.dtype
     batch : int
-        Rows of a step; with `MANY_ROWS` or more there are no second copies.
+        Rows of a step; from `MANY_ROWS` on there are no transposed copies.
 
     Attributes
     ----------
     data : ndarray
-        The flat array; ``params (P, PARAM_COLUMNS)`` says what is where in it.
+        Flat array of all numbers; ``params (P, PARAM_COLUMNS)`` holds the offsets in it.
     """
 
     def __init__(self, layers: list[Layer], optimizer: Optimizer | None, dtype: np.dtype[Any], batch: int = 0) -> None:
         self.layers, self.optimizer, self.dtype = layers, optimizer, dtype
         self._arena = Arena(dtype)
-        # Where the optimizer keeps others, the engine is made anew: see `support.settings`.
+        # A change of the optimizer's states creates a new engine, see `support.settings`.
         kinds = self._kinds = [] if optimizer is None else state_kinds(optimizer)
         self._entries: list[tuple[Module, str, str, tuple[int, ...]]] = []
         places: list[list[int]] = []
         self.rows: dict[tuple[int, str], int] = {}
         self.copies: dict[tuple[int, str], int] = {}
-        # (the layer's number, the buffer's name), or (-1, "class weight")
+        # Keys: (index of the layer, name of the buffer), or (-1, "class weight").
         self.constants: dict[tuple[int, str], int] = {}
         self._vectors: list[tuple[int, Array]] = []
         trained_before = False
@@ -105,26 +105,26 @@ class Weights:
         return self._arena.matrix(rows, shape[0])
 
     def size(self, row: int) -> int:
-        """Elements of a parameter in panels."""
+        """Return the number of elements of a parameter in panels."""
         shape = self._entries[row][3]
         rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
         return int(panels.size(rows, shape[0], self.dtype))
 
     def constant(self, values: Array) -> int:
-        """Room for a vector that training leaves alone; before `allocate`."""
+        """Reserve memory for a vector that training does not change and return its offset; before `allocate`."""
         place = self._arena.matrix(1, len(values))
         self._vectors.append((place, values))
         return place
 
     def allocate(self) -> None:
-        """Make the array and fill it."""
+        """Create the array and copy all numbers into it."""
         self.data = self._arena.array()
         for place, values in self._vectors:
             self.data[place : place + len(values)] = values
         self.load()
 
     def entries(self) -> Iterator[tuple[SharedDict, str, int]]:
-        """(dict of the user's, name of an array in it, its place here) one by one."""
+        """Iterate over (dict of user arrays, name of an array in it, offset in ``data``)."""
         for row, (module, prefix, name, _) in zip(self.params, self._entries, strict=True):
             yield module.params, name, row[0]
             if self.optimizer is not None:
@@ -134,13 +134,13 @@ class Weights:
                         yield state, kind, place
 
     def _matrix(self, array: Array) -> tuple[Array, int]:
-        """The array as the rows of its panels, and how many rows there is room for."""
+        """Return the array as the row matrix of its panels, and the number of rows reserved for it."""
         if array.ndim == 1:
             return array.reshape(1, -1), 1
         return array.T, panels.rounded(array.shape[1], self.dtype)
 
     def load(self) -> None:
-        """Take over the user's arrays."""
+        """Copy the user's arrays into ``data``."""
         for arrays, name, place in self.entries():
             matrix, rows = self._matrix(arrays.local(name))
             panels.pack(matrix, self.data, place, rows)
@@ -149,12 +149,12 @@ class Weights:
             panels.pack(weight, self.data, place, panels.rounded(len(weight), self.dtype))
 
     def finite(self) -> bool:
-        """Whether every parameter is."""
+        """Return whether all parameters are finite."""
         sizes = ((place, self.size(row)) for row, place in enumerate(self.params[:, 0]))
         return all(bool(np.isfinite(self.data[place : place + size]).all()) for place, size in sizes)
 
     def unload(self) -> None:
-        """Write everything back into the user's arrays."""
+        """Copy all parameters and states back into the user's arrays."""
         for arrays, name, place in self.entries():
             matrix, rows = self._matrix(arrays.local(name))
             panels.unpack(self.data, place, rows, matrix)

@@ -1,4 +1,4 @@
-"""Which models, losses and optimizers the engine knows, and what it needs to know of them."""
+"""Queries on models, losses and optimizers: engine support, work of a step, settings of the tables."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = [
 
 
 class Unsupported(Exception):
-    """Why the engine cannot run something: one sentence."""
+    """Reports that the engine does not support a model, loss or optimizer; the message is one clause."""
 
 
 def layers_of(model: Module) -> list[Layer]:
-    """The layers of a model that the engine can lay out.
+    """Return the layers of a model that the engine supports.
 
     Raises
     ------
     Unsupported
-        If one of them does not lower, or none has a width.
+        If a layer cannot be lowered, or no layer has a fixed width.
     """
     layers = list(iter_layers(model))
     unknown = [module for module in model.modules() if not is_registered_module(type(module))]
@@ -50,39 +50,39 @@ def layers_of(model: Module) -> list[Layer]:
 
 
 def require_loss(loss: Loss) -> None:
-    """Raise `Unsupported` if the engine does not know the loss."""
+    """Raise `Unsupported` if the engine does not support the loss."""
     if not loss.has_kernel or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
 def work_of(layers: list[Layer], batch: int) -> float:
-    """Floating-point operations of a training step: of each product of matrices, twice its multiplications."""
-    # Read where they are: another trainer of the model may have their numbers.
+    """Return the floating-point operations of a training step: two per multiplication of the matrix products."""
+    # `local` avoids a synchronization, since another trainer of the model may own the numbers.
     arrays = (layer.module.params.local(name) for layer in layers for name in layer.module.params)
     products = [float(array.size) for array in arrays if array.ndim == 2]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
 
 
 def settings(layers: list[Layer], loss: Loss, optimizer: Optimizer) -> tuple[Any, ...]:
-    """What the engine's tables are made of besides the arrays: where it has changed they are made anew."""
+    """Return the values besides arrays that the tables depend on; a change makes the engine rebuild them."""
     found = (setting for layer in layers for setting in layer.module.settings())
     return (*found, loss.settings(), *optimizer.settings())
 
 
 def _rates(optimizer: Optimizer, steps: int) -> Array:
     first, schedule = optimizer.steps, optimizer.schedule
-    if type(schedule) is Constant:  # a call for each step would cost as much as a small net's step
+    if type(schedule) is Constant:  # a call per step would cost as much as a step of a small network
         return np.full(steps, schedule(first))
     return np.array([schedule(first + step) for step in range(steps)])
 
 
 def rule(optimizer: Optimizer) -> str:
-    """The name of the kernel that updates.
+    """Return the name of the optimizer's update kernel.
 
     Raises
     ------
     Unsupported
-        If the engine does not know the optimizer.
+        If the engine does not support the optimizer.
     """
     if not optimizer.uses_kernel or not is_registered(type(optimizer)):
         raise Unsupported(f"the optimizer {type(optimizer).__name__} is not one that the engine knows")
@@ -90,14 +90,14 @@ def rule(optimizer: Optimizer) -> str:
 
 
 def state_kinds(optimizer: Optimizer) -> list[str | None]:
-    """The state's arrays by column of `table`'s params, after the parameter itself; None for one that is not kept."""
+    """Return the names of the states by column of `table`'s params, after the parameter; None for an unused column."""
     kinds = optimizer.kinds
     average = "average" if optimizer.average is not None else None
     return [*kinds, *[None] * (AVERAGE - 1 - len(kinds)), average]
 
 
 def hyperparameters(optimizer: Optimizer, steps: int) -> tuple[Array, Array]:
-    """(learning rates, the rule's rows of numbers (steps, MOST_NUMBERS)) of the next ``steps`` steps."""
+    """Return (learning rates (steps,), update numbers (steps, MOST_NUMBERS)) of the next ``steps`` steps."""
     rates = _rates(optimizer, steps)
     numbers = optimizer.numbers(rates, optimizer.steps + 1)
     table = np.zeros((steps, MOST_NUMBERS))
