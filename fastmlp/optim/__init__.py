@@ -1,7 +1,7 @@
 """Optimizers with PyTorch's formulas and defaults, and learning-rate schedules.
 
-Each optimizer's file has its classes, found by the package itself; its formula is a file of
-`_kernels.formulas.optimizers` under its ``kernel``.
+The package finds the classes in the files by itself. The ``kernel`` of a class names its formula, a file of
+`_kernels.formulas.optimizers`.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _registry = Registry(Optimizer, lambda kind: (kind.__name__.lower(),))
 
 
 def register_optimizer(kind: type[Optimizer]) -> type[Optimizer]:
-    """Make a class known by its name in lower case: to ``fastmlp train --optimizer``. May be a decorator.
+    """Register a class by its name in lower case, for example for ``fastmlp train --optimizer``; usable as a decorator.
 
     Parameters
     ----------
     kind : type
-        A class derived from `Optimizer` with ``numbers`` and a ``kernel`` that names a formula which exists or which
-        `_kernels.formulas.register` has been given. One with ``kinds`` and an ``_update`` of its own needs no formula;
-        it trains module by module, which is slower than the engine and says so once.
+        A subclass of `Optimizer` with ``numbers`` and a ``kernel`` that names an existing formula, or one that was
+        passed to `_kernels.formulas.register`. A subclass with its own ``kinds`` and ``_update`` needs no formula; a
+        model then trains module by module, which is slower than the engine and issues a warning once.
 
     Raises
     ------
     ValueError
-        If it is no such class, or another optimizer has its name.
+        If ``kind`` is not such a class, or its name is taken.
     """
     if isinstance(kind, type) and issubclass(kind, Optimizer) and kind._update is Optimizer._update:
         _require_formula(kind)
@@ -74,12 +74,12 @@ def _require_formula(kind: type[Optimizer]) -> None:
 
 
 def optimizer_types() -> dict[str, type[Optimizer]]:
-    """The classes of all optimizers that train, by name in lower case."""
+    """Return the classes of all optimizers that change parameters, by name in lower case."""
     return {name: _registry[name] for name in _registry if _registry[name].trains}
 
 
 def is_registered(kind: type[Optimizer]) -> bool:
-    """Whether the class is one of fastmlp's or was given to `register_optimizer`."""
+    """Return whether a class is built in or registered by `register_optimizer`."""
     return kind in _registry.types()
 
 

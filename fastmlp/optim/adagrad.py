@@ -12,14 +12,14 @@ __all__ = ["Adagrad"]
 
 
 class Adagrad(Optimizer):
-    """g += weight_decay p; s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
+    """Adagrad: g += weight_decay p; s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
-    Duchi et al., JMLR 12, 2011.
+    Duchi et al., JMLR 12, 2011. Further parameters are those of `Optimizer`.
 
     Parameters
     ----------
     lr_decay, eps, initial_accumulator_value : float
-        At least 0; the last is s before the first step.
+        At least 0; ``initial_accumulator_value`` is s before the first step.
 
     Raises
     ------
@@ -32,7 +32,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """With the defaults, and with other values of all arguments."""
+        """Return an instance with the defaults, and one with other values of all arguments."""
         return [cls(0.1), cls(0.1, 0.3, 1e-3, 0.5, 0.1)]
 
     def __init__(
@@ -52,7 +52,7 @@ class Adagrad(Optimizer):
         self.initial_accumulator_value = as_number(initial_accumulator_value, "initial_accumulator_value", 0)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """lr / (1 + (t - 1) lr_decay), eps, weight_decay; see `Optimizer.numbers`."""
+        """Return lr / (1 + (t - 1) lr_decay), eps and weight_decay; see `Optimizer.numbers`."""
         before = step - 1 + np.arange(len(rates))
         return columns(rates / (1 + before * self.lr_decay), self.eps, self.weight_decay)
 

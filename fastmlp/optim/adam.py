@@ -15,8 +15,10 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    """g += weight_decay p; m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2;
-    p -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) (Kingma and Ba, arXiv:1412.6980).
+    """Adam: p -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps).
+
+    First g += weight_decay p, then m = b1 m + (1 - b1) g and s = b2 s + (1 - b2) g^2
+    (Kingma and Ba, arXiv:1412.6980). Further parameters are those of `Optimizer`.
 
     Parameters
     ----------
@@ -31,14 +33,14 @@ class Adam(Optimizer):
         If an argument is out of range.
     """
 
-    # Whether weight decay shrinks p by itself instead of being added to g (`AdamW`).
+    # Whether weight decay multiplies p by 1 - lr weight_decay (`AdamW`) instead of being added to g.
     decoupled_weight_decay: bool = False
     kernel = "adam"
     _renamed: ClassVar[dict[str, str]] = {"mean": "exp_avg", "square": "exp_avg_sq"}
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """With the defaults, and with other values of all arguments."""
+        """Return an instance with the defaults, and one with other values of all arguments."""
         return [cls(0.01), cls(0.02, (0.8, 0.9), 1e-3, 0.1)]
 
     def __init__(
@@ -56,7 +58,7 @@ class Adam(Optimizer):
         self.eps = as_number(eps, "eps", 0)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """rate, 1 - b1, b2, 1 - b2, eps, decay of g, factor of p, unroot; see `Optimizer.numbers` and the formula."""
+        """Return rate, 1 - b1, b2, 1 - b2, eps, decay of g, factor of p and unroot; see `Optimizer.numbers`."""
         first, second = self.betas
         steps = range(step, step + len(rates))
         corrections = np.array([1 - first**t for t in steps]), np.array([math.sqrt(1 - second**t) for t in steps])
@@ -68,9 +70,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """p *= 1 - lr weight_decay, then `Adam`'s update without decay.
+    """Adam with decoupled weight decay: p *= 1 - lr weight_decay, then the update of `Adam` without decay.
 
-    Loshchilov and Hutter, arXiv:1711.05101; parameters and errors are those of `Adam`.
+    Loshchilov and Hutter, arXiv:1711.05101. Parameters and errors are those of `Adam`.
     """
 
     decoupled_weight_decay = True

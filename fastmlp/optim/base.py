@@ -1,4 +1,4 @@
-"""Optimizer: base of the optimizers, which is all but their formulas."""
+"""Optimizer: base class of the optimizers."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ __all__ = ["Optimizer", "as_betas", "columns"]
 
 
 class Optimizer:
-    """Base of the optimizers.
+    """Base class of the optimizers, which implements everything but the formulas.
 
     Parameters
     ----------
     lr : float or Schedule
-        The learning rate, at least 0.
+        Learning rate, at least 0.
     weight_decay : float
-        At least 0; added to the gradient as weight_decay p (but see `AdamW`).
+        At least 0. The decay adds weight_decay p to the gradient (unless it is decoupled, as in `AdamW`).
     clip_norm : float, optional
-        Scale all gradients together so that their norm is at most this, after `clip_value` (Pascanu et
-        al., arXiv:1211.5063).
+        Maximal norm of all gradients together, which are scaled down to it after `clip_value` (Pascanu et al.,
+        arXiv:1211.5063).
     clip_value : float, optional
-        Clip each entry of the gradients to [-clip_value, clip_value].
+        Clip each element of the gradients to [-clip_value, clip_value].
 
     Attributes
     ----------
     state : dict of str to dict of str to array
-        By the parameter's name, the arrays that the formula keeps.
+        Arrays of the optimizer, by name of the parameter and name of the state.
     average : float or None
-        The decay d of a moving average of the parameters, kept in the state as ``average``: after each step it becomes
-        d average + (1 - d) p. See `Trainer`.
+        Decay d of a moving average of the parameters: after each step average = d average + (1 - d) p. It is kept in
+        the state as ``average``. See `Trainer`.
     steps : int
-        How many steps were taken.
+        Number of steps taken.
 
     Raises
     ------
@@ -50,12 +50,12 @@ class Optimizer:
         If an argument is out of range.
     """
 
-    # The learning rate that the command line takes where none is given; whether parameters change at all.
+    # usual_lr: default of the command line. trains: whether the optimizer changes parameters.
     usual_lr: ClassVar[float] = 1e-3
     trains: ClassVar[bool] = True
-    # The name of the formula, see `_kernels.formulas.optimizers`.
+    # Name of the formula, see `_kernels.formulas.optimizers`.
     kernel: str
-    # Names of states in files of earlier versions, and the present ones.
+    # Current names of states, by their names in files of earlier versions.
     _renamed: ClassVar[dict[str, str]] = {}
 
     def __init__(
@@ -73,21 +73,21 @@ class Optimizer:
         self.average: float | None = None
         self._state = OptimizerState()
         self.steps = 0
-        # The backend that the state's arrays belong to.
+        # Backend of the state's arrays.
         self._backend_name: str | None = None
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """Optimizers of the class that have between them each of its own arguments at another value than the default.
+        """Return instances that together vary every argument of the class from its default.
 
-        Tests of the whole package run with them.
+        The tests of the package run with these instances.
         """
-        make: Callable[[], Optimizer] = cls  # each class has defaults for all arguments
+        make: Callable[[], Optimizer] = cls  # subclasses have defaults for all arguments
         return [make()]
 
     @property
     def state(self) -> OptimizerState:
-        """By the parameter's name, the arrays that the formula keeps."""
+        """Arrays of the optimizer, by name of the parameter and name of the state."""
         return self._state
 
     @state.setter
@@ -97,37 +97,37 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         state, backend = self.state, get_backend(self._backend_name or "numpy")
-        # On a GPU they can be no part of a copy; `prepare` takes them back there.
+        # Arrays on a GPU cannot be pickled; `prepare` moves the copies back.
         arrays = {name: {kind: backend.to_numpy(a) for kind, a in kinds.items()} for name, kinds in state.items()}
         name = self._backend_name and "numpy"
         return {**self.__dict__, "_state": arrays, "_backend_name": name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.__dict__.pop("_recall", None)  # of files of earlier versions
+        self.__dict__.pop("_recall", None)  # present in files of earlier versions
         self._state = OptimizerState({name: self._present(kinds) for name, kinds in self._state.items()})
 
     def _present(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
-        """States under their present names."""
+        """Return states under their current names."""
         return {self._renamed.get(kind, kind): array for kind, array in kinds.items()}
 
     @property
     def current_lr(self) -> float:
-        """The learning rate of the next step."""
+        """Learning rate of the next step."""
         return self.schedule(self.steps)
 
     def step(self, model: Module) -> None:
-        """Clip the gradients of the last `backward` and apply them: parameters change in place.
+        """Clip the gradients of the last `backward` and update the parameters in place.
 
         Parameters
         ----------
         model : Module
-            Any module, a single layer too.
+            Any module, including a single layer.
 
         Raises
         ------
         RuntimeError
-            If a module with parameters has had no `backward`.
+            If `backward` has not been called for a module with parameters.
         ValueError
             If the state belongs to a model with other parameters.
         """
@@ -150,14 +150,14 @@ class Optimizer:
                 backend.add_scaled(param, 1 - self.average, average)
 
     def prepare(self, model: Module) -> None:
-        """Make the state of each of the model's parameters what the present settings need, on the model's backend.
+        """Create the missing states of each parameter on the model's backend, and remove the unused ones.
 
-        Arrays that are missing begin as before a first step; those that the settings no longer need are dropped.
+        A new state has its initial value.
 
         Raises
         ------
         ValueError
-            If the state of one belongs to a parameter of another shape or dtype.
+            If a state belongs to a parameter of another shape or dtype.
         """
         backend = model.backend
         if self._backend_name != model.backend_name:
@@ -188,52 +188,53 @@ class Optimizer:
         if self.clip_norm is not None:
             norm = float(np.sqrt(sum(backend.sum_of_squares(gradient) for gradient in gradients)))
             factor = self.clip_norm / (norm + CLIP_EPSILON)
-            if not factor >= 1:  # a norm that is NaN must reach the parameters, not vanish
+            if not factor >= 1:  # written so that a NaN norm reaches the parameters
                 for gradient in gradients:
                     backend.scale(gradient, factor, gradient)
 
-    # ------------------------------------------------------------------------------ what a class defines
+    # -------------------------------------------------------------------------- defined by subclasses
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """The numbers that the formula takes in steps with learning rates ``rates (S,)``, float64 (S, H).
+        """Return the hyperparameters of the formula for each step, float64 (S, H).
 
         Parameters
         ----------
         rates : ndarray of shape (S,)
+            Learning rates of the steps.
         step : int
-            The number t of the first of these steps, from 1.
+            Number t of the first of these steps, from 1.
         """
         raise NotImplementedError(f"{type(self).__name__} has no numbers.")
 
     @property
     def kinds(self) -> tuple[str | None, ...]:
-        """The names of the states in the formula's order; None for one that these settings do not need."""
+        """Names of the states in the order of the formula; None for a state that the settings do not need."""
         names: tuple[str, ...] = find("optimizers", self.kernel).STATES
         return names
 
     @property
     def uses_kernel(self) -> bool:
-        """Whether the formula ``kernel`` makes the steps: the class has no ``step`` and no ``_update`` of its own."""
+        """Whether the formula ``kernel`` computes the steps: the class overrides neither ``step`` nor ``_update``."""
         return is_plain(self, Optimizer, "_update", "step")
 
     def settings(self) -> tuple[Any, ...]:
-        """What the engine's tables depend on: where it has changed they are made anew."""
+        """Return the values that the engine's tables depend on; a change makes the engine rebuild them."""
         return self.kinds, self.clip_norm, self.clip_value, self.average
 
     def _first_state(self, kind: str) -> float:
-        """What a state holds before the first step."""
+        """Return the initial value of a state."""
         return 0.0
 
     # -------------------------------------------------------------------------------- states and updates
 
     @property
     def state_names(self) -> frozenset[str]:
-        """The names of the arrays that are kept for each parameter."""
+        """Names of the arrays of each parameter."""
         kinds = frozenset(kind for kind in self.kinds if kind is not None)
         return kinds | ({"average"} if self.average is not None else frozenset())
 
     def _complete(self, backend: ModuleType, arrays: dict[str, Array], param: Array) -> None:
-        """Give a parameter's state the arrays that it lacks, and take away those that it does not need."""
+        """Create the missing arrays of a parameter's state, and delete the unused ones."""
         for extra in arrays.keys() - self.state_names:
             del arrays[extra]
         for kind in self.kinds:
@@ -247,14 +248,14 @@ class Optimizer:
     def _update(
         self, backend: ModuleType, gradient: Array, numbers: tuple[float, ...], state: dict[str, Array], param: Array
     ) -> None:
-        """Run the kernel on one parameter."""
+        """Update one parameter by the kernel."""
         states = tuple(None if kind is None else state[kind] for kind in self.kinds)
         backend.optimizer_update(self.kernel, numbers, gradient, states, param)
 
     # -------------------------------------------------------------------------------- saving
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps taken, the schedule's state, and copies of the arrays as NumPy arrays."""
+        """Return the number of steps, the state of the schedule, and copies of the arrays as NumPy arrays."""
         backend = get_backend(self._backend_name or "numpy")
         arrays = {
             name: {kind: np.array(backend.to_numpy(array)) for kind, array in kinds.items()}
@@ -263,12 +264,12 @@ class Optimizer:
         return {"steps": self.steps, "schedule": self.schedule.state_dict(), "state": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; a bad ``state`` changes nothing.
+        """Restore a result of `state_dict`; an invalid ``state`` changes nothing.
 
         Raises
         ------
         ValueError
-            If it is not the state of such an optimizer.
+            If ``state`` does not belong to an optimizer with these settings.
         """
         if set(state) != {"steps", "schedule", "state"}:
             raise ValueError(f"The optimizer's state has {sorted(state)}; expected schedule, state and steps.")
@@ -284,7 +285,7 @@ class Optimizer:
         self.steps, self.state, self._backend_name = steps, arrays, "numpy"
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments that make the optimizer again; fit for JSON."""
+        """Return the type and the arguments that rebuild the optimizer; JSON-serializable."""
         hidden = ("schedule", "steps", *(("average",) if self.average is None else ()))
         arguments = {
             name: value for name, value in vars(self).items() if name not in hidden and not name.startswith("_")
@@ -302,12 +303,12 @@ class Optimizer:
 
 
 def as_betas(betas: Any) -> tuple[float, float]:
-    """A pair of decays of moving averages, each from 0 to below 1.
+    """Check a pair of decays of moving averages, each from 0 to below 1.
 
     Raises
     ------
     ValueError
-        If it is not one.
+        If ``betas`` is not such a pair.
     """
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"betas is {betas!r}; expected two numbers.")
@@ -316,7 +317,7 @@ def as_betas(betas: Any) -> tuple[float, float]:
 
 
 def columns(rates: Array, *rest: Any) -> Array:
-    """Rates (S,) and further numbers, each one for all steps or (S,), side by side: float64 (S, 1 + len(rest))."""
+    """Stack rates (S,) and further numbers, scalars or (S,), as columns: float64 (S, 1 + len(rest))."""
     table = np.empty((len(rates), 1 + len(rest)))
     for column, values in enumerate((rates, *rest)):
         table[:, column] = values

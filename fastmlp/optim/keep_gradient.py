@@ -1,4 +1,4 @@
-"""An optimizer that keeps the gradient and leaves the parameters alone."""
+"""Optimizer that stores the gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["KeepGradient"]
 
 
 class KeepGradient(Optimizer):
-    """Leaves the parameters alone and keeps g in the state, as ``gradient``: for who updates them by other means."""
+    """Optimizer that stores g in the state as ``gradient`` and does not change the parameters, for custom updates."""
 
     kernel = "keep_gradient"
     trains = False
@@ -18,5 +18,5 @@ class KeepGradient(Optimizer):
         super().__init__(0.0)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """The learning rate, which is not used; see `Optimizer.numbers`."""
+        """Return the learning rate, which the formula does not use; see `Optimizer.numbers`."""
         return columns(rates)

@@ -10,17 +10,18 @@ __all__ = ["Lion"]
 
 
 class Lion(Optimizer):
-    """c = b1 m + (1 - b1) g; p -= lr (sign(c) + weight_decay p); m = b2 m + (1 - b2) g.
+    """Lion: c = b1 m + (1 - b1) g; p -= lr (sign(c) + weight_decay p); m = b2 m + (1 - b2) g.
 
-    Chen et al., arXiv:2302.06675: every entry moves by the rate, whatever its gradient's size, so that rates are three
-    to ten times smaller than Adam's, and weight decays as much larger.
+    Chen et al., arXiv:2302.06675. Every element moves by the learning rate, whatever the size of its gradient. Suitable
+    rates are therefore three to ten times smaller than for Adam, and weight decays larger by the same factor. Further
+    parameters are those of `Optimizer`.
 
     Parameters
     ----------
     betas : pair of float
         b1 and b2, from 0 to below 1.
     weight_decay : float
-        At least 0; decoupled: it shrinks p by itself instead of being added to g.
+        At least 0; decoupled: the decay shrinks p directly instead of being added to g.
 
     Raises
     ------
@@ -33,7 +34,7 @@ class Lion(Optimizer):
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """With the defaults, and with other values of all arguments."""
+        """Return an instance with the defaults, and one with other values of all arguments."""
         return [cls(0.001), cls(0.01, (0.8, 0.7), 0.1)]
 
     def __init__(
@@ -49,6 +50,6 @@ class Lion(Optimizer):
         self.betas = as_betas(betas)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """lr, 1 - b1, 1 - b2, factor of p; see `Optimizer.numbers`."""
+        """Return lr, 1 - b1, 1 - b2 and the factor of p; see `Optimizer.numbers`."""
         first, second = self.betas
         return columns(rates, 1 - first, 1 - second, 1 - rates * self.weight_decay)

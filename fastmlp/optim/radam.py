@@ -13,17 +13,17 @@ __all__ = ["RAdam"]
 
 
 class RAdam(Adam):
-    """p -= lr m / (1 - b1^t), where rho_t > 5 times r_t sqrt(1 - b2^t) / (sqrt(s) + eps); m and s are `Adam`'s.
+    """Rectified Adam: p -= lr m / (1 - b1^t), times r_t sqrt(1 - b2^t) / (sqrt(s) + eps) if rho_t > 5.
 
-    Liu et al., arXiv:1908.03265, has r_t and rho_t. Parameters and errors are those of `Adam`, and
-    ``decoupled_weight_decay``: whether weight decay shrinks p by itself, as in `AdamW`, instead of being added to g.
+    Liu et al., arXiv:1908.03265, define r_t and rho_t; m and s are those of `Adam`, as are parameters and errors.
+    ``decoupled_weight_decay``: whether weight decay shrinks p directly, as in `AdamW`, instead of being added to g.
     """
 
     kernel = "radam"
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """Those of `Adam`, and one with decoupled weight decay."""
+        """Return the examples of `Adam`, and an instance with decoupled weight decay."""
         return [*super().examples(), cls(0.02, weight_decay=0.1, decoupled_weight_decay=True)]
 
     def __init__(
@@ -41,14 +41,14 @@ class RAdam(Adam):
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """Those of `Adam`, but for the last: the rectification in the place of unroot."""
+        """Return the numbers of `Adam`, with the rectification in the last column; see `Optimizer.numbers`."""
         table = super().numbers(rates, step)
         table[:, -1] = [_rectification(self.betas[1], t) for t in range(step, step + len(rates))]
         return table
 
 
 def _rectification(beta: float, t: int) -> float:
-    """r_t sqrt(1 - beta^t); 0 where rho_t is at most 5."""
+    """Return r_t sqrt(1 - beta^t); 0 if rho_t is at most 5."""
     seen, rho = 1 - beta**t, 2 / (1 - beta) - 1
     now = rho - 2 * t * beta**t / seen
     return math.sqrt(seen * (now - 4) * (now - 2) * rho / ((rho - 4) * (rho - 2) * now)) if now > 5 else 0.0

@@ -12,10 +12,10 @@ __all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
-    """g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
+    """RMSprop: g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
 
-    Centred, s is less m^2 with m = alpha m + (1 - alpha) g; with momentum, v = momentum v + u and p -= lr v
-    (Hinton's lecture 6e, and Graves, arXiv:1308.0850).
+    With ``centered``, s - m^2 replaces s, where m = alpha m + (1 - alpha) g. With momentum, v = momentum v + u and
+    p -= lr v (Hinton's lecture 6e, and Graves, arXiv:1308.0850). Further parameters are those of `Optimizer`.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class RMSprop(Optimizer):
     eps, momentum : float
         At least 0.
     centered : bool
-        Whether g is divided by an estimate of its standard deviation instead of its root mean square.
+        Whether to divide g by an estimate of its standard deviation instead of its root mean square.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class RMSprop(Optimizer):
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """With each set of states, the last with all arguments."""
+        """Return an instance for each set of states, the last one with all arguments."""
         return [cls(), cls(centered=True), cls(0.005, momentum=0.5), cls(0.005, 0.9, 1e-3, 0.5, True, 0.1)]
 
     def __init__(
@@ -59,11 +59,11 @@ class RMSprop(Optimizer):
         self.centered = bool(centered)
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """lr, alpha, 1 - alpha, eps, weight_decay, momentum, centered; see `Optimizer.numbers`."""
+        """Return lr, alpha, 1 - alpha, eps, weight_decay, momentum and centered; see `Optimizer.numbers`."""
         rest = (self.eps, self.weight_decay, self.momentum, float(self.centered))
         return columns(rates, self.alpha, 1 - self.alpha, *rest)
 
     @property
     def kinds(self) -> tuple[str | None, ...]:
-        """The mean square; centered, the mean; with momentum, the velocity."""
+        """Names of the states: mean square; mean if centered; velocity with momentum."""
         return "square_avg", "grad_avg" if self.centered else None, "velocity" if self.momentum else None

@@ -1,4 +1,4 @@
-"""Schedule: what the schedules of `schedules` share."""
+"""Schedule: base class of the learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """Base of the schedules.
+    """Base class of the learning-rate schedules.
 
-    A schedule of one's own defines ``__call__``, and keeps its arguments as attributes of the same names:
-    `config` takes them from there.
+    A subclass defines ``__call__``, and stores its arguments as attributes of the same names, which `config` reads.
 
     Parameters
     ----------
     lr : float
-        Of all but `LinearWarmup`: the rate that the formula starts from, at least 0.
+        Initial rate of the formula, at least 0; not an argument of `LinearWarmup`.
 
     Raises
     ------
     ValueError
-        By all of them, if an argument is out of range.
+        If an argument is out of range, in all subclasses.
     """
 
     def __call__(self, step: int) -> float:
-        """The learning rate of step ``step``."""
+        """Return the learning rate of step ``step``."""
         raise NotImplementedError(f"{type(self).__name__} gives no rate.")
 
     def update(self, value: float) -> None:
-        """Take note of an evaluation's loss; most schedules do not depend on it."""
+        """Report the loss of an evaluation; most schedules ignore it."""
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments that make the schedule again; fit for JSON."""
+        """Return the type and the arguments that rebuild the schedule; JSON-serializable."""
         arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {"type": type(self).__name__, **arguments}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule has learnt from `update`; fit for JSON."""
+        """Return the state that depends on `update`; JSON-serializable."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Restore a result of `state_dict`.
 
         Raises
         ------

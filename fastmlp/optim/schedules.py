@@ -1,7 +1,6 @@
 """Learning-rate schedules: callables ``schedule(step) -> float``, with steps counted from 0.
 
-Where PyTorch has a schedule of the kind, the formula is its; after the last step that they know,
-schedules stay at their last value.
+Formulas are those of PyTorch, for schedules that PyTorch has. After its last step a schedule keeps its last value.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = [
 
 
 def as_schedule(lr: float | Schedule) -> Schedule:
-    """``lr`` itself where it is a schedule, else a `Constant`."""
+    """Return a schedule unchanged; convert a number to a `Constant`."""
     return lr if isinstance(lr, Schedule) else Constant(lr)
 
 
@@ -36,7 +35,7 @@ def _rate(value: float, name: str = "lr") -> float:
 
 
 class Constant(Schedule):
-    """lr at every step."""
+    """Constant learning rate lr."""
 
     def __init__(self, lr: float) -> None:
         self.lr = _rate(lr)
@@ -46,12 +45,12 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """lr factor^floor(step / every).
+    """Step decay: lr factor^floor(step / every).
 
     Parameters
     ----------
     every : int
-        Steps from one cut to the next.
+        Number of steps between two cuts.
     factor : float
         Above 0.
     """
@@ -66,12 +65,12 @@ class StepDecay(Schedule):
 
 
 class Exponential(Schedule):
-    """lr decay^(step / every).
+    """Exponential decay: lr decay^(step / every).
 
     Parameters
     ----------
     decay : float
-        What the rate is multiplied by over ``every`` steps, above 0.
+        Factor of the rate over ``every`` steps, above 0.
     every : int
         At least 1.
     """
@@ -86,12 +85,12 @@ class Exponential(Schedule):
 
 
 class Cosine(Schedule):
-    """final + (lr - final) (1 + cos(pi step / steps)) / 2 (Loshchilov and Hutter, arXiv:1608.03983).
+    """Cosine annealing: final + (lr - final) (1 + cos(pi step / steps)) / 2 (Loshchilov and Hutter, arXiv:1608.03983).
 
     Parameters
     ----------
     steps : int
-        How many lead from lr to final.
+        Number of steps from lr to final.
     final : float
         At least 0.
     """
@@ -106,17 +105,17 @@ class Cosine(Schedule):
 
 
 class OneCycle(Schedule):
-    """From max_lr / div_factor up to max_lr, then down to 1 / final_div_factor of the first rate.
+    """One-cycle schedule: from max_lr / div_factor up to max_lr, then down to 1 / final_div_factor of the first rate.
 
-    Along cosines; the rise takes ``pct_start`` of the steps (Smith and Topin, arXiv:1708.07120, as in
+    Both parts follow cosines, and the rise takes ``pct_start`` of the steps (Smith and Topin, arXiv:1708.07120, as in
     PyTorch's OneCycleLR).
 
     Parameters
     ----------
     max_lr : float
-        The peak, at least 0.
+        Peak rate, at least 0.
     steps : int
-        The whole run's.
+        Number of steps of the whole run.
     pct_start : float
         From 0 to 1.
     div_factor, final_div_factor : float
@@ -142,22 +141,22 @@ class OneCycle(Schedule):
         peak, end = self.pct_start * self.steps - 1, self.steps - 1
         if step <= peak:
             return _anneal(first, self.max_lr, step / peak if peak else 1.0)
-        # With a rise of less than a step, peak lies before step 0.
+        # If the rise takes less than a step, peak is negative.
         done = (min(step, end) - peak) / (end - peak) if end > peak else 1.0
         return _anneal(self.max_lr, first / self.final_div_factor, done)
 
 
 class LinearWarmup(Schedule):
-    """The rate of step 0 times start + (1 - start) step / steps at first, then the schedule from step 0.
+    """Linear warm-up: the first rate of ``schedule`` times start + (1 - start) step / steps, then the schedule.
 
-    Goyal et al., arXiv:1706.02677.
+    The schedule starts at its step 0 after the warm-up (Goyal et al., arXiv:1706.02677).
 
     Parameters
     ----------
     schedule : float or Schedule
-        What follows; a number stands for `Constant`.
+        Schedule after the warm-up; a number stands for `Constant`.
     steps : int
-        Of the warm-up.
+        Number of steps of the warm-up.
     start : float
         From 0 to 1.
     """
@@ -173,37 +172,37 @@ class LinearWarmup(Schedule):
         return self.schedule(0) * (self.start + (1 - self.start) * step / self.steps)
 
     def update(self, value: float) -> None:
-        """Pass it on to the schedule."""
+        """Pass the loss on to the schedule."""
         self.schedule.update(value)
 
     def config(self) -> dict[str, Any]:
-        """The arguments, the schedule as its own config."""
+        """Return the arguments, with the schedule as its own config."""
         return {**super().config(), "schedule": self.schedule.config()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The schedule's state."""
+        """Return the state of the schedule."""
         return self.schedule.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Pass it on to the schedule."""
+        """Restore the state of the schedule."""
         self.schedule.load_state_dict(state)
 
 
 class ReduceOnPlateau(Schedule):
-    """lr times factor whenever the loss has not fallen for more than ``patience`` evaluations.
+    """Reduction of lr by ``factor`` when the loss has not improved for more than ``patience`` evaluations.
 
-    Fallen means below best (1 - threshold); for ``cooldown`` evaluations after a cut none is counted
-    (as PyTorch's ReduceLROnPlateau with mode "min" and threshold_mode "rel"). `Trainer.fit` passes on
-    the validation loss, or the training loss where there is no validation set.
+    An improvement is a loss below best (1 - threshold). For ``cooldown`` evaluations after a cut none is counted (as
+    PyTorch's ReduceLROnPlateau with mode "min" and threshold_mode "rel"). `Trainer.fit` reports the validation loss, or
+    the training loss without a validation set.
 
     Parameters
     ----------
     factor : float
         From 0 to below 1.
     patience, cooldown : int
-        Evaluations, at least 0.
+        Number of evaluations, at least 0.
     threshold, min_lr : float
-        At least 0; the rate does not fall below ``min_lr``.
+        At least 0; ``min_lr`` is a lower bound of the rate.
     """
 
     def __init__(
@@ -230,7 +229,7 @@ class ReduceOnPlateau(Schedule):
         return self._current
 
     def update(self, value: float) -> None:
-        """Take note of an evaluation's loss."""
+        """Count an evaluation's loss, and cut the rate if the patience is exceeded."""
         if value < self._best * (1 - self.threshold):
             self._best, self._bad = float(value), 0
         else:
@@ -240,12 +239,12 @@ class ReduceOnPlateau(Schedule):
             self._bad = 0
         if self._bad > self.patience:
             lower = max(self._current * self.factor, self.min_lr)
-            if self._current - lower > 1e-8:  # PyTorch's eps: below it a cut is not worth making
+            if self._current - lower > 1e-8:  # PyTorch's eps, the smallest cut that is made
                 self._current = lower
             self._cooling, self._bad = self.cooldown, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Current rate, best loss (None before the first), and the two counts."""
+        """Return current rate, best loss (None before the first evaluation), and both counters."""
         return {
             "current": self._current,
             "best": None if self._best == math.inf else self._best,
@@ -254,7 +253,7 @@ class ReduceOnPlateau(Schedule):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore a result of `state_dict`."""
         super().load_state_dict(state)
         self._current = float(state["current"])
         self._best = math.inf if state["best"] is None else float(state["best"])

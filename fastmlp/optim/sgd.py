@@ -10,16 +10,17 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """g += weight_decay p; v = momentum v + g; p -= lr (g + momentum v where nesterov, else v).
+    """SGD: g += weight_decay p; v = momentum v + g; p -= lr v, or lr (g + momentum v) with ``nesterov``.
 
-    Sutskever et al., ICML 2013, in PyTorch's form: there v holds no lr, so that a change of lr acts at once.
+    Sutskever et al., ICML 2013, in PyTorch's form: v does not contain lr, so that a change of lr takes effect at once.
+    Further parameters are those of `Optimizer`.
 
     Parameters
     ----------
     momentum : float
-        At least 0; 0 keeps no state.
+        At least 0; 0 needs no state.
     nesterov : bool
-        Needs a momentum above 0.
+        Whether to use Nesterov momentum; requires a momentum above 0.
 
     Raises
     ------
@@ -32,7 +33,7 @@ class SGD(Optimizer):
 
     @classmethod
     def examples(cls) -> list[Optimizer]:
-        """Plain, with momentum, and with all arguments."""
+        """Return a plain instance, one with momentum, and one with all arguments."""
         return [cls(0.1), cls(0.1, 0.9), cls(0.1, 0.5, True, 0.1)]
 
     def __init__(
@@ -52,10 +53,10 @@ class SGD(Optimizer):
             raise ValueError(f"nesterov needs a momentum above 0, got {momentum!r}.")
 
     def numbers(self, rates: Array, step: int) -> Array:
-        """lr, momentum, weight_decay, nesterov; see `Optimizer.numbers`."""
+        """Return lr, momentum, weight_decay and nesterov; see `Optimizer.numbers`."""
         return columns(rates, self.momentum, self.weight_decay, float(self.nesterov))
 
     @property
     def kinds(self) -> tuple[str | None, ...]:
-        """The velocity, with momentum."""
+        """Names of the states: velocity, with momentum."""
         return ("velocity" if self.momentum else None,)

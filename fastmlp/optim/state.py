@@ -1,4 +1,4 @@
-"""OptimizerState: the arrays that an optimizer keeps, by parameter."""
+"""OptimizerState: arrays of an optimizer by parameter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["OptimizerState"]
 
 
 class OptimizerState(SharedDict):
-    """By the name of each parameter, the optimizer's arrays for it by their names.
+    """Arrays of an optimizer, by name of the parameter and name of the state.
 
-    Both levels are `SharedDict`s; a mapping that is put in is copied into one.
+    Both levels are `SharedDict`; assigned mappings are copied into one.
     """
 
     def __init__(self, state: Mapping[str, Mapping[str, Array]] = MappingProxyType({})) -> None:
@@ -25,13 +25,13 @@ class OptimizerState(SharedDict):
         super().__setitem__(name, SharedDict(arrays))
 
     def setdefault(self, name: str, arrays: Any = None) -> Any:
-        """The arrays of a parameter; these, where it has none."""
+        """Return the arrays of a parameter; assign ``arrays`` first if it has none."""
         if name not in self:
             self[name] = arrays or {}
         return self[name]
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set the arrays of several parameters."""
+        """Assign the arrays of several parameters."""
         for name, arrays in dict(*args, **kwargs).items():
             self[name] = arrays
 
