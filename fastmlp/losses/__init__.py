@@ -1,7 +1,7 @@
-"""Losses: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``, with PyTorch's mean reduction.
+"""Losses with PyTorch's mean reduction: ``forward(x, y, sample_weight) -> float``, ``backward(...) -> dx``.
 
-The classes in each file's ``__all__`` are registered; the formula of one is the file of `_kernels.formulas.losses`
-that its ``kernel`` names.
+The package registers the classes in each file's ``__all__``. The ``kernel`` of a class names its formula, a file of
+`_kernels.formulas.losses`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ _registry = Registry(Loss, lambda kind: (kind.__name__,))
 
 
 def register_loss(kind: type[Loss]) -> type[Loss]:
-    """Make a class known by its name: to run folders that were trained with it. May be a decorator.
+    """Register a class by name, for example for run folders that use it; usable as a decorator.
 
     Parameters
     ----------
     kind : type
-        A class derived from `Loss`, or from `ElementwiseLoss` or `ClasswiseLoss` with a ``kernel`` that names a formula
-        which exists or which `_kernels.formulas.register` has been given. One with a ``_call`` of its own trains module
-        by module, which is slower than the engine and says so once.
+        A subclass of `Loss`; or one of `ElementwiseLoss` or `ClasswiseLoss` with a ``kernel`` that names an existing
+        formula, or one that was passed to `_kernels.formulas.register`. A model with a loss that overrides ``_call``
+        trains module by module, which is slower than the engine and issues a warning once.
 
     Raises
     ------
     ValueError
-        If it is no such class, or another loss has its name.
+        If ``kind`` is not such a class, or its name is taken.
     """
     return _registry.add(kind)
 
 
 def loss_types() -> tuple[type[Loss], ...]:
-    """The classes of all losses."""
+    """Return the classes of all losses."""
     return _registry.types()
 
 

@@ -1,7 +1,7 @@
-"""Loss: what the losses of `losses` share: checks, reduction and weights; the kernels compute the rows.
+"""Loss: base class of the losses, with checks, reduction and weights; the kernels compute the losses of rows.
 
-Each row's loss l_i is weighted by row_scale_i = s_i / n, where s is ``sample_weight`` (1 where there is
-none) and n the denominator, so that the value is sum_i s_i l_i / n; where n is 0, value and gradient are 0.
+The loss l_i of row i is multiplied by row_scale_i = s_i / n, where s is ``sample_weight`` (1 by default) and n the
+denominator. The value is thus sum_i s_i l_i / n. If n is 0, value and gradient are 0.
 """
 
 from __future__ import annotations
@@ -28,90 +28,90 @@ from .._kernels.has_backend import HasBackend
 __all__ = ["Loss", "runs_kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Of targets, by the kind.
+# Range of targets, by ``target_kind``.
 _BOUNDS = {"unit": (0.0, 1.0), "counts": (0.0, math.inf), "numbers": (-math.inf, math.inf)}
 _COMPUTE = ("forward", "backward", "forward_backward", "_run")
 
 
 def runs_kernel(call: F) -> F:
-    """Mark a ``_call`` that runs the formula of ``kernel`` and nothing else, see `Loss.has_kernel`."""
+    """Mark a ``_call`` that only runs the formula of ``kernel``, see `Loss.has_kernel`."""
     call.runs_kernel = True  # type: ignore[attr-defined]
     return call
 
 
 class Loss(HasBackend):
-    """Base of the losses.
+    """Base class of the losses.
 
     Attributes
     ----------
     task : str
-        "classification", "binary" or "regression": what a model trained with the loss does.
+        Task of a model trained with the loss: "classification", "binary" or "regression".
     """
 
     task: str = "regression"
-    # What targets are: "labels" (class indices), "unit" (numbers from 0 to 1), "counts" (from 0 on) or "numbers".
+    # Kind of targets: "labels" (class indices), "unit" (numbers from 0 to 1), "counts" (at least 0) or "numbers".
     target_kind: ClassVar[str] = "numbers"
-    # The name of the kernels' formula: of a file of `_kernels.formulas.losses`.
+    # Name of the formula: a file of `_kernels.formulas.losses`.
     kernel: str
-    # The attributes that the formula takes as its numbers a and b; None is -1.
+    # Attributes that are the parameters a and b of the formula; None is passed as -1.
     number_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Losses of the class that have between them each of its arguments; for 5 columns where that matters."""
+        """Return instances that together vary every argument of the class, for 5 columns if the number matters."""
         return [cls()]
 
     def __init__(self) -> None:
         super().__init__()
-        # The row scales of the last batch without sample weights: most batches are of one size.
+        # Row scales of the last batch without sample weights, cached since most batches have the same size.
         self._equal: Array = np.empty(0, np.float32)
 
     def to(self, backend: str) -> Loss:
-        """Move to another backend in place; returns the loss.
+        """Move to another backend in place; return the loss.
 
         Raises
         ------
         BackendError
-            If there is no such backend here.
+            If the backend is not available.
         """
         self.backend: ModuleType = get_backend(backend)
         return self
 
     def forward(self, x: Any, y: Any, sample_weight: Any = None, *, denominator: float | None = None) -> float:
-        """The loss of outputs ``x`` against targets ``y``.
+        """Compute the loss of outputs ``x`` and targets ``y``.
 
         Parameters
         ----------
         x : array-like of shape (N, C)
-            The model's outputs, N at least 1.
+            Outputs of the model, with N at least 1.
         y : array-like
             Targets, as the class describes them.
         sample_weight : array-like of shape (N,), optional
-            Weights s of the rows, at least 0: the value is sum(s l) / sum(s).
+            Weights s of the rows, at least 0. The value is sum(s l) / sum(s).
         denominator : float, optional
-            What the rows' losses are divided by, where these rows are a part of more; see `denominator`.
+            Divisor of the sum of the rows' losses, if the rows are part of a larger set; see `denominator`.
 
         Returns
         -------
         float
-            Summed over rows in float64.
+            Loss, summed over rows in float64.
 
         Raises
         ------
         ValueError
-            If shapes, dtypes or values do not fit each other.
+            If shapes, dtypes or values do not match.
         """
         return self._run(x, y, sample_weight, value=True, denominator=denominator)[0]
 
     __call__ = forward
 
     def backward(self, x: Any, y: Any, sample_weight: Any = None) -> Array:
-        """The gradient of `forward`, whose parameters and errors these are, with respect to ``x``.
+        """Compute the gradient of `forward` with respect to ``x``; parameters and errors are those of `forward`.
 
         Returns
         -------
         ndarray of shape (N, C)
-            In the dtype of ``x``: float64 if that is what it is, else float32.
+            Gradient in float64 if ``x`` is float64, else in float32.
         """
         dx: Array = self._run(x, y, sample_weight, gradient=True)[1]
         return dx
@@ -119,7 +119,7 @@ class Loss(HasBackend):
     def forward_backward(
         self, x: Any, y: Any, sample_weight: Any = None, *, denominator: float | None = None
     ) -> tuple[float, Array]:
-        """(`forward`, `backward`) in one pass over ``x``; parameters and errors are those of `forward`."""
+        """Compute (`forward`, `backward`) in one pass over ``x``; parameters and errors are those of `forward`."""
         return self._run(x, y, sample_weight, value=True, gradient=True, denominator=denominator)
 
     def _run(
@@ -149,7 +149,7 @@ class Loss(HasBackend):
         weights = None if sample_weight is None else as_sample_weight(sample_weight, rows)
         if denominator is None:
             denominator = self._denominator(target, weights)
-        denominator = denominator or math.inf  # rows without any weight count for nothing
+        denominator = denominator or math.inf  # if all weights are 0, the row scales are 0
         if weights is not None:
             return (weights / denominator).astype(dtype)
         scale = 1 / denominator
@@ -159,29 +159,29 @@ class Loss(HasBackend):
         return equal
 
     def denominator(self, y: Any, sample_weight: Any = None) -> float:
-        """What the rows' losses are divided by: `forward` is the weighted sum of rows over it.
+        """Return the divisor of the weighted sum of the rows' losses in `forward`.
 
         Parameters
         ----------
         y : array-like
-            Targets that `check_targets` has passed.
+            Targets as returned by `check_targets`.
         sample_weight : array-like of shape (N,), optional
 
         Returns
         -------
         float
-            At least 0. Values of blocks of rows combine as sum(value_b denominator_b) / sum(denominator_b).
+            At least 0. Losses of blocks b of rows combine as sum(value_b denominator_b) / sum(denominator_b).
 
         Raises
         ------
         ValueError
-            If the weights are not as for `forward`.
+            If the weights are invalid for `forward`.
         """
         y = as_real_array(y, f"{type(self).__name__}: y")
         return self._denominator(y, None if sample_weight is None else as_sample_weight(sample_weight, len(y)))
 
     def _denominator(self, target: Array, weights: Array | None) -> float:
-        """What a row counts for, times the rows or the sum of their weights."""
+        """Return `row_count` times the number of rows, or times the sum of their weights."""
         columns = target.shape[1] if target.ndim == 2 else 1
         of_targets = self.target_weights(target)
         if of_targets is not None:
@@ -189,30 +189,30 @@ class Loss(HasBackend):
         return self.row_count(columns) * (len(target) if weights is None else float(weights.sum()))
 
     def target_weights(self, target: Array) -> Array | None:
-        """Weights (N,) of the rows by their checked targets; None where all are 1."""
+        """Return the weights (N,) of the rows by their checked targets; None if all are 1."""
         return None
 
     @property
     def takes_probabilities(self) -> bool:
-        """Whether outputs are probabilities already."""
+        """Whether the outputs of the model must be probabilities."""
         return False
 
     @property
     def may_ignore_rows(self) -> bool:
-        """Whether a target can have the weight 0."""
+        """Whether a target can have weight 0."""
         return False
 
     def row_count(self, columns: int) -> float:
-        """What a row of ``columns`` elements adds to the denominator: all of them, for the mean over elements."""
+        """Return the contribution of a row to the denominator: its number of elements, for the mean over elements."""
         return float(columns)
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """``y`` as the kernels take it for these outputs (N, C): checked, and cast at most once.
+        """Check targets and cast them, at most once, to the form of the kernels for outputs (N, C).
 
         Raises
         ------
         ValueError
-            If ``y`` is not as the class describes it, or of another number of rows.
+            If ``y`` is not of the kind that the class requires, or has another number of rows.
         """
         where = type(self).__name__
         y = as_real_array(y, f"{where}: y")
@@ -221,17 +221,17 @@ class Loss(HasBackend):
 
     @property
     def numbers(self) -> tuple[float, float]:
-        """The two numbers that the kernels' formula takes; 0 for one that it does not use."""
+        """Both parameters of the formula; 0 for an unused one."""
         values = (getattr(self, name) for name in self.number_names)
         a, b, *_ = *(-1.0 if value is None else float(value) for value in values), 0.0, 0.0
         return a, b
 
     def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
-        """Weights (columns,) of the outputs' columns in a dtype; None where all are 1."""
+        """Return weights (columns,) of the outputs' columns in ``dtype``; None if all are 1."""
         return None
 
     def settings(self) -> tuple[Any, ...]:
-        """What the engine's tables depend on: where it has changed they are made anew. All public attributes."""
+        """Return all public attributes, on which the engine's tables depend; a change makes the engine rebuild them."""
         return tuple(
             value.tobytes() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
@@ -240,7 +240,7 @@ class Loss(HasBackend):
 
     @property
     def has_kernel(self) -> bool:
-        """Whether the formula of ``kernel`` is all of the loss: no class has a way of its own to compute it."""
+        """Whether the formula ``kernel`` computes the whole loss: no class overrides the computation."""
         kind = type(self)
         own = any(getattr(kind, name) is not getattr(Loss, name) for name in _COMPUTE)
         return not own and hasattr(kind._call, "runs_kernel")
@@ -250,11 +250,11 @@ class Loss(HasBackend):
         raise NotImplementedError(f"{type(self).__name__} has no kernel.")
 
     def kink_sides(self, x: Array, target: Array) -> Array | None:
-        """On which side of a kink each element is, as signs; None where the loss is smooth."""
+        """Return the side of a kink on which each element lies, as signs; None for a smooth loss."""
         return None
 
     def config(self) -> dict[str, Any]:
-        """The type and the arguments that make the loss again, which are attributes of their names; fit for JSON."""
+        """Return the type and the arguments that rebuild the loss, read from attributes; JSON-serializable."""
         names = inspect.signature(type(self)).parameters
         values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         arguments = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}

@@ -15,9 +15,9 @@ __all__ = ["BCEWithLogitsLoss"]
 
 
 class BCEWithLogitsLoss(ElementwiseLoss):
-    """The mean of p y softplus(-x) + (1 - y) softplus(x) over all elements: binary cross-entropy from logits.
+    """Binary cross-entropy from logits: the mean of p y softplus(-x) + (1 - y) softplus(x) over all elements.
 
-    Targets y are of x's shape, or (N,) for outputs (N, 1), from 0 to 1.
+    Targets y are numbers from 0 to 1 in the shape of x, or (N,) for outputs (N, 1).
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class BCEWithLogitsLoss(ElementwiseLoss):
     Raises
     ------
     ValueError
-        If a weight is not as described.
+        If a weight is not a number of at least 0.
     """
 
     kernel = "bce"
@@ -38,7 +38,7 @@ class BCEWithLogitsLoss(ElementwiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Plain, and with a weight of the positive targets."""
+        """Return a plain instance, and one with a weight of the positive targets."""
         return [cls(), cls(pos_weight=2.5)]
 
     def __init__(self, pos_weight: npt.ArrayLike | None = None, *, reduction: str = "mean") -> None:
@@ -50,14 +50,14 @@ class BCEWithLogitsLoss(ElementwiseLoss):
             )
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """Targets from 0 to 1 of the outputs' shape and dtype; see `Loss.check_targets`."""
+        """Return targets from 0 to 1 in the outputs' shape and dtype; see `Loss.check_targets`."""
         columns = outputs.shape[1]
         if self.pos_weight is not None and len(self.pos_weight) not in (1, columns):
             raise ValueError(f"pos_weight has {len(self.pos_weight)} entries; expected 1 or {columns}.")
         return super().check_targets(y, outputs)
 
     def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
-        """Weights of the positive targets."""
+        """Return the weights of the positive targets."""
         if self.pos_weight is None:
             return None
         return np.array(np.broadcast_to(as_float(self.pos_weight, dtype, "pos_weight"), (columns,)))

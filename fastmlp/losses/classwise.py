@@ -1,4 +1,4 @@
-"""ClasswiseLoss: base of the losses that add up over classes."""
+"""ClasswiseLoss: base class of the losses that sum over classes."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ __all__ = ["ClasswiseLoss"]
 
 
 class ClasswiseLoss(Loss):
-    """Base of the losses l_i = sum_j w_j t'_ij f(log p_ij) of logits x, with p = softmax(x).
+    """Base class of the losses l_i = sum_j w_j t'_ij f(log p_ij) of logits x, with p = softmax(x).
 
-    The formula of ``kernel`` is f, a function of log p and of the second of ``number_names``; the first is the
-    smoothing. Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
-    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the denominator is the sum of the targets' class
-    weights (times sample weights), with rows it is N (or the sum of sample weights). The gradient is
-    dl_i/dx_ij = w_j t'_ij f'(log p_ij) - p_ij sum_k w_k t'_ik f'(log p_ik) (docs/derivations.md).
+    The formula ``kernel`` is f, a function of log p and of the attribute that is second in ``number_names``; the first
+    one is the label smoothing. Targets are class indices (N,) with one-hot t, or one-hot or soft rows t (N, C) of
+    numbers of at least 0; t' = (1 - label_smoothing) t + label_smoothing / C. The denominator of index targets is the
+    sum of the targets' class weights (times sample weights). The denominator of row targets is N (or the sum of sample
+    weights). The gradient is dl_i/dx_ij = w_j t'_ij f'(log p_ij) - p_ij sum_k w_k t'_ik f'(log p_ik)
+    (docs/derivations.md).
 
     Parameters
     ----------
     class_weight : array-like of shape (C,), optional
-        Weights w of the classes, at least 0; a class may call them otherwise, see ``weight_name``.
+        Weights w of the classes, at least 0. A subclass can rename the argument by ``weight_name``.
     label_smoothing : float
         From 0 to 1 (Szegedy et al., arXiv:1512.00567).
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     task = "classification"
     target_kind = "labels"
     number_names: ClassVar[tuple[str, ...]] = ("label_smoothing",)
-    # The name of the argument and of the attribute that holds the weights of the classes.
+    # Name of the argument and attribute of the class weights.
     weight_name: ClassVar[str] = "class_weight"
 
     def __init__(self, class_weight: npt.ArrayLike | None = None, label_smoothing: float = 0.0) -> None:
@@ -62,7 +63,7 @@ class ClasswiseLoss(Loss):
         return weight
 
     def check_targets(self, y: Any, outputs: Array) -> Array:
-        """int64 (N,) of indices, or rows (N, C) in the outputs' dtype; see `Loss.check_targets`."""
+        """Return indices, int64 (N,), or rows (N, C) in the outputs' dtype; see `Loss.check_targets`."""
         where = type(self).__name__
         rows, classes = outputs.shape
         if self._weight is not None and len(self._weight) != classes:
@@ -73,20 +74,20 @@ class ClasswiseLoss(Loss):
         return as_distributions(y, (rows, classes), outputs.dtype, where)
 
     def row_count(self, columns: int) -> float:
-        """1: a row is one target."""
+        """Return 1, since a row is one target."""
         return 1.0
 
     def target_weights(self, target: Array) -> Array | None:
-        """The class weights of index targets."""
+        """Return the class weights of index targets."""
         return None if target.ndim == 2 or self._weight is None else self._weight[target]
 
     @property
     def may_ignore_rows(self) -> bool:
-        """Whether a class has the weight 0."""
+        """Whether a class has weight 0."""
         return self._weight is not None and not self._weight.all()
 
     def column_weight(self, columns: int, dtype: np.dtype[Any]) -> Array | None:
-        """The class weights."""
+        """Return the class weights."""
         return None if self._weight is None else as_float(self._weight, dtype, self.weight_name)
 
     @runs_kernel

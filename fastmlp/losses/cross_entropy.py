@@ -14,15 +14,17 @@ __all__ = ["CrossEntropyLoss"]
 
 
 class CrossEntropyLoss(ClasswiseLoss):
-    """l_i = - sum_j w_j t'_ij log p_ij, with p = softmax(x) from logits x, or p = x.
+    """Cross-entropy l_i = - sum_j w_j t'_ij log p_ij, with p = softmax(x) from logits x, or p = x.
 
-    Targets are class indices (N,), t one-hot, or one-hot or soft rows t (N, C) of numbers of at least 0;
-    t' = (1 - label_smoothing) t + label_smoothing / C. With indices the denominator is the sum of the
-    targets' class weights (times sample weights), with rows it is N (or the sum of sample weights).
-    A batch whose targets all have the class weight 0 has the loss 0 and no gradient: these classes are to be ignored,
-    so that the batch says nothing (PyTorch's 0 / 0 is NaN there, and would end the training for good). Over a data set
-    the loss is the weighted sum of all rows over the sum of their weights, whatever their order.
-    Fused with the softmax, dl_i/dx_ij = p_ij sum_k w_k t'_ik - w_j t'_ij (docs/derivations.md).
+    Targets are class indices (N,) with one-hot t, or one-hot or soft rows t (N, C) of numbers of at least 0;
+    t' = (1 - label_smoothing) t + label_smoothing / C. The denominator of index targets is the sum of the targets'
+    class weights (times sample weights). The denominator of row targets is N (or the sum of sample weights).
+
+    A batch whose targets all have class weight 0 has loss 0 and gradient 0, since weight 0 marks classes to ignore.
+    (PyTorch returns 0 / 0 = NaN, which makes all later parameters NaN.) The loss of a data set is the weighted sum over
+    all rows divided by the sum of their weights, independent of the order of rows.
+
+    The gradient is fused with the softmax: dl_i/dx_ij = p_ij sum_k w_k t'_ik - w_j t'_ij (docs/derivations.md).
 
     Parameters
     ----------
@@ -31,12 +33,18 @@ class CrossEntropyLoss(ClasswiseLoss):
     label_smoothing : float
         From 0 to 1 (Szegedy et al., arXiv:1512.00567).
     from_logits : bool
-        False where x are the probabilities that `Softmax` gives.
+        Whether x are logits; False for the probabilities of `Softmax`.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> round(fm.CrossEntropyLoss()([[0.0, 0.0]], [1]), 4)
+    0.6931
     """
 
     kernel = "cross_entropy"
@@ -44,7 +52,7 @@ class CrossEntropyLoss(ClasswiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Plain, with smoothing and class weights, and from probabilities."""
+        """Return instances that are plain, with label smoothing and class weights, and from probabilities."""
         weights = [1.0, 2.0, 3.0, 4.0, 5.0]
         return [cls(), cls(label_smoothing=0.1, class_weight=weights), cls(from_logits=False)]
 
@@ -60,7 +68,7 @@ class CrossEntropyLoss(ClasswiseLoss):
 
     @property
     def takes_probabilities(self) -> bool:
-        """Whether the loss is not from logits."""
+        """Whether the loss takes probabilities instead of logits."""
         return not self.from_logits
 
     @runs_kernel

@@ -1,4 +1,4 @@
-"""ElementwiseLoss: base of the losses that add up over single elements."""
+"""ElementwiseLoss: base class of the losses that sum over elements."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["ElementwiseLoss"]
 
 
 class ElementwiseLoss(Loss):
-    """Base of the losses that add up over single elements; targets of x's shape, or (N,) for outputs (N, 1).
+    """Base class of the losses that sum over elements; targets have the shape of x, or (N,) for outputs (N, 1).
 
     Parameters
     ----------
     reduction : {"mean", "rows"}
-        "mean" is that over all elements; "rows" adds up the elements of each row, and takes the mean over the rows.
+        "mean" averages over all elements. "rows" sums over the elements of each row and averages over the rows.
 
     Raises
     ------
     ValueError
-        If it is another.
+        If ``reduction`` is invalid.
     """
 
     def __init__(self, *, reduction: str = "mean") -> None:
@@ -37,5 +37,5 @@ class ElementwiseLoss(Loss):
         self.backend.elementwise_loss(self.kernel, x, target, weight, self.numbers, *rest)
 
     def row_count(self, columns: int) -> float:
-        """All its elements, or 1 where they are added up."""
+        """Return the number of elements for "mean", 1 for "rows"."""
         return float(columns) if self.reduction == "mean" else 1.0

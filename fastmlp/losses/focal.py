@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy with less weight on what the model knows already."""
+"""Focal losses: cross-entropy with less weight on well-classified examples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["BinaryFocalLoss", "FocalLoss"]
 
 
 class FocalLoss(ClasswiseLoss):
-    """l_i = - sum_j alpha_j t'_ij (1 - p_ij)^gamma log p_ij, with p = softmax(x) from logits x.
+    """Focal loss l_i = - sum_j alpha_j t'_ij (1 - p_ij)^gamma log p_ij, with p = softmax(x) from logits x.
 
-    Targets, label smoothing and reduction are those of `CrossEntropyLoss`, which the loss is for gamma = 0 (Lin et al.,
-    arXiv:1708.02002). `BinaryFocalLoss` is the one for binary targets.
+    Targets, label smoothing and reduction are those of `CrossEntropyLoss`, to which the loss reduces for gamma = 0 (Lin
+    et al., arXiv:1708.02002). For binary targets see `BinaryFocalLoss`.
 
     Parameters
     ----------
     gamma : float
-        At least 0; the larger, the less those classes count that the model predicts well.
+        At least 0; larger values reduce the weight of classes that the model predicts well.
     alpha : array-like of shape (C,), optional
         Weights of the classes, at least 0.
     label_smoothing : float
@@ -30,7 +30,7 @@ class FocalLoss(ClasswiseLoss):
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     kernel = "focal"
@@ -40,7 +40,7 @@ class FocalLoss(ClasswiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Plain, and with a gamma below 1, class weights and smoothing."""
+        """Return a plain instance, and one with gamma below 1, class weights and label smoothing."""
         return [cls(), cls(0.5, [1.0, 2.0, 3.0, 4.0, 5.0], label_smoothing=0.1)]
 
     def __init__(self, gamma: float = 2.0, alpha: npt.ArrayLike | None = None, *, label_smoothing: float = 0.0) -> None:
@@ -49,25 +49,25 @@ class FocalLoss(ClasswiseLoss):
 
 
 class BinaryFocalLoss(ElementwiseLoss):
-    """The mean of A r^gamma c over all elements, from logits x and targets y from 0 to 1.
+    """Binary focal loss: the mean of A r^gamma c over all elements, from logits x and targets y from 0 to 1.
 
     c is the cross-entropy of `BCEWithLogitsLoss`, r = y (1 - p) + (1 - y) p with p = sigmoid(x), and
-    A = alpha y + (1 - alpha) (1 - y), or 1 without alpha (Lin et al., arXiv:1708.02002; as
-    ``torchvision.ops.sigmoid_focal_loss``, whose alpha is 0.25 by default).
+    A = alpha y + (1 - alpha) (1 - y), or 1 without alpha (Lin et al., arXiv:1708.02002). The loss is that of
+    ``torchvision.ops.sigmoid_focal_loss``, whose alpha is 0.25 by default.
 
     Parameters
     ----------
     gamma : float
-        At least 0; the larger, the less those elements count that the model predicts well.
+        At least 0; larger values reduce the weight of elements that the model predicts well.
     alpha : float, optional
-        Weight of the positive targets, from 0 to 1; that of the others is 1 - alpha.
+        Weight of the positive targets, from 0 to 1; the weight of negative targets is 1 - alpha.
     reduction
         See `ElementwiseLoss`.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     kernel = "binary_focal"
@@ -77,7 +77,7 @@ class BinaryFocalLoss(ElementwiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Plain, and with a gamma below 1 and alpha."""
+        """Return a plain instance, and one with gamma below 1 and alpha."""
         return [cls(), cls(0.5, 0.25)]
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None, *, reduction: str = "mean") -> None:

@@ -12,7 +12,7 @@ __all__ = ["HuberLoss"]
 
 
 class HuberLoss(ElementwiseLoss):
-    """The mean of d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - y (Huber, 1964).
+    """Huber loss: the mean of d^2 / 2 if |d| <= delta, else delta (|d| - delta / 2), with d = x - y (Huber, 1964).
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class HuberLoss(ElementwiseLoss):
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     kernel = "huber"
@@ -32,7 +32,7 @@ class HuberLoss(ElementwiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """One with another number than the default."""
+        """Return an instance with another delta than the default."""
         return [cls(0.7)]
 
     def __init__(self, delta: float = 1.0, *, reduction: str = "mean") -> None:
@@ -40,6 +40,6 @@ class HuberLoss(ElementwiseLoss):
         self.delta = as_number(delta, "delta", 0, open_low=True)
 
     def kink_sides(self, x: Array, target: Array) -> Array:
-        """The sign of |x - y| - delta, where the second derivative jumps."""
+        """Return the sign of |x - y| - delta, where the second derivative jumps."""
         sides: Array = np.sign(np.abs(x - target) - self.delta)
         return sides

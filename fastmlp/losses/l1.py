@@ -11,11 +11,11 @@ __all__ = ["L1Loss"]
 
 
 class L1Loss(ElementwiseLoss):
-    """The mean of |x - y| over all elements, of slope 0 at 0; targets and ``reduction`` as for `ElementwiseLoss`."""
+    """Mean of |x - y| over all elements, with derivative 0 at 0; targets and ``reduction`` as in `ElementwiseLoss`."""
 
     kernel = "l1"
 
     def kink_sides(self, x: Array, target: Array) -> Array:
-        """The sign of x - y."""
+        """Return the sign of x - y."""
         sides: Array = np.sign(x - target)
         return sides

@@ -8,6 +8,6 @@ __all__ = ["LogCoshLoss"]
 
 
 class LogCoshLoss(ElementwiseLoss):
-    """The mean of log cosh(x - y) over all elements; targets and ``reduction`` as for `ElementwiseLoss`."""
+    """Mean of log cosh(x - y) over all elements; targets and ``reduction`` are as in `ElementwiseLoss`."""
 
     kernel = "log_cosh"

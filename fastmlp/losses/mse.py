@@ -9,19 +9,19 @@ __all__ = ["MSELoss"]
 
 
 class MSELoss(ElementwiseLoss):
-    """The mean of (x - y)^2 over all elements; targets and ``reduction`` as for `ElementwiseLoss`.
+    """Mean of (x - y)^2 over all elements; targets and ``reduction`` are as in `ElementwiseLoss`.
 
     Parameters
     ----------
     half : bool
-        Whether it is half of that, whose slope is x - y.
+        Whether to halve the loss, so that the derivative of an element is x - y.
     """
 
     kernel = "mse"
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """Whole and half."""
+        """Return instances with and without ``half``."""
         return [cls(), cls(half=True)]
 
     def __init__(self, *, reduction: str = "mean", half: bool = False) -> None:
@@ -29,5 +29,5 @@ class MSELoss(ElementwiseLoss):
         self.half = bool(half)
 
     def row_count(self, columns: int) -> float:
-        """As `ElementwiseLoss`, twice that for the half."""
+        """Return the count of `ElementwiseLoss`, doubled for ``half``."""
         return super().row_count(columns) * (2 if self.half else 1)

@@ -8,10 +8,10 @@ __all__ = ["PoissonLoss"]
 
 
 class PoissonLoss(ElementwiseLoss):
-    """The mean of exp(x) - y x over all elements: x is the logarithm of the rate of a count y, at least 0.
+    """Poisson negative log-likelihood: the mean of exp(x) - y x over all elements, for log rates x and counts y >= 0.
 
-    It is the negative logarithm of the likelihood less what does not depend on x, as PyTorch's PoissonNLLLoss.
-    Targets and ``reduction`` are as for `ElementwiseLoss`.
+    Terms that do not depend on x are omitted, as in PyTorch's PoissonNLLLoss. Targets and ``reduction`` are as in
+    `ElementwiseLoss`.
     """
 
     kernel = "poisson"

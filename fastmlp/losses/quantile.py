@@ -12,21 +12,21 @@ __all__ = ["QuantileLoss"]
 
 
 class QuantileLoss(ElementwiseLoss):
-    """The mean of q d where d = y - x > 0, else (q - 1) d: least where a share q of the targets lies below x.
+    """Pinball loss: the mean of q d if d = y - x > 0, else (q - 1) d; it is minimal at the q-quantile of the targets.
 
-    Of slope 0 at d = 0 (Koenker and Bassett, 1978, doi:10.2307/1913643).
+    The derivative at d = 0 is 0 (Koenker and Bassett, 1978, doi:10.2307/1913643).
 
     Parameters
     ----------
     quantile : float
-        Above 0 and below 1; 0.5 is half of `L1Loss`.
+        Above 0 and below 1; 0.5 gives half of `L1Loss`.
     reduction
         See `ElementwiseLoss`.
 
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is out of range.
     """
 
     kernel = "quantile"
@@ -34,7 +34,7 @@ class QuantileLoss(ElementwiseLoss):
 
     @classmethod
     def examples(cls) -> list[Loss]:
-        """One with another number than the default."""
+        """Return an instance with another quantile than the default."""
         return [cls(0.3)]
 
     def __init__(self, quantile: float = 0.5, *, reduction: str = "mean") -> None:
@@ -42,6 +42,6 @@ class QuantileLoss(ElementwiseLoss):
         self.quantile = as_number(quantile, "quantile", 0, 1, open_low=True, open_high=True)
 
     def kink_sides(self, x: Array, target: Array) -> Array:
-        """The sign of x - y."""
+        """Return the sign of x - y."""
         sides: Array = np.sign(x - target)
         return sides
