@@ -41,7 +41,7 @@ class ClasswiseLoss(Loss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     task = "classification"

@@ -38,7 +38,7 @@ class CrossEntropyLoss(ClasswiseLoss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class FocalLoss(ClasswiseLoss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     kernel = "focal"
@@ -67,7 +67,7 @@ class BinaryFocalLoss(ElementwiseLoss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     kernel = "binary_focal"

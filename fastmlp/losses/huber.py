@@ -24,7 +24,7 @@ class HuberLoss(ElementwiseLoss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     kernel = "huber"

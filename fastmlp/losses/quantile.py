@@ -26,7 +26,7 @@ class QuantileLoss(ElementwiseLoss):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     kernel = "quantile"

@@ -40,7 +40,7 @@ class Dropout(Module):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     torch = "Dropout"

@@ -42,7 +42,7 @@ class Linear(Module):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
 
     Examples
     --------

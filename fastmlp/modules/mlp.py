@@ -52,7 +52,7 @@ class MLP(Sequential):
     Raises
     ------
     ValueError
-        If an argument is out of range, or `normalize` has another width or dtype.
+        If an argument is invalid, or `normalize` has another width or dtype.
 
     Examples
     --------

@@ -178,7 +178,7 @@ class LayerNorm(Module):
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is invalid.
     """
 
     torch = "LayerNorm"

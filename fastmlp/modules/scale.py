@@ -30,7 +30,7 @@ class Scale(Module):
     Raises
     ------
     ValueError
-        If an argument is not as described.
+        If an argument is invalid.
 
     Examples
     --------
