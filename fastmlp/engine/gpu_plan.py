@@ -21,7 +21,7 @@ from .support import state_kinds
 __all__ = ["ALIGNED", "GpuPlan", "Layout"]
 
 # A matrix product joins a chain if its tiles but the first have at most _SHORT half tiles of the inner dimension, and
-# its first tile at most _LONG. A separate stage costs as much as two half tiles.
+# its first tile at most _LONG, beyond which split-K pays off. A separate stage costs as much as two half tiles.
 _SHORT, _LONG = 2, 8
 _FEWEST = 2  # half tiles of a split-K part, at least
 _WORTH = 3  # splits from which split-K pays off for weight gradients, whose partials are large
