@@ -1,7 +1,7 @@
-"""The one place that chooses a backend.
+"""Backend selection.
 
-A backend is a module with the functions of `reference`. The choice is a context variable, so it
-holds for the current thread or task; a module takes it once, when it is made.
+A backend is a module with the functions of `reference`. `use_backend` sets a context variable, so its choice holds for
+the current thread or task. Layers and losses read the choice once, at construction.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .._common.installed import is_installed
 
 __all__ = ["BACKENDS", "PRECISIONS", "get_backend", "set_backend", "use_backend"]
 
-# name: (module, the package that it needs, how to get it)
+# name: (module, required package, install command)
 BACKENDS = {
     "numpy": ("reference", "numpy", "pip install numpy"),
     "numba": ("cpu.backend", "numba", "pip install numba"),
     "cuda": ("cuda.backend", "numba_cuda", "pip install 'fastmlp[cuda]'"),
 }
 DEFAULT, WITHOUT_NUMBA = "numba", "numpy"
-# Of the products of Linear layers: all but the first only by a GPU's tensor cores.
+# Precisions of the products of Linear layers; all except the first need a GPU's tensor cores.
 PRECISIONS = ("float32", "bf16x6", "tf32", "bf16")
 
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastmlp_backend", default=None)
@@ -33,16 +33,16 @@ _process_wide: str | None = None
 
 
 def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> ModuleType:
-    """The backend called ``name``, or the current one, with its products in a precision.
+    """Return the backend called ``name``, or the current backend, with its products in the given precision.
 
-    The current one is that of `use_backend`, else of `set_backend`, else of the environment
-    variable ``FASTMLP_BACKEND``, else ``"numba"``, or ``"numpy"`` where numba is not installed.
+    The current backend is that of `use_backend`, else of `set_backend`, else of the environment variable
+    ``FASTMLP_BACKEND``, else ``"numba"``, or ``"numpy"`` where numba is not installed.
 
     Raises
     ------
     BackendError
-        If there is no such backend or precision, it has not that precision, or the package or the GPU that it needs is
-        not there.
+        If the backend or the precision does not exist, if the backend does not support the precision, or if the
+        required package or GPU is missing.
     """
     if name is None:
         name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or _default()
@@ -64,12 +64,12 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
 
 
 def _default() -> str:
-    """An installation that only predicts needs no numba."""
+    """Return the default backend: numba, or numpy for an installation without numba, which can only predict."""
     return DEFAULT if is_installed(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
 
 
 def set_backend(name: str) -> None:
-    """Make ``name`` the backend of modules made from now on, in every thread of the process.
+    """Make ``name`` the backend of modules constructed from now on, in every thread of the process.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def set_backend(name: str) -> None:
     Raises
     ------
     BackendError
-        As `get_backend`; the choice is then what it was.
+        As `get_backend`; the previous choice stays in effect.
     """
     global _process_wide
     get_backend(name)
@@ -87,7 +87,7 @@ def set_backend(name: str) -> None:
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[ModuleType]:
-    """Make ``name`` the backend of modules made inside the ``with`` block, in this thread or task.
+    """Make ``name`` the backend of modules constructed inside the ``with`` block, in this thread or task.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""HasBackend: what modules and losses share, a backend that is taken when they are made."""
+"""Base class of modules and losses: a backend chosen at construction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["HasBackend"]
 
 
 class HasBackend:
-    """Holds a backend; survives `copy.deepcopy` and pickle, which cannot take a Python module along."""
+    """Base class that holds a backend and survives `copy.deepcopy` and pickle.
+
+    A Python module cannot be pickled, so the state holds the backend's name instead.
+    """
 
     backend: ModuleType
 
@@ -20,12 +23,15 @@ class HasBackend:
 
     @property
     def backend_name(self) -> str:
-        """The backend's name, as `use_backend` takes it."""
+        """Name of the backend, as `use_backend` takes it."""
         return str(self.backend.name)
 
     @property
     def precision(self) -> str:
-        """That of the products of Linear layers: "float32" (of float64 models, float64), "bf16x6", "tf32" or "bf16"."""
+        """Precision of the products of Linear layers: "float32", "bf16x6", "tf32" or "bf16".
+
+        The products of float64 models have the precision of float64 where this is "float32".
+        """
         return str(getattr(self.backend, "precision", PRECISIONS[0]))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -33,5 +39,5 @@ class HasBackend:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # Not kept there, and absent from what earlier versions pickled.
+        # `precision` is a property of the backend, and pickles of earlier versions lack it.
         self.backend = get_backend(state["backend"], self.__dict__.pop("precision", PRECISIONS[0]))

@@ -1,7 +1,7 @@
-"""The numbers of the elementary functions, fitted by ``tools/fit_polynomials.py``, which prints them.
+"""Coefficients of the elementary functions, fitted and printed by ``tools/fit_polynomials.py``.
 
-`cpu.vecmath` compiles them into the JIT kernels and the build writes them as a header for those compiled ahead of
-time, so this file imports nothing.
+`cpu.vecmath` compiles the coefficients into the JIT kernels. The build writes them to a header for the kernels
+compiled ahead of time, so this file must not import the package.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ __all__ = ["CDF_SHIFT", "FLOAT32", "FLOAT64", "Constants"]
 
 
 class Constants(NamedTuple):
-    """The numbers of one dtype; polynomials with the lowest power first."""
+    """Constants of one dtype; polynomial coefficients have the lowest power first."""
 
-    rounding: float  # adding this rounds to an integer that stands in the low bits of the sum
+    rounding: float  # adding this value rounds to an integer in the low bits of the sum
     log2e: float
-    ln2_high: float  # of so few bits that the fused x - n * ln2_high is exact
+    ln2_high: float  # has few enough bits for the fused x - n * ln2_high to be exact
     ln2_low: float
-    exp_lowest: float  # e^x is 0 here
-    exp_highest: float  # e^x is infinite here
-    identity: float  # expm1(x) is x below
-    normal_limit: float  # e^(-x^2 / 2) is 0 here, also after division by a normal number
+    exp_lowest: float  # e^x is 0 at this x
+    exp_highest: float  # e^x is infinite at this x
+    identity: float  # expm1(x) is x for |x| below this value
+    normal_limit: float  # e^(-x^2 / 2) is 0 at this x, also after division by a normal number
     pdf_peak: float  # 1 / sqrt(2 pi)
     half_pi: float
     exp: tuple[float, ...]
     log1p: tuple[float, ...]
     tanh: tuple[float, ...]
-    sin: tuple[float, ...]  # (sin(pi f / 2) / f - pi / 2) / f^2 by f^2
-    cos: tuple[float, ...]  # (cos(pi f / 2) - 1) / f^2 by f^2
-    normal_center: float  # g(0) of the distribution function
+    sin: tuple[float, ...]  # (sin(pi f / 2) / f - pi / 2) / f^2 in powers of f^2
+    cos: tuple[float, ...]  # (cos(pi f / 2) - 1) / f^2 in powers of f^2
+    normal_center: float  # g(0), see `cpu.vecmath.normal_cdf`
     normal_slope: tuple[float, ...]  # (g(t) - g(0)) / t
 
 
@@ -102,4 +102,4 @@ FLOAT64 = Constants(
     ),
 )  # fmt: skip
 
-CDF_SHIFT = 2.25  # that of the fit
+CDF_SHIFT = 2.25  # must equal the shift k of the fit, see `cpu.vecmath.normal_cdf`

@@ -1,17 +1,17 @@
-"""Every operation in NumPy, written to be read: the contract that each backend keeps.
+"""Reference backend: every operation in plain NumPy, the specification of all other backends.
 
-Legend, here and in every backend:
+Legend for all backends:
 
     N batch, I inputs, O outputs, C classes (features of a row in general)
     x (N, I)    weight (O, I)    bias (O,)    y (N, O)
     dx          the gradient of the loss with respect to x, of x's shape
 
-Inputs come first and what is written comes last. An operation writes only that, in the dtype that
-it is given (float32 or float64), and trusts the shapes: the modules have checked them. Arguments
-that may be None say so. ``docs/derivations.md`` derives each gradient.
+Inputs come first and outputs last. An operation writes only its outputs, in their dtype (float32 or float64). An
+operation does not check shapes, because the modules have checked them. Each docstring names the arguments that may be
+None. ``docs/derivations.md`` derives each gradient.
 
-Losses take ``row_scale (N,)``, the weight of each row divided by the reduction's denominator, and
-write ``losses (N,)``, each row's scaled share of the loss, and ``dx``; either may be None.
+Losses take ``row_scale (N,)``, the weight of each row divided by the reduction's denominator. They write
+``losses (N,)``, each row's scaled share of the loss, and ``dx``; either may be None.
 """
 
 from __future__ import annotations
@@ -30,27 +30,30 @@ name = "numpy"
 
 
 def empty(shape, dtype):
-    """An array to be written, on this backend's device."""
+    """Return an uninitialized array on this backend's device."""
     return np.empty(shape, dtype)
 
 
 def zeros(shape, dtype):
-    """An array of zeros on this backend's device."""
+    """Return an array of zeros on this backend's device."""
     return np.zeros(shape, dtype)
 
 
 def from_numpy(array):
-    """An array on this backend's device; one that is there is not copied."""
+    """Return ``array`` as an array on this backend's device, without a copy if possible."""
     return array if type(array) is np.ndarray else np.asarray(array)
 
 
 def to_numpy(array):
-    """An array of this backend as a NumPy array."""
+    """Return an array of this backend as a NumPy array."""
     return array
 
 
 def _registered(family, kind, function):
-    """A function of a registered formula; NumPy computes both sides of each `where`, of which one may overflow."""
+    """Return a function of a registered formula, without floating-point warnings.
+
+    NumPy evaluates both sides of each `where`, and the unused side may overflow.
+    """
     return np.errstate(all="ignore")(getattr(formulas.find(family, kind), function))
 
 
@@ -58,21 +61,21 @@ def _registered(family, kind, function):
 
 
 def linear_forward(x, weight, bias, out):
-    """Y = X Wᵀ + b. ``bias`` may be None. out (N, O)."""
+    """Compute Y = X Wᵀ + b; ``bias`` may be None; out (N, O)."""
     np.matmul(x, weight.T, out=out)
     if bias is not None:
         out += bias
 
 
 def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
-    """pre = X Wᵀ + b and out = h(pre), both (N, O). ``bias`` and ``pre`` may be None."""
+    """Compute pre = X Wᵀ + b and out = h(pre), both (N, O); ``bias`` and ``pre`` may be None."""
     pre = np.empty_like(out) if pre is None else pre
     linear_forward(x, weight, bias, pre)
     activation_forward(kind, alpha, pre, out)
 
 
 def linear_backward(dy, x, weight, dx, dweight, dbias):
-    """dX = dY W, dW = dYᵀ X, db = the sum of dY over the batch.
+    """Compute dX = dY W, dW = dYᵀ X and db = the sum of dY over the batch.
 
     dx (N, I), dweight (O, I), dbias (O,); ``dx`` and ``dbias`` may be None.
     """
@@ -84,11 +87,11 @@ def linear_backward(dy, x, weight, dx, dweight, dbias):
 
 
 # ------------------------------------------------------------------------------------ activations
-# ``alpha`` is the one number that some of them take: ELU's alpha, LeakyReLU's slope.
+# ``alpha`` is the parameter of some activations: ELU's alpha, LeakyReLU's slope.
 
 
 def _sigmoid(x):
-    e = np.exp(-np.abs(x))  # never overflows
+    e = np.exp(-np.abs(x))  # e^-|x| cannot overflow
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
@@ -111,19 +114,19 @@ _TANH_GELU = (math.sqrt(2 / math.pi), 0.044715)  # Hendrycks and Gimpel, arXiv:1
 
 
 def _tanh_gelu_gate(x):
-    """(1 + tanh(u)) / 2 = sigmoid(2 u) with u = c (x + k x^3)."""
+    """Return (1 + tanh(u)) / 2 = sigmoid(2 u) with u = c (x + k x^3)."""
     c, k = _TANH_GELU
     return _sigmoid(2 * c * (x + k * x * x * x))
 
 
 def _tanh_gelu_slope(x):
     c, k = _TANH_GELU
-    gate, rest = _tanh_gelu_gate(x), _tanh_gelu_gate(-x)  # rest is 1 - gate, without its cancellation
+    gate, rest = _tanh_gelu_gate(x), _tanh_gelu_gate(-x)  # rest is 1 - gate without cancellation
     return gate + x * gate * rest * 2 * c * (1 + 3 * k * x * x)
 
 
 def _mish_slope(x):
-    decay = np.cosh(np.minimum(_softplus(x), 40)) ** -2.0  # 1 - tanh^2, lost in rounding beyond 40
+    decay = np.cosh(np.minimum(_softplus(x), 40)) ** -2.0  # 1 - tanh^2, negligible beyond 40
     return np.tanh(_softplus(x)) + x * _sigmoid(x) * decay
 
 
@@ -157,7 +160,7 @@ ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
 def _activation(kind):
-    """(h, h') of a kind; a user's are those of the formula, which NumPy computes as it stands."""
+    """Return (h, h') of a built-in kind, or of a user's formula evaluated directly by NumPy."""
     if kind in _ACTIVATIONS:
         return _ACTIVATIONS[kind]
     formula = formulas.find("activations", kind)
@@ -165,33 +168,34 @@ def _activation(kind):
 
 
 def activation_forward(kind, alpha, x, out):
-    """out = h(x), element by element; ``kind`` is one of `ACTIVATIONS`, or of a user's formula."""
+    """Compute out = h(x) element by element; ``kind`` is one of `ACTIVATIONS` or a user-defined activation."""
     np.copyto(out, _activation(kind)[0](x, alpha), casting="same_kind")
 
 
 def activation_backward(kind, alpha, dy, x, y, dx):
-    """dx = dy h'(x); where h has a kink, PyTorch's value. ``y`` is h(x)."""
+    """Compute dx = dy h'(x), with PyTorch's value at a kink of h; ``y`` is h(x)."""
     np.multiply(dy, _activation(kind)[1](x, y, alpha), out=dx, casting="same_kind")
 
 
-# ---------------------------------------------------------------------- softmax and normalisation
+# ---------------------------------------------------------------------- softmax and normalization
 
 
 def softmax_forward(x, out):
-    """out_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i), m_i the largest of row i."""
+    """Compute out_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i), where m_i is the maximum of row i."""
     np.exp(x - x.max(axis=1, keepdims=True), out=out)
     out /= out.sum(axis=1, keepdims=True)
 
 
 def softmax_backward(dy, y, dx):
-    """dx_ij = y_ij (dy_ij - sum_n dy_in y_in)."""
+    """Compute dx_ij = y_ij (dy_ij - sum_n dy_in y_in)."""
     np.multiply(y, dy - (dy * y).sum(axis=1, keepdims=True), out=dx)
 
 
 def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
-    """out = (x - mean) rstd weight + bias by row, rstd = 1 / sqrt(var + eps), var over N as Ba et al.
+    """Compute out = (x - mean) rstd weight + bias by row, with rstd = 1 / sqrt(var + eps).
 
-    ``weight`` and ``bias`` (C,) may be None (both); writes mean (N,), rstd (N,), out (N, C).
+    The variance is the biased one, divided by C (Ba et al., 2016). ``weight`` and ``bias`` (C,) may both be None. The
+    outputs are mean (N,), rstd (N,) and out (N, C).
     """
     np.mean(x, axis=1, out=mean)
     centred = x - mean[:, None]
@@ -203,9 +207,9 @@ def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
 
 
 def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
-    """With z = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - z mean(g z)) by row.
+    """Compute dx = rstd (g - mean(g) - z mean(g z)) by row, with z = (x - mean) rstd and g = dy weight.
 
-    ``weight``, ``dweight`` and ``dbias`` (C,) may be None (all three).
+    ``weight``, ``dweight`` and ``dbias`` (C,) may all three be None.
     """
     z = (x - mean[:, None]) * rstd[:, None]
     g = dy if weight is None else dy * weight
@@ -217,23 +221,26 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
 
 
 def normalize(x, mean, scale, out):
-    """out = (x - mean) / scale by column; x of any real dtype, mean and scale (I,) of out's."""
+    """Compute out = (x - mean) / scale by column; x has any real dtype, mean and scale (I,) have out's."""
     np.divide(x.astype(out.dtype, copy=False) - mean, scale, out=out)
 
 
-# kind: (f(x, a, b), df/dx, df/da, df/db) of a function by column; None where a or b is not trained
+# kind: (f(x, a, b), df/dx, df/da, df/db) of a function by column; None if a or b is not trained
 _COLUMNS = {
     "scale": (lambda x, a, b: x * a, lambda x, a, b: a, lambda x, a, b: x, None),
 }
 
 
 def columns_forward(kind, x, a, b, out):
-    """out = f(x, a, b) by column: a and b (C,) are the columns' numbers; b may be None."""
+    """Compute out = f(x, a, b) by column; a and b (C,) are the numbers of the columns; b may be None."""
     np.copyto(out, _COLUMNS[kind][0](x, a, b), casting="same_kind")
 
 
 def columns_backward(kind, dy, x, a, b, dx, da, db):
-    """dx = dy df/dx; da and db (C,), the sums of dy df/da and of dy df/db over the batch, may be None, as b may."""
+    """Compute dx = dy df/dx, and da and db (C,), the sums of dy df/da and dy df/db over the batch.
+
+    ``b``, ``da`` and ``db`` may be None.
+    """
     _, slope, of_a, of_b = _COLUMNS[kind]
     np.multiply(dy, slope(x, a, b), out=dx, casting="same_kind")
     for of, gradient in ((of_a, da), (of_b, db)):
@@ -242,10 +249,10 @@ def columns_backward(kind, dy, x, a, b, dx, da, db):
 
 
 def dropout(x, rate, seed, layer, step, out):
-    """out = x / (1 - rate) where the element's random word is at least rate 2**32, else 0.
+    """Compute out = x / (1 - rate) where the element's random word is at least rate 2**32, else 0.
 
-    The word is a function of (seed, layer, step, row, column), see `philox`; backward is the same
-    operation on dy. Srivastava et al., JMLR 15 (2014), scaled at training time.
+    The word is a function of (seed, layer, step, row, column), see `philox`. The backward pass is the same operation on
+    dy. Srivastava et al., JMLR 15 (2014), with the scaling at training time.
     """
     rows, columns = x.shape
     blocks = ceil_div(columns, 4)
@@ -259,7 +266,7 @@ def dropout(x, rate, seed, layer, step, out):
 
 
 def _target_weights(target, class_weight, smoothing, x):
-    """w_j t'_ij with t' = (1 - smoothing) t + smoothing / C; t the target as a distribution (N, C)."""
+    """Return w_j t'_ij with t' = (1 - smoothing) t + smoothing / C, where t is the target as a distribution (N, C)."""
     classes = x.shape[1]
     t = np.eye(classes, dtype=x.dtype)[target] if target.ndim == 1 else target
     t = (1 - smoothing) * t + smoothing / classes
@@ -267,7 +274,7 @@ def _target_weights(target, class_weight, smoothing, x):
 
 
 def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
-    """l_i = - sum_j w_j t'_ij log softmax(x_i)_j from logits x (N, C), and its gradient.
+    """Compute l_i = - sum_j w_j t'_ij log softmax(x_i)_j from logits x (N, C), and its gradient.
 
     ``target`` is int64 (N,) class indices or floats (N, C); ``class_weight`` (C,) may be None.
     dl_i/dx_ij = softmax(x_i)_j sum_k w_k t'_ik - w_j t'_ij.
@@ -277,7 +284,7 @@ def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
     exponentials = np.exp(shifted)
     total = exponentials.sum(axis=1, keepdims=True)
     if losses is not None:
-        # A logit of -inf is no loss where its target is zero: 0 * inf would be NaN.
+        # Mask terms with target 0: a logit of -inf would give 0 * inf = NaN there.
         terms = np.multiply(weights, np.log(total) - shifted, out=np.zeros_like(x), where=weights != 0)
         np.multiply(row_scale, terms.sum(axis=1), out=losses)
     if dx is not None:
@@ -286,12 +293,15 @@ def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
 
 
 def probability_floor(dtype):
-    """Where probabilities are clamped: so far above the smallest normal number that weight / floor is finite."""
+    """Return the lower clamp of probabilities.
+
+    The clamp exceeds the smallest normal number by a factor that keeps weight / floor finite.
+    """
     return float(np.finfo(dtype).tiny) * 2**24
 
 
 def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
-    """l_i = - sum_j w_j t'_ij log x_ij from probabilities x (N, C), clamped at `probability_floor`."""
+    """Compute l_i = - sum_j w_j t'_ij log x_ij from probabilities x (N, C) clamped at `probability_floor`."""
     weights = _target_weights(target, class_weight, smoothing, x)
     clamped = np.maximum(x, x.dtype.type(probability_floor(x.dtype)))
     if losses is not None:
@@ -300,18 +310,18 @@ def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, l
         np.multiply(row_scale[:, None], -weights / clamped, out=dx)
 
 
-# Terms of classes: (f, f') of log p (N, C), the logarithms of probabilities; a is the loss's number.
+# Terms of classes: (f, f') as functions of the log-probabilities log p (N, C); a is the loss's number.
 
 
 def _log_loss(log_p, a):
-    """-log p: `cross_entropy`."""
+    """Return the term -log p of `cross_entropy`."""
     return -log_p, -np.ones_like(log_p)
 
 
 def _focal(log_p, gamma):
-    """-(1 - p)^gamma log p, with 1 - p above 0 so that gamma may be below 1 (Lin et al. 2017)."""
+    """Return -(1 - p)^gamma log p, with 1 - p kept above 0 to allow gamma below 1 (Lin et al. 2017)."""
     rest = np.maximum(-np.expm1(log_p), 1e-37)
-    product = np.exp(log_p) * np.maximum(log_p, -1e3)  # p log p, 0 at p = 0
+    product = np.exp(log_p) * np.maximum(log_p, -1e3)  # p log p, with limit 0 at p = 0
     return -(rest**gamma) * log_p, rest**gamma * (gamma * product / rest - 1)
 
 
@@ -322,17 +332,17 @@ _CLASS_TERMS = {
 
 
 def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
-    """l_i = sum_j w_j t'_ij f(log p_ij), p = softmax(x), from logits x (N, C); ``numbers`` are the smoothing and f's a.
+    """Compute l_i = sum_j w_j t'_ij f(log p_ij) with p = softmax(x), from logits x (N, C).
 
-    Targets and weights are as for `cross_entropy`. With the slopes s_ij = w_j t'_ij f'(log p_ij),
-    dl_i/dx_ij = s_ij - p_ij sum_k s_ik.
+    ``numbers`` are the smoothing and f's a. Targets and weights are as for `cross_entropy`. With the slopes
+    s_ij = w_j t'_ij f'(log p_ij), dl_i/dx_ij = s_ij - p_ij sum_k s_ik.
     """
     smoothing, a = numbers
     weights = _target_weights(target, class_weight, smoothing, x)
     shifted = x - x.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     term = _CLASS_TERMS.get(kind) or _registered("losses", kind, "class_term")
-    # A class of weight 0 adds nothing, even where its probability is 0.
+    # Mask classes of weight 0: a probability of 0 would give 0 * inf = NaN there.
     values, slopes = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
     if losses is not None:
         np.multiply(row_scale, values.sum(axis=1), out=losses)
@@ -341,54 +351,57 @@ def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx
         dx *= row_scale[:, None]
 
 
-# Terms of elements: (term, derivative with respect to x) of outputs x (N, O) and targets t. w (O,) are weights of
-# columns, or 1; a and b the loss's numbers.
+# Terms of elements: (term, derivative with respect to x) of outputs x (N, O) and targets t. w (O,) are the weights of
+# the columns, or 1; a and b are the loss's numbers.
 
 
 def _mse(x, t, w, a, b):
-    """(x - t)^2."""
+    """Return (x - t)^2."""
     d = x - t
     return d * d, 2 * d
 
 
 def _l1(x, t, w, a, b):
-    """|x - t|, of derivative 0 at 0."""
+    """Return |x - t|, with derivative 0 at 0."""
     return np.abs(x - t), np.sign(x - t)
 
 
 def _huber(x, t, w, delta, b):
-    """d^2 / 2 if |d| <= delta else delta (|d| - delta / 2), d = x - t (Huber 1964)."""
+    """Return d^2 / 2 if |d| <= delta else delta (|d| - delta / 2), with d = x - t (Huber 1964)."""
     d = x - t
     size = np.abs(d)
     return np.where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta)), np.clip(d, -delta, delta)
 
 
 def _log_cosh(x, t, w, a, b):
-    """log cosh d = |d| + log1p(e^{-2 |d|}) - log 2, d = x - t, which does not overflow."""
+    """Return log cosh d = |d| + log1p(e^{-2 |d|}) - log 2, with d = x - t, without overflow."""
     size = np.abs(x - t)
     return size + np.log1p(np.exp(-2 * size)) - math.log(2), np.tanh(x - t)
 
 
 def _quantile(x, t, w, q, b):
-    """q d if d > 0 else (q - 1) d, d = t - x, of derivative 0 at 0 (Koenker, Bassett 1978)."""
+    """Return q d if d > 0 else (q - 1) d, with d = t - x and derivative 0 at 0 (Koenker, Bassett 1978)."""
     d = t - x
     return np.where(d > 0, q * d, (q - 1) * d), np.where(d > 0, -q, np.where(d < 0, 1 - q, d))
 
 
 def _poisson(x, t, w, a, b):
-    """e^x - t x: x is the logarithm of the rate."""
+    """Return e^x - t x, where x is the logarithm of the rate."""
     return np.exp(x) - t * x, np.exp(x) - t
 
 
 def _bce(x, t, w, a, b):
-    """w t softplus(-x) + (1 - t) softplus(x)."""
+    """Return w t softplus(-x) + (1 - t) softplus(x)."""
     tail = np.log1p(np.exp(-np.abs(x)))
     terms = w * t * (np.maximum(-x, 0) + tail) + (1 - t) * (np.maximum(x, 0) + tail)
     return terms, (1 - t) * _sigmoid(x) - w * t * _sigmoid(-x)
 
 
 def _binary_focal(x, t, w, gamma, alpha):
-    """A r^gamma times `_bce`, r = t (1 - p) + (1 - t) p, A = alpha t + (1 - alpha) (1 - t), or 1 for alpha < 0."""
+    """Return A r^gamma times `_bce`, with r = t (1 - p) + (1 - t) p and A = alpha t + (1 - alpha) (1 - t).
+
+    A is 1 for alpha < 0.
+    """
     (entropy, slope), p, q = _bce(x, t, 1, 0, 0), _sigmoid(x), _sigmoid(-x)
     missed = np.maximum(t * q + (1 - t) * p, 1e-37)
     weight = missed**gamma * (1 if alpha < 0 else alpha * t + (1 - alpha) * (1 - t))
@@ -408,7 +421,7 @@ _LOSSES = {
 
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
-    """l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b, ``column_weight`` (O,) may be None."""
+    """Compute l_i = sum_j term(x_ij, t_ij); ``numbers`` are the loss's a and b; ``column_weight`` (O,) may be None."""
     loss = _LOSSES.get(kind) or _registered("losses", kind, "loss")
     weight = x.dtype.type(1) if column_weight is None else column_weight
     terms, derivatives = loss(x, target, weight, *numbers)
@@ -419,12 +432,12 @@ def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses,
 
 
 # ------------------------------------------------------------------------------------- optimizers
-# ``param`` and the states change in place; a state may be None where the optimizer's settings need none. The step's
-# numbers are those that the optimizer's ``numbers`` computes.
+# ``param`` and the states are updated in place. A state may be None if the optimizer's settings do not need it. The
+# optimizer's ``numbers`` computes the step's numbers.
 
 
 def _sgd(grad, velocity, param, lr, momentum, weight_decay, nesterov):
-    """g += decay param; v = momentum v + g; param -= lr (g + momentum v if nesterov else v)."""
+    """Apply g += decay param; v = momentum v + g; param -= lr (g + momentum v if nesterov else v)."""
     if weight_decay:
         grad = grad + weight_decay * param
     if velocity is not None:
@@ -435,9 +448,10 @@ def _sgd(grad, velocity, param, lr, momentum, weight_decay, nesterov):
 
 
 def _adam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, weight_decay, shrink, unroot):
-    """Moments m and s of g; param -= lr / (1 - beta1^t) m / (sqrt(s / (1 - beta2^t)) + eps).
+    """Update the moments m and s of g; param -= lr / (1 - beta1^t) m / (sqrt(s / (1 - beta2^t)) + eps).
 
-    rate = lr / (1 - beta1^t), blend = 1 - beta, unroot = 1 / sqrt(1 - beta2^t); decay is added to g, or param shrinks.
+    rate = lr / (1 - beta1^t), blend = 1 - beta, unroot = 1 / sqrt(1 - beta2^t). Weight decay is either added to g or
+    applied as the factor ``shrink`` of param.
     """
     param *= shrink
     if weight_decay:
@@ -449,7 +463,10 @@ def _adam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, we
 
 
 def _radam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, weight_decay, shrink, rectification):
-    """Moments as in `_adam`; param -= rate rectification m / (sqrt(s) + eps), or rate m where that is 0."""
+    """Update the moments as in `_adam`; param -= rate rectification m / (sqrt(s) + eps).
+
+    If the rectification is 0, param -= rate m.
+    """
     param *= shrink
     if weight_decay:
         grad = grad + weight_decay * param
@@ -460,7 +477,7 @@ def _radam(grad, exp_avg, exp_avg_sq, param, rate, blend1, beta2, blend2, eps, w
 
 
 def _rmsprop(grad, square_avg, grad_avg, velocity, param, lr, alpha, blend, eps, weight_decay, momentum, centered):
-    """g over the root of its mean square, less the square of its mean where centered; blend = 1 - alpha."""
+    """Divide g by the root of its mean square, minus the squared mean if centered; blend = 1 - alpha."""
     if weight_decay:
         grad = grad + weight_decay * param
     square_avg *= alpha
@@ -478,7 +495,7 @@ def _rmsprop(grad, square_avg, grad_avg, velocity, param, lr, alpha, blend, eps,
 
 
 def _adagrad(grad, total, param, rate, eps, weight_decay):
-    """g over the root of the sum of all its squares."""
+    """Divide g by the root of the sum of all its squares."""
     if weight_decay:
         grad = grad + weight_decay * param
     total += grad * grad
@@ -486,14 +503,14 @@ def _adagrad(grad, total, param, rate, eps, weight_decay):
 
 
 def _lion(grad, exp_avg, param, lr, blend1, blend2, shrink):
-    """c = beta1 m + (1 - beta1) g; param -= lr sign(c); m = beta2 m + (1 - beta2) g; blend = 1 - beta."""
+    """Compute c = beta1 m + (1 - beta1) g; param -= lr sign(c); m = beta2 m + (1 - beta2) g; blend = 1 - beta."""
     param *= shrink
     param -= lr * np.sign(exp_avg + blend1 * (grad - exp_avg))
     exp_avg += blend2 * (grad - exp_avg)
 
 
 def _keep_gradient(grad, gradient, param, lr):
-    """The gradient itself; param stays."""
+    """Copy the gradient to ``gradient``; param does not change."""
     gradient[...] = grad
 
 
@@ -509,11 +526,11 @@ _OPTIMIZERS = {
 
 
 def optimizer_update(kind, numbers, grad, states, param):
-    """One step of a parameter with gradient ``grad``: ``numbers`` and ``states`` as `formulas.optimizers` name them."""
+    """Update a parameter with gradient ``grad``; `formulas.optimizers` names ``numbers`` and ``states``."""
     if kind in _OPTIMIZERS:
         _OPTIMIZERS[kind](grad, *states, param, *numbers)
         return
-    # A user's: its formula is one of arrays already, see `number`.
+    # A user-defined optimizer: NumPy evaluates its formula directly on arrays, see `number`.
     arrays = (0.0 if state is None else state for state in states)
     param[...], *after = formulas.find("optimizers", kind).update(grad, param, *arrays, numbers)
     for state, new in zip(states, after):
@@ -522,21 +539,21 @@ def optimizer_update(kind, numbers, grad, states, param):
 
 
 def sum_of_squares(grad):
-    """The sum of grad's squares as a Python float, added up in float64."""
+    """Return the sum of grad's squares as a Python float, accumulated in float64."""
     flat = grad.ravel().astype(np.float64)
     return float(flat @ flat)
 
 
 def scale(grad, factor, out):
-    """out = factor grad; out may be grad."""
+    """Compute out = factor grad; out may be grad."""
     np.multiply(grad, grad.dtype.type(factor), out=out)
 
 
 def add_scaled(x, factor, out):
-    """out += factor x."""
+    """Compute out += factor x."""
     out += x.dtype.type(factor) * x
 
 
 def clip(grad, bound, out):
-    """out = grad clipped to [-bound, bound]; out may be grad."""
+    """Clip grad to [-bound, bound]; out may be grad."""
     np.clip(grad, -bound, bound, out=out)

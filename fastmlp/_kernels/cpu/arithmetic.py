@@ -1,4 +1,4 @@
-"""`_common.arithmetic` for kernels."""
+"""Compiled versions of `_common.arithmetic` for use in kernels."""
 
 from __future__ import annotations
 

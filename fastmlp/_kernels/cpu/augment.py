@@ -1,7 +1,8 @@
-"""The gather of a batch that is changed at random on the way: flips, mixtures and noise, row by row.
+"""Gather of an augmented batch: random flips, mixtures and noise, row by row.
 
-What is meant stands in `training.augmentation`, in NumPy and for whole batches. A row is brought to scratch, changed
-there as the user gave it, then scaled and written to its panels; only the scratch of a thread's first row is touched.
+`training.augmentation` defines the operation in NumPy for whole batches. Here, each row is first read to scratch and
+augmented in the units of the data set, then normalized and written to its panels. Each thread uses only the scratch of
+its first row.
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ __all__ = ["gather_augmented", "row_room", "scratch"]
 
 
 def row_room(width):
-    """Elements of a row in scratch: whole blocks of random words."""
+    """Return the elements of a row in scratch, rounded up to whole blocks of random words."""
     return arithmetic.ceil_div(width, WORDS) * WORDS
 
 
 def scratch(width):
-    """Elements of scratch for a row, its partner, and random words."""
+    """Return the elements of scratch for a row, its mixing partner and a block of random words."""
     return 2 * row_room(width) + WORDS
 
 
 @inline
 def _turn_line(data, at, line, pixel, work, to):
-    """A line of an image, its pixels from the last to the first."""
+    """Copy a line of an image with its pixels in reverse order."""
     unit = lanes(work)
     if pixel == 1 and line >= unit:
         for c in range(0, line - unit, unit):
@@ -72,7 +73,7 @@ def _turn_line(data, at, line, pixel, work, to):
 
 @inline
 def _fetch(data, at, width, table, r, step, work, to):
-    """work[to ..] = data[at .. at + width] in work's dtype, turned where its random word says so."""
+    """Set work[to ..] = data[at .. at + width] in work's dtype, flipped if the row's random word is below FLIP."""
     turned = False
     if table[FLIP] > 0:
         words = philox_words(
@@ -89,13 +90,13 @@ def _fetch(data, at, width, table, r, step, work, to):
         whole = width - width % unit
         for c in range(0, whole, unit):
             store(work, to + c, load_as(data, at + c, work))
-        for c in range(whole, width):  # what follows the row's end may not be ours to read
+        for c in range(whole, width):  # memory after the row's end may not be readable
             set_element(work, to + c, element(data, at + c))
 
 
 @inline
 def _add_noise(work, at, width, deviations, words, table, r, step):
-    """work[at .. at + width] += deviations z, z of `philox.normals`."""
+    """Add deviations z to work[at .. at + width], with z as in `philox.normals`."""
     unit, half = lanes(work), WORDS // 2
     for block in range(0, width, WORDS):
         random_words(work, words, block // 4, r, step, NOISE_WORDS << 24, table[KEY], table[KEY + 1])
@@ -109,7 +110,7 @@ def _add_noise(work, at, width, deviations, words, table, r, step):
 
 @functools.cache
 def gather_augmented(source):
-    """As `operations.gather`, with rows turned, mixed and with noise, where the table says so."""
+    """Return a function like `operations.gather`'s that flips, mixes and adds noise as the table specifies."""
     pointer_of = POINTERS[source]
 
     @addressed

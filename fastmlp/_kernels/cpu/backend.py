@@ -1,7 +1,7 @@
-"""The Numba backend: the operations of `reference`, name by name, over compiled kernels.
+"""Numba backend: the operations of `reference`, under the same names, over compiled kernels.
 
-Compiled kernels take contiguous, writeable arrays of one dtype and no None, so that there is one
-version of each for each dtype: here None becomes an empty array and other layouts are copied.
+Compiled kernels take contiguous, writeable arrays of one dtype and no None, so each kernel has one version per dtype.
+This module replaces None by an empty array and copies arrays of other layouts.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ __all__ = [
 name = "numba"
 
 _NO_TARGETS = np.empty(0, np.int64)
-# By the scalar's size: hashing a dtype costs more than the rest of a look-up.
+# Keyed by itemsize, because hashing a dtype costs more than the rest of a look-up.
 _NONE = {np.dtype(t).itemsize: (np.empty(0, t), np.empty((0, 0), t)) for t in (np.float32, np.float64)}
 _LOW = 0xFFFFFFFF
 
 
 class _Scratch(threading.local):
-    """Buffers of the calling thread."""
+    """Scratch buffers of the calling thread."""
 
     def __init__(self) -> None:
         self.packed = {size: _aligned(PANEL_BYTES, empty.dtype) for size, (empty, _) in _NONE.items()}
 
 
 def _aligned(size, dtype):
-    """``size`` bytes that start on a cache line."""
+    """Return ``size`` bytes that start on a cache line, as an array of ``dtype``."""
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype)
@@ -51,7 +51,7 @@ _scratch = _Scratch()
 
 
 def _plain(a):
-    """The array itself where a kernel can take it, else a copy."""
+    """Return the array itself if a kernel can take it, else a contiguous copy."""
     return a if a.flags.carray else np.array(a, order="C")
 
 
@@ -82,7 +82,10 @@ def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
 
 
 def _inputs(x, weight, bias, size):
-    """Those of a kernel, checked at once: calls cost as much as the checks."""
+    """Return the inputs in the form that a kernel takes.
+
+    One condition checks all arrays, because a call costs as much as the checks.
+    """
     if bias is None:
         bias = _NONE[size][0]
     if not (x.flags.carray and weight.flags.carray and bias.flags.carray):
@@ -92,7 +95,7 @@ def _inputs(x, weight, bias, size):
 
 def linear_backward(dy, x, weight, dx, dweight, dbias):
     size = dweight.itemsize
-    if not (dy.flags.carray and x.flags.carray and weight.flags.carray):  # in one: calls cost as much as the checks
+    if not (dy.flags.carray and x.flags.carray and weight.flags.carray):  # as in `_inputs`
         dy, x, weight = _plain(dy), _plain(x), _plain(weight)
     vector, matrix = _NONE[size]
     linear.linear_backward(
@@ -170,7 +173,7 @@ def dropout(x, rate, seed, layer, step, out):
 
 
 def _targets(target, like):
-    """(index targets, soft targets), one of them empty."""
+    """Return (index targets, soft targets), one of them empty."""
     if target.ndim == 1:
         return _plain(target), _NONE[like.itemsize][1]
     return _NO_TARGETS, _plain(target)
@@ -222,7 +225,7 @@ def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses,
 
 
 # ------------------------------------------------------------------------------------- optimizers
-# Flat views, so that matrices and vectors share one compiled version.
+# Flat views let matrices and vectors share one compiled version.
 
 
 def _flat(a, like):

@@ -1,4 +1,4 @@
-"""Functions by column, y = f(x, a, b): kernels of the module API, and functions that the engine calls by address."""
+"""Functions by column, y = f(x, a, b): kernels of the module API and functions called by address in the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["columns_backward", "columns_forward", "panel_backward", "panel_forwa
 
 
 def _functions(kind):
-    """(f, df/dx, df/da, df/db); in the place of derivatives that there are not stands df/dx, which nobody calls."""
+    """Return (f, df/dx, df/da, df/db), with df/dx as an unused placeholder for a missing derivative."""
     found = formula("columns", kind)
     names = ("forward", "derivative", "derivative_a", "derivative_b")
     return tuple(found.get(name, found["derivative"]) for name in names)
@@ -25,7 +25,7 @@ def _functions(kind):
 
 @functools.cache
 def columns_forward(kind):
-    """The kernel out (N, C) = f(x, a, b); a and b (C,) may be empty."""
+    """Return the kernel out (N, C) = f(x, a, b); a and b (C,) may be empty."""
     f, *_ = _functions(kind)
 
     @kernel
@@ -43,7 +43,7 @@ def columns_forward(kind):
 
 @functools.cache
 def columns_backward(kind):
-    """The kernel dx (N, C) = dy f'(x), da (C,) and db (C,) the sums of dy df/da and dy df/db over the batch.
+    """Return the kernel of dx (N, C) = dy f'(x) and of da, db (C,), the sums of dy df/da and dy df/db over the batch.
 
     da and db may be empty.
     """
@@ -74,14 +74,14 @@ def columns_backward(kind):
 
 @inline
 def _numbers(weights, table, column):
-    """a and b of a vector's columns."""
+    """Return a and b of one vector of columns."""
     a = load(weights, table[FIRST] + column)
     return a, a if table[SECOND] < 0 else load(weights, table[SECOND] + column)
 
 
 @functools.cache
 def panel_forward(kind):
-    """y = f(x, a, b) on a panel; where they are trained, a and b are kept for `panel_gradient`."""
+    """Return the function y = f(x, a, b) on a panel; it saves trained a and b for `panel_gradient`."""
     f, *_ = _functions(kind)
 
     @addressed
@@ -103,7 +103,7 @@ def panel_forward(kind):
 
 @functools.cache
 def panel_backward(kind):
-    """dx = dy df/dx on a panel."""
+    """Return the function dx = dy df/dx on a panel."""
     _, slope, *_ = _functions(kind)
 
     @addressed
@@ -122,9 +122,10 @@ def panel_backward(kind):
 
 @functools.cache
 def panel_gradient(kind):
-    """Gradient of a panel of a (which even) or b (odd) to work[out]; which // 2 is its column.
+    """Return the function that writes the gradient of a panel of a (``which`` even) or b (odd) to work[out].
 
-    a and b are those that `panel_forward` has kept: another thread may be updating them.
+    The panel's first column is ``which`` // 2. The function reads the a and b saved by `panel_forward`, because another
+    thread may be updating the parameters.
     """
     _, _, of_a, of_b = _functions(kind)
 

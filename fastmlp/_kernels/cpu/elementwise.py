@@ -1,4 +1,4 @@
-"""Loops over flat arrays: the activations, and what the other element-wise kernels share."""
+"""Element-wise loops over flat arrays: activations, and helpers of the other element-wise kernels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @inline
 def load_some(a, i, count):
-    """``count`` elements from i on, then zeros; a whole vector wherever it fits."""
+    """Load ``count`` elements from i on, followed by zeros; a full count is one plain vector load."""
     if count == lanes(a):
         return load(a, i)
     return load_tail(a, i, count)
@@ -47,7 +47,7 @@ def load_some(a, i, count):
 
 @inline
 def store_some(a, i, v, count):
-    """Write the first ``count`` lanes."""
+    """Store the first ``count`` lanes; a full count is one plain vector store."""
     if count == lanes(a):
         store(a, i, v)
     else:
@@ -56,7 +56,7 @@ def store_some(a, i, v, count):
 
 @inline
 def clamp(v, bound):
-    """v, not beyond +-bound; NaN stays."""
+    """Clamp v to [-bound, bound]; NaN stays NaN."""
     upper, lower = full_like(v, bound), full_like(v, -bound)
     v = where(greater(v, upper), upper, v)
     return where(less(v, lower), lower, v)
@@ -64,13 +64,13 @@ def clamp(v, bound):
 
 @inline
 def softplus(v):
-    """log(1 + e^v)."""
+    """Return log(1 + e^v)."""
     size = where(less(v, 0.0), v, negative(v))
     return where(less(v, 0.0), full_like(v, 0.0), v) + log1p_unit(exp(size))
 
 
 # --------------------------------------------------------------------------------------- formulas
-# What the names of `number` mean here.
+# Definitions of the names of `number` for SIMD vectors.
 VOCABULARY = {
     "absolute": absolute, "clamp": clamp, "copy_sign": copy_sign, "exp": exp, "expm1": expm1, "fma": fma,
     "full_like": full_like, "log": log, "log1p_unit": log1p_unit, "normal_cdf": normal_cdf, "normal_pdf": normal_pdf,
@@ -80,22 +80,22 @@ VOCABULARY = {
 
 @functools.cache
 def formula(family, name):
-    """The functions of a file of `formulas`, to be inlined into kernels."""
+    """Return the functions of a file of `formulas`, for inlining into kernels."""
     return bind(find(family, name), VOCABULARY, inline)
 
 
 def activation(kind):
-    """The function h(v, alpha) of an activation, to be inlined into a kernel."""
+    """Return the function h(v, alpha) of an activation, for inlining into a kernel."""
     return formula("activations", kind)["forward"]
 
 
 def derivative(kind):
-    """The function h'(v, alpha) given as derivative(v, y, alpha) with y = h(v)."""
+    """Return the function derivative(v, y, alpha) = h'(v), with y = h(v), of an activation."""
     return formula("activations", kind)["derivative"]
 
 
 def derivative_of_output(kind):
-    """`derivative` without reading v, for activations that have it (see `output_suffices`)."""
+    """Return `derivative` computed from y alone, for activations that define it (see `output_suffices`)."""
     return formula("activations", kind)["derivative_of_output"]
 
 
@@ -119,12 +119,12 @@ def map_backward(derivative, alpha, dy, x, y, dx):
         store_some(dx, i, load_some(dy, i, count) * derivative(v, result, alpha), count)
 
 
-# One kernel for each activation, made when it is first asked for: nobody waits for the compilation of ten.
+# Each activation has its own kernel, created on first use, to avoid compiling all activations at once.
 
 
 @functools.cache
 def activation_forward(kind):
-    """The kernel out (N, C) = h(x), x (N, C)."""
+    """Return the kernel out (N, C) = h(x), x (N, C)."""
     h = activation(kind)
 
     @kernel
@@ -136,7 +136,7 @@ def activation_forward(kind):
 
 @functools.cache
 def activation_backward(kind):
-    """The kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
+    """Return the kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
     h = derivative(kind)
 
     @kernel
@@ -146,12 +146,15 @@ def activation_backward(kind):
     return backward
 
 
-# And once for those that other kernels call by address, so that these are not compiled anew for each activation.
+# Other kernels call an activation by address, so they need not be compiled for each activation.
 
 
 @functools.cache
 def activation_at(kind, itemsize):
-    """What `apply` takes for an activation of floats of so many bytes: an address, without the JIT a function."""
+    """Return the first argument of `apply` for an activation: an address, or a function if jitting is disabled.
+
+    ``itemsize`` is the size of the floats in bytes.
+    """
     if numba.config.DISABLE_JIT:
         return functools.partial(map_elements, activation(kind))
     return _by_address(kind).address(f"float{8 * itemsize}")
@@ -172,7 +175,7 @@ def _of_elements(real):
 
 
 def apply(function, alpha, x, out):
-    """out (N, C) = h(x), x (N, C)."""
+    """Compute out (N, C) = h(x), x (N, C)."""
     function(alpha, x, out)
 
 

@@ -1,11 +1,11 @@
-"""A run of training steps in one native call: the kernel that each thread of a team runs.
+"""Training run in one native call: the kernel that each thread of a team executes.
 
-A step has two phases (see docs/performance.md). In the first a thread owns some rows of the batch and takes them
-through the whole model and back; in the second it owns some weights, computes their gradient over the whole batch
-and updates them at once, a block at a time. Between the phases all threads wait for each other, nowhere else.
+A step has two phases (see docs/performance.md). In phase 1, a thread owns some rows of the batch and computes their
+forward and backward pass through the whole model. In phase 2, a thread owns some weights, computes their gradient over
+the whole batch and updates them at once, one block at a time. Threads synchronize only at the barriers between phases.
 
-Nothing here depends on the number of threads: rows are independent of each other in phase 1, blocks in phase 2,
-and what is added up over rows or blocks every thread adds up for itself, in the order in which they stand.
+Results do not depend on the number of threads. Rows are independent of each other in phase 1, and so are blocks in
+phase 2. Each thread computes every sum over rows or blocks itself, in index order.
 """
 
 from __future__ import annotations
@@ -80,25 +80,25 @@ __all__ = [
 ]
 
 
-FETCH_ROWS = 16  # of the batch: with fewer the gradient takes no longer than the asking
-NEAR = 1 << 19  # bytes of weights and what belongs to them: so many a thread that is alone has in L2
+FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as long as the gradient
+NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
 
-# Entries of ``meters``: what a run is told in integers.
+# Entries of ``meters``, the integer parameters of a run.
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, METERS = range(9)
-# Entries of ``clips``: what an update needs beside its formula.
-CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # the last: 1 - the decay of the moving average
-# Entries of ``control``, each on a cache line of its own.
+# Entries of ``clips``, the parameters of an update other than the optimizer's.
+CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # NEW_SHARE: 1 - decay of the moving average
+# Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
-# Kinds of items of phase 2, and their columns: kind, operation, first
-# output of the panel, and for weights the first input and the one behind the last.
+# Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
+# weights, the first input and the end of the inputs (exclusive).
 WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT = range(3)
 ITEM_COLUMNS = 5
 
 
 @inline
 def _barrier(control, threads, turn):
-    """Wait until all threads have come here for the ``turn``-th time; False if one of them has given up."""
+    """Wait until all threads have arrived for the ``turn``-th time; return False if a thread has aborted."""
     if threads == 1:
         return True
     atomic_add(control, ARRIVED, 1)
@@ -130,7 +130,7 @@ def _epilogue(address, o, ops, numbers, weights):
 
 @inline
 def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
-    """Rows r0 .. r1 of the batch through operation ``o``."""
+    """Compute the forward pass of operation ``o`` for rows r0 .. r1 of the batch."""
     work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     if op[KIND] != LINEAR:
@@ -150,7 +150,7 @@ def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
 
 @inline
 def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
-    """Gradients of the rows' losses with respect to what operation ``o`` took in, from those of what it gave."""
+    """Compute the gradients with respect to operation ``o``'s input from those with respect to its output."""
     work_p, weights_p = pointer(work, 0), pointer(weights, 0)
     op = ops[o]
     if op[KIND] != LINEAR:
@@ -191,7 +191,7 @@ def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
 
 @inline
 def _fetch(op, params, weights, column, i, height, stride):
-    """Ask for a square of weights, the optimizer's arrays and the second copy while their gradient is computed."""
+    """Prefetch a block of weights, its optimizer state and its second copy during the computation of the gradient."""
     width = lanes(weights)
     line = 64 // weights.itemsize
     rows = ceil_div(op[IN], width) * width
@@ -210,9 +210,10 @@ def _fetch(op, params, weights, column, i, height, stride):
 
 @inline
 def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit, fetches, block):
-    """Gradient of a block of weights, inputs ``first`` .. and the panel of outputs at ``column``, to work[out].
+    """Write the gradient of a block of weights to work[out].
 
-    Of ``block`` rows of the batch at a time.
+    The block consists of the inputs ``first`` .. ``stop`` and the panel of outputs at ``column``. The sum over the
+    batch proceeds in blocks of ``block`` rows.
     """
     work_p = pointer(work, 0)
     op = ops[o]
@@ -237,7 +238,7 @@ def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weig
 
 @inline
 def _bias_gradient(op, column, n, work, out):
-    """Sums of a panel of DY over the batch to work[out]: four partial sums, row by row in turn."""
+    """Write the sums of a panel of DY over the batch to work[out], as four partial sums of every fourth row."""
     width = lanes(work)
     stride = 2 * width if op[OUT] - column > width else width
     at = op[DY] + column * op[CAPACITY]
@@ -257,7 +258,7 @@ def _bias_gradient(op, column, n, work, out):
 
 @inline
 def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fetches, block):
-    """Compute an item's gradient to work[out]; ``fetches``: and ask for its weights meanwhile."""
+    """Write an item's gradient to work[out]; ``fetches``: prefetch the item's weights meanwhile."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
         _weight_gradient(
@@ -265,19 +266,19 @@ def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fet
         )
     elif item[0] == BIAS_PANEL:
         _bias_gradient(op, item[2], n, work, out)
-    else:  # a module that finds its parameters' gradients itself; item[3] tells which of them
+    else:  # OWN_GRADIENT; item[3] is 0 for the weight and 1 for the bias
         _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, item[2] * 2 + item[3])
 
 
 @inline
 def _stride(op, column, work):
-    """Elements of a row of the panel of outputs at ``column``."""
+    """Return the row stride in elements of the panel of outputs at ``column``."""
     return 2 * lanes(work) if op[OUT] - column > lanes(work) else lanes(work)
 
 
 @inline
 def _place(item, op, work):
-    """(row of params, offset in it) of an item."""
+    """Return (row of params, offset in its array) of an item."""
     width = lanes(work)
     if item[0] == WEIGHT_BLOCK:
         rows = ceil_div(op[IN], width) * width
@@ -287,7 +288,7 @@ def _place(item, op, work):
 
 @inline
 def _clear(a, at, size, filled, stride):
-    """Zero the columns of ``a`` that only fill up the last vector of a row."""
+    """Zero the padding columns of ``a`` in the last vector of each row."""
     width = lanes(a)
     for i in range(at + stride - width, at + size, stride):
         store(a, i, keep_first(load(a, i), filled - (stride - width), 0.0))
@@ -295,7 +296,7 @@ def _clear(a, at, size, filled, stride):
 
 @inline
 def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradient, size):
-    """Apply the gradient at work[gradient] to an item's weights, and copy them to where the other product reads."""
+    """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy."""
     op = ops[o]
     row, at = _place(item, op, work)
     stride = _stride(op, item[2], work)
@@ -306,7 +307,7 @@ def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradi
     )  # fmt: skip
     if params[row, AVERAGE] >= 0:
         _average(weights, params[row, 0] + at, params[row, AVERAGE] + at, size, share)
-    if filled < stride:  # a formula may divide zero by zero there
+    if filled < stride:  # a formula may compute 0 / 0 in the padding
         for column in range(PARAM_COLUMNS - 1):
             if params[row, column] >= 0:
                 _clear(weights, params[row, column] + at, size, filled, stride)
@@ -326,7 +327,7 @@ def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradi
 
 @inline
 def _penalize(work, out, weights, at, size, factor):
-    """Add ``factor`` W to the gradient of a block W of weights; the sum of W's squares."""
+    """Add ``factor`` W to the gradient of a block W of weights; return the sum of W's squares."""
     width = lanes(work)
     zeros = load_tail(work, 0, 0)
     a, b = zeros, zeros
@@ -345,7 +346,7 @@ def _penalize(work, out, weights, at, size, factor):
 
 @inline
 def _average(weights, at, average, size, share):
-    """Move an average towards the weights by a ``share`` of the way."""
+    """Move an average toward the weights by the fraction ``share``."""
     for i in range(0, size, lanes(weights)):
         old = load(weights, average + i)
         store(weights, average + i, fma(load(weights, at + i) - old, share, old))
@@ -353,7 +354,7 @@ def _average(weights, at, average, size, share):
 
 @inline
 def _add(work, at, more, size):
-    """work[at ..] += work[more ..]."""
+    """Compute work[at ..] += work[more ..]."""
     for i in range(0, size, lanes(work)):
         store(work, at + i, load(work, at + i) + load(work, more + i))
 
@@ -372,7 +373,7 @@ def _scale(work, at, size, factor):
 
 @inline
 def _squares(work, at, size):
-    """Sum of the squares of work[at .. at + size] in float64, as four sums of every fourth element."""
+    """Return the sum of the squares of work[at .. at + size] in float64, as four sums of every fourth element."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     for i in range(at, at + size, 4):
         a, b = a + np.float64(work[i]) ** 2, b + np.float64(work[i + 1]) ** 2
@@ -385,20 +386,26 @@ def train(
     thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, ends, losses, penalties,
     squares, control, work, weights, unit,
 ):  # fmt: skip
-    """Make a step for each batch that ends one, or as many as have a finite loss; returns how many.
+    """Make the steps of a run until a loss is not finite; return the number of steps made.
 
-    ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)`` are `table`'s; ``items (M,
-    ITEM_COLUMNS)`` the parts of phase 2, of which this thread has splits[thread] .. splits[thread + 1]; batch b has
-    bounds[b + 1] - bounds[b] rows; its loss goes to losses[b]. ends[b] tells whether a step ends with it, which then
-    follows the sum of the gradients of all batches since the last one (where that may be several, ACCUMULATE of
-    meters is set). ``hyper (S, H)`` are the optimizer's numbers of each step. penalties[s] times the squares of the
-    weights of linear layers, halved, is added to a step's gradient, and takes the place of penalties[s].
-    ``squares (2 M)`` is scratch. ``unit`` is 1.
+    - ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)``: see `table`.
+    - ``items (M, ITEM_COLUMNS)``: the work items of phase 2. This thread owns those from splits[thread] to
+      splits[thread + 1].
+    - ``bounds``: batch b has bounds[b + 1] - bounds[b] rows.
+    - ``ends``: a step ends with batch b if ends[b] is set. The step uses the sum of the gradients of all batches since
+      the last step. ACCUMULATE of ``meters`` must be set if a step may have several batches.
+    - ``hyper (S, H)``: the optimizer's numbers of each step.
+    - ``losses``: losses[b] receives the loss of batch b.
+    - ``penalties``: the penalty of step s is penalties[s] / 2 times the sum of the squares of the weights of linear
+      layers. Its gradient is added to the step's gradient, and its value overwrites penalties[s].
+    - ``squares (2 M)``: scratch.
+    - ``unit``: 1.
 
-    Without losses: forward only, and no thread waits for another.
+    If TRAINING of ``meters`` is not set, the kernel computes the forward pass only, threads do not synchronize, and the
+    result is the number of batches.
     """
-    # Without owners: counting who holds an array would cost small nets a third of a step, and more where threads
-    # fight for the counter.
+    # These views bypass reference counting, which would cost small nets a third of a step, and more under contention
+    # of threads for the counters.
     ops = carray(pointer(ops, 0), (ops.shape[0], COLUMNS))
     numbers = carray(pointer(numbers, 0), (numbers.shape[0], NUMBERS))
     params = carray(pointer(params, 0), (params.shape[0], PARAM_COLUMNS))
@@ -420,7 +427,7 @@ def train(
     for b in range(bounds.size - 1):
         n = bounds[b + 1] - bounds[b]
         r0, r1 = 0, n
-        if not training:  # nobody waits: a thread keeps to its own rows of the matrices, in a short batch too
+        if not training:  # no barriers: a thread must use its own rows, even for a short batch
             r0 = min(n, thread * meters[STRIPE])
             r1 = min(n, r0 + meters[STRIPE])
         elif threads > 1:
@@ -449,7 +456,7 @@ def train(
         h, factor = s * hyper.shape[1], 1.0
         block = even_block(n, meters[BATCH_BLOCK], 1)
         fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
-        # Where the norm is clipped, all gradients have to be known before the first update.
+        # Clipping by norm requires all gradients before the first update.
         for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):
                 item, o = items[m], items[m, 1]
@@ -474,7 +481,7 @@ def train(
                 if stage + 1 < stages:
                     squares[m] = _squares(work, out, size)
                     continue
-                if not factor >= 1.0:  # a norm that is NaN must reach the parameters, not vanish
+                if not factor >= 1.0:  # also true for NaN, which must propagate to the parameters
                     _scale(work, out, size, factor)
                 _update(item, o, ops, params, hyper, h, meters[UPDATE], clips[NEW_SHARE], work, weights, out, size)
             turn += 1
@@ -491,7 +498,7 @@ def train(
         fresh = ends_step
         if not ends_step:
             continue
-        if thread == 0 and penalties[s] != 0.0:  # the others look at it in the next phase 2 at the earliest
+        if thread == 0 and penalties[s] != 0.0:  # other threads read it in the next phase 2 at the earliest
             total = 0.0
             for m in range(items.shape[0]):
                 total += squares[items.shape[0] + m]

@@ -1,12 +1,11 @@
-"""C = A B (+ bias) on column panels: the one matrix product that all of Linear is made of.
+"""Matrix product C = A B (+ bias) on column panels, the basis of all products of Linear.
 
-For each block of the inner dimension and each panel of columns, B is packed into a buffer that
-stays in L1 (row after row, two vectors wide) and all of A runs over it, a tile of rows at a time.
-A is only ever broadcast, so it takes any strides and is read in place.
+For each block of the inner dimension and each panel of columns, B is packed into a buffer that stays in L1 (row by
+row, two vectors wide). All of A then passes over the packed panel, one tile of rows at a time. A is only ever
+broadcast, so it may have any strides and is read in place without packing.
 
-An element of C is one chain of fused multiply-adds in ascending k that starts at its bias,
-whichever tile computes it: neither the block's length nor the vector's width nor the number of
-rows changes a bit of it.
+Each element of C is one chain of fused multiply-adds in ascending k that starts at its bias, for every tile shape.
+The bits of C therefore do not depend on the block length, the vector width or the number of rows.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transp
 
 __all__ = ["PANEL_BYTES", "Matrix", "multiply"]
 
-# A tile of 2 rows waits for its own sums: after a last tile of 6 rows, 2 left ones are better made two tiles of 4.
+# A tile of 2 rows is bound by the latency of its multiply-adds. With tiles of 6 rows, 6 + 2 remaining rows are
+# therefore computed as two tiles of 4.
 LEFT_OVER = 2 if TILE_ROWS == 6 else -1
 
-PANEL_BYTES = 16384  # half of the smallest L1 in use; the other half is for A and C
+PANEL_BYTES = 16384  # half of the smallest L1 in use; A and C need the other half
 
 
 class Matrix(NamedTuple):
-    """Element (r, c) is data's element start + r row + c column."""
+    """Strided view of a flat array: element (r, c) is element start + r row + c column of ``data``."""
 
     data: Any
     start: int
@@ -36,18 +36,18 @@ class Matrix(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Some columns of C and the block of B that they are multiplied with."""
+    """Columns of C and the packed block of B for them."""
 
     packed: Any  # (k, 1 or 2 vectors)
     k: int  # length of the block
-    first: bool  # whether C is still to be set
+    first: bool  # whether this is the first block, which initializes C
     column: int  # the first column of C
     filled: int  # columns of C in the panel's last vector
 
 
 @inline
 def _tiles(tile, rows, r, m, a, panel, bias, c):
-    """As many tiles of ``rows`` rows of C as fit between r and m; returns the first row that is left."""
+    """Compute all tiles of ``rows`` rows of C that fit between r and m; return the first remaining row."""
     distances = strides(a.data, a.row)
     while m - r >= rows and m - r != rows + LEFT_OVER:
         at = c.start + r * c.row + panel.column
@@ -84,7 +84,7 @@ def _narrow_panel(m, a, panel, bias, c):
 
 @inline
 def _pack_rows(b, i, k, vectors, count, packed):
-    """Pack B where its rows are contiguous (b.column is 1); element i is the block's first."""
+    """Pack a block of B whose rows are contiguous (b.column is 1); element i is the block's first."""
     width = lanes(packed)
     to, at = 0, i
     if vectors == 2 and count == width:
@@ -103,7 +103,7 @@ def _pack_rows(b, i, k, vectors, count, packed):
 
 @inline
 def _pack_columns(b, i, k, vectors, count, packed):
-    """Pack B where its columns are contiguous (b.row is 1), square by square."""
+    """Pack a block of B whose columns are contiguous (b.row is 1), by square transposes."""
     width = lanes(packed)
     stride = vectors * width
     for v in range(vectors):
@@ -123,15 +123,14 @@ def _pack_columns(b, i, k, vectors, count, packed):
 
 @shared
 def multiply(a, b, bias, c, m, n, k, packed):
-    """C (m, n) = A (m, k) B (k, n) + bias (n,); an empty bias is none.
+    """Compute C (m, n) = A (m, k) B (k, n) + bias (n,); pass an array of size 0 for no bias.
 
-    ``a``, ``b`` and ``c`` are `Matrix`; b.row or b.column is 1, c.column is 1. ``packed`` is
-    scratch of `PANEL_BYTES`.
+    ``a``, ``b`` and ``c`` are `Matrix`. b.row or b.column is 1; c.column is 1. ``packed`` is scratch of `PANEL_BYTES`.
     """
     width = lanes(packed)
     block = packed.size // (2 * width)
     done = 0
-    while done == 0 or done < k:  # once also for k = 0: C is then the bias
+    while done == 0 or done < k:  # runs once for k = 0 too, where C is the bias
         length = min(block, k - done)
         a_block = Matrix(a.data, a.start + done * a.column, a.row, a.column)
         column = 0

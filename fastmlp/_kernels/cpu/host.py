@@ -1,4 +1,4 @@
-"""What the host's processor offers: the vector width with the GEMM tile that follows from it, and its nearest cache."""
+"""Properties of the host's processor: vector width, height of the GEMM tile and size of the L1 data cache."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..._common.errors import BackendError
 
 __all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes", "width_of"]
 
-# Accumulator rows of the GEMM tile by register width: two vectors a row must leave registers for
-# the operands, out of 16 vector registers with AVX2 and 32 with AVX-512 and NEON.
+# Accumulator rows of the GEMM tile by register width in bytes. The accumulators, two vectors per row, must leave
+# registers for the operands. AVX2 has 16 vector registers; AVX-512 and NEON have 32.
 _TILE_ROWS = {16: 12 if platform.machine() in ("arm64", "aarch64") else 6, 32: 6, 64: 12}
 
 
 def width_of(features: Mapping[str, bool]) -> int:
     """Return the width of a vector register in bytes for the given instruction-set features.
 
-    The width decides the order in which the lanes of a sum are added, and so the bits of results: it follows from the
-    features alone, never from a processor's name or a timing.
+    The width determines the order in which the lanes of a sum are added, and therefore the bits of results. The width
+    must depend on the features alone, never on a processor's name or a timing.
     """
     if features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):
         return 64
@@ -31,7 +31,7 @@ def width_of(features: Mapping[str, bool]) -> int:
 
 
 def _vector_bytes() -> int:
-    """Width of a vector register in bytes; ``FASTMLP_LANES`` (float32 lanes: 4, 8, 16) forces it."""
+    """Return the width of a vector register in bytes; ``FASTMLP_LANES`` (float32 lanes: 4, 8, 16) overrides it."""
     forced = os.environ.get("FASTMLP_LANES", "").strip()
     if forced:
         if forced not in ("4", "8", "16"):
@@ -43,16 +43,16 @@ def _vector_bytes() -> int:
 
 
 VECTOR_BYTES = _vector_bytes()
-LANES = {4: VECTOR_BYTES // 4, 8: VECTOR_BYTES // 8}  # by the scalar's size in bytes
+LANES = {4: VECTOR_BYTES // 4, 8: VECTOR_BYTES // 8}  # by itemsize
 TILE_ROWS = _TILE_ROWS[VECTOR_BYTES]
 
 
-_L1 = 32 << 10, 48 << 10  # the smallest in use, and the largest that anything was measured with
+_L1 = 32 << 10, 48 << 10  # smallest size in use, largest size with measurements
 
 
 @functools.cache
 def l1_bytes(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """The L1 data cache in bytes, from 32 to 48 KiB; 32 where the system does not tell."""
+    """Return the size of the L1 data cache in bytes, clamped to 32 to 48 KiB; 32 KiB if the system reports none."""
     for entry in sorted(Path(folder).glob("index*")):
         try:
             level, kind, size = ((entry / name).read_text().strip() for name in ("level", "type", "size"))

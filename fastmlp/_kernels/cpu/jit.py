@@ -1,4 +1,4 @@
-"""How kernels are compiled and cached: the one place for jit options."""
+"""Compilation and caching of kernels; all jit options are set here."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck"
 
 _HERE = Path(__file__).parent
 
-# What the bits of results depend on.
+# Everything that the bits of results depend on.
 VERSION = f"{fingerprint(_HERE)}, {VECTOR_BYTES}-byte vectors, numba {numba.__version__}"
 
 
 class _Compiler(Compiler):
-    """Numba's, in some two thirds of the time for functions that are made of many `inline` ones."""
+    """Numba compiler that takes about a third less time for functions with many `inline` parts."""
 
     def define_pipelines(self) -> Any:
-        from .pasting import with_pasting  # and half of Numba with it, which nobody needs who finds all kernels kept
+        from .pasting import with_pasting  # imports half of Numba; not needed if all kernels are cached
 
         return [with_pasting(one) for one in super().define_pipelines()]
 
@@ -44,10 +44,10 @@ class _Compiler(Compiler):
 
 
 class _Loading(FunctionCache):
-    """Loads kernels as they are, without what the compiler has to know first: half a second, some hundred modules."""
+    """Cache that loads kernels without the initialization of the compiler: half a second, some hundred modules."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not hasattr(self, "_load_overload"):  # another Numba's
+        if not hasattr(self, "_load_overload"):  # not in this version of Numba
             return super().load_overload(sig, target_context)
         rtsys.initialize(target_context)  # kernels with arrays count references to them
         with self._guard_against_spurious_io_errors():
@@ -55,8 +55,12 @@ class _Loading(FunctionCache):
 
 
 class _KernelCache(Kept, _Loading):
-    """numba's own key holds a pickle of what a function's closure captures, which for a compiled function is another
-    one in each process. Here the names will do: the file's name covers their sources."""
+    """Kernel cache whose keys are valid across processes.
+
+    Numba's own key contains a pickle of the values captured by a function's closure. The pickle of a compiled function
+    differs between processes. Names suffice as a key here, because the file's name covers the sources of the named
+    functions.
+    """
 
     folder, files = _HERE, IndexDataCacheFile
 
@@ -66,7 +70,7 @@ class _KernelCache(Kept, _Loading):
 
 
 def cache_files() -> tuple[Path | None, list[Path]]:
-    """The folder where kernels are kept, None where there is none to write to, and the files in it."""
+    """Return the folder of cached kernels (None if no folder is writable) and the files in it."""
     try:
         folder = Path(_KernelCache(cache_files).cache_path)
     except RuntimeError:
@@ -75,27 +79,27 @@ def cache_files() -> tuple[Path | None, list[Path]]:
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An entry point: compiled once for each dtype, without the GIL, cached on disk where possible."""
+    """Compile an entry point once per dtype, without the GIL, with an on-disk cache if possible."""
     compiled = numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
     if numba.config.DISABLE_JIT:
         return compiled
     try:
         compiled._cache = _KernelCache(function)
-    except RuntimeError:  # numba found no folder that it can write to
+    except RuntimeError:  # numba found no writable folder
         pass
     return compiled
 
 
 def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A large part of several kernels: compiled once in a process, then linked into each."""
+    """Compile a large part of several kernels once in a process and link it into each of them."""
     return numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A small part of kernels, pasted into each of them before it is typed: never compiled by itself.
+    """Mark a small part of kernels for inlining before type inference; it is never compiled on its own.
 
-    LLVM's inlining would do as well for speed, but each part would first be optimised as a library of
-    its own: twice the time of a first run.
+    LLVM's inlining would give the same speed. However, each part would first be optimized as a library of its own,
+    which doubles the time of a first run.
     """
     found = numba.njit(inline="always", **_OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
@@ -112,11 +116,11 @@ def _of_an_operation(real: Any) -> tuple[Any, ...]:
 
 
 class addressed:
-    """A function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
+    """Function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
-    ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64;
-    the rest are int64. Or ``arguments`` gives Numba's types of others, from that of the dtype.
-    Compiled when its address for a dtype is first asked for, and cached on disk.
+    ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64. The
+    other parameters are int64. For a different signature, ``arguments`` maps the dtype to the Numba types of the
+    parameters. The function is compiled on the first request of its address for a dtype, and cached on disk.
     """
 
     def __init__(
@@ -126,9 +130,9 @@ class addressed:
         self._compiled: dict[str, Any] = {}
 
     def address(self, dtype: Any) -> int:
-        """Where the version for ``dtype`` is; valid in this process and its forks."""
+        """Return the address of the version for ``dtype``, valid in this process and its forks."""
         name = str(dtype)
-        with _COMPILING:  # one version, however many threads ask first
+        with _COMPILING:  # concurrent first requests must compile only one version
             if name not in self._compiled:
                 self._compile(name)
         return int(self._compiled[name].address)
@@ -136,7 +140,7 @@ class addressed:
     def _compile(self, name: str) -> None:
         signature = self._arguments(getattr(types, name)), types.void
         compiled: Any = CFunc(self.function, signature, locals={}, options=_OPTIONS, pipeline_class=_Compiler)
-        with contextlib.suppress(RuntimeError):  # numba found no folder that it can write to
+        with contextlib.suppress(RuntimeError):  # numba found no writable folder
             compiled._cache = _KernelCache(self.function)
         compiled.compile()
         self._compiled[name] = compiled

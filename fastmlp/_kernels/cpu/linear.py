@@ -1,7 +1,7 @@
-"""Linear, forward and backward, on plain row-major arrays.
+"""Kernels of Linear, forward and backward, on plain row-major arrays.
 
-``unit`` is always 1. Where a stride is a constant, LLVM unrolls the micro-kernel, collects the loads of
-neighbouring elements, runs out of registers and spills accumulators: half the speed. So it is an argument.
+``unit`` is always 1. It must be an argument: with a constant stride, LLVM unrolls the micro-kernel, combines the loads
+of neighboring elements, runs out of registers and spills accumulators, which halves the speed.
 """
 
 from __future__ import annotations
@@ -26,25 +26,28 @@ def _affine(x, weight, bias, out, packed, unit):
 
 @kernel
 def linear_forward(x, weight, bias, out, packed, unit):
-    """out (N, O) = x (N, I) weight (O, I)ᵀ + bias (O,); an empty bias is none."""
+    """Compute out (N, O) = x (N, I) weight (O, I)ᵀ + bias (O,); pass an array of size 0 for no bias."""
     _affine(x, weight, bias, out, packed, unit)
 
 
 @kernel
 def linear_activation_forward(x, weight, bias, function, alpha, pre, out, packed, unit):
-    """out (N, O) = h(pre), pre (N, O) as above, with what `activation_at` gives; pre may be out itself."""
+    """Compute pre (N, O) as `linear_forward` and out (N, O) = h(pre); pre may be out itself.
+
+    ``function`` is a result of `activation_at`.
+    """
     _affine(x, weight, bias, pre, packed, unit)
     apply(function, alpha, pre, out)
 
 
 @inline
 def _column_sums(a, out):
-    """out (C,) = sum of the rows of a (N, C), added in their order."""
+    """Compute out (C,) = sum of the rows of a (N, C), added in row order."""
     rows, columns = a.shape
     width = lanes(a)
     zeros = load_tail(a, 0, 0)
     done = 0
-    while columns - done >= 4 * width:  # four vectors at a time: one alone would wait for its own sums
+    while columns - done >= 4 * width:  # four independent sums hide the latency of the additions
         s0, s1, s2, s3 = zeros, zeros, zeros, zeros
         for r in range(rows):
             at = r * columns + done
@@ -65,9 +68,9 @@ def _column_sums(a, out):
 
 @kernel
 def linear_backward(dy, x, weight, dx, dweight, dbias, packed, unit):
-    """dx (N, I) = dy (N, O) weight (O, I); dweight (O, I) = dyᵀ x; dbias (O,) = column sums of dy.
+    """Compute dx (N, I) = dy (N, O) weight (O, I); dweight (O, I) = dyᵀ x; dbias (O,) = column sums of dy.
 
-    An empty dx or dbias is not computed.
+    Pass arrays of size 0 to skip dx or dbias.
     """
     n, outputs = dy.shape
     inputs = x.shape[1]

@@ -1,7 +1,7 @@
-"""Losses as functions that the engine calls by address, see `operations`: rows of outputs to their losses and DX.
+"""Losses that the engine calls by address, see `operations`: from rows of outputs to row losses and DX.
 
-TARGET is the address of all rows' targets. Where rows are mixed (`fastmlp.Mixup`) a row's target and
-sample weight are mixtures too, and class indices become rows of shares; what a batch is divided by is the caller's.
+TARGET is the address of the targets of all rows. With mixed rows (`fastmlp.Mixup`), the target and the sample weight of
+a row are mixtures too, and class indices become rows of shares. The caller provides the denominator of each batch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .table import (
 
 __all__ = ["LOSS_SCRATCH", "classwise", "elementwise"]
 
-LOSS_SCRATCH = 6  # rounded rows of scratch that a row of a loss needs
+LOSS_SCRATCH = 6  # scratch of a loss, in rows rounded up to whole vectors
 
 
 # --------------------------------------------------------------------------------- a row's weight
@@ -54,7 +54,7 @@ def _weight(table, row):
 
 @inline
 def _own_scale(table, order, batch, n, r, step):
-    """(sample weight or 1) / normalizer of a row of the batch."""
+    """Return (sample weight or 1) / loss denominator of a row of the batch."""
     return _weight(table, order[batch + r]) / carray(numbers_at(table[NORMALIZERS]), ALL)[step]
 
 
@@ -66,7 +66,7 @@ def _mixed_scale(table, order, batch, n, r, step):
 
 
 # --------------------------------------------------------------------------------- a row's target
-# Each gives (an array of one index, or an empty one; a matrix of one row, or an empty one). ``at`` is scratch.
+# Each function returns (array of one index or none, matrix of one row or none). ``at`` is scratch.
 
 
 @inline
@@ -121,10 +121,11 @@ def _from_probabilities(term, x, index, soft, weight, smoothing, a, scale, losse
 
 @functools.cache
 def classwise(kind, from_logits, by_index, plain, mixed):
-    """A loss of the classes' probabilities, of logits X or of probabilities X.
+    """Return a loss of class probabilities, computed from logits X or from probabilities X.
 
-    ``numbers``: the smoothing, and the formula's number, or for cross-entropy of probabilities where they are clamped.
-    ``by_index``: targets are int64, else rows of numbers. ``plain``: indices, no smoothing and no class weights.
+    ``numbers`` holds the smoothing and the formula's number, or for cross-entropy of probabilities their lower clamp.
+    ``by_index``: targets are int64 indices, else rows of floats. ``plain``: index targets without smoothing and class
+    weights.
     """
     term, compute = class_term(kind), classwise_loss_rows
     if kind == "cross_entropy":
@@ -161,7 +162,7 @@ def classwise(kind, from_logits, by_index, plain, mixed):
 
 @functools.cache
 def elementwise(kind, mixed):
-    """A loss of single elements; numbers are its numbers a and b, CLASS_WEIGHT the columns' weights."""
+    """Return a loss of single elements; ``numbers`` are its a and b; CLASS_WEIGHT holds the weights of the columns."""
     function = loss_formula(kind)
     target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
 

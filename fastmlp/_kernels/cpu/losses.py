@@ -1,4 +1,4 @@
-"""Losses that add up over the columns of a row, and their gradients; formulas as in `formulas.losses`."""
+"""Losses that sum over the columns of a row, with their gradients, as defined in `formulas.losses`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["class_term", "classwise_loss", "elementwise_loss", "elementwise_rows
 
 
 def loss_formula(kind):
-    """The function loss(x, t, w, a, b) of a loss, to be inlined into a kernel."""
+    """Return the function loss(x, t, w, a, b) of a loss, for inlining into a kernel."""
     return formula("losses", kind)["loss"]
 
 
 def class_term(kind):
-    """The function class_term(log_p, a) of a loss, to be inlined into a kernel."""
+    """Return the function class_term(log_p, a) of a loss, for inlining into a kernel."""
     return formula("losses", kind)["class_term"]
 
 
@@ -46,9 +46,9 @@ def elementwise_rows(function, x, target, column_weight, a, b, row_scale, losses
 
 @functools.cache
 def elementwise_loss(kind):
-    """The kernel of a loss: x, target, dx (N, O); row_scale, losses (N,); column_weight (O,); a, b its numbers.
+    """Return the kernel of a loss: x, target, dx (N, O); row_scale, losses (N,); column_weight (O,); numbers a, b.
 
-    Empty: column_weight (ones), losses, dx.
+    column_weight (default: ones), losses and dx may be empty.
     """
     function = loss_formula(kind)
 
@@ -61,9 +61,9 @@ def elementwise_loss(kind):
 
 @functools.cache
 def classwise_loss(kind):
-    """The kernel of a loss: x, dx (N, C); index (N,) or soft (N, C), the other empty; row_scale, losses (N,).
+    """Return the kernel of a loss: x, dx (N, C); index (N,) or soft (N, C), the other empty; row_scale, losses (N,).
 
-    Empty: class_weight (ones), losses, dx. ``scratch (2, C)``.
+    class_weight (default: ones), losses and dx may be empty. ``scratch (2, C)``.
     """
     term = class_term(kind)
 

@@ -1,6 +1,6 @@
-"""What the engine needs below the language: calls by address, atomics, the processor's float mode.
+"""Low-level operations of the engine: calls by address, atomics, prefetching and the processor's float mode.
 
-Each is an LLVM instruction or two. None has a meaning in NumPy: the engine runs jitted only.
+Each operation is one or two LLVM instructions. None has a NumPy definition, so the engine requires the JIT.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INT = ir.IntType(64)
 
 
 def _data(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any = None, index: Any = None) -> Any:
-    """Pointer to element ``index`` of an array."""
+    """Return a pointer to element ``index`` of an array."""
     data = context.make_array(array_type)(context, builder, array).data
     if index is None:
         return data
@@ -35,7 +35,7 @@ def _data(context: Any, builder: Any, array_type: Any, array: Any, index_type: A
 
 @intrinsic
 def pointer(typing, a, i):
-    """A pointer to element ``i`` of an array, counted from its first one: cheaper to hand on than the array."""
+    """Return a pointer to element ``i`` of the flat array ``a``; a pointer is cheaper to pass than an array."""
 
     def generate(context, builder, signature, args):
         return _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
@@ -44,7 +44,7 @@ def pointer(typing, a, i):
 
 
 def call_address(context: Any, builder: Any, address_type: Any, address: Any, values: list[Any]) -> Any:
-    """Generate the call of a function at an address, see `jit.addressed`, that gives nothing."""
+    """Generate the call of a void function at an address, see `jit.addressed`."""
     function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
     target = context.cast(builder, address, address_type, types.int64)
     builder.call(builder.inttoptr(target, function.as_pointer()), values)
@@ -64,7 +64,7 @@ def invoke(typing, address, work, weights, table, numbers, first, last, extra):
 
 
 def _array_at(dtype):
-    """An intrinsic that makes a pointer of an address; `numba.carray` makes the array of it."""
+    """Return an intrinsic that converts an address to a pointer, for use with `numba.carray`."""
 
     @intrinsic
     def at(typing, address):
@@ -73,7 +73,7 @@ def _array_at(dtype):
 
         return types.CPointer(dtype)(types.int64), generate
 
-    at.__name__ = f"{dtype}_at"  # kernels that capture it are cached by this name
+    at.__name__ = f"{dtype}_at"  # kernels that capture the intrinsic are cached by this name
     return at
 
 
@@ -85,7 +85,7 @@ singles_at = _array_at(types.float32)
 
 @intrinsic
 def reals_at(typing, address, like):
-    """A pointer of ``like``'s type to an address."""
+    """Convert an address to a pointer of ``like``'s type."""
 
     def generate(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -94,7 +94,7 @@ def reals_at(typing, address, like):
 
 
 def _prefetching(name, writes):
-    """An intrinsic that asks for the cache line of element ``i``, which is going to be written, or read."""
+    """Return an intrinsic that prefetches the cache line of element ``i``, for writing or for reading."""
 
     @intrinsic
     def ask(typing, a, i):
@@ -114,7 +114,7 @@ def _prefetching(name, writes):
     return ask
 
 
-prefetch = _prefetching("prefetch", 1)  # other cores give the line up
+prefetch = _prefetching("prefetch", 1)  # takes the line from other cores
 prefetch_to_read = _prefetching("prefetch_to_read", 0)  # into L2
 
 
@@ -123,7 +123,7 @@ _PAGE = mmap.PAGESIZE
 
 @intrinsic
 def will_need(typing, address, size):
-    """Have the system read ``size`` bytes of a mapped file ahead, while this thread goes on."""
+    """Tell the system to read ``size`` bytes of a mapped file ahead, without blocking this thread."""
 
     def generate(context, builder, signature, args):
         if os.name == "posix":
@@ -144,7 +144,7 @@ def will_need(typing, address, size):
 
 @intrinsic
 def atomic_add(typing, a, i, x):
-    """a[i] += x on an int64 array, in one order for all threads; returns what was there."""
+    """Add x to a[i] of an int64 array with sequential consistency; return the old value."""
 
     def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
@@ -156,7 +156,7 @@ def atomic_add(typing, a, i, x):
 
 @intrinsic
 def atomic_load(typing, a, i):
-    """a[i] of an int64 array, with all that its writer wrote before."""
+    """Load a[i] of an int64 array with acquire semantics."""
 
     def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
@@ -167,7 +167,7 @@ def atomic_load(typing, a, i):
 
 @intrinsic
 def atomic_store(typing, a, i, x):
-    """a[i] = x on an int64 array, after all that this thread wrote before."""
+    """Store x to a[i] of an int64 array with release semantics."""
 
     def generate(context, builder, signature, args):
         pointer = _data(context, builder, signature.args[0], args[0], signature.args[1], args[1])
@@ -180,14 +180,14 @@ def atomic_store(typing, a, i, x):
 
 @intrinsic
 def pause(typing):
-    """Tell the processor that this is a waiting loop."""
+    """Tell the processor that the thread is in a spin loop."""
 
     def generate(context, builder, signature, args):
         if _X86:
             function = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, function, "llvm.x86.sse2.pause"), [])
         elif _ARM:
-            _control(builder, "llvm.aarch64.hint", ir.Constant(ir.IntType(32), 1))  # yield
+            _control(builder, "llvm.aarch64.hint", ir.Constant(ir.IntType(32), 1))  # the hint 1 is YIELD
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -207,8 +207,8 @@ def yield_processor(typing):
 
 
 # ------------------------------------------------------------------------------------- float mode
-# Denormal numbers cost a hundred cycles each on many processors; bits 15 and 6 of x86's MXCSR make
-# them zero as results and as operands, bit 24 of ARM's FPCR does both.
+# A denormal number costs a hundred cycles on many processors. Bits 15 and 6 of x86's MXCSR flush denormal results and
+# operands to zero; bit 24 of ARM's FPCR does both.
 
 
 def _control(builder: Any, name: str, argument: Any) -> None:
@@ -218,7 +218,7 @@ def _control(builder: Any, name: str, argument: Any) -> None:
 
 @intrinsic
 def flush_denormals(typing):
-    """Treat denormal numbers as zero in this thread from now on; returns the mode before."""
+    """Flush denormal numbers to zero in this thread from now on; return the previous mode."""
 
     def generate(context, builder, signature, args):
         if _X86:
@@ -241,7 +241,7 @@ def flush_denormals(typing):
 
 @intrinsic
 def restore_float_mode(typing, mode):
-    """Back to what `flush_denormals` returned."""
+    """Restore the mode returned by `flush_denormals`."""
 
     def generate(context, builder, signature, args):
         if _X86:

@@ -1,9 +1,9 @@
-"""What a step does beside products, as functions that the engine calls by address.
+"""Operations of a step other than products, as functions that the engine calls by address.
 
-Each is f(work, weights, table, numbers, first, last, extra) on pointers: ``table`` and ``numbers`` are the
-operation's rows of `table`'s arrays, first .. last the rows of the batch; ``extra`` is the step's number in this
-run, or for functions of one panel the panel's first column. Functions of rows copy each row out of its panels
-into scratch, where the row kernels of the module API do the work: the same formulas, in the same order.
+Each function is f(work, weights, table, numbers, first, last, extra) on pointers. ``table`` and ``numbers`` are the
+operation's rows of `table`'s arrays; first .. last are the rows of the batch. ``extra`` is the number of the step in
+this run, or the panel's first column for functions of one panel. Functions of rows copy each row from its panels to
+scratch and apply the row kernels of the module API, which gives the same formulas in the same order.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ __all__ = [
     "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
-ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
+ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
 
 POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
 
 
 @inline
 def row_at(a, at, width):
-    """a[at : at + width] as the one row of a matrix."""
+    """Return a[at : at + width] as a matrix of one row."""
     return carray(pointer(a, at), (1, width))
 
 
 @inline
 def copy_out(a, offset, rows, width, row, b, to):
-    """b[to ..] = one row of a matrix in panels, whole vectors."""
+    """Copy one row of a matrix in panels to b[to ..], in whole vectors."""
     unit = lanes(a)
     for c in range(0, width, unit):
         store(b, to + c, load(a, place(a, offset, rows, width, row, c)))
@@ -78,7 +78,7 @@ def copy_out(a, offset, rows, width, row, b, to):
 
 @inline
 def copy_in(b, at, a, offset, rows, width, row):
-    """One row of a matrix in panels = b[at .. at + width], then zeros."""
+    """Copy b[at .. at + width] to one row of a matrix in panels, followed by zeros."""
     unit = lanes(a)
     for c in range(0, width, unit):
         v = load(b, at + c)
@@ -89,7 +89,7 @@ def copy_in(b, at, a, offset, rows, width, row):
 
 @inline
 def clear_last(a, at, rows, stride, filled):
-    """Zero what only fills up the last vector of the rows of a panel at ``at``."""
+    """Zero the padding in the last vector of each row of a panel at ``at``."""
     unit = lanes(a)
     if filled < stride:
         for i in range(at + stride - unit, at + rows * stride, stride):
@@ -98,18 +98,18 @@ def clear_last(a, at, rows, stride, filled):
 
 @inline
 def mixing(table, step, n, r):
-    """(share of row ``r`` of a batch of ``n``, the row that it is mixed with) at a step of this run."""
+    """Return (share of row ``r`` of a batch of ``n``, its mixing partner's row) at a step of this run."""
     share = carray(numbers_at(table[SHARES]), ALL)[step]
     other = r + carray(integers_at(table[SHIFTS]), ALL)[step]
     return share, other - n if other >= n else other
 
 
-# ------------------------------------------------------------------------------- first and last
+# ------------------------------------------------------------------------------- gather and emit
 
 
 @inline
 def read_ahead(data, table, order, bounds, first, last, extra):
-    """Have the system read the rows of the next batch, where they are in a file."""
+    """Tell the system to read the rows of the next batch ahead, if the data set is in a file."""
     if extra + 1 < table[STEPS]:
         ahead, row = bounds[extra + 1], table[SOURCE_ROW]
         for r in range(ahead + first, min(ahead + last, bounds[extra + 2])):
@@ -118,7 +118,7 @@ def read_ahead(data, table, order, bounds, first, last, extra):
 
 @functools.cache
 def gather(source):
-    """Rows of the data set, in the order of the batch, less the mean and over the scale, to panels."""
+    """Return the function that copies the rows of a batch, normalized by mean and scale, to panels."""
     pointer = POINTERS[source]
 
     @addressed
@@ -130,7 +130,7 @@ def gather(source):
         mean, scale, batch = table[MEAN], table[SCALE], bounds[extra]
         read_ahead(data, table, order, bounds, first, last, extra)
         whole = width - width % (2 * unit)
-        # A few rows at a time, so that whole stretches of each panel are written.
+        # Blocks of rows make the writes to each panel contiguous.
         for block in range(first, last, 8):
             stop = min(block + 8, last)
             for column in range(0, whole, 2 * unit):
@@ -152,7 +152,7 @@ def gather(source):
                     to = place(work, table[Y], rows, width, r, column)
                     if filled == unit:
                         v = load_as(data, at, work)
-                    else:  # what follows the row's end may not be ours to read
+                    else:  # memory after the row's end may not be readable
                         store(work, to, load_tail(work, 0, 0))
                         for j in range(filled):
                             set_element(work, to + j, element(data, at + j))
@@ -168,7 +168,7 @@ def gather(source):
 
 @addressed
 def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """The outputs of the batch to a row-major array."""
+    """Copy the outputs of the batch to a row-major array."""
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     bounds, out = carray(integers_at(table[BOUNDS]), ALL), carray(reals_at(table[TARGET], work_p), ALL)
     width, rows, unit = table[IN], table[CAPACITY], lanes(work)
@@ -187,7 +187,7 @@ def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
 
 @functools.cache
 def activation_forward(kind):
-    """y = h(pre) on a panel; numbers[0] is alpha."""
+    """Return the function y = h(pre) on a panel; numbers[0] is alpha."""
     h = activation(kind)
 
     @addressed
@@ -205,7 +205,7 @@ def activation_forward(kind):
 
 @functools.cache
 def activation_backward(kind, of_output):
-    """dx = dy h' on a panel, in place; with ``of_output`` h' is found from y."""
+    """Return the function dx = dy h' on a panel, in place; ``of_output``: h' is computed from y."""
     h = derivative_of_output(kind) if of_output else derivative(kind)
 
     @addressed
@@ -227,7 +227,7 @@ def activation_backward(kind, of_output):
 
 @addressed
 def normalize_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
-    """y = (x - mean) / scale on a panel."""
+    """Compute y = (x - mean) / scale on a panel."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     stride, unit = panel_stride(work, table[OUT], column), lanes(work)
     x, y = table[X] + column * table[CAPACITY], table[Y] + column * table[CAPACITY]
@@ -240,7 +240,7 @@ def normalize_forward(work_p, weights_p, table_p, numbers_p, first, last, column
 
 @addressed
 def normalize_backward(work_p, weights_p, table_p, numbers_p, first, last, column):
-    """dx = dy / scale on a panel, in place."""
+    """Compute dx = dy / scale on a panel, in place."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     stride, unit = panel_stride(work, table[OUT], column), lanes(work)
     dy = table[DY] + column * table[CAPACITY]
@@ -279,7 +279,10 @@ def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
 
 @addressed
 def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """``WEIGHT`` and ``BIAS`` are rows of params; their places in weights are in EXTRA + 3 and + 4."""
+    """Compute layer normalization, see `reference.layer_norm_forward`.
+
+    ``WEIGHT`` and ``BIAS`` are rows of params; their offsets in weights are in EXTRA + 3 and EXTRA + 4.
+    """
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA + 2]
     row = row_at(work, at, width)
@@ -294,7 +297,7 @@ def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra
 
 @addressed
 def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """dx, see `reference.layer_norm_backward`; the parameters' gradients are found in phase 2."""
+    """Compute dx, see `reference.layer_norm_backward`; phase 2 computes the parameters' gradients."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
     real = work.dtype.type
@@ -303,7 +306,7 @@ def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extr
         total, inner = load_tail(work, 0, 0), load_tail(work, 0, 0)
         for c in range(0, width, unit):
             z = (load(work, place(work, table[X], rows, width, r, c)) - mean) * rstd
-            g = load(work, place(work, table[DY], rows, width, r, c))  # zero behind the row's end
+            g = load(work, place(work, table[DY], rows, width, r, c))  # zero after the row's end
             if table[WEIGHT] >= 0:
                 g = g * load(weights, table[EXTRA + 3] + c)
             total = total + g
@@ -320,7 +323,10 @@ def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extr
 
 @addressed
 def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
-    """Gradient of a panel of the weight (which even) or the bias (odd) to work[out]; which // 2 is its column."""
+    """Write the gradient of a panel of the weight (``which`` even) or the bias (odd) to work[out].
+
+    The panel's first column is ``which`` // 2.
+    """
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
     for v in range(0, panel_stride(work, width, column), unit):
@@ -341,7 +347,7 @@ def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
 
 @inline
 def _drop(work, table, numbers, x, y, first, last, step):
-    """y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
+    """Compute y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
     layer = (DROPOUT << 24) | table[EXTRA + 2]
     count = carray(integers_at(table[EXTRA + 3]), ALL)[step] & 0xFFFFFFFF
@@ -352,7 +358,7 @@ def _drop(work, table, numbers, x, y, first, last, step):
             random_words(work, words, block // 4, r, count, layer, table[EXTRA], table[EXTRA + 1])
             for c in range(block, min(block + WORDS, width), unit):
                 v = load_tail(work, 0, 0)
-                if threshold <= 0xFFFFFFFF:  # else all are dropped
+                if threshold <= 0xFFFFFFFF:  # a larger threshold drops all elements
                     v = load(work, place(work, x, rows, width, r, c)) * factor
                     v = keep_at_least(v, work, words + c - block, threshold)
                 store(work, place(work, y, rows, width, r, c), v)
@@ -360,7 +366,10 @@ def _drop(work, table, numbers, x, y, first, last, step):
 
 @addressed
 def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """EXTRA .. + 4: the key's two words, the layer, the address of this run's batches' numbers, the threshold."""
+    """Compute dropout, see `reference.dropout`.
+
+    EXTRA .. EXTRA + 4 are the key's two words, the layer, the address of the batch numbers of this run, the threshold.
+    """
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
 

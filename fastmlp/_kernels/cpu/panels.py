@@ -1,8 +1,8 @@
-"""Column panels: the layout of every matrix that the engine touches.
+"""Column panels, the layout of every matrix in the engine.
 
-A matrix of R rows is cut into panels of `WIDTH` columns (two vectors), stored one after the other, each row
-after row; the last panel is one vector wide where that is enough. All three products of a layer then stream
-through memory. Columns that only fill up a vector are zero, always.
+A matrix of R rows is divided into panels of two vectors of columns. The panels are stored one after the other, each
+row by row. The last panel is one vector wide if one vector suffices. All three products of a layer then stream
+through memory. Padding columns that fill up a vector are always zero.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ __all__ = ["pack", "panel_stride", "place", "rounded", "size", "unpack"]
 
 
 def rounded(width, dtype):
-    """``width`` with what fills its last vector."""
+    """Return ``width`` rounded up to whole vectors."""
     unit = LANES[np.dtype(dtype).itemsize]
     return ceil_div(width, unit) * unit
 
 
 def size(rows, width, dtype):
-    """Elements of a matrix in panels."""
+    """Return the number of elements of a matrix in panels."""
     return rows * rounded(width, dtype)
 
 
 def _parts(matrix, offset, rows, other):
-    """(view of panels, view of their columns of ``other (R, C)``): the full ones at once, then a narrower one."""
+    """Yield (view of panels, matching columns of ``other (R, C)``): all full panels, then a narrower one if needed."""
     unit = LANES[matrix.itemsize]
     inner, width = other.shape
     wide = 2 * unit
     full = width // wide
     if full:
         panels = matrix[offset : offset + full * wide * rows].reshape(full, rows, wide)
-        # Splitting one axis gives a view, whatever the strides are.
+        # Splitting one axis gives a view for any strides.
         yield panels[:, :inner], other.T[: full * wide].reshape(full, wide, inner).transpose(0, 2, 1)
     start = full * wide
     if start < width:
@@ -47,25 +47,25 @@ def _parts(matrix, offset, rows, other):
 
 
 def pack(source, matrix, offset, rows):
-    """Write ``source (R, C)`` into a matrix with room for ``rows`` >= R at ``offset`` of the flat ``matrix``."""
+    """Write ``source (R, C)`` to the matrix at ``offset`` of the flat ``matrix``, which has room for ``rows`` >= R."""
     for panels, columns in _parts(matrix, offset, rows, source):
         panels[...] = columns
 
 
 def unpack(matrix, offset, rows, out):
-    """The other way: fill ``out (R, C)``."""
+    """Read ``out (R, C)`` from the matrix at ``offset``, the inverse of `pack`."""
     for panels, columns in _parts(matrix, offset, rows, out):
         columns[...] = panels
 
 
 @inline
 def panel_stride(a, width, column):
-    """Elements from one row of the panel that begins at ``column`` to the next; ``a`` is of the matrix's dtype."""
+    """Return the row stride in elements of the panel that begins at ``column``; ``a`` has the matrix's dtype."""
     return 2 * lanes(a) if width - column > lanes(a) else lanes(a)
 
 
 @inline
 def place(a, offset, rows, width, row, column):
-    """Where element (row, column) is; ``column`` begins a vector."""
+    """Return the offset of element (row, column); ``column`` is the first of a vector."""
     first = column - column % (2 * lanes(a))
     return offset + first * rows + row * panel_stride(a, width, first) + (column - first)

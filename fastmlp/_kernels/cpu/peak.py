@@ -1,4 +1,4 @@
-"""The micro-kernel alone: how fast the multiply-adds of `gemm` could be at most."""
+"""Micro-kernel benchmark: an upper bound of the speed of `gemm`'s multiply-adds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["repeat_tile"]
 
 @kernel
 def repeat_tile(a, panel, c, k, repeats, unit):
-    """``repeats`` times C (TILE_ROWS, 2 vectors) += A (TILE_ROWS, k) panel (k, 2 vectors), all of it in L1.
+    """Compute C (TILE_ROWS, 2 vectors) += A (TILE_ROWS, k) panel (k, 2 vectors) ``repeats`` times, all in L1.
 
     ``unit`` is always 1, see `linear`.
     """

@@ -1,8 +1,8 @@
-"""C = A B (+ bias) where B and C are in panels: what all three products of a layer are made of.
+"""Matrix product C = A B (+ bias) with B and C in panels, the basis of all three products of a layer.
 
-B's panels are streamed through, a block of rows at a time that stays in L1; A is only ever broadcast. An element
-of C is one chain of fused multiply-adds in ascending k that starts at its bias, in whichever tile it is computed:
-no choice below changes a bit of it.
+B's panels are streamed, one block of rows that stays in L1 at a time. A is only ever broadcast. Each element of C is
+one chain of fused multiply-adds in ascending k that starts at its bias, for every tile shape. The tuning choices below
+therefore do not change the bits of C.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ __all__ = [
     "TURNED", "Epilogue", "Left", "Right", "Target", "even_block", "product", "rows_product", "transposed_product",
 ]  # fmt: skip
 
-_ALL = 1 << 48  # a shape for arrays made of pointers: nothing looks at it
+_ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
 
-ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels pass
-K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B: most of the smallest L1 in use
-TURNED = K_BLOCK + 64  # rows that a block of B has at most
-FAR = 1 << 18  # elements of C: so many have left L2 when the next block of B is added to them
+ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels are streamed
+K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B that fill most of the smallest L1 in use
+TURNED = K_BLOCK + 64  # upper bound of the rows of a block of B
+FAR = 1 << 18  # elements of C; a larger C has left L2 before the next block of B is accumulated
 
-# Heights of tiles, largest first: enough sums at once to keep the multipliers busy, and the tails in between.
-# Each costs a third of a second to compile.
+# Heights of tiles, largest first: enough accumulators to hide the latency of the multiply-adds, and heights for the
+# tails. Each height adds a third of a second of compilation.
 S0, S1, S2, S3, S4 = {6: (6, 5, 4, 2, 1), 12: (12, 10, 8, 4, 1)}[TILE_ROWS]
-# A panel of one vector has half as many sums in a row.
+# A panel of one vector has half as many accumulators per row.
 N0, N1, N2, N3 = 12, 8, 4, 1
 
 
 class Left(NamedTuple):
-    """A at pointer ``data``: element (r, k), k in ``full`` panels of ``inner`` columns and then ``tail`` more."""
+    """A at pointer ``data``: element (r, k), k in ``full`` panels of ``inner`` columns followed by ``tail`` columns."""
 
     data: Any
     start: int
     row: int
     unit: int  # always 1, see `linear`
-    panel: int  # from one panel to the next
+    panel: int  # distance of consecutive panels
     full: int
     inner: int
     tail_start: int
@@ -54,7 +54,7 @@ class Left(NamedTuple):
 
 
 class Right(NamedTuple):
-    """B: rows ``first`` .. of panels that are ``rows`` rows apart."""
+    """B: rows from ``first`` on of panels that are ``rows`` rows apart."""
 
     data: Any
     start: int
@@ -71,22 +71,25 @@ class Target(NamedTuple):
     first: int
     m: int
     width: int
-    far: bool  # whether C is to be asked for ahead
+    far: bool  # whether to prefetch C
 
 
 class Epilogue(NamedTuple):
-    """The function that is called on each panel of C when it is done; address 0 for none."""
+    """Function called on each finished panel of C; address 0 for none."""
 
     address: int
     weights: Any
     table: Any
     numbers: Any
-    column: int  # where C begins in the matrix that the function knows
+    column: int  # first column of C in the function's matrix
 
 
 @inline
 def _tile(tile, left, r, right, j, begin, bias, c, at, row):
-    """One tile of C: rows r .. of A, from row j of B's panel on. ``begin``: 0 from C, 1 from bias, 2 from zero."""
+    """Compute one tile of C from rows r .. of A and row j of B's panel on.
+
+    ``begin`` selects the initial accumulators: 0 for C, 1 for the bias, 2 for zero.
+    """
     a, b = carray(left.data, _ALL), carray(right.data, _ALL)
     if begin == 0:
         sums = load_tile(tile, c, at, row, lanes(c))
@@ -110,7 +113,7 @@ def _tile(tile, left, r, right, j, begin, bias, c, at, row):
 
 @inline
 def _height(m, most):
-    """Rows of the next tile: two of like height are better than a full one and a low one."""
+    """Return the rows of the next tile; two tiles of similar height are faster than a full and a low one."""
     if m <= most:
         return m
     if m >= 2 * most:
@@ -120,12 +123,12 @@ def _height(m, most):
 
 @inline
 def _ask_ahead(left, right, target, column, c, at, row, r, height):
-    """Ask for as large a share of B's next panel as this tile is of C's, and where C is far for its next tile."""
+    """Prefetch the part of B's next panel that matches this tile's share of C, and a far C's next tile."""
     m, line = target.m, 64 // c.itemsize
     if target.far:
         for i in range(at + (r + height) * row, at + min(r + 2 * height, m) * row, line):
             prefetch(c, i)
-    if target.width - column >= 2 * row:  # as wide as this one
+    if target.width - column >= 2 * row:  # the next panel is as wide as this one
         start = right.start + (column + row) * right.rows + right.first * row
         b, size = carray(right.data, _ALL), (left.full * left.inner + left.tail) * row
         for i in range(start + size * r // m, start + size * (r + height) // m, line):
@@ -178,9 +181,9 @@ def _narrow(m, left, right, j, begin, bias, c, at, row):
 
 @shared
 def product(left, right, begin, bias, target, epilogue):
-    """Add A B to C, see `Left`, `Right` and `Target`.
+    """Compute C = A B + the initial value, see `Left`, `Right` and `Target`.
 
-    ``begin`` 0 adds to what is in C, 1 to the bias at ``bias`` of right.data, 2 to zero.
+    The initial value is C for ``begin`` 0, the bias at ``bias`` of right.data for 1, and zero for 2.
     """
     c = carray(target.data, _ALL)
     unit = lanes(c)
@@ -206,19 +209,19 @@ def product(left, right, begin, bias, target, epilogue):
 
 @inline
 def even_block(length, most, unit):
-    """``length`` in even parts of at most about ``most``, each a multiple of ``unit``."""
+    """Return the block size for even blocks of ``length`` of at most about ``most``, a multiple of ``unit``."""
     block = most
-    if length > most:  # divisions by what is no constant would cost small nets as much as their products
+    if length > most:  # avoid the divisions by variables, which would cost small nets as much as their products
         block = ceil_div(length, ceil_div(length, most) * unit) * unit
     return block
 
 
 @shared
 def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, epilogue, unit):
-    """Rows r0 .. r1 of C = A B (+ bias): A (rows, k) and C (rows, width) in panels at ``a`` and ``c`` of ``data``.
+    """Compute rows r0 .. r1 of C = A B (+ bias), with A (rows, k) and C (rows, width) in panels.
 
-    B (k, width) is at ``b`` of ``weights``, with room for whole vectors of rows; ``begin`` is that of `product`,
-    ``unit`` is 1.
+    A and C are at ``a`` and ``c`` of ``data``. B (k, width) is at ``b`` of ``weights``, with its rows padded to whole
+    vectors. ``begin`` is that of `product`; ``unit`` is 1.
     """
     panel = 2 * lanes(carray(data, 1))
     room = ceil_div(k, panel // 2) * (panel // 2)
@@ -243,10 +246,10 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
 
 @shared
 def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue, unit, scratch):
-    """`rows_product` without bias where B's transpose (width, k) is at ``b``: a block of it is turned over at a time.
+    """Compute `rows_product` without bias from B's transpose (width, k) at ``b``, transposed one block at a time.
 
-    ``scratch`` is room in ``data`` for `TURNED` rows of a panel. With many rows that costs less than to keep the
-    other copy up to date, and no memory.
+    ``scratch`` is the offset in ``data`` of room for `TURNED` rows of a panel. For batches of many rows, the
+    transposition is cheaper than updating a second copy of B, and saves its memory.
     """
     source, target = carray(weights, _ALL), carray(data, _ALL)
     half = lanes(target)

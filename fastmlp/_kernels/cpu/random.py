@@ -1,4 +1,4 @@
-"""Many words of Philox at once, on vectors: `philox.philox4x32` for 8 neighbouring counters; what is made of them."""
+"""Vectorized Philox: the words of `philox.philox4x32` for 8 consecutive counters, and numbers made from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .vecmath import cos_half_pi, log, sin_half_pi
 
 __all__ = ["WORDS", "keep_at_least", "normal_pair", "philox_words", "random_words", "word_bits"]
 
-_COUNTERS = 8  # two vectors of AVX2 for each of the four words: enough at once to hide the multiplications' latency
+_COUNTERS = 8  # two AVX2 vectors for each of the four words, to hide the latency of the multiplications
 WORDS = 4 * _COUNTERS
 
 _LOW = 0xFFFFFFFF
@@ -28,7 +28,8 @@ philox_words = inline(philox.philox_words)
 def random_words(a: np.ndarray, i: int, block: int, row: int, step: int, last: int, key0: int, key1: int) -> None:
     """Write the words of counters (block .. block + 7, row, step, last) to a[i .. i + 32].
 
-    An element is overwritten by an unsigned integer of its own width; word w of counter block + k is at 4 k + w.
+    Each word overwrites an element as an unsigned integer of the element's width. Word w of counter block + k is at
+    4 k + w.
     """
     counter = (np.arange(block, block + _COUNTERS, dtype=np.uint64), row, step, last)
     words = np.stack(philox4x32(counter, int(key1) << 32 | int(key0)), axis=1).ravel()
@@ -44,7 +45,7 @@ def _lower_random_words(context: Any, builder: Any, sig: Any, values: Any) -> An
 
     def argument(number: int) -> Any:
         scalar = context.cast(builder, values[number], sig.args[number], types.uint64)
-        # That the upper half is zero must be seen here, or each product would take three multiplications.
+        # LLVM must see that the upper half is zero, or each product would take three multiplications.
         scalar = builder.and_(scalar, ir.Constant(scalar.type, _LOW))
         return splat(builder, wide, scalar)
 
@@ -76,7 +77,7 @@ def _lower_random_words(context: Any, builder: Any, sig: Any, values: Any) -> An
 
 
 def keep_at_least(v: np.ndarray, a: np.ndarray, i: int, threshold: int) -> np.ndarray:
-    """The lanes of ``v`` whose word of `random_words` in a[i ..] is ``threshold`` (below 2**32) or more, else 0."""
+    """Zero the lanes of ``v`` whose word of `random_words` in a[i ..] is below ``threshold``, which is below 2**32."""
     words = a[i : i + len(v)].view(f"u{a.itemsize}")
     return np.where(words >= threshold, v, v.dtype.type(0))
 
@@ -95,7 +96,7 @@ def _lower_keep_at_least(context: Any, builder: Any, sig: Any, values: Any) -> A
 
 
 def word_bits(a: np.ndarray, i: int, low: int, count: int) -> np.ndarray:
-    """``count`` bits (at most 24) from bit ``low`` on of the words of `random_words` in a[i ..], as numbers."""
+    """Return ``count`` bits (at most 24), from bit ``low`` on, of the words of `random_words` in a[i ..], as floats."""
     unit = LANES[a.itemsize]
     words = a[i : i + unit].view(f"u{a.itemsize}")
     return (words.astype(np.int64) >> low & (1 << count) - 1).astype(a.dtype)
@@ -122,11 +123,12 @@ def _lower_word_bits(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 @inline
 def normal_pair(a, i):
-    """Numbers of the standard normal distribution from the words in a[i ..] and a[i + WORDS / 2 ..].
+    """Return two vectors of standard normal numbers from the words in a[i ..] and a[i + WORDS / 2 ..].
 
-    They belong to the columns of the words, see `philox.normals`.
+    The numbers belong to the columns of the words, see `philox.normals`.
     """
-    # sqrt(-2 log u) cos t = sqrt(-log u) (cos f - sin f) with f = t - pi / 4, and the sine is their sum.
+    # With f = t - pi / 4: sqrt(-2 log u) cos t = sqrt(-log u) (cos f - sin f), and sqrt(-2 log u) sin t is
+    # sqrt(-log u) (cos f + sin f).
     radius = square_root(negative(log(fma(word_bits(a, i, 8, 24), 2.0**-24, 2.0**-24))))
     angle = i + WORDS // 2
     f = word_bits(a, angle, 8, 22) * 2.0**-22 - 0.5

@@ -1,7 +1,7 @@
-"""Kernels that work row by row: softmax, cross-entropy, layer normalisation, input scaling, dropout.
+"""Row-wise kernels: softmax, cross-entropy, layer normalization, input scaling, dropout.
 
-Sums over a row run over whole vectors in order, then over the lanes as a tree: one fixed order for
-a given width of row.
+A sum over a row first adds whole vectors in order, and then the lanes as a tree. The order is therefore fixed for a
+given row width.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _exponentials(x, start, columns, largest, out, at):
 
 @inline
 def softmax_forward_rows(x, out):
-    """x (N, C), out (N, C)."""
+    """Compute the softmax of each row, see `reference.softmax_forward`; x, out (N, C)."""
     rows, columns = x.shape
     width = lanes(x)
     for r in range(rows):
@@ -83,7 +83,7 @@ def softmax_forward(x, out):
 
 @inline
 def softmax_backward_rows(dy, y, dx):
-    """dy, y, dx (N, C)."""
+    """Compute the gradient of softmax, see `reference.softmax_backward`; dy, y, dx (N, C)."""
     rows, columns = y.shape
     width = lanes(y)
     for r in range(rows):
@@ -109,7 +109,7 @@ def softmax_backward(dy, y, dx):
 
 @inline
 def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
-    """weights (C,): w_j t'_ij of one row, see `reference.cross_entropy`; returns their sum."""
+    """Write w_j t'_ij of one row to ``weights (C,)``, see `reference.cross_entropy`; return their sum."""
     classes, width = weights.size, lanes(weights)
     keep, share = 1.0 - smoothing, smoothing / classes
     for c in range(0, classes, width):
@@ -134,7 +134,7 @@ def _target_weights(row, index, soft, class_weight, smoothing, start, weights):
 
 @inline
 def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
-    """`cross_entropy_rows` where each row has one right class and all count the same: the same bits, sooner.
+    """Compute `cross_entropy_rows` for class indices without smoothing and weights: the same bits in less time.
 
     ``exponentials (C,)`` is scratch.
     """
@@ -162,9 +162,10 @@ def plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
 
 @inline
 def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
-    """x (N, C); index int64 (N,) or, where that is empty, soft (N, C). Empty: class_weight (ones), losses, dx.
+    """Compute `reference.cross_entropy` of x (N, C) with int64 index (N,) or, if index is empty, soft (N, C).
 
-    ``scratch (2, C)`` holds a row's exponentials and target weights.
+    class_weight (default: ones), losses and dx may be empty. ``scratch (2, C)`` holds a row's exponentials and target
+    weights.
     """
     rows, classes = x.shape
     width = lanes(x)
@@ -181,7 +182,7 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
                 count = min(width, classes - c)
                 w = load_some(weights, c, count)
                 term = w * (log_total - (load_some(x, start + c, count) - largest))
-                # A logit of -inf is no loss where its target is zero: 0 * inf would be NaN.
+                # Mask terms with target 0: a logit of -inf would give 0 * inf = NaN there.
                 loss = loss + where(equal(w, 0.0), w, term)
             losses[i] = row_scale[i] * lane_sum(loss)
         if dx.size > 0:
@@ -199,7 +200,7 @@ def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx
 
 @inline
 def classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch):
-    """As `cross_entropy_rows`, with ``term(log_p, a)`` in the place of -log p, see `reference.classwise_loss`."""
+    """Compute `cross_entropy_rows` with ``term(log_p, a)`` instead of -log p, see `reference.classwise_loss`."""
     rows, classes = x.shape
     width = lanes(x)
     exponentials, slopes = scratch[0], scratch[1]
@@ -231,7 +232,7 @@ def classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_sc
 
 @inline
 def cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
-    """As `cross_entropy`, from probabilities x (N, C), which are clamped at ``floor``."""
+    """Compute `cross_entropy` from probabilities x (N, C) clamped at ``floor``."""
     rows, classes = x.shape
     weights = scratch[1]
     for i in range(rows):
@@ -251,12 +252,12 @@ def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_sca
     cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor)
 
 
-# ------------------------------------------------------------------- normalisation and dropout
+# ------------------------------------------------------------------- normalization and dropout
 
 
 @inline
 def layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out):
-    """x, out (N, C); mean, rstd (N,); weight and bias (C,), both empty for none."""
+    """Compute `reference.layer_norm_forward`; x, out (N, C); mean, rstd (N,); weight, bias (C,) or both empty."""
     rows, columns = x.shape
     width = lanes(x)
     for r in range(rows):
@@ -288,7 +289,10 @@ def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
 
 @kernel
 def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
-    """dy, x, dx (N, C); mean, rstd (N,); weight, dweight, dbias (C,), all empty for none."""
+    """Compute `reference.layer_norm_backward`.
+
+    dy, x, dx (N, C); mean, rstd (N,); weight, dweight, dbias (C,) or all three empty.
+    """
     rows, columns = x.shape
     width = lanes(x)
     dweight[:] = 0
@@ -299,7 +303,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
         for c in range(0, columns, width):
             count = min(width, columns - c)
             z = (load_some(x, start + c, count) - mean[r]) * rstd[r]
-            g = load_some(dy, start + c, count)  # zero behind the row's end, and so are the sums
+            g = load_some(dy, start + c, count)  # zero after the row's end, so the sums need no mask
             if weight.size > 0:
                 store_some(dweight, c, fma(g, z, load_some(dweight, c, count)), count)
                 store_some(dbias, c, g + load_some(dbias, c, count), count)
@@ -319,7 +323,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
 
 @kernel
 def normalize(x, mean, scale, out):
-    """out (N, I) = (x - mean) / scale; x (N, I) of any real dtype, mean and scale (I,) of out's."""
+    """Compute out (N, I) = (x - mean) / scale; x (N, I) has any real dtype, mean and scale (I,) have out's."""
     rows, columns = out.shape
     width = lanes(out)
     for r in range(rows):
@@ -336,7 +340,7 @@ def normalize(x, mean, scale, out):
 
 @kernel
 def dropout(x, threshold, scale, key0, key1, layer, step, out):
-    """x, out (N, C): x scale where the element's random word is at least ``threshold``, else 0."""
+    """Compute out = x scale where the element's random word is at least ``threshold``, else 0; x, out (N, C)."""
     rows, columns = x.shape
     last = np.uint64(DROPOUT << 24) | layer
     for r in range(rows):

@@ -1,7 +1,7 @@
-"""The optimizers' formulas on a stretch of a parameter, as functions that the engine calls by address.
+"""Optimizer updates on a part of a parameter, as functions that the engine calls by address.
 
-f(work, weights, table, numbers, gradient, at, size): ``table`` is the parameter's row of params, ``numbers`` the
-step's row of hyper, work[gradient ..] the gradient of elements at .. at + size of the parameter.
+Each function is f(work, weights, table, numbers, gradient, at, size). ``table`` is the parameter's row of params and
+``numbers`` is the step's row of hyper. work[gradient ..] is the gradient of elements at .. at + size of the parameter.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ALL = 1 << 48
 
 @inline
 def _part(weights, start, at, size):
-    """Elements of one of the parameter's arrays; none where it has no such array."""
+    """Return the elements of one of the parameter's arrays, or none if the array is absent."""
     return weights[start + at : start + at + size] if start >= 0 else weights[:0]
 
 
 @functools.cache
 def update_rule(kind):
-    """The update of an optimizer."""
+    """Return the update function of an optimizer."""
     loop, rule = updating(kind)
 
     @addressed

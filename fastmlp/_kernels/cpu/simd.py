@@ -1,12 +1,12 @@
-"""A SIMD vector type for Numba kernels.
+"""SIMD vector type for Numba kernels.
 
-A vector holds as many float32 or float64 numbers as a register of the host (`host.LANES`). Each
-operation is defined twice: as a Python function on NumPy arrays, which is its meaning and what
-runs when jitting is disabled, and as the LLVM instruction that it compiles to. Nothing here
-allows reassociation, so a NaN stays a NaN and a result does not depend on LLVM's choices.
+A vector holds as many float32 or float64 numbers as a register of the host (`host.LANES`). Each operation is defined
+twice: as a Python function on NumPy arrays and as the LLVM instruction that it compiles to. The Python function is the
+specification, and runs if jitting is disabled. No operation allows reassociation, so NaN stays NaN and results do not
+depend on LLVM's optimizations.
 
-Memory is addressed as ``(array, index)``; the index counts elements from the array's first one,
-whatever its shape, so that no wrap-around code is generated. Nothing checks bounds.
+Memory is addressed as ``(array, index)``. The index counts elements from the array's first one, for any shape, so no
+wrap-around code is generated. Bounds are not checked.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
     "scale_by_power", "set_element", "square_root", "store", "store_tail", "where",
 ]  # fmt: skip
 
-# Adding this rounds a float to an integer that stands in the low bits of the sum.
+# Adding this value rounds a float to an integer in the low bits of the sum.
 ROUNDING = {np.dtype(np.float32): 1.5 * 2.0**23, np.dtype(np.float64): 1.5 * 2.0**52}
 
 
 class VectorType(types.Type):
-    """The floats of one dtype that fill a register."""
+    """Numba type of a register filled with floats of one dtype."""
 
     def __init__(self, dtype: types.Float) -> None:
         self.dtype = dtype
@@ -44,12 +44,12 @@ class VectorType(types.Type):
         self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.llvm = ir.VectorType(self.scalar, self.lanes)
         self.llvm_int = ir.VectorType(ir.IntType(dtype.bitwidth), self.lanes)
-        self.suffix = f"v{self.lanes}f{dtype.bitwidth}"  # as in the names of LLVM's intrinsics
+        self.suffix = f"v{self.lanes}f{dtype.bitwidth}"  # as in LLVM's names of intrinsics
         super().__init__(f"vector({dtype} x {self.lanes})")
 
 
 class MaskType(types.Type):
-    """One bit a lane: the result of a comparison."""
+    """Numba type of the result of a comparison: one bit per lane."""
 
     def __init__(self, lanes: int) -> None:
         self.llvm = ir.VectorType(ir.IntType(1), lanes)
@@ -63,22 +63,22 @@ class _RegisterModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, fe_type.llvm)
 
 
-# ------------------------------------------------------------------- how operations are lowered
+# ------------------------------------------------------------------------ lowering of operations
 
 
 def call(builder: Any, name: str, result: ir.Type, *values: Any) -> Any:
-    """Call an LLVM intrinsic by its name; the builder's own methods refuse vectors."""
+    """Call an LLVM intrinsic by name; the builder's own methods do not accept vectors."""
     function_type = ir.FunctionType(result, [value.type for value in values])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), values)
 
 
 def fill(builder: Any, vector: VectorType, scalar: Any) -> Any:
-    """A vector whose lanes all hold ``scalar``."""
+    """Return a vector with ``scalar`` in every lane."""
     return splat(builder, vector.llvm, scalar)
 
 
 def splat(builder: Any, kind: Any, scalar: Any) -> Any:
-    """A vector of LLVM's type ``kind`` whose lanes all hold ``scalar``."""
+    """Return a vector of the LLVM type ``kind`` with ``scalar`` in every lane."""
     undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
@@ -89,14 +89,14 @@ def _integers(vector: VectorType, values: list[int]) -> Any:
 
 
 def _pointer(context: Any, builder: Any, sig: Any, values: Any, kind: ir.Type) -> Any:
-    """Address of element ``values[1]`` of the array ``values[0]``."""
+    """Return the address of element ``values[1]`` of the array ``values[0]``."""
     data = context.make_array(sig.args[0])(context, builder, values[0]).data
     address = builder.gep(data, [context.cast(builder, values[1], sig.args[1], types.intp)])
     return builder.bitcast(address, kind.as_pointer())
 
 
 def first_lanes(context: Any, builder: Any, vector: VectorType, count: Any, count_type: Any) -> Any:
-    """Mask of the first ``count`` lanes."""
+    """Return the mask of the first ``count`` lanes."""
     wide = context.cast(builder, count, count_type, types.intp)
     kind = vector.llvm_int.element
     narrow = builder.trunc(wide, kind) if kind.width < wide.type.width else wide
@@ -106,7 +106,7 @@ def first_lanes(context: Any, builder: Any, vector: VectorType, count: Any, coun
 
 
 def typing(meaning: Callable[..., Any], typer: Callable[..., Any]) -> None:
-    """Tell Numba the signature of calls of ``meaning``; ``typer`` answers None where there is none."""
+    """Register the signature of calls of ``meaning`` with Numba; ``typer`` returns None for invalid argument types."""
 
     @infer_global(meaning)
     class Typing(AbstractTemplate):
@@ -115,7 +115,7 @@ def typing(meaning: Callable[..., Any], typer: Callable[..., Any]) -> None:
 
 
 def operation(meaning: Callable[..., Any], result: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """Decorate the lowering of ``meaning``: ``result`` maps the types of its arguments to its own."""
+    """Decorate the lowering of ``meaning``; ``result`` maps the argument types to the return type."""
 
     def typer(*args: Any) -> Any:
         fits = len(args) == len(arguments) and all(map(isinstance, args, arguments))
@@ -126,7 +126,7 @@ def operation(meaning: Callable[..., Any], result: Callable[..., Any], *argument
 
 
 def _memory(a: np.ndarray, i: int, count: int) -> np.ndarray:
-    """``count`` elements of memory from element ``i`` on: what a load sees."""
+    """Return a view of ``count`` elements of memory from element ``i`` on, as seen by a load."""
     return np.lib.stride_tricks.as_strided(a, shape=(int(i) + count,), strides=(a.itemsize,))[int(i) :]
 
 
@@ -142,19 +142,19 @@ def _same(v: Any, *rest: Any) -> Any:
 
 
 def load(a: np.ndarray, i: int) -> np.ndarray:
-    """Elements ``i .. i + lanes - 1``."""
+    """Load elements ``i .. i + lanes - 1``."""
     return _memory(a, i, LANES[a.itemsize]).copy()
 
 
 @operation(load, _vector_of, types.Array, types.Integer)
 def _lower_load(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
-    # NumPy promises the alignment of one element only.
+    # NumPy guarantees only the alignment of an element.
     return builder.load(_pointer(context, builder, sig, values, vector.llvm), align=vector.dtype.bitwidth // 8)
 
 
 def load_as(a: np.ndarray, i: int, like: np.ndarray) -> np.ndarray:
-    """As many elements from ``i`` on as fill a vector of ``like``'s dtype, cast to it; ``a`` of uint8 or floats."""
+    """Load a vector of ``like``'s dtype from element ``i`` on, with a cast; ``a`` holds uint8 or floats."""
     return _memory(a, i, LANES[like.itemsize]).astype(like.dtype)
 
 
@@ -172,7 +172,7 @@ def _lower_load_as(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def load_tail(a: np.ndarray, i: int, count: int) -> np.ndarray:
-    """Elements ``i .. i + count - 1``, then zeros; memory behind them is not touched."""
+    """Load elements ``i .. i + count - 1``, followed by zeros, without access to memory after them."""
     out = np.zeros(LANES[a.itemsize], a.dtype)
     out[:count] = _memory(a, i, count)
     return out
@@ -196,7 +196,7 @@ def _lower_load_tail(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def store(a: np.ndarray, i: int, v: np.ndarray) -> None:
-    """Write all lanes to elements ``i ..``."""
+    """Store all lanes to elements ``i ..``."""
     _memory(a, i, len(v))[:] = v
 
 
@@ -208,7 +208,7 @@ def _lower_store(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def store_tail(a: np.ndarray, i: int, v: np.ndarray, count: int) -> None:
-    """Write the first ``count`` lanes only."""
+    """Store the first ``count`` lanes only."""
     _memory(a, i, count)[:] = v[:count]
 
 
@@ -223,7 +223,7 @@ def _lower_store_tail(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def broadcast(a: np.ndarray, i: int) -> np.ndarray:
-    """Element ``i`` in every lane."""
+    """Return element ``i`` in every lane."""
     return np.full(LANES[a.itemsize], _memory(a, i, 1)[0], a.dtype)
 
 
@@ -234,7 +234,7 @@ def _lower_broadcast(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def element(a: np.ndarray, i: int) -> Any:
-    """Element ``i`` as a number."""
+    """Return element ``i`` as a scalar."""
     return _memory(a, i, 1)[0]
 
 
@@ -244,7 +244,7 @@ def _lower_element(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def set_element(a: np.ndarray, i: int, x: float) -> None:
-    """Write one number to element ``i``."""
+    """Set element ``i`` to a scalar."""
     _memory(a, i, 1)[0] = x
 
 
@@ -257,7 +257,7 @@ def _lower_set_element(context: Any, builder: Any, sig: Any, values: Any) -> Any
 
 
 def lanes(a: np.ndarray) -> int:
-    """How many elements of ``a`` fill a vector: a constant to the compiler."""
+    """Return the number of elements of ``a`` in a vector, a compile-time constant."""
     return LANES[a.itemsize]
 
 
@@ -267,7 +267,7 @@ def _lower_lanes(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def full_like(v: np.ndarray, x: float) -> np.ndarray:
-    """``x`` in every lane of a vector of ``v``'s type."""
+    """Return ``x`` in every lane of a vector of ``v``'s type."""
     return np.full_like(v, x)
 
 
@@ -282,7 +282,7 @@ def _cast_number(context: Any, builder: Any, fromty: Any, toty: Any, value: Any)
 
 
 # ------------------------------------------------------------------------------------ arithmetic
-# Operators work between vectors and between a vector and a number, which is cast to the vector's dtype.
+# Operators accept two vectors, or a vector and a scalar, which is cast to the vector's dtype.
 
 
 def _arithmetic(symbol: Callable[..., Any], instruction: str) -> None:
@@ -305,7 +305,7 @@ for _symbol, _instruction in (
 
 
 def negative(v: np.ndarray) -> np.ndarray:
-    """-v (the sign bit flipped, so that -0 is kept)."""
+    """Return -v, with the sign bit flipped, so that the negative of 0 is -0."""
     return -v
 
 
@@ -316,7 +316,7 @@ def _lower_negative(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def absolute(v: np.ndarray) -> np.ndarray:
-    """|v|."""
+    """Return |v|."""
     return np.abs(v)
 
 
@@ -326,7 +326,7 @@ def _lower_absolute(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def copy_sign(v: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """|v| with the sign bit of ``sign``."""
+    """Return |v| with the sign bit of ``sign``."""
     return np.copysign(v, sign)
 
 
@@ -336,7 +336,7 @@ def _lower_copy_sign(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def square_root(v: np.ndarray) -> np.ndarray:
-    """sqrt(v), correctly rounded."""
+    """Return sqrt(v), correctly rounded."""
     return np.sqrt(v)
 
 
@@ -346,7 +346,7 @@ def _lower_square_root(context: Any, builder: Any, sig: Any, values: Any) -> Any
 
 
 def fma(a: np.ndarray, b: Any, c: Any) -> np.ndarray:
-    """a * b + c with one rounding (un-jitted: through the next wider type); b and c may be numbers."""
+    """Return a * b + c with one rounding (without JIT: by the next wider type); b and c may be scalars."""
     wide = np.float64 if a.dtype == np.float32 else np.longdouble
     b, c = (np.asarray(x, a.dtype).astype(wide) for x in (b, c))
     return (a.astype(wide) * b + c).astype(a.dtype)
@@ -361,7 +361,7 @@ def _lower_fma(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def polynomial(v: np.ndarray, coefficients: tuple[float, ...]) -> np.ndarray:
-    """coefficients[0] + v * (coefficients[1] + v * (...)), each step one fma."""
+    """Return coefficients[0] + v * (coefficients[1] + v * (...)), with one fma per step."""
     result = full_like(v, coefficients[-1])
     for c in coefficients[-2::-1]:
         result = fma(v, result, c)
@@ -380,9 +380,9 @@ def _lower_polynomial(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def scale_by_power(v: np.ndarray, rounded: np.ndarray) -> np.ndarray:
-    """v * 2**n, where ``rounded`` is n + `ROUNDING`; n from -2 to +2 times the exponent's bias.
+    """Return v * 2**n, where ``rounded`` is n + `ROUNDING`; n is from -2 to +2 times the exponent's bias.
 
-    In two factors, so that results below the normal range are rounded once and 2**128 is infinite.
+    The scaling uses two factors. Results below the normal range are then rounded once, and 2**128 is infinite.
     """
     n = np.nan_to_num(rounded - v.dtype.type(ROUNDING[v.dtype]), posinf=0, neginf=0).astype(int)
     return np.ldexp(np.ldexp(v, n >> 1), n - (n >> 1))
@@ -409,7 +409,7 @@ def _lower_scale_by_power(context: Any, builder: Any, sig: Any, values: Any) -> 
 
 
 def exponent(v: np.ndarray) -> np.ndarray:
-    """n such that v / 2**n is from 1 / sqrt(2) to below sqrt(2), for positive normal v."""
+    """Return n such that v / 2**n is from 1 / sqrt(2) to below sqrt(2), for positive normal v."""
     bits = v.view(f"i{v.itemsize}")
     return ((bits - v.dtype.type(_INVERSE_ROOT).view(bits.dtype)) >> np.finfo(v.dtype).nmant).astype(v.dtype)
 
@@ -439,17 +439,17 @@ def _comparison(meaning: Callable[..., Any], symbol: str) -> None:
 
 
 def less(a: np.ndarray, b: Any) -> np.ndarray:
-    """a < b; false where either is NaN."""
+    """Return a < b; false where either is NaN."""
     return a < b
 
 
 def greater(a: np.ndarray, b: Any) -> np.ndarray:
-    """a > b; false where either is NaN."""
+    """Return a > b; false where either is NaN."""
     return a > b
 
 
 def equal(a: np.ndarray, b: Any) -> np.ndarray:
-    """a == b; false where either is NaN."""
+    """Return a == b; false where either is NaN."""
     return a == b
 
 
@@ -458,7 +458,7 @@ for _meaning, _text in ((less, "<"), (greater, ">"), (equal, "=="), (operator.lt
 
 
 def where(mask: np.ndarray, a: np.ndarray, b: Any) -> np.ndarray:
-    """``a`` where the mask is set, else ``b``."""
+    """Return ``a`` where the mask is set, else ``b``."""
     return np.where(mask, a, b).astype(np.asarray(a).dtype)
 
 
@@ -471,7 +471,7 @@ def _lower_where(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def keep_first(v: np.ndarray, count: int, x: float) -> np.ndarray:
-    """The first ``count`` lanes of v, ``x`` in the others."""
+    """Return the first ``count`` lanes of v, with ``x`` in the others."""
     return np.where(np.arange(len(v)) < count, v, v.dtype.type(x))
 
 
@@ -485,7 +485,7 @@ def _lower_keep_first(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def reverse(v: np.ndarray) -> np.ndarray:
-    """The lanes from the last to the first."""
+    """Reverse the order of the lanes."""
     return v[::-1].copy()
 
 
@@ -496,14 +496,14 @@ def _lower_reverse(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def lane_sum(v: np.ndarray) -> Any:
-    """Sum of the lanes by halves: lane i is added to lane i + half, again and again."""
+    """Return the sum of the lanes by repeated halving: lane i is added to lane i + half."""
     while len(v) > 1:
         v = v[: len(v) // 2] + v[len(v) // 2 :]
     return v[0]
 
 
 def lane_max(v: np.ndarray) -> Any:
-    """Largest lane by the same tree; the right one of a pair where neither is greater."""
+    """Return the largest lane by the same tree as `lane_sum`; of a pair without a greater lane, the right one."""
     while len(v) > 1:
         left, right = v[: len(v) // 2], v[len(v) // 2 :]
         v = np.where(left > right, left, right)

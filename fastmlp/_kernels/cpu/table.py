@@ -1,7 +1,7 @@
-"""The engine's tables: what the columns of its integer arrays mean.
+"""Columns of the engine's integer tables.
 
-A model is a list of operations, one row of ``ops`` each, in the order of the forward pass: GATHER, what the
-modules do, LOSS or EMIT. Offsets of matrices count elements of ``work`` or ``weights``.
+A model is a list of operations, one row of ``ops`` each, in the order of the forward pass: GATHER, the operations of
+the modules, and LOSS or EMIT. Offsets of matrices count elements of ``work`` or ``weights``.
 """
 
 from __future__ import annotations
@@ -14,40 +14,43 @@ __all__ = [
     "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
-# Kinds of operations: products, which the engine makes itself; functions of one panel; functions of rows.
+# Kinds of operations: products, which the engine computes itself; functions of one panel; functions of rows.
 LINEAR, PANELS, ROWS = range(3)
 
 KIND = 0
-CAPACITY = 1  # rows that each matrix of activations has room for
+CAPACITY = 1  # rows for which each matrix of activations has room
 IN, OUT = 2, 3  # widths
-X, PRE, Y = 4, 5, 6  # input, values before the activation (Y itself where they are not needed), output; in work
-DY, DX = 7, 8  # gradients with respect to Y and X; DX is -1 where nobody needs it
-FORWARD, BACKWARD = 9, 10  # addresses of functions, 0 for none; a LINEAR's are its activation's
-EPILOGUE = 11  # the operation whose BACKWARD follows, panel by panel, on this LINEAR's DX; -1 for none
+X, PRE, Y = 4, 5, 6  # input, pre-activation values (equal to Y if not needed), output; in work
+DY, DX = 7, 8  # gradients with respect to Y and X; DX is -1 if not needed
+FORWARD, BACKWARD = 9, 10  # addresses of functions, 0 for none; for a LINEAR, those of its activation
+EPILOGUE = 11  # operation whose BACKWARD is applied to each panel of this LINEAR's DX; -1 for none
 WEIGHT, BIAS = 12, 13  # rows of ``params``; -1 for none
-TRANSPOSED = 14  # the weight's other copy in weights: panels over I, O rows; -1 where DX is not needed
-AHEAD = 15  # scratch of a function of rows, or by column: in work
-OWN = 16  # whether a LINEAR calls its own BACKWARD, as no other operation's epilogue does
-EXTRA = 17  # from here on a function's own integers
-GRADIENT = 39  # address of a function that finds its parameters' gradients itself
+TRANSPOSED = 14  # transposed copy of the weight in weights: panels over I, O rows; -1 for no copy
+AHEAD = 15  # scratch of a function of rows or by column; in work
+OWN = 16  # whether a LINEAR calls its own BACKWARD, because no other operation's epilogue does
+EXTRA = 17  # first of the columns with function-specific integers
+GRADIENT = 39  # address of a function that computes the gradients of its parameters
 COLUMNS = 40
 
-# EXTRA of a GATHER and a LOSS: where the rows come from. MEAN and SCALE, in weights, also of a later normalization.
+# EXTRA of a GATHER and a LOSS: the source of the rows. MEAN and SCALE, in weights, also belong to a later
+# normalization.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
 TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
-STEPS = EXTRA + 11  # of this run, where the source is a file and the next batch is to be read ahead; else 0
-# Of an augmented GATHER, see `augment`: random words below FLIP turn rows; pixels of a line, numbers of a pixel; the
-# address of the noise's deviations, or 0; the key's two words; the address of this run's batches' numbers.
+STEPS = EXTRA + 11  # steps of this run, if the source is a file and the next batch is to be read ahead; else 0
+# EXTRA of an augmented GATHER, see `augment`: random words below FLIP flip a row; pixels per line; numbers per pixel;
+# the address of the noise's deviations, or 0; the key's two words; the address of the batch numbers of this run.
 FLIP, PIXELS, PIXEL, NOISE, KEY, COUNTS = (*range(EXTRA + 12, EXTRA + 17), EXTRA + 18)
-# Of it and of a mixed LOSS: addresses of the shares and shifts of this run's batches; 0 where nothing is mixed.
+# EXTRA of an augmented GATHER and of a mixed LOSS: addresses of the shares and shifts of this run's batches; 0 without
+# mixing.
 SHARES, SHIFTS = EXTRA + 19, EXTRA + 20
-# Of a LAYER NORM: its rows' statistics in work. Of a DROPOUT: see `operations.dropout_forward`.
+# EXTRA of a layer normalization: the statistics of its rows, in work. Of a dropout: see `operations.dropout_forward`.
 MEANS, RSTDS = range(EXTRA, EXTRA + 2)
-# Of a function by column: where its numbers are in weights, -1 for none; its AHEAD is room for both of each column.
+# EXTRA of a function by column: the offsets of its numbers in weights, -1 for none. AHEAD has room for both numbers of
+# each column.
 FIRST, SECOND = range(EXTRA, EXTRA + 2)
 
-NUMBERS = 8  # columns of ``numbers``: a function's own floats
+NUMBERS = 8  # columns of ``numbers``, the function-specific floats
 
-# Columns of ``params``: the array's place in weights, then those of the optimizer's arrays.
-AVERAGE = 4  # the moving average of the array itself
-PARAM_COLUMNS = 6  # the last: its gradient in work, where the norm is clipped or batches are added up
+# Columns of ``params``: the offset of the array in weights, followed by the offsets of the optimizer's state arrays.
+AVERAGE = 4  # moving average of the array
+PARAM_COLUMNS = 6  # the last column: the gradient in work, for clipping by norm or accumulation

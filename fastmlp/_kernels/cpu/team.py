@@ -1,4 +1,4 @@
-"""A team of Python threads that run one kernel together."""
+"""Team of Python threads that execute one kernel together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Team"]
 
 
 class _Member:
-    """A thread that waits for work; it ends with its team, and never keeps the interpreter alive."""
+    """Worker thread that waits for jobs, ends with its team and never keeps the interpreter alive."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,11 +36,12 @@ class _Member:
                 return
             try:
                 job(self.number)
-            except BaseException as error:  # it is raised again in the caller
+            except BaseException as error:  # `Team` raises the error in the caller
                 self.error = error
             self._job = job = None
             self._busy = False
-            if self._done.locked():  # or who waits has been called away when it was free: he asks `_busy`
+            # An interrupted `wait` may have left the lock released; `wait` then relies on `_busy`.
+            if self._done.locked():
                 self._done.release()
 
     def begin(self, job: Callable[[int], Any]) -> None:
@@ -48,7 +49,7 @@ class _Member:
         self._start.release()
 
     def wait(self) -> None:
-        """Until it is done; then raise what came from a signal's handler meanwhile."""
+        """Wait until the job is done; then raise an exception that a signal handler raised meanwhile."""
         raised: BaseException | None = None
         while self._busy:
             try:
@@ -64,7 +65,7 @@ class _Member:
 
 
 def _end(members: list[_Member], process: int) -> None:
-    if os.getpid() == process:  # a forked child has none of the threads
+    if os.getpid() == process:  # a forked child does not have the threads
         for member in members:
             member.end()
         for member in members:
@@ -72,10 +73,10 @@ def _end(members: list[_Member], process: int) -> None:
 
 
 class Team:
-    """``size`` threads, of which the caller is the first.
+    """Team of ``size`` threads, the first of which is the caller.
 
-    The others wait between runs, until `close` or until nobody holds the team any longer. In a forked child,
-    which has only the caller, they are started anew.
+    The other threads wait between runs. They end with `close` or when the team is garbage-collected. A forked child has
+    only the calling thread, so it starts the others anew.
     """
 
     def __init__(self, size: int) -> None:
@@ -85,13 +86,13 @@ class Team:
         self._process: int | None = None
 
     def run(self, job: Callable[[int], Any], control: Any) -> Any:
-        """Call ``job(thread)`` in all threads at once and return what the caller's own call gave.
+        """Call ``job(thread)`` in all threads at once and return the result of the caller's own call.
 
-        An exception in any of them ends the others' waiting through ``control`` and is raised here.
+        An exception in any thread releases the others from their barriers through ``control`` and is raised here.
         """
         if self.size == 1:
             return job(0)
-        # The arrays are the threads' until all are done, whatever comes meanwhile.
+        # All threads must be done before the caller may touch the arrays, so defer interrupts.
         with deferred_interrupts():
             if self._process != os.getpid():
                 self._start()
@@ -127,7 +128,7 @@ class Team:
         for member in self._members:
             try:
                 member.wait()
-            except BaseException as error:  # the arrays are the threads' until all are done, whatever comes
+            except BaseException as error:  # other threads still use the arrays: wait for all
                 raised = raised or error
         if raised is not None:
             raise raised

@@ -1,8 +1,8 @@
-"""The accumulator tile of the GEMM micro-kernel: a few rows of vectors that LLVM keeps in registers.
+"""Accumulator tile of the GEMM micro-kernel: a few rows of vectors that LLVM keeps in registers.
 
-The number of rows and of vectors a row is part of the type, so one micro-kernel in plain Python
-(`gemm`) compiles to a fully unrolled one for each shape of tile. Operations have a NumPy meaning
-too, on arrays (rows, vectors, lanes).
+The numbers of rows and of vectors per row are part of the type. One micro-kernel in plain Python (`gemm`) therefore
+compiles to a fully unrolled version for each tile shape. Each operation also has a NumPy definition on arrays
+(rows, vectors, lanes).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["load_tile", "multiply_add", "new_tile", "store_tile", "strides", "tr
 
 
 class TileType(types.Type):
-    """``rows`` x ``vectors`` vectors of one dtype."""
+    """Numba type of a tile: ``rows`` x ``vectors`` vectors of one dtype."""
 
     def __init__(self, dtype: types.Float, rows: int, vectors: int) -> None:
         self.vector = VectorType(dtype)
@@ -44,12 +44,12 @@ def _index(context: Any, builder: Any, value: Any, kind: Any) -> Any:
 
 
 class _Memory:
-    """Addresses inside one array while an operation is lowered."""
+    """Addresses inside one array during the lowering of an operation."""
 
     def __init__(self, context: Any, builder: Any, array_type: Any, array: Any, vector: VectorType) -> None:
         self.builder, self.vector = builder, vector
         self.data = context.make_array(array_type)(context, builder, array).data
-        self.align = vector.dtype.bitwidth // 8  # all that NumPy promises
+        self.align = vector.dtype.bitwidth // 8  # the only alignment that NumPy guarantees
 
     def _pointer(self, index: Any, kind: ir.Type) -> Any:
         return self.builder.bitcast(self.builder.gep(self.data, [index]), kind.as_pointer())
@@ -84,7 +84,7 @@ class _Memory:
 
 
 def new_tile(a: np.ndarray, rows: int, vectors: int) -> np.ndarray:
-    """A tile of zeros of ``a``'s dtype; ``rows`` and ``vectors`` are compile-time constants."""
+    """Return a tile of zeros of ``a``'s dtype; ``rows`` and ``vectors`` are compile-time constants."""
     return np.zeros((rows, vectors, LANES[a.itemsize]), a.dtype)
 
 
@@ -102,15 +102,16 @@ def _lower_new_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return ir.Constant(sig.return_type.llvm, None)
 
 
-_ODD = (1, 3, 5, 7, 9, 11)  # times a power of two they are every distance inside a tile
+_ODD = (1, 3, 5, 7, 9, 11)  # the distance of any two rows of a tile is one of these times a power of two
 
 
 def strides(a: np.ndarray, row: int) -> tuple[int, ...]:
-    """Distances in bytes from a row of ``a`` to the ``_ODD`` ones after it, ``row`` elements apart.
+    """Return the distances in bytes from a row of ``a`` to the ``_ODD`` rows after it, ``row`` elements apart.
 
-    As numbers that LLVM knows nothing of. An x86 address has room for 1, 2, 4 or 8 times one of them, so that all rows
-    of a tile are found from one pointer. Were it known that they are multiples of one number, each row would be found
-    by an addition to the one before: as long a chain as the multiply-adds take, and on ports that those need.
+    The distances must be unrelated values to LLVM. An x86 address can contain 1, 2, 4 or 8 times one of them, so a
+    single pointer addresses all rows of a tile. If LLVM knew that the distances are multiples of one number, LLVM would
+    compute the address of each row by an addition to the previous one. That chain of additions is as long as the chain
+    of multiply-adds, and occupies ports that the multiply-adds need.
     """
     return tuple(k * row * a.itemsize for k in _ODD)
 
@@ -132,7 +133,7 @@ def _lower_strides(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 def multiply_add(
     tile: np.ndarray, a: np.ndarray, i: int, rows: tuple[int, ...], panel: np.ndarray, p: int
 ) -> np.ndarray:
-    """tile[r, v] + a[i + r row] * panel[p, v], with the `strides` of ``row``.
+    """Return tile[r, v] + a[i + r row] * panel[p, v], with the `strides` of ``row``.
 
     The panel's rows have as many vectors as the tile's.
     """
@@ -187,7 +188,7 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
 
 
 def load_tile(tile: np.ndarray, c: np.ndarray, i: int, row: int, count: int) -> np.ndarray:
-    """The tile at c[i + r row ...]; the last vector of each row has ``count`` elements, then zeros."""
+    """Load the tile at c[i + r row ...]; the last vector of each row has ``count`` elements, followed by zeros."""
     tile = tile.copy()
     rows, vectors, width = tile.shape
     for r in range(rows):
@@ -197,7 +198,7 @@ def load_tile(tile: np.ndarray, c: np.ndarray, i: int, row: int, count: int) -> 
 
 
 def store_tile(tile: np.ndarray, c: np.ndarray, i: int, row: int, count: int) -> None:
-    """Write the tile to c[i + r row ...]; of the last vector of each row only ``count`` elements."""
+    """Store the tile to c[i + r row ...]; the last vector of each row has only ``count`` elements."""
     rows, vectors, width = tile.shape
     for r in range(rows):
         for v in range(vectors):
@@ -208,7 +209,7 @@ _TILE_ARGUMENTS = (TileType, types.Array, types.Integer, types.Integer, types.In
 
 
 def _places(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-    """(position in the tile, memory index, mask or None) of each vector of a tile in memory."""
+    """Return (position in the tile, memory index, mask or None) of each vector of a tile in memory."""
     kind = sig.args[0]
     i, row = (_index(context, builder, values[n], sig.args[n]) for n in (2, 3))
     mask = simd.first_lanes(context, builder, kind.vector, values[4], sig.args[4])
@@ -251,7 +252,7 @@ def _lower_store_tile(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 
 def transpose_block(a: np.ndarray, i: int, row: int, b: np.ndarray, j: int, b_row: int) -> None:
-    """b[j + c b_row + r] = a[i + r row + c] for r and c below the number of lanes."""
+    """Compute b[j + c b_row + r] = a[i + r row + c] for r and c below the number of lanes."""
     width = LANES[a.itemsize]
     rows = np.stack([simd.load(a, i + r * row) for r in range(width)])
     for c in range(width):
@@ -276,7 +277,7 @@ def _lower_transpose_block(context: Any, builder: Any, sig: Any, values: Any) ->
         return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), width), order))
 
     rows = [source.load(at(i, row, r)) for r in range(width)]
-    # Swap off-diagonal squares of side 1, then 2, 4, ...: the transpose of blocks of blocks.
+    # Recursive transpose: swap off-diagonal squares of side 1, then 2, 4, ...
     side = 1
     while side < width:
         upper = [c if not c & side else c - side + width for c in range(width)]

@@ -1,7 +1,7 @@
-"""Optimizer updates and what clipping needs, on flat arrays; formulas as in `reference`.
+"""Optimizer updates and gradient clipping on flat arrays; formulas as in `reference`.
 
-An update runs once over its parameter: the gradient is read once, the states and the parameter are read and written
-once. Scalars that need a power or a root are computed by the caller.
+An update is a single pass over its parameter: it reads the gradient once, and reads and writes the states and the
+parameter once. The caller computes scalars that need a power or a root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["add_scaled", "clip", "optimizer_update", "scale", "sum_of_squares", 
 
 @inline
 def _state(a, i, count):
-    """Elements of a state; zeros where it is absent."""
+    """Load elements of a state, or zeros if the state is absent."""
     return load_some(a, i, count) if a.size > 0 else load_tail(a, 0, 0)
 
 
@@ -67,14 +67,17 @@ def _update_three(rule, grad, n, first, second, third, param):
 
 
 def updating(kind):
-    """(loop, rule) of an optimizer: loop(rule, grad, n, three states, param), a state of size 0 for an absent one."""
+    """Return (loop, rule) of an optimizer, for calls loop(rule, grad, n, three states, param).
+
+    An absent state is an array of size 0.
+    """
     loop = (_update_one, _update_two, _update_three)[len(find("optimizers", kind).STATES) - 1]
     return loop, formula("optimizers", kind)["update"]
 
 
 @functools.cache
 def optimizer_update(kind):
-    """The kernel of an optimizer: ``n`` are a step's numbers in float64."""
+    """Return the kernel of an optimizer; ``n`` holds a step's numbers in float64."""
     loop, rule = updating(kind)
 
     @kernel
@@ -86,7 +89,7 @@ def optimizer_update(kind):
 
 @kernel
 def sum_of_squares(grad):
-    """In float64, as four sums of every fourth element."""
+    """Return the sum of the squares in float64, as four sums of every fourth element."""
     n = grad.size
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     for i in range(0, n - 3, 4):
@@ -99,7 +102,7 @@ def sum_of_squares(grad):
 
 @kernel
 def scale(grad, factor, out):
-    """out = factor grad."""
+    """Compute out = factor grad."""
     n, width = grad.size, lanes(grad)
     for i in range(0, n, width):
         count = min(width, n - i)
@@ -108,7 +111,7 @@ def scale(grad, factor, out):
 
 @kernel
 def add_scaled(x, factor, out):
-    """out += factor x."""
+    """Compute out += factor x."""
     n, width = x.size, lanes(x)
     for i in range(0, n, width):
         count = min(width, n - i)
@@ -117,7 +120,7 @@ def add_scaled(x, factor, out):
 
 @kernel
 def clip(grad, bound, out):
-    """out = grad, not beyond +-bound; NaN stays."""
+    """Clip grad to [-bound, bound]; NaN stays NaN."""
     n, width = grad.size, lanes(grad)
     for i in range(0, n, width):
         count = min(width, n - i)

@@ -1,8 +1,8 @@
 """Elementary functions on vectors of `simd`, within 2 ulp of the exact result for both dtypes.
 
-All of them are branch-free: every lane is computed in the same way, so that a result depends on
-its argument only, not on its lane, its neighbours or the vector's width. NaN stays NaN, results
-below the normal range lose bits gradually, and those above it are infinite.
+All functions are branch-free: every lane is computed in the same way. A result therefore depends on its argument only,
+not on the lane, the neighboring lanes or the vector width. NaN stays NaN, results below the normal range lose bits
+gradually, and results above it are infinite.
 
 The coefficients are in `polynomials`.
 """
@@ -39,11 +39,11 @@ __all__ = [
 
 
 def _constants(v: np.ndarray) -> Constants:
-    """The constants of ``v``'s dtype: all that the functions below know of it."""
+    """Return the constants of ``v``'s dtype; everything else below is independent of the dtype."""
     return FLOAT32 if v.dtype == np.float32 else FLOAT64
 
 
-@overload(_constants, jit_options={"forceinline": True}, strict=False)  # strict: annotations must agree too
+@overload(_constants, jit_options={"forceinline": True}, strict=False)  # strict mode would compare annotations too
 def _constants_of_type(v: Any) -> Callable[[Any], Constants] | None:
     if not isinstance(v, VectorType):
         return None
@@ -52,13 +52,13 @@ def _constants_of_type(v: Any) -> Callable[[Any], Constants] | None:
 
 
 # ----------------------------------------------------------------------------- the exponentials
-# e^x = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2. Then e^r = 1 + r + curve(r), of which r is
-# kept apart where the 1 cancels.
+# e^x = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2. Then e^r = 1 + r + curve(r). Functions in which the 1
+# cancels keep r as a separate term.
 
 
 @inline
 def _reduce(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """n as `scale_by_power` takes it, n, and v - n * ln2_high (which is exact)."""
+    """Return n in the form for `scale_by_power`, n, and v - n * ln2_high (which is exact)."""
     c = _constants(v)
     rounded = fma(v, c.log2e, c.rounding)
     n = rounded - c.rounding
@@ -67,9 +67,9 @@ def _reduce(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @inline
 def _reduce_limited(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """n as `scale_by_power` takes it, and r, for e^v with any v."""
+    """Return n in the form for `scale_by_power`, and r, for e^v with any v."""
     c = _constants(v)
-    # Comparisons with NaN are false, so that it passes.
+    # Comparisons with NaN are false, so NaN is not clamped.
     v = where(greater(v, c.exp_highest), full_like(v, c.exp_highest), v)
     v = where(less(v, c.exp_lowest), full_like(v, c.exp_lowest), v)
     rounded, n, r = _reduce(v)
@@ -78,13 +78,13 @@ def _reduce_limited(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @inline
 def _curve(r: np.ndarray) -> np.ndarray:
-    """e^r - 1 - r = r^2 q(r) for |r| <= ln(2) / 2."""
+    """Return e^r - 1 - r = r^2 q(r) for |r| <= ln(2) / 2."""
     return r * r * polynomial(r, _constants(r).exp)
 
 
 @inline
 def exp(v: np.ndarray) -> np.ndarray:
-    """e^v."""
+    """Return e^v."""
     rounded, r = _reduce_limited(v)
     slope = fma(r, polynomial(r, _constants(v).exp), 1.0)
     return scale_by_power(fma(r, slope, 1.0), rounded)
@@ -92,17 +92,17 @@ def exp(v: np.ndarray) -> np.ndarray:
 
 @inline
 def expm1(v: np.ndarray) -> np.ndarray:
-    """e^v - 1 = 2 (s (r + curve(r)) + (s - 1/2)) with s = 2^(n-1), which is finite where e^v is."""
+    """Return e^v - 1 = 2 (s (r + curve(r)) + (s - 1/2)) with s = 2^(n-1), which is finite where e^v is."""
     rounded, r = _reduce_limited(v)
     s = scale_by_power(full_like(v, 0.5), rounded)
     y = fma(s, _curve(r), fma(s, r, s - 0.5)) * 2.0
-    # s * r would lose the sign of zero and the last bit of denormal numbers.
+    # For tiny v, s * r would lose the sign of zero and the last bit of denormal numbers.
     return where(less(absolute(v), _constants(v).identity), v, y)
 
 
 @inline
 def tanh(v: np.ndarray) -> np.ndarray:
-    """tanh v = v + v^3 p(v^2) near 0, elsewhere sign(v) (1 - 2 / (e^(2|v|) + 1))."""
+    """Return tanh v = v + v^3 p(v^2) near 0, elsewhere sign(v) (1 - 2 / (e^(2|v|) + 1))."""
     a = absolute(v)
     square = a * a
     near = fma(a * square, polynomial(square, _constants(v).tanh), a)
@@ -112,24 +112,24 @@ def tanh(v: np.ndarray) -> np.ndarray:
 
 @inline
 def sigmoid(v: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-v), from e = e^-|v| as 1 / (1 + e) or e / (1 + e)."""
+    """Return 1 / (1 + e^-v), computed from e = e^-|v| as 1 / (1 + e) or e / (1 + e)."""
     one = full_like(v, 1.0)
     e = exp(negative(absolute(v)))
     numerator = where(less(v, 0.0), e, one)
     below = one + e
-    lost = e - (below - one)  # by the rounding of that sum
+    lost = e - (below - one)  # rounding error of the sum
     inverse = one / below
     y = numerator * inverse
-    # One step of the division's remainder: the roundings so far would add up to more than 1 ulp.
+    # Correct the quotient by its remainder: the accumulated rounding error would exceed 1 ulp.
     return fma(fma(negative(y), lost, fma(negative(y), below, numerator)), inverse, y)
 
 
 @inline
 def log1p_unit(v: np.ndarray) -> np.ndarray:
-    """log(1 + v) for v in [0, 1].
+    """Return log(1 + v) for v in [0, 1].
 
-    With s = f / (2 + f): log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 p(s^2))). Above 1/2, from where on
-    v - 1 is exact, f is (v - 1) / 2 and log 2 is added, so that s stays small.
+    With s = f / (2 + f): log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 p(s^2))). For v up to 1/2, f is v. Above 1/2, where
+    v - 1 is exact, f is (v - 1) / 2 and log 2 is added, which keeps s small.
     """
     c = _constants(v)
     upper = greater(v, 0.5)
@@ -140,7 +140,7 @@ def log1p_unit(v: np.ndarray) -> np.ndarray:
 
 @inline
 def _log_rest(f: np.ndarray) -> np.ndarray:
-    """f - log(1 + f)."""
+    """Return f - log(1 + f)."""
     s = f / (f + 2.0)
     z = s * s
     half_square = f * f * 0.5
@@ -149,7 +149,7 @@ def _log_rest(f: np.ndarray) -> np.ndarray:
 
 @inline
 def log(v: np.ndarray) -> np.ndarray:
-    """log v = n log 2 + log(v / 2^n) for positive normal v, v / 2^n near 1."""
+    """Return log v = n log 2 + log(v / 2^n) for positive normal v, with v / 2^n near 1."""
     c = _constants(v)
     n = exponent(v)
     f = scale_by_power(v, full_like(v, c.rounding) - n) - 1.0
@@ -161,7 +161,7 @@ def log(v: np.ndarray) -> np.ndarray:
 
 @inline
 def sin_half_pi(v: np.ndarray) -> np.ndarray:
-    """sin(pi v / 2) for |v| <= 1/2."""
+    """Return sin(pi v / 2) for |v| <= 1/2."""
     c = _constants(v)
     z = v * v
     return fma(v * z, polynomial(z, c.sin), v * c.half_pi)
@@ -169,7 +169,7 @@ def sin_half_pi(v: np.ndarray) -> np.ndarray:
 
 @inline
 def cos_half_pi(v: np.ndarray) -> np.ndarray:
-    """cos(pi v / 2) for |v| <= 1/2."""
+    """Return cos(pi v / 2) for |v| <= 1/2."""
     z = v * v
     return fma(z, polynomial(z, _constants(v).cos), 1.0)
 
@@ -179,17 +179,17 @@ def cos_half_pi(v: np.ndarray) -> np.ndarray:
 
 @inline
 def _gaussian(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """n as `scale_by_power` takes it, r, and a tiny d, for e^(-a^2/2) = 2^n e^r (1 + d)."""
+    """Return n in the form for `scale_by_power`, r and a tiny d, with e^(-a^2/2) = 2^n e^r (1 + d)."""
     scaled = a * -0.5
     high = a * scaled
-    low = fma(a, scaled, negative(high))  # lost by rounding; as a share of the result it is a^2/2 times larger
+    low = fma(a, scaled, negative(high))  # rounding error of the exponent, and so a relative error of the result
     rounded, n, r = _reduce(high)
     return rounded, r, fma(n, -_constants(a).ln2_low, low)
 
 
 @inline
 def _limited(v: np.ndarray) -> np.ndarray:
-    """|v|, not above where the density vanishes."""
+    """Return |v|, clamped to the limit at which the density vanishes."""
     limit = _constants(v).normal_limit
     a = absolute(v)
     return where(greater(a, limit), full_like(v, limit), a)
@@ -197,7 +197,7 @@ def _limited(v: np.ndarray) -> np.ndarray:
 
 @inline
 def normal_pdf(v: np.ndarray) -> np.ndarray:
-    """Density of the standard normal distribution: e^(-v^2/2) / sqrt(2 pi)."""
+    """Return the density of the standard normal distribution: e^(-v^2/2) / sqrt(2 pi)."""
     rounded, r, d = _gaussian(_limited(v))
     tail = r + _curve(r)
     peak = full_like(v, _constants(v).pdf_peak)
@@ -206,28 +206,28 @@ def normal_pdf(v: np.ndarray) -> np.ndarray:
 
 @inline
 def normal_cdf(v: np.ndarray) -> np.ndarray:
-    """Phi(v) = erfc(-v / sqrt 2) / 2.
+    """Return Phi(v) = erfc(-v / sqrt 2) / 2.
 
-    The tail from |v| = a outward is e^(-a^2/2) g(t) / (a + k) with t = (a - k) / (a + k); it is the
-    result for negative v, and its distance from 1 for positive v.
+    The tail beyond |v| = a is e^(-a^2/2) g(t) / (a + k) with t = (a - k) / (a + k). For negative v, the result is the
+    tail; for positive v, the result is 1 minus the tail.
     """
     c = _constants(v)
     a = _limited(v)
     rounded, r, d = _gaussian(a)
     below = a + CDF_SHIFT
-    lost = a - (below - CDF_SHIFT)  # by the rounding of that sum
+    lost = a - (below - CDF_SHIFT)  # rounding error of the sum
     inverse = full_like(v, 1.0) / below
-    # The inverse is too small by this share, which t and the result would inherit several times over.
+    # Relative error of the inverse, which t and the result would inherit several times over.
     error = fma(negative(inverse), lost, fma(negative(inverse), below, 1.0))
     t = fma(inverse * error, -2.0 * CDF_SHIFT, fma(inverse, -2.0 * CDF_SHIFT, 1.0))
-    # The last step of g(t) and the quotient, each with what its rounding lost.
+    # The last step of g(t) and the quotient, each with its rounding error.
     center = full_like(v, c.normal_center)
     slope = polynomial(t, c.normal_slope)
     series = fma(t, slope, center)
     series_lost = fma(t, slope, center - series)
     factor = series * inverse
     factor_lost = fma(series_lost, inverse, fma(series, inverse, negative(factor)))
-    # factor * e^r, the smallest terms first.
+    # Sum of the terms of factor * e^r, smallest first, to limit the rounding error.
     curve = _curve(r)
     y = fma(factor * (r + curve + 1.0), error + d, factor_lost)
     y = fma(factor, r, fma(factor, curve, y)) + factor

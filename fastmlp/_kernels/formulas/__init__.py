@@ -1,9 +1,9 @@
 """Formulas of activations, functions by column, losses and optimizers, written once for all compiled backends.
 
-A file of `activations`, `columns`, `losses` or `optimizers` states one operation, under its name, as functions in the
-vocabulary of `number`; each package says which functions. A backend compiles them with its own vocabulary: SIMD vectors
-(`cpu`), the numbers of single threads (`cuda`), C expressions (`aot`). `reference` states the same operations
-independently in NumPy: that is what the compiled ones are tested against.
+Each file of `activations`, `columns`, `losses` or `optimizers` defines the operation of its name, as functions in the
+vocabulary of `number`. Each package lists the functions that its files define. A backend compiles the functions with
+its own vocabulary: SIMD vectors (`cpu`), the numbers of single threads (`cuda`), C expressions (`aot`). `reference`
+defines the same operations independently in NumPy. Tests compare the compiled operations with `reference`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _files: dict[tuple[str, str], Any] = {}
 
 
 def names(family: str) -> tuple[str, ...]:
-    """The names of a family's operations, sorted: those of its files, then those that users registered."""
+    """Return the names of a family's operations, sorted: first those of its files, then those registered by users."""
     package = importlib.import_module(f".{family}", __name__)
     files = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
     return (*files, *sorted(_registered[family]))
 
 
 def find(family: str, name: str) -> Any:
-    """The file (or what was registered in its place) of an operation.
+    """Return the module (or the registered namespace) that defines an operation.
 
     Raises
     ------
     KeyError
-        If there is none of that name.
+        If the family has no operation of that name.
     """
-    known = _registered[family].get(name, _files.get((family, name)))  # asked for at each step: no look at the disk
+    known = _registered[family].get(name, _files.get((family, name)))  # called at each step: no disk access
     if known is not None:
         return known
     if name not in names(family):
@@ -47,12 +47,12 @@ def find(family: str, name: str) -> Any:
 
 
 def register(family: str, name: str, formula: Any) -> None:
-    """Take a module (or another namespace) of a user's for an operation's formula.
+    """Register a module (or another namespace) as a user-defined operation's formula.
 
     Raises
     ------
     ValueError
-        If the name is taken by another formula.
+        If the name belongs to another formula.
     """
     if name in names(family) and _registered[family].get(name) is not formula:
         raise ValueError(f"The name {name!r} is taken in {family}; expected another one.")
@@ -60,14 +60,14 @@ def register(family: str, name: str, formula: Any) -> None:
 
 
 def output_suffices(kind: str, alpha: float) -> bool:
-    """Whether an activation's derivative follows from its outputs, so that its inputs need not be kept."""
+    """Return whether an activation's derivative follows from its output, so that its input need not be stored."""
     formula = find("activations", kind)
     suffices: Callable[[float], bool] = getattr(formula, "output_suffices", lambda alpha: True)
     return hasattr(formula, "derivative_of_output") and bool(suffices(alpha))
 
 
 def sums_over_classes(kind: str) -> bool:
-    """Whether a loss adds up over the probabilities of classes, and not over single elements."""
+    """Return whether a loss sums over the probabilities of classes, rather than over single elements."""
     return hasattr(find("losses", kind), "class_term")
 
 
@@ -77,23 +77,23 @@ def bind(
     compiled: Callable[[Any], Any],
     constant: Callable[[float], Any] | None = None,
 ) -> dict[str, Any]:
-    """The functions of a formula's file as a backend compiles them.
+    """Compile the functions of a formula's file with a backend's vocabulary.
 
     Parameters
     ----------
     formula : module
     vocabulary : mapping of str to function
-        What the names of `number` mean to the backend.
+        The backend's definitions of the names of `number`.
     compiled : function
-        The backend's decorator. It gets functions whose names hold in other processes: a hash of their code is part of
-        them.
+        The backend's decorator. The functions passed to it have names that are valid across processes: each name
+        includes a hash of the code.
     constant : function, optional
-        What becomes of floats in the code and among the file's constants.
+        Conversion of the floats in the code and among the file's constants.
 
     Returns
     -------
     dict of str to object
-        The file's names; its own functions are compiled, and call each other so.
+        The file's names. Its own functions are compiled and call each other's compiled versions.
     """
     source: Mapping[str, Any] = vars(formula)
     space = {**source, **vocabulary}
@@ -114,7 +114,7 @@ def bind(
 
 
 def _lasting_name(formula: ModuleType, function: FunctionType) -> str:
-    """A name by which a kernel on disk knows the function: equal only for equal code and equal constants."""
+    """Return a name that identifies the function in an on-disk cache: equal only for equal code and equal constants."""
     digest = hashlib.blake2b(digest_size=6)
     numbers = sorted((name, value) for name, value in vars(formula).items() if isinstance(value, float))
     for one in (function.__code__.co_code, function.__code__.co_consts, function.__code__.co_names, numbers):

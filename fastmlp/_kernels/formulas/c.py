@@ -1,6 +1,6 @@
-"""Formulas as C: for the predictor's vectors (`header`, at build time) and for `fastmlp.export_c` (`functions`).
+"""Formulas as C code: for the predictor's vectors (`header`, at build time) and for `fastmlp.export_c` (`functions`).
 
-It reads the source of a formula's file and imports nothing of the package, so that setup.py can run it alone.
+The module parses the source of a formula's file and imports nothing of the package, so that setup.py can run it alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 class Dialect(NamedTuple):
-    """How C is written: type of a number; function (of its name), literal, comparison by < and call as text.
+    """Rules for writing C: the type of a number; text of a function name, a literal, a comparison by < and a call.
 
-    ``all_parameters``: whether a function has those that it does not use.
+    ``all_parameters``: whether a function declares parameters that it does not use.
     """
 
     type: str
@@ -32,12 +32,12 @@ class Dialect(NamedTuple):
 
 
 def functions(path: Path, dialect: Dialect) -> str:
-    """The C functions of a formula's forward: ``h_NAME(x, alpha)`` (or ``h_NAME(x)``) after its helpers.
+    """Return the C functions of a formula's forward: ``h_NAME(x, alpha)`` (or ``h_NAME(x)``) after its helpers.
 
     Raises
     ------
     ValueError
-        If the formula has something other than assignments, ``return``, arithmetic, ``<``, ``>`` and calls.
+        If the formula contains anything except assignments, ``return``, arithmetic, ``<``, ``>`` and calls.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     name = path.stem
@@ -133,7 +133,7 @@ VECTOR = Dialect(
 
 
 def header(folder: Path) -> str:
-    """activations.h of the predictor's kernels, out of the files of activations and of columns in a folder."""
+    """Return activations.h of the predictor's kernels, generated from a folder's files of activations and columns."""
     paths, by_column = (
         sorted(path for path in (folder / family).glob("*.py") if path.stem != "__init__")
         for family in ("activations", "columns")
@@ -161,14 +161,14 @@ def header(folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- C99
-# T is the type, S the suffix of its literals and of functions of math.h.
+# T is the C type; S is the suffix of its literals and of its math.h functions.
 
 _SCALAR_CALLS = {
     "absolute": "fabsS", "copy_sign": "copysignS", "exp": "expS", "expm1": "expm1S", "log": "logS",
     "log1p_unit": "log1pS", "square_root": "sqrtS", "tanh": "tanhS",
 }  # fmt: skip
-MATH = (*(name.removesuffix("S") for name in _SCALAR_CALLS.values()), "erfc")  # the functions of math.h
-# What the vocabulary has beyond math.h.
+MATH = (*(name.removesuffix("S") for name in _SCALAR_CALLS.values()), "erfc")  # functions of math.h
+# C definitions of the vocabulary's functions that math.h lacks.
 HELPERS = {
     "sigmoid": """static T sigmoid(T x) {
     T e = expS(-fabsS(x)); /* never overflows */

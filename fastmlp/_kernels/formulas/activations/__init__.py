@@ -1,7 +1,10 @@
-"""Activations: one file each, whose functions are
+"""Activations, one file each.
 
-- ``forward(x, alpha)``: y = h(x); alpha is the activation's one number,
+A file defines
+
+- ``forward(x, alpha)``: y = h(x); alpha is the activation's single parameter,
 - ``derivative(x, y, alpha)``: h'(x), with y = h(x),
-- ``derivative_of_output(x, y, alpha)``: the same without reading x, where y alone tells it; then x need not be kept,
-- ``output_suffices(alpha)``, in Python, never compiled: for which alpha that holds (all, where there is none).
+- ``derivative_of_output(x, y, alpha)``: h'(x) computed from y alone, if possible; x is then not read and not stored,
+- ``output_suffices(alpha)``: whether ``derivative_of_output`` is valid for this alpha. It is optional (default: valid
+  for all alpha), runs in Python and is never compiled.
 """

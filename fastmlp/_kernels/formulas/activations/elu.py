@@ -1,4 +1,4 @@
-"""h(x) = x where x > 0, else alpha (e^x - 1); h'(0) = alpha."""
+"""ELU: h(x) = x where x > 0, else alpha (e^x - 1); h'(0) = alpha."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def derivative_of_output(x, y, alpha):
 
 
 def output_suffices(alpha):
-    return alpha > 0  # else y does not tell the sign of x
+    return alpha > 0  # otherwise the sign of x does not follow from y

@@ -1,4 +1,4 @@
-"""h(x) = x Phi(x), Phi the normal distribution function."""
+"""GELU: h(x) = x Phi(x), where Phi is the normal distribution function."""
 
 from __future__ import annotations
 

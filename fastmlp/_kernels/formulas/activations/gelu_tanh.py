@@ -1,4 +1,4 @@
-"""h(x) = x (1 + tanh(u)) / 2 = x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+"""GELU with tanh: h(x) = x (1 + tanh(u)) / 2 = x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def forward(x, alpha):
 
 
 def derivative(x, y, alpha):
-    gate, rest = _gate(x), _gate(-x)  # rest is 1 - gate, without its cancellation
+    gate, rest = _gate(x), _gate(-x)  # rest is 1 - gate without cancellation
     return gate + x * gate * rest * _FACTOR * fma(x * x, _SQUARE, 1.0)

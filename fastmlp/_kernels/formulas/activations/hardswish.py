@@ -1,4 +1,7 @@
-"""h(x) = x g with g = (x + 3) / 6, between 0 and 1; h' is g where that is 0 or 1, else (2 x + 3) / 6."""
+"""Hardswish: h(x) = x g with g = (x + 3) / 6 clamped to [0, 1].
+
+h' is g where g is 0 or 1, else (2 x + 3) / 6.
+"""
 
 from ...number import absolute, clamp, fma, where
 

@@ -1,4 +1,4 @@
-"""h(x) = x."""
+"""Identity: h(x) = x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""h(x) = x tanh s with s = log(1 + e^x); 1 - tanh^2 s = 4 q / (1 + q)^2 with q = e^-2s."""
+"""Mish: h(x) = x tanh s with s = log(1 + e^x); 1 - tanh^2 s = 4 q / (1 + q)^2 with q = e^-2s."""
 
 from ...number import exp, fma, sigmoid, softplus, tanh
 

@@ -1,4 +1,4 @@
-"""h(x) = max(x, 0); h'(0) = 0; NaN stays."""
+"""ReLU: h(x) = max(x, 0); h'(0) = 0; NaN stays NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""h(x) = s x where x > 0, else s a (e^x - 1); h'(0) = s a."""
+"""SELU: h(x) = s x where x > 0, else s a (e^x - 1); h'(0) = s a."""
 
 from ...number import exp, expm1, full_like, where
 

@@ -1,4 +1,4 @@
-"""h(x) = 1 / (1 + e^-x); h' = y (1 - y)."""
+"""Sigmoid: h(x) = 1 / (1 + e^-x); h' = y (1 - y)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""h(x) = x / (1 + e^-x)."""
+"""SiLU: h(x) = x / (1 + e^-x)."""
 
 from __future__ import annotations
 

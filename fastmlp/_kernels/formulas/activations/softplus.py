@@ -1,4 +1,4 @@
-"""h(x) = log(1 + e^x)."""
+"""Softplus: h(x) = log(1 + e^x)."""
 
 from __future__ import annotations
 

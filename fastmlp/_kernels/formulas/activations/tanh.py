@@ -1,4 +1,4 @@
-"""h(x) = tanh(x); h' = 1 - y^2."""
+"""Hyperbolic tangent: h(x) = tanh(x); h' = 1 - y^2."""
 
 from __future__ import annotations
 

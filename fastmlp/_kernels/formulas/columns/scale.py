@@ -1,4 +1,4 @@
-"""y = a x, a the factor of the column."""
+"""Scale: y = a x, where a is the factor of the column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""w t softplus(-x) + (1 - t) softplus(x): binary cross-entropy from logits; w is the weight of positive targets."""
+"""Binary cross-entropy from logits: w t softplus(-x) + (1 - t) softplus(x); w is the weight of positive targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""-log p: cross-entropy, which backends compute from logits by shorter kernels of their own."""
+"""Cross-entropy: -log p. Backends compute it from logits with faster, specialized kernels."""
 
 from __future__ import annotations
 

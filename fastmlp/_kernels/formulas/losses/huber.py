@@ -1,4 +1,4 @@
-"""d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - t; a is delta."""
+"""Huber loss: d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), with d = x - t; a is delta."""
 
 from __future__ import annotations
 

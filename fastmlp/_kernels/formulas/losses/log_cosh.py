@@ -1,4 +1,4 @@
-"""log cosh d = softplus(2 |d|) - |d| - log 2, with d = x - t."""
+"""Log-cosh loss: log cosh d = softplus(2 |d|) - |d| - log 2, with d = x - t."""
 
 from __future__ import annotations
 

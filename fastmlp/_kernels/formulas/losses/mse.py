@@ -1,4 +1,4 @@
-"""(x - t)^2."""
+"""Squared error: (x - t)^2."""
 
 from __future__ import annotations
 

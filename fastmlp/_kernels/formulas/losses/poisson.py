@@ -1,4 +1,4 @@
-"""e^x - t x: x is the logarithm of the rate of a count t."""
+"""Poisson loss: e^x - t x, where x is the logarithm of the rate of a count t."""
 
 from __future__ import annotations
 

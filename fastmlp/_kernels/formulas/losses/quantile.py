@@ -1,4 +1,4 @@
-"""q d where d = t - x > 0, else (q - 1) d, of derivative 0 at 0; a is q."""
+"""Quantile (pinball) loss: q d where d = t - x > 0, else (q - 1) d, with derivative 0 at 0; a is q."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""g += weight_decay p; s += g^2; p -= rate g / (sqrt(s) + eps), with rate = lr / (1 + (t - 1) lr_decay)."""
+"""Adagrad: g += weight_decay p; s += g^2; p -= rate g / (sqrt(s) + eps), with rate = lr / (1 + (t - 1) lr_decay)."""
 
 from __future__ import annotations
 

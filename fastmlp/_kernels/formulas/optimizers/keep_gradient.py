@@ -1,4 +1,4 @@
-"""The gradient itself, in the place of an optimizer's state; p stays."""
+"""Copy of the gradient in the place of an optimizer's state; p does not change."""
 
 from __future__ import annotations
 

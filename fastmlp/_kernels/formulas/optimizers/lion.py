@@ -1,4 +1,4 @@
-"""c = b1 m + (1 - b1) g; p -= lr (sign(c) + weight_decay p); m = b2 m + (1 - b2) g."""
+"""Lion: c = b1 m + (1 - b1) g; p -= lr (sign(c) + weight_decay p); m = b2 m + (1 - b2) g."""
 
 from __future__ import annotations
 

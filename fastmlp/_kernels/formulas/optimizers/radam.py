@@ -1,11 +1,11 @@
-"""m and s as in Adam; p -= rate r m / (sqrt(s) + eps) where the step has a rectification r, else p -= rate m."""
+"""RAdam: m and s as in Adam; p -= rate r m / (sqrt(s) + eps) if the step has a rectification r, else p -= rate m."""
 
 from __future__ import annotations
 
 from ...number import fma, square_root
 
 STATES = ("exp_avg", "exp_avg_sq")
-# rate: lr / (1 - b1^t); shrink: see `adam`; rectification: r_t sqrt(1 - b2^t), 0 where there is none.
+# rate: lr / (1 - b1^t). shrink: see `adam`. rectification: r_t sqrt(1 - b2^t), or 0 for a step without rectification.
 NUMBERS = ("rate", "1 - b1", "b2", "1 - b2", "eps", "weight_decay", "shrink", "rectification")
 
 

@@ -1,6 +1,7 @@
-"""g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
+"""RMSprop: g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
 
-Centered, s is less m^2 with m += (1 - alpha) (g - m); with momentum, v = momentum v + u and p -= lr v.
+The centered variant replaces s under the root by s - m^2, with m += (1 - alpha) (g - m). With momentum,
+v = momentum v + u and p -= lr v.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""g += weight_decay p; v = momentum v + g; p -= lr (g + momentum v where nesterov, else v)."""
+"""SGD: g += weight_decay p; v = momentum v + g; p -= lr (g + momentum v if nesterov else v)."""
 
 from __future__ import annotations
 
