@@ -55,7 +55,7 @@ def test_models_come_back(make, dtype, tmp_path):
     fm.save(model, path)
     loaded = fm.load_model(path)
     assert np.array_equal(loaded.infer(X), model.infer(X))
-    assert np.array_equal(loaded.forward(X), loaded.infer(X))  # a loaded model is in evaluation mode, without dropout
+    assert np.array_equal(loaded.forward(X), loaded.infer(X))  # Dropout is inactive in a loaded model
     assert type(loaded) is type(model) and loaded.config() == model.config()
     assert loaded.dtype == dtype and loaded.classes == ["a", "b", "c"] and loaded.task == "classification"
     assert sorted(load_file(path)) == sorted(model.state_dict())

@@ -223,7 +223,7 @@ def test_how_many_rows_a_step_of_several_batches_may_have():
     assert not engine.has_room(rows, 9) and engine.has_room(rows, 1)
     machine._room = 1 << 20
     assert engine.has_room(rows, 9) and engine.plan is plan and engine._work is work
-    for accumulate, count in ((9, 36), (50, 40), (1, 4)):  # no more batches than rows
+    for accumulate, count in ((9, 36), (50, 40), (1, 4)):  # capped at the 40 rows
         bounds = np.array([0, count])
         engine.run(rows, np.arange(40), bounds, 7, 0, 0.0, None, accumulate)
         assert engine.plan.batch == count and engine.plan.work == engine._work.size

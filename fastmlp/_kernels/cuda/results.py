@@ -158,7 +158,7 @@ def update_epilogue(rule, dtype, count, vec4=False):
                 if penalized:
                     g[0, q] = g[0, q] + to.penalty * old[0, q]
                     w_square += old[0, q] * old[0, q]
-                if to.bound > zero:  # NaN stays
+                if to.bound > zero:  # NaN passes through
                     g[0, q] = to.bound if g[0, q] > to.bound else -to.bound if g[0, q] < -to.bound else g[0, q]
                 if to.keeps:
                     g_square += g[0, q] * g[0, q]
