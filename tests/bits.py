@@ -1,11 +1,11 @@
 """Hashes of trained nets, to compare two checkouts bit by bit on one machine.
 
-    python tests/bits.py > before.json            # in the one checkout
-    python tests/bits.py --against before.json    # in the other: names what differs, and exits with 1
+    python tests/bits.py > before.json            # in one checkout
+    python tests/bits.py --against before.json    # in the other: lists differences and exits with 1
 
-Each case is a fit on the Numba backend, whose hash is over the final weights, the optimizer's state, the losses and the
-outputs. Bits depend on the width of a vector (`fastmlp info`) and on the versions of Numba and LLVM, so that hashes of
-different machines may differ; those of one and two threads never do.
+Each case is a fit on the Numba backend. The hash covers the final weights, the optimizer's state, the losses and the
+outputs. Bits depend on the vector width (`fastmlp info`) and on the versions of Numba and LLVM, so hashes of different
+machines may differ. Hashes for one thread and for two threads are always equal.
 """
 
 from __future__ import annotations

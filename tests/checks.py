@@ -1,10 +1,11 @@
 """The tolerance rule of the tests: largest distance of a result from its float64 reference.
 
-Nothing here is tuned to pass. With eps the dtype's machine epsilon, or that of a precision, and one constant ``C``:
+The bounds are derived from error analysis, not fitted to results. They use eps, the machine epsilon of a dtype or of a
+precision, and one constant ``C``:
 
-- a product over an inner dimension K: C eps sqrt(K) |a| |b| (what an FMA chain of K terms gathers),
-- an element-wise function: C ulp of its value, and what C ulp of its argument makes of it,
-- a whole model: these bounds carried through its layers (`mlp_reference`).
+- a product over an inner dimension K: C eps sqrt(K) |a| |b| (the rounding errors of an FMA chain of K terms),
+- an elementwise function: C ulp of its value plus the effect of C ulp of its argument,
+- a model: these bounds propagated through its layers (`mlp_reference`).
 
 Results below the smallest normal number may be flushed to zero.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 C = 2.0
-# What tensor cores round the factors of a product to; its sums are float32's. "bf16x6" is held to float32's own.
+# Relative rounding of the factors of a tensor-core product; sums are float32. "bf16x6" must reach float32 accuracy.
 FACTORS = {"bf16x6": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7}
 
 
@@ -38,7 +39,7 @@ def assert_matches(ref, comp, bound=0.0, where=""):
     bound = np.broadcast_to(np.asarray(bound, np.float64), ref.shape)
     with np.errstate(invalid="ignore"):
         excess = np.where(special, -1.0, np.abs(comp - ref) - bound)
-    if not (excess <= 0).all():  # a NaN in comp is an excess too
+    if not (excess <= 0).all():  # the negation catches NaN in comp
         worst = np.unravel_index(int(np.argmax(np.where(np.isnan(excess), np.inf, excess))), ref.shape)
         raise AssertionError(
             f"{where}{list(map(int, worst))}: {comp[worst]}, expected {ref[worst]} within {bound[worst]:.3g}"
@@ -71,7 +72,7 @@ class Activated:
             spread = x_bound + 0.0 * x
         self.bound = np.abs(self.slope) * spread + activation.curvature * spread**2 / 2
         self.bound = self.bound + C * eps(dtype) * np.abs(self.y) + floor(dtype)
-        # Slopes are of order 1, and in their tails computed as differences of such.
+        # Derivatives are of order 1; in the tails they are differences of terms of order 1.
         self.slope_bound = activation.curvature * spread + C * eps(dtype) * np.maximum(1, np.abs(self.slope))
         near = np.any([np.abs(x - kink) < spread for kink in activation.kinks], axis=0)
         self.slope_bound = np.where(near, self.slope_bound + activation.jump, self.slope_bound)

@@ -19,7 +19,7 @@ from fastmlp._kernels import get_backend
 from fastmlp._kernels.quick import quickly
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-NATIVE = os.environ.get("FASTMLP_NATIVE_CUDA") == "1"  # CUDA kernels are compiled for this processor
+NATIVE = os.environ.get("FASTMLP_NATIVE_CUDA") == "1"  # CUDA kernels are compiled for the host CPU
 ARCHITECTURE = (8, 0)
 
 
@@ -61,7 +61,7 @@ def _share_arrays():
 
 
 if SIMULATED:
-    # A thread of the simulator asks again and again whether the others have come: it is not to do so for long.
+    # Threads of the simulator poll in barriers; a short switch interval limits the time spent polling.
     sys.setswitchinterval(1e-4)
     _share_arrays()
 if NATIVE:
@@ -76,7 +76,7 @@ def _has_gpu():
     return True
 
 
-# In a simulator a test takes seconds that takes milliseconds otherwise: nothing else runs there.
+# Simulated tests take seconds instead of milliseconds, so other backends are not tested in the same run.
 COMPILED = ["cuda"] if SIMULATED or NATIVE else ["numba", "cuda"] if _has_gpu() else ["numba"]
 BACKENDS = COMPILED if SIMULATED or NATIVE else ["numpy", *COMPILED]
 

@@ -12,7 +12,7 @@ from compiled import BACKENDS, COMPILED, operations
 from fastmlp._kernels import use_backend
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects slow tests
 def pytest_collection_modifyitems(items):
     """Mark the cases of a ``sampled`` test as slow that show no new value of any of its parameters.
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 from compiled import ARCHITECTURE
 
-_FREE = 1 << 30  # bytes, of a small GPU
+_FREE = 1 << 30  # free memory in bytes, of a small GPU
 _MULTIPROCESSORS = 3
 
 
@@ -22,7 +22,7 @@ class _Driver:
 
     is_available = True
 
-    def cuMemcpyHtoD(self, to, source, size, stream=None):  # the driver's own name, as those below
+    def cuMemcpyHtoD(self, to, source, size, stream=None):  # this and the names below are those of the CUDA driver API
         ctypes.memmove(int(to), int(source), size)
 
     cuMemcpyDtoH = cuMemcpyDtoD = cuMemcpyHtoD
@@ -46,7 +46,7 @@ class _Context:
         self._driver = driver
 
     def memalloc(self, size):
-        memory = np.full(size + 256, 0xFF, np.uint8)  # NaN, and no number that an index may be
+        memory = np.full(size + 256, 0xFF, np.uint8)  # NaN as a float, and an invalid index as an integer
         first = memory.ctypes.data + -memory.ctypes.data % 256
         return self._driver.MemoryPointer(self, self._driver.binding.CUdeviceptr(first), size, owner=memory)
 

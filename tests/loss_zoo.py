@@ -1,4 +1,4 @@
-"""Every loss of the registry, with rows for it: what holds of all losses is tested by these."""
+"""All losses of the registry with matching data, for tests of properties that every loss has."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from fastmlp._kernels import use_backend
 from fastmlp.losses import loss_types
 
-COLUMNS = 5  # of `Loss.examples`
-SOFT = "-soft"  # the end of a name: rows for the targets of classes, not indices
+COLUMNS = 5  # number of columns in `Loss.examples`
+SOFT = "-soft"  # suffix of names with class probabilities instead of indices as targets
 
 
 def _examples():
@@ -16,7 +16,7 @@ def _examples():
         return {
             f"{kind.__name__}-{i}{targets}": (kind, i)
             for kind in loss_types()
-            if kind.__module__.startswith("fastmlp.")  # not what a test has registered
+            if kind.__module__.startswith("fastmlp.")  # excludes losses registered by tests
             for i in range(len(kind.examples()))
             for targets in (["", SOFT] if kind.target_kind == "labels" else [""])
         }

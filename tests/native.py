@@ -37,12 +37,12 @@ _C = {
     "i32": ctypes.c_uint32, "i64": ctypes.c_int64, "float": ctypes.c_float, "double": ctypes.c_double,
     "ptr": ctypes.c_void_p,
 }  # fmt: skip
-_kept = []  # what compiled code goes on to use
+_kept = []  # keeps objects alive that compiled code uses
 
 
 # ------------------------------------------------------------------------------------------ callbacks
 
-_launch = {}  # the sizes of the grid and of its blocks
+_launch = {}  # dimensions of the grid and of a block
 
 
 def _special(register):
@@ -91,7 +91,7 @@ INSTRUCTIONS = {
     "ld.acquire.gpu.b64": _arrivals,
     "red.release.gpu.global.add.u64": _arrive,
     "atom.acq_rel.gpu.global.add.u64": _count,
-    "mov.u32": lambda: simt._me().threadIdx.x,  # the only registers that are asked for so
+    "mov.u32": lambda: simt._me().threadIdx.x,  # the only special registers read by inline PTX
     "mov.b32": lambda: _launch["block"].x,
     "mov.u64": time.perf_counter_ns,  # the clock
     "cp.async.commit_group": lambda: None,
@@ -100,7 +100,8 @@ INSTRUCTIONS = {
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32": _multiply_tf32,
     "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32": simt.multiply_bf16,
 }
-# As LLVM code, since there is one for each element. Copies are made at once: `simt` makes them as late as may be.
+# LLVM code instead of callbacks, since these run once per element. Async copies are executed at once; `simt` executes
+# them as late as possible.
 WRITTEN = {
     "cvta.to.shared.u64": """
         ret i64 %x0""",
@@ -222,7 +223,7 @@ def _instruction(code, result, kinds):
 
 _ASM = re.compile(r'call (\{[^}]*\}|\w+) asm\s+(?:sideeffect\s+)?"([^\s;"]+)([^"]*)", "[^"]*"\(([^)]*)\)')
 _SHARED = re.compile(r'@"(\w+)" = addrspace\(3\) global \[(\d+) x (\w+)\].*')
-_numbers = {}  # of shared arrays
+_numbers = {}  # number of each shared array
 
 
 def _for_this_processor(text):
@@ -245,7 +246,7 @@ def _for_this_processor(text):
     sizes = {name: int(count) * ctypes.sizeof(_C[kind]) for name, count, kind in _SHARED.findall(text)}
     text = re.sub(r'addrspacecast ptr addrspace\(3\) @"(\w+)" to ptr', shared, _SHARED.sub("", text))
     text = re.sub(r"^target .*$", "", text, flags=re.M).replace('@"llvm.nvvm.', '@"nvvm.')
-    text = text.replace(" alwaysinline", "")  # it takes longer, and changes nothing
+    text = text.replace(" alwaysinline", "")  # inlining takes longer and does not change results
     assert "addrspace(" not in text and " asm " not in text, "something that is not known here"
     return "\n".join([text, 'declare ptr @"shared array"(i64, i64)', *functions.values()])
 
@@ -255,7 +256,7 @@ def _engine():
     """Return (LLVM target machine, execution engine)."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    # It takes longer to make the code faster than to wait for it.
+    # Optimization takes longer than it saves at run time.
     target = llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), opt=0, jit=True)
     _symbol("shared array", _shared, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     for register in (f"{kind}.{axis}" for kind in ("tid", "ctaid", "ntid", "nctaid") for axis in "xyz"):
@@ -276,8 +277,8 @@ def _library(name):
         llvm.add_symbol(f"__nv_{name}", ctypes.cast(found, ctypes.c_void_p).value)
 
 
-# llvmlite keeps what its objects are as text. A GPU's compiler wants pointers that say to what, this processor's ones
-# that do not: each text is kept under a name of its own, and nothing is compiled twice for `tests/kernels/test_ptx.py`.
+# llvmlite caches the text of its objects. The GPU compiler expects typed pointers, the host compiler opaque pointers.
+# Each text is cached under a separate name, so `tests/kernels/test_ptx.py` needs no second compilation.
 _names = {"text": "typed text", "reference": "typed reference"}
 
 
@@ -363,7 +364,7 @@ class Machine(simt.Machine):
         grid, dim = grid + (1,) * (3 - len(grid)), dim + (1,) * (3 - len(dim))
         for what, sizes in (("grid", grid), ("block", dim)):
             _launch[what] = SimpleNamespace(**dict(zip("xyz", sizes, strict=True)))
-        answer = ctypes.create_string_buffer(8)  # for what a kernel does not give
+        answer = ctypes.create_string_buffer(8)  # for the unused return value of a kernel
         running = []
 
         def body():
@@ -373,7 +374,7 @@ class Machine(simt.Machine):
         try:
             self._run(body, (), grid, dim)
         except BaseException:
-            _kept.extend(running)  # to end them would be to go on in the middle of compiled code
+            _kept.extend(running)  # ending the greenlets would resume them inside of compiled code
             raise
 
     def _release(self, threads, ended):
@@ -402,8 +403,8 @@ class Compiled(Simulated):
 
 def replace_gpu():
     """Install the fake GPU for the rest of the process."""
-    # Compiles Numba's runtime for this processor, which it cannot do once it has known the pointers of kernels.
+    # Compiles Numba's runtime for the host, which fails once pointers of kernels have been typed.
     shuffle_order(0, 0, 1)
     updates = importlib.import_module("fastmlp._kernels.cuda.updates")
-    updates._SUM_BLOCKS = 3  # so that they go through an array in turns
+    updates._SUM_BLOCKS = 3  # few blocks, so that each block loops over the array
     fake_driver.install(Machine())

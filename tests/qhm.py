@@ -1,4 +1,4 @@
-"""A formula as a user writes one: quasi-hyperbolic momentum (Ma and Yarats, arXiv:1810.06801)."""
+"""Example of a user-defined optimizer formula: quasi-hyperbolic momentum (Ma and Yarats, arXiv:1810.06801)."""
 
 from __future__ import annotations
 

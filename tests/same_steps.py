@@ -10,7 +10,7 @@ from checks import assert_matches
 
 import fastmlp as fm
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of an array's largest number
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # relative to an array's largest magnitude
 
 
 def modules_only():

@@ -44,7 +44,7 @@ class Watched:
 
     def place(self, index):
         """Return the flat position of an index."""
-        # Most of the time of a test goes by in these lines and those of `read` and `write`.
+        # Hot path: most of a test's time is spent here and in `read` and `write`.
         if not isinstance(index, tuple):
             if self.ndim == 1 and 0 <= index < self.size:
                 return int(index)
@@ -120,11 +120,11 @@ class _Thread:
         self.block, self.threadIdx = block, SimpleNamespace(**dict(zip("xyz", place, strict=True)))
         self.number = place[0] + dim[0] * (place[1] + dim[1] * place[2])
         self.name = (block.number, self.number)
-        self.of_grid = self.of_block = self.of_warp = 0  # barriers passed
+        self.of_grid = self.of_block = self.of_warp = 0  # numbers of barriers passed
         self.waits_for = self.seen = None
-        self.operands, self.product = None, None  # of what a warp multiplies
-        self.copies, self.groups = [], []  # that were asked for and are still to be made
-        self.knows = {}  # of other blocks: up to which of their barriers all that they did is known to be done
+        self.operands, self.product = None, None  # of a matrix product of the warp
+        self.copies, self.groups = [], []  # async copies that are still pending
+        self.knows = {}  # by block: the barrier up to which its accesses are ordered before this thread
 
     def look(self):
         """Return the record of the thread's accesses, a new one after each barrier."""
@@ -205,7 +205,7 @@ class Local:
     space = "local"
 
     def __init__(self, shape, dtype):
-        # A look into this is all that most accesses of a test take.
+        # A dict lookup is the fast path of most accesses.
         self.values, self.kind = dict(_nothing(shape)), dtype.type
 
     def __getitem__(self, index):
@@ -392,7 +392,7 @@ class Machine:
         def body():
             function(*args)
 
-        with np.errstate(all="ignore"):  # a GPU does not warn either
+        with np.errstate(all="ignore"):  # GPUs do not warn about floating-point exceptions
             quiet = contextvars.copy_context()
         alive, blocks, counted = [], [], {}
         for number, place in enumerate(np.ndindex(*grid[::-1])):
@@ -441,7 +441,7 @@ class Machine:
             if all(thread.waits_for == kind for thread in members):
                 gone = True
                 knows = {}
-                if kind == "block":  # what one has heard, all have
+                if kind == "block":  # a block barrier shares the knowledge of all threads
                     for thread in members:
                         knows = _later(knows, thread.knows)
                 for thread in members:
@@ -452,7 +452,7 @@ class Machine:
     @contextlib.contextmanager
     def _as_python(self, module, kind):
         calls, old = (kind.__call__, Number.__call__), [vars(one)["cuda"] for one in self.modules]
-        # By way of properties: calls are half of what Python does here, and these add none.
+        # Properties avoid extra calls, which take half of the run time.
         kind.__call__ = property(operator.attrgetter("py_func"))
         Number.__call__ = property(lambda self: getattr(np, self.name))
         functions = [vars(one).get(name) for one, name, _ in self.replaced]

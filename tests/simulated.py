@@ -76,7 +76,7 @@ class Simulated:
         # NaN reveals reads of uninitialized memory.
         return np.full(shape, np.nan, dtype)
 
-    zeros = empty  # used for parameters, which are all written
+    zeros = empty  # only used for parameters, which are all written
 
     def finite(self, arrays):
         return all(np.isfinite(self.download(array)).all() for array in arrays)
@@ -100,7 +100,7 @@ class Simulated:
     def assign(self, target, source):
         self._work()
         assert target.shape == source.shape and target.ndim == 1
-        if hasattr(target, "copy_to_device"):  # of Numba's simulator
+        if hasattr(target, "copy_to_device"):  # an array of Numba's simulator
             target.copy_to_device(source)
         else:
             target[:] = self.download(source)

@@ -1,4 +1,4 @@
-"""A user's formula: h(x) = (x + sqrt(x^2 + alpha)) / 2 (Barron, arXiv:2112.11687)."""
+"""Example of a user-defined activation formula: h(x) = (x + sqrt(x^2 + alpha)) / 2 (Barron, arXiv:2112.11687)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A formula of two trained numbers of each column, y = a tanh(b x), whose derivatives depend on both."""
+"""Example of a function by column with two trained parameters: y = a tanh(b x), whose derivatives depend on both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def derivative_b(x, a, b):
     return a * x * (1.0 - y) * (1.0 + y)
 
 
-# The entry of `reference._COLUMNS`.
+# Entry for `reference._COLUMNS`.
 REFERENCE = (
     lambda x, a, b: a * np.tanh(b * x),
     lambda x, a, b: a * b * (1 - np.tanh(b * x) ** 2),

@@ -1,6 +1,6 @@
 """The public API by example, with the expected results."""
 
-# Lines of the example stand as the example has them.
+# The lines are copied verbatim from the example.
 # ruff: noqa: E501, E702
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def test_sample_weights_count_in_fit_and_in_evaluate(backend):
     assert weighted == pytest.approx(trainer.evaluate(X_test[y_test == 3], y_test[y_test == 3]), rel=1e-6)
     before = (trainer.predict(X_test) == 3).mean()
     trainer.fit(X, y, sample_weight=(y == 3).astype(float), epochs=20, rng=0)
-    # It has seen nothing but threes since.
+    # The second fit has only threes with positive weight.
     assert trainer.evaluate(X_test, y_test, sample_weight=only)["loss"] < 0.5 * weighted["loss"]
     assert (trainer.predict(X_test) == 3).mean() > 2 * before
 

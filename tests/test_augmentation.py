@@ -50,7 +50,7 @@ def test_flips_turn_whole_rows(shape, axis):
     assert (flipped | (comp == x).all(axis=1)).all()
     if shape != (12, 1):
         assert 12 < flipped.sum() < 52
-        assert not np.array_equal(made.apply(x, y, None, 5, 4)[0], comp)  # another step, other rows
+        assert not np.array_equal(made.apply(x, y, None, 5, 4)[0], comp)  # another step flips other rows
         assert not np.array_equal(made.apply(x, y, None, 6, 3)[0], comp)
     np.testing.assert_array_equal(made.apply(x, y, None, 5, 3)[0], comp)
     np.testing.assert_array_equal(made.apply(x[:9], y[:9], None, 5, 3)[0], comp[:9])
@@ -88,7 +88,7 @@ def test_shares_have_the_beta_distribution(alpha):
     comp = fm.Mixup(alpha)._quantiles(u)
     ref = stats.beta.ppf(u, alpha, alpha)
     np.testing.assert_allclose(comp, ref, atol=2e-4)
-    inner = (u > 1e-3) & (u < 0.5)  # 1 - t is 1 for the t of small alphas
+    inner = (u > 1e-3) & (u < 0.5)  # for small alphas, 1 - t rounds to 1
     np.testing.assert_allclose(stats.beta.cdf(comp, alpha, alpha)[inner], u[inner], atol=1e-4)
     shares, shifts = fm.Mixup(alpha).draw(3, np.arange(4000), np.full(4000, 8))
     if alpha >= 0.1:
@@ -190,7 +190,7 @@ def test_fit_refuses_before_it_trains():
     with pytest.raises(ValueError, match="expected a shape of 12 numbers"):
         trainer.fit(x, y, augment=[fm.HorizontalFlip((2, 5))])
     assert trainer.steps == 0
-    trainer.fit(x, y, augment=fm.Mixup(), epochs=1)  # one alone will do
+    trainer.fit(x, y, augment=fm.Mixup(), epochs=1)  # a single augmentation without a list
     assert trainer.steps == 1
     trainer.fit(x, y, augment=None, epochs=1)
     assert trainer.steps == 2

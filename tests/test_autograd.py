@@ -72,7 +72,7 @@ def test_activations(backend, rng, name, scale):
     x = scale * rng.normal(size=(7, 17))
     x[0, :4] = [0.0, -0.0, scale, -scale]
     x[1, : len(module.kinks)] = module.kinks
-    # A slope of GELU's tanh form or SiLU is made of terms up to |x| (PyTorch's way).
+    # PyTorch computes derivatives of SiLU and GELU (tanh form) from terms up to |x|.
     both(module, twin, x, rng.normal(size=x.shape), size=max(1.0, float(np.abs(x).max()) ** 2))
 
 
@@ -98,7 +98,7 @@ def test_layer_norm(backend, rng, columns, affine):
         array[...] = rng.normal(size=columns)
     twin = torch.nn.LayerNorm(columns, elementwise_affine=affine, dtype=torch.float64)
     x = rng.normal(size=(6, columns))
-    # 1 / sqrt(var + eps) multiplies every rounding, twice in backward.
+    # 1 / sqrt(var + eps) amplifies every rounding error, twice in backward.
     spread = 1 / np.sqrt(x.var(axis=1).min() + 1e-5)
     both(module, copy_to(module, twin), x, rng.normal(size=x.shape), columns, 4 * max(1, spread) ** 2)
 
@@ -279,7 +279,7 @@ def test_schedules(name):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     scheduler, schedule = twin(optimizer), make()
     for step in range(21):
-        # PyTorch multiplies step by step, so its error grows with them.
+        # PyTorch multiplies step by step, so its error grows with the number of steps.
         assert schedule(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=4 * EPS * (step + 8))
         if step < 20:
             optimizer.step()

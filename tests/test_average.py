@@ -40,10 +40,10 @@ def test_it_follows_the_formula(name, backend, dtype):
     plain.fit(X, y, batch_size=16, epochs=3, rng=0)
     comp = made.averaged_model().state_dict()
     for key, array in ref.items():
-        # Each of the steps rounds a number of this size, and forgets what was before by the decay.
+        # Each step adds a rounding error of this size; the decay damps earlier errors.
         bound = 2 * float(np.finfo(dtype).eps) / (1 - DECAY) * (np.abs(array) + 1)
         assert_matches(array, comp[key], bound, key)
-        np.testing.assert_array_equal(made.model.state_dict()[key], plain.model.state_dict()[key])  # training as ever
+        np.testing.assert_array_equal(made.model.state_dict()[key], plain.model.state_dict()[key])  # same training
     assert len(seen) == 15
 
 

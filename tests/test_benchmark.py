@@ -136,7 +136,7 @@ def test_peers_agree_with_the_reference(name, case, monkeypatch):
     package = PEERS[name][2]
     pytest.importorskip(package, reason="the peer is not installed")
     if name == "torch.compile":
-        monkeypatch.setattr(sys.modules["torch"], "compile", lambda step, mode: step)  # the arithmetic, in a moment
+        monkeypatch.setattr(sys.modules["torch"], "compile", lambda step, mode: step)  # saves compilation time
     kind = find(name)
     if reason := kind.refuses(case):
         assert name == "scikit-learn" and case.name == "bytes" and reason == "it has no elu"

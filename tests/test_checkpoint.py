@@ -55,7 +55,7 @@ def test_models_come_back(make, dtype, tmp_path):
     fm.save(model, path)
     loaded = fm.load_model(path)
     assert np.array_equal(loaded.infer(X), model.infer(X))
-    assert np.array_equal(loaded.forward(X), loaded.infer(X))  # Dropout is off
+    assert np.array_equal(loaded.forward(X), loaded.infer(X))  # Dropout is inactive in a loaded model
     assert type(loaded) is type(model) and loaded.config() == model.config()
     assert loaded.dtype == dtype and loaded.classes == ["a", "b", "c"] and loaded.task == "classification"
     assert sorted(load_file(path)) == sorted(model.state_dict())
@@ -99,7 +99,7 @@ def saved(tmp_path, **changes):
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     tensors = load_file(path)
     tensors = changes.pop("tensors", lambda tensors: tensors)(tensors)
-    metadata = {**header["__metadata__"], "sha256": None, **changes}  # None: none
+    metadata = {**header["__metadata__"], "sha256": None, **changes}  # None removes the entry
     save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
     return path
 
@@ -148,7 +148,7 @@ def test_truncated_files(tmp_path):
         path.write_bytes(data[:size])
         with pytest.raises(fm.ModelFileError, match="damaged or not a safetensors file"):
             fm.load_model(path)
-    for size in (2**63, 2**64 - 1, len(data)):  # what the header claims to be
+    for size in (2**63, 2**64 - 1, len(data)):  # invalid header sizes
         path.write_bytes(size.to_bytes(8, "little") + data[8:])
         with pytest.raises(fm.ModelFileError, match="damaged or not a safetensors file"):
             fm.load_model(path)

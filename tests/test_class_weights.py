@@ -104,7 +104,7 @@ def test_a_batch_without_weight_has_a_gradient_of_zero(backend):
     for target in (np.zeros(8, int), np.full(8, 3)):
         trainer.step(X, target)
         states.append(trainer.model.state_dict())
-    for name, array in states[1].items():  # 0.1 v, and then 0.1 (0.5 v)
+    for name, array in states[1].items():  # updates 0.1 v, then 0.1 (0.5 v)
         ref = states[0][name] + 0.5 * (states[0][name] - before[name])
         assert_matches(ref, array, 1e-12)
 
@@ -119,7 +119,7 @@ def test_the_training_loss_is_the_mean_over_batches_with_weight():
     assert_matches(losses[[2, 3, 5]].mean(), last["train_loss"], 1e-15)
     outputs = trainer.model.infer(X)
     assert_matches(reference(outputs[25:], y[25:]), losses[5], 1e-12)
-    # an evaluation after each step: what there is without any batch of weight
+    # evaluation after each step, including batches of weight 0 only
     history = trainer.fit(X, y, batch_size=5, shuffle=False, epochs=1, eval_every=1)
     assert history["train_loss"] == list(losses)
 

@@ -1,4 +1,4 @@
-"""The CUDA backend as a whole; its operations are in tests/kernels, with those of the other backends."""
+"""The CUDA backend in training and inference; tests/kernels covers its operations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_threads_that_ask_at_once_share_an_array(monkeypatch):
     shared, barrier = simulator.FakeCUDAShared(0), threading.Barrier(8)
 
     def later(*arguments, empty=np.empty):
-        time.sleep(0.01)  # the others ask meanwhile
+        time.sleep(0.01)  # gives other threads time to call meanwhile
         return empty(*arguments)
 
     def ask(_):
@@ -134,7 +134,7 @@ def engine(monkeypatch):
         machine = Simulated(3)
         monkeypatch.setattr(backend, "machine", lambda: machine)
     if SIMULATED or NATIVE:
-        monkeypatch.setattr("fastmlp.engine.session._TURN", 60)  # steps take long
+        monkeypatch.setattr("fastmlp.engine.session._TURN", 60)  # simulated steps are slow
     run = type(machine).run
 
     def counted(self, *arguments):
@@ -168,7 +168,7 @@ def assert_same_state(ref, comp, bound=1e-9):
 def test_whole_epochs_in_one_launch(engine):
     comp, ref = fitted("cuda"), fitted("numpy")
     assert_same_state(ref, comp)
-    assert len(engine) <= 5  # one to see how long a step takes
+    assert len(engine) <= 5  # one launch measures the time of a step
     for key in ("train_loss", "val_loss", "val_accuracy"):
         assert_matches(np.array(ref.history[key]), np.array(comp.history[key]), 1e-9)
     assert all(hasattr(array, "copy_to_host") for _, array in comp.model.named_parameters())
@@ -262,7 +262,7 @@ def test_single_steps(engine):
     for i in range(4):
         losses = [trainer.step(x, x[:, :2]) for trainer in trainers]
         assert_matches(losses[0], losses[1], 1e-12)
-        if i == 2:  # somebody looks, and changes something
+        if i == 2:  # state is read and changed between steps
             for trainer in trainers:
                 trainer.model.load_state_dict({k: 0.5 * a for k, a in trainer.model.state_dict().items()})
     for name, array in trainers[0].model.state_dict().items():
@@ -327,7 +327,7 @@ def test_estimators(solver, engine):
         found = []
         for backend in ("numpy", "cuda"):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # three passes are few
+                warnings.simplefilter("ignore")  # ignores the convergence warning after three passes
                 found.append(kind(backend=backend, **options).fit(X, targets))
         ref, comp = found
         assert_matches(ref.loss_, comp.loss_, 1e-9)
@@ -340,7 +340,7 @@ def test_estimators(solver, engine):
             assert_matches(ref.predict(X), comp.predict(X), 1e-9)
         twin = pickle.loads(pickle.dumps(comp))
         assert twin.predict(X).tobytes() == comp.predict(X).tobytes()
-        with pytest.raises(ValueError, match="read-only"):  # the weights are on the GPU, and these are copies
+        with pytest.raises(ValueError, match="read-only"):  # the arrays are copies of weights on the GPU
             comp.coefs_[0][...] = 0
         ref.coefs_[0] = comp.coefs_[0] = 0 * ref.coefs_[0]
         answers = [(one.predict_proba if kind is fm.MLPClassifier else one.predict)(X) for one in found]
@@ -399,7 +399,7 @@ def test_training_on_tensor_cores(precision, hidden, engine):
     assert engine
     for name, array in states[0].items():
         assert array.tobytes() == states[1][name].tobytes()
-        # float32's sums have another order there, which ten steps make more of than the factors do.
+        # The order of float32 sums differs; over ten steps this contributes more than the rounding of factors.
         bound = 2e-5 if precision == "bf16x6" else eps(precision)
         assert_matches(states[2][name], array, bound * np.abs(array).max(), name)
 

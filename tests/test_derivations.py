@@ -1,4 +1,4 @@
-"""docs/derivations.md: its code locations exist, its example is right, and the code computes its formulas.
+"""docs/derivations.md: its code locations exist, its example is correct, and the code computes its formulas.
 
 The formulas are written here as on the page, with loops over their indices, in float64; those of activations are in
 `tests/activations`. Each is compared with the results of the backends, and with the derivative of the definition by a
@@ -88,7 +88,7 @@ def resolve(location):
     assert (ROOT / "fastmlp" / path).is_file()
     found = importlib.import_module("fastmlp." + path.removesuffix(".py").replace("/", "."))
     for attribute in attributes.split(".") if attributes else ():
-        # Where a class only inherits the attribute, the page should name the base.
+        # vars() rejects inherited attributes: the page must name the base class.
         found = vars(found)[attribute]
     return found
 
@@ -104,8 +104,8 @@ def test_location_exists(location):
 
 
 def test_every_operation_with_a_gradient_is_on_the_page():
-    others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32", "ceil_div"}  # make arrays and numbers
-    others |= {"sum_of_squares", "scale", "add_scaled", "clip"}  # use gradients
+    others = {"empty", "zeros", "from_numpy", "to_numpy", "philox4x32", "ceil_div"}  # create arrays or numbers
+    others |= {"sum_of_squares", "scale", "add_scaled", "clip"}  # take gradients
     operations = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
     assert {f"reference.{name}" for name in operations - others} <= set(LOCATIONS)
 
@@ -124,7 +124,7 @@ def test_every_kernel_with_a_gradient_is_on_the_page():
     for file in formulas.names("losses"):
         found.add(f"losses/{file}.py: {'class_term' if formulas.sums_over_classes(file) else 'loss'}")
     assert {f"formulas/{location}" for location in found} <= set(LOCATIONS)
-    parts = re.compile(".+_rows|philox_words")  # of kernels that are on the page
+    parts = re.compile(".+_rows|philox_words")  # helpers of kernels that the page lists
     names = [name for name in resolve("cpu/rows.py: __all__") if not parts.fullmatch(name)]
     assert {f"cpu/rows.py: {name}" for name in names} <= set(LOCATIONS)
 
@@ -209,7 +209,7 @@ def test_activation(kind, backend, rng):
     exact = curve(kind, ALPHA)
     x, dy = rng.uniform(-2, 2, (N, OUT)), rng.normal(size=(N, OUT))
     y = compute("activation_forward", (kind, ALPHA, x), (N, OUT))
-    assert_matches(exact.h(x), y, bound(4, 2.0))  # of terms of order 1 throughout
+    assert_matches(exact.h(x), y, bound(4, 2.0))  # all terms are of order 1
     dx = compute("activation_backward", (kind, ALPHA, dy, x, y), (N, OUT))
     by_definition = derivative(lambda x: (dy * exact.h(x)).sum(), x)
     for ref in (dy * exact.slope(x), by_definition):
@@ -265,7 +265,7 @@ def test_layer_norm(backend, rng):
 
     z = normalized(x)
     mean, rstd, y = compute("layer_norm_forward", (x, gamma, beta, epsilon), (N,), (N,), (N, OUT))
-    spread = 1 + rstd[:, None] * np.abs(x).max()  # what centring leaves of rounding
+    spread = 1 + rstd[:, None] * np.abs(x).max()  # rounding error that remains after centering
     size = np.abs(z * gamma) + np.abs(beta) + np.abs(gamma) * spread
     assert_matches(entries((N, OUT), lambda m, k: gamma[k] * z[m, k] + beta[k]), y, bound(OUT, size))
 
@@ -385,7 +385,7 @@ def test_fused_form_is_both_steps_at_once(backend, rng):
     ref = module.backward(steps.backward(module.forward(x), target))
     assert_matches(ref, fm.CrossEntropyLoss().backward(x, target), bound(OUT, 4.0))
 
-    # The page's case of an underflow.
+    # The underflow example of the page.
     text = " ".join(SECTIONS["Cross-entropy from logits: the fused form"].split())
     assert "logits $(2000, 0)$ and class 1 the fused form gives $(1, -1)$, and the two steps $(0, 0)$" in text
     x, target = np.array([[2000.0, 0.0]]), [1]
@@ -405,7 +405,7 @@ def softplus(x):
     return cmath.log(1 + cmath.exp(x))
 
 
-# loss: (the loss, l(x, t, j), its slope)
+# name: (loss class, l(x, t, j), derivative)
 ELEMENTS = {
     "mse": (fm.MSELoss, lambda x, t, j: (x - t) ** 2, lambda x, t, j: 2 * (x - t)),
     "l1": (fm.L1Loss, lambda x, t, j: absolute(x - t), lambda x, t, j: math.copysign(1, x - t)),

@@ -49,7 +49,7 @@ def test_it_ends_the_run_and_keeps_the_best(backend):
     assert_has(trainer.model, states[stopping.best_step])
     X, y = noisy()
     assert trainer.evaluate(X[40:], y[40:])["loss"] == pytest.approx(losses[best], rel=1e-5)
-    trainer.fit(X, y, epochs=1)  # goes on from there
+    trainer.fit(X, y, epochs=1)  # continues from the restored weights
     assert trainer.restored is None
 
 

@@ -25,7 +25,7 @@ def far(answers):
     return model
 
 
-# By how much the targets are moved, and what they are then; float32 tells none of them apart, or few.
+# Transformations of the targets; float32 cannot distinguish most of the results.
 FAR = {
     "timestamps": lambda y: 1.7e9 + y,
     "coordinates": lambda y: 5e6 + 0.01 * y,
@@ -71,7 +71,7 @@ def test_every_loss_of_numbers(loss):
 def test_targets_from_0_to_1(backend):
     """Soft ones too; the threshold of binary tasks is met by what was given, not by what it is rounded to."""
     X, _ = rows_of(1)
-    below = np.nextafter(0.5, 0)  # float32 makes 0.5 of it
+    below = np.nextafter(0.5, 0)  # rounds to 0.5 in float32
     trainer = fm.Trainer(far([-1.0]), fm.BCEWithLogitsLoss(), fm.SGD())
     comp = trainer.evaluate(X, np.full(N, below))
     assert comp["accuracy"] == 1.0

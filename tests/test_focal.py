@@ -1,4 +1,4 @@
-"""The focal losses beside their formulas in PyTorch, beside cross-entropy, and where the model is sure."""
+"""Focal losses: equal to formulas in PyTorch, relation to cross-entropy, and behavior at extreme logits."""
 
 import numpy as np
 import pytest

@@ -23,11 +23,11 @@ def test_the_parts_of_a_floor(floors):
     gpu = floors.Gpu((9, 0), 100, 1e9, 1e12, 1 << 20)
     case = Case("one", (10, 20, 30), "relu", "cross entropy", "Adam", 1000, rows=2000)
     floor = floors.floor_of(case, gpu, "float32", 5)
-    # 1000 rows times 3 * (200 + 600) - 200 FMAs, at 128 times 100 times 1e9 a second.
+    # 1000 rows times 3 * (200 + 600) - 200 FMAs, at 128 * 100 * 1e9 FMAs per second.
     assert_matches(1000 * 2200 / 12.8e12 * 1e6, floor.operations, 1e-12)
     assert floor.memory == 0 and floor.barriers == 5 * 0.9 and floor.us == floor.operations + floor.barriers
     assert_matches(6 / 16 * floor.operations, floors.floor_of(case, gpu, "bf16x6", 5).operations, 1e-12)
-    # 1000 rows of 40 bytes come; 850 parameters with two arrays of the optimizer, and 50 outputs, come and go.
+    # Reads: 1000 rows of 40 bytes. Reads and writes: 850 parameters with two arrays of the optimizer, and 50 outputs.
     small = gpu._replace(cache=1 << 17)
     floor = floors.floor_of(case, small, "float32", 0)
     assert_matches((1000 * 40 + 2 * 4 * (850 * 3 + 50 * 1000)) / 1e12 * 1e6, floor.memory, 1e-12)

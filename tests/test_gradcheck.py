@@ -118,7 +118,7 @@ def test_a_float32_model_is_checked_as_a_float64_copy(backend, rng):
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
     wrong = Wrong(5, 4, rng=0)
-    wrong.factor = 1 + 1e-5  # a hundred times less than float32's differences could show
+    wrong.factor = 1 + 1e-5  # 100 times below the resolution of finite differences in float32
     with pytest.raises(fm.GradientCheckError, match=r"weight\[1, 2\]: analytic \S+, numerical \S+, error 1e-05"):
         fm.check_gradients(wrong, x=rng.normal(size=(6, 5)))
 
@@ -144,9 +144,9 @@ def test_kinks_are_counted(backend, rng, name):
         x[1, 2], x[2, 0] = kink, kink + 1e-7 * max(1, abs(kink))
         report = fm.check_gradients(EXAMPLES[name](), x=x)
         entries = report.arrays[0]
-        # The first lies on the kink at every step; the second is clear of it with the step shrunk twice.
+        # The first entry is on the kink for every step size, the second only until the step has been reduced twice.
         assert entries.unchecked == 1 and entries.checked == 11 and entries.kinks == 3 + 2
-        # Others are drawn in the place of what cannot be checked.
+        # Entries that cannot be checked are replaced by other random entries.
         assert fm.check_gradients(EXAMPLES[name](), x=x, entries=11).arrays[0].checked == 11
 
 

@@ -33,7 +33,7 @@ def cross_entropy(x, t, w, smoothing, s):
     p = np.exp(log_p)
     total = weights.sum(axis=1, keepdims=True)
     dx = s[:, None] * (p * total - weights)
-    # exp(x - m) knows its argument to a rounding of x - m, and p |x - m| <= p |log p| + p log C.
+    # The argument of exp(x - m) has the rounding error of x - m, and p |x - m| <= p |log p| + p log C.
     distance = np.where(np.isfinite(x), top - x, 0)
     terms = (weights * (1 + distance + np.log(x.shape[1]))).sum(axis=1)
     return value, dx, (terms, total * p * (1 + distance) + weights)
@@ -102,7 +102,7 @@ def test_zero_probability_is_clamped(backend, dtype):
 
 DELTA = 0.7
 ELEMENTWISE = {
-    # loss: terms, slopes, and the sizes of the numbers that they are computed from
+    # name: (loss class, (terms, derivatives), magnitude of the intermediate results)
     "mse": (fm.MSELoss, lambda x, t: ((x - t) ** 2, 2 * (x - t)), lambda x, t: (x - t) ** 2),
     "l1": (fm.L1Loss, lambda x, t: (np.abs(x - t), np.sign(x - t)), lambda x, t: np.abs(x - t)),
     "huber": (
@@ -144,13 +144,13 @@ def test_elementwise(backend, rng, dtype, name, shape, weighted):
     loss = make()
     x = rng.normal(size=shape).astype(dtype)
     t = (rng.uniform(size=shape) if name in ("bce", "poisson") else rng.normal(size=shape)).astype(dtype)
-    x.flat[0] = t.flat[0]  # the kink of L1, the bottom of the others
+    x.flat[0] = t.flat[0]  # the kink of L1, the minimum of other losses
     s = rng.uniform(0, 2, shape[0]) if weighted else np.ones(shape[0])
     rows = s / s.sum() / shape[1]
     X, T = x.astype(float), t.astype(float)
     terms, slopes = formula(X, T)
     value_bound, dx_bound = bounds(rows, (size(X, T).sum(axis=1), 1 + np.abs(slopes)), dtype)
-    # x - t is exact to a rounding of itself, and so are the terms made of it.
+    # x - t has a relative error of one rounding, and so have the terms computed from it.
     weight = s if weighted else None
     assert_matches((rows[:, None] * terms).sum(), loss.forward(x, t, weight), value_bound, "value")
     assert_matches(rows[:, None] * slopes, loss.backward(x, t, weight), dx_bound, "dx")

@@ -44,7 +44,7 @@ def test_formula(backend, name, dtype):
         p = update(optimizer)(optimizer, t, grads.astype(float), p, state)
         path = path + np.abs(p - before)
         optimizer.step(model)
-        # A handful of roundings a step, of the parameter and of its update.
+        # A few roundings per step, of the parameter and of its update.
         assert_matches(p, flat(model), 8 * t * np.finfo(dtype).eps * path, f"step {t}")
     assert optimizer.steps == 8 and flat(model).dtype == dtype and set(state) == optimizer.state_names
 
@@ -162,7 +162,7 @@ def test_another_model(backend):
     optimizer.step(model_of())
     other = fm.Linear(9, 2, rng=0)
     other.backward(other.forward(np.ones((1, 9))))
-    optimizer.step(other)  # other names: a state of their own
+    optimizer.step(other)  # other parameter names have a separate state
     wide = fm.Sequential(fm.Linear(9, 2, dtype=np.float64, rng=0))
     wide.backward(wide.forward(np.ones((1, 9))))
     with pytest.raises(ValueError, match=r"exp_avg of 0.weight is float64 \(5, 4\), the parameter float64 \(2, 9\)"):

@@ -17,7 +17,7 @@ def test_drawn_ahead_it_is_the_same(rows):
         order = BatchSampler()
         order.start(42, rows, rows)
         taken = [order.take(3, steps, ahead) for steps in (1, 5, 2, 40)]
-        order.start(43, rows, rows)  # what was drawn for the other seed is of no use
+        order.start(43, rows, rows)  # orders drawn ahead for the other seed must be discarded
         taken += [order.take(4, 30, ahead), pickle.loads(pickle.dumps(order)).take(4, 30, ahead)]
         found.append(taken)
     for (ref, ref_bounds), (comp, bounds) in zip(*found, strict=True):

@@ -1,4 +1,4 @@
-"""Registered losses: those with a formula train in the engine, those with code of their own module by module."""
+"""User-defined losses: those with a formula train in the engine, others module by module."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_fit_is_saved_and_resumed(kind, tmp_path):
 
 def test_what_may_be_registered():
     assert {QuarticLoss, Poly1Loss, CubeLoss} <= set(loss_types())
-    assert register_loss(QuarticLoss) is QuarticLoss  # again
+    assert register_loss(QuarticLoss) is QuarticLoss  # registering twice is allowed
     with pytest.raises(ValueError, match="There is a Loss 'MSELoss' already; expected another name"):
         register_loss(type("MSELoss", (ElementwiseLoss,), {}))
     with pytest.raises(ValueError, match="Expected a class derived from Loss, got 3"):

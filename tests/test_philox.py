@@ -77,7 +77,7 @@ def test_normals_are_normal():
         assert abs((z**power).mean() - ref) < 5 * np.sqrt(variance / n), power
     for bound, share in ((-1, 0.15865525), (0, 0.5), (0.5, 0.69146246), (2, 0.97724987), (4, 0.99996833)):
         assert abs((z < bound).mean() - share) < 5 * np.sqrt(share * (1 - share) / n), bound
-    blocks = z.reshape(1000, 100, 2, 16)  # the two of a point
+    blocks = z.reshape(1000, 100, 2, 16)  # the two numbers of a pair
     assert abs((blocks[:, :, 0] * blocks[:, :, 1]).mean()) < 5 / np.sqrt(n / 2)
     assert abs((z[:, 1:] * z[:, :-1]).mean()) < 5 / np.sqrt(n) and abs((z[1:] * z[:-1]).mean()) < 5 / np.sqrt(n)
 

@@ -75,7 +75,7 @@ def test_activations_alone(instructions, name, dtype):
     with use_backend("numba") as backend:
         ref = backend.empty(x.shape, dtype)
         backend.activation_forward(kind, alpha, x, ref)
-    # Below the normal range inputs and results are flushed to zero here, and so is the gate in x times a gate.
+    # The predictor flushes subnormal inputs and results to zero, and so the gate in x * gate.
     tiny = np.finfo(dtype).tiny * np.clip(np.nan_to_num(np.abs(x.astype(np.float64))), 1, 1000)
     if instructions != "baseline":
         normal = ~((np.abs(ref) < tiny) | (np.abs(x) < np.finfo(dtype).tiny))
@@ -83,7 +83,7 @@ def test_activations_alone(instructions, name, dtype):
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         exact = ref.astype(np.float64)
         bound = elementwise_bound(np.where(np.isfinite(exact), exact, 0), dtype) + tiny
-    assert_matches(exact, comp, 2 * bound, name)  # twice: the kernels that it is held beside have an error too
+    assert_matches(exact, comp, 2 * bound, name)  # twice, since the kernels of the reference have an error too
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 25, 200])
@@ -138,7 +138,7 @@ def test_every_module(instructions, dtype, rng):
     z = _layer_norm(z) * state["3.weight"] + state["3.bias"]
     z = np.where(z > 0, z, 0.2 * z) @ state["7.0.weight"].T + state["7.0.bias"]
     ref = softmax(_layer_norm(z))
-    # Sums of at most 37 terms of order 1, in four layers that do not enlarge an error of theirs.
+    # Sums of at most 37 terms of order 1, in four layers that do not amplify errors.
     assert_matches(ref, fm.Predictor(model)(x), 8 * C * eps(dtype) * np.sqrt(37))
 
 
@@ -327,7 +327,7 @@ def test_large_calls_let_other_threads_run(instructions, rng):
     other.start()
     started.wait()
     before = len(turns)
-    predictor(x)  # tens of milliseconds without a line of Python
+    predictor(x)  # tens of milliseconds without Python code
     during = len(turns) - before
     done.set()
     other.join()

@@ -1,4 +1,4 @@
-"""A name that begins with an underscore is used in the file that defines it, and by subclasses on themselves."""
+"""Names with a leading underscore: used only in the file that defines them, or by subclasses on themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import fastmlp
 
 ROOT = Path(fastmlp.__file__).parent
-# Attributes of others that are used all the same: where, and why.
+# Exceptions: private attributes that other files use, with the reason.
 ALLOWED = {
     "_asdict": "the public method of a NamedTuple",
     "_kernels": "our own package",
@@ -30,7 +30,7 @@ ALLOWED_IN = {
     ("_kernels/cuda/jit.py", "_cache"): "Numba's dispatchers have no public way to their cache",
     ("_kernels/cpu/jit.py", "_cache"): "Numba's dispatchers have no public way to their cache",
 }
-COMPILER = ("_kernels/quick.py", "_kernels/kept.py", "_kernels/cpu/pasting.py")  # these work on Numba's insides
+COMPILER = ("_kernels/quick.py", "_kernels/kept.py", "_kernels/cpu/pasting.py")  # these modules use Numba's internals
 
 
 def private(name):

@@ -43,7 +43,7 @@ def test_a_bar_on_a_terminal(lines):
     fit(fm.ProgressBar(stream, lines=lines))
     text = stream.getvalue()
     assert "0/12" in text and text.count("epoch ") == (3 if lines else 0)
-    assert text.endswith("\r")  # the bar has been taken away
+    assert text.endswith("\r")  # the bar has been erased
 
 
 def test_no_bar_and_no_lines():

@@ -83,7 +83,7 @@ def test_what_is_installed(tmp_path, monkeypatch):
     (tmp_path / "left_behind" / "__pycache__").mkdir(parents=True)
     (tmp_path / "one_file.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.import_module("left_behind").__file__ is None  # for Python it can be imported
+    assert importlib.import_module("left_behind").__file__ is None  # Python imports it as a namespace package
     del sys.modules["left_behind"]
     assert not is_installed("left_behind") and not is_installed("not_there_at_all")
     assert is_installed("one_file") and is_installed("numpy") and is_installed("math")

@@ -29,7 +29,7 @@ def test_models(answers, dtype):
     name = f"model-{np.dtype(dtype).name}"
     ref, model = answers[name], fm.load_model(SAVED / f"{name}.safetensors")
     assert model.dtype == dtype and model.classes == ["a", "b", "c"] and model.task == "classification"
-    # Probabilities of a net of a dozen layers.
+    # Probabilities of a network of a dozen layers.
     for comp in (model.infer(X.astype(dtype)), fm.Predictor(model)(X.astype(dtype))):
         assert_matches(ref, comp, 64 * C * eps(dtype) * np.ones_like(ref))
 
@@ -61,7 +61,7 @@ def test_states_of_training(answers, tmp_path):
     trainer.fit(X, labels, **options, callbacks=[fm.EarlyStopping(50)], resume=state)
     for name, comp in trainer.model.state_dict().items():
         ref = answers[f"training, {name}"]
-        # Steps of Adam are of size lr whatever the gradient, so that an ulp of a gradient near 0 can be some of a step.
+        # Adam's steps have size lr for any gradient, so an ulp of a gradient near 0 can change a fraction of a step.
         assert_matches(ref, comp, 1e-5 * np.ones_like(ref), name)
 
 

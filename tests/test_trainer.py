@@ -52,7 +52,7 @@ def test_the_example_of_the_readme_learns_digits(digits):
         X, y, validation=(X_test, y_test), batch_size=200, max_steps=150, eval_every=40, rng=42, threads=2
     )
     assert history["step"] == [40, 80, 120, 150]
-    assert history["epoch"] == pytest.approx([5, 10, 15, 18 + 6 * 200 / 1437])  # 8 batches are an epoch
+    assert history["epoch"] == pytest.approx([5, 10, 15, 18 + 6 * 200 / 1437])  # an epoch has 8 batches
     assert history["lr"] == [0.05] * 4
     assert history["seconds"] == sorted(history["seconds"]) and history["seconds"][0] > 0
     measured = trainer.evaluate(X_test, y_test)
@@ -105,7 +105,7 @@ def test_two_fits_are_one(dropout):
     once, twice = trainer_of(dropout=dropout), trainer_of(dropout=dropout)
     once.fit(X, y, batch_size=16, max_steps=23, rng=7)
     twice.fit(X, y, batch_size=16, max_steps=9, eval_every=4, rng=7)
-    history = twice.fit(X, y, batch_size=16, max_steps=14)  # the seed and the place in the epoch live on
+    history = twice.fit(X, y, batch_size=16, max_steps=14)  # the seed and the position in the epoch carry over
     assert history.last["step"] == 23 and history.last["epoch"] == once.epoch
     assert same_weights(once, twice)
 
@@ -235,7 +235,7 @@ def test_evaluation_in_blocks_is_exact():
     X, y = toy(rows=101)
     model = fm.MLP(6, [8], 3, dtype=np.float64, rng=0)
     weight = np.random.default_rng(1).uniform(0, 2, 101)
-    weight[:40] = 0  # whole blocks of nothing
+    weight[:40] = 0  # entire blocks of rows with weight 0
     loss = fm.CrossEntropyLoss(class_weight=[1, 2, 3], label_smoothing=0.1)
     trainer = fm.Trainer(model, loss, fm.SGD())
     for weights in (None, weight):
@@ -459,7 +459,7 @@ def test_divergence_keeps_the_last_good_weights():
         trainer.fit(X, y, batch_size=16, max_steps=40, eval_every=3, callbacks=[Spoil()], rng=0)
     assert trainer.steps == 6 and same_weights(trainer, good) and len(trainer.history) == 2
     good.fit(X, y, batch_size=16, max_steps=5)
-    trainer.fit(X, y, batch_size=16, max_steps=5)  # the optimizer is as it was too
+    trainer.fit(X, y, batch_size=16, max_steps=5)  # the optimizer's state is restored too
     assert same_weights(trainer, good)
 
 

@@ -1,4 +1,4 @@
-"""An activation's parameter that is changed between two fits counts in the second one."""
+"""Activation parameters changed between two fits: the second fit uses the new value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
-# (a name in EXAMPLES, an argument): another value of it
+# (name in EXAMPLES, argument): a different value of the argument
 CHANGES = {
     (name, argument): other.config()[argument]
     for name, make in EXAMPLES.items()

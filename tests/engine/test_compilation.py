@@ -1,4 +1,4 @@
-"""Compilation of kernels: not repeated in a second process, nor for another size of model, batch or team."""
+"""Compilation of kernels: not repeated in a second process or for other sizes of model, batch or thread team."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if numba.config.DISABLE_JIT:
 
 import compile_recorder  # noqa: E402
 
-# Prints the kernels of a first model with what was compiled or saved for it, then the same of others of other sizes.
+# Prints the kernels requested, compiled and saved for one model, then the same for models of other sizes.
 TRAIN = """
 import compile_recorder
 import numpy as np

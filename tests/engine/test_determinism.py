@@ -90,7 +90,7 @@ def test_any_number_of_steps_in_a_call_gives_the_same_bits(optimizer, threads):
     data = rows_of(np.float32)
     results = [
         trained(model_of(np.float32), OPTIMIZERS[optimizer](), data, threads=threads, chunk=chunk)[1]
-        for chunk in (1, 7, 1000, None, None)  # the last two are chosen by the clock
+        for chunk in (1, 7, 1000, None, None)  # None: the clock determines the steps per native call
     ]
     assert results[1:] == results[:1] * 4
 
@@ -150,7 +150,7 @@ def denormal_case(dtype):
         array[...] = generator.standard_normal(array.shape) * small
     X *= dtype(small)
     X[::3] = 0
-    X[1::3] /= dtype(small)  # some rows of ordinary numbers
+    X[1::3] /= dtype(small)  # undo the scaling in some rows
     return model, (X, y)
 
 

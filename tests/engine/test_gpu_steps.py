@@ -119,7 +119,7 @@ CLIPS = {"": {}, "value": {"clip_value": 0.01}, "norm": {"clip_norm": 0.05}, "fa
 def test_every_optimizer(name, clip):
     def make():
         optimizer = OPTIMIZERS[name](**CLIPS[clip])
-        optimizer.steps = 4  # its fifth and sixth step: formulas may change with their number
+        optimizer.steps = 4  # start at the fifth step: formulas may depend on the step number
         return optimizer
 
     model = partial(fm.MLP, 5, [6], 3, "tanh", layer_norm=True, dtype="float64", rng=0)
@@ -223,11 +223,11 @@ def test_how_many_rows_a_step_of_several_batches_may_have():
     assert not engine.has_room(rows, 9) and engine.has_room(rows, 1)
     machine._room = 1 << 20
     assert engine.has_room(rows, 9) and engine.plan is plan and engine._work is work
-    for accumulate, count in ((9, 36), (50, 40), (1, 4)):  # not more than there are
+    for accumulate, count in ((9, 36), (50, 40), (1, 4)):  # capped at the 40 rows
         bounds = np.array([0, count])
         engine.run(rows, np.arange(40), bounds, 7, 0, 0.0, None, accumulate)
         assert engine.plan.batch == count and engine.plan.work == engine._work.size
-    # One that made other steps before has the plan of one that did not: the order of all sums with it.
+    # Earlier steps must not change the plan, because the plan determines the order of all sums.
     assert engine.plan.stages.tobytes() == plan.stages.tobytes()
 
 

@@ -57,7 +57,7 @@ def exactly(model, x, dtype):
             spread = bound + unit * np.sqrt(x.shape[1]) * (np.abs(x) + np.abs(mean))
             spread = spread + spread.mean(1, keepdims=True)
             z = (x - mean) * rstd
-            # of z: its own numerator's error, and that of rstd, which is the mean of z times such errors
+            # The error of z has two parts: that of the numerator, and that of rstd, the mean of z times errors of x.
             spread = rstd * (spread + np.abs(z) * (np.abs(z) * spread).mean(1, keepdims=True)) + unit * np.abs(z)
             weight, bias = arrays.get("weight", 1.0), arrays.get("bias", 0.0)
             x = z * weight + bias
@@ -80,7 +80,7 @@ def model_of(dtype, *modules, features=21):
     scaling = fm.Normalize(generator.standard_normal(features), generator.uniform(0.5, 2, features), dtype)
     model = fm.Sequential(scaling, linears[0], *modules, linears[1])
     for _, array in model.named_parameters():
-        array += generator.uniform(-0.1, 0.1, array.shape)  # norms have weights then that are not 1
+        array += generator.uniform(-0.1, 0.1, array.shape)  # so that weights of norms differ from 1
     return model
 
 
@@ -168,7 +168,7 @@ def test_a_trainer_measures_and_answers_as_the_modules_do(rows, source, dtype):
         ref, bound = exactly(trainer.model, X.astype(np.float64), dtype)
         outputs = trainer.model.infer(X)
         assert_matches(ref, outputs, bound)
-        tolerance = 40 * bound.max()  # class weights are up to 7, and the loss's slope up to 2 of them
+        tolerance = 40 * bound.max()  # class weights are at most 7, derivatives of the loss at most twice the weight
         value = loss.forward(outputs[used], y[used], weight[used])
         for measured in (trainer.evaluate(X, y, weight), trainer.evaluate(X, y, weight, batch_size=7)):
             assert abs(measured["loss"] - value) <= tolerance

@@ -288,7 +288,7 @@ def test_what_the_engine_does_not_know_goes_by_modules_and_a_warning_says_so_onc
     [warning] = caught
     assert warning.category is fm.PerformanceWarning and issubclass(fm.PerformanceWarning, UserWarning)
     assert str(warning.message).startswith("Training goes module by module, which is slower: the ")
-    assert name in str(warning.message) and warning.filename == fit.__code__.co_filename  # the caller of Trainer.fit
+    assert name in str(warning.message) and warning.filename == fit.__code__.co_filename  # caller of Trainer.fit
     known = fm.Sequential(fm.Linear(9, 3, rng=0), fm.Tanh())
     with modules_only():
         ref = fm.Trainer(known, fm.CrossEntropyLoss(), fm.SGD(0.1))
@@ -308,12 +308,12 @@ def test_the_warning_of_a_single_step_points_to_its_caller():
 def test_rows_that_would_have_to_be_converted_all_at_once(monkeypatch):
     monkeypatch.setattr("fastmlp.engine.runner.STAGED", 100)
     trainer = trainer_of(dropout=0.0)
-    wide = X.astype(np.int16)  # which kernels do not read
+    wide = X.astype(np.int16)  # a dtype that kernels do not support
     with pytest.warns(fm.PerformanceWarning, match="all rows of a step would have to be in memory at once") as caught:
         for _ in range(2):
             fit(trainer, wide, accumulate=2)
     assert len(caught) == 1 and trainer.threads == 1
-    fit(trainer, wide, accumulate=1)  # has room again
+    fit(trainer, wide, accumulate=1)  # fits in memory again
     assert trainer._session is not None
 
 

@@ -1,4 +1,4 @@
-"""A parameter of a loss that has changed between two fits or steps counts in the second one."""
+"""Loss parameters changed between two fits or steps: the second one uses the new value."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_parameter_that_changes(example, name, by_step):
 
     def train(changes=True):
         loss = copy.deepcopy(loss_zoo.make(example))
-        # Softmax, so that a loss may take its outputs for logits or probabilities.
+        # Softmax outputs are valid for losses on logits and for losses on probabilities.
         last = [fm.Softmax()] if example in loss_zoo.OF_CLASSES else []
         model = fm.Sequential(fm.MLP(9, [8], loss_zoo.COLUMNS, "tanh", dtype="float64", rng=0), *last)
         trainer = fm.Trainer(model, loss, fm.SGD(0.02, 0.9))

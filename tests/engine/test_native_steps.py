@@ -103,8 +103,9 @@ def test_cuda_stages_are_timed(monkeypatch, capsys, tmp_path):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
     stages = importlib.import_module("gpu_stages")
     for module, name in ((stages.machine, "wait_for_grid"), (stages.table, "LISTS"), (stages.steps, "LISTS")):
-        monkeypatch.setattr(module, name, getattr(module, name))  # as they were, afterwards
-    monkeypatch.setattr(stages, "CLOCKS", stages._FIRST + 2 * 10)  # four steps of two stages, and what goes before
+        monkeypatch.setattr(module, name, getattr(module, name))  # registers the restoration by monkeypatch
+    # Room for the barriers of four steps of two stages and those before the first step.
+    monkeypatch.setattr(stages, "CLOCKS", stages._FIRST + 2 * 10)
     tiny = stages.Case("tiny", (5, 6, 3), "relu", "cross entropy", "Adam", 4, rows=8)
     monkeypatch.setitem(stages.CASES, "tiny", tiny)
     monkeypatch.setattr("sys.argv", ["gpu_stages.py", "tiny", "--json", str(tmp_path / "stages.json")])

@@ -1,4 +1,4 @@
-"""Every optimizer of the registry in the engine: arguments that change, runs that are resumed, and a user's own."""
+"""All optimizers of the registry in the engine: changed arguments, resumed runs and user-defined optimizers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_argument_that_changes_between_two_fits_counts(name, example, value):
             trainer.optimizer.schedule = fm.Constant(value)
         else:
             setattr(trainer.optimizer, name, value)
-        if name.startswith("initial_"):  # read where a state begins
+        if name.startswith("initial_"):  # used only when a state is created
             trainer.optimizer.state = {}
 
     now = example.current_lr if name == "lr" else getattr(example, name)
@@ -169,7 +169,7 @@ class ByHand(fm.Optimizer):
 def test_a_users_formula_trains_in_the_engine(registries, nu, tmp_path):
     formulas.register("optimizers", "qhm", qhm)
     assert fm.register_optimizer(QHM) is QHM and optimizer_types()["qhm"] is QHM
-    assert fm.register_optimizer(QHM) is QHM  # again
+    assert fm.register_optimizer(QHM) is QHM  # registering twice is allowed
     comp = fit(trainer_of(QHM(nu=nu, clip_norm=0.5)), callbacks=[fm.SaveState(tmp_path / "state", every_steps=4)])
     assert comp._session is not None
     with modules_only():

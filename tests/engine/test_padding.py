@@ -61,14 +61,14 @@ def assert_clean(engine, plan):
             if offset < 0:
                 continue
             _, beyond = columns_of(plan.work, offset, op[table.CAPACITY], width)
-            assert not beyond.any(), (name, op[table.KIND], width)  # NaN is true
+            assert not beyond.any(), (name, op[table.KIND], width)  # any() also detects NaN
             seen += 1
     for row, (module, prefix, name, shape) in zip(weights.params, weights._entries, strict=True):
         rows = 1 if len(shape) == 1 else panels.rounded(shape[1], weights.dtype)
         for column, place in enumerate(row):
             if place < 0:
                 continue
-            flat = plan.work if column == table.PARAM_COLUMNS - 1 else weights.data  # the last: a gradient
+            flat = plan.work if column == table.PARAM_COLUMNS - 1 else weights.data  # the last column: a gradient
             matrix, beyond = columns_of(flat, place, rows, shape[0])
             assert not beyond.any(), (prefix + name, column)
             assert not matrix[shape[-1] if len(shape) == 2 else 1 :].any(), (prefix + name, column)
@@ -159,7 +159,7 @@ def test_every_source_of_features(source, dtype):
         assert_clean(*trained(model, fm.MSELoss(), fm.SGD(0.01), (X, y)))
 
 
-# Arrays directly before or behind a protected page.
+# Places arrays directly before or after a protected page.
 GUARDED = """
 import ctypes, itertools, mmap, sys
 import numpy as np

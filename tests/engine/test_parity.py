@@ -210,12 +210,12 @@ def test_scaled_outputs_of_a_regression(width, dtype):
 def test_sizes_of_batches(batch, dtype):
     rows = batch + (batch + 1) // 2  # each epoch ends in a short batch
     model = partial(fm.MLP, 9, [12], 3, "tanh", dropout=0.2, dtype=dtype, rng=0)
-    threads = 1 if batch == 520 else 2  # many rows for one thread too
+    threads = 1 if batch == 520 else 2  # one thread, to cover many rows per thread
     assert_same_steps(model, fm.CrossEntropyLoss, momentum, rows_of(rows), batch=batch, threads=threads)
 
 
 @pytest.mark.sampled
-# The last: one thread's rows of a layer are as many numbers as are asked for ahead.
+# In the last case, one thread's rows of a layer fill exactly one prefetch distance.
 @pytest.mark.parametrize(("rows", "batch", "threads"), [(33, 13, 2), (700, 520, 2), (512, 512, 1)])
 def test_sums_of_several_blocks(rows, batch, threads, dtype):
     model = partial(fm.MLP, 600, [530, 270], 300, "tanh", dtype=dtype, rng=0)

@@ -202,7 +202,7 @@ def test_dicts_held_from_before_show_the_last_step_and_take_changes(held):
     for trainer in (ref, comp):
         trainer.step(*ONE)
     dicts = [get(trainer) for trainer in (ref, comp)]
-    ref_array = read[held](dicts[0])  # held all the time
+    ref_array = read[held](dicts[0])  # a reference held during all steps
     for _ in range(3):
         for trainer, arrays in zip((ref, comp), dicts, strict=True):
             trainer.step(*ONE)
@@ -412,7 +412,7 @@ def test_one_that_only_counts_steps_keeps_no_copies_and_what_is_restored_is_the_
 def test_what_a_listener_changed_after_the_last_good_evaluation_goes_too():
     def enlarge(trainer, record):
         if record["step"] == 4:
-            trainer.model[4].params["weight"][...] = 3e38  # finite still
+            trainer.model[4].params["weight"][...] = 3e38  # still finite
 
     ref, comp = trainer_of(fm.SGD(0.1)), trainer_of(fm.SGD(0.1))
     for trainer in (ref, comp):

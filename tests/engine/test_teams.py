@@ -29,7 +29,7 @@ BATCH = 13
 generator = np.random.default_rng(5)
 X, Y = generator.standard_normal((33, 9)).astype(np.float32), generator.integers(0, 3, 33)
 
-# What a spawned process imports: the tests themselves have no name there.
+# Code that a spawned process imports; it cannot import the test module.
 JOB = """
 import fastmlp as fm
 
@@ -79,7 +79,7 @@ def test_threads_end_with_the_fit_and_with_the_trainer():
         assert threads_left() == before
     trainer = trainer_of(3)
     assert len(threads_left() - before) == 2
-    trainer.model.state_dict()  # the arrays, which were lent, know the trainer's session no more
+    trainer.model.state_dict()  # shared arrays must not keep the trainer's session alive
     del trainer
     gc.collect()
     assert threads_left() == before
@@ -206,11 +206,11 @@ def test_models_train_at_once_as_they_do_alone():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_trains(monkeypatch):
     ref = [train(1, threads, X, Y) for threads in (2, 1)]  # noqa: F821
-    parent = trainer_of(2)  # its thread waits, and is not there in the child
+    parent = trainer_of(2)  # its worker thread does not exist in the forked child
     twin = trainer_of(2)
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of a fork with threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of a fork with threads
         child = os.fork()
     if child == 0:
         signal.alarm(60)
@@ -311,7 +311,7 @@ def test_no_call_returns_before_its_threads_are_done(monkeypatch):
         working.append(thread)
         result = run(thread, *rest)
         if thread == 1:
-            time.sleep(0.1)  # the caller has long been waiting then
+            time.sleep(0.1)  # gives the caller time to start waiting
             if not killed:
                 killed.append(os.kill(os.getpid(), signal.SIGINT))
             time.sleep(0.2)

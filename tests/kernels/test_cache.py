@@ -31,8 +31,8 @@ def add(x, out):
     for i in range(x.size):
         out[i] = x[i] + 1
 """
-# Prints how many functions were compiled, and how many came from the cache; whether Numba's compiler was got ready for
-# that; and what it makes of a function afterwards.
+# Prints the numbers of compiled and of cached functions, whether Numba's compiler was initialized, and the result of a
+# function that is compiled afterwards.
 FIT = """
 import sys
 import numba
@@ -108,7 +108,7 @@ def test_a_lost_entry_of_the_index_is_no_mix_up(load):
     """Two processes read the index at once, and each adds its own version: the last one's stays."""
     one, other = load(), load()
     hits(one)
-    other._cache._cache_file._load_index = dict  # as it was before
+    other._cache._cache_file._load_index = dict  # simulates an index read before the other process wrote to it
     hits(other, np.float64)
     assert hits(load(), np.float64) == 1
     assert hits(load()) == 0
@@ -127,7 +127,7 @@ def test_stale_files_are_deleted(load, tmp_path, monkeypatch):
         (folder / name).touch()
     jit._KernelCache._swept.clear()
     add = load()
-    assert set(stale + others) < set(files(folder))  # until there is something new to keep
+    assert set(stale + others) < set(files(folder))  # stale files are removed only when a new file is saved
     assert hits(add) == 0
     left = files(folder)
     assert set(strangers) < set(left) and len(left) == 4 and not set(stale + others) & set(left)
@@ -137,7 +137,7 @@ def test_stale_files_are_deleted(load, tmp_path, monkeypatch):
 def test_what_another_process_deletes_meanwhile_does_not_matter(load, tmp_path, monkeypatch):
     folder = tmp_path / "__pycache__"
     folder.mkdir()
-    (folder / "gone.f-1.py310.fastmlp-0.nbi").mkdir()  # nothing that unlink could take
+    (folder / "gone.f-1.py310.fastmlp-0.nbi").mkdir()  # unlink fails on a directory
     delete = Path.unlink
 
     def twice(path, *args):
@@ -169,7 +169,7 @@ def flipped(at):
 
 
 DAMAGES = {
-    **{f"bit at {at}": flipped(at) for at in (0, 0.2, 0.5, 0.8, 1)},  # the last: of the digest itself
+    **{f"bit at {at}": flipped(at) for at in (0, 0.2, 0.5, 0.8, 1)},  # at=1 damages the digest itself
     "zeros": lambda content: bytes(len(content)),
     "zeros in the middle": lambda content: content[:200] + bytes(100) + content[300:],
     "one byte less": lambda content: content[:-1],
@@ -248,7 +248,7 @@ def test_no_folder_at_all_is_no_error(tmp_path):
     file.touch()
     settings = {"NUMBA_CACHE_DIR": str(file / "below"), "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
     compiled = in_a_process(FIT, **settings).splitlines()[0]
-    if hasattr(numba.config, "CACHE_LOCATOR_CLASSES"):  # older ones take the next best folder
+    if hasattr(numba.config, "CACHE_LOCATOR_CLASSES"):  # older versions of Numba fall back to another folder
         assert int(compiled.split()[0]) > 0 and compiled.endswith(" Counter()")
         assert (
             in_a_process("from fastmlp._kernels.cpu import jit; print(jit.cache_files())", **settings) == "(None, [])\n"

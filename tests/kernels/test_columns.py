@@ -77,7 +77,7 @@ def test_backends(compiled, kind, width, rows, dtype, rng):
         backend.columns_backward(kind, dy, x, a, b if two else None, dx, da, db if two else None)
         results.append([out, dx, da, db] if two else [out, dx, da])
     for ref, comp in zip(*results, strict=True):
-        # Some roundings of terms of order 1, of which `rows` are added up.
+        # Each of the `rows` terms of a sum is of order 1 and has a few roundings.
         assert_matches(ref, comp, 8 * C * eps(dtype) * np.sqrt(rows) * (4 + np.abs(wide[0]).max()) + floor(dtype))
 
 
@@ -135,4 +135,4 @@ def test_c(tmp_path, rng):
         x = rng.normal(size=(5, 9))
         ref = model.infer(x)
     assert_matches(ref, outputs(model, x, tmp_path), 64 * C * eps(np.float64) * np.sqrt(19) * 8)
-    assert fm.Predictor(model).instructions == "numpy"  # its kernels were built before this formula
+    assert fm.Predictor(model).instructions == "numpy"  # the prebuilt kernels do not contain this formula

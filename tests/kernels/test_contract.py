@@ -18,7 +18,7 @@ OPERATIONS = [name for name, value in vars(reference).items() if inspect.isfunct
 OPERATIONS = [name for name in OPERATIONS if getattr(reference, name).__module__ == reference.__name__]
 OPERATIONS.remove("probability_floor")
 
-# Around the tile's rows (6 or 12, then 4, 2, 1) and around one and two vectors of 4, 8 or 16 lanes.
+# Sizes around the rows of a tile (6 or 12, then 4, 2, 1) and around one and two vectors of 4, 8 or 16 lanes.
 INNER = 30 if SIMULATED else 300
 EDGES = [1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 25, 31, 32, 33, 40, 65]
 widths = st.sampled_from(EDGES)
@@ -135,7 +135,7 @@ def _exact(kind, alpha, x):
     return y, slope
 
 
-# In the simulator formulas are Python's, which warns of what they then do not choose.
+# The simulator runs formulas as Python, which warns about the discarded branch of `where`.
 in_any_range = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning" if SIMULATED else "error")
 
 
@@ -147,10 +147,10 @@ def test_activations(compiled, kind, dtype):
     y, slope = _exact(kind, alpha, x.astype(np.float64))
     out, dx, dy = np.empty_like(x), np.empty_like(x), np.full_like(x, 1.5)
     backend.activation_forward(kind, alpha, x, out)
-    # 2 ulp of the value, and what 2 ulp of the argument make of it.
+    # 2 ulp of the value plus the effect of 2 ulp of the argument.
     assert_matches(y, out, C * eps(dtype) * (np.abs(y) + np.abs(x * slope)) + floor(dtype), kind)
     backend.activation_backward(kind, alpha, dy, x, out, dx)
-    # Slopes are sums of terms of order 1 (such as Phi + x phi), so their errors are measured against 1.
+    # Derivatives are sums of terms of order 1 (such as Phi + x phi), so errors are measured relative to 1.
     assert_matches(1.5 * slope, dx, 1.5 * 2 * C * eps(dtype) * np.maximum(1, np.abs(slope)) + floor(dtype), kind)
 
 
@@ -159,7 +159,7 @@ def test_activations(compiled, kind, dtype):
 def test_activations_keep_nan_and_take_infinities(compiled, kind, dtype):
     x = np.array([[np.nan, np.inf, -np.inf, *((600, -600) if SIMULATED else (1e12, -1e12))]], dtype)
     ref, out, slope = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    with np.errstate(all="ignore"):  # of infinities NumPy warns
+    with np.errstate(all="ignore"):  # NumPy warns about infinities
         reference.activation_forward(kind, 1.0, x, ref)
     compiled.activation_forward(kind, 1.0, x, out)
     assert np.isnan(ref[0, 0]) and not np.isnan(ref[0, 1])

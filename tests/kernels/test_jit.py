@@ -93,7 +93,7 @@ def machine_code(pipeline):
     results = compiled(x, y), *y
     lines = compiled.inspect_asm(compiled.signatures[0]).splitlines()
     code = [line for line in lines if re.match(r"\t[a-z]", line)]
-    # Names and labels have numbers that count what was compiled before.
+    # Names and labels contain a counter of earlier compilations.
     return [re.sub(r"_ZN\S+|\.L\w+|\.?numba\S+", "", line) for line in code], results
 
 
@@ -103,7 +103,7 @@ def test_same_code_as_by_numbas_own_pipeline():
     comp, results = machine_code(jit._Compiler)
     assert len(ref) > 200
     assert comp == ref and results == ref_results
-    sums = twice(np.linspace(-2, 2, 7), y := np.linspace(0, 1, 5)), *y  # as Python
+    sums = twice(np.linspace(-2, 2, 7), y := np.linspace(0, 1, 5)), *y  # runs as Python, not compiled
     np.testing.assert_allclose(results, sums, rtol=1e-14)
 
 
@@ -129,7 +129,7 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
         with quickly(core):
             inside = changed(core)
             assert not any(one is other for one, other in zip(inside[:-1], ref[:-1], strict=True)) and not inside[-1]
-            with quickly(core):  # what one function calls
+            with quickly(core):  # nested, as for the compilation of a callee
                 assert changed(core) == inside
             assert changed(core) == inside
         assert changed(core) == ref

@@ -126,7 +126,7 @@ def test_the_same_code_as_by_numbas_own_compiler(compiler):
     types = numba.float32[:, ::1], numba.float32[::1], numba.float32
     ref = cuda.compile_ptx(sums_of_rows().py_func, types, cc=ARCHITECTURE)[0]
     comp = ptx_of(sums_of_rows(), types, ARCHITECTURE)
-    # Names have numbers that count what was compiled before.
+    # Names contain a counter of earlier compilations.
     ref, comp = (re.sub(r"_ZN\w+", "", ptx).splitlines() for ptx in (ref, comp))
     assert len(ref) > 60 and comp == ref
 
@@ -155,7 +155,7 @@ def test_products_on_tensor_cores(compiler, precision):
     products = [ptx for name, ptx in found if name == "multiply"]
     assert len(products) == 4
     for ptx in products:
-        # 4 fragments, for slices of 16 inner steps: nothing is a loop.
+        # 4 fragments for slices of 16 inner steps, with all loops unrolled.
         assert len(re.findall(INSTRUCTIONS[precision], ptx)) == {"tf32": 8, "bf16": 4, "bf16x6": 24}[precision]
         assert not re.search(r"\.f64|(ld|st)\.local|fma\.rn\.f32", ptx)
     found.clear()
@@ -238,13 +238,13 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     if precision == "float32":
         assert "ld.shared.v4.f32" in ptx
     else:
-        # 4 fragments of a narrow tile and 16 of a wide one, for slices of 16 inner steps; three kinds.
+        # 4 fragments of a narrow tile and 16 of a wide tile for slices of 16 inner steps, for three kinds of products.
         of_slices = {"tf32": 20 * 2, "bf16": 20, "bf16x6": 20 * 6}[precision]
         assert len(re.findall(INSTRUCTIONS[precision], ptx)) == 3 * of_slices
     assert not re.search(r"\b(atom|red)[.\w]*\.f(16|32|64)", ptx), "sums of floats whose order is by chance"
     assert not re.search(r"fma\.rn\.f64", ptx), "products in float64"
     assert not re.search(r"ld\.global\.nc", ptx), "read through a cache that other blocks' writes do not reach"
-    # The barrier counts the block, and then looks for the others again and again.
+    # The barrier counts the block's arrival and then polls the counter in a loop.
     count, polls = (
         ptx.index("red.release.gpu.global.add.u64"),
         [m.start() for m in re.finditer(r"ld\.acquire\.gpu\.b64", ptx)],
@@ -252,7 +252,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     assert count < polls[0]
     after = re.search(r"bra\s+(\$L__BB\d+_\d+);", ptx[polls[-1] :])
     assert polls[0] < ptx.index(f"\n{after[1]}:") < polls[-1]
-    # The one that came with the compiler, if it did: another may be too old for its PTX.
+    # Prefer the ptxas that is installed with the compiler: another version may be too old for its PTX.
     ptxas = next((str(p) for p in _nvidia() if p.name == "ptxas"), None) or shutil.which("ptxas")
     if ptxas is None:
         pytest.skip("there is no ptxas")
@@ -322,6 +322,6 @@ def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
     assert len(kept) == 2
     assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)
     kept[0].write_bytes(kept[0].read_bytes()[:100])
-    # The index goes with it: an entry that was read before is missed in the next process, and written anew.
+    # A damaged entry also invalidates the index: the next process misses the other entry and saves it again.
     seen = [[line[0] for line in run()[0]] for _ in range(3)]
     assert "0" in seen[0] and seen[2] == ["1", "1"], seen

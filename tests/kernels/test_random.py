@@ -92,7 +92,7 @@ def test_normals_are_those_of_the_reference(dtype):
     comp = np.empty((rows, columns), dtype)
     for row in range(rows):
         write_normals(np.empty(WORDS, dtype), row, step, NOISE << 24, seed & 0xFFFFFFFF, seed >> 32, comp[row])
-    # A number near 0 is a difference of two of the size of its radius, which is at most 5.77.
+    # A number near 0 is a difference of two terms of the size of the radius, which is at most 5.77.
     radius = np.hypot(*np.moveaxis(ref.reshape(rows, -1, 2, WORDS // 2), 2, 0))
     bound = 2 * C * eps(dtype) * np.stack([radius, radius], axis=2).reshape(rows, columns)
     assert_matches(ref, comp, bound)
@@ -110,7 +110,7 @@ def pairs_of(words, first, second):
 def test_the_smallest_and_the_largest_words(dtype):
     words, first, second = np.zeros(WORDS, dtype), np.empty(WORDS // 2, dtype), np.empty(WORDS // 2, dtype)
     integers = words.view(f"u{words.itemsize}")
-    integers[: WORDS // 2] = np.tile([0, 2**32 - 1], WORDS // 4)  # the radius is the largest, and 0
+    integers[: WORDS // 2] = np.tile([0, 2**32 - 1], WORDS // 4)  # the largest radius, and radius 0
     integers[WORDS // 2 :] = np.repeat([0, 2**30 - 1, 2**31, 2**32 - 1], WORDS // 8)
     ref = normal_pairs(integers[: WORDS // 2], integers[WORDS // 2 :])
     pairs_of(words, first, second)

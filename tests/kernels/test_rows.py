@@ -50,7 +50,7 @@ def blank(shape, dtype):
 def test_softmax(run, shape, dtype, rng):
     x = (rng.normal(size=shape) * 4).astype(dtype)
     (ref,), (comp,) = run("softmax_forward", [x], [blank(shape, dtype)])
-    # A relative error of the exponent's argument counts as often as the argument is large.
+    # exp multiplies a relative error of its argument by the magnitude of the argument.
     spread = np.abs(x - x.max(axis=1, keepdims=True)).astype(np.float64)
     assert_matches(ref, comp, bound(dtype, shape[1], ref * (1 + spread)))
     dy = rng.normal(size=shape).astype(dtype)
@@ -113,18 +113,18 @@ def test_every_loss(run, name, shape, dtype, rng):
     weight = rng.uniform(0.5, 2, columns).astype(dtype) if weighted else None
     row_scale = rng.uniform(0.1, 1, n).astype(dtype)
     size = (1 + np.abs(x.astype(np.float64))) ** 2 * 2
-    if loss.kernel == "poisson":  # what an error of x makes of its exponential counts too
+    if loss.kernel == "poisson":  # includes the effect of an error of x on exp(x)
         size = (1 + np.abs(x)) * np.exp(x.astype(np.float64)) + size
     if formulas.sums_over_classes(loss.kernel):
         operation = "classwise_loss"
-        # Terms of a class are of the order of its log p, derivatives and their errors of the order of the number.
+        # Terms of a class are of the order of log p, derivatives and their errors of the order of the loss's number.
         size = np.full(shape, (np.abs(x).max() * 2 + np.log(columns) + 1) * (1 + abs(loss.numbers[1])))
         size *= 2 if target.ndim == 1 else 2 * (target.sum(axis=1, keepdims=True) + 1)
-        size /= columns  # the targets of a row are 1 in all
+        size /= columns  # the targets of a row sum to 1
         slopes = size * columns
     else:
         operation, slopes = "elementwise_loss", size
-        x.flat[0] = target.flat[0]  # a kink
+        x.flat[0] = target.flat[0]  # covers a kink
     inputs = [loss.kernel, x, target, weight, loss.numbers, row_scale]
     ref, comp = run(operation, inputs, [blank(n, dtype), blank(shape, dtype)])
     assert_matches(ref[0], comp[0], bound(dtype, columns, size.sum(axis=1)))
@@ -145,7 +145,7 @@ def test_layer_norm(run, affine, shape, dtype, rng):
     ref, comp = run("layer_norm_forward", [x, w, b, 1e-5], outputs)
     size = np.abs(x).max(axis=1).astype(np.float64)
     assert_matches(ref[0], comp[0], bound(dtype, columns, size))
-    # 1 / sqrt(var + eps) inherits the relative error of var + eps, of which that of the mean is a part.
+    # 1 / sqrt(var + eps) inherits the relative error of var + eps, which includes that of the mean.
     assert_matches(ref[1], comp[1], bound(dtype, columns, ref[1] * (1 + size * ref[1])))
     scale = (1 if w is None else np.abs(w)) * (size * ref[1])[:, None] ** 2 + (0 if b is None else np.abs(b)) + 1
     assert_matches(ref[2], comp[2], bound(dtype, columns, scale))
@@ -180,7 +180,7 @@ def test_dropout_has_the_same_mask_on_every_backend(compiled, rate, shape, dtype
 
 
 def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
-    # In the simulator a thread of the GPU is one of the system: as many as for 400 rows take minutes.
+    # The simulator runs each CUDA thread as a system thread; those for 400 rows take minutes.
     x = np.ones((8 if SIMULATED else 400, 250), np.float32)
     backend = compiled
 
@@ -206,7 +206,7 @@ def test_updates(compiled, name, step, shape, dtype, rng):
     optimizer = EXAMPLES[name]()
     numbers = tuple(optimizer.numbers(np.array([0.1]), step)[0].tolist())
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
-    # A centered variance of these is positive.
+    # States in this range have a positive centered variance.
     states = [None if kind is None else rng.uniform(0.3, 0.4, shape).astype(dtype) for kind in optimizer.kinds]
     ref = [None if array is None else array.astype(np.float64) for array in (*states, param)]
     comp = [None if array is None else array.copy() for array in (*states, param)]
@@ -214,7 +214,7 @@ def test_updates(compiled, name, step, shape, dtype, rng):
     compiled.optimizer_update(optimizer.kernel, numbers, grad, tuple(comp[:-1]), comp[-1])
     for r, c in zip(ref, comp, strict=True):
         if r is not None:
-            size = np.abs(r) + np.abs(grad) ** 2 + np.abs(grad) + 4  # each a few roundings of terms of these sizes
+            size = np.abs(r) + np.abs(grad) ** 2 + np.abs(grad) + 4  # a few roundings of terms of these sizes
             assert_matches(r, c, bound(dtype, 4, size))
 
 

@@ -75,12 +75,12 @@ def test_what_is_not_finite_stays_so(kind, precision):
     a[1, 2], a[2, 3], b[4, 5] = np.nan, np.inf, -np.inf
     a[3, 3], a[4, 2] = np.finfo(np.float32).max, 0
     exact = a.astype(np.float64)
-    exact[3, 3] = np.inf  # the largest float32 is none of tf32 or bf16; the nearest is infinite
+    exact[3, 3] = np.inf  # the largest float32 rounds to infinity in tf32 and bf16
     with np.errstate(all="ignore"):
         ref = exact @ b
     comp = product(KINDS[kind], precision, a, b)
     special = ~np.isfinite(ref)
-    if precision == "bf16x6":  # the rest of an infinite factor is NaN
+    if precision == "bf16x6":  # the remainder after an infinite bf16 part is NaN
         ref[special] = np.nan
     np.testing.assert_array_equal(comp[special], ref[special].astype(np.float32))
     assert np.isfinite(comp[~special]).all()
@@ -94,7 +94,7 @@ def test_six_products_are_as_exact_as_float32(kind, m, k, n):
     a, b = (1 + np.abs(x) % 1 for x in factors(m, k, n)[:2])
     comp, chain = product(KINDS[kind], "bf16x6", a, b), np.zeros((m, n), np.float32)
     for i in range(k):
-        chain = (chain + a[:, i : i + 1].astype(np.float64) * b[i]).astype(np.float32)  # as an FMA
+        chain = (chain + a[:, i : i + 1].astype(np.float64) * b[i]).astype(np.float32)  # rounds once, as an FMA does
     a, b = a.astype(np.float64), b.astype(np.float64)
     assert_matches(a @ b, comp, product_bound(a, b, np.float32))
     if k > 2:

@@ -1,7 +1,7 @@
 """Accuracy, special values and reproducibility of the vector functions, compiled or not.
 
-Run as a script with a file's name, this stores the results of all functions there: that is how the
-tests see other vector widths and the un-jitted code, which are chosen when fastmlp is imported.
+Run as a script with a file name, this module saves the results of all functions to that file. The tests run the script
+for other vector widths and for uncompiled code, which are selected when fastmlp is imported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastmlp._kernels.cpu.host import LANES
 from fastmlp._kernels.cpu.jit import inline
 from fastmlp._kernels.cpu.simd import lanes, load, load_tail, store, store_tail
 
-PRECISION = 160  # bits of the reference
+PRECISION = 160  # precision of the reference in bits
 INF, NAN = np.inf, np.nan
 
 
@@ -36,7 +36,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _normal_cdf(x: Any) -> Any:
-    limited = max(min(x, mp.mpf(100)), mp.mpf(-100))  # mpmath fails on huge arguments; no dtype sees beyond these
+    limited = max(min(x, mp.mpf(100)), mp.mpf(-100))  # mpmath fails on huge arguments; beyond, all dtypes saturate
     return mp.erfc(-limited / mp.sqrt(2)) / 2
 
 
@@ -77,7 +77,7 @@ def _driver(function: Callable[..., Any]) -> Callable[..., None]:
         if rest:
             store_tail(out, x.size - rest, function(load_tail(x, x.size - rest, rest)), rest)
 
-    return inline(run)  # not a kernel: numba would cache a closure anew in each process
+    return inline(run)  # inlined, because Numba cannot reuse a cached closure in another process
 
 
 DRIVERS = {name: _driver(getattr(vecmath, name)) for name in REFERENCES}
@@ -85,7 +85,7 @@ DRIVERS = {name: _driver(getattr(vecmath, name)) for name in REFERENCES}
 
 def evaluate(name: str, x: np.ndarray) -> np.ndarray:
     out = np.full_like(x, 77)
-    with np.errstate(all="ignore"):  # NumPy warns of infinite results, un-jitted
+    with np.errstate(all="ignore"):  # without compilation, NumPy warns about infinite results
         DRIVERS[name](x, out)
     return out
 
@@ -104,7 +104,7 @@ def points(name: str, dtype: type) -> np.ndarray:
             [rng.uniform(-0.5, 0.5, 800), np.linspace(-0.5, 0.5, 401), magnitudes[magnitudes < 0.5]]
         ).astype(dtype)
     if name == "log":
-        steps = np.exp2(np.arange(-30, 30) + 0.5)  # where n changes
+        steps = np.exp2(np.arange(-30, 30) + 0.5)  # points where the exponent n changes
         near = 1 + np.concatenate([-magnitudes, magnitudes])
         parts = [
             np.exp2(rng.uniform(info.minexp + 1, info.maxexp - 1, 500)), np.linspace(0.5, 2, 500), near[near > 0.5],
@@ -113,7 +113,7 @@ def points(name: str, dtype: type) -> np.ndarray:
         return np.concatenate(parts).astype(dtype)
     largest = -np.log(tiny)
     low = np.log(float(info.tiny))
-    halves_of_ln2 = np.arange(-9, 10, 2) * np.log(2) / 2  # where n of the exponentials changes
+    halves_of_ln2 = np.arange(-9, 10, 2) * np.log(2) / 2  # points where n in exp(x) = 2^n exp(r) changes
     parts = [
         rng.normal(0, 1.5, 500), np.linspace(-1, 1, 400), rng.uniform(-40, 40, 300),
         rng.uniform(-largest, largest, 300),
@@ -200,7 +200,7 @@ def test_bits_do_not_depend_on_the_position(name: str, dtype: type) -> None:
     x = points(name, dtype)[:300]
     expected = evaluate(name, x)
     for shift in (1, 2, 3, 5, 11):
-        rolled = np.concatenate([x[shift:], np.array([NAN, INF, -1e9], dtype), x[:shift]])  # neighbors change too
+        rolled = np.concatenate([x[shift:], np.array([NAN, INF, -1e9], dtype), x[:shift]])  # changes neighbors, too
         got = evaluate(name, rolled)
         again = np.concatenate([got[-shift:], got[: x.size - shift]])
         assert again.tobytes() == expected.tobytes()
@@ -235,7 +235,7 @@ def test_unjitted_code_agrees(tmp_path: Path) -> None:
     other = _elsewhere(tmp_path, NUMBA_DISABLE_JIT="1")
     for key, here in _everything().items():
         if here.dtype == np.float64 and np.finfo(np.longdouble).nmant < 63:
-            continue  # `simd.fma` means what it says only where a wider type exists
+            continue  # without compilation, `simd.fma` is exact only if a wider type exists
         there = other[key]
         finite = np.isfinite(here)
         np.testing.assert_array_equal(there[~finite], here[~finite], err_msg=key)

@@ -1,4 +1,4 @@
-"""Instructions that Numba has no function for, as functions of kernels."""
+"""Device functions for PTX instructions and LLVM operations that Numba does not expose."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["copying", "instruction", "load2", "load4", "matrix", "store4", "vect
 
 
 def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tuple[str, ...], moves: bool) -> Any:
-    """A device function that is one instruction: a line of PTX, with LLVM's constraints for its operands.
+    """Return a device function that emits one line of inline PTX with LLVM operand constraints.
 
     Parameters
     ----------
     code, constraints : str
-        ``$0`` ... are the results, and then the operands; ``~{memory}`` among the constraints keeps accesses to memory
-        on their side of it.
+        The PTX text and the LLVM constraints. ``$0`` ... number the results first, then the operands. The constraint
+        ``~{memory}`` is a compiler barrier: memory accesses are not reordered across the instruction.
     takes, gives : tuple of str
-        Numba's names of the types of operands and results; "bits" is a float32 in an integer's register, and an operand
-        "first" an array, whose first element's address is taken. Several results are a tuple.
+        Numba type names of the operands and the results. "bits" is a float32 in an integer register. "first" is an
+        array operand, passed as the address of its first element. Several results are returned as a tuple.
     moves : bool
-        Whether the compiler may move it, leave it out or do it once for all, as it may with arithmetic.
+        Whether the compiler may move, eliminate or merge the instruction like arithmetic.
     """
-    # By name, as Numba's simulator has neither.
+    # Imported by name because Numba's simulator has neither module.
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
     registers = {
@@ -61,7 +61,7 @@ def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tupl
         result = results[0] if len(results) == 1 else types.Tuple(results) if results else types.void
         return result(*wanted), build
 
-    # With parameters of its own for each operand, as those of *kinds would have to come in a tuple.
+    # Numba passes *kinds as one tuple, so the signature declares one parameter for each operand.
     names = ["typing_context", *(f"operand_{i}" for i in range(len(takes)))]
     typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
@@ -70,10 +70,10 @@ def instruction(code: str, constraints: str, takes: tuple[str, ...], gives: tupl
 
 
 def together(count: int) -> Any:
-    """A device function (array, i) -> the ``count`` elements from the i-th on of an array without gaps, read at once.
+    """Return a device function (array, i) that loads ``count`` contiguous elements from index i with a vector load.
 
-    ``i`` is a multiple of them, and the array's first element at a multiple of 16 bytes, as all that is allocated on a
-    GPU; two such reads are made of four float64.
+    ``i`` must be a multiple of ``count`` and the array must be contiguous and aligned to 16 bytes, as all GPU
+    allocations are. Four float64 values take two loads.
     """
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
@@ -94,7 +94,7 @@ def together(count: int) -> Any:
 
 
 def four_stored() -> Any:
-    """A device function (array, i, a, b, c, d): as `together`, to write four."""
+    """Return a device function (array, i, a, b, c, d) that stores four elements; alignment as in `together`."""
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
 
@@ -115,14 +115,16 @@ def four_stored() -> Any:
 
 
 def copying(size: int) -> Any:
-    """A device function (shared, i, source, j, bytes): begin to copy ``size`` bytes from source[j] on to shared[i].
+    """Return a device function (shared, i, source, j, bytes) that starts an async copy of source[j ..] to shared[i ..].
 
-    Of these so many are copied, and the others become zeros; where there are none, ``source`` is not looked at. Both
-    places are multiples of ``size`` bytes. The copies made since are one group from ``cp.async.commit_group`` on.
+    The copy writes ``size`` bytes: ``bytes`` bytes from ``source`` and zeros for the rest. If ``bytes`` is 0,
+    ``source`` is not read. Both addresses must be multiples of ``size`` bytes. ``cp.async.commit_group`` puts all
+    copies started since the previous commit into one group.
     """
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
-    # Past the first level of the cache, which others' writes do not reach; that can be asked for of 16 bytes only.
+    # .cg bypasses the L1 cache, which is not coherent with writes of other multiprocessors; PTX allows it for 16 bytes
+    # only.
     code = f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global [$0], [$1], {size}, $2;"
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -146,9 +148,9 @@ def copying(size: int) -> Any:
 
 
 def part(dimensions: int) -> Any:
-    """A device function (array, first, *shape) -> the elements from the first on as an array of that shape.
+    """Return a device function (array, first, *shape) that views a vector from index ``first`` on with a given shape.
 
-    ``array`` is a vector. Numba's own reshape is a call, and leaves the strides to run time.
+    Numba's own reshape is not used because it is a function call that computes the strides at run time.
     """
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types, ir = importlib.import_module("numba.cuda.types"), importlib.import_module("llvmlite.ir")
@@ -178,5 +180,5 @@ def part(dimensions: int) -> Any:
 
 if not SIMULATED:
     load2, load4, store4, vector, matrix = together(2), together(4), four_stored(), part(1), part(2)
-else:  # what needs them is not run there
+else:  # the simulator runs no kernel that uses these functions
     load2 = load4 = store4 = vector = matrix = None

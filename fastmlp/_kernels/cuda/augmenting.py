@@ -1,7 +1,7 @@
-"""A batch's features brought together, changed at random on the way: turned, mixed, with noise.
+"""Gathering of a batch's features with augmentation: horizontal flips, mixing of rows and Gaussian noise.
 
-What is meant stands in `training.augmentation`, in NumPy. What is drawn goes by portions of a step's rows: each of
-``accumulate`` batches has random numbers of its own, as where they go through a model one after the other.
+`training.augmentation` is the reference in NumPy. Random numbers are drawn by portion of a step's rows: each of the
+``accumulate`` batches of a step has its own random numbers, as if the batches passed through the model one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["augmenting", "counters_of", "mixing"]
 
 @device
 def counters_of(on, s, r):
-    """What random numbers of a step's row ``r`` go by: (its number in its portion, that of the portion among all)."""
+    """Return the random counters of row ``r`` of a step: (row within its portion, number of the portion in the run)."""
     portion = quotient(r, on.run_params[PORTION])
     count = (on.run_params[FIRST_STEP] + s) * on.run_params[PORTIONS] + portion
     return np.uint64(r - portion * on.run_params[PORTION]), np.uint64(count & 0xFFFFFFFF)
@@ -31,7 +31,7 @@ def counters_of(on, s, r):
 
 @device
 def mixing(on, s, rows, r):
-    """(share of row ``r`` of a step of ``rows``, the row that it is mixed with)."""
+    """Return (share of row ``r``, row to mix it with) for a step of ``rows`` rows."""
     size = on.run_params[PORTION]
     portion = quotient(r, size)
     at = U(s * on.run_params[PORTIONS] + portion)
@@ -41,9 +41,9 @@ def mixing(on, s, rows, r):
 
 @functools.cache
 def augmenting(dtype, geometry):
-    """As `gathering.gathering`."""
+    """Return the device function of `gathering.gathering` with augmentation."""
     TILE, THREADS = geometry.tile, geometry.threads
-    FOUR = 4  # columns of a thread: as many as a counter has words
+    FOUR = 4  # columns per thread, equal to the words of a counter
     IN_ROW = TILE // FOUR
     T, scalar = np.dtype(dtype).type, numba.from_dtype(np.dtype(dtype))
     one = T(1)
@@ -53,7 +53,7 @@ def augmenting(dtype, geometry):
 
     @device
     def fetch(on, into, first, s, r, c, width):
-        """Row ``r``'s columns c .. c + 4, of those that there are, turned where its random word says so."""
+        """Load columns c .. c + 4 of row ``r``, clamped to the width, flipped if the row's random word says so."""
         turned = False
         if on.run_params[TURN] > 0:
             line, count = counters_of(on, s, r)
@@ -62,7 +62,7 @@ def augmenting(dtype, geometry):
         source, pixels, pixel = on.order[U(first + r)], on.run_params[PIXELS], on.run_params[PIXEL]
         for q in range(FOUR):
             k = min(c + q, width - 1)
-            if turned:  # the pixel that is as far from its line's other end
+            if turned:  # mirror the pixel within its line
                 place = quotient(k, pixel)
                 within = place - quotient(place, pixels) * pixels
                 k += (pixels - 1 - 2 * within) * pixel
@@ -70,7 +70,7 @@ def augmenting(dtype, geometry):
 
     @device
     def add_noise(on, into, s, r, c, width):
-        """`philox.normals`: columns k and k + 16 of 32 have the words k and k + 16 between them."""
+        """Add the noise of `philox.normals`: columns k and k + 16 of 32 share the words k and k + 16."""
         line, count = counters_of(on, s, r)
         block, within = c // 32, c % 32
         at = 8 * block + within % 16 // 4

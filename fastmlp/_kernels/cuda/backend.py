@@ -1,6 +1,6 @@
-"""The CUDA backend: the operations of `reference`, name by name, on arrays of the GPU.
+"""CUDA backend: the operations of `reference`, under the same names, on GPU arrays.
 
-An array given as NumPy's is copied there; what is written must be there already (`empty`).
+NumPy inputs are copied to the GPU. Outputs must be GPU arrays (`empty`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ name = "cuda"
 
 @functools.cache
 def machine():
-    """The GPU for whole runs of steps; None for the simulator, which runs one block after the other."""
+    """Return the GPU for runs of steps, or None for the simulator, which runs blocks one after the other."""
     return None if SIMULATED else Machine()
 
 
@@ -46,7 +46,7 @@ columns_backward = columns.columns_backward
 
 
 def _linear(precision):
-    """The operations of Linear layers, with products in a precision."""
+    """Return the operations of Linear layers with products in the given precision."""
 
     def linear_forward(x, weight, bias, out):
         products.product(x, weight, bias, out, out.reshape(-1), right_transposed=True, precision=precision)
@@ -71,7 +71,7 @@ linear_forward, linear_activation_forward, linear_backward = _linear("float32")
 
 @functools.cache
 def with_precision(precision):
-    """The backend whose Linear layers compute with this precision: this module, but for their products."""
+    """Return this backend with the products of Linear layers in the given precision."""
     if precision == "float32":
         return sys.modules[__name__]
     variant = ModuleType(__name__, f"The CUDA backend with products in {precision}.")

@@ -1,4 +1,4 @@
-"""A block's threads fold their values into one by halving in shared memory: always in the same order."""
+"""Reduction over a thread block by a tree in shared memory, in a fixed order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["block_reduce"]
 
 @functools.cache
 def block_reduce(threads, larger=False):
-    """A device function (value, shared) -> the sum of all threads' values, or the largest, to each of them.
+    """Return a device function (value, shared) that gives each thread the sum, or the maximum, over the block.
 
-    ``threads`` is a power of two, the size of the block and of ``shared``.
+    ``threads`` is the size of the block and of ``shared``, and must be a power of two.
     """
 
     @called
@@ -33,7 +33,7 @@ def block_reduce(threads, larger=False):
             cuda.syncthreads()
             half //= 2
         reduced = shared[0]
-        cuda.syncthreads()  # the next fold may write there
+        cuda.syncthreads()  # the next reduction may overwrite shared[0]
         return reduced
 
     return reduce

@@ -1,4 +1,4 @@
-"""Functions by column, y = f(x, a, b): kernels of the module API, and jobs of the persistent kernel."""
+"""Functions by column, y = f(x, a, b): kernels of the module API and jobs of the persistent kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["by_column", "column_gradient", "columns_backward", "columns_forward"
 
 
 def _functions(kind, dtype):
-    """(f, df/dx, df/da, df/db); in the place of derivatives that there are not stands df/dx, which nobody calls."""
+    """Return (f, df/dx, df/da, df/db); df/dx is an unused placeholder for a derivative that does not exist."""
     found = formula("columns", kind, np.dtype(dtype))
     names = ("forward", "derivative", "derivative_a", "derivative_b")
     return tuple(found.get(name, found["derivative"]) for name in names)
@@ -99,7 +99,7 @@ def columns_backward(kind, dy, x, a, b, dx, da, db):
 
 @functools.cache
 def _choose(names, dtype, which):
-    """One of `_functions` of the formula of a number, of those that a model has."""
+    """Return a device function that dispatches on a formula's number to entry ``which`` of its `_functions`."""
     last = _functions(names[-1], dtype)[which]
     if len(names) == 1:
         return device(lambda number, x, a, b: last(x, a, b))
@@ -114,7 +114,7 @@ def _choose(names, dtype, which):
 
 @functools.cache
 def by_column(dtype, geometry, kinds, names, backward):
-    """Functions by column of rows, or their gradient; FORMULA is the place among ``names``."""
+    """Return the job of functions by column, or of their gradient; FORMULA is an index into ``names``."""
     threads, size = geometry.threads, geometry.tile
     f, write = _choose(names, dtype, int(backward)), through(kinds, dtype)
 
@@ -139,7 +139,10 @@ def by_column(dtype, geometry, kinds, names, backward):
 
 
 def column_gradient(dtype, geometry, names, apply_update, add_squares, settings_of):
-    """The gradients of the numbers of SIDE columns, with their updates; a thread's rows are SIDE apart."""
+    """Return the job that computes and applies the gradients of a and b of SIDE columns.
+
+    The rows of a thread are SIDE apart.
+    """
     side, zero = geometry.side, np.dtype(dtype).type(0)
     of_a, of_b = _choose(names, dtype, 2), _choose(names, dtype, 3)
 

@@ -1,4 +1,4 @@
-"""The jobs of a step: which device function makes an item of a job, and those that are no products."""
+"""Dispatch of a work item to the device function of its job, and the jobs other than products."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ __all__ = ["job_item"]
 
 @device
 def absent(on, smem, now, o, row):
-    """In the place of a job of rows that the net has not, which would have to be compiled."""
+    """Placeholder for a job that the network does not contain; avoids compiling the real one."""
 
 
 @device
 def no_product(on, smem, now, j, row, column, split, number):
-    """As `absent`, for products of wide tiles."""
+    """Placeholder for products with wide tiles, as `absent`."""
 
 
 def jobs_of_rows(spec, geometry):
-    """By their kinds, the jobs of a stretch of rows, f(on, smem, now, o, row)."""
+    """Return a dict from kind to the job f(on, smem, now, o, row) of a stretch of rows."""
     dtype, kinds = np.dtype(spec.dtype), spec.kinds
     factories = {
         NORM: (job.layer_norm, False), NORM_BACK: (job.layer_norm, True),
@@ -88,7 +88,7 @@ def jobs_of_rows(spec, geometry):
 
 
 def loss_job(spec, geometry):
-    """The losses of a stretch of rows, with their gradient."""
+    """Return the job that computes the losses of a stretch of rows, their gradient and their sum."""
     dtype, kinds, double = np.dtype(spec.dtype), spec.kinds, np.float64
     TILE, block_sum = geometry.tile, block_reduce(geometry.threads)
     if sums_over_classes(spec.loss):
@@ -100,7 +100,7 @@ def loss_job(spec, geometry):
 
     @device
     def loss(on, smem, now, o, row):
-        """The losses of a stretch of rows, with their gradient; and their sum."""
+        """Compute the losses of a stretch of rows, their gradient and their sum."""
         compute_loss(on, smem, now, o, row)
         cuda.syncthreads()
         r, total = cuda.threadIdx.x, double(0)
@@ -114,13 +114,13 @@ def loss_job(spec, geometry):
 
 
 def element_job(spec, geometry):
-    """(forward, backward) of an activation by itself."""
+    """Return the jobs (forward, backward) of an activation that no product's epilogue applies."""
     dtype, TILE, THREADS = np.dtype(spec.dtype), geometry.tile, geometry.threads
     activate, write_one = activation(spec.kinds, dtype), through(spec.kinds, dtype)
 
     @device
     def element(on, smem, now, o, row, backward):
-        """An activation by itself, of a stretch of rows."""
+        """Apply an activation, or its gradient, to a stretch of rows."""
         inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
         epilogue = epilogue_of(on, U(max(on.ops[o, BELOW], 0)))
         width = inputs.width
@@ -142,7 +142,7 @@ def element_job(spec, geometry):
 
 
 def column_gradient_job(spec, geometry):
-    """The gradients of the numbers of functions by column, SIDE columns at a time."""
+    """Return the job for the gradients of the parameters of functions by column, SIDE columns at a time."""
     dtype = np.dtype(spec.dtype)
     apply_update = results.update_epilogue_one(spec.rule, dtype)
     add_squares = results.accumulate_squares(geometry.threads)
@@ -151,7 +151,7 @@ def column_gradient_job(spec, geometry):
 
 
 def norm_gradient_job(spec, geometry):
-    """The gradients of a layer norm's weight and bias, SIDE columns at a time."""
+    """Return the job for the gradients of a layer norm's weight and bias, SIDE columns at a time."""
     dtype, SIDE = np.dtype(spec.dtype), geometry.side
     zero = dtype.type(0)
     add_squares = results.accumulate_squares(geometry.threads)
@@ -160,7 +160,7 @@ def norm_gradient_job(spec, geometry):
 
     @device
     def norm_gradient(on, smem, now, j, item):
-        """The gradients of SIDE columns of a layer norm's weight and bias; a thread's rows are SIDE apart."""
+        """Compute the gradients of SIDE columns of a layer norm's weight and bias; rows of a thread are SIDE apart."""
         o = U(on.jobs[j, OP])
         ty, tx = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
         inputs, epilogue, to, means, rstds = (
@@ -190,7 +190,7 @@ def norm_gradient_job(spec, geometry):
 
 
 def update_job(spec, geometry, each_item):
-    """The optimizer's step of all parameters, where it has to wait for the norm of their gradients."""
+    """Return the job for the optimizer's step on all parameters after the norm of the gradients is known."""
     dtype, THREADS = np.dtype(spec.dtype), geometry.threads
     zero, one, scalar, ITEM = dtype.type(0), dtype.type(1), numba.from_dtype(dtype), THREADS * each_item
     settings_of = results.settings(spec.rule, dtype)
@@ -199,7 +199,7 @@ def update_job(spec, geometry, each_item):
 
     @device
     def apply_all(on, smem, now, j, item):
-        """Some of the gradients that were kept, clipped."""
+        """Apply the optimizer to one item of stored gradients, clipped by their norm."""
         to = settings_of(on, now)
         at, g = cuda.local.array(each_item, numba.int64), cuda.local.array((1, each_item), scalar)
         old = cuda.local.array((4, each_item), scalar)
@@ -208,7 +208,7 @@ def update_job(spec, geometry, each_item):
             at[q] = p if p < to.plane else -1
             g[0, q] = zero
         read_gradients(on.work, to.gradients, at, False, g, 0)
-        if not now.clip >= one:  # a norm that is NaN must reach the parameters, not vanish
+        if not now.clip >= one:  # the negation lets a NaN norm reach the parameters
             for q in range(each_item):
                 g[0, q] = g[0, q] * now.clip
         apply_some(on, to, at, False, g, old)
@@ -218,7 +218,7 @@ def update_job(spec, geometry, each_item):
 
 @functools.cache
 def job_item(spec, narrow, wide, each_item):
-    """f(on, smem, now, j, row, column, split, tile, item): make one item of job ``j``."""
+    """Return the device function f(on, smem, now, j, row, column, split, tile, item) for one item of job ``j``."""
     dtype = np.dtype(spec.dtype)
     gather = (augmenting if spec.augments else gathering)(dtype, narrow)
     forward, delta, gradient = (product(kind, spec, narrow) for kind in (FORWARD, DELTA, WEIGHTS))
@@ -239,7 +239,7 @@ def job_item(spec, narrow, wide, each_item):
 
     @device
     def do(on, smem, now, j, row, column, split, tile, item):
-        """One item of a job: a part of a product's tile, or a tile, or whatever it is of other jobs."""
+        """Execute one work item: a tile of a product, one split of a tile, or the unit of another job."""
         kind, o, is_wide = on.jobs[j, KIND], U(on.jobs[j, OP]), on.jobs[j, WIDE] != 0
         if kind == FORWARD and is_wide:
             wide_forward(on, smem, now, j, row, column, split, tile)

@@ -1,6 +1,6 @@
-"""Activations, normalisation by column and dropout: each element by itself.
+"""Elementwise kernels: activations, normalization by column and dropout.
 
-Constants are of the kernel's dtype: one of float64 would draw all of float32's arithmetic after it.
+Constants have the kernel's dtype, because one float64 constant promotes float32 arithmetic to float64.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .runtime import SIMULATED, cuda, launch
 __all__ = ["activation_backward", "activation_forward", "dropout", "functions", "normalize", "variant"]
 
 THREADS = 8 if SIMULATED else 256
-MOST_BLOCKS = 4096  # more work than that is done in a loop
+MOST_BLOCKS = 4096  # larger arrays use a grid-stride loop
 
 
 def blocks(size):
-    """Blocks of `THREADS` for so many elements."""
+    """Return the number of blocks of `THREADS` threads for ``size`` elements."""
     return min(MOST_BLOCKS, ceil_div(size, THREADS))
 
 
@@ -33,13 +33,13 @@ OF_OUTPUT = "/output"
 
 
 def variant(kind, alpha):
-    """The name by which `functions` knows an activation with this alpha: whether its derivative is found from y."""
+    """Return the key of an activation in `functions`; a suffix marks a derivative that is computed from y alone."""
     return kind + OF_OUTPUT if output_suffices(kind, alpha) else kind
 
 
 @functools.cache
 def functions(kind, dtype):
-    """(h(x, alpha), h'(x, y, alpha)) as device functions; of a `variant` that is found from y, h' does not read x."""
+    """Return the device functions (h(x, alpha), h'(x, y, alpha)); with the suffix of `variant`, h' does not read x."""
     found = formula("activations", kind.removesuffix(OF_OUTPUT), dtype)
     return found["forward"], found["derivative_of_output" if kind.endswith(OF_OUTPUT) else "derivative"]
 
@@ -107,7 +107,7 @@ def _dropout(dtype):
     @kernel
     def drop(x, threshold, factor, seed, layer, step, out):
         rows, columns = out.shape
-        fours = (columns + 3) // 4  # one counter's words, see `philox`
+        fours = (columns + 3) // 4  # groups of four columns, one Philox counter each
         for i in range(cuda.grid(1), rows * fours, cuda.gridsize(1)):
             r, block = i // fours, i % fours
             c0, c1, c2, c3 = random_words(np.uint64(block), np.uint64(r), step, _PURPOSE | layer, seed)

@@ -1,4 +1,4 @@
-"""What an operation of the persistent kernel leaves behind: results by its activation, gradients by its slope."""
+"""Epilogues of the persistent kernel's operations: activation of results, activation gradient of gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Epilogue", "activation", "choose", "epilogue_of", "through"]
 
 @functools.cache
 def choose(kinds, dtype, which):
-    """h or h' of the activation of a number, of those that a model has."""
+    """Return a device function that dispatches on an activation's number in ``kinds``: h (which=0) or h' (which=1)."""
     T = np.dtype(dtype).type
     if not kinds:
         one = T(1)
@@ -40,7 +40,7 @@ def choose(kinds, dtype, which):
 
 
 class Epilogue(NamedTuple):
-    """What an operation leaves behind: where, by which activation, and where the gradient goes."""
+    """Epilogue of an operation: output location, activation, destination of the gradient."""
 
     pre: Any
     y: Any
@@ -56,7 +56,7 @@ def epilogue_of(on, o):
 
 @functools.cache
 def activation(kinds, dtype):
-    """f(on, epilogue, i, v): write v, the value before an activation, and its activation to element i."""
+    """Return f(on, epilogue, i, v) that stores the pre-activation v and its activation at element i."""
     h = choose(kinds, dtype, 0)
 
     @device
@@ -72,7 +72,7 @@ def activation(kinds, dtype):
 
 @functools.cache
 def through(kinds, dtype):
-    """f(on, epilogue, i, v): v, a gradient with respect to element i of what an operation gave, to its G."""
+    """Return f(on, epilogue, i, v) that stores v in G: the gradient of output element i, times the derivative."""
     slope = choose(kinds, dtype, 1)
 
     @device

@@ -1,6 +1,7 @@
-"""A batch's features brought together: rows of the data, scaled, one after the other in ``work``.
+"""Gathering of a batch's features: rows of the data, scaled, stored contiguously in ``work``.
 
-Products then copy them as they do any matrix. It is done for the next batch while this one's weights change.
+Products then load the features like any other matrix. The next batch is gathered while the weights of the current step
+are updated.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ __all__ = ["gathering"]
 
 @functools.cache
 def gathering(dtype, geometry):
-    """f(on, s, first, rows, x, row, column): element (row, column) of step ``s``'s batch, order[first ..], and what
-    follows in its TILE x TILE, to ``x`` in work.
+    """Return f(on, s, first, rows, x, row, column) that gathers the TILE x TILE tile at (row, column) of a batch.
+
+    The batch is that of step ``s``: the ``rows`` rows order[first ..] of the data. The destination starts at ``x`` in
+    ``work``.
     """
     TILE, THREADS = geometry.tile, geometry.threads
     AT_ONCE = 4 if TILE % 4 == 0 else 1
-    IN_ROW, ROWS = TILE // AT_ONCE, TILE * TILE // (AT_ONCE * THREADS)  # threads of a row, rows of a thread
+    IN_ROW, ROWS = TILE // AT_ONCE, TILE * TILE // (AT_ONCE * THREADS)  # threads per row, rows per thread
     assert THREADS % IN_ROW == 0 and ROWS * AT_ONCE * THREADS == TILE * TILE
     T, scalar = np.dtype(dtype).type, numba.from_dtype(np.dtype(dtype))
     one, zero = T(1), T(0)
 
     @device
     def vec4(on, first, rows, x, mean, scale, width, m, c):
-        """As `singles`, of rows whose elements can be read four at once: all before the first is written."""
+        """Gather as `singles` with vector loads of four; all loads are issued before the first store."""
         values, by = cuda.local.array((ROWS, 4), scalar), cuda.local.array((2, 4), scalar)
         source = cuda.local.array(ROWS, numba.int64)
         for p in range(ROWS):
@@ -58,7 +61,7 @@ def gathering(dtype, geometry):
 
     @device
     def singles(on, first, rows, x, mean, scale, width, m, c):
-        """A thread's elements (m, c .. c + AT_ONCE) and those below, of so many rows, one by one."""
+        """Gather a thread's columns c .. c + AT_ONCE of rows m, m + THREADS // IN_ROW, ..., one element at a time."""
         for r in range(m, rows, THREADS // IN_ROW):
             source = U(on.order[U(first + r)])
             for k in range(c, min(width, c + AT_ONCE)):

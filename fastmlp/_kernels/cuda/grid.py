@@ -1,4 +1,4 @@
-"""A barrier for all blocks of a grid, which have to run at the same time: at most as many as fit."""
+"""Grid barrier; all blocks of the grid must be resident at the same time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from .runtime import SIMULATED, cuda
 
 __all__ = ["most_blocks", "wait_for_grid"]
 
-_POLLS = 1 << 26  # half a minute and more: some block will never come
+_POLLS = 1 << 26  # over half a minute; by then some block will never arrive
 
 
 if not SIMULATED:
-    # With what the block's threads have written before. cuda.threadfence would order more than that, and take longer.
+    # The release makes the block's earlier writes visible. cuda.threadfence orders more accesses and is slower.
     _arrive = instruction("red.release.gpu.global.add.u64 [$0], 1;", "l,~{memory}", ("first",), (), False)
-    # Not cuda.ldcv, which the compiler takes for a value that does not change, and reads before the loop.
+    # Not cuda.ldcv: the compiler treats its result as loop-invariant and hoists the load out of the loop.
     _arrivals = instruction("ld.acquire.gpu.b64 $0, [$1];", "=l,l,~{memory}", ("first",), ("int64",), False)
     _give_up = instruction("trap;", "~{memory}", (), (), False)
 
 
 @device
 def wait_for_grid(control, turn):
-    """Wait until all blocks have come here ``turn`` times; what they wrote before is seen after.
+    """Wait until all blocks have arrived ``turn`` times; writes before the barrier are visible after it.
 
-    ``control[0]`` counts arrivals. Not cooperative groups: those need a library of the toolkit to link with. A wait
-    without end is ended, with an error, instead of keeping the GPU.
+    ``control[0]`` counts arrivals. Cooperative groups are not used because they require linking with a library of the
+    CUDA toolkit. A wait that exceeds `_POLLS` polls traps with an error instead of hanging the GPU.
     """
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
@@ -39,7 +39,7 @@ def wait_for_grid(control, turn):
 
 
 def most_blocks(kernel, types, threads):
-    """How many blocks of a kernel, compiled for such arguments, run at the same time.
+    """Return how many blocks of a kernel compiled for ``types`` can be resident at the same time.
 
     Raises
     ------

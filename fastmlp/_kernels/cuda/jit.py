@@ -1,4 +1,4 @@
-"""How kernels for a GPU are compiled and kept on disk: the one place for the options of `cuda.jit`."""
+"""Compilation and disk caching of GPU kernels; the only module that sets options of `cuda.jit`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ __all__ = ["alone", "called", "described", "device", "kernel"]
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """A function that kernels call."""
+    """Compile a device function that is called, not forced inline."""
     return cuda.jit(device=True)(function)
 
 
 def device(function: Callable[..., Any]) -> Any:
-    """One that is pasted into them: passed on by address, an array of a thread's own would be in memory."""
+    """Compile a device function that is always inlined.
+
+    A local array that is passed to a call by address is spilled from registers to local memory.
+    """
     return cuda.jit(device=True)(function) if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """A kernel, compiled once for each of its arguments' types and kept on disk where possible."""
+    """Compile a kernel once for each set of argument types and cache it on disk if possible."""
     return _kept(cuda.jit(function))
 
 
 def alone(registers: int | None = None) -> Callable[[Callable[..., Any]], Any]:
-    """A large kernel that is linked with nothing: by way of the linker it would be compiled twice, to the same code.
+    """Decorator for a large kernel that needs no linking; the linker would compile it twice to the same code.
 
-    ``registers`` are the most that a thread may have.
+    ``registers`` is the maximum number of registers per thread.
     """
 
     def make(function: Callable[..., Any]) -> Any:
@@ -50,9 +53,9 @@ def alone(registers: int | None = None) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _kept(compiled: Any, options: str = "") -> Any:
-    """With the cache on disk, where ``options`` tell kernels of the same function apart."""
+    """Attach the disk cache; ``options`` distinguishes kernels of the same function."""
     if not SIMULATED:
-        # Numba found no folder that it can write to; or another numba-cuda has no such class.
+        # If Numba finds no writable folder, or the installed numba-cuda has no such class, caching is skipped.
         with contextlib.suppress(RuntimeError, ImportError, AttributeError):
             compiled._cache = _cache_class()(compiled.py_func, options)
     return compiled
@@ -65,7 +68,7 @@ def _cache_class() -> Any:
         version = importlib.import_module("numba_cuda").__version__
 
         class Files(base_files):
-            """Ten times smaller: with a kernel its text is kept, of megabytes."""
+            """Cache files with zlib compression; a kernel's PTX takes megabytes and shrinks tenfold."""
 
             def _save_data(self, name: str, data: Any) -> None:
                 with self._open_for_write(self._data_path(name)) as file:
@@ -75,7 +78,7 @@ def _cache_class() -> Any:
                 return pickle.loads(zlib.decompress(Path(self._data_path(name)).read_bytes()))
 
         class KernelCache(Kept, base):
-            """Numba's own key holds a pickle of the closure, which is another one in each process."""
+            """Kernel cache keyed by `described`; Numba's key pickles the closure, which differs between processes."""
 
             folder, files = Path(__file__).parent, Files
 
@@ -95,7 +98,7 @@ _known: dict[int, tuple[Any, str]] = {}
 
 
 def described(function: Callable[..., Any]) -> str:
-    """What tells a function from others of the same sources: where it stands there, and what it has captured."""
+    """Return a digest that identifies a function among the same sources: its location and its captured values."""
     kept = _known.get(id(function))
     if kept is None or kept[0] is not function:
         code: Any = function.__code__

@@ -1,7 +1,7 @@
-"""What a block of threads of the persistent kernel does to a tile, or to a stretch of rows: the jobs of `table`.
+"""Jobs of the persistent kernel on a stretch of rows: losses, softmax, layer norm, normalization and dropout.
 
-Each maker returns a device function of the run's `Memory`, the block's `Scratch`, the step's `Now`, the operation ``o``
-and the first ``row`` of a stretch, see `tiles`.
+Each factory returns a device function (on, smem, now, o, row): the run's `Memory`, the block's `Scratch`, the step's
+`StepContext`, the operation ``o`` and the first ``row`` of the stretch, see `tiles`. `table` lists the kinds of jobs.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def _number(dtype):
 
 @functools.cache
 def warp_reduce(share, larger=False):
-    """f(v, shared): the sum of the values of ``share`` threads in a row, or the largest, to each of them.
+    """Return f(v, shared) that gives ``share`` adjacent threads the sum, or the maximum, of their values.
 
-    ``shared`` has a place for every thread of the block.
+    ``shared`` has one element per thread of the block.
     """
 
     @device
@@ -66,7 +66,7 @@ def warp_reduce(share, larger=False):
                 total += other
             elif other > total:
                 total = other
-        cuda.syncthreads()  # the next fold may write there
+        cuda.syncthreads()  # the next reduction may overwrite ``shared``
         return total
 
     return run
@@ -77,7 +77,7 @@ def warp_reduce(share, larger=False):
 
 @functools.cache
 def classwise_loss(dtype, geometry, kinds, name, from_logits, by_index, mixes):
-    """A loss of classes and its gradient; ``numbers[o]`` are smoothing and a, WEIGHT is where class weights are."""
+    """Return the job of a classwise loss; ``numbers[o]`` is (smoothing, a), WEIGHT the offset of class weights."""
     return _by_length(
         geometry, lambda share: _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share)
     )
@@ -85,7 +85,7 @@ def classwise_loss(dtype, geometry, kinds, name, from_logits, by_index, mixes):
 
 @functools.cache
 def _of_row(dtype, mixes):
-    """f(on, now, r): (where row ``r``'s target is, the one that it is mixed with, their shares, the row's weight)."""
+    """Return f(on, now, r) -> (index of row ``r``'s target, index to mix it with, both shares, the row's weight)."""
     one, zero = _number(dtype)(1), _number(dtype)(0)
 
     @device
@@ -106,10 +106,10 @@ def _of_row(dtype, mixes):
 
 
 def _by_length(geometry, make):
-    """The loss of a stretch of rows by ``make(share)``, where so many threads have a row between them.
+    """Return the loss job that selects between two numbers of threads per row by the length of the rows.
 
-    Where rows are short these are as few as there are for each row of a stretch, so that all are worked on at once;
-    else those of a row of a tile.
+    ``make(share)`` is the job with ``share`` threads per row. For rows of at most 2 * SIDE columns, the block divides
+    its threads among all rows of the stretch at once. For longer rows, SIDE threads work on one row.
     """
     few, many = make(max(1, geometry.threads // geometry.tile)), make(geometry.side)
     most = 2 * geometry.side
@@ -138,7 +138,7 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
         w = weight_of_one(
             source, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
         )
-        if mixes:  # the mixture's weight is the mixture of theirs
+        if mixes:  # the weight of a mixed row is the mix of both rows' weights
             w = part * w + rest * weight_of_one(
                 other, c, columns, on.labels, on.targets, by_index, on.weights, at_weight, weighted, smoothing
             )
@@ -198,7 +198,7 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
 
 @functools.cache
 def elementwise_loss(dtype, geometry, kinds, name, mixes):
-    """A loss of single elements and its gradient; ``numbers[o]`` are a and b, WEIGHT is where columns' weights are."""
+    """Return the job of an elementwise loss; ``numbers[o]`` is (a, b), WEIGHT the offset of the column weights."""
     return _by_length(geometry, lambda share: _elementwise(dtype, geometry, kinds, name, mixes, share))
 
 
@@ -243,7 +243,7 @@ def _elementwise(dtype, geometry, kinds, name, mixes, share):
 
 @functools.cache
 def softmax(dtype, geometry, kinds, backward):
-    """Softmax of rows, or its gradient."""
+    """Return the job for the softmax of rows, or for its gradient."""
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, lowest = T(0), T(-math.inf)
@@ -290,7 +290,7 @@ def softmax(dtype, geometry, kinds, backward):
 
 @functools.cache
 def layer_norm(dtype, geometry, kinds, backward):
-    """LayerNorm of rows, or its gradient; ``numbers[o]`` has eps."""
+    """Return the job for the layer norm of rows, or for its gradient; ``numbers[o, 0]`` is eps."""
     side, size = geometry.side, geometry.tile
     T = _number(dtype)
     zero, one = T(0), T(1)
@@ -351,7 +351,7 @@ def layer_norm(dtype, geometry, kinds, backward):
 
 @functools.cache
 def normalizing(dtype, geometry, kinds, backward):
-    """(x - mean) / scale of rows, by column, or its gradient."""
+    """Return the job for (x - mean) / scale by column, or for its gradient."""
     threads, size = geometry.threads, geometry.tile
     write = through(kinds, dtype)
 
@@ -375,7 +375,7 @@ _PURPOSE = np.uint64(DROPOUT << 24)
 
 @functools.cache
 def dropping(dtype, geometry, kinds, backward):
-    """Dropout of rows, see `reference.dropout`, or of its gradient."""
+    """Return the job for dropout, see `reference.dropout`, or for its gradient."""
     threads, size = geometry.threads, geometry.tile
     T = _number(dtype)
     zero, write = T(0), through(kinds, dtype)
@@ -384,7 +384,7 @@ def dropping(dtype, geometry, kinds, backward):
     def run(on, smem, now, o, row):
         columns, factor = on.ops[o, IN], on.numbers[o, 0]
         inputs, own_epilogue = inputs_of(on, now, o), epilogue_of(on, o)
-        fours = (columns + 3) // 4  # one counter's words
+        fours = (columns + 3) // 4  # groups of four columns, one Philox counter each
         threshold, epilogue = np.uint64(on.ops[o, THRESHOLD]), epilogue_of(on, max(on.ops[o, BELOW], 0))
         last = _PURPOSE | np.uint64(on.ops[o, LAYER])
         seed = np.uint64(on.ops[o, SEED])

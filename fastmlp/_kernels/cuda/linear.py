@@ -1,5 +1,7 @@
-"""The jobs of a Linear layer: products whose sums are finished where they are, by bias and activation, by the slope of
-the activation below, or by the optimizer.
+"""Jobs of a Linear layer: products with a fused epilogue.
+
+The epilogue applies the bias and the activation (FORWARD), the derivative of the activation below (DELTA) or the
+optimizer's update (WEIGHTS) to the finished accumulators.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ __all__ = ["product"]
 
 
 class Extent(NamedTuple):
-    """A product's result and the inner steps of which a part of it is the sum."""
+    """Size of a product's result and the range of inner steps of one split."""
 
     height: Any
     width: Any
@@ -32,22 +34,22 @@ class Extent(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a tile's sums are held by threads, and how they are finished.
+    """Distribution of a tile's accumulators over threads, and the path of their epilogue.
 
-    A thread of a narrow tile has sums that stand side by side: it writes them itself, two rows at a time. Those of
-    others go by way of shared memory, some rows at a time: neighbours then write to neighbouring addresses, and what
-    follows a sum is compiled once, not for each of 64.
+    In a narrow float32 tile, a thread holds adjacent accumulators and stores them directly, two rows at a time. Other
+    tiles are staged through shared memory, several rows at a time: stores of adjacent threads are then coalesced, and
+    the epilogue is compiled once instead of once for each of 64 accumulators.
     """
 
     direct: bool
-    at_once: int  # elements that a thread finishes at once
-    vec4: bool  # whether four of them stand side by side
-    rows: int  # of the tile that go by way of shared memory at once
-    pitch: int  # from one of these to the next
+    at_once: int  # elements per thread and call of the epilogue
+    vec4: bool  # whether each four of these are adjacent in memory
+    rows: int  # rows of the tile that are staged in shared memory at once
+    pitch: int  # elements from one staged row to the next
 
 
 def layout_of(spec, geometry, is_wide):
-    """The `Layout` of a product's tiles."""
+    """Return the `Layout` of a product's tiles."""
     group, pitch = staged(spec.precision, np.dtype(spec.dtype), geometry)
     direct, rows = spec.precision == "float32" and not is_wide, group * geometry.each
     at_once = 2 * geometry.each if direct else rows * geometry.tile // geometry.threads
@@ -57,7 +59,7 @@ def layout_of(spec, geometry, is_wide):
 
 @functools.cache
 def extents(kind, geometry):
-    """f(on, now, j, o, split): the `Extent` of a part of job ``j``'s product."""
+    """Return f(on, now, j, o, split) -> the `Extent` of one split of job ``j``'s product."""
     DEPTH = geometry.depth
 
     @device
@@ -77,7 +79,10 @@ def extents(kind, geometry):
 
 @functools.cache
 def multiplying(kind, spec, geometry):
-    """f(sums, ones, on, smem, now, o, row, column, of, of_bias, thread): the sums of the tile at (row, column)."""
+    """Return the function that accumulates the tile at (row, column).
+
+    Its parameters are (sums, ones, on, smem, now, o, row, column, of, of_bias, thread).
+    """
     run_mainloop = mainloop(kind, np.dtype(spec.dtype), geometry, spec.precision, spec.async_copy)
 
     @device
@@ -106,7 +111,7 @@ def multiplying(kind, spec, geometry):
 
 @functools.cache
 def applying_epilogue(kind, spec, layout):
-    """f(on, epilogue, to, at, whole, values, shift, weight): finish some sums at their places in the result."""
+    """Return f(on, epilogue, to, at, whole, values, shift, weight), the epilogue of elements ``at`` of the result."""
     dtype, kinds, AT_ONCE = np.dtype(spec.dtype), spec.kinds, layout.at_once
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
     h, slope = choose(kinds, dtype, 0), choose(kinds, dtype, 1)
@@ -115,7 +120,7 @@ def applying_epilogue(kind, spec, layout):
 
     @device
     def apply_epilogue(on, epilogue, to, at, whole, values, shift, weight):
-        """What becomes of some sums, at their places in the result; (squares of w and g)."""
+        """Apply the epilogue to accumulators at indices ``at``; return the sums of squares of w and g."""
         if kind == WEIGHTS:
             for q in range(AT_ONCE):
                 at[q] = at[q] + weight if at[q] >= 0 else at[q]
@@ -149,9 +154,10 @@ def applying_epilogue(kind, spec, layout):
 
 @functools.cache
 def writing_directly(kind, spec, geometry, layout):
-    """f(on, smem, ends, to, row, column, of, sums, shift, weight, bias, thread): finish a thread's sums from registers.
+    """Return the function that applies the epilogue to a thread's accumulators directly from registers.
 
-    It gives the sums of squares of weights and of gradients.
+    Its parameters are (on, smem, epilogue, to, row, column, of, sums, shift, weight, bias, thread). It returns the sums
+    of squares of weights and of gradients.
     """
     dtype, EACH, AT_ONCE = np.dtype(spec.dtype), geometry.each, layout.at_once
     scalar, place = numba.from_dtype(dtype), fragment_layout(spec.precision, geometry)[0]
@@ -159,7 +165,7 @@ def writing_directly(kind, spec, geometry, layout):
 
     @device
     def two_rows(on, epilogue, to, m, n, height, width, whole, sums, top, shift, weight):
-        """Rows ``top`` and the next of a thread's sums; no loop over them, which would keep its sums in memory."""
+        """Finish rows ``top`` and ``top + 1``; a loop over row pairs would spill the accumulators to local memory."""
         at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
         for q in range(AT_ONCE):
             values[0, q] = sums[top + q // EACH, q % EACH]
@@ -191,7 +197,7 @@ def writing_directly(kind, spec, geometry, layout):
 
 @functools.cache
 def writing_staged(kind, spec, geometry, layout):
-    """As `writing_directly`, by way of shared memory."""
+    """Return the function of `writing_directly` with staging through shared memory."""
     dtype, EACH, SPAN, THREADS = np.dtype(spec.dtype), geometry.each, geometry.tile, geometry.threads
     AT_ONCE, ROWS, PITCH = layout.at_once, layout.rows, layout.pitch
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
@@ -204,7 +210,7 @@ def writing_staged(kind, spec, geometry, layout):
         w_square, g_square = zero, zero
         stage = smem.left
         first, beside = place(thread)
-        stop = SPAN + (thread >> 10)  # SPAN, but not known: the loop would be twice the code
+        stop = SPAN + (thread >> 10)  # SPAN, but not a constant: a constant bound doubles the code of the loop
         for below in range(0, stop, ROWS):
             cuda.syncthreads()
             for i in range(EACH):
@@ -230,9 +236,9 @@ def writing_staged(kind, spec, geometry, layout):
 
 @functools.cache
 def bias_gradient_of(spec, geometry):
-    """f(on, smem, to, row, height, bias, ones, squares, thread): apply a tile's gradients of the bias.
+    """Return f(on, smem, to, row, height, bias, ones, squares, thread) that applies a tile's gradient of the bias.
 
-    It gives ``squares`` with theirs added.
+    It returns ``squares`` plus the squares of this gradient.
     """
     dtype, EACH, SIDE = np.dtype(spec.dtype), geometry.each, geometry.side
     SPAN, THREADS, zero = geometry.tile, geometry.threads, dtype.type(0)
@@ -245,7 +251,7 @@ def bias_gradient_of(spec, geometry):
         for i in range(EACH):
             stage[U((tx + i * SIDE) * (SIDE + 1) + ty)] = ones[i]
         cuda.syncthreads()
-        for r in range(thread, min(SPAN, height - row), THREADS):  # a thread for each of its elements
+        for r in range(thread, min(SPAN, height - row), THREADS):
             v = zero
             for t in range(SIDE):
                 v += stage[U(r * (SIDE + 1) + t)]
@@ -258,9 +264,9 @@ def bias_gradient_of(spec, geometry):
 
 @functools.cache
 def product(kind, spec, geometry, is_wide=False):
-    """f(on, smem, now, j, row, column, split, number): a part of tile ``number`` of job ``j``'s product, or all of it.
+    """Return f(on, smem, now, j, row, column, split, number) for one split of tile ``number`` of job ``j``'s product.
 
-    The tile begins at (row, column) of the result.
+    The tile begins at (row, column) of the result. Without split-K, the only split is the entire product.
     """
     dtype, EACH, layout = np.dtype(spec.dtype), geometry.each, layout_of(spec, geometry, is_wide)
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
@@ -280,7 +286,7 @@ def product(kind, spec, geometry, is_wide=False):
         of, weight, bias = extent(on, now, j, o, split), on.ops[o, WEIGHT], on.ops[o, BIAS]
         of_bias = column == 0 and bias >= 0
         multiply(sums, ones, on, smem, now, o, row, column, of, of_bias, thread)
-        if not is_wide and splits > 1:  # wide tiles are many
+        if not is_wide and splits > 1:  # products with wide tiles have enough tiles without split-K
             first = on.jobs[j, PARTS] + number * splits * SIZE
             if not add_up(on, smem, sums, ones, first, on.jobs[j, COUNTER] + number, splits, split, thread):
                 return

@@ -1,4 +1,4 @@
-"""Machine: the GPU as `fastmlp.engine.gpu` sees it: arrays that it keeps, copies, and the launch of a run of steps."""
+"""GPU interface of `fastmlp.engine.gpu`: device arrays, copies and the launch of a run of steps."""
 
 from __future__ import annotations
 
@@ -21,35 +21,40 @@ from .updates import mark_if_not_finite
 
 __all__ = ["Machine"]
 
-_RESERVE = 1 << 28  # bytes that stay free beside a data set
+_RESERVE = 1 << 28  # bytes of device memory that a data set leaves free
 
 
 class Machine:
     """The current GPU.
 
-    Launches and copies are in one stream, whose work is done in the order in which it was asked for; `send` has another
-    one. What the backend's operations do, in the default stream, is before or after all of this.
+    Launches and copies use one stream and execute in order; `send` uses a second stream. The backend's operations use
+    the default stream, which is ordered with both.
 
     Attributes
     ----------
     narrow, wide : Geometry
-        Tiles; each_item : int, see `steps`.
+        Tile geometries.
+    each_item : int
+        Elements of a thread in an item of an UPDATE job, see `steps`.
     blocks : int
-        Multiprocessors; beside : int, how many blocks one can have.
+        Number of multiprocessors.
+    beside : int
+        Maximum number of blocks per multiprocessor.
     wide_dtypes : tuple of str
+        Dtypes that support wide tiles.
     copies_later : bool
-        Whether it copies to shared memory while a block goes on: from compute capability 8.0 on.
+        Whether the GPU supports async copies to shared memory, which need compute capability 8.0.
     launched : dict of Spec to kernel
-        What was launched so far, for who wants to know what the compiler made of it.
+        Kernels launched so far, for inspection of the compiled code.
     sent_ahead : object or None
-        What the engine that sent row numbers for a later launch last knows of them, see `fastmlp.engine.gpu`.
+        State of the engine that last sent row numbers for a later launch, see `fastmlp.engine.gpu`.
     lock : RLock
-        To be held from the first `put` or `send` of a launch to the last `download`: their memory is shared.
+        Must be held from the first `put` or `send` of a launch to the last `download`, because launches share buffers.
     """
 
     narrow, wide, each_item = NARROW, WIDE_TILES, EACH_ITEM
     beside = BESIDE
-    wide_dtypes = ("float32",)  # wide tiles of float64 have no room in a block's shared memory
+    wide_dtypes = ("float32",)  # wide float64 tiles exceed a block's shared memory
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -65,30 +70,31 @@ class Machine:
     # ---------------------------------------------------------------------------------------- arrays
 
     def room(self) -> int:
-        """Bytes that a data set may take."""
+        """Return the number of bytes available to a data set."""
         free, _ = cuda.current_context().get_memory_info()
         return max(0, int(free) - _RESERVE)
 
     def capacity(self) -> int:
-        """Bytes of memory that it has, used or free."""
+        """Return the total device memory in bytes."""
         return int(cuda.current_context().get_memory_info()[1])
 
     def zeros(self, shape: Any, dtype: Any) -> Any:
-        """A new array of zeros."""
+        """Return a new array of zeros on the GPU."""
         return self.upload(np.zeros(shape, dtype))
 
     def empty(self, shape: Any, dtype: Any) -> Any:
-        """A new array to be written before it is read."""
+        """Return a new uninitialized array on the GPU."""
         return cuda.device_array(shape, dtype)
 
     def upload(self, array: Any) -> Any:
-        """A copy on the GPU."""
+        """Copy an array to the GPU."""
         return cuda.to_device(np.ascontiguousarray(array), stream=self._work)
 
     def put(self, name: str, lists: list[Any], dtype: Any) -> Any:
-        """Arrays one after the other as a vector of a dtype, in memory that is used again for the next of that name.
+        """Copy arrays, concatenated to a vector of a dtype, to the buffer called ``name``.
 
-        That may be asked for when what was launched with the last one is done, which `download` waits for.
+        The next call with the same name reuses the buffer. The call waits for a launch that may still read the buffer,
+        unless `download` has already done so.
         """
         if self._at_work:
             self._work.synchronize()
@@ -103,26 +109,25 @@ class Machine:
         return view
 
     def _gathered(self, name: str, size: int, dtype: Any) -> Any:
-        """So many elements of memory that copies to the GPU need not copy first, the same at the next call."""
+        """Return ``size`` elements of a pinned host buffer, reused by the next call with the same name."""
         pinned = self._pinned.get(name)
         if pinned is None or pinned.dtype != dtype or pinned.size < size:
             pinned = self._pinned[name] = cuda.pinned_array(_roomy(size), dtype)
         return pinned[:size]
 
     def send(self, name: str, slot: int, rows: Any, index: Any, dtype: Any) -> Any:
-        """Rows of an array, on their way beside the work that was asked for before; `run` waits for them.
+        """Start a copy of rows to the GPU that overlaps with earlier launches; `run` waits for the copy.
 
-        ``index`` None is all of them.
-        They are gathered in memory that is used again at the next call of that name, and arrive in memory that is used
-        again at the next of that name and slot.
+        ``index`` selects the rows; None selects all rows. The next call with the same ``name`` reuses the pinned host
+        buffer. The next call with the same ``name`` and ``slot`` reuses the device buffer.
         """
         shape = rows.shape if index is None else (len(index), *rows.shape[1:])
-        self._copies.synchronize()  # what was gathered there before has left
+        self._copies.synchronize()  # the previous copy may still read the pinned buffer
         gathered = self._gathered(name, math.prod(shape), dtype).reshape(shape)
         if index is None:
             gathered[...] = rows
         elif isinstance(rows, np.ndarray) and rows.dtype == dtype:
-            np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes make a copy first
+            np.take(rows, index, axis=0, out=gathered, mode="clip")  # other modes buffer the output
         else:
             gathered[...] = rows[index]
         view = self._view(f"{name} {slot}", shape, dtype)
@@ -133,23 +138,23 @@ class Machine:
         size = math.prod(shape)
         kept = self._kept.get(name)
         if kept is None or kept.dtype != dtype or kept.size < size:
-            self._work.synchronize()  # it may be at work on the old one
+            self._work.synchronize()  # a launch may still use the old buffer
             kept = self._kept[name] = cuda.device_array(_roomy(size), dtype)
         return kept[:size].reshape(shape) if size else cuda.device_array(shape, dtype)
 
     def assign(self, target: Any, source: Any) -> None:
-        """Copy from one array of the GPU, or from NumPy's, to another of the same size, both flat."""
+        """Copy a flat GPU or NumPy array to a flat GPU array of the same size."""
         target.copy_to_device(source, stream=self._work)
 
     def download(self, array: Any) -> Any:
-        """As NumPy's, when all before is done."""
+        """Return a NumPy copy of an array after all earlier work is done."""
         host = array.copy_to_host(stream=self._work)
         self._work.synchronize()
         self._at_work = False
         return host
 
     def finite(self, arrays: list[Any]) -> bool:
-        """Whether all numbers of some vectors are: they stay on the GPU."""
+        """Return whether all elements of vectors on the GPU are finite, without copying the vectors to the host."""
         with self.lock:
             found = self.put("found", [np.zeros(1, np.int32)], np.int32)
             for array in arrays:
@@ -159,7 +164,7 @@ class Machine:
     # ---------------------------------------------------------------------------------------- launch
 
     def run(self, spec: Spec, arguments: tuple[Any, ...], blocks: int) -> None:
-        """Launch a run of steps, on so many blocks at most; it may go on after the call."""
+        """Launch a run of steps on at most ``blocks`` blocks, asynchronously."""
         kernel = self.launched[spec] = steps_kernel(spec, wait=wait_for_grid)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
@@ -172,5 +177,5 @@ class Machine:
 
 
 def _roomy(size: int) -> int:
-    """Elements to allocate for so many: launches grow step by step, and memory that is pinned takes long to get."""
+    """Round a size up to a power of two: launches grow gradually, and allocating pinned memory is slow."""
     return 1 << max(0, size - 1).bit_length()

@@ -1,6 +1,6 @@
-"""The vocabulary of `formulas` for single threads: numbers are those of one dtype, and so are constants.
+"""Scalar device functions that implement the vocabulary of `formulas` in one dtype.
 
-One constant of float64 would draw all of float32's arithmetic after it.
+Constants have the same dtype, because one float64 constant promotes float32 arithmetic to float64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["formula", "vocabulary"]
 
 @functools.cache
 def vocabulary(dtype):
-    """name of `number`: what it means for numbers of this dtype."""
+    """Return a dict from name to device function for scalars of this dtype."""
     T = dtype.type
     zero, half, one = T(0), T(0.5), T(1)
     root, density = T(math.sqrt(0.5)), T(1 / math.sqrt(2 * math.pi))
@@ -28,7 +28,7 @@ def vocabulary(dtype):
         return a if mask else b
 
     def fma(a, b, c):
-        return a * b + c  # the compiler fuses it
+        return a * b + c  # contracted to an FMA by the compiler
 
     def absolute(x):
         return abs(x)
@@ -79,5 +79,5 @@ def vocabulary(dtype):
 
 @functools.cache
 def formula(family, name, dtype, compiled=called):
-    """The functions of a file of `formulas` for numbers of a dtype."""
+    """Return the functions of a module of `formulas`, compiled for scalars of a dtype."""
     return bind(find(family, name), vocabulary(dtype), compiled, dtype.type)

@@ -1,5 +1,6 @@
-"""Products whose inner dimension is split: several blocks compute a tile's parts, and the last of them to be done adds
-them up. In the order of the parts, so that who is last changes no bit.
+"""Split-K products: several blocks compute partial sums of a tile, and the last block to finish adds them up.
+
+The order of the additions is that of the splits, so the result does not depend on which block finishes last.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ from .tiles import U, quotient
 __all__ = ["adding_up", "size_of_part"]
 
 if not SIMULATED:
-    # With what the block's threads have written before; and what others wrote before they counted is seen after.
+    # acq_rel: the block's earlier writes become visible, and so do the partial sums of blocks that counted before.
     _count = instruction(
         "atom.acq_rel.gpu.global.add.u64 $0, [$1], 1;", "=l,l,~{memory}", ("first",), ("int64",), False
     )
 
 
 def size_of_part(geometry, with_ones):
-    """Elements that the threads of a block have between them: their sums, and perhaps shares of a bias's gradient."""
+    """Return the number of elements of one split's partial sums, with those of the bias's gradient if ``with_ones``."""
     return geometry.threads * geometry.each * (geometry.each + (1 if with_ones else 0))
 
 
 @functools.cache
 def adding_up(dtype, geometry, with_ones):
-    """f(on, smem, sums, ones, first, counter, splits, split, thread): whether this block is the last of a tile's.
+    """Return f(on, smem, sums, ones, first, counter, splits, split, thread) that reduces the partial sums of a tile.
 
-    Then its ``sums (EACH, EACH)``, and ``ones (EACH,)``, are those of all parts. They come together in work[first ..],
-    and are counted in counters[counter], which goes on from step to step.
+    The function returns whether this block is the last of the tile to finish. In the last block, ``sums (EACH, EACH)``
+    and ``ones (EACH,)`` are then the totals over all splits. Partial sums are exchanged through work[first ..].
+    counters[counter] counts finished splits and is not reset between steps.
     """
     EACH, THREADS, SIZE = geometry.each, geometry.threads, size_of_part(geometry, with_ones)
-    AT_ONCE = 4 if EACH <= 4 else 1  # parts that are read before they are added: one read after the other takes longer
+    AT_ONCE = 4 if EACH <= 4 else 1  # splits that are loaded before they are added, to overlap the latencies
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
     ROWS = EACH + (1 if with_ones else 0)
     READ = AT_ONCE * ROWS

@@ -1,6 +1,7 @@
-"""The three products of a layer as one tiled kernel, and sums over the batch. Written for any GPU: plain FMAs.
+"""Matrix products of a Linear layer and column sums, for the module API.
 
-And as another one for tensor cores, by the tiles of the persistent kernel.
+One tiled kernel uses plain FMAs and runs on any GPU. A second kernel uses tensor cores with the mainloop of the
+persistent kernel.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ __all__ = ["column_sums", "product"]
 # dimension at a time.
 SIDE, EACH, DEPTH = (4, 4, 4) if SIMULATED else (16, 4, 16)
 TILE = SIDE * EACH
-PITCH = TILE + 1  # of a tile in shared memory: threads that walk down a column then meet different banks
+PITCH = TILE + 1  # of a row in shared memory; the padding avoids bank conflicts down a column
 _THREADS = SIDE * SIDE
-_PASSES = TILE * DEPTH // _THREADS  # elements of a tile that each thread fetches
+_PASSES = TILE * DEPTH // _THREADS  # elements of a tile that each thread loads
 
-COLUMNS, PARTS = (4, 2) if SIMULATED else (32, 8)  # of a block that sums columns
+COLUMNS, PARTS = (4, 2) if SIMULATED else (32, 8)  # columns and threads per column of a block of `column_sums`
 
 
 @functools.cache
 def _kernel(left_transposed, right_transposed, dtype):
-    """out (M, N) = A (M, K) B (K, N) (+ bias (N,)), A or B given as their transposes."""
+    """Return the kernel for out (M, N) = A (M, K) B (K, N) (+ bias (N,)), with A or B stored transposed."""
     scalar = numba.from_dtype(np.dtype(dtype))
     zero = np.dtype(dtype).type(0)
 
@@ -52,7 +53,7 @@ def _kernel(left_transposed, right_transposed, dtype):
         for start in range(0, inner, DEPTH):
             for p in range(_PASSES):
                 at = thread + p * _THREADS
-                # Neighbouring threads take neighbouring addresses, whichever way the matrix lies.
+                # Adjacent threads load adjacent addresses in both storage orders (coalesced loads).
                 if left_transposed:
                     r, k = at % TILE, at // TILE
                 else:
@@ -88,7 +89,10 @@ def _kernel(left_transposed, right_transposed, dtype):
 
 @functools.cache
 def tensor_kernel(kind, precision, geometry=NARROW):
-    """out (M, N) = A (M, K) B (K, N) (+ bias (N,)); A and B given flat, of WEIGHTS and FORWARD as their transposes."""
+    """Return the tensor-core kernel for out (M, N) = A (M, K) B (K, N) (+ bias (N,)).
+
+    A and B are flat. A is stored transposed for WEIGHTS, B for FORWARD.
+    """
     EACH, TILE = geometry.each, geometry.tile
     ROOM = buffers("float32", geometry) * TILE * geometry.depth
     run_mainloop = mainloop(kind, "float32", geometry, precision, True)
@@ -123,7 +127,7 @@ _KINDS = {(False, True): FORWARD, (False, False): DELTA, (True, False): WEIGHTS}
 
 
 def product(a, b, bias, out, none, left_transposed=False, right_transposed=False, precision="float32"):
-    """out = A B (+ bias); ``none`` is any vector, passed on where there is no bias."""
+    """Compute out = A B (+ bias); ``none`` is any vector, passed to the kernel if ``bias`` is None."""
     has_bias = bias is not None
     bias = bias if has_bias else none
     if precision == "float32":
@@ -154,7 +158,7 @@ def _column_sums(dtype):
         parts[ty, tx] = total
         cuda.syncthreads()
         if ty == 0 and column < out.size:
-            for part in range(1, PARTS):  # always in this order: no atomics
+            for part in range(1, PARTS):  # a fixed order for reproducible results, hence no atomics
                 total += parts[part, tx]
             out[column] = total
 
@@ -162,5 +166,5 @@ def _column_sums(dtype):
 
 
 def column_sums(a, out):
-    """out (C,) = the sums of a's columns (N, C)."""
+    """Compute out (C,), the column sums of a (N, C)."""
     launch(_column_sums(out.dtype), ceil_div(out.size, COLUMNS), (COLUMNS, PARTS), a, out)

@@ -1,4 +1,4 @@
-"""Random words and normal numbers of single threads: `philox`, which says what they are for, as device functions."""
+"""Device functions for the random words and normal numbers of `philox`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @device
 def random_words(c0, c1, c2, c3, seed):
-    """The four words of a counter, whose own are below 2^32; all are of uint64."""
+    """Return the four random words of a counter (c0, c1, c2, c3); all are uint64, counter words below 2^32."""
     return _words(c0, c1, c2, c3, seed & _LOW, seed >> _HALF)
 
 
 @functools.cache
 def normal(dtype):
-    """f(of_radius, of_angle, second): one of the two numbers that `philox.normal_pairs` makes of two words.
+    """Return f(of_radius, of_angle, second) -> one of the two numbers of `philox.normal_pairs` for two words.
 
-    sqrt(-2 log u) cos t = sqrt(-log u) (cos f - sin f) with f = t - pi / 4, and the sine is their sum.
+    sqrt(-2 log u) cos t = sqrt(-log u) (cos f - sin f) and sqrt(-2 log u) sin t = sqrt(-log u) (cos f + sin f) with
+    f = t - pi / 4.
     """
     T = np.dtype(dtype).type
     constants = FLOAT32 if T == np.float32 else FLOAT64

@@ -1,8 +1,8 @@
-"""What becomes of sums that are complete: activations, slopes, the optimizer's formula, for some of a thread's at once.
+"""Epilogues applied to finished accumulators: grouped loads and stores, and the optimizer's update.
 
-A read that waits for the one before takes as long as hundreds of instructions, and the compiler cannot know that what
-is written in between lies elsewhere: so all is read before the first is written. Elements that stand side by side are
-read and written four at once.
+The latency of one dependent load equals that of hundreds of instructions, and the compiler cannot prove that the stores
+in between do not alias later loads. All loads are therefore issued before the first store. Adjacent elements are loaded
+and stored four at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Settings", "groups", "accumulate_squares", "settings", "update_epilo
 
 
 class Settings(NamedTuple):
-    """What an update needs beside a gradient."""
+    """Parameters of an optimizer update, apart from the gradient."""
 
     plane: Any
     average: Any
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
 @functools.cache
 def settings(rule, dtype):
-    """f(on, now): the `Settings` of a step, read once for many elements."""
+    """Return f(on, now) that loads the `Settings` of a step, once for many elements."""
     numbers_of, zero = rule_of(rule, dtype)[0], np.dtype(dtype).type(0)
 
     @device
@@ -54,10 +54,11 @@ def settings(rule, dtype):
 
 @functools.cache
 def groups(count, vec4):
-    """(read, write) of ``count`` elements array[base + at[q]], those with at[q] below 0 left out.
+    """Return (read, write) for ``count`` elements array[base + at[q]]; elements with at[q] < 0 are skipped.
 
-    read(array, base, at, whole, values, i) makes them values[i, q], write(...) them of these. With ``vec4``, and where
-    ``whole``, each four of them stand side by side, all or none, the first at a multiple of four.
+    read(array, base, at, whole, values, i) loads the elements to values[i, q]; write(...) stores them from there. If
+    ``vec4`` and ``whole`` are true, each group of four is adjacent in memory, starts at a multiple of four and is
+    skipped or kept as a group.
     """
 
     @device
@@ -91,11 +92,11 @@ def groups(count, vec4):
 
 @functools.cache
 def update_epilogue(rule, dtype, count, vec4=False):
-    """(apply_update, apply): what becomes of ``count`` gradients g[0, q] of weights[at[q]], see `groups`.
+    """Return (apply_update, apply) for ``count`` gradients g[0, q] of weights[at[q]], see `groups`.
 
-    apply_update(on, to, at, whole, g, penalized) is for those that are complete: they are applied, or kept where the
-    norm is clipped; (squares of w and g). apply(on, to, at, whole, g, old) makes the optimizer's step, and the
-    average's; ``old (4, count)`` is room.
+    apply_update(on, to, at, whole, g, penalized) takes finished gradients. It applies them, or stores them if the norm
+    is clipped, and returns the sums of squares of w and g. apply(on, to, at, whole, g, old) performs the step of the
+    optimizer and of the weight average; ``old (4, count)`` is a work array.
     """
     scalar, zero = numba.from_dtype(np.dtype(dtype)), np.dtype(dtype).type(0)
     _, has, step = rule_of(rule, dtype)
@@ -104,7 +105,7 @@ def update_epilogue(rule, dtype, count, vec4=False):
     def planes(move):
         @device
         def each(on, to, at, whole, old):
-            """Move the parameters, and those of the states that there are, from their planes or to them."""
+            """Load or store the parameters and the existing states, one plane each."""
             first, second, third, fourth = has(to.numbers)
             if first:
                 move(on.weights, 0, at, whole, old, 0)
@@ -157,7 +158,7 @@ def update_epilogue(rule, dtype, count, vec4=False):
                 if penalized:
                     g[0, q] = g[0, q] + to.penalty * old[0, q]
                     w_square += old[0, q] * old[0, q]
-                if to.bound > zero:  # NaN stays
+                if to.bound > zero:  # NaN passes through
                     g[0, q] = to.bound if g[0, q] > to.bound else -to.bound if g[0, q] < -to.bound else g[0, q]
                 if to.keeps:
                     g_square += g[0, q] * g[0, q]
@@ -172,7 +173,7 @@ def update_epilogue(rule, dtype, count, vec4=False):
 
 @functools.cache
 def update_epilogue_one(rule, dtype):
-    """f(on, to, p, g, penalized): `settling` of the gradient g of weights[p] alone."""
+    """Return f(on, to, p, g, penalized): `update_epilogue` for the gradient g of the single element weights[p]."""
     scalar, (settle_one, _) = numba.from_dtype(np.dtype(dtype)), update_epilogue(rule, dtype, 1)
 
     @device
@@ -186,7 +187,7 @@ def update_epilogue_one(rule, dtype):
 
 @functools.cache
 def accumulate_squares(threads):
-    """f(on, smem, number, w_square, g_square): a block's sums of squares, in the order of its threads, if needed."""
+    """Return f(on, smem, number, w_square, g_square) that stores a block's sums of squares if they are needed."""
     block_sum, double = block_reduce(threads), np.float64
 
     @device

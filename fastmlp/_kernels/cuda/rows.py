@@ -1,6 +1,6 @@
-"""Softmax, LayerNorm and the losses: a block of threads for each row, sums by halving in shared memory.
+"""Kernels for softmax, LayerNorm and the losses: one thread block per row, reductions in shared memory.
 
-The order of a sum is that of the threads, so results are the same to the bit in every run.
+The order of each reduction is fixed, so results are bitwise reproducible.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "softmax_backward", "softmax_forward", "target_weight", "loss_formula",
 ]  # fmt: skip
 
-THREADS = 4 if SIMULATED else 32  # rows are narrow as a rule: ten classes would leave most of a larger block idle
+THREADS = 4 if SIMULATED else 32  # rows are usually narrow: with ten classes, a larger block is mostly idle
 MOST_BLOCKS = 65536
 
 
@@ -207,9 +207,9 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
 
 @functools.cache
 def target_weight(dtype):
-    """w_j t'_ij as a device function, see `reference.cross_entropy`; ``index`` (N,) or ``soft`` (N, C) counts.
+    """Return a device function for w_j t'_ij, see `reference.cross_entropy`.
 
-    Class weights are class_weight[at ..].
+    The targets are ``index (N,)`` if ``by_index``, else ``soft (N, C)``. The class weights start at class_weight[at].
     """
     T = np.dtype(dtype).type
     zero, one = T(0), T(1)
@@ -227,13 +227,13 @@ def target_weight(dtype):
 
 @functools.cache
 def class_share(kind, dtype):
-    """f(w, log p, a): what a class of weight w adds to a row's loss, and -w times the term's derivative."""
+    """Return f(w, log p, a) -> (w times the class's loss term, -w times the derivative of the term)."""
     zero = np.dtype(dtype).type(0)
     term = formula("losses", kind, dtype)["class_term"]
 
     @device
     def share(w, log_p, a):
-        if w == zero:  # a probability of 0 is no loss where its target is zero
+        if w == zero:  # avoids 0 * inf for a probability of 0
             return zero, zero
         value, derivative = term(log_p, a)
         return w * value, -(w * derivative)
@@ -296,9 +296,9 @@ def _classwise_loss(kind, dtype, from_logits):
 
 
 def classwise_loss(kind, from_logits, x, index, soft, class_weight, numbers, row_scale, losses, dx):
-    """Losses of logits, or of probabilities; the one of ``index`` and ``soft`` that is not given is None."""
+    """Compute classwise losses of logits or probabilities; ``soft`` is None if ``index`` holds the targets."""
     by_index, weighted = soft is None, class_weight is not None
-    # What a kernel is not to look at may be anything of its type.
+    # Arguments that the kernel does not read are placeholders of the right type.
     launch(
         _classwise_loss(kind, x.dtype, from_logits), _blocks(x.shape[0]), THREADS, x, index, x if by_index else soft,
         by_index, class_weight if weighted else row_scale, weighted, *map(x.dtype.type, numbers), row_scale,
@@ -308,7 +308,7 @@ def classwise_loss(kind, from_logits, x, index, soft, class_weight, numbers, row
 
 @functools.cache
 def loss_formula(kind, dtype):
-    """The function loss(x, t, w, a, b) of an element: (term, derivative)."""
+    """Return the device function loss(x, t, w, a, b) -> (term, derivative) of one element."""
     return formula("losses", kind, dtype)["loss"]
 
 

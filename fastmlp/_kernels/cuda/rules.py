@@ -1,4 +1,4 @@
-"""The optimizers' formulas as the persistent kernel applies them: whatever an optimizer keeps beside a parameter."""
+"""Optimizer formulas for the persistent kernel, with a uniform signature for any number of states."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["rule"]
 
 @functools.cache
 def rule(name, dtype):
-    """(numbers, has, step): numbers(on, h) is a tuple of a step's numbers from ``on.hyper[h ..]``.
+    """Return the device functions (numbers, has, step) of an optimizer.
 
-    Of an element there are the parameter and up to three states, in planes one after the other: has(n) says of each of
-    the four whether it is there. step(g, n, *them) is what they are after a step with gradient g.
+    numbers(on, h) returns a step's numbers as the tuple on.hyperparameters[h .. h + 8]. The parameter and up to three
+    states of an element lie in consecutive planes; has(n) returns for each of the four whether it exists.
+    step(g, n, w, a, b, c) returns the new values of the parameter and the states after a step with gradient g.
     """
     compiled = formula("optimizers", name, np.dtype(dtype), device)
     update, states = compiled["update"], len(find("optimizers", name).STATES)

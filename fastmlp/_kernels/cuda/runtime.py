@@ -1,4 +1,4 @@
-"""The one place that imports Numba's CUDA target, so that its successor can take its place, and that launches."""
+"""Import of Numba's CUDA target, array transfers and kernel launches; the only module that imports the target."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..._common.errors import BackendError
 
 __all__ = ["SIMULATED", "TENSOR_CORES", "check", "cuda", "empty", "from_numpy", "launch", "to_numpy", "zeros"]
 
-# The simulator makes a Python thread of each of a block's: blocks are small there, the code is the same.
+# The simulator runs each CUDA thread as a Python thread, so blocks are smaller there; the code is the same.
 SIMULATED = numba_config.ENABLE_CUDASIM != 0
 
-TENSOR_CORES = (8, 0)  # the first compute capability that has the instructions of `tensor`
+TENSOR_CORES = (8, 0)  # minimum compute capability for the instructions of `tensor`
 
 try:  # numba-cuda's own settings; the simulator has none
     from numba.cuda import config
 except ImportError:
     from numba.core import config
-# It warns of grids that leave multiprocessors idle, as those of small nets always do.
+# Small networks always leave multiprocessors idle, so the warning is useless.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
 def check(precision: str = "float32") -> None:
-    """Raise BackendError where no GPU can be used, or none that has the precision."""
+    """Raise BackendError if no GPU is usable or the GPU does not support the precision."""
     if not cuda.is_available():
         cause = " ".join(str(getattr(cuda, "cuda_error", lambda: "")() or "no device").split()).rstrip(".: ")
         raise BackendError(f"The backend 'cuda' needs an NVIDIA GPU and its driver, and none can be used: {cause}.")
@@ -46,26 +46,26 @@ def _on_device(array: Any) -> bool:
 
 
 def empty(shape: Any, dtype: Any) -> Any:
-    """An array to be written, on the GPU."""
+    """Return an uninitialized array on the GPU."""
     return cuda.device_array(shape, np.dtype(dtype))
 
 
 def zeros(shape: Any, dtype: Any) -> Any:
-    """An array of zeros on the GPU."""
+    """Return an array of zeros on the GPU."""
     return cuda.to_device(np.zeros(shape, dtype))
 
 
 def from_numpy(array: Any) -> Any:
-    """A NumPy array on the GPU; one that is there stays."""
+    """Copy a NumPy array to the GPU; return a GPU array unchanged."""
     return array if _on_device(array) else cuda.to_device(np.ascontiguousarray(array))
 
 
 def to_numpy(array: Any) -> Any:
-    """An array of the GPU as a NumPy array, when all that was launched before is done."""
+    """Copy a GPU array to a NumPy array after all earlier launches are done."""
     return array.copy_to_host() if _on_device(array) else array
 
 
 def launch(kernel: Any, blocks: Any, threads: Any, *args: Any) -> None:
-    """Run a kernel over a grid, unless it has no block."""
+    """Launch a kernel, unless the grid is empty."""
     if np.prod(blocks) > 0:
         kernel[blocks, threads](*args)

@@ -1,4 +1,4 @@
-"""What a persistent kernel is compiled for."""
+"""Compile-time parameters of the persistent kernel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,34 @@ __all__ = ["Spec"]
 
 
 class Spec(NamedTuple):
-    """What a kernel is compiled for.
+    """Compile-time parameters of the persistent kernel.
 
-    ``loss`` is the name of a loss; one of classes is ``from_logits`` or not, its targets ``by_index`` or not;
-    ``kinds`` are the activations; ``rule`` the optimizer's formula; ``jobs`` those that not every net has, by their
-    kinds; ``wide`` whether any tile is; ``precision`` that of the products; ``beside`` how many blocks share a
-    multiprocessor; ``async_copy`` whether the GPU copies to shared memory while a block goes on; ``augments`` whether
-    rows are changed at random; ``columns`` the functions by column.
+    Attributes
+    ----------
+    dtype : str
+        Dtype of the model.
+    loss : str
+        Name of the loss.
+    from_logits, by_index : bool
+        For a classwise loss: whether inputs are logits, and whether targets are class indices.
+    kinds : tuple of str
+        Names of the activations.
+    rule : str
+        Name of the optimizer's formula.
+    jobs : tuple of int
+        Kinds of the optional jobs, see `table`.
+    wide : bool
+        Whether any product uses wide tiles.
+    precision : str
+        Precision of the products.
+    beside : int
+        Number of blocks per multiprocessor.
+    async_copy : bool
+        Whether the GPU supports async copies to shared memory.
+    augments : bool
+        Whether the run augments rows.
+    columns : tuple of str
+        Names of the functions by column.
     """
 
     dtype: str

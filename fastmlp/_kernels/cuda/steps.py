@@ -1,11 +1,11 @@
-"""A run of training steps in one launch: the persistent kernel, whose blocks wait for each other between stages.
+"""Persistent kernel: a run of training steps in one launch, with a grid barrier between stages.
 
-A step is a list of stages, see `table` and `fastmlp.engine.gpu_plan`. In a SPREAD stage each tile of each job is some
-block's; in a CHAIN each stretch of rows goes through all jobs in one block, which waits for nobody in between. Rows of
-the batch depend on no others but in the stages that compute gradients of weights, and there the optimizer's formula
-follows at once.
+A step is a list of stages, see `table` and `fastmlp.engine.gpu_plan`. A SPREAD stage distributes the tiles of all jobs
+over the blocks. In a CHAIN stage, one block takes a stretch of rows through all jobs without a grid barrier in between.
+This is possible because rows of the batch are independent, except in the stages that compute gradients of weights. In
+those stages the optimizer's update is part of the epilogue.
 
-Which block does what changes no result: every sum has its order from the tables alone.
+The assignment of work to blocks does not affect the results: the tables alone determine the order of every sum.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Scratch, StepContext, U
 
 __all__ = ["BESIDE", "EACH_ITEM", "steps_kernel"]
 
-_REGISTERS = 1 << 16  # of a multiprocessor
-BESIDE = 2  # blocks on a multiprocessor, where there is work for as many: one works while the other waits
-EACH_ITEM = 4  # elements of a thread in an item of an UPDATE
-TABLES = 768  # entries of the tables that have room in a block's shared memory: those of some ten layers
+_REGISTERS = 1 << 16  # 32-bit registers per multiprocessor
+BESIDE = 2  # blocks per multiprocessor if there is enough work: one computes while the other waits
+EACH_ITEM = 4  # elements per thread in an item of an UPDATE job
+TABLES = 768  # capacity of the tables in a block's shared memory, in entries: enough for about ten layers
 
 
 class Launch(NamedTuple):
-    """What a launch has beside the arrays of `Memory`."""
+    """Arrays of a launch that only the top level of the kernel reads or writes."""
 
     stages: Any
     bounds: Any
@@ -88,11 +88,14 @@ class Launch(NamedTuple):
     normalizers: Any
     penalties: Any
     losses: Any
-    shown: Any  # the penalties of the steps that were made
+    shown: Any  # output: L2 penalties of the steps
 
 
 def room_of(spec, narrow, wide):
-    """Elements of shared memory for slices of a matrix, of a tile on its way, or of the shares in a bias's gradient."""
+    """Return the size, in elements, of each of a block's two buffers in shared memory.
+
+    A buffer holds slices of a matrix, staged results or the partial sums of a bias's gradient.
+    """
     geometries = (narrow, wide) if spec.wide else (narrow,)
     slices = max(buffers(np.dtype(spec.dtype), g) * g.tile * g.depth for g in geometries)
     return max(slices, *(g.tile * (g.side + 1) for g in geometries), 1)
@@ -100,7 +103,7 @@ def room_of(spec, narrow, wide):
 
 @functools.cache
 def scratch_of(spec, narrow, wide):
-    """f(): a block's shared memory."""
+    """Return f() that allocates a block's `Scratch` in shared memory."""
     scalar, room = numba.from_dtype(np.dtype(spec.dtype)), room_of(spec, narrow, wide)
     SIDE, TILE, THREADS = narrow.side, narrow.tile, narrow.threads
 
@@ -122,10 +125,10 @@ def size_of_tables(ints):
 
 @device
 def lists_of(near, data, labels, targets, row_weights, order, work, weights, ints, reals, results):
-    """(`Memory`, `Launch`) of a kernel's arguments: the lists one after the other, see `table`.
+    """Return the `Memory` and the `Launch` of a kernel's arguments, views of the packed lists, see `table`.
 
-    The tables are looked up again and again; after each barrier they would come from afar. So they are copied to
-    ``near``, in a block's shared memory, if they have room there.
+    The tables are copied to ``near`` in the block's shared memory if they fit: they are read often, and each grid
+    barrier invalidates the L1 cache.
     """
     count, per_step, size = ints[STEPS], ints[HYPER], size_of_tables(ints)
     tables = vector(ints, LISTS, size)
@@ -169,12 +172,12 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
 
 @functools.cache
 def sum_by_block(threads):
-    """f(values, first, count, own): the sum of some of an array's numbers, the same in each block."""
+    """Return f(values, first, count, smem) that sums values[first : first + count] in double precision."""
     double, block_sum = np.float64, block_reduce(threads)
 
     @device
     def total_of(values, first, count, smem):
-        """The sum of some of an array's numbers, the same in each block."""
+        """Sum values[first : first + count]; the result is bitwise equal in all blocks."""
         total = double(0)
         for i in range(cuda.threadIdx.x, count, threads):
             total += values[first + i]
@@ -185,13 +188,13 @@ def sum_by_block(threads):
 
 @functools.cache
 def stage_of(spec, narrow, wide, each_item):
-    """f(on, smem, now, chained, first_job, last_job): a block's share of a stage."""
+    """Return f(on, smem, now, chained, first_job, last_job) that executes a block's share of a stage."""
     TILE, WIDE_TILE = narrow.tile, wide.tile if spec.wide else narrow.tile
     ITEM, do = narrow.threads * each_item, job_item(spec, narrow, wide, each_item)
 
     @device
     def items_of(on, now, j, kind):
-        """How many items a job, or each of a product's parts, has in a SPREAD stage."""
+        """Return the number of work items of a job in a SPREAD stage, for a product per split."""
         o, tiles = U(on.jobs[j, OP]), on.jobs[j, TILES]
         if kind == UPDATE:
             return up(on.run_params[PLANE], ITEM)
@@ -204,17 +207,17 @@ def stage_of(spec, narrow, wide, each_item):
 
     @device
     def work_through(on, smem, now, chained, first_job, last_job):
-        """This block's share of a stage; ``chained`` is 1 or 0.
+        """Execute this block's share of a stage; ``chained`` is 1 for a CHAIN stage and 0 for a SPREAD stage.
 
-        As a number, since of a condition that does not change in the loops the compiler makes two of all that is in
-        them.
+        ``chained`` enters as a factor instead of a condition, because the compiler would duplicate the loops for a
+        loop-invariant condition.
         """
         blocks, spread = cuda.gridDim.x, 1 - chained
         for stretch in range(
             cuda.blockIdx.x * chained, up(now.rows, TILE) * chained + spread, blocks * chained + spread
         ):
             for number in range(first_job, last_job):
-                # In a SPREAD stage the items of all jobs are dealt out to the blocks in turn.
+                # A SPREAD stage assigns the items of all jobs to the blocks round-robin.
                 j = U(number)
                 kind, tiles, first = on.jobs[j, KIND], on.jobs[j, TILES], on.jobs[j, FROM]
                 of_part = tiles * chained + items_of(on, now, j, kind) * spread
@@ -234,7 +237,7 @@ def stage_of(spec, narrow, wide, each_item):
 
 @functools.cache
 def gather_first(spec, narrow):
-    """f(on, bounds): gather the rows of the first batch; those of the others are gathered by the step before."""
+    """Return f(on, bounds) that gathers the first batch; each step gathers the batch of the next step."""
     TILE, gather = narrow.tile, (augmenting if spec.augments else gathering)(np.dtype(spec.dtype), narrow)
 
     @device
@@ -249,7 +252,7 @@ def gather_first(spec, narrow):
 
 @device
 def begin_step(on, lists, s, per_step, one):
-    """What is the same for all jobs of step ``s``, before its gradients are clipped."""
+    """Return the `StepContext` of step ``s`` with gradient factor ``one``."""
     bounds, last = lists.bounds, s + 1 == lists.normalizers.size
     return StepContext(
         bounds[s], bounds[s + 1] - bounds[s], lists.normalizers[s], lists.penalties[s], s * per_step, s, one,
@@ -260,7 +263,7 @@ def begin_step(on, lists, s, per_step, one):
 
 @device
 def clipped(now, clip):
-    """`Now`, with a factor for the gradients."""
+    """Return a copy of a `StepContext` with gradient factor ``clip``."""
     return StepContext(
         now.first, now.rows, now.normalizer, now.penalty, now.h, now.s, clip, now.x,
         now.next_first, now.next_rows, now.next_x,
@@ -275,14 +278,20 @@ def steps_kernel(
     wait: Any = wait_for_grid,
     each_item: int = EACH_ITEM,
 ) -> Any:
-    """The kernel for ``spec``; the other arguments are for machines that are simulated.
+    """Return the persistent kernel for ``spec``; simulated machines override the other arguments.
 
-    kernel(data, labels, targets, row_weights, order, work, weights, ints, reals, results): ``data (N, I)`` the
-    features; ``labels (N,)`` or ``targets (N, O)``, ``row_weights (N,)`` or none; ``order`` the batches' rows, where
-    they are not among ``ints``; ``work`` and ``weights`` as the plan has laid them out; the others are lists of lists,
-    see `table`. Batch s are the rows order[bounds[s]] .. bounds[s + 1]; penalties[s] is l2 over its rows or their
-    weights. Of losses that are not finite one is written, and no step made with it. ``parts`` are the losses of
-    stretches of rows, ``sums`` those of squares of weights and of gradients, or empty where nobody needs them.
+    The kernel's parameters are (data, labels, targets, row_weights, order, work, weights, ints, reals, results):
+
+    - ``data (N, I)``: the features.
+    - ``labels (N,)`` or ``targets (N, O)``, and ``row_weights (N,)``; arrays of size 0 are unused.
+    - ``order``: the row numbers of the batches, unless ``ints`` contains them.
+    - ``work`` and ``weights``: laid out by the plan.
+    - ``ints``, ``reals``, ``results``: packed lists, see `table`.
+
+    Batch s consists of the rows order[bounds[s] : bounds[s + 1]]. penalties[s] is l2 divided by the number of these
+    rows or by the sum of their weights. If a loss is not finite, it is stored and the run ends without that step. Among
+    the results, ``parts`` holds the losses of stretches of rows. ``sums`` holds the sums of squares of weights and of
+    gradients, and is empty if they are not needed.
     """
     T, double = np.dtype(spec.dtype).type, np.float64
     zero, one, TILE, THREADS = T(0), T(1), narrow.tile, narrow.threads
@@ -319,7 +328,7 @@ def steps_kernel(
                 wait(lists.control, turn)
             if not alive:
                 break
-            if now.penalty != zero and cuda.blockIdx.x == 0:  # the others change these sums after a barrier
+            if now.penalty != zero and cuda.blockIdx.x == 0:  # other blocks overwrite sums after a barrier
                 total = total_of(sums, 0, sums.size // 2, smem)
                 if leads:
                     lists.shown[s] = double(0.5) * double(now.penalty) * total

@@ -1,7 +1,8 @@
-"""The tables that the persistent kernel of `steps` follows: what their columns mean.
+"""Column indices of the tables that drive the persistent kernel of `steps`.
 
-``ops`` has a row for each operation of the model, forward, and one for the loss. ``jobs`` are what is to be done to
-them, ``stages`` which jobs a grid does between two of its barriers. Offsets count elements of ``work`` or ``weights``.
+``ops`` has one row per operation of the model, in forward order, and one for the loss. ``jobs`` lists the computations
+on operations. ``stages`` lists the range of jobs between two grid barriers. Offsets count elements of ``work`` or
+``weights``.
 """
 
 from __future__ import annotations
@@ -21,69 +22,78 @@ __all__ = [
 
 # Columns of ops.
 IN, OUT = 0, 1  # widths
-X, PRE, Y = 2, 3, 4  # input (DATA: the batch's rows, gathered), values before the activation, output; in work
-G = 5  # gradient with respect to PRE, or to Y of an operation without an activation
-ACTIVATION = 6  # number of the activation in the kernel's list; -1 for none
-BELOW = 7  # the operation whose G this one's backward writes; -1 where nobody needs it
-WEIGHT, BIAS = 8, 9  # in weights; -1 for none
-MEAN, SCALE = 10, 11  # of the first operation: what is taken from the data, and what it is multiplied by then: in
-# weights, -1 for none
-MEANS, RSTDS = 12, 13  # of a layer norm: its rows' statistics, in work
-SHIFT, FACTOR = 12, 13  # of a later normalization: its mean and 1 / scale, in weights
-FIRST, SECOND, FORMULA = 12, 13, 14  # of a function by column: its numbers a and b (or a), in weights; its number
-LAYER, THRESHOLD, SEED = 12, 13, 14  # of a dropout
+X, PRE, Y = 2, 3, 4  # offsets in work: input (or DATA for the gathered batch), pre-activation, output
+G = 5  # offset in work: gradient with respect to PRE, or to Y of an operation without an activation
+ACTIVATION = 6  # index of the activation in Spec.kinds; -1 for none
+BELOW = 7  # index of the operation whose G the backward job of this one writes; -1 for none
+WEIGHT, BIAS = 8, 9  # offsets in weights; -1 for none
+# First operation: offsets in weights of the mean that is subtracted from the data and of the factor that follows; -1
+# for none.
+MEAN, SCALE = 10, 11
+MEANS, RSTDS = 12, 13  # layer norm: offsets in work of the rows' statistics
+SHIFT, FACTOR = 12, 13  # later normalization: offsets in weights of the mean and of 1 / scale
+FIRST, SECOND, FORMULA = 12, 13, 14  # function by column: offsets in weights of a and b (or a); index in Spec.columns
+LAYER, THRESHOLD, SEED = 12, 13, 14  # dropout: layer number, threshold of random words, seed
 OP_COLUMNS = 15
 
 DATA = -2
 
-# ``numbers`` beside ops: an activation's alpha; eps of a layer norm; 1 / (1 - p) of a dropout.
+# Columns of ``numbers``, parallel to ``ops``. Column 0: alpha of an activation, eps of a layer norm or 1 / (1 - p) of a
+# dropout. The loss uses both columns.
 ALPHA, NUMBERS = 0, 2
 
 # Columns of jobs.
 KIND, OP = 0, 1
-TILES = 2  # of columns of what it computes; of rows there are as many as the batch has, or for WEIGHTS in OUT
-SPLITS, CHUNK = 3, 4  # parts of the inner dimension, and the steps of one; 1 and 0 for all of it
-PARTS = 5  # where the parts' results come together, in work
-WIDE = 6  # whether tiles are the wide ones
-COUNTER = 7  # of a split product: the number of its first tile's counter of parts
-SUMS = 8  # of jobs of gradients: the number of the first tile's, or item's, sums of squares
-FROM = 9  # in a SPREAD stage: the block whose turn it is with the first item, in batches of all rows
+TILES = 2  # number of tiles along the columns of the result; the rows are those of the batch, or OUT for WEIGHTS
+SPLITS, CHUNK = 3, 4  # split-K: number of splits and inner steps per split; 1 and 0 without split-K
+PARTS = 5  # split-K: offset in work of the partial sums
+WIDE = 6  # whether the product uses wide tiles
+COUNTER = 7  # split-K: index of the counter of finished splits of the first tile
+SUMS = 8  # jobs of gradients: index of the sums of squares of the first tile or item
+FROM = 9  # SPREAD stage: block that takes the first item, computed for full batches
 JOB_COLUMNS = 10
 
-# Kinds of jobs. Of rows of the batch:
+# Kinds of jobs on rows of the batch.
 FORWARD, DELTA, LOSS, ACTIVATE, ACTIVATE_BACK, DROP, DROP_BACK, NORM, NORM_BACK, SOFTMAX, SOFTMAX_BACK = range(11)
-# of weights:
+# Kinds of jobs on weights.
 WEIGHTS, NORM_GRADIENT, UPDATE = range(11, 14)
-# and of rows of the next batch, which are brought together while this one's weights change:
+# Gathering of the next batch, concurrent with the update of the weights.
 GATHER = 14
-# Again of rows of the batch:
+# More kinds of jobs on rows of the batch.
 NORMALIZE, NORMALIZE_BACK, BY_COLUMN, BY_COLUMN_BACK = range(15, 19)
-# and again of weights:
+# Another kind of job on weights.
 COLUMN_GRADIENT = 19
 
 # Columns of stages.
-# KIND, with which the kernel multiplies: each tile of each job by itself; or all jobs for a stretch of rows, in turn.
+# Values of KIND: each tile of each job separately, or all jobs in turn for a stretch of rows. The kernel uses KIND as a
+# factor, so the values must be 0 and 1.
 SPREAD, CHAIN = 0, 1
 FIRST_JOB, LAST_JOB = 1, 2
-CHECKS = 3  # whether the loss has to be finite for this stage to begin
-SQUARES = 4  # whether the gradient's norm is clipped by what the stage before has left
+CHECKS = 3  # whether the stage requires a finite loss
+SQUARES = 4  # whether the stage clips the gradient's norm, given the sums of squares of the stage before
 STAGE_COLUMNS = 5
 
-# Entries of ``clips`` (of the model's dtype): bounds of values and of the norm, 0 for none; 1 - d of the average.
+# Entries of ``clip_params`` (in the model's dtype): bounds of values and of the norm, 0 for none; 1 - d of the weight
+# average.
 CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
 CLIPS = 3
-# Entries of ``meters`` (int64): parameters, and how far apart their states are; how far away the average is; where
-# gradients are kept, in work; the seed of changed rows, and the first step's number; the two places in
-# work of a batch's features, of which steps take turns; the rows of a portion, by which random numbers go, and how many
-# portions a step has at most; the threshold of words that turn a row, the pixels of a line, and a pixel's numbers.
+# Entries of ``run_params`` (int64):
+# - PLANE: number of parameters, also the distance between planes of states;
+# - AVERAGE_PLANE: offset of the weight average;
+# - GRADIENTS: offset in work of stored gradients;
+# - KEY: seed of the augmentation; FIRST_STEP: number of the launch's first step;
+# - GATHERED, GATHERED + 1: offsets in work of a batch's features, used by alternating steps;
+# - PORTION: rows of a portion, the unit of random numbers; PORTIONS: maximum number of portions per step;
+# - TURN: threshold of random words for flips; PIXELS: pixels per line; PIXEL: values per pixel.
 PLANE, AVERAGE_PLANE, GRADIENTS, KEY, FIRST_STEP, GATHERED = range(6)
 PORTION, PORTIONS, TURN, PIXELS, PIXEL = range(7, 12)
 METERS = 12
 
-# What a launch is given beside the data, in one array of each kind. Of int64: a header, the barrier's counter in a
-# cache line of its own, and then meters, ops, jobs, stages, bounds (S + 1), counters, by how many places rows are mixed
-# (S * PORTIONS), order. Of the model's dtype: clips, normalizers (S), penalties (S), numbers, hyper (S * H), shares of
-# mixtures (S * PORTIONS), the noise's deviations (I). Of float64, which the kernel writes: how many steps
-# were made, losses (S), penalties (S), sums, parts.
+# Packed arguments of a launch of S steps, one array per dtype:
+# - ints (int64): header, counter of the grid barrier (in a separate cache line), run_params, ops, jobs, stages,
+#   bounds (S + 1), counters, shifts of mixed rows (S * PORTIONS), order;
+# - reals (the model's dtype): clip_params, normalizers (S), penalties (S), numbers, hyperparameters (S * H), shares of
+#   mixed rows (S * PORTIONS), standard deviations of the noise (I);
+# - results (float64, written by the kernel): number of completed steps, losses (S), penalties (S), sums, parts.
 STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT, COUNTERS, SHARES, DEVIATIONS = range(10)
 CONTROL, LISTS = 16, 32

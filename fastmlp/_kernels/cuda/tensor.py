@@ -1,16 +1,20 @@
-"""Products of two tiles in shared memory on tensor cores: what the 32 threads of a warp multiply together.
+"""Tensor-core products of two tiles in shared memory, and the layouts of fragments and shared memory.
 
-An instruction adds a (16, STEP) matrix times a (STEP, 8) one to a (16, 8) one, of which each thread holds some
-elements in registers. With g = lane // 4 and t = lane % 4 a thread has, of the left one, rows g and g + 8 and inner
-steps W t and W t + HALF; of the right one, column g and the same inner steps; of the result, rows g and g + 8, columns
-2 t and 2 t + 1 (PTX ISA, "Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16"). W inner steps make a word: one of
-tf32, with 10 bits of mantissa in the place of float32's 23; two of bf16, with 7. Products and sums are float32's, but
-that the cores cut off what a sum has no room for, where others round.
+A warp-level mma instruction adds a (16, STEP) matrix times a (STEP, 8) matrix to a (16, 8) matrix. Each thread holds a
+fragment of the three matrices in registers. With g = lane // 4 and t = lane % 4, the fragments are:
 
-"bf16x6" is for float32's own error, by six of these products. A factor is the sum of three of bf16, each of which takes
-8 leading bits of what the ones before left: a = a0 + a1 + a2. Of the nine products of a and b three are left out, which
-are below 2^-22 of a b; the six are added up from the smallest on, over STEP inner steps, and their sum is added to the
-thread's by an addition that rounds. (Three products of tf32 would do for long sums, but lose 2 bits of a single one.)
+- left matrix: rows g and g + 8, inner steps W t and W t + HALF;
+- right matrix: column g, the same inner steps;
+- result: rows g and g + 8, columns 2 t and 2 t + 1
+
+(PTX ISA, "Matrix Fragments for mma.m16n8k8" and "... mma.m16n8k16"). A 32-bit word holds W inner steps: one of tf32,
+with 10 mantissa bits instead of float32's 23, or two of bf16, with 7 mantissa bits. Products and sums are float32, but
+the cores truncate sums instead of rounding them.
+
+"bf16x6" reaches float32 accuracy with six bf16 products. A factor is split into three bf16 numbers, a = a0 + a1 + a2,
+each with the 8 leading bits of the remainder. Three of the nine products of a and b are omitted; they are below
+2^-22 a b. The six others are accumulated over STEP inner steps, the smallest first. The result is added to the thread's
+accumulator with a rounding addition. (Three tf32 products suffice for long sums, but lose 2 bits in a single product.)
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ U = np.uint64
 def _multiply(kind: str, word: str, shape: str) -> object:
     code = f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 "
     code += "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
-    # Not to be moved: all threads of the warp have to be there.
+    # The instruction must not be moved: all threads of the warp execute it together.
     constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
     return instruction(code, constraints, (word,) * 6 + ("float32",) * 4, ("float32",) * 4, False)
 
@@ -43,20 +47,21 @@ def _multiply(kind: str, word: str, shape: str) -> object:
 if not SIMULATED:
     multiply_tf32 = _multiply("tf32", "bits", "m16n8k8")
     multiply_bf16 = _multiply("bf16", "uint32", "m16n8k16")
-    # To the nearest; NaN and infinity stay. The instructions above would take the bits as they are, and cut them off.
+    # Round to nearest; NaN and infinity are preserved. Without this conversion, mma truncates its operands.
     round_tf32 = instruction("cvt.rna.tf32.f32 $0, $1;", "=r,f", ("float32",), ("bits",), True)
-    # The second of two inner steps is the upper half of the word.
+    # The second of two inner steps goes to the upper half of the word.
     pack_bf16 = instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", ("float32", "float32"), ("uint32",), True)
-    # What of two inner steps is in a word, as float32.
+    # Unpack the lower or the upper half of a word to float32.
     low_bf16 = instruction("shl.b32 $0, $1, 16;", "=f,r", ("uint32",), ("float32",), True)
     high_bf16 = instruction("and.b32 $0, $1, 0xffff0000;", "=f,r", ("uint32",), ("float32",), True)
 
 
 class SmemLayout(NamedTuple):
-    """How a slice lies in shared memory: element (row or column of the result, inner step k) at
-    (row * across + k * inner) ^ turn(row, k).
+    """Layout of a slice in shared memory, with a swizzle.
 
-    The turn puts what several threads read at once, or write at once, into different banks.
+    Element (row, k), with the row or column ``row`` of the result and the inner step k, is at index
+    (row * across + k * inner) ^ turn(row, k). The swizzle ``turn`` maps simultaneous accesses of several threads to
+    different banks.
     """
 
     across: int
@@ -66,17 +71,18 @@ class SmemLayout(NamedTuple):
 
 @functools.cache
 def smem_layout(dtype, precision, geometry, along_inner):
-    """The `SmemLayout` of a slice of a matrix whose rows are ``along_inner``, or across it: it lies as in the matrix.
+    """Return the `SmemLayout` of a slice; it keeps the storage order of the matrix.
 
-    16 bytes are copied at once, and eight of these have all 32 banks. For FMAs a thread reads them at once too, along
-    the inner dimension of four rows side by side: those of the next thread lie in other banks. On tensor cores the
-    threads of a warp read single words: of eight rows and, across, four inner steps.
+    ``along_inner`` states whether the rows of the matrix run along the inner dimension. Copies are 16 bytes wide, and
+    eight of them cover all 32 banks. For FMAs, a thread also loads 16 bytes at once, along the inner dimension, from
+    four adjacent rows; the swizzle puts the rows of the next thread into other banks. On tensor cores, the threads of a
+    warp load single words, from eight rows and four inner steps.
     """
     tile, depth = geometry.tile, geometry.depth
     some = 16 // np.dtype(dtype).itemsize
     none = device(lambda row, k: U(0))
     across, inner = (depth, 1) if along_inner else (1, tile)
-    if depth % some or tile % (8 * some) and precision == "float32":  # of small tiles, which are simulated
+    if depth % some or tile % (8 * some) and precision == "float32":  # small tiles, for simulation only
         return SmemLayout(across, inner, none)
     if precision == "float32":
         return SmemLayout(across, inner, device(lambda row, k: row // U(4) % U(8) * U(some)) if along_inner else none)
@@ -87,22 +93,23 @@ def smem_layout(dtype, precision, geometry, along_inner):
 
 
 def placing(its):
-    """f(row, k): the place that `SmemLayout` give an element; both are unsigned."""
+    """Return f(row, k) -> the index of an element in a `SmemLayout`; both arguments are unsigned."""
     across, inner, turn = its
     return device(lambda row, k: (row * U(across) + k * U(inner)) ^ turn(row, k))
 
 
 @functools.cache
 def fragment_layout(precision, geometry):
-    """Which elements of a tile of the result are a thread's sums: place(thread) is (row, column) of sums[0, 0].
+    """Return (place, down, along), the layout of a thread's accumulators in a tile of the result.
 
-    sums[i, j] is ``down(i)`` rows below that, and ``along(j)`` columns beside.
+    place(thread) is the (row, column) of sums[0, 0]. sums[i, j] is ``down(i)`` rows below and ``along(j)`` columns to
+    the right.
     """
     side, each = geometry.side, geometry.each
     if precision == "float32":
-        # Four elements at a time, which are read at once, and the next four half a tile on: eight of a thread side by
-        # side would be read by two threads from the same banks. A warp is 4 x 8 threads: of what it reads, more is the
-        # same for several of them than in two rows of 16.
+        # A thread holds groups of four adjacent elements, one vector load each, and groups are half a tile apart: with
+        # eight adjacent elements, two threads would load from the same banks. A warp covers 4 x 8 threads because these
+        # share more operands than two rows of 16.
         four, across = min(each, 4), 8 if side == 16 else side
         down = WARP // across if side == 16 else side
 
@@ -114,7 +121,7 @@ def fragment_layout(precision, geometry):
 
         far = device(lambda i: i // four * four * side + i % four)
         return place, far, far
-    # Warps stand side / 8 down and side / 4 along, each with each / 2 fragments in both directions.
+    # side / 8 warps cover the rows and side / 4 the columns; each has each / 2 fragments in both directions.
     along, rows, columns = side // 4, 8 * each, 4 * each
     assert side % 8 == 0 and each % 2 == 0 and side * side % WARP == 0
 
@@ -128,12 +135,15 @@ def fragment_layout(precision, geometry):
 
 @functools.cache
 def loading(precision):
-    """f(into, e, f, shared, at, further, next_step, turn): the word of a fragment that is at ``at + further``, turned,
-    and its next inner step ``next_step`` further, as the numbers into[e, f, :] that its factors are made of."""
+    """Return f(into, e, f, shared, at, further, next_step, turn) that loads one word of a fragment.
+
+    The word starts at index ``at + further``, swizzled by ``turn``; its second inner step is ``next_step`` elements
+    further. The function stores the word, or the words of its bf16 parts, in into[e, f, :].
+    """
 
     @device
     def swizzle(at, further, turn):
-        """The place that is ``further``: no turn reaches so far as 32, and the rest is the same for many of them."""
+        """Return the swizzled index; swizzles are below 32, so multiples of 32 are added outside of the xor."""
         return ((at + U(further & 31)) ^ turn) + U(further & ~31)
 
     @device
@@ -142,7 +152,7 @@ def loading(precision):
 
     @device
     def two(shared, at, further, next_step, turn):
-        if next_step == 1:  # side by side
+        if next_step == 1:  # adjacent: one vector load
             return load2(shared, swizzle(at, further, turn))
         return shared[swizzle(at, further, turn)], shared[swizzle(at, further + next_step, turn)]
 
@@ -157,24 +167,26 @@ def loading(precision):
         for p in range(3):
             word = pack_bf16(low, high)
             into[e, f, p] = word
-            low, high = low - low_bf16(word), high - high_bf16(word)  # exact, as the first bits are those of the word
+            low, high = low - low_bf16(word), high - high_bf16(word)  # exact, as the word has the leading bits
 
     return {"tf32": load_one, "bf16": load_two, "bf16x6": load_three_times_two}[precision]
 
 
 @functools.cache
 def fragments(precision, geometry, left_lines, right_lines):
-    """(STEP, f): f(sums, left, right, begin, k, thread) adds products of inner steps k .. k + STEP to a thread's sums.
+    """Return (STEP, f): f(sums, left, right, begin, k, thread) accumulates inner steps k .. k + STEP.
 
-    The slices begin at element ``begin``.
+    The slices begin at element ``begin`` of ``left`` and ``right``.
     """
     W, PLANES = words[precision], 3 if precision == "bf16x6" else 1
     STEP, HALF, COUNT = 8 * W, 4 * W, geometry.each // 2
-    # Of the right slice all fragments are held, which are half as large; of the left one so many. An instruction that
-    # waits for the one before, as the six products of a fragment do, takes as long as many: four take turns.
+    # All fragments of the right slice are in registers, since they are half as large as those of the left slice, of
+    # which AT_ONCE are loaded at a time. The six products of a fragment depend on each other; four fragments are
+    # interleaved to hide the latency.
     AT_ONCE = max(1, min(COUNT, 4 // COUNT)) if PLANES == 3 else 1
     HEIGHT, WIDTH = 2 * AT_ONCE, 2 * COUNT
-    # Of wide tiles ptxas lets fewer take turns, to save registers: there the three small ones have a sum of their own.
+    # For wide tiles, ptxas interleaves fewer fragments to save registers; a separate accumulator for the three smallest
+    # products shortens the dependency chains.
     APART = COUNT > 2
     along, rows, columns = geometry.side // 4, 8 * geometry.each, 4 * geometry.each
     (LA, LK, left_turn), (RA, RK, right_turn) = left_lines, right_lines
@@ -184,7 +196,7 @@ def fragments(precision, geometry, left_lines, right_lines):
 
     @device
     def multiply(a, i, p, b, j, q, c, m, n):
-        """Fragment (m, n) of c += number p of the factors in a[i] times number q of those in b[j]."""
+        """Add bf16 or tf32 part p of fragment a[i] times part q of fragment b[j] to the fragment of c at (m, n)."""
         if W == 1:
             c[m, n], c[m, n + 1], c[m + 1, n], c[m + 1, n + 1] = multiply_tf32(
                 a[i, 0, p], a[i, 1, p], a[i, 2, p], a[i, 3, p], b[j, 0, q], b[j, 1, q],
@@ -204,7 +216,7 @@ def fragments(precision, geometry, left_lines, right_lines):
 
     @device
     def multiply_all(a, b, sums, top):
-        """Adds all fragments in a times all in b, whose first is in row ``top`` of the thread's sums."""
+        """Accumulate the products of all fragments in a and b; the first row of the result is sums[top]."""
         if PLANES == 1:
             for j in range(COUNT):
                 multiply(a, 0, 0, b, j, 0, sums, top, 2 * j)
@@ -232,7 +244,7 @@ def fragments(precision, geometry, left_lines, right_lines):
         warp, g, t = thread // WARP, thread % WARP // 4, thread % 4
         row, column = U(warp // along * rows + g), U(warp % along * columns + g)
         first = k + U(W * t)
-        # The same for all of a thread's rows, which are eight apart, and for its inner steps, four words apart.
+        # One swizzle holds for all rows of a thread, eight apart, and for its inner steps, four words apart.
         turn = right_turn(column, first)
         at = begin + column * U(RA) + first * U(RK)
         for j in range(COUNT):

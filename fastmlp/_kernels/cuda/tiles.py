@@ -1,10 +1,12 @@
-"""The three products of a layer, a tile of the result at a time, as a block of the persistent kernel makes them.
+"""Mainloop of the three products of a Linear layer, one tile of the result per thread block.
 
-A block is SIDE x SIDE threads in one row; each keeps EACH x EACH sums in registers. Of the inner dimension DEPTH steps
-at a time, a slice, are copied to shared memory by instructions that nobody waits for until several later: the slices
-that follow are on their way while one is computed with. A sum is one chain of fused multiply-adds in ascending order.
-Places in arrays are unsigned: of a signed one the compiler has to see whether it counts from the end, for every
-element. All of a sum are, as one that is signed beside one that is not makes a float64.
+A block has SIDE x SIDE threads, in one dimension. Each thread keeps EACH x EACH accumulators in registers. A slice is
+DEPTH steps of the inner dimension. Async copies load slices to shared memory in a multistage pipeline: later slices are
+in flight while the block computes with the current one. Each accumulator is one chain of fused multiply-adds in
+ascending order.
+
+Array indices are unsigned, because Numba checks each signed index for wraparound. All terms of an index are unsigned,
+because the sum of a signed and an unsigned integer is a float64 in Numba.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ __all__ = [
 
 
 class Memory(NamedTuple):
-    """The arrays of a run of steps, see `steps`; ``on`` in all device functions."""
+    """Arrays of a run of steps, see `steps`; the parameter ``on`` of device functions."""
 
     data: Any
     order: Any
@@ -52,41 +54,41 @@ class Memory(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A block's shared memory: ``smem`` in all device functions."""
+    """Shared memory of a block; the parameter ``smem`` of device functions."""
 
-    left: Any  # slices of the left matrix, each as `tensor.smem_layout` says; then results on their way to memory
+    left: Any  # slices of the left matrix in the layout of `tensor.smem_layout`; then staged results
     right: Any
     square: Any  # (SIDE, SIDE)
-    losses: Any  # of the rows of a stretch
-    doubles: Any  # one a thread
-    count: Any  # one number, for all to see
+    losses: Any  # losses of a stretch's rows
+    doubles: Any  # one float64 per thread
+    count: Any  # one int64, broadcast to the block
 
 
 class StepContext(NamedTuple):
-    """What is the same for all of a step's jobs."""
+    """Values shared by all jobs of a step."""
 
-    first: Any  # the batch's place in the order
+    first: Any  # index of the batch's first row in the order
     rows: Any
     normalizer: Any
     penalty: Any
-    h: Any  # the place of the step's numbers in hyperparameters
-    s: Any  # the step's number in the launch
-    clip: Any  # what gradients are multiplied by
-    x: Any  # where in work the batch's features are, scaled
-    next_first: Any  # the next batch's place in the order
-    next_rows: Any  # 0 after the last
+    h: Any  # offset of the step's numbers in hyperparameters
+    s: Any  # index of the step in the launch
+    clip: Any  # factor of the gradients
+    x: Any  # offset in work of the batch's scaled features
+    next_first: Any  # index of the next batch's first row in the order
+    next_rows: Any  # 0 in the last step
     next_x: Any
 
 
 class Inputs(NamedTuple):
-    """What an operation takes in: where in work, and how wide."""
+    """Input of an operation: offset in work and number of columns."""
 
     x: Any
     width: Any
 
 
 class Geometry(NamedTuple):
-    """Threads along a side of a tile, results along the side of a thread's, and inner steps at a time."""
+    """Tile geometry: threads per side of a tile, accumulators per side of a thread, inner steps of a slice."""
 
     side: int
     each: int
@@ -94,12 +96,12 @@ class Geometry(NamedTuple):
 
     @property
     def tile(self) -> int:
-        """Rows, and columns, of a tile."""
+        """Number of rows, and of columns, of a tile."""
         return self.side * self.each
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Number of threads of a block."""
         return self.side * self.side
 
 
@@ -108,22 +110,25 @@ U = np.uint64
 
 @device
 def this_thread():
-    """A thread's number in its block, as if it might change: what follows from it would else be computed once for all
-    kinds of tiles, at a kernel's begin, and kept in more registers than there are."""
+    """Return the thread's index in its block, opaque to the optimizer.
+
+    Otherwise the compiler hoists all values derived from the index, for all kinds of tiles, to the start of the kernel
+    and runs out of registers.
+    """
     return cuda.threadIdx.x
 
 
 @device
 def so_many_threads():
-    """Of a block, as if they might change: a loop with such steps is not written out several times."""
+    """Return the number of threads of the block, opaque to the optimizer, which prevents unrolling of loops."""
     return cuda.blockDim.x
 
 
 if not SIMULATED:
-    # 16, 8 or 4 bytes to shared memory, from compute capability 8.0 on.
+    # Async copies of 16, 8 or 4 bytes to shared memory; they need compute capability 8.0.
     copy16, copy8, copy4 = copying(16), copying(8), copying(4)
     commit = instruction("cp.async.commit_group;", "~{memory}", (), (), False)
-    # Until so many groups are left.
+    # Wait until at most 2, or 0, groups of copies are pending.
     wait2 = instruction("cp.async.wait_group 2;", "~{memory}", (), (), False)
     wait0 = instruction("cp.async.wait_group 0;", "~{memory}", (), (), False)
     _number = instruction("mov.u32 $0, %tid.x;", "=r", (), ("int32",), False)
@@ -140,23 +145,26 @@ if not SIMULATED:
 
 
 def vector_of(dtype, geometry):
-    """How many elements are copied at once: 16 bytes, where a slice is that wide."""
+    """Return the number of elements per copy: those of 16 bytes if the geometry permits it, else 1."""
     some = 16 // np.dtype(dtype).itemsize
     fits = geometry.tile % some == 0 and geometry.depth % some == 0
     return some if fits and geometry.tile * geometry.depth % (some * geometry.threads) == 0 else 1
 
 
 def buffers(dtype, geometry):
-    """How many slices of both matrices have room in a block's shared memory: as many are on their way, less one."""
+    """Return the number of pipeline stages, the slices of both matrices that fit in a block's shared memory.
+
+    One stage less is in flight at a time.
+    """
     size = 2 * geometry.tile * geometry.depth * np.dtype(dtype).itemsize
     return 4 if 4 * size <= _SHARED else 2
 
 
-_SHARED = 36 << 10  # bytes of a block's 48 KiB that are not the tables' and the sums'
+_SHARED = 36 << 10  # bytes for slices, out of 48 KiB per block; the rest holds the tables and the sums
 
 
 def staged(precision, dtype, geometry):
-    """(rows of threads, from a row to the next) of results on their way to memory, which go through the left slices."""
+    """Return (thread rows per pass, row pitch in elements) for staging results in the buffer of the left slices."""
     pitch, room = geometry.tile + (4 if precision == "float32" else 8), buffers(dtype, geometry) * geometry.depth
     rows = geometry.side
     while rows * geometry.each * pitch > room * geometry.tile:
@@ -165,7 +173,7 @@ def staged(precision, dtype, geometry):
     return rows, pitch
 
 
-# 64 x 64 and 128 x 128. The wide one reads shared memory half as often for each result, and needs large matrices.
+# 64 x 64 and 128 x 128. Wide tiles halve the shared-memory loads per result but need large matrices.
 NARROW, WIDE_TILES = Geometry(16, 4, 16), Geometry(16, 8, 16)
 
 
@@ -176,40 +184,42 @@ def inputs_of(on, now, o):
 
 @device
 def features(on, inputs, m, k):
-    """Element (m, k) of what an operation takes in."""
+    """Return element (m, k) of an operation's input."""
     return on.work[U(inputs.x + m * inputs.width + k)]
 
 
 @device
 def up(a, b):
-    """a / b, rounded up."""
+    """Return a / b, rounded up."""
     return (a + b - 1) // b
 
 
 @device
 def quotient(a, b):
-    """a // b of numbers below 2^32: of 64 bits, with signs, that is 70 instructions, each waiting for the last."""
+    """Return a // b for numbers below 2^32; a signed 64-bit division is a chain of 70 dependent instructions."""
     return numba.int64(_divide(np.uint32(a), np.uint32(b)))
 
 
 class Source(NamedTuple):
-    """Where a thread's share of the slices of a matrix comes from, and where it goes."""
+    """Source and destination addresses of a thread's share of the slices of a matrix."""
 
-    base: Any  # of the first slice
-    at: Any  # of the thread's first element, in that slice
-    to: Any  # in shared memory, from where a slice begins
-    r: Any  # row and column of that element in a slice, as the matrix lies
+    base: Any  # index of the first slice
+    at: Any  # index of the thread's first element of the first slice
+    to: Any  # index in shared memory, relative to the start of a slice
+    r: Any  # row and column of that element in a slice, in the matrix's storage order
     c: Any
 
 
 @functools.cache
 def tile_loader(dtype, precision, geometry, along_inner, async_copy):
-    """(begin, load_tile_async): have slices of a matrix copied to shared memory, as `tensor.smem_layout` says.
+    """Return (begin, load_tile_async), which copy slices of a matrix to shared memory.
 
-    The matrix is ``along_inner`` where its rows lie along the inner dimension; element (r, c) of the slice is
-    source[base + r * stride + c], or zero from so many rows or columns on. begin(base, stride, thread) is a `Source`;
+    The destination has the layout of `tensor.smem_layout`. ``along_inner`` states whether the rows of the matrix run
+    along the inner dimension. begin(base, stride, thread) is a `Source`.
     load_tile_async(its, shared, first, source, skip, stride, rows, columns, thread) copies the slice that begins
-    ``skip`` elements after the first to shared[first ..]: ``async_copy``, when somebody waits for it, or at once.
+    ``skip`` elements after the first slice to shared[first ..]. Element (r, c) of the slice is
+    source[base + skip + r * stride + c], or zero if r >= rows or c >= columns. Without ``async_copy``, the copy is
+    synchronous.
     """
     TILE, DEPTH, THREADS, SIZE = geometry.tile, geometry.depth, geometry.threads, np.dtype(dtype).itemsize
     SPAN, SOME = DEPTH if along_inner else TILE, vector_of(dtype, geometry)
@@ -217,7 +227,7 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
     place_of = placing(its_layout)
     PASSES, IN_ROW = TILE * DEPTH // (SOME * THREADS), SPAN // SOME
     assert THREADS % IN_ROW == 0
-    DOWN = THREADS // IN_ROW  # rows to a thread's next place: so far off a turn is mostly the same
+    DOWN = THREADS // IN_ROW  # rows to a thread's next copy; most swizzles are periodic in this distance
     STRIDE = its_layout.across if along_inner else its_layout.inner
     SAME = DOWN % (32 if precision == "float32" and along_inner else 8) == 0
     zero = np.dtype(dtype).type(0)
@@ -252,7 +262,7 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
 
     @device
     def one_by_one(shared, first, source, at, stride, rows, columns, thread):
-        """Of a matrix whose rows do not begin at multiples of 16 bytes."""
+        """Copy element by element a matrix whose rows are not aligned to 16 bytes."""
         number = thread
         while number < TILE * DEPTH:
             e = U(number)
@@ -274,7 +284,7 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
             some, rows, at = max(0, min(columns - its.c, SOME)), rows - its.r, its.at + skip
             for p in range(PASSES):
                 to = its.to + U(p * DOWN * STRIDE)
-                if not SAME:  # in small tiles, which are simulated
+                if not SAME:  # small tiles, for simulation only
                     to = place(U(its.r) + U(p * DOWN), U(its.c))
                 copy_some(shared, first + to, source, at + U(p * DOWN) * stride, some if rows > p * DOWN else 0)
 
@@ -283,10 +293,10 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
 
 @functools.cache
 def computing(kind, dtype, geometry, precision):
-    """f(sums, left, right, first, thread): add a slice's products, which begins at shared[first], to a thread's sums.
+    """Return f(sums, left, right, first, thread) that accumulates the products of the slices at index ``first``.
 
-    Of a matrix that lies along the inner dimension SOME inner steps of a row are read at once, of another one SOME rows
-    of an inner step.
+    A thread loads SOME inner steps of a row at once if the matrix runs along the inner dimension, else rows of one
+    inner step.
     """
     EACH, DEPTH, TILE, SIDE = geometry.each, geometry.depth, geometry.tile, geometry.side
     left_inner, right_inner = kind in (FORWARD, DELTA), kind == FORWARD
@@ -308,15 +318,15 @@ def computing(kind, dtype, geometry, precision):
     place = fragment_layout(precision, geometry)[0]
     FOUR = min(EACH, 4)
     _, _, turn = smem_layout(dtype, precision, geometry, True)
-    LINE = 8 * SOME - 1  # 128 bytes: what is turned stays in them
+    LINE = 8 * SOME - 1  # mask of a 128-byte line; a swizzle does not leave the line
     at_once = SOME == 4
 
     @device
     def along(into, e, shared, first, row, k):
-        """SOME inner steps from k on of the e-th of a thread's rows, the first being ``row``.
+        """Load inner steps k .. k + SOME of the e-th row of a thread, whose first row is ``row``.
 
-        The four that lie side by side, and those half a tile on, have one turn: it is found once, and bits that
-        differ are turned over.
+        The four adjacent rows, and those half a tile further, share one swizzle. It is computed once; an xor flips the
+        bits in which their addresses differ.
         """
         beside = e // FOUR * FOUR * SIDE * DEPTH + e % FOUR * DEPTH
         at = (((first + row * U(DEPTH)) ^ turn(row, k)) ^ (k ^ U(beside & LINE))) + U(beside & ~LINE)
@@ -328,14 +338,14 @@ def computing(kind, dtype, geometry, precision):
 
     @device
     def across(into, shared, first, row, k, q):
-        """A thread's rows at inner step k + q."""
+        """Load a thread's rows at inner step k + q."""
         at = first + (k + U(q)) * U(TILE) + row
         for e in range(EACH):
             into[e, q] = shared[at + U(e // FOUR * FOUR * SIDE + e % FOUR)]
 
     @device
     def some_steps(sums, ours, theirs, left, right, first, row, column, k):
-        """SOME inner steps from k on."""
+        """Accumulate inner steps k .. k + SOME."""
         if left_inner:
             for e in range(EACH):
                 along(ours, e, left, first, row, k)
@@ -359,7 +369,7 @@ def computing(kind, dtype, geometry, precision):
         ours, theirs = cuda.local.array((EACH, SOME), scalar), cuda.local.array((EACH, SOME), scalar)
         i, j = place(thread)
         row, column = U(i), U(j)
-        if EACH < 8 and DEPTH == 4 * SOME:  # no loop: what is read next is on its way in time, and its place known
+        if EACH < 8 and DEPTH == 4 * SOME:  # unrolled: loads are issued early, with constant offsets
             some_steps(sums, ours, theirs, left, right, first, row, column, U(0))
             some_steps(sums, ours, theirs, left, right, first, row, column, U(SOME))
             some_steps(sums, ours, theirs, left, right, first, row, column, U(2 * SOME))
@@ -373,12 +383,13 @@ def computing(kind, dtype, geometry, precision):
 
 @functools.cache
 def mainloop(kind, dtype, geometry, precision, async_copy):
-    """A device function that fills ``sums (EACH, EACH)`` with a thread's part of a tile of a product.
+    """Return the device function that computes a thread's accumulators ``sums (EACH, EACH)`` of a tile of a product.
 
-    `tensor.fragment_layout` says which part. FORWARD: x Wᵀ; DELTA: G W; WEIGHTS: Gᵀ x, of inner steps begin .. end.
-    ``a`` and ``b`` are flat, ``a_at`` and ``b_at`` where the tile's first row or column begins in them; from the tile's
-    first element on the result has ``height`` rows and ``width`` columns. With ``with_ones``, WEIGHTS add a thread's
-    share of Gᵀ 1, the bias's gradient, to ``ones (EACH,)``: sums over every SIDE-th inner step of rows SIDE apart.
+    `tensor.fragment_layout` defines the position of the accumulators in the tile. The product is x Wᵀ for FORWARD, G W
+    for DELTA and Gᵀ x for WEIGHTS, over inner steps begin .. end. ``a`` and ``b`` are flat; the tile's first row or
+    column begins at ``a_at`` and ``b_at``. The result has ``height`` rows and ``width`` columns from the tile's first
+    element on. If ``with_ones`` is set, WEIGHTS also computes ``ones (EACH,)``, a thread's partial sums of Gᵀ 1, the
+    gradient of the bias: sums over every SIDE-th inner step, for rows SIDE apart.
     """
     SIDE, EACH, DEPTH = geometry
     TILE, BUFFERS = geometry.tile, buffers(dtype, geometry)
@@ -402,12 +413,13 @@ def mainloop(kind, dtype, geometry, precision, async_copy):
             ones[i] = zero
             for j in range(EACH):
                 sums[i, j] = zero
-        # A thread all of whose results lie outside has nothing to compute, unless its warp computes together.
+        # A thread skips the computation if all of its accumulators are out of bounds, except on tensor cores, where mma
+        # needs all threads of the warp.
         place_row, place_column = place(thread)
         has_some = apart or (place_row < height and place_column < width)
         of_left, of_right = left_begin(a_at, a_stride, thread), right_begin(b_at, b_stride, thread)
         slot = U(0)
-        cuda.syncthreads()  # somebody may still read there what was before
+        cuda.syncthreads()  # other threads may still read the previous contents
         for start in range(begin - AHEAD, end, DEPTH):
             if start >= begin:
                 if async_copy:
@@ -415,7 +427,7 @@ def mainloop(kind, dtype, geometry, precision, async_copy):
                         wait0()
                     else:
                         wait2()
-                cuda.syncthreads()  # all have their part of this slice, and are done with the one before
+                cuda.syncthreads()  # this slice is complete, and the slice before is no longer read
             k = start + AHEAD
             if k < end:
                 first, skip = slot * U(SIZE), U(k) if left_inner else U(k) * a_stride
@@ -432,7 +444,7 @@ def mainloop(kind, dtype, geometry, precision, async_copy):
                 if has_some:
                     compute(sums, left, right, first, thread)
                 if kind == WEIGHTS and with_ones:
-                    # Threads side by side take rows side by side, which lie in different banks.
+                    # Adjacent threads take adjacent rows, which lie in different banks.
                     for k in range(ty, DEPTH, SIDE):
                         for i in range(EACH):
                             ones[i] += left[first + place_of(U(tx + i * SIDE), U(k))]

@@ -1,4 +1,4 @@
-"""The optimizers' updates, element by element, and what clipping needs."""
+"""Kernels for optimizer updates, gradient clipping and sums of squares."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _optimizer(kind, dtype):
 
 @kernel
 def mark_if_not_finite(values, found):
-    """found[0] = 1 if any of ``values (N,)`` is NaN or infinite; else it stays as it is."""
+    """Set found[0] to 1 if any of ``values (N,)`` is NaN or infinite."""
     for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
         if not math.isfinite(values[i]):
             found[0] = 1
@@ -67,7 +67,7 @@ def _add_scaled(x, factor, out):
 def _clip(grad, bound, out):
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         g = grad[i]
-        out[i] = bound if g > bound else -bound if g < -bound else g  # NaN stays
+        out[i] = bound if g > bound else -bound if g < -bound else g  # NaN passes through
 
 
 @kernel
@@ -83,7 +83,10 @@ def _squares(grad, sums):
 
 
 def _update(kernel, grad, numbers, *arrays):
-    """Launch over flat arrays, numbers in the parameters' dtype; an array that is None goes as the parameters."""
+    """Launch a kernel over flat arrays.
+
+    Numbers are converted to the parameters' dtype. The parameters stand in for arrays that are None.
+    """
     param = arrays[-1].reshape(-1)
     T = param.dtype.type
     flat = [param if a is None else a if isinstance(a, bool) else a.reshape(-1) for a in arrays[:-1]]
