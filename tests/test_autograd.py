@@ -64,6 +64,7 @@ def test_linear(backend, rng, shape, bias):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+@pytest.mark.sampled
 def test_activations(backend, rng, name, scale):
     """Exact zeros and the kinks are among the inputs: there the slope is PyTorch's."""
     module = EXAMPLES[name]()
@@ -152,6 +153,7 @@ def test_models_with_their_loss(backend, rng, hidden, name):
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.sampled
 def test_cross_entropy(backend, rng, shape, scale, soft, smoothing, weighted):
     n, c = shape
     x = scale * rng.normal(size=shape)
@@ -200,6 +202,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", [(1, 1), (6, 1), (7, 8), (13, 17)], ids=str)
 @pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.sampled
 def test_elementwise_losses(backend, rng, name, shape, scale):
     make, twin = LOSSES[name]
     x = scale * rng.normal(size=shape)

@@ -19,6 +19,7 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.sampled
 def test_modules(backend, rng, name):
     report = fm.check_gradients(MODULES[name](), x=rng.normal(size=(6, 5)))
     assert report.passed and report.max_error <= 1e-6 and report.unchecked == 0
@@ -27,6 +28,7 @@ def test_modules(backend, rng, name):
 
 @pytest.mark.parametrize("name", loss_zoo.NAMES)
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "sample_weight"])
+@pytest.mark.sampled
 def test_losses(backend, rng, name, weighted):
     weight = rng.uniform(0.1, 1, 6) if weighted else None
     x, targets = loss_zoo.outputs_of(name, rng, 6), loss_zoo.targets_of(name, rng, 6)

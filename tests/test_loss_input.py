@@ -77,6 +77,7 @@ BAD = [
 
 @pytest.mark.parametrize("make, x, y, text", BAD)
 @pytest.mark.parametrize("method", ["forward", "backward", "forward_backward"])
+@pytest.mark.sampled
 def test_bad_targets(backend, make, x, y, text, method):
     with pytest.raises(ValueError, match=text):
         getattr(make(), method)(x, y)

@@ -43,6 +43,7 @@ def cross_entropy(x, t, w, smoothing, s):
 @pytest.mark.parametrize("kind", ["indices", "one-hot", "soft"])
 @pytest.mark.parametrize("options", ["plain", "all"])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.sampled
 def test_cross_entropy(backend, rng, dtype, shape, kind, options, scale):
     n, c = shape
     x = (scale * rng.normal(size=shape)).astype(dtype)
@@ -139,6 +140,7 @@ ELEMENTWISE = {
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.sampled
 def test_elementwise(backend, rng, dtype, name, shape, weighted):
     make, formula, size = ELEMENTWISE[name]
     loss = make()
@@ -182,6 +184,7 @@ def test_large_logits(backend, dtype):
 
 @pytest.mark.parametrize("name", loss_zoo.NAMES)
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "sample_weight"])
+@pytest.mark.sampled
 def test_blocks_combine(backend, rng, name, weighted):
     loss, x, y = loss_zoo.make(name), loss_zoo.outputs_of(name, rng, 10), loss_zoo.targets_of(name, rng, 10)
     s = rng.uniform(0.1, 1, 10) if weighted else None

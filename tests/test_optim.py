@@ -32,6 +32,7 @@ def run(optimizer, model, steps):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.sampled
 def test_formula(backend, name, dtype):
     model, optimizer, state = model_of(dtype), EXAMPLES[name](), {}
     p = flat(model).astype(float)

@@ -53,6 +53,7 @@ def reference(model, activation, x, dtype):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.sampled
 def test_each_activation(instructions, name, dtype, rng):
     activation = EXAMPLES[name]()
     model = made(9, [33, 17], 5, activation=activation, dtype=dtype)
@@ -88,6 +89,7 @@ def test_activations_alone(instructions, name, dtype):
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 25, 200])
 @pytest.mark.parametrize("widths", [(1, 1), (4, 3), (16, 32, 33), (64, 31, 15, 1), (100, 129, 10)])
+@pytest.mark.sampled
 def test_widths_around_the_tile(instructions, rows, widths, dtype, rng):
     model = made(widths[0], widths[1:-1], widths[-1], activation="relu", dtype=dtype)
     x = rng.normal(size=(rows, widths[0])).astype(dtype)

@@ -56,6 +56,7 @@ def test_every_argument_is_a_parameter(kind):
 
 @pytest.mark.parametrize("by_step", [False, True], ids=["fit", "step"])
 @pytest.mark.parametrize("example, name", CASES)
+@pytest.mark.sampled
 def test_a_parameter_that_changes(example, name, by_step):
     y = loss_zoo.targets_of(example, np.random.default_rng(1), len(X))
 

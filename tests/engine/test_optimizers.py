@@ -72,6 +72,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("name, example, value", CHANGES)
+@pytest.mark.sampled
 def test_an_argument_that_changes_between_two_fits_counts(name, example, value):
     def change(trainer, value):
         if name == "lr":

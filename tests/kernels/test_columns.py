@@ -65,6 +65,7 @@ def arrays_of(rng, rows, width, dtype):
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ["stretch", *formulas.names("columns")])
+@pytest.mark.sampled
 def test_backends(compiled, kind, width, rows, dtype, rng):
     arrays = arrays_of(rng, rows, width, dtype)
     two = reference._COLUMNS[kind][3] is not None
@@ -91,6 +92,7 @@ def model_of(dtype):
 @pytest.mark.skipif(SIMULATED, reason="the engine is the CPU's")
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.sampled
 def test_engine(dtype, threads, clip, rng):
     X, y = rng.normal(size=(40, 9)).astype(dtype), rng.integers(0, 3, 40)
     optimizer = partial(fm.Adam, 0.01, clip_norm=clip)

@@ -70,6 +70,7 @@ def test_softmax_of_huge_and_infinite_logits(run, dtype):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("operation", ["cross_entropy", "cross_entropy_probabilities"])
+@pytest.mark.sampled
 def test_cross_entropy(run, operation, soft, weighted, smoothing, shape, dtype, rng):
     n, classes = shape
     x = rng.normal(size=shape) * 4 if operation == "cross_entropy" else rng.uniform(0.01, 1, shape)
@@ -102,6 +103,7 @@ def test_cross_entropy_of_minus_infinity_where_the_target_is_zero(run, dtype):
 
 
 @pytest.mark.parametrize("name", loss_zoo.FROM_LOGITS)
+@pytest.mark.sampled
 def test_every_loss(run, name, shape, dtype, rng):
     n, columns = shape
     with use_backend("numpy"):
@@ -161,6 +163,7 @@ def test_layer_norm(run, affine, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_, np.float32, np.float64])
+@pytest.mark.sampled
 def test_normalize(run, kind, shape, dtype, rng):
     x = rng.integers(0, 255, shape).astype(kind)
     mean, scale = rng.uniform(0, 255, shape[1]).astype(dtype), rng.uniform(1, 9, shape[1]).astype(dtype)
@@ -169,6 +172,7 @@ def test_normalize(run, kind, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999, 1.0])
+@pytest.mark.sampled
 def test_dropout_has_the_same_mask_on_every_backend(compiled, rate, shape, dtype, rng):
     x = rng.normal(size=shape).astype(dtype)
     outputs = [np.full(shape, np.nan, dtype)]
@@ -202,6 +206,7 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
 
 @pytest.mark.parametrize("step", [1, 8])
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.sampled
 def test_updates(compiled, name, step, shape, dtype, rng):
     optimizer = EXAMPLES[name]()
     numbers = tuple(optimizer.numbers(np.array([0.1]), step)[0].tolist())

@@ -16,6 +16,7 @@ def inputs(rng, dtype):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.sampled
 def test_forward_and_backward(backend, rng, dtype, name):
     module = EXAMPLES[name]()
     x = inputs(rng, dtype)
@@ -31,6 +32,7 @@ def test_forward_and_backward(backend, rng, dtype, name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.sampled
 def test_nan_stays_nan(backend, dtype, name):
     x = np.full((1, 3), np.nan, dtype)
     module = EXAMPLES[name]()
@@ -40,6 +42,7 @@ def test_nan_stays_nan(backend, dtype, name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.sampled
 def test_limits(backend, dtype, name):
     """At +inf each has a limit; huge numbers give numbers, without a NumPy warning."""
     module = EXAMPLES[name]()

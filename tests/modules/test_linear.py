@@ -10,6 +10,7 @@ SHAPES = [(1, 1, 1), (1, 7, 5), (5, 6, 7), (6, 8, 16), (7, 9, 17), (13, 15, 11),
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.sampled
 def test_forward_and_backward(backend, rng, dtype, shape, bias):
     n, i, o = shape
     layer = fm.Linear(i, o, bias, dtype=dtype, rng=0)

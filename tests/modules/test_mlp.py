@@ -11,6 +11,7 @@ from fastmlp.modules import module_from_config
 
 @pytest.mark.parametrize("hidden", [(), (1,), (6, 8), (7, 17, 15)], ids=str)
 @pytest.mark.parametrize("name", ["relu", "elu", "tanh", "gelu"])
+@pytest.mark.sampled
 def test_against_the_reference(backend, rng, dtype, hidden, name):
     """The bound is carried through the layers, forward and backward."""
     model = fm.MLP(9, hidden, 5, name, dtype=dtype, rng=4)

@@ -116,6 +116,7 @@ def test_normalize_bad_arguments():
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 8, 9, 16, 17, 100])
 @pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.sampled
 def test_layer_norm(backend, rng, dtype, columns, affine):
     module = fm.LayerNorm(columns, affine=affine, dtype=dtype)
     if affine:

@@ -24,6 +24,7 @@ def model_of(dtype, rng=0):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (6, 8, 16), (7, 17, 9)], ids=str)
+@pytest.mark.sampled
 def test_fused_equals_unfused(backend, rng, dtype, name, shape):
     n, i, o = shape
     layers = [(fm.Linear(i, o, dtype=dtype, rng=0), EXAMPLES[name]()) for _ in range(2)]

@@ -15,6 +15,7 @@ def bound_of(x, y, dtype):
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 8, 9, 16, 17, 100])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.sampled
 def test_forward_and_backward(backend, rng, dtype, columns, scale):
     x = (scale * rng.normal(size=(7, columns))).astype(dtype)
     dy = rng.normal(size=x.shape).astype(dtype)
