@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import fastmlp as fm
+from fastmlp.modules import activation_names
 
 OPTIMIZERS = {
     "sgd": lambda **more: fm.SGD(0.05, weight_decay=1e-3, **more),
@@ -74,7 +75,7 @@ def fit(dtype, *, activation="relu", loss="cross_entropy", optimizer="sgd", clip
 def cases():
     """name: arguments of `fit` beside dtype and threads."""
     found = {}
-    for activation in fm.modules.activation_names():
+    for activation in activation_names():
         found[f"activation {activation}"] = {"activation": activation}
     for loss in LOSSES:
         found[f"loss {loss}"] = {"loss": loss, "activation": "tanh"}
