@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from ..formulas.optimizers import MOST_STATES
+from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
 from ..reference import empty, from_numpy, probability_floor, to_numpy, zeros
 from . import columns, elementwise, linear, rows, updates
 from . import losses as loss_kernels
@@ -239,7 +239,9 @@ def _gradient(grad):
 def optimizer_update(kind, numbers, grad, states, param):
     three = (*states, *[None] * (MOST_STATES - len(states)))
     flat = [_flat(state, param) for state in three]
-    updates.optimizer_update(kind)(_gradient(grad), np.array(numbers, np.float64), *flat, _flat(param, param))
+    padded = np.zeros(MOST_NUMBERS)
+    padded[: len(numbers)] = numbers
+    updates.optimizer_update(kind)(_gradient(grad), padded, *flat, _flat(param, param))
 
 
 def sum_of_squares(grad):

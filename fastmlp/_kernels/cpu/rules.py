@@ -12,7 +12,7 @@ from numba import carray
 
 from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
 from .jit import addressed, inline
-from .updates import updating
+from .updates import in_registers, updating
 
 __all__ = ["update_rule"]
 
@@ -33,7 +33,7 @@ def update_rule(kind):
     @addressed
     def update(work_p, weights_p, table_p, numbers_p, gradient, at, size):
         work, weights = carray(work_p, _ALL), carray(weights_p, _ALL)
-        table, n = carray(table_p, 1 + MOST_STATES), carray(numbers_p, MOST_NUMBERS)
+        table, n = carray(table_p, 1 + MOST_STATES), in_registers(carray(numbers_p, MOST_NUMBERS))
         first, second = _part(weights, table[1], at, size), _part(weights, table[2], at, size)
         third, param = _part(weights, table[3], at, size), _part(weights, table[0], at, size)
         loop(rule, work[gradient : gradient + size], n, first, second, third, param)

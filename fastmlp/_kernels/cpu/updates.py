@@ -15,7 +15,7 @@ from .elementwise import clamp, formula, load_some, store_some
 from .jit import inline, kernel
 from .simd import element, fma, lanes, load_tail
 
-__all__ = ["add_scaled", "clip", "optimizer_update", "scale", "sum_of_squares", "updating"]
+__all__ = ["add_scaled", "clip", "in_registers", "optimizer_update", "scale", "sum_of_squares", "updating"]
 
 
 @inline
@@ -66,6 +66,12 @@ def _update_three(rule, grad, n, first, second, third, param):
         store_some(param, i, p, count)
 
 
+@inline
+def in_registers(n):
+    """Return a step's numbers (MOST_NUMBERS,) as a tuple: stores to the states do not make the loop load them again."""
+    return n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]
+
+
 def updating(kind):
     """Return (loop, rule) of an optimizer, for calls loop(rule, grad, n, three states, param).
 
@@ -77,12 +83,12 @@ def updating(kind):
 
 @functools.cache
 def optimizer_update(kind):
-    """Return the kernel of an optimizer; ``n`` holds a step's numbers in float64."""
+    """Return the kernel of an optimizer; ``numbers (MOST_NUMBERS,)`` are a step's, in float64."""
     loop, rule = updating(kind)
 
     @kernel
-    def update(grad, n, first, second, third, param):
-        loop(rule, grad, n, first, second, third, param)
+    def update(grad, numbers, first, second, third, param):
+        loop(rule, grad, in_registers(numbers), first, second, third, param)
 
     return update
 
