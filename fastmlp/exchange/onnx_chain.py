@@ -10,6 +10,7 @@ import numpy as np
 
 from ..modules import Activation, LayerNorm, Linear, Module, Normalize, Softmax, activation_from_name
 from ..modules.activations import activation_types
+from ..modules.lowering import describes
 from ..modules.scale import Scale
 
 __all__ = ["Chain"]
@@ -274,7 +275,7 @@ class Chain:
 
 def _activations() -> dict[str, type[Activation]]:
     """operator: the activation that computes it, of inputs of any shape."""
-    return {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None and kind.declares("onnx")}
+    return {kind.onnx[0]: kind for kind in activation_types() if kind.onnx is not None and describes(kind, "onnx")}
 
 
 def _activation_from(step: _Step) -> Module:

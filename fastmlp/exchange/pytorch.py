@@ -255,7 +255,7 @@ _FROM: dict[type[Any], Callable[[Any, str, Any], ours.Module]] = {
 
 def _activations() -> dict[type[Any], type[ours.Activation]]:
     """Return the activation classes by their counterparts in torch.nn."""
-    kinds = [kind for kind in activation_types() if kind.torch is not None and kind.declares("torch")]
+    kinds = [kind for kind in activation_types() if kind.torch is not None and describes(kind, "torch")]
     return {getattr(nn, str(kind.torch)): kind for kind in kinds}
 
 

@@ -87,13 +87,13 @@ class Layer(NamedTuple):
     module: Module
 
 
-def describes(module: Module, name: str) -> bool:
-    """Return whether a module's attribute ``name`` describes the function that the module computes.
+def describes(module: Module | type[Module], name: str) -> bool:
+    """Return whether the attribute ``name`` of a module or class describes the function that it computes.
 
     It does not if only `Module` defines the attribute, or if a subclass of the defining class overrides the
     computation.
     """
-    for kind in type(module).__mro__:
+    for kind in (module if isinstance(module, type) else type(module)).__mro__:
         if name in vars(kind):
             return kind is not Module
         if not _COMPUTING.isdisjoint(vars(kind)):

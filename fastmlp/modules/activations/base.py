@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._common.validation import Array
 from ..base import Module
-from ..lowering import PlanBuilder
+from ..lowering import PlanBuilder, describes
 from ..onnx_node import Node
 
 __all__ = ["Activation"]
@@ -60,19 +60,6 @@ class Activation(Module):
         """Return instances that together vary every argument of the class, the defaults first."""
         return [cls()]
 
-    @classmethod
-    def declares(cls, attribute: str) -> bool:
-        """Return whether an attribute such as ``torch`` describes this class.
-
-        An inherited attribute does not if a subclass overrides ``_compute``.
-        """
-        for base in cls.__mro__:
-            if attribute in vars(base):
-                return True
-            if "_compute" in vars(base):
-                break
-        return False
-
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty(x.shape, x.dtype)
         self.backend.activation_forward(self.kind, self.alpha, x, out)
@@ -114,7 +101,7 @@ class Activation(Module):
         ValueError
             If the activation has no ONNX description.
         """
-        if self.onnx is None or not self.declares("onnx"):
+        if self.onnx is None or not describes(self, "onnx"):
             raise ValueError(f"There is no ONNX for {type(self).__name__}.")
         operator, opset, attributes = self.onnx
         given = {theirs: getattr(self, ours) for theirs, ours in attributes.items()}
