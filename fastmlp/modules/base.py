@@ -78,9 +78,6 @@ class Module(HasBackend):
 
     def set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
         """Replace all arrays, for example by arrays of another dtype, and move them to the module's backend."""
-        self._set_arrays(params, buffers)
-
-    def _set_arrays(self, params: Mapping[str, Array], buffers: Mapping[str, Array]) -> None:
         backend = self.backend
         self.params = ArrayDict({name: backend.from_numpy(array) for name, array in params.items()})
         self._grads = None
@@ -223,26 +220,22 @@ class Module(HasBackend):
 
     def modules(self) -> Iterator[Module]:
         """Iterate over this module and all its descendants, in order."""
-        for _, module in self._named_modules():
+        for _, module in self.named_modules():
             yield module
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """Return (prefix of the array names, module) of this module and all its descendants, in order."""
-        return self._named_modules()
-
-    def _named_modules(self) -> list[tuple[str, Module]]:
-        """Return (prefix of the array names, module) of this module and all its descendants."""
         return [("", self)]
 
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
         """Iterate over the names and arrays of the trained parameters; names are PyTorch's (``"0.weight"``)."""
-        for prefix, module in self._named_modules():
+        for prefix, module in self.named_modules():
             for name, array in module.params.items():
                 yield prefix + name, array
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
         """Iterate over the names and gradients of the trained parameters, in the order of `named_parameters`."""
-        for prefix, module in self._named_modules():
+        for prefix, module in self.named_modules():
             for name, array in module.grads.items():
                 yield prefix + name, array
 
@@ -305,7 +298,7 @@ class Module(HasBackend):
         """Return copies of all parameters and buffers as NumPy arrays, under PyTorch's names."""
         return {
             prefix + name: np.array(module.backend.to_numpy(array))
-            for prefix, module in self._named_modules()
+            for prefix, module in self.named_modules()
             for arrays in (module.params, module.buffers)
             for name, array in arrays.items()
         }
@@ -336,9 +329,9 @@ class Module(HasBackend):
                 f"The state does not fit {type(self).__name__}: missing {_some(missing)}, unexpected {_some(unknown)}."
             )
         checked = {name: as_state(tensor_to_numpy(state[name]), array, name) for name, array in current.items()}
-        for prefix, module in self._named_modules():
+        for prefix, module in self.named_modules():
             module._check_buffers({name: checked[prefix + name] for name in module.buffers})
-        for prefix, module in self._named_modules():
+        for prefix, module in self.named_modules():
             for arrays in (module.params, module.buffers):
                 for name in arrays:
                     arrays[name] = checked[prefix + name]

@@ -73,7 +73,7 @@ class Linear(Module):
         self.seed = as_seed(rng)
         generator = layer_generator(self.seed, as_integer(layer, "layer", 0))
         shape = (self.out_features, self.in_features)
-        self._set_arrays(initializers.draw(init, shape, bool(bias), generator, self.dtype), {})
+        self.set_arrays(initializers.draw(init, shape, bool(bias), generator, self.dtype), {})
 
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty((x.shape[0], self.out_features), self.dtype)

@@ -56,7 +56,7 @@ class Normalize(Module):
         super().__init__(number, width, width)
         buffers = {"mean": as_float(mean, number, "mean"), "scale": as_float(scale, number, "scale")}
         self._check_buffers(buffers)
-        self._set_arrays({}, buffers)
+        self.set_arrays({}, buffers)
 
     def _check_buffers(self, buffers: Mapping[str, Array]) -> None:
         for name, values in buffers.items():
@@ -191,7 +191,7 @@ class LayerNorm(Module):
         self.eps = as_number(eps, "eps", 0, open_low=True)
         self.affine = bool(affine)
         if affine:
-            self._set_arrays(
+            self.set_arrays(
                 {"weight": np.ones(self.features, self.dtype), "bias": np.zeros(self.features, self.dtype)},
                 {},
             )

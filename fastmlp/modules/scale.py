@@ -46,7 +46,7 @@ class Scale(Module):
     def __init__(self, features: int, *, dtype: npt.DTypeLike = np.float32) -> None:
         self.features = as_integer(features, "features")
         super().__init__(as_dtype(dtype), self.features, self.features)
-        self._set_arrays({"weight": np.ones(self.features, self.dtype)}, {})
+        self.set_arrays({"weight": np.ones(self.features, self.dtype)}, {})
 
     def _compute(self, x: Array, keep: bool) -> Array:
         out: Array = self.backend.empty(x.shape, self.dtype)

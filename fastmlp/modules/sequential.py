@@ -54,7 +54,7 @@ class Sequential(Module):
         """Check that adjacent modules fit each other, and set widths and dtype."""
         modules = list(self.modules())
         names: dict[int, str] = {}
-        for prefix, module in self._named_modules():
+        for prefix, module in self.named_modules():
             name = names.setdefault(id(module), prefix)
             if name != prefix:  # a repeated module would keep one saved input and would not accumulate gradients
                 raise ValueError(
@@ -111,11 +111,12 @@ class Sequential(Module):
         """Return the modules with their indices ``"0"``, ``"1"`` and so on as names."""
         return [(str(index), module) for index, module in enumerate(self._modules)]
 
-    def _named_modules(self) -> list[tuple[str, Module]]:
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """Return (prefix of the array names, module) of the container and all its descendants, in order."""
         if self._tree is None:  # cached, as the tree is immutable
             self._tree = [("", self)]
             for name, child in self.children():
-                self._tree += [(f"{name}.{prefix}", inner) for prefix, inner in child._named_modules()]
+                self._tree += [(f"{name}.{prefix}", inner) for prefix, inner in child.named_modules()]
         return self._tree
 
     def __len__(self) -> int:

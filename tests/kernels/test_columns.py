@@ -21,7 +21,7 @@ class Stretch(fm.Module):
     def __init__(self, features, dtype=np.float32):
         super().__init__(np.dtype(dtype), features, features)
         rng = np.random.default_rng(features)
-        self._set_arrays({name: rng.uniform(0.5, 2, features).astype(dtype) for name in "ab"}, {})
+        self.set_arrays({name: rng.uniform(0.5, 2, features).astype(dtype) for name in "ab"}, {})
 
     def _compute(self, x, keep):
         out = self.backend.empty(x.shape, self.dtype)
