@@ -24,7 +24,9 @@ def module_types() -> dict[str, type[Module]]:
 
 def is_registered_module(kind: type[Module]) -> bool:
     """Return whether a class is built in, or registered by `register_module` or `register_activation`."""
-    return module_types().get(kind.__name__) is kind
+    activations: Any = importlib.import_module(".activations", __package__)
+    named = kind.__name__
+    return kind in (_built_in().get(named), _registered.get(named)) or kind in activations.activation_types()
 
 
 @functools.cache
