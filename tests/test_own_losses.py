@@ -136,9 +136,13 @@ def test_a_fit_is_saved_and_resumed(kind, tmp_path):
 def test_what_may_be_registered():
     assert {QuarticLoss, Poly1Loss, CubeLoss} <= set(loss_types())
     assert register_loss(QuarticLoss) is QuarticLoss  # registering twice is allowed
-    with pytest.raises(ValueError, match="There is a Loss 'MSELoss' already; expected another name"):
+    with pytest.raises(ValueError, match="Loss 'MSELoss' already exists; expected another name"):
         register_loss(type("MSELoss", (ElementwiseLoss,), {}))
     with pytest.raises(ValueError, match="Expected a class derived from Loss, got 3"):
         register_loss(3)
     with pytest.raises(ValueError, match="The name 'mse' is taken in losses"):
         formulas.register("losses", "mse", quartic)
+    with pytest.raises(ValueError, match="family is 'loss'; expected one of activations, columns, losses, optimizers"):
+        formulas.register("loss", "quartic", quartic)
+    with pytest.raises(ValueError, match="The formula 'cube' is <class .*; expected a module"):
+        formulas.register("losses", "cube", CubeLoss)

@@ -48,7 +48,7 @@ class Registry(Generic[T]):
         names = tuple(self._names(kind))
         for name in names:
             if self._types.get(name, kind) is not kind:
-                raise ValueError(f"There is a {self.base.__name__} {name!r} already; expected another name.")
+                raise ValueError(f"{self.base.__name__} {name!r} already exists; expected another name.")
         self._types.update(dict.fromkeys(names, kind))
         return kind
 

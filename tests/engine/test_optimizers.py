@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
 
 @pytest.fixture
 def registries(monkeypatch):
-    """What a test registers is gone after it."""
+    """Restore the registries after a test."""
     monkeypatch.setattr(optim._registry, "_types", dict(optim._registry._types))
     monkeypatch.setitem(formulas._registered, "optimizers", dict(formulas._registered["optimizers"]))
 
@@ -220,7 +220,7 @@ class Adam(QHM):
         (Unwritten, ((), ()), "'unwritten' has 0 states and 0 numbers; expected 1 to 3 states and at most 8"),
         (Unwritten, ("abcd", ()), "has 4 states"),
         (Unwritten, ("a", "123456789"), "has 1 states and 9 numbers"),
-        (Adam, None, "Optimizer 'adam' already; expected another name"),
+        (Adam, None, "Optimizer 'adam' already exists; expected another name"),
         (fm.MLP, None, "Expected a class derived from Optimizer, got <class"),
         (fm.Adam(), None, "Expected a class derived from Optimizer, got Adam"),
     ],
@@ -228,7 +228,9 @@ class Adam(QHM):
 def test_what_cannot_be_registered(registries, kind, formula, text):
     formulas.register("optimizers", "qhm", qhm)
     if formula is not None:
-        formulas.register("optimizers", "unwritten", SimpleNamespace(STATES=formula[0], NUMBERS=formula[1]))
+        module = ModuleType("unwritten")
+        module.STATES, module.NUMBERS = formula
+        formulas.register("optimizers", "unwritten", module)
     before = optimizer_types()
     with pytest.raises(ValueError, match=text):
         fm.register_optimizer(kind)

@@ -18,7 +18,7 @@ from fastmlp.modules.activations import Activation
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """What a test registers is gone after it."""
+    """Restore the registries after a test."""
     monkeypatch.setattr(activations._registry, "_types", {**activations._registry._types})
     monkeypatch.setitem(formulas._registered, "activations", {})
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_registered():
     with pytest.raises(ValueError, match="Expected a class derived from Activation"):
         fm.register_activation(fm.Linear)
     taken = type("Taken", (Activation,), {"kind": "relu"})
-    with pytest.raises(ValueError, match="'relu' already; expected another name"):
+    with pytest.raises(ValueError, match="Activation 'relu' already exists; expected another name"):
         fm.register_activation(taken)
     with pytest.raises(ValueError, match="The name 'relu' is taken in activations"):
         formulas.register("activations", "relu", squareplus)

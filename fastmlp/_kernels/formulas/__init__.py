@@ -30,7 +30,7 @@ def names(family: str) -> tuple[str, ...]:
 
 
 def find(family: str, name: str) -> Any:
-    """Return the module (or the registered namespace) that defines an operation.
+    """Return the module that defines an operation.
 
     Raises
     ------
@@ -46,14 +46,18 @@ def find(family: str, name: str) -> Any:
     return _files[family, name]
 
 
-def register(family: str, name: str, formula: Any) -> None:
-    """Register a module (or another namespace) as a user-defined operation's formula.
+def register(family: str, name: str, formula: ModuleType) -> None:
+    """Register a module as the formula of a user-defined operation; its functions are those of the family's files.
 
     Raises
     ------
     ValueError
-        If the name belongs to another formula.
+        If there is no such family, the formula is not a module, or the name belongs to another formula.
     """
+    if family not in FAMILIES:
+        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILIES)}.")
+    if not isinstance(formula, ModuleType):
+        raise ValueError(f"The formula {name!r} is {formula!r}; expected a module that defines its functions.")
     if name in names(family) and _registered[family].get(name) is not formula:
         raise ValueError(f"The name {name!r} is taken in {family}; expected another one.")
     _registered[family][name] = formula
