@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-from .optim.schedules import (
-    Constant,
-    Cosine,
-    Exponential,
-    LinearWarmup,
-    OneCycle,
-    ReduceOnPlateau,
-    Schedule,
-    StepDecay,
-)
+from .optim import schedules
+from .optim.schedules import __all__ as __all__
 
-__all__ = [
-    "Constant",
-    "Cosine",
-    "Exponential",
-    "LinearWarmup",
-    "OneCycle",
-    "ReduceOnPlateau",
-    "Schedule",
-    "StepDecay",
-]
+globals().update({name: getattr(schedules, name) for name in __all__})
