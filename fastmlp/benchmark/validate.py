@@ -81,7 +81,7 @@ def disagreement(contender: Contender, expected: Reference, precision: str = "fl
     Returns
     -------
     str or None
-        The first difference; None if there is none.
+        The first difference, or None.
     """
     of_losses, of_changes = TOLERANCES[precision]
     for step, (loss, right) in enumerate(zip(contender.losses(expected.order), expected.losses, strict=True), 1):

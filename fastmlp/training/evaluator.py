@@ -118,7 +118,7 @@ class Evaluator:
         return compute_outputs(self.model, features, self._infer(len(features)))
 
     def _infer(self, rows: int) -> Callable[[Array], Array] | None:
-        """Return the engine's replacement for ``model.infer``, or None if there is none."""
+        """Return the engine's function that computes ``model.infer``, or None if the engine does not support it."""
         if self.model.backend_name != "numba":
             return None
         from ..engine.session import native_infer  # imports numba

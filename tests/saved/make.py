@@ -57,7 +57,7 @@ def trainer():
 
 
 class Stop(fm.Callback):
-    """Breaks the fit off after so many steps."""
+    """Stop a fit at a step."""
 
     def __init__(self, step):
         self.step = step

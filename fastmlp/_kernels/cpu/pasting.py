@@ -25,7 +25,7 @@ _numbers = itertools.count()
 
 
 def with_pasting(passes: PassManager) -> PassManager:
-    """Numba's passes, with the one of here in the place of its own."""
+    """Numba's passes, with inlining replaced by `Paste`."""
     passes.passes = [(Paste if one is InlineInlinables else one, what) for one, what in passes.passes]
     passes.finalize()
     return passes

@@ -1,4 +1,4 @@
-"""Copy of the gradient in the place of an optimizer's state; p does not change."""
+"""Copy the gradient to the state; p does not change."""
 
 from __future__ import annotations
 
