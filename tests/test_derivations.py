@@ -27,6 +27,7 @@ from fastmlp._common.philox import DROPOUT, philox4x32
 from fastmlp._kernels import formulas, get_backend, reference
 from fastmlp.losses import Loss
 from fastmlp.optim import optimizer_types
+from fastmlp.optim.base import columns
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "derivations.md").read_text(encoding="utf-8")
@@ -466,7 +467,7 @@ def test_optimizer(name, backend, rng):
         g, before = rng.normal(size=p.shape), p
         p = update(optimizer)(optimizer, t, g, p, expected)
         path = path + np.abs(p - before)
-        numbers = optimizer.numbers(np.array([optimizer.schedule(t - 1)]), t)[0]
+        numbers = columns(optimizer.numbers(np.array([optimizer.schedule(t - 1)]), t), 1)[0]
         get_backend().optimizer_update(optimizer.kernel, tuple(numbers.tolist()), g, states, comp)
         assert_matches(p, comp, bound(t, 8 * path), f"step {t}")
         for kind, state in kept.items():

@@ -9,6 +9,7 @@ from optimizers import EXAMPLES, own_arguments, update
 import fastmlp as fm
 from fastmlp._kernels import formulas
 from fastmlp.optim import optimizer_types
+from fastmlp.optim.base import columns
 
 
 def model_of(dtype=np.float64):
@@ -66,9 +67,9 @@ def test_the_class_says_what_it_is(kind):
     for name, default in own_arguments(kind).items():
         assert any(getattr(example, name) != default for example in examples), name
     for example in examples:
-        numbers = example.numbers(np.array([0.1, 0.2]), 3)
+        numbers = columns(example.numbers(np.array([0.1, 0.2]), 3), 2)
         assert numbers.shape == (2, len(formula.NUMBERS)) and numbers.dtype == np.float64
-        np.testing.assert_array_equal(example.numbers(np.array([0.2]), 4), numbers[1:])
+        np.testing.assert_array_equal(columns(example.numbers(np.array([0.2]), 4), 1), numbers[1:])
         there = formula.kept(numbers[0]) if hasattr(formula, "kept") else (True,) * len(formula.STATES)
         ref = tuple(state if kept else None for state, kept in zip(formula.STATES, there, strict=True))
         assert example.kinds == ref

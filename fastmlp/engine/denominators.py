@@ -20,7 +20,7 @@ def loss_denominators(
     """
     columns = loss.row_count(target.shape[1] if target.ndim == 2 else 1)
     of_rows: Array | None = None if weight is None else weight[index]
-    of_targets = None if mixed else loss.target_weights(target[index])
+    of_targets = loss.target_weights(target[index]) if loss.weighs_targets and not mixed else None
     if of_targets is not None:
         of_rows = of_targets if of_rows is None else of_targets * of_rows
     if of_rows is None:

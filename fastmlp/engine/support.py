@@ -14,6 +14,7 @@ from ..modules import Module
 from ..modules.config import is_registered_module
 from ..modules.lowering import Layer, can_lower, iter_layers
 from ..optim import Optimizer, is_registered
+from ..optim.base import columns
 from ..optim.schedules import Constant
 
 __all__ = [
@@ -51,7 +52,7 @@ def layers_of(model: Module) -> list[Layer]:
 
 def require_loss(loss: Loss) -> None:
     """Raise `Unsupported` if the engine does not support the loss."""
-    if not loss.has_kernel or type(loss) not in loss_types():
+    if not loss.uses_kernel or type(loss) not in loss_types():
         raise Unsupported(f"the loss {type(loss).__name__} is not one that the engine knows")
 
 
@@ -99,7 +100,4 @@ def state_kinds(optimizer: Optimizer) -> list[str | None]:
 def hyperparameters(optimizer: Optimizer, steps: int) -> tuple[Array, Array]:
     """Return (learning rates (steps,), update numbers (steps, MOST_NUMBERS)) of the next ``steps`` steps."""
     rates = _rates(optimizer, steps)
-    numbers = optimizer.numbers(rates, optimizer.steps + 1)
-    table = np.zeros((steps, MOST_NUMBERS))
-    table[:, : numbers.shape[1]] = numbers
-    return rates, table
+    return rates, columns(optimizer.numbers(rates, optimizer.steps + 1), steps, MOST_NUMBERS)

@@ -34,7 +34,7 @@ _COMPUTE = ("forward", "backward", "forward_backward", "_run")
 
 
 def runs_kernel(call: F) -> F:
-    """Mark a ``_call`` that only runs the formula of ``kernel``, see `Loss.has_kernel`."""
+    """Mark a ``_call`` that only runs the formula of ``kernel``, see `Loss.uses_kernel`."""
     call.runs_kernel = True  # type: ignore[attr-defined]
     return call
 
@@ -193,6 +193,11 @@ class Loss(HasBackend):
         return None
 
     @property
+    def weighs_targets(self) -> bool:
+        """Whether `target_weights` may return weights."""
+        return type(self).target_weights is not Loss.target_weights
+
+    @property
     def takes_probabilities(self) -> bool:
         """Whether the outputs of the model must be probabilities."""
         return False
@@ -239,7 +244,7 @@ class Loss(HasBackend):
         )
 
     @property
-    def has_kernel(self) -> bool:
+    def uses_kernel(self) -> bool:
         """Whether the formula ``kernel`` computes the whole loss: no class overrides the computation."""
         kind = type(self)
         own = any(getattr(kind, name) is not getattr(Loss, name) for name in _COMPUTE)

@@ -82,6 +82,11 @@ class ClasswiseLoss(Loss):
         return None if target.ndim == 2 or self._weight is None else self._weight[target]
 
     @property
+    def weighs_targets(self) -> bool:
+        """Whether the classes have weights."""
+        return self._weight is not None
+
+    @property
     def may_ignore_rows(self) -> bool:
         """Whether a class has weight 0."""
         return self._weight is not None and not self._weight.all()

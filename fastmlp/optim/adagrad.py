@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._common.validation import Array, as_number
-from .base import Optimizer, columns
+from .base import Numbers, Optimizer
 from .schedules import Schedule
 
 __all__ = ["Adagrad"]
@@ -51,10 +51,10 @@ class Adagrad(Optimizer):
         self.eps = as_number(eps, "eps", 0)
         self.initial_accumulator_value = as_number(initial_accumulator_value, "initial_accumulator_value", 0)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return lr / (1 + (t - 1) lr_decay), eps and weight_decay; see `Optimizer.numbers`."""
         before = step - 1 + np.arange(len(rates))
-        return columns(rates / (1 + before * self.lr_decay), self.eps, self.weight_decay)
+        return rates / (1 + before * self.lr_decay), self.eps, self.weight_decay
 
     def _first_state(self, kind: str) -> float:
         return self.initial_accumulator_value

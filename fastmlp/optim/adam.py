@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from .._common.validation import Array, as_number
-from .base import Optimizer, as_betas, columns
+from .base import Numbers, Optimizer, as_betas
 from .schedules import Schedule
 
 __all__ = ["Adam", "AdamW"]
@@ -57,13 +57,13 @@ class Adam(Optimizer):
         self.betas = as_betas(betas)
         self.eps = as_number(eps, "eps", 0)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return rate, 1 - b1, b2, 1 - b2, eps, decay of g, factor of p and unroot; see `Optimizer.numbers`."""
         first, second = self.betas
         steps = range(step, step + len(rates))
-        corrections = np.array([1 - first**t for t in steps]), np.array([math.sqrt(1 - second**t) for t in steps])
+        corrections = np.array([[1 - first**t, math.sqrt(1 - second**t)] for t in steps]).T
         added, own = (0.0, self.weight_decay) if self.decoupled_weight_decay else (self.weight_decay, 0.0)
-        return columns(
+        return (
             rates / corrections[0], 1 - first, second, 1 - second, self.eps, added, 1 - rates * own,
             1 / corrections[1],
         )  # fmt: skip

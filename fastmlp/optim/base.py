@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from ..modules.base import Module, is_plain
 from .schedules import Schedule, as_schedule
 from .state import OptimizerState
 
-__all__ = ["Optimizer", "as_betas", "columns"]
+__all__ = ["Numbers", "Optimizer", "as_betas", "columns"]
+
+# Hyperparameters of a formula: each is one number for all steps, or float64 (S,).
+Numbers: TypeAlias = Sequence[float | Array]
 
 
 class Optimizer:
@@ -141,7 +144,7 @@ class Optimizer:
         self._clip(backend, [gradient for _, gradient in gradients])
         rates = np.array([self.current_lr])
         self.steps += 1
-        numbers = tuple(self.numbers(rates, self.steps)[0].tolist())
+        numbers = tuple(columns(self.numbers(rates, self.steps), 1)[0].tolist())
         for (name, param), (_, gradient) in zip(model.named_parameters(), gradients, strict=True):
             self._update(backend, gradient, numbers, self.state[name], param)
             if self.average is not None:
@@ -194,8 +197,8 @@ class Optimizer:
 
     # -------------------------------------------------------------------------- defined by subclasses
 
-    def numbers(self, rates: Array, step: int) -> Array:
-        """Return the hyperparameters of the formula for each step, float64 (S, H).
+    def numbers(self, rates: Array, step: int) -> Numbers:
+        """Return the hyperparameters of the formula in its order: each a float, or float64 (S,) with one per step.
 
         Parameters
         ----------
@@ -316,9 +319,9 @@ def as_betas(betas: Any) -> tuple[float, float]:
     return first, second
 
 
-def columns(rates: Array, *rest: Any) -> Array:
-    """Stack rates (S,) and further numbers, scalars or (S,), as columns: float64 (S, 1 + len(rest))."""
-    table = np.empty((len(rates), 1 + len(rest)))
-    for column, values in enumerate((rates, *rest)):
+def columns(numbers: Numbers, steps: int, width: int | None = None) -> Array:
+    """Return the hyperparameters of each step as a row, float64 (steps, width); columns beyond them are 0."""
+    table = np.zeros((steps, len(numbers) if width is None else width))
+    for column, values in enumerate(numbers):
         table[:, column] = values
     return table

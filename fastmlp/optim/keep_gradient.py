@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._common.validation import Array
-from .base import Optimizer, columns
+from .base import Numbers, Optimizer
 
 __all__ = ["KeepGradient"]
 
@@ -17,6 +17,6 @@ class KeepGradient(Optimizer):
     def __init__(self) -> None:
         super().__init__(0.0)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return the learning rate, which the formula does not use; see `Optimizer.numbers`."""
-        return columns(rates)
+        return (rates,)

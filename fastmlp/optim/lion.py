@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._common.validation import Array
-from .base import Optimizer, as_betas, columns
+from .base import Numbers, Optimizer, as_betas
 from .schedules import Schedule
 
 __all__ = ["Lion"]
@@ -49,7 +49,7 @@ class Lion(Optimizer):
         super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
         self.betas = as_betas(betas)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return lr, 1 - b1, 1 - b2 and the factor of p; see `Optimizer.numbers`."""
         first, second = self.betas
-        return columns(rates, 1 - first, 1 - second, 1 - rates * self.weight_decay)
+        return rates, 1 - first, 1 - second, 1 - rates * self.weight_decay

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .._common.validation import Array
 from .adam import Adam
-from .base import Optimizer
+from .base import Numbers, Optimizer
 from .schedules import Schedule
 
 __all__ = ["RAdam"]
@@ -40,11 +42,10 @@ class RAdam(Adam):
         super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value)
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return the numbers of `Adam`, with the rectification in the last column; see `Optimizer.numbers`."""
-        table = super().numbers(rates, step)
-        table[:, -1] = [_rectification(self.betas[1], t) for t in range(step, step + len(rates))]
-        return table
+        *others, _ = super().numbers(rates, step)
+        return *others, np.array([_rectification(self.betas[1], t) for t in range(step, step + len(rates))])
 
 
 def _rectification(beta: float, t: int) -> float:

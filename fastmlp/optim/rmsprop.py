@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .._common.validation import Array, as_number
-from .base import Optimizer, columns
+from .base import Numbers, Optimizer
 from .schedules import Schedule
 
 __all__ = ["RMSprop"]
@@ -58,10 +58,11 @@ class RMSprop(Optimizer):
         self.momentum = as_number(momentum, "momentum", 0)
         self.centered = bool(centered)
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return lr, alpha, 1 - alpha, eps, weight_decay, momentum and centered; see `Optimizer.numbers`."""
-        rest = (self.eps, self.weight_decay, self.momentum, float(self.centered))
-        return columns(rates, self.alpha, 1 - self.alpha, *rest)
+        return (
+            rates, self.alpha, 1 - self.alpha, self.eps, self.weight_decay, self.momentum, float(self.centered)
+        )  # fmt: skip
 
     @property
     def kinds(self) -> tuple[str | None, ...]:

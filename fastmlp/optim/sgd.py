@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._common.validation import Array, as_number
-from .base import Optimizer, columns
+from .base import Numbers, Optimizer
 from .schedules import Schedule
 
 __all__ = ["SGD"]
@@ -52,9 +52,9 @@ class SGD(Optimizer):
         if self.nesterov and not self.momentum:
             raise ValueError(f"nesterov needs a momentum above 0, got {momentum!r}.")
 
-    def numbers(self, rates: Array, step: int) -> Array:
+    def numbers(self, rates: Array, step: int) -> Numbers:
         """Return lr, momentum, weight_decay and nesterov; see `Optimizer.numbers`."""
-        return columns(rates, self.momentum, self.weight_decay, float(self.nesterov))
+        return rates, self.momentum, self.weight_decay, float(self.nesterov)
 
     @property
     def kinds(self) -> tuple[str | None, ...]:

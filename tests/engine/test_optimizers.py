@@ -16,7 +16,6 @@ import fastmlp as fm
 from fastmlp import optim
 from fastmlp._kernels import formulas
 from fastmlp.optim import optimizer_types
-from fastmlp.optim.base import columns
 
 numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
@@ -146,7 +145,7 @@ class QHM(fm.Optimizer):
         self.beta, self.nu = beta, nu
 
     def numbers(self, rates, step):
-        return columns(rates, self.beta, self.nu)
+        return rates, self.beta, self.nu
 
     @property
     def kinds(self):
@@ -159,7 +158,7 @@ class ByHand(fm.Optimizer):
     kinds = ("velocity",)
 
     def numbers(self, rates, step):
-        return columns(rates)
+        return (rates,)
 
     def _update(self, backend, gradient, numbers, state, param):
         state["velocity"] += 0.1 * (gradient - state["velocity"])

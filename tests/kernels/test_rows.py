@@ -12,6 +12,7 @@ from compiled import COMPILED, SIMULATED, operations
 from optimizers import EXAMPLES
 
 from fastmlp._kernels import formulas, reference, use_backend
+from fastmlp.optim.base import columns as columns_of
 
 SHAPES = [(1, 1), (1, 7), (2, 8), (3, 15), (5, 16), (9, 17), (4, 33), (2, 100), (3, 1000)]
 if SIMULATED:
@@ -209,7 +210,7 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key(compiled):
 @pytest.mark.sampled
 def test_updates(compiled, name, step, shape, dtype, rng):
     optimizer = EXAMPLES[name]()
-    numbers = tuple(optimizer.numbers(np.array([0.1]), step)[0].tolist())
+    numbers = tuple(columns_of(optimizer.numbers(np.array([0.1]), step), 1)[0].tolist())
     grad, param = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     # States in this range have a positive centered variance.
     states = [None if kind is None else rng.uniform(0.3, 0.4, shape).astype(dtype) for kind in optimizer.kinds]
