@@ -31,39 +31,47 @@ def _keep(a, i, v, count):
 
 
 @inline
-def _update_one(rule, grad, n, first, second, third, param):
-    size, width = param.size, lanes(param)
-    for i in range(0, size, width):
-        count = min(width, size - i)
-        p, a = rule(load_some(grad, i, count), load_some(param, i, count), _state(first, i, count), n)
-        _keep(first, i, a, count)
-        store_some(param, i, p, count)
+def _one(rule, grad, n, first, second, third, param, i, count):
+    p, a = rule(load_some(grad, i, count), load_some(param, i, count), _state(first, i, count), n)
+    _keep(first, i, a, count)
+    store_some(param, i, p, count)
 
 
 @inline
-def _update_two(rule, grad, n, first, second, third, param):
-    size, width = param.size, lanes(param)
-    for i in range(0, size, width):
-        count = min(width, size - i)
-        g, p = load_some(grad, i, count), load_some(param, i, count)
-        p, a, b = rule(g, p, _state(first, i, count), _state(second, i, count), n)
-        _keep(first, i, a, count)
-        _keep(second, i, b, count)
-        store_some(param, i, p, count)
+def _two(rule, grad, n, first, second, third, param, i, count):
+    g, p = load_some(grad, i, count), load_some(param, i, count)
+    p, a, b = rule(g, p, _state(first, i, count), _state(second, i, count), n)
+    _keep(first, i, a, count)
+    _keep(second, i, b, count)
+    store_some(param, i, p, count)
 
 
 @inline
-def _update_three(rule, grad, n, first, second, third, param):
-    size, width = param.size, lanes(param)
-    for i in range(0, size, width):
-        count = min(width, size - i)
-        g, p = load_some(grad, i, count), load_some(param, i, count)
-        a, b, c = _state(first, i, count), _state(second, i, count), _state(third, i, count)
-        p, a, b, c = rule(g, p, a, b, c, n)
-        _keep(first, i, a, count)
-        _keep(second, i, b, count)
-        _keep(third, i, c, count)
-        store_some(param, i, p, count)
+def _three(rule, grad, n, first, second, third, param, i, count):
+    g, p = load_some(grad, i, count), load_some(param, i, count)
+    a, b, c = _state(first, i, count), _state(second, i, count), _state(third, i, count)
+    p, a, b, c = rule(g, p, a, b, c, n)
+    _keep(first, i, a, count)
+    _keep(second, i, b, count)
+    _keep(third, i, c, count)
+    store_some(param, i, p, count)
+
+
+@functools.cache
+def _loop(states):
+    vector = (_one, _two, _three)[states - 1]
+
+    @inline
+    def loop(rule, grad, n, first, second, third, param):
+        # The last elements are not in the loop, which has no branch then.
+        width = lanes(param)
+        whole = param.size // width * width
+        for i in range(0, whole, width):
+            vector(rule, grad, n, first, second, third, param, i, width)
+        if whole < param.size:
+            vector(rule, grad, n, first, second, third, param, whole, param.size - whole)
+
+    return loop
 
 
 @inline
@@ -77,8 +85,7 @@ def updating(kind):
 
     An absent state is an array of size 0.
     """
-    loop = (_update_one, _update_two, _update_three)[len(find("optimizers", kind).STATES) - 1]
-    return loop, formula("optimizers", kind)["update"]
+    return _loop(len(find("optimizers", kind).STATES)), formula("optimizers", kind)["update"]
 
 
 @functools.cache
