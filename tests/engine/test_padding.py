@@ -182,12 +182,12 @@ def guarded(array, before=False):
     flat[:] = array.ravel()
     return flat.reshape(array.shape)
 
-def buffers(room, make=storage.Room.array):
+def buffers(room, make=storage.Arena.array):
     flat = guarded(make(room))
     assert flat.ctypes.data % 64 == 0
     return flat
 
-storage.Room.array = buffers  # of the engine's own numbers too
+storage.Arena.array = buffers  # of the engine's own numbers too
 """
 READS_BEYOND = (
     GUARDED
