@@ -3,6 +3,7 @@
 import os
 import platform
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
 AOT = Path("fastmlp", "_kernels", "aot")
+
+
+# FASTMLP_BUILD: 0 or nothing; 1 to compile the kernels of training for this processor; all, for every level.
+compiles_kernels = os.environ.get("FASTMLP_BUILD", "").strip().removeprefix("0")
 
 
 def write_constants() -> None:
@@ -59,13 +64,42 @@ def extensions() -> list[Extension]:
             extra_compile_args=[*common, *flags],
         )
         for name, flags in variants.items()
+    ] + [
+        Extension(
+            "fastmlp._kernels.compiled.native",
+            ["fastmlp/_kernels/compiled/native.pyx"],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+            extra_compile_args=common,
+        )
     ]
 
 
 class OptionalExtensions(build_ext):
-    """Build the kernels of Predictor if possible; without them Predictor uses Numba."""
+    """Build the extension modules and compile the kernels if possible; without them the package uses Numba."""
 
     def run(self) -> None:
+        self._extensions()
+        if compiles_kernels and self.extensions:
+            self._kernels(["--all"] if compiles_kernels == "all" else [])
+
+    def _kernels(self, levels: list[str]) -> None:
+        """Compile the kernels of training for this processor, or for all levels of its machine."""
+        folder = Path(self.get_ext_fullpath("fastmlp._kernels.compiled.native")).parent
+        command = [sys.executable, "-m", "fastmlp._kernels.compiled.build", *levels, "--out", str(folder.resolve())]
+        # pip's environment for the build is on the path already.
+        paths = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+        try:
+            subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
+        except (OSError, subprocess.CalledProcessError) as error:
+            if os.environ.get("FASTMLP_REQUIRE_AOT"):
+                raise
+            print(
+                f"fastmlp: the kernels of training were not compiled ({error}). The package compiles them by Numba "
+                "when they are first used.",
+                file=sys.stderr,
+            )
+
+    def _extensions(self) -> None:
         try:
             import numpy
             from Cython.Build import cythonize
@@ -141,6 +175,7 @@ setup(
         "tqdm>=4.65",
         "tomli>=2.0; python_version < '3.11'",
     ],
+    setup_requires=["numba>=0.63"] if compiles_kernels else [],
     extras_require={
         **extras,
         "peers": peers,

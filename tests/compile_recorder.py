@@ -14,7 +14,7 @@ from unittest import mock
 from numba.core import event
 
 import fastmlp
-from fastmlp._kernels.cpu import jit
+from fastmlp._kernels.cpu import numba_jit
 
 
 def environment():
@@ -27,7 +27,7 @@ def environment():
 def recorded():
     """Record the names of ``kernels`` requested, functions ``compiled`` and kernels ``saved`` inside the block."""
     found = SimpleNamespace(kernels=[], compiled=[], saved=[])
-    load, save = jit._KernelCache.load_overload, jit._KernelCache.save_overload
+    load, save = numba_jit._KernelCache.load_overload, numba_jit._KernelCache.save_overload
 
     def loads(self, sig, context):
         _, _, captured, _ = self._index_key(sig, context.codegen())
@@ -39,7 +39,7 @@ def recorded():
         save(self, sig, data)
 
     with (
-        mock.patch.multiple(jit._KernelCache, load_overload=loads, save_overload=saves),
+        mock.patch.multiple(numba_jit._KernelCache, load_overload=loads, save_overload=saves),
         event.install_recorder("numba:compile") as compiled,
     ):
         yield found

@@ -164,7 +164,7 @@ def test_other_callbacks_are_refused_and_other_kernels_go_on(tmp_path, monkeypat
         fm.ResumeError, match=r"with the callbacks \['EarlyStopping'\], here they are \['EarlySt.*, 'Mod"
     ):
         fit(trainer(), tmp_path / "s", fm.ModelCheckpoint(tmp_path / "m"), resume=tmp_path / "state")
-    monkeypatch.setattr("fastmlp._kernels.cpu.jit.VERSION", "another")
+    monkeypatch.setattr("fastmlp._kernels.cpu.jit.version", lambda: "another")
     with pytest.warns(UserWarning, match='saved by other kernels ."numba .*, here "numba another"'):
         fit(trainer(), tmp_path / "s", resume=tmp_path / "state")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from types import ModuleType
 from .._common.errors import BackendError
 from .._common.installed import is_installed
 
-__all__ = ["BACKENDS", "PRECISIONS", "get_backend", "set_backend", "use_backend"]
+__all__ = ["BACKENDS", "PRECISIONS", "compiles", "get_backend", "set_backend", "use_backend"]
 
 # name: (module, required package, install command)
 BACKENDS = {
@@ -54,7 +55,7 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
     if precision != PRECISIONS[0] and name != "cuda":
         raise BackendError(f"The precision {precision!r} needs the backend 'cuda'; this is {name!r}.")
     module, package, remedy = BACKENDS[name]
-    if not is_installed(package):
+    if not is_installed(package) and not (name == DEFAULT and _has_library()):
         raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
     backend = importlib.import_module(f".{module}", __name__)
     if name == "cuda":
@@ -63,9 +64,23 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
     return backend
 
 
+@functools.cache
+def _has_library() -> bool:
+    """Return whether the compiled library has the kernels for this processor, so that Numba is not needed."""
+    library = importlib.import_module(".compiled.library", __name__)
+    if library.host_level() is None:
+        return False
+    return library.library(importlib.import_module(".cpu.host", __name__).VECTOR_BYTES) is not None
+
+
+def compiles() -> bool:
+    """Return whether Numba compiles the kernels of the backend "numba" in this process, when they are first used."""
+    return bool(importlib.import_module(".cpu.jit", __name__).USES_NUMBA)
+
+
 def _default() -> str:
-    """Return the default backend: numba, or numpy for an installation without numba, which can only predict."""
-    return DEFAULT if is_installed(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
+    """Return the default backend: numba, or numpy for an installation that has no compiled kernels and no Numba."""
+    return DEFAULT if is_installed(BACKENDS[DEFAULT][1]) or _has_library() else WITHOUT_NUMBA
 
 
 def set_backend(name: str) -> None:

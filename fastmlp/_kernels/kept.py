@@ -10,25 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-__all__ = ["MARK", "Kept", "fingerprint"]
+from .fingerprint import fingerprint
+
+__all__ = ["MARK", "Kept"]
 
 # In the name of each file, so that those of other versions of the sources are known without opening them.
 MARK = ".fastmlp-"
-
-
-@functools.cache
-def fingerprint(folder: Path) -> str:
-    """Hash of the sources of a folder's kernels: Numba itself hashes only the file of the function that it keeps."""
-    digest = hashlib.blake2b(digest_size=8)
-    around = folder.parent  # formulas and constants are compiled in from there
-    shared = (
-        *around.glob("*.py"),
-        *around.glob("formulas/**/*.py"),
-        *(around.parent / "_common" / name for name in ("arithmetic.py", "philox.py")),
-    )
-    for path in sorted([*folder.glob("*.py"), *shared]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class Kept:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .._kernels import compiles
 from ..callbacks.base import Callback
 from ..callbacks.history import Record
 from ..training.trainer import Trainer
@@ -37,7 +38,7 @@ class MetricsTable(Callback):
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Announce the compilation of kernels, which delays a first run."""
-        if trainer.model.backend_name == "numba":
+        if trainer.model.backend_name == "numba" and compiles():
             self._events = importlib.import_module("numba.core.event")
             self._listener = _listener(self._events, self._print)
             self._events.register("numba:compile", self._listener)

@@ -42,7 +42,12 @@ def run(args: argparse.Namespace) -> int:
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]
     lines += [("backend", _backend()), ("cpu", processor()), ("features", _features()), ("vectors", _vectors())]
-    lines += [("threads", _threads()), ("predictor", _predictor()), ("kernel cache", kernel_cache(count=True))]
+    lines += [
+        ("threads", _threads()),
+        ("training", _training()),
+        ("predictor", _predictor()),
+        ("kernel cache", kernel_cache(count=True)),
+    ]
     lines.append(("data folder", _data_folder()))
     for name, value in lines:
         print(f"{name:13s} {value}")
@@ -88,6 +93,18 @@ def _vectors() -> str:
     )
 
 
+def _training() -> str:
+    """Describe the kernels of training."""
+    try:
+        host, library = (
+            importlib.import_module(f"fastmlp._kernels.{name}") for name in ("cpu.host", "compiled.library")
+        )
+    except (BackendError, ImportError) as error:
+        return f"unknown: {error}"
+    ahead = library.library(host.VECTOR_BYTES) is not None
+    return f"compiled {'ahead of time' if ahead else 'by Numba'}: {library.reason(host.VECTOR_BYTES)}"
+
+
 def _predictor() -> str:
     """Describe the kernels of `fastmlp.Predictor`."""
     try:
@@ -115,7 +132,7 @@ def _threads() -> str:
 def kernel_cache(count: bool = False) -> str:
     """Return the folder of cached kernels, with ``count`` also the number and the size of its files."""
     try:
-        folder, files = importlib.import_module("fastmlp._kernels.cpu.jit").cache_files()
+        folder, files = importlib.import_module("fastmlp._kernels.cpu.numba_jit").cache_files()
     except (BackendError, ImportError) as error:
         return f"none: {error}"
     if folder is None:

@@ -22,11 +22,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
 from .._common.threads import choose_threads
 from .._common.validation import Array
+from .._kernels.cpu.jit import DISABLED
 from ..losses import Loss
 from ..modules import Module
 from ..modules.arrays import SharedDict
@@ -227,7 +227,7 @@ class Session:
 
 def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
     """Return a function for the outputs of many rows on all processors; None if the model itself is as fast."""
-    if rows < _FEW_ROWS or model.backend_name != "numba" or numba.config.DISABLE_JIT:
+    if rows < _FEW_ROWS or model.backend_name != "numba" or DISABLED:
         return None
     try:
         layers = layers_of(model)
@@ -246,7 +246,7 @@ def open_session(model: Module, loss: Loss, optimizer: Optimizer, requested: int
         If the engine does not support the model, the loss or the optimizer.
     """
     simulated = model.backend_name == "cuda" and model.backend.machine() is None
-    if numba.config.DISABLE_JIT or simulated:  # both are debugging modes, so no warning
+    if DISABLED or simulated:  # both are debugging modes, so no warning
         _log.info("Training goes module by module: %s.", "the GPU is simulated" if simulated else "jitting is disabled")
         return None
     return Session(model, loss, optimizer, requested, batch)

@@ -86,7 +86,7 @@ class Objective:
         self.steps: Session | ModuleSteps
         self.rows, self.steps = rows, ModuleSteps(model, loss, self.optimizer, block)
         if model.backend_name == "numba" and len(rows) * len(self.is_weight) > _SMALL_WORK:
-            from ..engine.session import open_session  # imports numba
+            from ..engine.session import open_session  # may import Numba
 
             readable = _readable_in_place(rows)
             session = None if readable is None else open_session(model, loss, self.optimizer, threads, block)

@@ -248,7 +248,7 @@ def _order_pool() -> tuple[Callable[[int, int, int], Array], ThreadPoolExecutor]
     """Return the function that draws an order, and threads to run it."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from .._kernels.cpu.shuffle import shuffle_order as draw  # imports numba
+    from .._kernels.cpu.shuffle import shuffle_order as draw  # may import Numba
 
     draw(0, 0, 1)  # compile now, not concurrently with other kernels
     threads = max(1, min(4, (os.cpu_count() or 1) - 1))

@@ -121,7 +121,7 @@ class Evaluator:
         """Return the engine's function that computes ``model.infer``, or None if the engine does not support it."""
         if self.model.backend_name != "numba":
             return None
-        from ..engine.session import native_infer  # imports numba
+        from ..engine.session import native_infer  # may import Numba
 
         return native_infer(self.model, rows)
 

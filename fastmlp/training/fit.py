@@ -194,9 +194,9 @@ def _kernels(trainer: Trainer) -> str:
     from .. import __version__
 
     if trainer.model.backend_name == "numba":
-        from .._kernels.cpu.jit import VERSION
+        from .._kernels.cpu.jit import version
 
-        return f"numba {VERSION}"
+        return f"numba {version()}"
     return f"{trainer.model.backend_name} of fastmlp {__version__}, NumPy {np.__version__}"
 
 

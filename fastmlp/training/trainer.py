@@ -356,7 +356,7 @@ class Trainer(Evaluator):
         subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
         if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
             return None
-        from ..engine.session import open_session  # imports numba
+        from ..engine.session import open_session  # may import Numba
         from ..engine.support import Unsupported
 
         try:

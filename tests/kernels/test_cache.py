@@ -21,12 +21,13 @@ if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
 from fastmlp._kernels import kept  # noqa: E402
-from fastmlp._kernels.cpu import jit  # noqa: E402
+from fastmlp._kernels.jitted import numba_jit  # noqa: E402
 
 SOURCE = """
-from fastmlp._kernels.cpu.jit import kernel
+from fastmlp._kernels.jitted.declare import VECTOR
+from fastmlp._kernels.jitted.jit import kernel
 
-@kernel
+@kernel(VECTOR, VECTOR)
 def add(x, out):
     for i in range(x.size):
         out[i] = x[i] + 1
@@ -55,7 +56,7 @@ names = itertools.count()
 def load(tmp_path, monkeypatch):
     """A new copy of a module with one kernel, as another process would have it; its cache is in ``tmp_path``."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(jit._KernelCache, "_swept", set())
+    monkeypatch.setattr(numba_jit._KernelCache, "_swept", set())
     file = tmp_path / "small.py"
     file.write_text(SOURCE)
 
@@ -82,7 +83,8 @@ def files(folder):
 
 
 def in_a_process(code, **environment):
-    variables = {**os.environ, "PYTHONPATH": str(Path(fastmlp.__file__).parents[1]), **environment}
+    path = str(Path(fastmlp.__file__).parents[1])
+    variables = {**os.environ, "FASTMLP_JIT": "1", "PYTHONPATH": path, **environment}
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=variables, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -125,7 +127,7 @@ def test_stale_files_are_deleted(load, tmp_path, monkeypatch):
     strangers = ["theirs.f-1.py311.1.nbc", "theirs.f-1.py311.nbi"]
     for name in others + strangers:
         (folder / name).touch()
-    jit._KernelCache._swept.clear()
+    numba_jit._KernelCache._swept.clear()
     add = load()
     assert set(stale + others) < set(files(folder))  # stale files are removed only when a new file is saved
     assert hits(add) == 0
@@ -226,7 +228,7 @@ def test_a_full_disk_is_no_error(load, tmp_path, monkeypatch, writer):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(jit.IndexDataCacheFile, writer, full)
+        patch.setattr(numba_jit.IndexDataCacheFile, writer, full)
         add = load()
         assert hits(add) == 0 and hits(add, np.float64) == 0
     assert hits(load()) == 0 and hits(load()) == 1
@@ -251,14 +253,15 @@ def test_no_folder_at_all_is_no_error(tmp_path):
     if hasattr(numba.config, "CACHE_LOCATOR_CLASSES"):  # older versions of Numba fall back to another folder
         assert int(compiled.split()[0]) > 0 and compiled.endswith(" Counter()")
         assert (
-            in_a_process("from fastmlp._kernels.cpu import jit; print(jit.cache_files())", **settings) == "(None, [])\n"
+            in_a_process("from fastmlp._kernels.jitted import numba_jit as j; print(j.cache_files())", **settings)
+            == "(None, [])\n"
         )
 
 
 def test_where_the_files_are(tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "elsewhere"))
-    folder, found = jit.cache_files()
+    folder, found = numba_jit.cache_files()
     assert folder.parent == tmp_path / "elsewhere" and found == []
     for name in ("gemm.f-1.py311.fastmlp-0.nbi", "gemm.f-1.py311.fastmlp-0.1.nbc", "jit.cpython-311.pyc"):
         (folder / name).touch()
-    assert [path.suffix for path in jit.cache_files()[1]] == [".nbc", ".nbi"]
+    assert [path.suffix for path in numba_jit.cache_files()[1]] == [".nbc", ".nbi"]

@@ -18,36 +18,36 @@ from numba.core import compiler  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
 from numba.core.types.functions import BaseFunction  # noqa: E402
 
-from fastmlp._kernels.cpu import jit, pasting  # noqa: E402
+from fastmlp._kernels.cpu import numba_jit, pasting  # noqa: E402
 from fastmlp._kernels.quick import quickly  # noqa: E402
 
 
-@jit.inline
+@numba_jit.compile_inline
 def clipped(x, limit):
     if x > limit:
         return limit
     return x
 
 
-@jit.inline
+@numba_jit.compile_inline
 def scaled(x, factor=2.0, shift=None):
     if shift is not None:
         x += shift
     return x * factor
 
 
-@jit.inline
+@numba_jit.compile_inline
 def each(function, x, limit):
     for i in range(x.size):
         x[i] = function(x[i], limit)
 
 
-@jit.inline
+@numba_jit.compile_inline
 def nothing(x):
     pass
 
 
-@jit.inline
+@numba_jit.compile_inline
 def total(x, limit):
     sum = 0.0
     for i in range(x.size):
@@ -65,7 +65,7 @@ def total(x, limit):
 
 
 def with_captured(power):
-    @jit.inline
+    @numba_jit.compile_inline
     def raised(x, limit):
         return clipped(x**power, limit)
 
@@ -86,7 +86,7 @@ def twice(x, y):
 
 
 def machine_code(pipeline):
-    compiled = numba.njit(pipeline_class=pipeline, **jit._OPTIONS)(twice)
+    compiled = numba.njit(pipeline_class=pipeline, **numba_jit.OPTIONS)(twice)
     vector = numba.float64[::1]
     compiled.compile((vector, vector))
     x, y = np.linspace(-2, 2, 7), np.linspace(0, 1, 5)
@@ -100,7 +100,7 @@ def machine_code(pipeline):
 @pytest.mark.slow
 def test_same_code_as_by_numbas_own_pipeline():
     ref, ref_results = machine_code(compiler.Compiler)
-    comp, results = machine_code(jit._Compiler)
+    comp, results = machine_code(numba_jit.PIPELINE)
     assert len(ref) > 200
     assert comp == ref and results == ref_results
     sums = twice(np.linspace(-2, 2, 7), y := np.linspace(0, 1, 5)), *y  # runs as Python, not compiled
@@ -133,9 +133,9 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
                 assert changed(core) == inside
             assert changed(core) == inside
         assert changed(core) == ref
-        assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
+        assert numba_jit.compile_shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
         with pytest.raises(numba.TypingError):
-            jit.shared(wrong)(np.ones(3))
+            numba_jit.compile_shared(wrong)(np.ones(3))
         assert changed(core) == ref
     finally:
         gc.enable() if before else gc.disable()
@@ -144,7 +144,7 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
 @pytest.mark.slow
 def test_a_compiler_that_has_not_what_is_replaced():
     with quickly("numba.no_such_core"):
-        assert jit.shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
+        assert numba_jit.compile_shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
 
 
 def test_threads_take_turns():
@@ -163,7 +163,7 @@ def test_threads_take_turns():
 
 
 def test_what_is_pasted_is_compiled_once(monkeypatch):
-    @jit.inline
+    @numba_jit.compile_inline
     def added(x, y):
         return x + y
 
@@ -173,7 +173,7 @@ def test_what_is_pasted_is_compiled_once(monkeypatch):
     made = []
     run = pasting._Worker.run_untyped_passes
     monkeypatch.setattr(pasting._Worker, "run_untyped_passes", lambda self, f: made.append(f) or run(self, f))
-    assert jit.shared(four)(1) == jit.shared(four)(1.0) == 6 and made == [added.py_func]
+    assert numba_jit.compile_shared(four)(1) == numba_jit.compile_shared(four)(1.0) == 6 and made == [added.py_func]
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_calls_are_resolved_for_each_of_their_types():
         return a + x, b + n, max(a, x), max(b, n), a / b, n // b, n**2, x**2
 
     x, n = np.float32(1.5), 3
-    comp, ref = jit.shared(mixed)(x, n), numba.njit(**jit._OPTIONS)(mixed)(x, n)
+    comp, ref = numba_jit.compile_shared(mixed)(x, n), numba.njit(**numba_jit.OPTIONS)(mixed)(x, n)
     assert comp == ref and [type(one) for one in comp] == [type(one) for one in ref]
 
 
@@ -192,4 +192,4 @@ def test_a_call_that_does_not_fit(arguments):
     scope = {"clipped": clipped}
     exec(f"def calls(x):\n    return clipped({arguments})", scope)
     with pytest.raises((NumbaError, TypeError), match="argument"):
-        jit.shared(scope["calls"])(1.0)
+        numba_jit.compile_shared(scope["calls"])(1.0)

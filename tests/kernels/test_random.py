@@ -8,8 +8,8 @@ import pytest
 from checks import C, assert_matches, eps
 
 from fastmlp._common.philox import NOISE, normal_pairs, normals, philox4x32
-from fastmlp._kernels.cpu.random import WORDS, keep_at_least, normal_pair, random_words, word_bits
-from fastmlp._kernels.cpu.simd import lanes, load, store
+from fastmlp._kernels.jitted.random import WORDS, keep_at_least, normal_pair, random_words, word_bits
+from fastmlp._kernels.jitted.simd import lanes, load, store
 
 GUARD = 3
 

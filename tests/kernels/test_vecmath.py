@@ -22,10 +22,10 @@ from mpmath import mp
 
 import fastmlp
 from fastmlp._kernels import polynomials
-from fastmlp._kernels.cpu import vecmath
-from fastmlp._kernels.cpu.host import LANES
-from fastmlp._kernels.cpu.jit import inline
-from fastmlp._kernels.cpu.simd import lanes, load, load_tail, store, store_tail
+from fastmlp._kernels.jitted import vecmath
+from fastmlp._kernels.jitted.host import LANES
+from fastmlp._kernels.jitted.jit import inline
+from fastmlp._kernels.jitted.simd import lanes, load, load_tail, store, store_tail
 
 PRECISION = 160  # precision of the reference in bits
 INF, NAN = np.inf, np.nan

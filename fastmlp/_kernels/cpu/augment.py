@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import carray
 
 from ..._common import arithmetic
 from ..._common.philox import FLIP as FLIP_WORDS
 from ..._common.philox import NOISE as NOISE_WORDS
 from .arithmetic import ceil_div
-from .jit import addressed, inline
+from .jit import addressed, carray, inline
 from .native import integers_at, reals_at
 from .operations import ALL, POINTERS, mixing, read_ahead
 from .panels import place
@@ -65,10 +64,12 @@ def _turn_line(data, at, line, pixel, work, to):
         store(work, to + line - unit, reverse(load_as(data, at, work)))
         return
     source = at + line - pixel
-    for target in range(to, to + line, pixel):
+    target = to
+    while target < to + line:
         for i in range(pixel):
             set_element(work, target + i, element(data, source + i))
         source -= pixel
+        target += pixel
 
 
 @inline
@@ -84,8 +85,10 @@ def _fetch(data, at, width, table, r, step, work, to):
     unit = lanes(work)
     if turned:
         line = table[PIXELS] * table[PIXEL]
-        for start in range(0, width, line):
+        start = 0
+        while start < width:
             _turn_line(data, at + start, line, table[PIXEL], work, to + start)
+            start += line
     else:
         whole = width - width % unit
         for c in range(0, whole, unit):
@@ -113,7 +116,7 @@ def gather_augmented(source):
     """Return a function like `operations.gather`'s that flips, mixes and adds noise as the table specifies."""
     pointer_of = POINTERS[source]
 
-    @addressed
+    @addressed.made_with(source)
     def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)

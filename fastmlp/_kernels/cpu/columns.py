@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from numba import carray
-
+from .declare import MATRIX, VECTOR
 from .elementwise import formula, load_some, store_some
-from .jit import addressed, inline, kernel
+from .jit import addressed, carray, inline, kernel
 from .operations import ALL, clear_last
 from .panels import panel_stride, place
 from .simd import fma, keep_first, lanes, load, load_tail, store
@@ -28,7 +27,7 @@ def columns_forward(kind):
     """Return the kernel out (N, C) = f(x, a, b); a and b (C,) may be empty."""
     f, *_ = _functions(kind)
 
-    @kernel
+    @kernel(MATRIX, VECTOR, VECTOR, MATRIX, made_with=(kind,))
     def forward(x, a, b, out):
         rows, columns = out.shape
         width = lanes(out)
@@ -49,7 +48,7 @@ def columns_backward(kind):
     """
     _, slope, of_a, of_b = _functions(kind)
 
-    @kernel
+    @kernel(MATRIX, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, made_with=(kind,))
     def backward(dy, x, a, b, dx, da, db):
         rows, columns = dx.shape
         width = lanes(dx)
@@ -84,7 +83,7 @@ def panel_forward(kind):
     """Return the function y = f(x, a, b) on a panel; it saves trained a and b for `panel_gradient`."""
     f, *_ = _functions(kind)
 
-    @addressed
+    @addressed.made_with(kind)
     def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         stride, unit = panel_stride(work, table[OUT], column), lanes(work)
@@ -106,7 +105,7 @@ def panel_backward(kind):
     """Return the function dx = dy df/dx on a panel."""
     _, slope, *_ = _functions(kind)
 
-    @addressed
+    @addressed.made_with(kind)
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         stride, unit, at = panel_stride(work, table[OUT], column), lanes(work), column * table[CAPACITY]
@@ -129,7 +128,7 @@ def panel_gradient(kind):
     """
     _, _, of_a, of_b = _functions(kind)
 
-    @addressed
+    @addressed.made_with(kind)
     def gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 
-import numba
-from numba import carray
-from numba.core import types
-
 from ..formulas import bind, find
-from .jit import addressed, inline, kernel
-from .native import call_address
+from .declare import FLOAT, MATRIX
+from .jit import DISABLED, addressed, carray, inline, kernel, lower
 from .simd import (
     absolute,
     copy_sign,
@@ -22,7 +18,6 @@ from .simd import (
     load,
     load_tail,
     negative,
-    operation,
     square_root,
     store,
     store_tail,
@@ -31,8 +26,8 @@ from .simd import (
 from .vecmath import exp, expm1, log, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "VOCABULARY", "activation", "activation_at", "activation_backward", "activation_forward", "apply", "clamp",
-    "derivative", "derivative_of_output", "formula",
+    "VOCABULARY", "activation", "activation_at", "activation_backward", "activation_forward", "apply",
+    "by_address", "clamp", "derivative", "derivative_of_output", "formula",
     "load_some", "map_backward", "map_elements", "softplus", "store_some",
 ]  # fmt: skip
 
@@ -127,7 +122,7 @@ def activation_forward(kind):
     """Return the kernel out (N, C) = h(x), x (N, C)."""
     h = activation(kind)
 
-    @kernel
+    @kernel(FLOAT, MATRIX, MATRIX, made_with=(kind,))
     def forward(alpha, x, out):
         map_elements(h, alpha, x, out)
 
@@ -139,7 +134,7 @@ def activation_backward(kind):
     """Return the kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
     h = derivative(kind)
 
-    @kernel
+    @kernel(FLOAT, MATRIX, MATRIX, MATRIX, MATRIX, made_with=(kind,))
     def backward(alpha, dy, x, y, dx):
         map_backward(h, alpha, dy, x, y, dx)
 
@@ -155,23 +150,20 @@ def activation_at(kind, itemsize):
 
     ``itemsize`` is the size of the floats in bytes.
     """
-    if numba.config.DISABLE_JIT:
+    if DISABLED:
         return functools.partial(map_elements, activation(kind))
-    return _by_address(kind).address(f"float{8 * itemsize}")
+    return by_address(kind).address(f"float{8 * itemsize}")
 
 
 @functools.cache
-def _by_address(kind):
+def by_address(kind):
+    """Return the function of an activation that `activation_at` gives the address of."""
     h = activation(kind)
 
     def forward(alpha, x, out, size):
         map_elements(h, alpha, carray(x, size), carray(out, size))
 
-    return addressed(forward, _of_elements)
-
-
-def _of_elements(real):
-    return types.float64, types.CPointer(real), types.CPointer(real), types.int64
+    return addressed(forward, ("float64", "real*", "real*", "int64"), (kind,))
 
 
 def apply(function, alpha, x, out):
@@ -179,8 +171,4 @@ def apply(function, alpha, x, out):
     function(alpha, x, out)
 
 
-@operation(apply, lambda *args: types.none, types.Integer, types.Float, types.Array, types.Array)
-def _lower_apply(context, builder, sig, values):
-    x, out = (context.make_array(sig.args[i])(context, builder, values[i]) for i in (2, 3))
-    given = [context.cast(builder, values[1], sig.args[1], types.float64), x.data, out.data, x.nitems]
-    return call_address(context, builder, sig.args[0], values[0], given)
+lower("elementwise")

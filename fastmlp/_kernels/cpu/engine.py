@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray
 
 from ..._common.arithmetic import CLIP_EPSILON
 from .arithmetic import ceil_div
+from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
 from .elementwise import clamp
-from .jit import inline, kernel
+from .jit import carray, inline, kernel
 from .native import (
     atomic_add,
     atomic_load,
@@ -220,7 +220,8 @@ def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weig
     rows, panel = op[CAPACITY], 2 * lanes(work)
     width = min(panel, op[OUT] - column)
     stride = panel if width > lanes(work) else lanes(work)
-    for b in range(0, n, block):
+    b = 0
+    while b < n:
         length = min(block, n - b)
         for i in range(first, stop, panel):
             m = min(panel, op[IN] - i)
@@ -234,6 +235,7 @@ def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weig
                 Target(work_p, out + (i - first) * stride, 0, 0, m, width, False),
                 _epilogue(0, 0, ops, numbers, weights),
             )  # fmt: skip
+        b += block
 
 
 @inline
@@ -381,7 +383,10 @@ def _squares(work, at, size):
     return (a + b) + (c + d)
 
 
-@kernel
+@kernel(
+    INT, INT, INT_ROWS, FLOAT_ROWS, INT_ROWS, INT_ROWS, INTS, INTS, FLOATS, FLOAT_ROWS, INTS, INTS, FLOATS, FLOATS,
+    FLOATS, INTS, VECTOR, VECTOR, INT, result=INT,
+)  # fmt: skip
 def train(
     thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, ends, losses, penalties,
     squares, control, work, weights, unit,

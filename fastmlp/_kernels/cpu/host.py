@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..._common.errors import BackendError
+from ..compiled.library import LEVEL_BYTES, host_level
 
 __all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes", "width_of"]
 
@@ -37,6 +38,9 @@ def _vector_bytes() -> int:
         if forced not in ("4", "8", "16"):
             raise BackendError(f"FASTMLP_LANES is {forced!r}, expected 4, 8 or 16 (float32 lanes in a vector).")
         return 4 * int(forced)
+    level = host_level()
+    if level is not None:
+        return LEVEL_BYTES.get(level, 16)
     from llvmlite import binding
 
     return width_of(binding.get_host_cpu_features())

@@ -1,146 +1,165 @@
-"""Compilation and caching of kernels; all jit options are set here."""
+"""Declaration of kernels, and the choice between the compiled library and Numba.
+
+A module of kernels declares each of them by `kernel` or `addressed`. Where the library of compiled kernels is there
+(`compiled.library`), a kernel is a call into it, and its Python function is not used, nor is Numba imported. Elsewhere
+Numba compiles it.
+
+A kernel that the library lacks, because its formula was registered by a user, is compiled by Numba in any case: then
+the modules of kernels are imported a second time, as `_kernels.jitted`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import threading
+import functools
+import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
-from numba.core import types
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.ccallback import CFunc
-from numba.core.compiler import Compiler
-from numba.core.runtime import rtsys
-
-from ..kept import MARK, Kept, fingerprint
-from ..quick import quickly
+from ..._common.errors import BackendError
+from ..compiled.library import library
+from ..fingerprint import fingerprint
+from .declare import Argument
 from .host import VECTOR_BYTES
 
-__all__ = ["VERSION", "addressed", "cache_files", "inline", "kernel", "shared"]
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-
+__all__ = [
+    "ADDRESSED", "DISABLED", "KERNELS", "LIBRARY", "USES_NUMBA", "Declared", "addressed", "carray", "inline", "kernel",
+    "lower", "shared", "version",
+]  # fmt: skip
 
 _HERE = Path(__file__).parent
+_JITTED = f"{__name__.rpartition('.cpu.')[0]}.jitted"
 
-# Everything that the bits of results depend on.
-VERSION = f"{fingerprint(_HERE)}, {VECTOR_BYTES}-byte vectors, numba {numba.__version__}"
+# Whether kernels run as Python, for debugging.
+DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
+LIBRARY = None if DISABLED or ".jitted." in __name__ else library(VECTOR_BYTES)
+USES_NUMBA = LIBRARY is None
 
+if USES_NUMBA:
+    from numba import carray
 
-class _Compiler(Compiler):
-    """Numba compiler that takes about a third less time for functions with many `inline` parts."""
+    from . import numba_jit
+else:
 
-    def define_pipelines(self) -> Any:
-        from .pasting import with_pasting  # imports half of Numba; not needed if all kernels are cached
-
-        return [with_pasting(one) for one in super().define_pipelines()]
-
-    def compile_extra(self, func: Any) -> Any:
-        with quickly():
-            return super().compile_extra(func)
-
-
-class _Loading(FunctionCache):
-    """Cache that loads kernels without the initialization of the compiler: half a second, some hundred modules."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not hasattr(self, "_load_overload"):  # not in this version of Numba
-            return super().load_overload(sig, target_context)
-        rtsys.initialize(target_context)  # kernels with arrays count references to them
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
+    def carray(pointer: Any, shape: Any) -> Any:
+        """Return an array from a pointer, in compiled code only."""
+        raise NotImplementedError("carray runs in compiled code only.")
 
 
-class _KernelCache(Kept, _Loading):
-    """Kernel cache whose keys are valid across processes.
-
-    Numba's own key contains a pickle of the values captured by a function's closure. The pickle of a compiled function
-    differs between processes. Names suffice as a key here, because the file's name covers the sources of the named
-    functions.
-    """
-
-    folder, files = _HERE, IndexDataCacheFile
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        captured = tuple(cell.cell_contents.__name__ for cell in self._py_func.__closure__ or ())
-        return sig, codegen.magic_tuple(), captured, VECTOR_BYTES
+def version() -> str:
+    """Return everything that the bits of results depend on."""
+    if LIBRARY is not None:
+        sources, numba_version = LIBRARY.description["sources"], LIBRARY.description["numba"]
+    else:
+        sources, numba_version = fingerprint(_HERE), importlib.import_module("numba").__version__
+    return f"{sources}, {VECTOR_BYTES}-byte vectors, numba {numba_version}"
 
 
-def cache_files() -> tuple[Path | None, list[Path]]:
-    """Return the folder of cached kernels (None if no folder is writable) and the files in it."""
-    try:
-        folder = Path(_KernelCache(cache_files).cache_path)
-    except RuntimeError:
-        return None, []
-    return folder, sorted(folder.glob(f"*{MARK}*.nb[ic]"))
-
-
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile an entry point once per dtype, without the GIL, with an on-disk cache if possible."""
-    compiled = numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
-    if numba.config.DISABLE_JIT:
-        return compiled
-    try:
-        compiled._cache = _KernelCache(function)
-    except RuntimeError:  # numba found no writable folder
-        pass
-    return compiled
-
-
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a large part of several kernels once in a process and link it into each of them."""
-    return numba.njit(pipeline_class=_Compiler, **_OPTIONS)(function)
+def lower(name: str) -> None:
+    """Tell Numba of the operations of a module, which ``lowering`` translates in the file of the same name."""
+    if USES_NUMBA:
+        importlib.import_module(f".lowering.{name}", __package__)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a small part of kernels for inlining before type inference; it is never compiled on its own.
+    """Mark a small part of kernels for inlining; it is never compiled on its own."""
+    return numba_jit.compile_inline(function) if USES_NUMBA else function
 
-    LLVM's inlining would give the same speed. However, each part would first be optimized as a library of its own,
-    which doubles the time of a first run.
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a large part of several kernels, which is linked into each of them."""
+    return numba_jit.compile_shared(function) if USES_NUMBA else function
+
+
+class Declared(NamedTuple):
+    """A kernel for the build of the library of compiled kernels."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Argument, ...]
+    result: Argument | None
+
+
+# By name, the same in each process. The modules of kernels fill these when they are imported, and functions that make
+# kernels of a formula or a dtype when they are called.
+KERNELS: dict[str, Declared] = {}
+ADDRESSED: dict[str, addressed] = {}
+
+
+def _name(function: Callable[..., Any], made_with: tuple[Any, ...]) -> str:
+    maker = function.__qualname__.partition(".")[0]
+    return "_".join((function.__module__.rpartition(".")[2], maker.lstrip("_"), *map(str, made_with)))
+
+
+def _by_numba(function: Callable[..., Any], made_with: tuple[Any, ...]) -> Any:
+    """Return a kernel that the library lacks."""
+    try:
+        module = importlib.import_module(f"{_JITTED}.{function.__module__.rpartition('.')[2]}")
+    except ImportError as error:
+        raise BackendError(
+            f"The kernel {_name(function, made_with)} is not in the compiled library, and Numba cannot compile it "
+            f"({error}): pip install numba."
+        ) from error
+    found = getattr(module, function.__qualname__.partition(".")[0])
+    return found(*made_with) if made_with else found
+
+
+def kernel(
+    *arguments: Argument, made_with: tuple[Any, ...] = (), result: Argument | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare an entry point, which is compiled once per dtype and runs without the GIL.
+
+    Parameters
+    ----------
+    *arguments : Argument
+        What the function takes, in order.
+    made_with : tuple
+        Arguments of the function that makes the kernel, if it is not at the top of its module.
+    result : Argument, optional
+        What the function returns.
     """
-    found = numba.njit(inline="always", **_OPTIONS)(function)
-    if not numba.config.DISABLE_JIT:
-        found.pasted = None
-    return found
 
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = _name(function, made_with)
+        KERNELS[name] = Declared(function, arguments, result)
+        if LIBRARY is None:
+            return numba_jit.compile_kernel(function)
+        built: Callable[..., Any] | None = LIBRARY.kernel(name, arguments, result and result.element)
+        return _by_numba(function, made_with) if built is None else built
 
-_COMPILING = threading.RLock()
-_pointer: Any = types.CPointer  # type: ignore[attr-defined]
-
-
-def _of_an_operation(real: Any) -> tuple[Any, ...]:
-    return _pointer(real), _pointer(real), _pointer(types.int64), _pointer(types.float64), *3 * (types.int64,)
+    return decorate
 
 
 class addressed:
     """Function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
     ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64. The
-    other parameters are int64. For a different signature, ``arguments`` maps the dtype to the Numba types of the
-    parameters. The function is compiled on the first request of its address for a dtype, and cached on disk.
+    other parameters are int64. ``arguments`` gives a different signature, as names of C types in which ``real`` stands
+    for the model's dtype.
     """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Callable[[Any], tuple[Any, ...]] = _of_an_operation
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[str, ...] = ("real*", "real*", "int64*", "float64*", "int64", "int64", "int64"),
+        made_with: tuple[Any, ...] = (),
     ) -> None:
-        self.function, self._arguments = function, arguments
-        self._compiled: dict[str, Any] = {}
+        self.function, self.arguments, self._made_with = function, arguments, made_with
+        self._name = _name(function, made_with)
+        self._compiled: Any = None
+        ADDRESSED[self._name] = self
+
+    @classmethod
+    def made_with(cls, *values: Any) -> Callable[[Callable[..., Any]], addressed]:
+        """Return the decorator for a function that another one makes with these arguments, see `kernel`."""
+        return functools.partial(cls, made_with=values)
 
     def address(self, dtype: Any) -> int:
         """Return the address of the version for ``dtype``, valid in this process and its forks."""
         name = str(dtype)
-        with _COMPILING:  # concurrent first requests must compile only one version
-            if name not in self._compiled:
-                self._compile(name)
-        return int(self._compiled[name].address)
-
-    def _compile(self, name: str) -> None:
-        signature = self._arguments(getattr(types, name)), types.void
-        compiled: Any = CFunc(self.function, signature, locals={}, options=_OPTIONS, pipeline_class=_Compiler)
-        with contextlib.suppress(RuntimeError):  # numba found no writable folder
-            compiled._cache = _KernelCache(self.function)
-        compiled.compile()
-        self._compiled[name] = compiled
+        if LIBRARY is not None:
+            built = LIBRARY.address(f"{self._name}_{name}")
+            return int(_by_numba(self.function, self._made_with).address(name)) if built is None else built
+        if self._compiled is None:
+            self._compiled = numba_jit.AddressedFunction(self.function, self.arguments)
+        return int(self._compiled.address(name))

@@ -6,6 +6,7 @@ of neighboring elements, runs out of registers and spills accumulators, which ha
 
 from __future__ import annotations
 
+from .declare import FLOAT, INT, MATRIX, VECTOR
 from .elementwise import apply, load_some, store_some
 from .gemm import Matrix, multiply
 from .jit import inline, kernel
@@ -24,13 +25,13 @@ def _affine(x, weight, bias, out, packed, unit):
     )  # fmt: skip
 
 
-@kernel
+@kernel(MATRIX, MATRIX, VECTOR, MATRIX, VECTOR, INT)
 def linear_forward(x, weight, bias, out, packed, unit):
     """Compute out (N, O) = x (N, I) weight (O, I)ᵀ + bias (O,); pass an array of size 0 for no bias."""
     _affine(x, weight, bias, out, packed, unit)
 
 
-@kernel
+@kernel(MATRIX, MATRIX, VECTOR, INT, FLOAT, MATRIX, MATRIX, VECTOR, INT)
 def linear_activation_forward(x, weight, bias, function, alpha, pre, out, packed, unit):
     """Compute pre (N, O) as `linear_forward` and out (N, O) = h(pre); pre may be out itself.
 
@@ -66,7 +67,7 @@ def _column_sums(a, out):
         store_some(out, c, total, count)
 
 
-@kernel
+@kernel(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, INT)
 def linear_backward(dy, x, weight, dx, dweight, dbias, packed, unit):
     """Compute dx (N, I) = dy (N, O) weight (O, I); dweight (O, I) = dyᵀ x; dbias (O,) = column sums of dy.
 

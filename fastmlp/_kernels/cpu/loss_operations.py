@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import functools
 
-from numba import carray
-
 from .arithmetic import ceil_div
-from .jit import addressed, inline
+from .jit import addressed, carray, inline
 from .losses import class_term, elementwise_rows, loss_formula
 from .native import integers_at, numbers_at, pointer, reals_at
 from .operations import ALL, copy_in, copy_out, mixing, row_at
@@ -119,7 +117,6 @@ def _from_probabilities(term, x, index, soft, weight, smoothing, a, scale, losse
     cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(a))
 
 
-@functools.cache
 def classwise(kind, from_logits, by_index, plain, mixed):
     """Return a loss of class probabilities, computed from logits X or from probabilities X.
 
@@ -127,17 +124,31 @@ def classwise(kind, from_logits, by_index, plain, mixed):
     ``by_index``: targets are int64 indices, else rows of floats. ``plain``: index targets without smoothing and class
     weights.
     """
-    term, compute = class_term(kind), classwise_loss_rows
-    if kind == "cross_entropy":
-        plain = plain and not mixed
-        compute = _from_probabilities if not from_logits else _plain_rows if plain else _from_logits
+    if kind != "cross_entropy":
+        way = "formula"
+    elif not from_logits:
+        way = "probabilities"
+    else:
+        way = "plain" if by_index and plain and not mixed else "logits"
+    return _classwise(kind, way, by_index, mixed)
+
+
+# How a loss is computed from a row; see `_classwise`.
+WAYS = {
+    "formula": classwise_loss_rows, "logits": _from_logits, "plain": _plain_rows, "probabilities": _from_probabilities,
+}  # fmt: skip
+
+
+@functools.cache
+def _classwise(kind, way, by_index, mixed):
+    term, compute = class_term(kind), WAYS[way]
     if by_index:
         target = _mixed_indices if mixed else _own_index
     else:
         target = _mixed_rows if mixed else _own_row
     scale_of = _mixed_scale if mixed else _own_scale
 
-    @addressed
+    @addressed.made_with(kind, way, by_index, mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
@@ -166,7 +177,7 @@ def elementwise(kind, mixed):
     function = loss_formula(kind)
     target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
 
-    @addressed
+    @addressed.made_with(kind, mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from .declare import FLOAT, INTS, MATRIX, VECTOR
 from .elementwise import formula, load_some, store_some
 from .jit import inline, kernel
 from .rows import classwise_loss_rows
@@ -52,7 +53,7 @@ def elementwise_loss(kind):
     """
     function = loss_formula(kind)
 
-    @kernel
+    @kernel(MATRIX, MATRIX, VECTOR, FLOAT, FLOAT, VECTOR, VECTOR, MATRIX, made_with=(kind,))
     def loss(x, target, column_weight, a, b, row_scale, losses, dx):
         elementwise_rows(function, x, target, column_weight, a, b, row_scale, losses, dx)
 
@@ -67,7 +68,7 @@ def classwise_loss(kind):
     """
     term = class_term(kind)
 
-    @kernel
+    @kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX, made_with=(kind,))
     def loss(x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch):
         classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch)
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import functools
 
-from numba import carray
-
 from ..._common.philox import DROPOUT
 from .elementwise import activation, derivative, derivative_of_output, map_backward, map_elements
-from .jit import addressed, inline
+from .jit import addressed, carray, inline
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
 from .random import WORDS, keep_at_least, random_words
@@ -36,6 +34,7 @@ from .table import (
     MEANS,
     ORDER,
     OUT,
+    PAGE,
     PRE,
     RSTDS,
     SCALE,
@@ -113,7 +112,7 @@ def read_ahead(data, table, order, bounds, first, last, extra):
     if extra + 1 < table[STEPS]:
         ahead, row = bounds[extra + 1], table[SOURCE_ROW]
         for r in range(ahead + first, min(ahead + last, bounds[extra + 2])):
-            will_need(table[SOURCE] + order[r] * row * data.itemsize, table[OUT] * data.itemsize)
+            will_need(table[SOURCE] + order[r] * row * data.itemsize, table[OUT] * data.itemsize, table[PAGE])
 
 
 @functools.cache
@@ -121,7 +120,7 @@ def gather(source):
     """Return the function that copies the rows of a batch, normalized by mean and scale, to panels."""
     pointer = POINTERS[source]
 
-    @addressed
+    @addressed.made_with(source)
     def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
@@ -190,7 +189,7 @@ def activation_forward(kind):
     """Return the function y = h(pre) on a panel; numbers[0] is alpha."""
     h = activation(kind)
 
-    @addressed
+    @addressed.made_with(kind)
     def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)
@@ -208,7 +207,7 @@ def activation_backward(kind, of_output):
     """Return the function dx = dy h' on a panel, in place; ``of_output``: h' is computed from y."""
     h = derivative_of_output(kind) if of_output else derivative(kind)
 
-    @addressed
+    @addressed.made_with(kind, of_output)
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .declare import INT, VECTOR
 from .host import TILE_ROWS
 from .jit import kernel
 from .simd import lanes
@@ -10,7 +11,7 @@ from .tile import load_tile, multiply_add, new_tile, store_tile, strides
 __all__ = ["repeat_tile"]
 
 
-@kernel
+@kernel(VECTOR, VECTOR, VECTOR, INT, INT, INT)
 def repeat_tile(a, panel, c, k, repeats, unit):
     """Compute C (TILE_ROWS, 2 vectors) += A (TILE_ROWS, k) panel (k, 2 vectors) ``repeats`` times, all in L1.
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 
 from .arithmetic import ceil_div
 from .host import TILE_ROWS, VECTOR_BYTES
-from .jit import inline, shared
+from .jit import carray, inline, shared
 from .native import invoke, prefetch, prefetch_to_read
 from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
@@ -226,9 +225,11 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
     panel = 2 * lanes(carray(data, 1))
     room = ceil_div(k, panel // 2) * (panel // 2)
     block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
-    for row in range(r0, r1, height):
+    row = r0
+    while row < r1:
         m = min(height, r1 - row)
-        for first in range(0, k, block):
+        first = 0
+        while first < k:
             length = min(block, k - first)
             full, tail = length // panel, length % panel
             tail_row = panel if tail > panel // 2 else panel // 2
@@ -242,6 +243,8 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
                     epilogue.numbers, 0,
                 ),
             )  # fmt: skip
+            first += block
+        row += height
 
 
 @shared
@@ -255,9 +258,11 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
     half = lanes(target)
     panel, room = 2 * half, ceil_div(width, half) * half
     block, height = even_block(k, K_BLOCK, panel), even_block(r1 - r0, ROW_BLOCK, 1)
-    for row in range(r0, r1, height):
+    row = r0
+    while row < r1:
         m = min(height, r1 - row)
-        for first in range(0, k, block):
+        first = 0
+        while first < k:
             length = min(block, k - first)
             full, tail = length // panel, length % panel
             tail_row = panel if tail > half else half
@@ -281,3 +286,5 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
                         epilogue.numbers, column,
                     ),
                 )  # fmt: skip
+            first += block
+        row += height

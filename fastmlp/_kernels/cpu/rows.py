@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..._common.philox import DROPOUT
+from .declare import FLOAT, INTS, MATRIX, REAL, SOURCE, VECTOR, WORD
 from .elementwise import load_some, store_some
 from .jit import inline, kernel
 from .random import philox_words
@@ -28,7 +29,7 @@ from .simd import (
     set_element,
     where,
 )  # fmt: skip
-from .vecmath import exp
+from .vecmath import exp, scalar_log
 
 __all__ = [
     "classwise_loss_rows", "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows",
@@ -76,7 +77,7 @@ def softmax_forward_rows(x, out):
             store_some(out, start + c, load_some(out, start + c, count) / total, count)
 
 
-@kernel
+@kernel(MATRIX, MATRIX)
 def softmax_forward(x, out):
     softmax_forward_rows(x, out)
 
@@ -99,7 +100,7 @@ def softmax_backward_rows(dy, y, dx):
             store_some(dx, start + c, v, count)
 
 
-@kernel
+@kernel(MATRIX, MATRIX, MATRIX)
 def softmax_backward(dy, y, dx):
     softmax_backward_rows(dy, y, dx)
 
@@ -145,7 +146,7 @@ def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
         largest = _row_max(x, start, classes)
         sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
         if losses.size > 0:
-            losses[i] = row_scale[i] * (math.log(sum_of_exponentials) - (element(x, start + right) - largest))
+            losses[i] = row_scale[i] * (scalar_log(sum_of_exponentials, x) - (element(x, start + right) - largest))
         if dx.size > 0:
             p = element(exponentials, right) / sum_of_exponentials
             for c in range(0, classes, width):
@@ -155,7 +156,7 @@ def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
             set_element(dx, start + right, (p - x.dtype.type(1)) * row_scale[i])
 
 
-@kernel
+@kernel(MATRIX, INTS, VECTOR, VECTOR, MATRIX, VECTOR)
 def plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
     plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials)
 
@@ -176,7 +177,7 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
         largest = _row_max(x, start, classes)
         sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
         if losses.size > 0:
-            log_total = math.log(sum_of_exponentials)
+            log_total = scalar_log(sum_of_exponentials, x)
             loss = load_tail(x, start, 0)
             for c in range(0, classes, width):
                 count = min(width, classes - c)
@@ -193,7 +194,7 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
                 store_some(dx, start + c, slope, count)
 
 
-@kernel
+@kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX)
 def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch)
 
@@ -209,7 +210,7 @@ def classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_sc
         _target_weights(i, index, soft, class_weight, smoothing, start, slopes)
         largest = _row_max(x, start, classes)
         sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
-        log_total = math.log(sum_of_exponentials)
+        log_total = scalar_log(sum_of_exponentials, x)
         loss, total = load_tail(x, start, 0), load_tail(x, start, 0)
         for c in range(0, classes, width):
             count = min(width, classes - c)
@@ -240,14 +241,14 @@ def cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, ro
         loss = x.dtype.type(0)
         for j in range(classes):
             p = x[i, j] if not x[i, j] < floor else floor
-            loss -= weights[j] * math.log(p)
+            loss -= weights[j] * scalar_log(p, x)
             if dx.size > 0:
                 dx[i, j] = row_scale[i] * (-weights[j] / p)
         if losses.size > 0:
             losses[i] = row_scale[i] * loss
 
 
-@kernel
+@kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX, REAL)
 def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
     cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor)
 
@@ -282,12 +283,12 @@ def layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out):
             store_some(out, start + c, z, count)
 
 
-@kernel
+@kernel(MATRIX, VECTOR, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX)
 def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
     layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out)
 
 
-@kernel
+@kernel(MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR)
 def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
     """Compute `reference.layer_norm_backward`.
 
@@ -321,7 +322,7 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
             store_some(dx, start + c, (g - mean_g - z * mean_gz) * rstd[r], count)
 
 
-@kernel
+@kernel(SOURCE, VECTOR, VECTOR, MATRIX)
 def normalize(x, mean, scale, out):
     """Compute out (N, I) = (x - mean) / scale; x (N, I) has any real dtype, mean and scale (I,) have out's."""
     rows, columns = out.shape
@@ -338,7 +339,7 @@ def normalize(x, mean, scale, out):
             store_some(out, start + c, v, count)
 
 
-@kernel
+@kernel(MATRIX, WORD, REAL, WORD, WORD, WORD, WORD, MATRIX)
 def dropout(x, threshold, scale, key0, key1, layer, step, out):
     """Compute out = x scale where the element's random word is at least ``threshold``, else 0; x, out (N, C)."""
     rows, columns = x.shape
@@ -348,5 +349,6 @@ def dropout(x, threshold, scale, key0, key1, layer, step, out):
             words = philox_words(np.uint64(block), np.uint64(r), step, last, key0, key1)
             start = 4 * block
             for c in range(start, min(start + 4, columns)):
-                word = words[c - start]
+                which = c - start  # a variable index of a tuple could raise an exception
+                word = words[0] if which == 0 else words[1] if which == 1 else words[2] if which == 2 else words[3]
                 out[r, c] = x[r, c] * scale if word >= threshold else x.dtype.type(0)

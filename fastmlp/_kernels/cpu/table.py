@@ -9,9 +9,9 @@ from __future__ import annotations
 __all__ = [
     "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "COUNTS", "DX", "DY",
     "EPILOGUE", "EXTRA", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LINEAR", "MEAN", "MEANS",
-    "NOISE", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE",
-    "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW",
-    "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
+    "NOISE", "NORMALIZERS", "NUMBERS", "ORDER", "OUT", "OWN", "PAGE", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS",
+    "PRE", "ROWS", "ROW_LOSSES", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SECOND", "SHARES", "SHIFTS", "SOURCE",
+    "SOURCE_ROW", "STEPS", "TARGET", "TRANSPOSED", "WEIGHT", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine computes itself; functions of one panel; functions of rows.
@@ -37,6 +37,7 @@ COLUMNS = 40
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, MEAN, SCALE = range(EXTRA, EXTRA + 6)
 TARGET, SAMPLE_WEIGHT, NORMALIZERS, ROW_LOSSES, CLASS_WEIGHT = range(EXTRA + 6, EXTRA + 11)
 STEPS = EXTRA + 11  # steps of this run, if the source is a file and the next batch is to be read ahead; else 0
+PAGE = TARGET  # of a GATHER: bytes of the system's pages
 # EXTRA of an augmented GATHER, see `augment`: random words below FLIP flip a row; pixels per line; numbers per pixel;
 # the address of the noise's deviations, or 0; the key's two words; the address of the batch numbers of this run.
 FLIP, PIXELS, PIXEL, NOISE, KEY, COUNTS = (*range(EXTRA + 12, EXTRA + 17), EXTRA + 18)

@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 from ..formulas import find
+from .declare import FLOAT, FLOATS, VECTOR
 from .elementwise import clamp, formula, load_some, store_some
 from .jit import inline, kernel
 from .simd import element, fma, lanes, load_tail
@@ -93,14 +94,14 @@ def optimizer_update(kind):
     """Return the kernel of an optimizer; ``numbers (MOST_NUMBERS,)`` are a step's, in float64."""
     loop, rule = updating(kind)
 
-    @kernel
+    @kernel(VECTOR, FLOATS, VECTOR, VECTOR, VECTOR, VECTOR, made_with=(kind,))
     def update(grad, numbers, first, second, third, param):
         loop(rule, grad, in_registers(numbers), first, second, third, param)
 
     return update
 
 
-@kernel
+@kernel(VECTOR, result=FLOAT)
 def sum_of_squares(grad):
     """Return the sum of the squares in float64, as four sums of every fourth element."""
     n = grad.size
@@ -113,7 +114,7 @@ def sum_of_squares(grad):
     return (a + b) + (c + d)
 
 
-@kernel
+@kernel(VECTOR, FLOAT, VECTOR)
 def scale(grad, factor, out):
     """Compute out = factor grad."""
     n, width = grad.size, lanes(grad)
@@ -122,7 +123,7 @@ def scale(grad, factor, out):
         store_some(out, i, load_some(grad, i, count) * factor, count)
 
 
-@kernel
+@kernel(VECTOR, FLOAT, VECTOR)
 def add_scaled(x, factor, out):
     """Compute out += factor x."""
     n, width = x.size, lanes(x)
@@ -131,7 +132,7 @@ def add_scaled(x, factor, out):
         store_some(out, i, fma(load_some(x, i, count), factor, load_some(out, i, count)), count)
 
 
-@kernel
+@kernel(VECTOR, FLOAT, VECTOR)
 def clip(grad, bound, out):
     """Clip grad to [-bound, bound]; NaN stays NaN."""
     n, width = grad.size, lanes(grad)

@@ -9,24 +9,20 @@ The coefficients are in `polynomials`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba.core import types
-from numba.extending import overload
 
 from ..polynomials import CDF_SHIFT, FLOAT32, FLOAT64, Constants
-from .jit import inline
+from .jit import inline, lower
 from .simd import (
-    VectorType,
     absolute,
     copy_sign,
     exponent,
+    first_lane,
     fma,
     full_like,
     greater,
     less,
+    load_tail,
     negative,
     polynomial,
     scale_by_power,
@@ -34,21 +30,14 @@ from .simd import (
 )  # fmt: skip
 
 __all__ = [
-    "cos_half_pi", "exp", "expm1", "log", "log1p_unit", "normal_cdf", "normal_pdf", "sigmoid", "sin_half_pi", "tanh",
+    "constants", "cos_half_pi", "exp", "expm1", "log", "log1p_unit", "normal_cdf", "normal_pdf", "scalar_log",
+    "sigmoid", "sin_half_pi", "tanh",
 ]  # fmt: skip
 
 
-def _constants(v: np.ndarray) -> Constants:
+def constants(v: np.ndarray) -> Constants:
     """Return the constants of ``v``'s dtype; everything else below is independent of the dtype."""
     return FLOAT32 if v.dtype == np.float32 else FLOAT64
-
-
-@overload(_constants, jit_options={"forceinline": True}, strict=False)  # strict mode would compare annotations too
-def _constants_of_type(v: Any) -> Callable[[Any], Constants] | None:
-    if not isinstance(v, VectorType):
-        return None
-    chosen = FLOAT32 if v.dtype == types.float32 else FLOAT64
-    return lambda v: chosen
 
 
 # ----------------------------------------------------------------------------- the exponentials
@@ -59,7 +48,7 @@ def _constants_of_type(v: Any) -> Callable[[Any], Constants] | None:
 @inline
 def _reduce(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return n in the form for `scale_by_power`, n, and v - n * ln2_high (which is exact)."""
-    c = _constants(v)
+    c = constants(v)
     rounded = fma(v, c.log2e, c.rounding)
     n = rounded - c.rounding
     return rounded, n, fma(n, -c.ln2_high, v)
@@ -68,7 +57,7 @@ def _reduce(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @inline
 def _reduce_limited(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return n in the form for `scale_by_power`, and r, for e^v with any v."""
-    c = _constants(v)
+    c = constants(v)
     # Comparisons with NaN are false, so NaN is not clamped.
     v = where(greater(v, c.exp_highest), full_like(v, c.exp_highest), v)
     v = where(less(v, c.exp_lowest), full_like(v, c.exp_lowest), v)
@@ -79,14 +68,14 @@ def _reduce_limited(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @inline
 def _curve(r: np.ndarray) -> np.ndarray:
     """Return e^r - 1 - r = r^2 q(r) for |r| <= ln(2) / 2."""
-    return r * r * polynomial(r, _constants(r).exp)
+    return r * r * polynomial(r, constants(r).exp)
 
 
 @inline
 def exp(v: np.ndarray) -> np.ndarray:
     """Return e^v."""
     rounded, r = _reduce_limited(v)
-    slope = fma(r, polynomial(r, _constants(v).exp), 1.0)
+    slope = fma(r, polynomial(r, constants(v).exp), 1.0)
     return scale_by_power(fma(r, slope, 1.0), rounded)
 
 
@@ -97,7 +86,7 @@ def expm1(v: np.ndarray) -> np.ndarray:
     s = scale_by_power(full_like(v, 0.5), rounded)
     y = fma(s, _curve(r), fma(s, r, s - 0.5)) * 2.0
     # For tiny v, s * r would lose the sign of zero and the last bit of denormal numbers.
-    return where(less(absolute(v), _constants(v).identity), v, y)
+    return where(less(absolute(v), constants(v).identity), v, y)
 
 
 @inline
@@ -105,7 +94,7 @@ def tanh(v: np.ndarray) -> np.ndarray:
     """Return tanh v = v + v^3 p(v^2) near 0, elsewhere sign(v) (1 - 2 / (e^(2|v|) + 1))."""
     a = absolute(v)
     square = a * a
-    near = fma(a * square, polynomial(square, _constants(v).tanh), a)
+    near = fma(a * square, polynomial(square, constants(v).tanh), a)
     far = full_like(v, 1.0) - full_like(v, 2.0) / (exp(a + a) + 1.0)
     return copy_sign(where(less(a, 0.625), near, far), v)
 
@@ -131,7 +120,7 @@ def log1p_unit(v: np.ndarray) -> np.ndarray:
     With s = f / (2 + f): log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 p(s^2))). For v up to 1/2, f is v. Above 1/2, where
     v - 1 is exact, f is (v - 1) / 2 and log 2 is added, which keeps s small.
     """
-    c = _constants(v)
+    c = constants(v)
     upper = greater(v, 0.5)
     f = where(upper, (v - 1.0) * 0.5, v)
     rest = _log_rest(f)
@@ -144,16 +133,26 @@ def _log_rest(f: np.ndarray) -> np.ndarray:
     s = f / (f + 2.0)
     z = s * s
     half_square = f * f * 0.5
-    return fma(negative(s), fma(z, polynomial(z, _constants(f).log1p), half_square), half_square)
+    return fma(negative(s), fma(z, polynomial(z, constants(f).log1p), half_square), half_square)
 
 
 @inline
 def log(v: np.ndarray) -> np.ndarray:
     """Return log v = n log 2 + log(v / 2^n) for positive normal v, with v / 2^n near 1."""
-    c = _constants(v)
+    c = constants(v)
     n = exponent(v)
     f = scale_by_power(v, full_like(v, c.rounding) - n) - 1.0
     return fma(n, c.ln2_high, f - fma(n, -c.ln2_low, _log_rest(f)))
+
+
+@inline
+def scalar_log(x, a):
+    """Return log x for a positive normal or infinite number x of the dtype of the array ``a``.
+
+    The logarithm of the C library differs between systems.
+    """
+    v = full_like(load_tail(a, 0, 0), x)
+    return first_lane(where(less(v, np.inf), log(v), v))
 
 
 # ------------------------------------------------------------------------------- sine and cosine
@@ -162,7 +161,7 @@ def log(v: np.ndarray) -> np.ndarray:
 @inline
 def sin_half_pi(v: np.ndarray) -> np.ndarray:
     """Return sin(pi v / 2) for |v| <= 1/2."""
-    c = _constants(v)
+    c = constants(v)
     z = v * v
     return fma(v * z, polynomial(z, c.sin), v * c.half_pi)
 
@@ -171,7 +170,7 @@ def sin_half_pi(v: np.ndarray) -> np.ndarray:
 def cos_half_pi(v: np.ndarray) -> np.ndarray:
     """Return cos(pi v / 2) for |v| <= 1/2."""
     z = v * v
-    return fma(z, polynomial(z, _constants(v).cos), 1.0)
+    return fma(z, polynomial(z, constants(v).cos), 1.0)
 
 
 # ------------------------------------------------------------------------ the normal distribution
@@ -184,13 +183,13 @@ def _gaussian(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     high = a * scaled
     low = fma(a, scaled, negative(high))  # rounding error of the exponent, and so a relative error of the result
     rounded, n, r = _reduce(high)
-    return rounded, r, fma(n, -_constants(a).ln2_low, low)
+    return rounded, r, fma(n, -constants(a).ln2_low, low)
 
 
 @inline
 def _limited(v: np.ndarray) -> np.ndarray:
     """Return |v|, clamped to the limit at which the density vanishes."""
-    limit = _constants(v).normal_limit
+    limit = constants(v).normal_limit
     a = absolute(v)
     return where(greater(a, limit), full_like(v, limit), a)
 
@@ -200,7 +199,7 @@ def normal_pdf(v: np.ndarray) -> np.ndarray:
     """Return the density of the standard normal distribution: e^(-v^2/2) / sqrt(2 pi)."""
     rounded, r, d = _gaussian(_limited(v))
     tail = r + _curve(r)
-    peak = full_like(v, _constants(v).pdf_peak)
+    peak = full_like(v, constants(v).pdf_peak)
     return scale_by_power(fma(peak, fma(d, tail + 1.0, tail), peak), rounded)
 
 
@@ -211,7 +210,7 @@ def normal_cdf(v: np.ndarray) -> np.ndarray:
     The tail beyond |v| = a is e^(-a^2/2) g(t) / (a + k) with t = (a - k) / (a + k). For negative v, the result is the
     tail; for positive v, the result is 1 minus the tail.
     """
-    c = _constants(v)
+    c = constants(v)
     a = _limited(v)
     rounded, r, d = _gaussian(a)
     below = a + CDF_SHIFT
@@ -233,3 +232,6 @@ def normal_cdf(v: np.ndarray) -> np.ndarray:
     y = fma(factor, r, fma(factor, curve, y)) + factor
     outward = scale_by_power(y, rounded)
     return where(greater(v, 0.0), full_like(v, 1.0) - outward, outward)
+
+
+lower("vecmath")

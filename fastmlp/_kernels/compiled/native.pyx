@@ -1,0 +1,150 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Calls of compiled kernels with NumPy arrays, and the instruction-set level of the processor."""
+
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from * nogil:
+    """
+    /* The best level that the processor has and whose registers the operating system saves, as the compiler's runtime
+       finds out by CPUID and XGETBV. */
+    static const char *best_level(void) {
+    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+        __builtin_cpu_init();
+        int v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi")
+              && __builtin_cpu_supports("bmi2");
+        if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
+            && __builtin_cpu_supports("avx512vl")) return "x86-64-v4";
+        return v3 ? "x86-64-v3" : "";
+    #elif defined(__aarch64__)
+        return "aarch64";
+    #else
+        return "";
+    #endif
+    }
+    """
+    const char *best_level()
+
+ctypedef void (*entry_t)(int64_t *, double *) noexcept nogil
+
+DEF MOST = 64  # slots
+DEF MOST_ARGUMENTS = 24
+
+cdef enum:
+    INTEGER, REAL, ARRAY
+
+
+def level() -> str:
+    """Return the best instruction-set level of the processor: x86-64-v3, x86-64-v4, aarch64, or nothing."""
+    return best_level().decode()
+
+
+cdef class Kernel:
+    """Kernel of a compiled library, called with numbers and contiguous NumPy arrays.
+
+    Parameters
+    ----------
+    name : str
+    arguments : sequence of (str, int)
+        Element type and number of dimensions of each argument, see `cpu.declare`.
+    result : str or None
+        Element type of the result.
+    versions : dict of (str, str) to int
+        Addresses, by the dtypes that stand for "real" and "source"; "" where the kernel has no such argument.
+
+    Raises
+    ------
+    TypeError
+        If a call has an argument of another kind.
+    """
+
+    cdef readonly str name
+    cdef readonly tuple arguments
+    cdef dict _versions
+    cdef int _count, _result, _real, _source
+    cdef uintptr_t _address
+    cdef int _kinds[MOST_ARGUMENTS]
+    cdef int _dimensions[MOST_ARGUMENTS]
+    cdef int _types[MOST_ARGUMENTS]
+
+    def __init__(self, str name, arguments, result, dict versions):
+        numbers = {"int64": cnp.NPY_INT64, "float64": cnp.NPY_FLOAT64, "uint32": cnp.NPY_UINT32}
+        self.name, self.arguments = name, tuple(arguments)
+        self._versions = {
+            (numbered.get(real, -1), numbered.get(source, -1)): address for (real, source), address in versions.items()
+        }
+        self._count, self._real, self._source = len(self.arguments), -1, -1
+        self._result = 0 if result is None else 1 if result == "int64" else 2
+        for i, (element, dimensions) in enumerate(self.arguments):
+            self._dimensions[i] = dimensions
+            self._kinds[i] = ARRAY if dimensions else INTEGER if element in ("int64", "uint64") else REAL
+            self._types[i] = numbers.get(element, -1)
+            if dimensions and element == "real" and self._real < 0:
+                self._real = i
+            if element == "source":
+                self._source = i
+
+    def __call__(self, *args):
+        cdef int64_t slots[MOST]
+        cdef double *floats = <double *> slots
+        cdef int i, axis, slot = 0, kind, real = -1, source = -1
+        cdef cnp.ndarray array
+        cdef entry_t entry
+        if len(args) != self._count:
+            raise TypeError(f"{self.name} takes {self._count} arguments, got {len(args)}.")
+        if self._real >= 0:
+            real = _type_of(args[self._real])
+        if self._source >= 0:
+            source = _type_of(args[self._source])
+        address = self._versions.get((real, source))
+        if address is None:
+            raise self._wrong(args, self._real if self._source < 0 else self._source)
+        for i in range(self._count):
+            one = args[i]
+            if self._kinds[i] == ARRAY:
+                if not isinstance(one, cnp.ndarray):
+                    raise self._wrong(args, i)
+                array = one
+                kind = self._types[i]
+                if kind < 0:
+                    kind = source if i == self._source else real
+                if (cnp.PyArray_TYPE(array) != kind or cnp.PyArray_NDIM(array) != self._dimensions[i]
+                        or not cnp.PyArray_IS_C_CONTIGUOUS(array)):
+                    raise self._wrong(args, i)
+                slots[slot] = <int64_t> <uintptr_t> cnp.PyArray_DATA(array)
+                for axis in range(self._dimensions[i]):
+                    slots[slot + 1 + axis] = cnp.PyArray_DIM(array, axis)
+                slot += 1 + self._dimensions[i]
+            elif self._kinds[i] == INTEGER:
+                slots[slot] = <int64_t> <uint64_t> (one if one >= 0 else one + (1 << 64))
+                slot += 1
+            else:
+                floats[slot] = one
+                slot += 1
+        entry = <entry_t> <uintptr_t> address
+        with nogil:
+            entry(slots, floats)
+        if self._result == 1:
+            return slots[slot]
+        return floats[slot] if self._result == 2 else None
+
+    cdef object _wrong(self, args, int i):
+        element, dimensions = self.arguments[i]
+        found = args[i]
+        what = f"{found.dtype} array of shape {found.shape}" if isinstance(found, cnp.ndarray) else type(found).__name__
+        return TypeError(
+            f"Argument {i} of {self.name} is a {what}; expected a contiguous {element} array of {dimensions} dimensions."
+        )
+
+
+numbered = {
+    "float32": cnp.NPY_FLOAT32, "float64": cnp.NPY_FLOAT64, "uint8": cnp.NPY_UINT8,
+}
+
+
+cdef int _type_of(one) except? -1:
+    return cnp.PyArray_TYPE(<cnp.ndarray> one) if isinstance(one, cnp.ndarray) else -1

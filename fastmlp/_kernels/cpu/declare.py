@@ -1,0 +1,35 @@
+"""Declarations of kernels: the arguments of each, by which it is compiled ahead of time and called as a C function.
+
+A declared kernel becomes a C function ``void f(int64_t *slots, double *slots)``; both parameters are the same array of
+8-byte slots. A number takes one slot, an array one for its address and one for each dimension; a result is written to
+the slot after the arguments. A function called by address (`jit.addressed`) keeps its own C signature.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = [
+    "Argument", "FLOAT", "FLOATS", "FLOAT_ROWS", "INT", "INTS", "INT_ROWS", "MATRIX", "ORDER", "REAL", "SOURCE",
+    "VECTOR", "WORD", "slot_count",
+]  # fmt: skip
+
+
+class Argument(NamedTuple):
+    """Element type and number of dimensions of an argument; 0 dimensions is a number.
+
+    The element type ``real`` stands for the dtype of the kernel's version, ``source`` for that of the features.
+    """
+
+    element: str
+    dimensions: int = 0
+
+
+INT, FLOAT, WORD, REAL = (Argument(element) for element in ("int64", "float64", "uint64", "real"))
+INTS, FLOATS, VECTOR, ORDER = (Argument(element, 1) for element in ("int64", "float64", "real", "uint32"))
+INT_ROWS, FLOAT_ROWS, MATRIX, SOURCE = (Argument(element, 2) for element in ("int64", "float64", "real", "source"))
+
+
+def slot_count(arguments: tuple[Argument, ...]) -> int:
+    """Return the number of slots of the arguments, without that of the result."""
+    return sum(1 + one.dimensions for one in arguments)

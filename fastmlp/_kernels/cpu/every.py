@@ -1,0 +1,56 @@
+"""All kernels of the package, for the build of the library of compiled kernels."""
+
+from __future__ import annotations
+
+import itertools
+
+from ..formulas import find, names, sums_over_classes
+from . import (  # noqa: F401  (importing them declares their kernels)
+    augment,
+    columns,
+    elementwise,
+    engine,
+    linear,
+    loss_operations,
+    losses,
+    operations,
+    peak,
+    rows,
+    rules,
+    shuffle,
+    updates,
+)
+
+__all__ = ["declare_all"]
+
+
+def declare_all() -> None:
+    """Fill `jit.KERNELS` and `jit.ADDRESSED`: kernels of all formulas, dtypes of features and kinds of targets."""
+    for kind in names("activations"):
+        elementwise.activation_forward(kind)
+        elementwise.activation_backward(kind)
+        elementwise.by_address(kind)
+        operations.activation_forward(kind)
+        for of_output in (False, True)[: 1 + hasattr(find("activations", kind), "derivative_of_output")]:
+            operations.activation_backward(kind, of_output)
+    for kind in names("columns"):
+        for make in (
+            columns.columns_forward, columns.columns_backward, columns.panel_forward, columns.panel_backward,
+            columns.panel_gradient,
+        ):  # fmt: skip
+            make(kind)
+    for kind in names("losses"):
+        if not sums_over_classes(kind):
+            losses.elementwise_loss(kind)
+            for mixed in (False, True):
+                loss_operations.elementwise(kind, mixed)
+            continue
+        losses.classwise_loss(kind)
+        for from_logits, by_index, plain, mixed in itertools.product((False, True), repeat=4):
+            loss_operations.classwise(kind, from_logits, by_index, plain, mixed)
+    for kind in names("optimizers"):
+        updates.optimizer_update(kind)
+        rules.update_rule(kind)
+    for source in operations.POINTERS:
+        operations.gather(source)
+        augment.gather_augmented(source)

@@ -1,0 +1,154 @@
+"""Compilation of kernels by Numba, and their cache on disk; all options are set here."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+from numba.core.compiler import Compiler
+from numba.core.runtime import rtsys
+
+from ..kept import MARK, Kept
+from .host import VECTOR_BYTES
+
+__all__ = [
+    "OPTIONS",
+    "PIPELINE",
+    "AddressedFunction",
+    "cache_files",
+    "compile_inline",
+    "compile_kernel",
+    "compile_shared",
+]
+
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+
+_HERE = Path(__file__).parent
+
+
+class _Compiler(Compiler):
+    """Numba compiler that takes about a third less time for functions with many `inline` parts."""
+
+    def define_pipelines(self) -> Any:
+        from .pasting import with_pasting  # imports half of Numba; not needed if all kernels are cached
+
+        return [with_pasting(one) for one in super().define_pipelines()]
+
+    def compile_extra(self, func: Any) -> Any:
+        from ..quick import quickly
+
+        with quickly():
+            return super().compile_extra(func)
+
+
+PIPELINE = _Compiler
+
+
+class _Loading(FunctionCache):
+    """Cache that loads kernels without the initialization of the compiler: half a second, some hundred modules."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not hasattr(self, "_load_overload"):  # not in this version of Numba
+            return super().load_overload(sig, target_context)
+        rtsys.initialize(target_context)  # kernels with arrays count references to them
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
+class _KernelCache(Kept, _Loading):
+    """Kernel cache whose keys are valid across processes.
+
+    Numba's own key contains a pickle of the values captured by a function's closure. The pickle of a compiled function
+    differs between processes. Names suffice as a key here, because the file's name covers the sources of the named
+    functions.
+    """
+
+    folder, files = _HERE, IndexDataCacheFile
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        captured = tuple(cell.cell_contents.__name__ for cell in self._py_func.__closure__ or ())
+        return sig, codegen.magic_tuple(), captured, VECTOR_BYTES
+
+
+def cache_files() -> tuple[Path | None, list[Path]]:
+    """Return the folder of cached kernels (None if no folder is writable) and the files in it."""
+    try:
+        folder = Path(_KernelCache(cache_files).cache_path)
+    except RuntimeError:
+        return None, []
+    return folder, sorted(folder.glob(f"*{MARK}*.nb[ic]"))
+
+
+def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile an entry point once per dtype, without the GIL, with an on-disk cache if possible."""
+    compiled = numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+    if numba.config.DISABLE_JIT:
+        return compiled
+    with contextlib.suppress(RuntimeError):  # numba found no writable folder
+        compiled._cache = _KernelCache(function)
+    return compiled
+
+
+def compile_shared(function: Callable[..., Any]) -> Any:
+    """Compile a function that other compiled functions call."""
+    return numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+
+
+def compile_inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function in each of its callers, before type inference.
+
+    LLVM's inlining would give the same speed. However, each part would first be optimized as a library of its own,
+    which doubles the time of a first run.
+    """
+    found = numba.njit(inline="always", **OPTIONS)(function)
+    if not numba.config.DISABLE_JIT:
+        found.pasted = None
+    return found
+
+
+_COMPILING = threading.RLock()
+_POINTERS = {
+    name: types.CPointer(getattr(types, name))  # type: ignore[attr-defined]
+    for name in ("float32", "float64", "int64")
+}
+
+
+class AddressedFunction:
+    """C function that Numba compiles when its address is first asked for, with a version for each dtype.
+
+    Parameters
+    ----------
+    function : function
+    arguments : sequence of str
+        See `jit.addressed`.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+        self.function, self._arguments = function, arguments
+        self._compiled: dict[str, Any] = {}
+
+    def signature(self, dtype: str) -> Any:
+        """Return the signature of the version for a dtype."""
+        found = (argument.replace("real", dtype) for argument in self._arguments)
+        return types.void(*(_POINTERS[one[:-1]] if one.endswith("*") else getattr(types, one) for one in found))
+
+    def address(self, dtype: str) -> int:
+        """Return the address of the version for a dtype, valid in this process and its forks."""
+        with _COMPILING:  # concurrent first requests must compile only one version
+            if dtype not in self._compiled:
+                signature = self.signature(dtype)
+                compiled: Any = CFunc(
+                    self.function, (signature.args, types.void), locals={}, options=OPTIONS, pipeline_class=_Compiler
+                )
+                with contextlib.suppress(RuntimeError):  # numba found no writable folder
+                    compiled._cache = _KernelCache(self.function)
+                compiled.compile()
+                self._compiled[dtype] = compiled
+        return int(self._compiled[dtype].address)

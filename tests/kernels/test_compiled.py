@@ -1,0 +1,147 @@
+"""The library of compiled kernels: what it contains, what a call refuses, and the same bits as from the JIT."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba")
+if numba.config.DISABLE_JIT:
+    pytest.skip("nothing is compiled", allow_module_level=True)
+
+from fastmlp._kernels.compiled import library as libraries  # noqa: E402
+from fastmlp._kernels.cpu import jit, rows, shuffle  # noqa: E402
+from fastmlp._kernels.cpu.host import VECTOR_BYTES  # noqa: E402
+from fastmlp._kernels.jitted import shuffle as jitted_shuffle  # noqa: E402
+
+built = pytest.mark.skipif(jit.LIBRARY is None, reason=libraries.reason(VECTOR_BYTES))
+BITS = Path(__file__).parents[1] / "bits.py"
+
+
+def run(*command, **environment):
+    """The output of a command in a process with other environment variables."""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+@built
+def test_each_kernel_is_there_for_both_dtypes():
+    """In a process of its own, where no other test has registered a formula."""
+    code = "from fastmlp._kernels.cpu import every, jit; every.declare_all(); "
+    code += "print([n for n, d in jit.KERNELS.items() if not jit.LIBRARY.kernel(n, d.arguments, None)], "
+    code += "[n for n in jit.ADDRESSED for d in ('float32', 'float64') if not jit.LIBRARY.address(f'{n}_{d}')])"
+    assert run("-c", code) == "[] []\n"
+
+
+@built
+@pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm")
+def test_it_exports_kernels_only_and_needs_the_c_library_only():
+    listed = subprocess.run(["nm", "-D", jit.LIBRARY.path], capture_output=True, text=True, check=True).stdout
+    names = [line.split()[-2:] for line in listed.splitlines()]
+    exported = {name for kind, name in names if kind not in "Uw"}
+    assert exported and all(name.startswith("fastmlp_") for name in exported)
+    needed = {name.partition("@")[0] for kind, name in names if kind == "U"}
+    assert needed <= {"madvise", "memcpy", "memmove", "memset", "sched_yield", "sqrt"}
+
+
+@built
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ((np.ones((2, 3)),), "takes 2 arguments, got 1"),
+        ((np.ones((2, 3)), np.ones((2, 3), np.float32)), "Argument 1 .* float32 array"),
+        ((np.ones((2, 3)), np.ones((3, 2)).T), r"Argument 1 .* contiguous"),
+        ((np.ones((2, 3)), np.ones(6)), "Argument 1 .* of 2 dimensions"),
+        ((np.ones((2, 3), np.int64), np.ones((2, 3))), "Argument 0 .* int64 array"),
+        (([1.0], np.ones((2, 3))), "Argument 0 .* is a list"),
+    ],
+)
+def test_a_call_with_other_arguments(arguments, expected):
+    with pytest.raises(TypeError, match=expected):
+        rows.softmax_forward(*arguments)
+
+
+@built
+def test_integers_above_half_of_the_range_arrive_as_they_are():
+    ref = jitted_shuffle.shuffle_order(2**64 - 1, 3, 50)
+    assert np.array_equal(ref, shuffle.shuffle_order(2**64 - 1, 3, 50)) and sorted(ref) == list(range(50))
+
+
+@built
+def test_a_damaged_library_is_not_loaded(tmp_path):
+    path = tmp_path / jit.LIBRARY.path.name
+    shutil.copy(jit.LIBRARY.path, path)
+    shutil.copy(jit.LIBRARY.path.with_suffix(".json"), path.with_suffix(".json"))
+    assert libraries.fault(path) == ""
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert "is damaged" in libraries.fault(path)
+    path.with_suffix(".json").write_text("{")
+    assert "cannot be read" in libraries.fault(path)
+
+
+@built
+def test_the_sources_have_changed(tmp_path):
+    path = tmp_path / jit.LIBRARY.path.name
+    shutil.copy(jit.LIBRARY.path, path)
+    described = json.loads(jit.LIBRARY.path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**described, "sources": "others"}))
+    assert "other sources" in libraries.fault(path)
+
+
+WITHOUT_NUMBA = """
+import sys
+import numpy as np
+import fastmlp as fm
+from fastmlp.estimators import MLPClassifier
+
+X = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
+y = (X[:, 0] > 0).astype(np.int64)
+model = fm.MLP(7, [16], 2, activation="tanh", dropout=0.1, layer_norm=True, rng=0)
+trainer = fm.Trainer(model, fm.CrossEntropyLoss(), fm.Adam(1e-2))
+trainer.fit(X, y, validation=(X, y), batch_size=32, epochs=3, rng=0)
+trainer.step(X[:8], y[:8])
+model.infer(X), trainer.evaluate(X, y)
+MLPClassifier((8,), max_iter=3).fit(X, y).predict_proba(X)
+print(sorted({"numba", "llvmlite"} & set(sys.modules)))
+"""
+
+
+@built
+def test_training_does_not_import_numba():
+    pytest.importorskip("sklearn")
+    assert run("-W", "ignore", "-c", WITHOUT_NUMBA) == "[]\n"
+
+
+@built
+def test_a_registered_formula_is_compiled_by_numba():
+    code = "import sys; from fastmlp._kernels import formulas as f, get_backend; import numpy as np; "
+    code += "import squareplus; f.register('activations', 'squareplus', squareplus); "
+    code += "x = np.ones((2, 3)); get_backend('numba').activation_forward('squareplus', 1.0, x, x); "
+    code += "print(x[0, 0] > 1, 'numba' in sys.modules)"
+    assert run("-c", code, PYTHONPATH=str(BITS.parent)) == "True True\n"
+
+
+def test_the_jit_by_choice():
+    code = "from fastmlp._kernels.cpu import jit, host; from fastmlp._kernels.compiled import library as l; "
+    code += "print(jit.LIBRARY, l.reason(host.VECTOR_BYTES))"
+    assert run("-c", code, FASTMLP_JIT="1") == "None FASTMLP_JIT is set\n"
+
+
+@built
+@pytest.mark.slow
+def test_the_bits_are_those_of_the_jit(tmp_path):
+    ref = tmp_path / "jit.json"
+    ref.write_text(run(BITS, FASTMLP_JIT="1"))
+    assert "are equal" in run(BITS, "--against", ref)
