@@ -133,6 +133,18 @@ def test_a_registered_formula_is_compiled_by_numba():
     assert run("-c", code, PYTHONPATH=str(BITS.parent)) == "True True\n"
 
 
+@pytest.mark.parametrize(
+    "vector_bytes, best, expected",
+    [
+        (64, "x86-64-v4", "x86-64-v4"), (32, "x86-64-v4", "x86-64-v3"), (32, "x86-64-v3", "x86-64-v3"),
+        (64, "x86-64-v3", None), (16, "x86-64-v4", None), (32, "", None), (16, "aarch64", "aarch64"),
+        (32, "aarch64", None),
+    ],
+)  # fmt: skip
+def test_the_level_by_width_and_processor(vector_bytes, best, expected):
+    assert libraries.level_for(vector_bytes, best) == expected
+
+
 def test_the_jit_by_choice():
     code = "from fastmlp._kernels.cpu import jit, host; from fastmlp._kernels.compiled import library as l; "
     code += "print(jit.LIBRARY, l.reason(host.VECTOR_BYTES))"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..fingerprint import fingerprint
 
-__all__ = ["FOLDER", "LEVEL_BYTES", "Library", "fault", "host_level", "library", "library_file", "reason"]
+__all__ = ["FOLDER", "LEVEL_BYTES", "Library", "fault", "host_level", "level_for", "library", "library_file", "reason"]
 
 FOLDER = Path(__file__).parent
 # Bytes of a vector register by level.
@@ -75,6 +75,12 @@ def host_level() -> str | None:
     return str(native.level())
 
 
+def level_for(vector_bytes: int, best: str) -> str | None:
+    """Return the level with vectors of this width on a processor whose best level is ``best``; None if it has none."""
+    usable = [best] if best == "aarch64" else [level for level in ("x86-64-v3", "x86-64-v4") if level <= best]
+    return next((level for level in usable if LEVEL_BYTES[level] == vector_bytes), None)
+
+
 def library(vector_bytes: int) -> Library | None:
     """Return the library for vectors of this width, or None if the JIT compiles the kernels."""
     return _choose(vector_bytes).library
@@ -93,17 +99,16 @@ def _choose(vector_bytes: int) -> _Choice:
         from . import native  # type: ignore[attr-defined]
     except ImportError:
         return _Choice(None, "the package was installed without compiled kernels")
-    best = native.level()
-    usable = [level for level in LEVEL_BYTES if level <= best and LEVEL_BYTES[level] == vector_bytes] if best else []
-    if not usable:
+    level = level_for(vector_bytes, native.level())
+    if level is None:
         return _Choice(None, f"no level of compiled kernels has vectors of {vector_bytes} bytes on this processor")
-    path = library_file(usable[0])
+    path = library_file(level)
     if not path.is_file():
-        return _Choice(None, f"the package was installed without compiled kernels for {usable[0]}")
+        return _Choice(None, f"the package was installed without compiled kernels for {level}")
     found = fault(path)
     if found:
         return _Choice(None, found)
-    return _Choice(Library(path, native), f"compiled for {usable[0]}")
+    return _Choice(Library(path, native), f"compiled for {level}")
 
 
 def fault(path: Path) -> str:

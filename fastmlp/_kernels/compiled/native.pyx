@@ -31,11 +31,17 @@ cdef extern from * nogil:
 
 ctypedef void (*entry_t)(int64_t *, double *) noexcept nogil
 
-DEF MOST = 64  # slots
-DEF MOST_ARGUMENTS = 24
+cdef enum:
+    MOST_SLOTS = 64
+    MOST_ARGUMENTS = 24
 
 cdef enum:
     INTEGER, REAL, ARRAY
+
+_NUMBERS = {
+    "float32": cnp.NPY_FLOAT32, "float64": cnp.NPY_FLOAT64, "int64": cnp.NPY_INT64, "uint8": cnp.NPY_UINT8,
+    "uint32": cnp.NPY_UINT32,
+}
 
 
 def level() -> str:
@@ -58,6 +64,8 @@ cdef class Kernel:
 
     Raises
     ------
+    ValueError
+        If the kernel has too many arguments.
     TypeError
         If a call has an argument of another kind.
     """
@@ -72,24 +80,25 @@ cdef class Kernel:
     cdef int _types[MOST_ARGUMENTS]
 
     def __init__(self, str name, arguments, result, dict versions):
-        numbers = {"int64": cnp.NPY_INT64, "float64": cnp.NPY_FLOAT64, "uint32": cnp.NPY_UINT32}
         self.name, self.arguments = name, tuple(arguments)
+        if len(self.arguments) > MOST_ARGUMENTS or sum([1 + one[1] for one in self.arguments]) >= MOST_SLOTS:
+            raise ValueError(f"{name} has too many arguments; expected at most {MOST_ARGUMENTS} in {MOST_SLOTS} slots.")
         self._versions = {
-            (numbered.get(real, -1), numbered.get(source, -1)): address for (real, source), address in versions.items()
+            (_NUMBERS.get(real, -1), _NUMBERS.get(source, -1)): address for (real, source), address in versions.items()
         }
         self._count, self._real, self._source = len(self.arguments), -1, -1
         self._result = 0 if result is None else 1 if result == "int64" else 2
         for i, (element, dimensions) in enumerate(self.arguments):
             self._dimensions[i] = dimensions
             self._kinds[i] = ARRAY if dimensions else INTEGER if element in ("int64", "uint64") else REAL
-            self._types[i] = numbers.get(element, -1)
+            self._types[i] = _NUMBERS.get(element, -1)
             if dimensions and element == "real" and self._real < 0:
                 self._real = i
             if element == "source":
                 self._source = i
 
     def __call__(self, *args):
-        cdef int64_t slots[MOST]
+        cdef int64_t slots[MOST_SLOTS]
         cdef double *floats = <double *> slots
         cdef int i, axis, slot = 0, kind, real = -1, source = -1
         cdef cnp.ndarray array
@@ -139,11 +148,6 @@ cdef class Kernel:
         return TypeError(
             f"Argument {i} of {self.name} is a {what}; expected a contiguous {element} array of {dimensions} dimensions."
         )
-
-
-numbered = {
-    "float32": cnp.NPY_FLOAT32, "float64": cnp.NPY_FLOAT64, "uint8": cnp.NPY_UINT8,
-}
 
 
 cdef int _type_of(one) except? -1:
