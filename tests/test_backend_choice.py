@@ -82,8 +82,15 @@ def test_a_backend_that_is_not_there(monkeypatch, name):
 
 def test_a_backend_whose_package_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("fastmlp._kernels._has_library", lambda: False)
     with pytest.raises(fm.BackendError, match="backend 'numba' needs numba, which is not installed: pip install numba"):
         fm.set_backend("numba")
+
+
+def test_compiled_kernels_need_no_package(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("fastmlp._kernels._has_library", lambda: True)
+    assert fm.get_backend().name == "numba"
 
 
 def test_both_backends_give_one_result(rng):

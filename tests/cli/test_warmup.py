@@ -78,6 +78,7 @@ def test_afterwards_a_plain_fit_compiles_nothing(start):
 def fits(monkeypatch):
     """The fits that would be made."""
     made = []
+    monkeypatch.setattr(warmup, "compiles", lambda: True)
     monkeypatch.setattr(warmup, "_fit", lambda dtype, *parts, **layers: made.append((dtype, parts, layers)))
     return made
 
@@ -98,7 +99,15 @@ def test_plain(fastmlp, fits):
     assert {parts[3] for dtype, parts, _ in fits if dtype == "float64"} == {"uint8", "float64"}
 
 
+def test_kernels_that_are_compiled_already(fastmlp, monkeypatch):
+    monkeypatch.setattr(warmup, "compiles", lambda: False)
+    assert fastmlp("warmup")[:2] == (
+        0, "There is nothing to compile: the kernels were compiled when fastmlp was installed.\n",
+    )  # fmt: skip
+
+
 def test_what_is_compiled_is_counted(fastmlp, monkeypatch):
+    monkeypatch.setattr(warmup, "compiles", lambda: True)
     monkeypatch.setattr(warmup, "_fit", lambda *parts: numba.njit(lambda: 1)())
     _, out, _ = fastmlp("warmup")
     assert [line.split()[-4:-2] for line in out.splitlines()[:3]] == 3 * [["1", "compiled"]]
