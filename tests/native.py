@@ -341,6 +341,8 @@ def _flat(values, kinds):
             yield from ((pointer, None), (pointer, None), (integer, value.size), (integer, value.itemsize))
             yield pointer, value.ctypes.data
             yield from ((integer, number) for number in (*value.shape, *value.strides))
+        elif isinstance(kind, numba.types.BaseTuple):
+            yield from _flat(value, kind.types)
         elif value is None:
             yield pointer, None
         else:
