@@ -15,7 +15,9 @@ AOT = Path("fastmlp", "_kernels", "aot")
 
 
 # FASTMLP_BUILD: 0 or nothing; 1 to compile the kernels of training for this processor; all, for every level.
-compiles_kernels = os.environ.get("FASTMLP_BUILD", "").strip().removeprefix("0")
+compiles_kernels = os.environ.get("FASTMLP_BUILD", "").strip()
+if compiles_kernels == "0":
+    compiles_kernels = ""
 
 
 def write_constants() -> None:

@@ -101,8 +101,10 @@ def _training() -> str:
         )
     except (BackendError, ImportError) as error:
         return f"unknown: {error}"
-    ahead = library.library(host.VECTOR_BYTES) is not None
-    return f"compiled {'ahead of time' if ahead else 'by Numba'}: {library.reason(host.VECTOR_BYTES)}"
+    reason = library.reason(host.VECTOR_BYTES)
+    if library.library(host.VECTOR_BYTES) is None:
+        return f"compiled by Numba: {reason}"
+    return f"compiled ahead of time, {reason}"
 
 
 def _predictor() -> str:

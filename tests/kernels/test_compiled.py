@@ -82,13 +82,15 @@ def test_a_damaged_library_is_not_loaded(tmp_path):
     path = tmp_path / jit.LIBRARY.path.name
     shutil.copy(jit.LIBRARY.path, path)
     shutil.copy(jit.LIBRARY.path.with_suffix(".json"), path.with_suffix(".json"))
-    assert libraries.fault(path) == ""
+    assert libraries.checked_description(path) == jit.LIBRARY.description
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    assert "is damaged" in libraries.fault(path)
+    with pytest.raises(libraries.UnusableError, match="is damaged"):
+        libraries.checked_description(path)
     path.with_suffix(".json").write_text("{")
-    assert "cannot be read" in libraries.fault(path)
+    with pytest.raises(libraries.UnusableError, match="cannot be read"):
+        libraries.checked_description(path)
 
 
 @built
@@ -97,7 +99,8 @@ def test_the_sources_have_changed(tmp_path):
     shutil.copy(jit.LIBRARY.path, path)
     described = json.loads(jit.LIBRARY.path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps({**described, "sources": "others"}))
-    assert "other sources" in libraries.fault(path)
+    with pytest.raises(libraries.UnusableError, match="other sources"):
+        libraries.checked_description(path)
 
 
 WITHOUT_NUMBA = """

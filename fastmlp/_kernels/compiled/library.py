@@ -5,22 +5,25 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
+from ..cpu.declare import Argument, versions
 from ..fingerprint import fingerprint
 
-__all__ = ["FOLDER", "LEVEL_BYTES", "Library", "fault", "host_level", "level_for", "library", "library_file", "reason"]
+__all__ = [
+    "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "host_level", "level_for", "library",
+    "library_file", "reason",
+]  # fmt: skip
 
 FOLDER = Path(__file__).parent
 # Bytes of a vector register by level.
 LEVEL_BYTES = {"x86-64-v3": 32, "x86-64-v4": 64, "aarch64": 16}
 _SUFFIX = ".dll" if os.name == "nt" else ".so"
-REALS = ("float32", "float64")
-SOURCES = ("uint8", "float32", "float64")
 
 
 def library_file(level: str, folder: Path = FOLDER) -> Path:
@@ -34,13 +37,14 @@ class Library:
     Parameters
     ----------
     path : Path
+    description : dict of str to str
+        The description beside the library, see `build`.
     native : module
         The extension module that calls kernels.
     """
 
-    def __init__(self, path: Path, native: Any) -> None:
-        self.path, self._native = path, native
-        self.description: dict[str, str] = json.loads(path.with_suffix(".json").read_text())
+    def __init__(self, path: Path, description: dict[str, str], native: ModuleType) -> None:
+        self.path, self.description, self._native = path, description, native
         self._functions = ctypes.CDLL(str(path))
 
     def address(self, name: str) -> int | None:
@@ -48,31 +52,35 @@ class Library:
         found = getattr(self._functions, f"fastmlp_{name}", None)
         return None if found is None else ctypes.cast(found, ctypes.c_void_p).value
 
-    def kernel(self, name: str, arguments: Iterable[tuple[str, int]], result: str | None) -> Any:
+    def kernel(self, name: str, arguments: tuple[Argument, ...], result: Argument | None) -> Any:
         """Return a kernel, to be called with NumPy arrays, or None if the library does not have it."""
-        elements = {element for element, _ in arguments}
-        versions = {}
-        for real in REALS if "real" in elements else ("",):
-            for source in SOURCES if "source" in elements else ("",):
-                address = self.address("_".join(filter(None, (name, real, source))))
-                if address is None:
-                    return None
-                versions[real, source] = address
-        return self._native.Kernel(name, arguments, result, versions)
+        addresses = {dtypes: self.address(f"{name}{suffix}") for dtypes, suffix in versions(arguments).items()}
+        if None in addresses.values():
+            return None
+        return self._native.Kernel(name, arguments, result and result.element, addresses)
+
+
+class UnusableError(Exception):
+    """A library that must not be loaded; the message is one clause."""
 
 
 class _Choice(NamedTuple):
     library: Library | None
-    reason: str  # why this library, or why none
+    reason: str  # the level of the library, or the reason for none, as a clause
+
+
+def _native() -> ModuleType | None:
+    """Return the extension module, or None if the package was installed without it."""
+    try:
+        return importlib.import_module(".native", __package__)
+    except ImportError:
+        return None
 
 
 def host_level() -> str | None:
     """Return the best instruction-set level of this processor, empty if it has none; None if that is not known."""
-    try:
-        from . import native  # type: ignore[attr-defined]
-    except ImportError:
-        return None
-    return str(native.level())
+    native = _native()
+    return None if native is None else str(native.level())
 
 
 def level_for(vector_bytes: int, best: str) -> str | None:
@@ -87,40 +95,51 @@ def library(vector_bytes: int) -> Library | None:
 
 
 def reason(vector_bytes: int) -> str:
-    """Return why `library` returns what it does, as a clause."""
+    """Return the level of the result of `library`, or the reason for None, as a clause."""
     return _choose(vector_bytes).reason
 
 
 @functools.cache
 def _choose(vector_bytes: int) -> _Choice:
-    if os.environ.get("FASTMLP_JIT", "").strip() not in ("", "0"):
-        return _Choice(None, "FASTMLP_JIT is set")
     try:
-        from . import native  # type: ignore[attr-defined]
-    except ImportError:
-        return _Choice(None, "the package was installed without compiled kernels")
+        return _load(vector_bytes)
+    except UnusableError as error:
+        return _Choice(None, str(error))
+
+
+def _load(vector_bytes: int) -> _Choice:
+    if os.environ.get("FASTMLP_JIT", "").strip() not in ("", "0"):
+        raise UnusableError("FASTMLP_JIT is set")
+    native = _native()
+    if native is None:
+        raise UnusableError("the package was installed without compiled kernels")
     level = level_for(vector_bytes, native.level())
     if level is None:
-        return _Choice(None, f"no level of compiled kernels has vectors of {vector_bytes} bytes on this processor")
+        raise UnusableError(f"no level of compiled kernels has vectors of {vector_bytes} bytes on this processor")
     path = library_file(level)
     if not path.is_file():
-        return _Choice(None, f"the package was installed without compiled kernels for {level}")
-    found = fault(path)
-    if found:
-        return _Choice(None, found)
-    return _Choice(Library(path, native), f"compiled for {level}")
+        raise UnusableError(f"the package was installed without compiled kernels for {level}")
+    return _Choice(Library(path, checked_description(path), native), level)
 
 
-def fault(path: Path) -> str:
-    """Return what is wrong with a library, as a clause; nothing if it may be loaded."""
+def checked_description(path: Path) -> dict[str, str]:
+    """Return the description of a library.
+
+    Raises
+    ------
+    UnusableError
+        If the library is damaged, or in a checkout was built from other sources.
+    """
     try:
-        described = json.loads(path.with_suffix(".json").read_text())
+        description: dict[str, str] = json.loads(path.with_suffix(".json").read_text())
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
-        return f"{path} cannot be read ({error})"
-    if described.get("sha256") != digest:
-        return f"{path} is damaged: its digest is not the one of the build"
+        raise UnusableError(f"{path} cannot be read ({error})") from error
+    if description.get("sha256") != digest:
+        raise UnusableError(f"{path} is damaged: its digest is not the one of the build")
     # In a checkout the sources may change after the build.
-    if (FOLDER.parents[2] / "setup.py").is_file() and described.get("sources") != fingerprint(FOLDER.parent / "cpu"):
-        return f"{path} was built from other sources; build it again by python -m fastmlp._kernels.compiled.build"
-    return ""
+    if (FOLDER.parents[2] / "setup.py").is_file() and description.get("sources") != fingerprint(FOLDER.parent / "cpu"):
+        raise UnusableError(
+            f"{path} was built from other sources; build it again by python -m fastmlp._kernels.compiled.build"
+        )
+    return description

@@ -19,13 +19,11 @@ from numba import carray, cfunc
 from numba.core import types
 
 from ..cpu import every, jit, numba_jit
-from ..cpu.declare import Argument
+from ..cpu.declare import REALS, Argument, versions
 from ..cpu.native import bytes_at, integers_at, numbers_at, singles_at, words_at
 
 __all__ = ["compile_part"]
 
-REALS = ("float32", "float64")
-SOURCES = ("uint8", "float32", "float64")
 _ADDRESS = {
     "int64": integers_at, "float64": numbers_at, "float32": singles_at, "uint8": bytes_at,
     "uint32": words_at,
@@ -70,11 +68,8 @@ def _functions() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     every.declare_all()
     slots = types.void(_POINTER(types.int64), _POINTER(types.float64))
     for name, declared in sorted(jit.KERNELS.items()):
-        elements = {argument.element for argument in declared.arguments}
-        for real in REALS if "real" in elements else ("",):
-            for source in SOURCES if "source" in elements else ("",):
-                symbol = "_".join(filter(None, ("fastmlp", name, real, source)))
-                yield symbol, slots, _entry(declared, real, source)
+        for (real, source), suffix in versions(declared.arguments).items():
+            yield f"fastmlp_{name}{suffix}", slots, _entry(declared, real, source)
     for name, function in sorted(jit.ADDRESSED.items()):
         for real in REALS:
             compiled = numba_jit.AddressedFunction(function.function, function.arguments)
@@ -83,7 +78,7 @@ def _functions() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
 
 def _module(symbol: str, signature: Any, function: Callable[..., Any], machine: Any) -> Any:
     """Return the LLVM module of a function, in which the only exported name is ``symbol``."""
-    compiled = cfunc(signature, pipeline_class=numba_jit.PIPELINE, **numba_jit.OPTIONS)(function)
+    compiled = cfunc(signature, pipeline_class=numba_jit.KernelCompiler, **numba_jit.OPTIONS)(function)
     module = binding.parse_assembly(compiled.inspect_llvm())
     for one in [*module.functions, *module.global_variables]:
         if one.is_declaration:
@@ -100,7 +95,7 @@ def _module(symbol: str, signature: Any, function: Callable[..., Any], machine: 
 
 
 def _remove_error_paths(module: Any, machine: Any) -> None:
-    """Remove what follows from an exception that a function called by the kernel cannot raise.
+    """Remove the code that handles exceptions of called functions that cannot raise any.
 
     Numba optimizes a function before its callers are known, and must assume another definition of each callee.
     """

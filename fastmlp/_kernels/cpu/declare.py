@@ -10,9 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 __all__ = [
-    "Argument", "FLOAT", "FLOATS", "FLOAT_ROWS", "INT", "INTS", "INT_ROWS", "MATRIX", "ORDER", "REAL", "SOURCE",
-    "VECTOR", "WORD", "slot_count",
+    "Argument", "FLOAT", "FLOATS", "FLOAT_ROWS", "INT", "INTS", "INT_ROWS", "MATRIX", "ORDER", "REAL", "REALS",
+    "SOURCE", "VECTOR", "WORD", "versions",
 ]  # fmt: skip
+
+
+REALS = ("float32", "float64")
+SOURCES = ("uint8", "float32", "float64")
 
 
 class Argument(NamedTuple):
@@ -30,6 +34,16 @@ INTS, FLOATS, VECTOR, ORDER = (Argument(element, 1) for element in ("int64", "fl
 INT_ROWS, FLOAT_ROWS, MATRIX, SOURCE = (Argument(element, 2) for element in ("int64", "float64", "real", "source"))
 
 
-def slot_count(arguments: tuple[Argument, ...]) -> int:
-    """Return the number of slots of the arguments, without that of the result."""
-    return sum(1 + one.dimensions for one in arguments)
+def versions(arguments: tuple[Argument, ...]) -> dict[tuple[str, str], str]:
+    """Return the versions of a kernel: suffixes of their names by the dtypes that stand for "real" and "source".
+
+    A dtype is "" where no argument has that element type.
+    """
+    elements = {argument.element for argument in arguments}
+    reals = REALS if "real" in elements else ("",)
+    sources = SOURCES if "source" in elements else ("",)
+    return {
+        (real, source): "".join(f"_{dtype}" for dtype in (real, source) if dtype)
+        for real in reals
+        for source in sources
+    }

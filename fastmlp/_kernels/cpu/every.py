@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 
 from ..formulas import find, names, sums_over_classes
-from . import (  # noqa: F401  (importing them declares their kernels)
-    augment,
-    columns,
-    elementwise,
-    engine,
-    linear,
-    loss_operations,
-    losses,
-    operations,
-    peak,
-    rows,
-    rules,
-    shuffle,
-    updates,
-)
+from . import augment, columns, elementwise, loss_operations, losses, operations, rules, updates
 
 __all__ = ["declare_all"]
 
 
+# Modules whose kernels are all at the top level, and declared by the import.
+_PLAIN = ("engine", "linear", "peak", "rows", "shuffle")
+
+
 def declare_all() -> None:
     """Fill `jit.KERNELS` and `jit.ADDRESSED`: kernels of all formulas, dtypes of features and kinds of targets."""
+    for name in _PLAIN:
+        importlib.import_module(f".{name}", __package__)
     for kind in names("activations"):
         elementwise.activation_forward(kind)
         elementwise.activation_backward(kind)

@@ -112,11 +112,11 @@ def kernel(
     Parameters
     ----------
     *arguments : Argument
-        What the function takes, in order.
+        Arguments of the function, in order.
     made_with : tuple
         Arguments of the function that makes the kernel, if it is not at the top of its module.
     result : Argument, optional
-        What the function returns.
+        Result of the function (default: none).
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ def kernel(
         KERNELS[name] = Declared(function, arguments, result)
         if LIBRARY is None:
             return numba_jit.compile_kernel(function)
-        built: Callable[..., Any] | None = LIBRARY.kernel(name, arguments, result and result.element)
+        built: Callable[..., Any] | None = LIBRARY.kernel(name, arguments, result)
         return _by_numba(function, made_with) if built is None else built
 
     return decorate

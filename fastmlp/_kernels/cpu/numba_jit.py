@@ -20,7 +20,7 @@ from .host import VECTOR_BYTES
 
 __all__ = [
     "OPTIONS",
-    "PIPELINE",
+    "KernelCompiler",
     "AddressedFunction",
     "cache_files",
     "compile_inline",
@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck":
 _HERE = Path(__file__).parent
 
 
-class _Compiler(Compiler):
+class KernelCompiler(Compiler):
     """Numba compiler that takes about a third less time for functions with many `inline` parts."""
 
     def define_pipelines(self) -> Any:
@@ -46,9 +46,6 @@ class _Compiler(Compiler):
 
         with quickly():
             return super().compile_extra(func)
-
-
-PIPELINE = _Compiler
 
 
 class _Loading(FunctionCache):
@@ -88,7 +85,7 @@ def cache_files() -> tuple[Path | None, list[Path]]:
 
 def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile an entry point once per dtype, without the GIL, with an on-disk cache if possible."""
-    compiled = numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+    compiled = numba.njit(pipeline_class=KernelCompiler, **OPTIONS)(function)
     if numba.config.DISABLE_JIT:
         return compiled
     with contextlib.suppress(RuntimeError):  # numba found no writable folder
@@ -98,7 +95,7 @@ def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def compile_shared(function: Callable[..., Any]) -> Any:
     """Compile a function that other compiled functions call."""
-    return numba.njit(pipeline_class=_Compiler, **OPTIONS)(function)
+    return numba.njit(pipeline_class=KernelCompiler, **OPTIONS)(function)
 
 
 def compile_inline(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,7 +142,11 @@ class AddressedFunction:
             if dtype not in self._compiled:
                 signature = self.signature(dtype)
                 compiled: Any = CFunc(
-                    self.function, (signature.args, types.void), locals={}, options=OPTIONS, pipeline_class=_Compiler
+                    self.function,
+                    (signature.args, types.void),
+                    locals={},
+                    options=OPTIONS,
+                    pipeline_class=KernelCompiler,
                 )
                 with contextlib.suppress(RuntimeError):  # numba found no writable folder
                     compiled._cache = _KernelCache(self.function)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from .. import native
-from .simd import operation
+from .simd import call, element_pointer, operation
 
 __all__ = ["call_address"]
 
@@ -35,21 +35,9 @@ def _wide(context: Any, builder: Any, signature: Any, args: Any, *places: int) -
     return [context.cast(builder, args[i], signature.args[i], types.int64) for i in places]
 
 
-def _element(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Return a pointer to element ``args[1]`` of the array ``args[0]``."""
-    data = context.make_array(signature.args[0])(context, builder, args[0]).data
-    return builder.gep(data, [context.cast(builder, args[1], signature.args[1], types.intp)])
-
-
-def _call(builder: Any, name: str, result: Any, *values: Any) -> Any:
-    """Call a function or an intrinsic of LLVM by name."""
-    function = ir.FunctionType(result, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), values)
-
-
 @operation(native.pointer, lambda a, i: _pointer(a.dtype), types.Array, types.Integer)
 def _lower_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return _element(context, builder, signature, args)
+    return element_pointer(context, builder, signature, args)
 
 
 def call_address(context: Any, builder: Any, address_type: Any, address: Any, values: list[Any]) -> Any:
@@ -91,7 +79,7 @@ def _prefetching(meaning: Callable[..., Any], writes: int) -> None:
     def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
         values = (ir.Constant(number, x) for x in (writes, 2, 1))
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), _element(context, builder, signature, args), *values)
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), element_pointer(context, builder, signature, args), *values)
         return context.get_dummy_value()
 
 
@@ -106,7 +94,7 @@ def _lower_will_need(context: Any, builder: Any, signature: Any, args: Any) -> A
         first = builder.and_(address, builder.neg(page))
         length = builder.sub(builder.add(address, size), first)
         advice = ir.Constant(ir.IntType(32), mmap.MADV_WILLNEED)
-        _call(builder, "madvise", ir.IntType(32), builder.inttoptr(first, ir.IntType(8).as_pointer()), length, advice)
+        call(builder, "madvise", ir.IntType(32), builder.inttoptr(first, ir.IntType(8).as_pointer()), length, advice)
     return context.get_dummy_value()
 
 
@@ -116,26 +104,26 @@ def _lower_will_need(context: Any, builder: Any, signature: Any, args: Any) -> A
 @operation(native.atomic_add, _integer, types.Array, types.Integer, types.Integer)
 def _lower_atomic_add(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     (value,) = _wide(context, builder, signature, args, 2)
-    return builder.atomic_rmw("add", _element(context, builder, signature, args), value, "seq_cst")
+    return builder.atomic_rmw("add", element_pointer(context, builder, signature, args), value, "seq_cst")
 
 
 @operation(native.atomic_load, _integer, types.Array, types.Integer)
 def _lower_atomic_load(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return builder.load_atomic(_element(context, builder, signature, args), "acquire", 8)
+    return builder.load_atomic(element_pointer(context, builder, signature, args), "acquire", 8)
 
 
 @operation(native.pause, _void)
 def _lower_pause(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     if _X86:
-        _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        call(builder, "llvm.x86.sse2.pause", ir.VoidType())
     elif _ARM:
-        _call(builder, "llvm.aarch64.hint", ir.VoidType(), ir.Constant(ir.IntType(32), 1))  # the hint 1 is YIELD
+        call(builder, "llvm.aarch64.hint", ir.VoidType(), ir.Constant(ir.IntType(32), 1))  # the hint 1 is YIELD
     return context.get_dummy_value()
 
 
 @operation(native.yield_processor, _void)
 def _lower_yield_processor(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    _call(builder, "SwitchToThread" if os.name == "nt" else "sched_yield", ir.IntType(32))
+    call(builder, "SwitchToThread" if os.name == "nt" else "sched_yield", ir.IntType(32))
     return context.get_dummy_value()
 
 
@@ -149,14 +137,14 @@ def _lower_flush_denormals(context: Any, builder: Any, signature: Any, args: Any
     if _X86:
         place = cgutils.alloca_once(builder, ir.IntType(32))
         address = builder.bitcast(place, ir.IntType(8).as_pointer())
-        _call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), address)
+        call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), address)
         before = builder.load(place)
         builder.store(builder.or_(before, ir.Constant(ir.IntType(32), 0x8040)), place)
-        _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), address)
+        call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), address)
         return builder.zext(before, _INT)
     if _ARM:
-        before = _call(builder, "llvm.aarch64.get.fpcr", _INT)
-        _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), builder.or_(before, ir.Constant(_INT, 1 << 24)))
+        before = call(builder, "llvm.aarch64.get.fpcr", _INT)
+        call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), builder.or_(before, ir.Constant(_INT, 1 << 24)))
         return before
     return ir.Constant(_INT, 0)
 
@@ -167,7 +155,7 @@ def _lower_restore_float_mode(context: Any, builder: Any, signature: Any, args: 
     if _X86:
         place = cgutils.alloca_once(builder, ir.IntType(32))
         builder.store(builder.trunc(mode, ir.IntType(32)), place)
-        _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(place, ir.IntType(8).as_pointer()))
+        call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(place, ir.IntType(8).as_pointer()))
     elif _ARM:
-        _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), mode)
+        call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), mode)
     return context.get_dummy_value()

@@ -9,7 +9,7 @@ from numba.core import types
 
 from ...._common.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 from ..random import COUNTERS, keep_at_least, random_words, word_bits
-from .simd import VectorType, operation, splat
+from .simd import VectorType, element_pointer, operation, splat
 
 __all__: list[str] = []
 
@@ -50,8 +50,7 @@ def _lower_random_words(context: Any, builder: Any, sig: Any, values: Any) -> An
         return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 2 * count), order))
 
     together = zipped(zipped(words[0], words[2]), zipped(words[1], words[3]))
-    data = context.make_array(sig.args[0])(context, builder, values[0]).data
-    address = builder.gep(data, [context.cast(builder, values[1], sig.args[1], types.intp)])
+    address = element_pointer(context, builder, sig, values)
     builder.store(together, builder.bitcast(address, together.type.as_pointer()), align=element.width // 8)
     return context.get_dummy_value()
 
@@ -59,8 +58,7 @@ def _lower_random_words(context: Any, builder: Any, sig: Any, values: Any) -> An
 @operation(keep_at_least, lambda v, *rest: v, VectorType, types.Array, types.Integer, types.Integer)
 def _lower_keep_at_least(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
-    data = context.make_array(sig.args[1])(context, builder, values[1]).data
-    address = builder.gep(data, [context.cast(builder, values[2], sig.args[2], types.intp)])
+    address = element_pointer(context, builder, sig, values, 1)
     words = builder.load(builder.bitcast(address, vector.llvm_int.as_pointer()), align=vector.dtype.bitwidth // 8)
     bound = context.cast(builder, values[3], sig.args[3], types.uint64)
     element = vector.llvm_int.element
@@ -73,8 +71,7 @@ def _lower_keep_at_least(context: Any, builder: Any, sig: Any, values: Any) -> A
 def _lower_word_bits(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
     kind = vector.llvm_int.element
-    data = context.make_array(sig.args[0])(context, builder, values[0]).data
-    address = builder.gep(data, [context.cast(builder, values[1], sig.args[1], types.intp)])
+    address = element_pointer(context, builder, sig, values)
     words = builder.load(builder.bitcast(address, vector.llvm_int.as_pointer()), align=vector.dtype.bitwidth // 8)
 
     def number(place: int) -> Any:

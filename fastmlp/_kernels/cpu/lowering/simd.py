@@ -47,7 +47,7 @@ from ..simd import (
     where,
 )
 
-__all__ = ["MaskType", "VectorType", "call", "fill", "first_lanes", "operation", "splat", "typing"]
+__all__ = ["MaskType", "VectorType", "call", "element_pointer", "fill", "first_lanes", "operation", "splat", "typing"]
 
 
 class VectorType(types.Type):
@@ -82,7 +82,7 @@ class _RegisterModel(models.PrimitiveModel):
 
 
 def call(builder: Any, name: str, result: ir.Type, *values: Any) -> Any:
-    """Call an LLVM intrinsic by name; the builder's own methods do not accept vectors."""
+    """Call a function or an LLVM intrinsic by name; the builder's own methods do not accept vectors."""
     function_type = ir.FunctionType(result, [value.type for value in values])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), values)
 
@@ -103,11 +103,15 @@ def _integers(vector: VectorType, values: list[int]) -> Any:
     return ir.Constant(vector.llvm_int, values)
 
 
+def element_pointer(context: Any, builder: Any, sig: Any, values: Any, array: int = 0) -> Any:
+    """Return the address of element ``values[array + 1]`` of the array ``values[array]``."""
+    data = context.make_array(sig.args[array])(context, builder, values[array]).data
+    return builder.gep(data, [context.cast(builder, values[array + 1], sig.args[array + 1], types.intp)])
+
+
 def _pointer(context: Any, builder: Any, sig: Any, values: Any, kind: ir.Type) -> Any:
-    """Return the address of element ``values[1]`` of the array ``values[0]``."""
-    data = context.make_array(sig.args[0])(context, builder, values[0]).data
-    address = builder.gep(data, [context.cast(builder, values[1], sig.args[1], types.intp)])
-    return builder.bitcast(address, kind.as_pointer())
+    """Return `element_pointer` as a pointer to ``kind``."""
+    return builder.bitcast(element_pointer(context, builder, sig, values), kind.as_pointer())
 
 
 def first_lanes(context: Any, builder: Any, vector: VectorType, count: Any, count_type: Any) -> Any:
