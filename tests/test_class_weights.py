@@ -161,3 +161,12 @@ def test_a_resumed_fit_ends_with_the_same_training_loss(tmp_path):
         made(callbacks=[fm.SaveState(path), Stop()])
     ref, comp = made(callbacks=[fm.SaveState(tmp_path / "other")]), made(resume=path, callbacks=[fm.SaveState(path)])
     assert comp["train_loss"] == ref["train_loss"]
+
+
+def test_targets_have_weights_by_option_or_by_class():
+    class Own(fm.MSELoss):
+        def target_weights(self, target):
+            return np.abs(target).sum(axis=1)
+
+    losses = fm.CrossEntropyLoss(), fm.CrossEntropyLoss(class_weight=WEIGHT), fm.MSELoss(), Own()
+    assert [loss.weighs_targets for loss in losses] == [False, True, False, True]

@@ -33,12 +33,25 @@ def fastmlp(capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def plot_settings(tmp_path_factory):
+    """Variables with which matplotlib has a folder of its own where the home folder cannot be written to."""
+    if os.access(os.path.expanduser("~"), os.W_OK):
+        return {}
+    return {"MPLCONFIGDIR": str(tmp_path_factory.mktemp("matplotlib"))}
+
+
 @pytest.fixture
-def start(folder):
+def start(folder, plot_settings):
     """A command as a process."""
 
     def popen(*arguments, python=(), **kwargs):
-        environment = {**os.environ, "PYTHONPATH": str(Path(fm.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **plot_settings,
+            **os.environ,
+            "PYTHONPATH": str(Path(fm.__file__).parents[1]),
+            "PYTHONUNBUFFERED": "1",
+        }
         environment.update(kwargs.pop("env", {}))
         kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **kwargs}
         command = [sys.executable, *(python or ("-m", "fastmlp")), *map(str, arguments)]
