@@ -39,7 +39,7 @@ def test_each_kernel_is_there_for_both_dtypes():
     """In a process of its own, where no other test has registered a formula."""
     code = "from fastmlp._kernels.cpu import every, jit; every.declare_all(); "
     code += "print([n for n, d in jit.KERNELS.items() if not jit.LIBRARY.kernel(n, d.arguments, None)], "
-    code += "[n for n in jit.ADDRESSED for d in ('float32', 'float64') if not jit.LIBRARY.address(f'{n}_{d}')])"
+    code += "[n for n in jit.FUNCTION_POINTERS for d in ('float32', 'float64') if not jit.LIBRARY.address(f'{n}_{d}')])"
     assert run("-c", code) == "[] []\n"
 
 

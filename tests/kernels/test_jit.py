@@ -133,9 +133,9 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
                 assert changed(core) == inside
             assert changed(core) == inside
         assert changed(core) == ref
-        assert numba_jit.compile_shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
+        assert numba_jit.compile_once(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
         with pytest.raises(numba.TypingError):
-            numba_jit.compile_shared(wrong)(np.ones(3))
+            numba_jit.compile_once(wrong)(np.ones(3))
         assert changed(core) == ref
     finally:
         gc.enable() if before else gc.disable()
@@ -144,7 +144,7 @@ def test_numba_and_the_collector_are_left_as_they_were(collecting, core):
 @pytest.mark.slow
 def test_a_compiler_that_has_not_what_is_replaced():
     with quickly("numba.no_such_core"):
-        assert numba_jit.compile_shared(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
+        assert numba_jit.compile_once(twice)(np.ones(3), np.ones(3)) == twice(np.ones(3), np.ones(3))
 
 
 def test_threads_take_turns():
@@ -173,7 +173,7 @@ def test_what_is_pasted_is_compiled_once(monkeypatch):
     made = []
     run = pasting._Worker.run_untyped_passes
     monkeypatch.setattr(pasting._Worker, "run_untyped_passes", lambda self, f: made.append(f) or run(self, f))
-    assert numba_jit.compile_shared(four)(1) == numba_jit.compile_shared(four)(1.0) == 6 and made == [added.py_func]
+    assert numba_jit.compile_once(four)(1) == numba_jit.compile_once(four)(1.0) == 6 and made == [added.py_func]
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_calls_are_resolved_for_each_of_their_types():
         return a + x, b + n, max(a, x), max(b, n), a / b, n // b, n**2, x**2
 
     x, n = np.float32(1.5), 3
-    comp, ref = numba_jit.compile_shared(mixed)(x, n), numba.njit(**numba_jit.OPTIONS)(mixed)(x, n)
+    comp, ref = numba_jit.compile_once(mixed)(x, n), numba.njit(**numba_jit.OPTIONS)(mixed)(x, n)
     assert comp == ref and [type(one) for one in comp] == [type(one) for one in ref]
 
 
@@ -192,4 +192,4 @@ def test_a_call_that_does_not_fit(arguments):
     scope = {"clipped": clipped}
     exec(f"def calls(x):\n    return clipped({arguments})", scope)
     with pytest.raises((NumbaError, TypeError), match="argument"):
-        numba_jit.compile_shared(scope["calls"])(1.0)
+        numba_jit.compile_once(scope["calls"])(1.0)

@@ -54,7 +54,7 @@ def _entry(declared: jit.Declared, real: str, source: str) -> Callable[..., None
     slots = f"i, f = carray(integers, {slot + 1}), carray(floats, {slot + 1})"
     text = f"def entry(integers, floats):\n    {slots}\n    {call}\n"
     space: dict[str, Any] = {
-        "function": numba_jit.compile_shared(declared.function), "carray": carray, "uint64": types.uint64,
+        "function": numba_jit.compile_once(declared.function), "carray": carray, "uint64": types.uint64,
         "float32": types.float32,
         **{f"{kind}_at": at for kind, at in _ADDRESS.items()},
     }  # fmt: skip
@@ -70,9 +70,9 @@ def _functions() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     for name, declared in sorted(jit.KERNELS.items()):
         for (real, source), suffix in versions(declared.arguments).items():
             yield f"fastmlp_{name}{suffix}", slots, _entry(declared, real, source)
-    for name, function in sorted(jit.ADDRESSED.items()):
+    for name, function in sorted(jit.FUNCTION_POINTERS.items()):
         for real in REALS:
-            compiled = numba_jit.AddressedFunction(function.function, function.arguments)
+            compiled = numba_jit.CompiledFunctionPointer(function.function, function.arguments)
             yield f"fastmlp_{name}_{real}", compiled.signature(real), function.function
 
 

@@ -15,7 +15,7 @@ from ..._common import arithmetic
 from ..._common.philox import FLIP as FLIP_WORDS
 from ..._common.philox import NOISE as NOISE_WORDS
 from .arithmetic import ceil_div
-from .jit import addressed, carray, inline
+from .jit import carray, function_pointer, inline
 from .native import integers_at, reals_at
 from .operations import ALL, POINTERS, mixing, read_ahead
 from .panels import place
@@ -116,7 +116,7 @@ def gather_augmented(source):
     """Return a function like `operations.gather`'s that flips, mixes and adds noise as the table specifies."""
     pointer_of = POINTERS[source]
 
-    @addressed.made_with(source)
+    @function_pointer.made_with(source)
     def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)

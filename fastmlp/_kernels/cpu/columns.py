@@ -6,7 +6,7 @@ import functools
 
 from .declare import MATRIX, VECTOR
 from .elementwise import formula, load_some, store_some
-from .jit import addressed, carray, inline, kernel
+from .jit import carray, function_pointer, inline, kernel
 from .operations import ALL, clear_last
 from .panels import panel_stride, place
 from .simd import fma, keep_first, lanes, load, load_tail, store
@@ -83,7 +83,7 @@ def panel_forward(kind):
     """Return the function y = f(x, a, b) on a panel; it saves trained a and b for `panel_gradient`."""
     f, *_ = _functions(kind)
 
-    @addressed.made_with(kind)
+    @function_pointer.made_with(kind)
     def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         stride, unit = panel_stride(work, table[OUT], column), lanes(work)
@@ -105,7 +105,7 @@ def panel_backward(kind):
     """Return the function dx = dy df/dx on a panel."""
     _, slope, *_ = _functions(kind)
 
-    @addressed.made_with(kind)
+    @function_pointer.made_with(kind)
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         stride, unit, at = panel_stride(work, table[OUT], column), lanes(work), column * table[CAPACITY]
@@ -128,7 +128,7 @@ def panel_gradient(kind):
     """
     _, _, of_a, of_b = _functions(kind)
 
-    @addressed.made_with(kind)
+    @function_pointer.made_with(kind)
     def gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2

@@ -2,7 +2,7 @@
 
 A declared kernel becomes a C function ``void f(int64_t *slots, double *slots)``; both parameters are the same array of
 8-byte slots. A number takes one slot, an array one for its address and one for each dimension; a result is written to
-the slot after the arguments. A function called by address (`jit.addressed`) keeps its own C signature.
+the slot after the arguments. A function called by address (`jit.function_pointer`) keeps its own C signature.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import functools
 
 from ..formulas import bind, find
 from .declare import FLOAT, MATRIX
-from .jit import DISABLED, addressed, carray, inline, kernel, lower
+from .jit import DISABLED, carray, function_pointer, inline, kernel, lower
 from .simd import (
     absolute,
     copy_sign,
@@ -163,7 +163,7 @@ def by_address(kind):
     def forward(alpha, x, out, size):
         map_elements(h, alpha, carray(x, size), carray(out, size))
 
-    return addressed(forward, ("float64", "real*", "real*", "int64"), (kind,))
+    return function_pointer(forward, ("float64", "real*", "real*", "int64"), (kind,))
 
 
 def apply(function, alpha, x, out):

@@ -22,8 +22,8 @@ from .jit import carray, inline, kernel
 from .native import (
     atomic_add,
     atomic_load,
+    call_pointer,
     flush_denormals,
-    invoke,
     pause,
     pointer,
     prefetch,
@@ -117,7 +117,7 @@ def _barrier(control, threads, turn):
 @inline
 def _call(address, o, ops, numbers, work, weights, first, last, extra):
     """Call a function of operation ``o``, see `operations`."""
-    invoke(
+    call_pointer(
         address, pointer(work, 0), pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS),
         first, last, extra,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
         return
     if op[OWN] != 0:
         for column in range(0, op[OUT], 2 * lanes(work)):
-            invoke(
+            call_pointer(
                 op[BACKWARD],
                 work_p,
                 weights_p,
@@ -303,7 +303,7 @@ def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradi
     row, at = _place(item, op, work)
     stride = _stride(op, item[2], work)
     filled = min(stride, op[OUT] - item[2])
-    invoke(
+    call_pointer(
         address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h),
         gradient, at, size,
     )  # fmt: skip

@@ -16,7 +16,7 @@ _PLAIN = ("engine", "linear", "peak", "rows", "shuffle")
 
 
 def declare_all() -> None:
-    """Fill `jit.KERNELS` and `jit.ADDRESSED`: kernels of all formulas, dtypes of features and kinds of targets."""
+    """Fill `jit.KERNELS` and `jit.FUNCTION_POINTERS` for all formulas, dtypes of features and kinds of targets."""
     for name in _PLAIN:
         importlib.import_module(f".{name}", __package__)
     for kind in names("activations"):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .host import TILE_ROWS
-from .jit import inline, shared
+from .jit import compiled_once, inline
 from .simd import element, lanes, load, load_tail, set_element, store
 from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
@@ -121,7 +121,7 @@ def _pack_columns(b, i, k, vectors, count, packed):
             p += 1
 
 
-@shared
+@compiled_once
 def multiply(a, b, bias, c, m, n, k, packed):
     """Compute C (m, n) = A (m, k) B (k, n) + bias (n,); pass an array of size 0 for no bias.
 

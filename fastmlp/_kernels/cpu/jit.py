@@ -1,8 +1,7 @@
 """Declaration of kernels, and the choice between the compiled library and Numba.
 
-A module of kernels declares each of them by `kernel` or `addressed`. Where the library of compiled kernels is there
-(`compiled.library`), a kernel is a call into it, and its Python function is not used, nor is Numba imported. Elsewhere
-Numba compiles it.
+A module of kernels declares each of them by `kernel` or `function_pointer`. If the library of compiled kernels exists
+(`compiled.library`), a kernel is a call into it, and Numba is not imported. Otherwise Numba compiles the kernel.
 
 A kernel that the library lacks, because its formula was registered by a user, is compiled by Numba in any case: then
 the modules of kernels are imported a second time, as `_kernels.jitted`.
@@ -24,8 +23,8 @@ from .declare import Argument
 from .host import VECTOR_BYTES
 
 __all__ = [
-    "ADDRESSED", "DISABLED", "KERNELS", "LIBRARY", "USES_NUMBA", "Declared", "addressed", "carray", "inline", "kernel",
-    "lower", "shared", "version",
+    "DISABLED", "FUNCTION_POINTERS", "KERNELS", "LIBRARY", "USES_NUMBA", "Declared", "carray", "compiled_once",
+    "function_pointer", "inline", "kernel", "lower", "version",
 ]  # fmt: skip
 
 _HERE = Path(__file__).parent
@@ -67,9 +66,9 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba_jit.compile_inline(function) if USES_NUMBA else function
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a large part of several kernels, which is linked into each of them."""
-    return numba_jit.compile_shared(function) if USES_NUMBA else function
+    return numba_jit.compile_once(function) if USES_NUMBA else function
 
 
 class Declared(NamedTuple):
@@ -83,7 +82,7 @@ class Declared(NamedTuple):
 # By name, the same in each process. The modules of kernels fill these when they are imported, and functions that make
 # kernels of a formula or a dtype when they are called.
 KERNELS: dict[str, Declared] = {}
-ADDRESSED: dict[str, addressed] = {}
+FUNCTION_POINTERS: dict[str, function_pointer] = {}
 
 
 def _name(function: Callable[..., Any], made_with: tuple[Any, ...]) -> str:
@@ -130,7 +129,7 @@ def kernel(
     return decorate
 
 
-class addressed:
+class function_pointer:
     """Function that compiled code calls by its address: void f(work, weights, table, numbers, first, last, extra).
 
     ``work`` and ``weights`` point to numbers of the model's dtype, ``table`` to int64, ``numbers`` to float64. The
@@ -147,10 +146,10 @@ class addressed:
         self.function, self.arguments, self._made_with = function, arguments, made_with
         self._name = _name(function, made_with)
         self._compiled: Any = None
-        ADDRESSED[self._name] = self
+        FUNCTION_POINTERS[self._name] = self
 
     @classmethod
-    def made_with(cls, *values: Any) -> Callable[[Callable[..., Any]], addressed]:
+    def made_with(cls, *values: Any) -> Callable[[Callable[..., Any]], function_pointer]:
         """Return the decorator for a function that another one makes with these arguments, see `kernel`."""
         return functools.partial(cls, made_with=values)
 
@@ -161,5 +160,5 @@ class addressed:
             built = LIBRARY.address(f"{self._name}_{name}")
             return int(_by_numba(self.function, self._made_with).address(name)) if built is None else built
         if self._compiled is None:
-            self._compiled = numba_jit.AddressedFunction(self.function, self.arguments)
+            self._compiled = numba_jit.CompiledFunctionPointer(self.function, self.arguments)
         return int(self._compiled.address(name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from .arithmetic import ceil_div
-from .jit import addressed, carray, inline
+from .jit import carray, function_pointer, inline
 from .losses import class_term, elementwise_rows, loss_formula
 from .native import integers_at, numbers_at, pointer, reals_at
 from .operations import ALL, copy_in, copy_out, mixing, row_at
@@ -148,7 +148,7 @@ def _classwise(kind, way, by_index, mixed):
         target = _mixed_rows if mixed else _own_row
     scale_of = _mixed_scale if mixed else _own_scale
 
-    @addressed.made_with(kind, way, by_index, mixed)
+    @function_pointer.made_with(kind, way, by_index, mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
@@ -177,7 +177,7 @@ def elementwise(kind, mixed):
     function = loss_formula(kind)
     target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
 
-    @addressed.made_with(kind, mixed)
+    @function_pointer.made_with(kind, mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)

@@ -11,7 +11,7 @@ from typing import Any
 from .jit import lower
 
 __all__ = [
-    "atomic_add", "atomic_load", "bytes_at", "flush_denormals", "integers_at", "invoke", "numbers_at", "pause",
+    "atomic_add", "atomic_load", "bytes_at", "call_pointer", "flush_denormals", "integers_at", "numbers_at", "pause",
     "pointer", "prefetch", "prefetch_to_read", "reals_at", "restore_float_mode", "singles_at", "will_need", "words_at",
     "yield_processor",
 ]  # fmt: skip
@@ -26,9 +26,11 @@ def pointer(a: Any, i: int) -> Any:
     return _compiled_only("pointer")
 
 
-def invoke(address: int, work: Any, weights: Any, table: Any, numbers: Any, first: int, last: int, extra: int) -> None:
-    """Call the function at ``address``, see `jit.addressed`, with four pointers and three integers."""
-    _compiled_only("invoke")
+def call_pointer(
+    address: int, work: Any, weights: Any, table: Any, numbers: Any, first: int, last: int, extra: int
+) -> None:
+    """Call the function at ``address``, see `jit.function_pointer`, with four pointers and three integers."""
+    _compiled_only("call_pointer")
 
 
 # Conversions of an address to a pointer, for use with `jit.carray`.

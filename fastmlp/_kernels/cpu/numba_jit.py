@@ -21,11 +21,11 @@ from .host import VECTOR_BYTES
 __all__ = [
     "OPTIONS",
     "KernelCompiler",
-    "AddressedFunction",
+    "CompiledFunctionPointer",
     "cache_files",
     "compile_inline",
     "compile_kernel",
-    "compile_shared",
+    "compile_once",
 ]
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
@@ -93,7 +93,7 @@ def compile_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def compile_shared(function: Callable[..., Any]) -> Any:
+def compile_once(function: Callable[..., Any]) -> Any:
     """Compile a function that other compiled functions call."""
     return numba.njit(pipeline_class=KernelCompiler, **OPTIONS)(function)
 
@@ -117,14 +117,14 @@ _POINTERS = {
 }
 
 
-class AddressedFunction:
+class CompiledFunctionPointer:
     """C function that Numba compiles when its address is first asked for, with a version for each dtype.
 
     Parameters
     ----------
     function : function
     arguments : sequence of str
-        See `jit.addressed`.
+        See `jit.function_pointer`.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ import functools
 
 from ..._common.philox import DROPOUT
 from .elementwise import activation, derivative, derivative_of_output, map_backward, map_elements
-from .jit import addressed, carray, inline
+from .jit import carray, function_pointer, inline
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import panel_stride, place
 from .random import WORDS, keep_at_least, random_words
@@ -120,7 +120,7 @@ def gather(source):
     """Return the function that copies the rows of a batch, normalized by mean and scale, to panels."""
     pointer = POINTERS[source]
 
-    @addressed.made_with(source)
+    @function_pointer.made_with(source)
     def gather_rows(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
@@ -165,7 +165,7 @@ def gather(source):
     return gather_rows
 
 
-@addressed
+@function_pointer
 def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Copy the outputs of the batch to a row-major array."""
     work, table = carray(work_p, ALL), carray(table_p, ALL)
@@ -189,7 +189,7 @@ def activation_forward(kind):
     """Return the function y = h(pre) on a panel; numbers[0] is alpha."""
     h = activation(kind)
 
-    @addressed.made_with(kind)
+    @function_pointer.made_with(kind)
     def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)
@@ -207,7 +207,7 @@ def activation_backward(kind, of_output):
     """Return the function dx = dy h' on a panel, in place; ``of_output``: h' is computed from y."""
     h = derivative_of_output(kind) if of_output else derivative(kind)
 
-    @addressed.made_with(kind, of_output)
+    @function_pointer.made_with(kind, of_output)
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         stride = panel_stride(work, table[OUT], column)
@@ -224,7 +224,7 @@ def activation_backward(kind, of_output):
 # ---------------------------------------------------------------------------------- normalization
 
 
-@addressed
+@function_pointer
 def normalize_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
     """Compute y = (x - mean) / scale on a panel."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
@@ -237,7 +237,7 @@ def normalize_forward(work_p, weights_p, table_p, numbers_p, first, last, column
             store(work, y + i, (load(work, x + i) - mean) / scale)
 
 
-@addressed
+@function_pointer
 def normalize_backward(work_p, weights_p, table_p, numbers_p, first, last, column):
     """Compute dx = dy / scale on a panel, in place."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
@@ -252,7 +252,7 @@ def normalize_backward(work_p, weights_p, table_p, numbers_p, first, last, colum
 # ------------------------------------------------------------------------------ functions of rows
 
 
-@addressed
+@function_pointer
 def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
@@ -263,7 +263,7 @@ def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
         copy_in(work, at, work, table[Y], rows, width, r)
 
 
-@addressed
+@function_pointer
 def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
@@ -276,7 +276,7 @@ def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
         copy_in(work, to, work, table[DX], rows, width, r)
 
 
-@addressed
+@function_pointer
 def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Compute layer normalization, see `reference.layer_norm_forward`.
 
@@ -294,7 +294,7 @@ def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra
         copy_in(work, at, work, table[Y], rows, width, r)
 
 
-@addressed
+@function_pointer
 def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Compute dx, see `reference.layer_norm_backward`; phase 2 computes the parameters' gradients."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
@@ -320,7 +320,7 @@ def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extr
             store(work, place(work, table[DX], rows, width, r, c), keep_first(dx, width - c, 0.0))
 
 
-@addressed
+@function_pointer
 def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
     """Write the gradient of a panel of the weight (``which`` even) or the bias (odd) to work[out].
 
@@ -363,7 +363,7 @@ def _drop(work, table, numbers, x, y, first, last, step):
                 store(work, place(work, y, rows, width, r, c), v)
 
 
-@addressed
+@function_pointer
 def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Compute dropout, see `reference.dropout`.
 
@@ -373,7 +373,7 @@ def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
 
 
-@addressed
+@function_pointer
 def dropout_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[DY], table[DX], first, last, extra)

@@ -13,8 +13,8 @@ import numpy as np
 
 from .arithmetic import ceil_div
 from .host import TILE_ROWS, VECTOR_BYTES
-from .jit import carray, inline, shared
-from .native import invoke, prefetch, prefetch_to_read
+from .jit import carray, compiled_once, inline
+from .native import call_pointer, prefetch, prefetch_to_read
 from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
@@ -178,7 +178,7 @@ def _narrow(m, left, right, j, begin, bias, c, at, row):
             r += N3
 
 
-@shared
+@compiled_once
 def product(left, right, begin, bias, target, epilogue):
     """Compute C = A B + the initial value, see `Left`, `Right` and `Target`.
 
@@ -199,7 +199,7 @@ def product(left, right, begin, bias, target, epilogue):
             j = (right.start + column * right.rows) // stride + right.first
             _narrow(target.m, left, right, j, begin, bias + column, c, at, stride)
         if epilogue.address != 0:
-            invoke(
+            call_pointer(
                 epilogue.address, target.data, epilogue.weights, epilogue.table, epilogue.numbers, target.first,
                 target.first + target.m, epilogue.column + column,
             )  # fmt: skip
@@ -215,7 +215,7 @@ def even_block(length, most, unit):
     return block
 
 
-@shared
+@compiled_once
 def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, epilogue, unit):
     """Compute rows r0 .. r1 of C = A B (+ bias), with A (rows, k) and C (rows, width) in panels.
 
@@ -247,7 +247,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
         row += height
 
 
-@shared
+@compiled_once
 def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue, unit, scratch):
     """Compute `rows_product` without bias from B's transpose (width, k) at ``b``, transposed one block at a time.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
-from .jit import addressed, carray, inline
+from .jit import carray, function_pointer, inline
 from .updates import in_registers, updating
 
 __all__ = ["update_rule"]
@@ -28,7 +28,7 @@ def update_rule(kind):
     """Return the update function of an optimizer."""
     loop, rule = updating(kind)
 
-    @addressed.made_with(kind)
+    @function_pointer.made_with(kind)
     def update(work_p, weights_p, table_p, numbers_p, gradient, at, size):
         work, weights = carray(work_p, _ALL), carray(weights_p, _ALL)
         table, n = carray(table_p, 1 + MOST_STATES), in_registers(carray(numbers_p, MOST_NUMBERS))

@@ -41,15 +41,15 @@ def _lower_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any
 
 
 def call_address(context: Any, builder: Any, address_type: Any, address: Any, values: list[Any]) -> Any:
-    """Generate the call of a void function at an address, see `jit.addressed`."""
+    """Generate the call of a void function at an address, see `jit.function_pointer`."""
     function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
     target = context.cast(builder, address, address_type, types.int64)
     builder.call(builder.inttoptr(target, function.as_pointer()), values)
     return context.get_dummy_value()
 
 
-@operation(native.invoke, _void, types.Integer, *[_pointer] * 4, *[types.Integer] * 3)
-def _lower_invoke(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+@operation(native.call_pointer, _void, types.Integer, *[_pointer] * 4, *[types.Integer] * 3)
+def _lower_call_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     integers = _wide(context, builder, signature, args, 5, 6, 7)
     return call_address(context, builder, signature.args[0], args[0], [*args[1:5], *integers])
 
