@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -155,6 +156,7 @@ class CpuPlan:
         op = self._add(
             table.ROWS, width, Y=self._arena.matrix(self.capacity, width),
             FORWARD=gather(self._source).address(self.dtype), MEAN=-1, SCALE=-1,
+            PAGE=mmap.PAGESIZE,
         )  # fmt: skip
         if self.augment is not None:
             self._augment(op, self.augment, width)

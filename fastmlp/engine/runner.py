@@ -170,7 +170,7 @@ class Engine:
         first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
-        first[table.STEPS], first[table.PAGE] = len(ends) if _is_mapped(X) else 0, mmap.PAGESIZE
+        first[table.STEPS] = len(ends) if _is_mapped(X) else 0
         last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
         last[table.TARGET], last[table.NORMALIZERS] = _address(target), _address(normalizers)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
@@ -238,7 +238,6 @@ class Engine:
         first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
-        first[table.PAGE] = mmap.PAGESIZE
         first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
         last[table.TARGET] = _address(out)
         self._launch(plan, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))

@@ -74,7 +74,6 @@ cdef class Kernel:
     cdef readonly tuple arguments
     cdef dict _versions
     cdef int _count, _result, _real, _source
-    cdef uintptr_t _address
     cdef int _kinds[MOST_ARGUMENTS]
     cdef int _dimensions[MOST_ARGUMENTS]
     cdef int _types[MOST_ARGUMENTS]
