@@ -393,7 +393,7 @@ class Compiled(Simulated):
     """Machine that runs steps with the tile sizes and the barrier of a GPU."""
 
     narrow, wide, each_item = machine.NARROW, machine.WIDE_TILES, machine.EACH_ITEM
-    wide_dtypes, beside = machine.Machine.wide_dtypes, machine.Machine.beside
+    wide_dtypes, blocks_per_sm = machine.Machine.wide_dtypes, machine.Machine.blocks_per_sm
 
     def __init__(self, *options):
         super().__init__(*options)

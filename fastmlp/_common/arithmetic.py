@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 __all__ = ["CLIP_EPSILON", "ceil_div"]
 
@@ -10,6 +10,10 @@ __all__ = ["CLIP_EPSILON", "ceil_div"]
 CLIP_EPSILON = 1e-6
 
 
+@overload
+def ceil_div(a: int, b: int) -> int: ...
+@overload
+def ceil_div(a: Any, b: Any) -> Any: ...
 def ceil_div(a: Any, b: Any) -> Any:
     """a / b of integers, or of arrays of them, rounded up."""
     return -(-a // b)

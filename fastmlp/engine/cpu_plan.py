@@ -17,8 +17,8 @@ from .._kernels.cpu.engine import (
     BIAS_PANEL,
     ITEM_COLUMNS,
     LOSSES,
-    METERS,
     OWN_GRADIENT,
+    RUN_PARAMS,
     SCRATCH,
     SCRATCH_SIZE,
     TRAINING,
@@ -27,8 +27,8 @@ from .._kernels.cpu.engine import (
 )  # fmt: skip
 from .._kernels.cpu.host import LANES, VECTOR_BYTES, l1_bytes
 from .._kernels.cpu.loss_operations import LOSS_SCRATCH
-from .._kernels.cpu.panels import rounded
-from .._kernels.cpu.products import TURNED
+from .._kernels.cpu.panels import round_up
+from .._kernels.cpu.products import MAX_BLOCK_ROWS
 from .._kernels.cpu.random import WORDS
 from .._kernels.formulas import output_suffices, sums_over_classes
 from .._kernels.reference import probability_floor
@@ -84,7 +84,7 @@ class CpuPlan:
 
     Attributes
     ----------
-    ops, numbers, items : ndarray
+    ops, numbers, work_items : ndarray
         See `_kernels.cpu.table` and `_kernels.cpu.engine`.
     work : ndarray
         Activations, gradients and scratch.
@@ -125,7 +125,7 @@ class CpuPlan:
         else:
             self._loss(loss, by_index)
             self._backward()
-        self.meters = np.zeros(METERS, np.int64)
+        self.run_params = np.zeros(RUN_PARAMS, np.int64)
         self._items(optimizer)
         if optimizer is not None:
             self._training(optimizer, accumulates)
@@ -162,7 +162,7 @@ class CpuPlan:
             self._augment(op, self.augment, width)
 
     def _augment(self, op: list[int], augment: Augmentations, width: int) -> None:
-        op[table.AHEAD] = self._arena.allocate(self.capacity * augmented.scratch(width))
+        op[table.SCRATCH] = self._arena.allocate(self.capacity * augmented.scratch(width))
         op[table.FLIP] = op[table.NOISE] = op[table.SHARES] = 0
         if augment.flip is not None:
             op[table.FLIP], (op[table.PIXELS], op[table.PIXEL]) = augment.flip.threshold, augment.flip.strides
@@ -234,9 +234,9 @@ class CpuPlan:
         """Append a function by column; both parameters of each column are kept until the gradients are computed."""
         rows = [self.weights.rows.get((self._index, name), -1) for name in (first, second) if name is not None]
         y = self._arena.matrix(self.capacity, self._width)
-        kept = self._arena.allocate(2 * rounded(self._width, self.dtype)) if self._trains and rows[0] >= 0 else -1
+        kept = self._arena.allocate(2 * round_up(self._width, self.dtype)) if self._trains and rows[0] >= 0 else -1
         self._add(
-            table.PANELS, self._width, X=self._value, Y=y, AHEAD=kept, WEIGHT=rows[0], BIAS=(*rows, -1)[1],
+            table.PANELS, self._width, X=self._value, Y=y, SCRATCH=kept, WEIGHT=rows[0], BIAS=(*rows, -1)[1],
             FORWARD=columns.panel_forward(kind).address(self.dtype), FIRST=self._offset_of(first),
             SECOND=self._offset_of(second),
         )  # fmt: skip
@@ -245,24 +245,26 @@ class CpuPlan:
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """Append a normalization by row, with memory for the statistics."""
-        room = rounded(self._width, self.dtype)
+        room = 2 * round_up(self._width, self.dtype)
         y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
         op = self._add(
-            table.ROWS, self._width, eps, X=self._value, Y=y, AHEAD=scratch,
+            table.ROWS, self._width, eps, X=self._value, Y=y, SCRATCH=scratch,
             FORWARD=operations.layer_norm_forward.address(self.dtype), MEANS=self._arena.allocate(self.capacity),
             RSTDS=self._arena.allocate(self.capacity), WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
         )  # fmt: skip
-        op[table.EXTRA + 2 : table.EXTRA + 5] = [room, self._offset_of(weight), self._offset_of(bias)]
+        op[table.ROW_SIZE], op[table.WEIGHT_OFFSET], op[table.BIAS_OFFSET] = (
+            room, self._offset_of(weight), self._offset_of(bias),
+        )  # fmt: skip
         self._backwards[len(self._ops) - 1] = _Backward(
             operations.layer_norm_backward, operations.layer_norm_gradient, in_place=False
         )
 
     def softmax(self) -> None:
         """Append a softmax, with scratch memory for two rows."""
-        room = 2 * rounded(self._width, self.dtype)
+        room = 2 * round_up(self._width, self.dtype)
         y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
         self._add(
-            table.ROWS, self._width, X=self._value, Y=y, AHEAD=scratch, EXTRA=room,
+            table.ROWS, self._width, X=self._value, Y=y, SCRATCH=scratch, ROW_SIZE=room,
             FORWARD=operations.softmax_forward.address(self.dtype),
         )  # fmt: skip
         self._backwards[len(self._ops) - 1] = _Backward(operations.softmax_backward)
@@ -272,11 +274,11 @@ class CpuPlan:
         if not self._trains:
             return
         y, factor = self._arena.matrix(self.capacity, self._width), 1 / (1 - rate) if rate < 1 else 0.0
-        op = self._add(
-            table.ROWS, self._width, factor, X=self._value, Y=y, AHEAD=self._arena.allocate(self.capacity * WORDS),
-            FORWARD=operations.dropout_forward.address(self.dtype),
+        self._add(
+            table.ROWS, self._width, factor, X=self._value, Y=y, SCRATCH=self._arena.allocate(self.capacity * WORDS),
+            FORWARD=operations.dropout_forward.address(self.dtype), LAYER=masks.layer,
+            THRESHOLD=math.floor(rate * 2**32),
         )  # fmt: skip
-        op[table.EXTRA + 4] = math.floor(rate * 2**32)
         self.dropouts.append((len(self._ops) - 1, masks))
         self._backwards[len(self._ops) - 1] = _Backward(operations.dropout_backward)
 
@@ -298,7 +300,7 @@ class CpuPlan:
         self._add(
             table.ROWS, width, *numbers, X=self._value, DX=self._arena.matrix(self.capacity, width),
             FORWARD=function.address(dtype), ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight,
-            AHEAD=self._arena.allocate(self.capacity * LOSS_SCRATCH * rounded(width, dtype)), SAMPLE_WEIGHT=0,
+            SCRATCH=self._arena.allocate(self.capacity * LOSS_SCRATCH * round_up(width, dtype)), SAMPLE_WEIGHT=0,
         )  # fmt: skip
 
     def _backward(self) -> None:
@@ -347,7 +349,7 @@ class CpuPlan:
                         for column in panels[group : group + wide]:
                             stop = min(inputs, first + height)
                             items.append((WEIGHT_BLOCK, o, column, first, stop))
-                            costs.append((stop - first + 4) * min(panel, rounded(outputs - column, self.dtype)))
+                            costs.append((stop - first + 4) * min(panel, round_up(outputs - column, self.dtype)))
                 if op[table.BIAS] >= 0:
                     for column in panels:
                         items.append((BIAS_PANEL, o, column, 0, 1))
@@ -357,7 +359,7 @@ class CpuPlan:
                     for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
                         items.append((OWN_GRADIENT, o, column, which, which + 1))
                         costs.append(8 * panel)
-        self.items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
+        self.work_items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
         total = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
         shares = np.arange(self.threads + 1) / self.threads * total[-1]
         self.splits = np.abs(total[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
@@ -365,16 +367,16 @@ class CpuPlan:
 
     def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
         panel = 2 * LANES[self.dtype.itemsize]
-        block = max(_MOST_PANELS * panel, TURNED) * panel
-        meters = self.meters
-        meters[TRAINING] = 1
-        meters[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
-        meters[LOSSES] = self.row_losses
-        meters[SCRATCH], meters[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
+        block = max(_MOST_PANELS * panel, MAX_BLOCK_ROWS) * panel
+        run_params = self.run_params
+        run_params[TRAINING] = 1
+        run_params[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
+        run_params[LOSSES] = self.row_losses
+        run_params[SCRATCH], run_params[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
-        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
-        meters[ACCUMULATE] = int(accumulates)
-        meters[BATCH_BLOCK] = (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
+        self.clip_params = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
+        run_params[ACCUMULATE] = int(accumulates)
+        run_params[BATCH_BLOCK] = (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
         if optimizer.clip_norm is not None or accumulates:
             params = self.weights.params
             for row in range(len(params)):

@@ -198,20 +198,20 @@ class GpuEngine:
         steps = len(bounds) - 1
         given, index = index, index if rows.index is None else rows.index[index]
         mixed = augment is not None and augment.mixup is not None
-        normalizers = loss_denominators(self.loss, rows.y, rows.weight, index, bounds, mixed)
+        denominators = loss_denominators(self.loss, rows.y, rows.weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if rows.weight is None else np.add.reduceat(rows.weight[index], bounds[:-1])
         rates, numbers = hyperparameters(self.optimizer, steps)
-        meters = self.plan.meters.copy()
-        meters[table.PORTION], meters[table.PORTIONS] = self.batch, accumulate
+        run_params = self.plan.run_params.copy()
+        run_params[table.PORTION], run_params[table.PORTIONS] = self.batch, accumulate
         for o, dropout in self.plan.dropouts:
             self.plan.ops[o, table.SEED] = _signed(dropout.seed if seed is None else seed)
         shares, shifts, deviations = self._drawn(augment, seed, bounds, step, accumulate)
         if augment is not None:
             assert seed is not None
-            meters[table.KEY] = _signed(seed)
+            run_params[table.KEY] = _signed(seed)
             if augment.flip is not None:
-                meters[table.TURN] = augment.flip.threshold
-                meters[table.PIXELS], meters[table.PIXEL] = augment.flip.strides
+                run_params[table.TURN] = augment.flip.threshold
+                run_params[table.PIXELS], run_params[table.PIXEL] = augment.flip.strides
         losses, penalties, done = np.full(steps, np.nan), np.zeros(steps), 0
         # Do not copy the data set to the device for a single pass; copy it from the second pass on.
         once, self._once = steps == 1 and len(index) == len(rows) and self._once is not rows, rows
@@ -224,10 +224,10 @@ class GpuEngine:
             data = whole if whole is not None else self._sent(rows, index[: bounds[pieces[0][1]]], 0)
             for number, (first, last) in enumerate(pieces):
                 part = index[bounds[first] : bounds[last]]
-                meters[table.FIRST_STEP] = step + first
+                run_params[table.FIRST_STEP] = step + first
                 results = self._launch(
                     data, part if whole is not None else np.arange(len(part)), bounds[first : last + 1] - bounds[first],
-                    normalizers[first:last], numbers[first:last], l2 / of_rows[first:last], meters,
+                    denominators[first:last], numbers[first:last], l2 / of_rows[first:last], run_params,
                     None if ahead is None else ahead.there,
                     None if augment is None else (shares[first:last], shifts[first:last], deviations),
                 )  # fmt: skip
@@ -285,7 +285,7 @@ class GpuEngine:
             self.machine.sent_ahead = SentAhead(rows, index, there, place)
 
     def _launch(
-        self, data: Any, order: Array, bounds: Array, normalizers: Array, numbers: Array, l2: Array, meters: Array,
+        self, data: Any, order: Array, bounds: Array, denominators: Array, numbers: Array, l2: Array, run_params: Array,
         sent: Any, drawn: tuple[Array, Array, Array] | None,
     ) -> Any:  # fmt: skip
         """Start a launch; return the GPU array [number of steps made, losses, penalties], filled when it ends.
@@ -296,10 +296,10 @@ class GpuEngine:
         machine, plan, steps, loss = self.machine, self.plan, len(bounds) - 1, self.loss
         spec = Spec(
             str(self.dtype), loss.kernel, not loss.takes_probabilities, targets is None,
-            plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.beside, machine.copies_later,
+            plan.kinds, self._rule, plan.extras, plan.wide, self.precision, plan.blocks_per_sm, machine.copies_later,
             drawn is not None, plan.by_column,
         )  # fmt: skip
-        sums = 2 * plan.sums if l2.any() or plan.clips[table.CLIP_NORM] > 0 else 0
+        sums = 2 * plan.sums if l2.any() or plan.clip_params[table.CLIP_NORM] > 0 else 0
         header = np.zeros(table.LISTS, np.int64)
         header[table.STEPS], header[table.HYPER] = steps, numbers.shape[1]
         header[table.COUNTERS] = plan.counters
@@ -308,9 +308,9 @@ class GpuEngine:
         header[table.STAGE_COUNT], header[table.SUM_COUNT] = len(plan.stages), sums
         shares, shifts, deviations = drawn or (np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
         header[table.SHARES], header[table.DEVIATIONS] = shares.size, deviations.size
-        ints = [header, meters, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64), shifts]
+        ints = [header, run_params, plan.ops, plan.jobs, plan.stages, bounds, np.zeros(plan.counters, np.int64), shifts]
         ints += [order] if sent is None else []
-        reals = [plan.clips, normalizers, l2, plan.numbers, numbers, shares, deviations]
+        reals = [plan.clip_params, denominators, l2, plan.numbers, numbers, shares, deviations]
         results = machine.put("results", [np.zeros(1 + 2 * steps + sums + plan.parts)], np.float64)
         nothing = self._nothing
         arguments = (

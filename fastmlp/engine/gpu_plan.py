@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.validation import Array
 from .._kernels.cuda import table
 from .._kernels.cuda.elementwise import variant
@@ -30,7 +31,7 @@ _ALWAYS = {table.FORWARD, table.DELTA, table.WEIGHTS, table.LOSS, table.GATHER}
 
 
 def _aligned(size: int) -> int:
-    return -(-int(size) // ALIGNED) * ALIGNED
+    return ceil_div(int(size), ALIGNED) * ALIGNED
 
 
 class Layout:
@@ -95,7 +96,7 @@ class GpuPlan:
 
     Attributes
     ----------
-    ops, numbers, jobs, stages, meters, clips : ndarray
+    ops, numbers, jobs, stages, run_params, clip_params : ndarray
         Arguments of the kernel.
     work, parts, sums : int
         Sizes of the working arrays.
@@ -109,7 +110,7 @@ class GpuPlan:
         Kinds of jobs that only some networks have.
     wide : bool
         Whether there are wide tiles.
-    beside : int
+    blocks_per_sm : int
         Number of blocks per multiprocessor.
     blocks : int
         Number of blocks that have work in some stage.
@@ -137,37 +138,37 @@ class GpuPlan:
         trained = [o for o, op in enumerate(self._ops) if op[table.WEIGHT] >= 0]
         self._lowest = trained[0] if trained else len(self._ops)
         self._backward(loss)
-        before, self.beside = self.work, 1
+        before, self.blocks_per_sm = self.work, 1
         self._blocks = on.blocks
         self._plan(trained, optimizer)
         # With few row blocks, one block per multiprocessor is faster, since it has more registers.
-        if not self.wide and on.beside > 1 and -(-batch // on.narrow.tile) >= on.blocks:
-            self.work, self.beside, self._may_be_wide = before, on.beside, False
-            self._blocks = on.beside * on.blocks
+        if not self.wide and on.blocks_per_sm > 1 and ceil_div(batch, on.narrow.tile) >= on.blocks:
+            self.work, self.blocks_per_sm, self._may_be_wide = before, on.blocks_per_sm, False
+            self._blocks = on.blocks_per_sm * on.blocks
             self._plan(trained, optimizer)
         self.ops = np.array(self._ops, np.int64)
         self.stages, self.numbers = np.array(self._stages, np.int64), np.array(self._numbers, self.dtype)
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
-        self.clips = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share], self.dtype)
-        self.meters = np.zeros(table.METERS, np.int64)
-        self.meters[table.PLANE] = layout.plane
-        self.meters[table.GATHERED : table.GATHERED + 2] = self._gathered
+        self.clip_params = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share], self.dtype)
+        self.run_params = np.zeros(table.RUN_PARAMS, np.int64)
+        self.run_params[table.PLANE] = layout.plane
+        self.run_params[table.GATHERED : table.GATHERED + 2] = self._gathered
         if "average" in layout.planes:
-            self.meters[table.AVERAGE_PLANE] = layout.plane * (1 + layout.planes.index("average"))
+            self.run_params[table.AVERAGE_PLANE] = layout.plane * (1 + layout.planes.index("average"))
         if optimizer.clip_norm is not None:
-            self.meters[table.GRADIENTS] = self._take(layout.plane)
+            self.run_params[table.GRADIENTS] = self._allocate(layout.plane)
         self.extras = tuple(sorted({job[table.KIND] for job in self._jobs} - _ALWAYS))
         self.blocks = min(self._blocks, max(self._items(*stage[:3]) for stage in self._stages))
         self._deal()
         self.jobs = np.array(self._jobs, np.int64)
         self.sums = self._sums
-        self.parts = -(-batch // on.narrow.tile)
+        self.parts = ceil_div(batch, on.narrow.tile)
 
     # ------------------------------------------------------------------------------------ operations
 
-    def _take(self, size: int) -> int:
+    def _allocate(self, size: int) -> int:
         start = self.work
-        self.work += -(-size // 32) * 32
+        self.work += ceil_div(size, 32) * 32
         return start
 
     def _op(self, inputs: int, outputs: int, x: int, *numbers: float) -> list[int]:
@@ -202,11 +203,11 @@ class GpuPlan:
         if not self._ops:
             return
         op = self._ops[-1]
-        op[table.Y] = self._value = self._take(self.batch * op[table.OUT])
+        op[table.Y] = self._value = self._allocate(self.batch * op[table.OUT])
         if op[table.X] == table.DATA:
             assert len(self._ops) == 1
-            self._gathered = self._take(self.batch * op[table.IN]), self._take(self.batch * op[table.IN])
-            op[table.MEAN], op[table.SCALE] = self._scaling
+            self._gathered = self._allocate(self.batch * op[table.IN]), self._allocate(self.batch * op[table.IN])
+            op[table.GATHER_MEAN], op[table.GATHER_SCALE] = self._scaling
 
     def _offset_of(self, name: str | None) -> int:
         """Return the offset of a parameter of the module that is being lowered; -1 for None."""
@@ -239,7 +240,7 @@ class GpuPlan:
         self._numbers[-1][table.ALPHA] = alpha
         self._activated.append((op, variant(kind, alpha)))
         if not output_suffices(kind, alpha):
-            op[table.PRE] = self._take(self.batch * op[table.OUT])
+            op[table.PRE] = self._allocate(self.batch * op[table.OUT])
 
     def normalize(self, mean: str, scale: str) -> None:
         """Append a normalization by column, which the first module leaves to the gather job."""
@@ -248,7 +249,7 @@ class GpuPlan:
             self._scaling = places
         else:
             op = self._begin(_Jobs(table.NORMALIZE, table.NORMALIZE_BACK), self._width)
-            op[table.SHIFT], op[table.FACTOR] = places
+            op[table.MEAN], op[table.SCALE] = places
 
     def columns(self, kind: str, first: str, second: str | None = None) -> None:
         """Append a function by column, and register its formula in ``by_column``."""
@@ -264,7 +265,7 @@ class GpuPlan:
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """Append a normalization by row, with memory for the statistics."""
         op = self._begin(_Jobs(table.NORM, table.NORM_BACK), self._width, eps)
-        op[table.MEANS], op[table.RSTDS] = self._take(self.batch), self._take(self.batch)
+        op[table.MEANS], op[table.RSTDS] = self._allocate(self.batch), self._allocate(self.batch)
         op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
 
     def softmax(self) -> None:
@@ -281,7 +282,7 @@ class GpuPlan:
         """Append the row of the loss, and set the destinations of gradients."""
         last = len(self._ops) - 1
         for o in range(self._lowest, len(self._ops)):
-            self._ops[o][table.G] = self._take(self.batch * self._ops[o][table.OUT])
+            self._ops[o][table.G] = self._allocate(self.batch * self._ops[o][table.OUT])
             if o > self._lowest:
                 self._ops[o][table.BELOW] = o - 1
         op = self._op(self._width, self._width, table.DATA, *loss.numbers)
@@ -303,19 +304,23 @@ class GpuPlan:
     def _items(self, kind: int, first: int, last: int) -> int:
         """Return the number of blocks that a stage can use."""
         if kind == table.CHAIN:
-            return _up(self.batch, self.on.narrow.tile)
+            return ceil_div(self.batch, int(self.on.narrow.tile))
         return max(1, sum(map(self._items_of, self._jobs[first:last])))
 
     def _items_of(self, job: list[int]) -> int:
-        kind, op, item = job[table.KIND], self._ops[job[table.OP]], self.on.narrow.threads * self.on.each_item
+        kind, op, tile = job[table.KIND], self._ops[job[table.OP]], int(self.on.narrow.tile)
         if kind == table.UPDATE:
-            return _up(self.layout.plane, item)
+            return ceil_div(self.layout.plane, int(self.on.narrow.threads * self.on.each_item))
         if kind in (table.NORM_GRADIENT, table.COLUMN_GRADIENT):
             return job[table.TILES]
         if kind == table.GATHER:
-            return _up(self.batch, self.on.narrow.tile) * job[table.TILES]
-        span = self.on.wide.tile if job[table.WIDE] else self.on.narrow.tile
-        return _up(op[table.OUT] if kind == table.WEIGHTS else self.batch, span) * job[table.TILES] * job[table.SPLITS]
+            return ceil_div(self.batch, tile) * job[table.TILES]
+        span = int(self.on.wide.tile) if job[table.WIDE] else tile
+        return (
+            ceil_div(op[table.OUT] if kind == table.WEIGHTS else self.batch, span)
+            * job[table.TILES]
+            * job[table.SPLITS]
+        )
 
     def _deal(self) -> None:
         """Set the block of each job's first item, for stages whose items are assigned to the blocks in turn."""
@@ -347,8 +352,8 @@ class GpuPlan:
                 continue
             op = self._ops[o]
             width, inner = (op[table.OUT], op[table.IN]) if kind == table.FORWARD else (op[table.IN], op[table.OUT])
-            tiles, halves = -(-width // on.narrow.tile), -(-inner // self._half)
-            stretches = -(-self.batch // on.narrow.tile)
+            tiles, halves = ceil_div(width, on.narrow.tile), ceil_div(inner, self._half)
+            stretches = ceil_div(self.batch, on.narrow.tile)
             enough = 2 * stretches >= self._blocks  # enough row blocks to occupy all multiprocessors
             large = width > 2 * on.narrow.tile or inner > 4 * self._half
             short = (tiles - 1) * halves <= _SHORT and halves <= _LONG
@@ -362,7 +367,7 @@ class GpuPlan:
         if chained:
             self._stage(table.CHAIN, chained)
         # Only weight gradients still read the features, which are double-buffered, so the next gather can join them.
-        gather = self._job(table.GATHER, 0, -(-self._ops[0][table.IN] // on.narrow.tile))
+        gather = self._job(table.GATHER, 0, ceil_div(self._ops[0][table.IN], on.narrow.tile))
         if trained:
             self._weights(trained, optimizer, gather)
         else:  # the loss is checked in any case
@@ -371,15 +376,15 @@ class GpuPlan:
     def _product(self, kind: int, o: int, width: int, inner: int, stretches: int) -> None:
         """Append a row product as a stage of its own."""
         on = self.on
-        wide_tiles = -(-width // on.wide.tile)
-        if self._may_be_wide and 4 * -(-self.batch // on.wide.tile) * wide_tiles >= 3 * on.blocks:
+        wide_tiles = ceil_div(width, on.wide.tile)
+        if self._may_be_wide and 4 * ceil_div(self.batch, on.wide.tile) * wide_tiles >= 3 * on.blocks:
             self.wide = True
             self._stage(table.SPREAD, [self._job(kind, o, wide_tiles, WIDE=1)])
             return
-        tiles, halves = -(-width // on.narrow.tile), -(-inner // self._half)
+        tiles, halves = ceil_div(width, on.narrow.tile), ceil_div(inner, self._half)
         splits = max(1, min(self._blocks // (stretches * tiles), halves // _FEWEST))
-        chunk = -(-halves // splits) * self._half
-        splits = -(-inner // chunk)
+        chunk = ceil_div(halves, splits) * self._half
+        splits = ceil_div(inner, chunk)
         job = self._job(kind, o, tiles, SPLITS=splits, CHUNK=chunk)
         self._split(job, stretches * tiles)
         self._stage(table.SPREAD, [job])
@@ -388,7 +393,7 @@ class GpuPlan:
         """Allocate the split-K partials of ``tiles`` tiles, if the product is split."""
         if job[table.SPLITS] > 1:
             size = size_of_part(self.on.narrow, job[table.KIND] == table.WEIGHTS)
-            job[table.PARTS], job[table.COUNTER] = self._take(tiles * job[table.SPLITS] * size), self.counters
+            job[table.PARTS], job[table.COUNTER] = self._allocate(tiles * job[table.SPLITS] * size), self.counters
             self.counters += tiles
 
     def _weights(self, trained: list[int], optimizer: Optimizer, gather: list[int]) -> None:
@@ -397,16 +402,16 @@ class GpuPlan:
         products = [o for o in trained if self._jobs_of[o].forward == table.FORWARD]
 
         def tiles_of(o: int, size: int) -> tuple[int, int]:
-            return -(-self._ops[o][table.OUT] // size), -(-self._ops[o][table.IN] // size)
+            return ceil_div(self._ops[o][table.OUT], size), ceil_div(self._ops[o][table.IN], size)
 
         total = sum(math.prod(tiles_of(o, on.narrow.tile)) for o in products)
-        most = -(-self.batch // (_FEWEST * self._half))
+        most = ceil_div(self.batch, _FEWEST * self._half)
         splits = min(self._blocks // max(1, total), most)
         splits = splits if splits >= _WORTH else 1
         for o in trained:
             op = self._ops[o]
             if o not in products:
-                columns = -(-op[table.IN] // on.narrow.side)
+                columns = ceil_div(op[table.IN], on.narrow.side)
                 by_column = self._jobs_of[o].forward == table.BY_COLUMN
                 kind = table.COLUMN_GRADIENT if by_column else table.NORM_GRADIENT
                 jobs.append(self._job(kind, o, columns, SUMS=self._sums))
@@ -426,7 +431,3 @@ class GpuPlan:
         self._stage(table.SPREAD, [*jobs, gather], checks=True)
         if optimizer.clip_norm is not None:
             self._stage(table.SPREAD, [self._job(table.UPDATE, 0)], squares=True)
-
-
-def _up(count: int, size: int) -> int:
-    return -(-int(count) // int(size))

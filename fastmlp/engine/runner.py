@@ -156,23 +156,23 @@ class Engine:
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         mixed = augment is not None and augment.mixup is not None
-        normalizers = loss_denominators(self.loss, target, weight, index, bounds, mixed)
+        denominators = loss_denominators(self.loss, target, weight, index, bounds, mixed)
         of_rows = np.diff(bounds) if weight is None else np.add.reduceat(weight[index], bounds[:-1])
         penalties = l2 / of_rows if l2 else np.zeros(steps)
-        rates, hyper = hyperparameters(self.optimizer, steps)
+        rates, hyperparams = hyperparameters(self.optimizer, steps)
         if accumulate == 1:
             firsts, ends = np.arange(steps), np.ones(steps, np.int64)
             counts = step + firsts
         else:
             bounds, firsts, ends, counts = _batches(bounds, self.batch, accumulate, step)
-            normalizers = np.repeat(normalizers, np.diff(np.append(firsts, len(ends))))
+            denominators = np.repeat(denominators, np.diff(np.append(firsts, len(ends))))
         losses = np.full(len(ends), np.nan)
         first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
         first[table.STEPS] = len(ends) if _is_mapped(X) else 0
         last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
-        last[table.TARGET], last[table.NORMALIZERS] = _address(target), _address(normalizers)
+        last[table.TARGET], last[table.LOSS_DENOMINATORS] = _address(target), _address(denominators)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
         drawn = None
         if augment is not None:
@@ -185,9 +185,9 @@ class Engine:
                 last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
         for op, dropout in plan.dropouts:
             key = dropout.seed if seed is None else seed
-            position = (key & 0xFFFFFFFF, key >> 32, dropout.layer, _address(counts))
-            plan.ops[op, table.EXTRA : table.EXTRA + 4] = position
-        done = self._launch(plan, hyper, bounds, ends, losses, penalties)
+            plan.ops[op, table.KEY : table.KEY + 2] = key & 0xFFFFFFFF, key >> 32
+            plan.ops[op, table.COUNTS] = _address(counts)
+        done = self._launch(plan, hyperparams, bounds, ends, losses, penalties)
         self.optimizer.steps += done
         for _, dropout in plan.dropouts:
             dropout.set_position(seed, (step + done) * accumulate)
@@ -206,13 +206,15 @@ class Engine:
             self._plan, self._key = plan, key
         return plan
 
-    def _launch(self, plan: CpuPlan, hyper: Array, bounds: Array, ends: Array, losses: Array, penalties: Array) -> int:
+    def _launch(
+        self, plan: CpuPlan, hyperparams: Array, bounds: Array, ends: Array, losses: Array, penalties: Array
+    ) -> int:
         self._control[:] = 0
-        squares = np.zeros(2 * len(plan.items))
+        squares = np.zeros(2 * len(plan.work_items))
         fixed = (
-            self.threads, plan.ops, plan.numbers, self.weights.params, plan.items, plan.splits,
-            plan.meters, plan.clips, hyper, bounds, ends, losses, penalties, squares, self._control, plan.work,
-            self.weights.data, 1,
+            self.threads, plan.ops, plan.numbers, self.weights.params, plan.work_items, plan.splits,
+            plan.run_params, plan.clip_params, hyperparams, bounds, ends, losses, penalties, squares, self._control,
+            plan.work, self.weights.data, 1,
         )  # fmt: skip
         return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
 
@@ -228,11 +230,11 @@ class Engine:
         if plan is None:
             batch = _INFERENCE_ROWS * self.threads
             plan = CpuPlan(self.layers, self.weights, None, None, batch, source, True, self.threads)
-            plan.clips = np.zeros(3)
+            plan.clip_params = np.zeros(3)
             self._inference[source] = plan
         blocks = max(1, ceil_div(rows, plan.batch))
         block = max(1, ceil_div(rows, blocks))
-        plan.meters[kernels.STRIPE] = ceil_div(block, self.threads)
+        plan.run_params[kernels.STRIPE] = ceil_div(block, self.threads)
         bounds = np.append(np.arange(0, rows, block), rows)
         out: Array = np.empty((rows, plan.ops[-1, table.IN]), self.dtype)
         first, last = plan.ops[0], plan.ops[-1]

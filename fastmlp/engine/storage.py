@@ -93,7 +93,7 @@ class Weights:
             for name, array in layer.module.params.items():
                 if array.ndim == 2 and optimizer is not None and trained_before and batch < MANY_ROWS:
                     outputs, inputs = array.shape
-                    self.copies[index, name] = self._arena.matrix(panels.rounded(outputs, dtype), inputs)
+                    self.copies[index, name] = self._arena.matrix(panels.round_up(outputs, dtype), inputs)
             trained_before = trained_before or bool(layer.module.params)
             for name, array in layer.module.buffers.items():
                 self.constants[index, name] = self.constant(array)
@@ -101,13 +101,13 @@ class Weights:
         self.data: Array = np.empty(0, dtype)
 
     def _place(self, shape: tuple[int, ...]) -> int:
-        rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
+        rows = 1 if len(shape) == 1 else panels.round_up(shape[1], self.dtype)
         return self._arena.matrix(rows, shape[0])
 
     def size(self, row: int) -> int:
         """Return the number of elements of a parameter in panels."""
         shape = self._entries[row][3]
-        rows = 1 if len(shape) == 1 else panels.rounded(shape[1], self.dtype)
+        rows = 1 if len(shape) == 1 else panels.round_up(shape[1], self.dtype)
         return int(panels.size(rows, shape[0], self.dtype))
 
     def constant(self, values: Array) -> int:
@@ -137,7 +137,7 @@ class Weights:
         """Return the array as the row matrix of its panels, and the number of rows reserved for it."""
         if array.ndim == 1:
             return array.reshape(1, -1), 1
-        return array.T, panels.rounded(array.shape[1], self.dtype)
+        return array.T, panels.round_up(array.shape[1], self.dtype)
 
     def load(self) -> None:
         """Copy the user's arrays into ``data``."""
@@ -146,7 +146,7 @@ class Weights:
             panels.pack(matrix, self.data, place, rows)
         for (index, name), place in self.copies.items():
             weight = self.layers[index].module.params.local(name)
-            panels.pack(weight, self.data, place, panels.rounded(len(weight), self.dtype))
+            panels.pack(weight, self.data, place, panels.round_up(len(weight), self.dtype))
 
     def finite(self) -> bool:
         """Return whether all parameters are finite."""

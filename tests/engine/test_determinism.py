@@ -113,7 +113,7 @@ def test_blocks_of_the_batch_for_caches_of_any_size(dtype, monkeypatch):
         monkeypatch.setattr(cpu_plan, "l1_bytes", lambda size=size: size << 10)
         trainer = fm.Trainer(model_of(dtype), fm.CrossEntropyLoss(), fm.Adam(0.01))
         trainer.fit(*data, batch_size=300, max_steps=3, rng=0, threads=2)
-        blocks.append(int(trainer._session.engine._plan.meters[kernels.BATCH_BLOCK]))
+        blocks.append(int(trainer._session.engine._plan.run_params[kernels.BATCH_BLOCK]))
         results.append(b"".join(array.tobytes() for array in trainer.model.state_dict().values()))
     assert results[1:] == results[:1] * 2 and blocks == sorted(set(blocks))
 

@@ -64,7 +64,7 @@ def assert_clean(engine, plan):
             assert not beyond.any(), (name, op[table.KIND], width)  # any() also detects NaN
             seen += 1
     for row, (module, prefix, name, shape) in zip(weights.params, weights._entries, strict=True):
-        rows = 1 if len(shape) == 1 else panels.rounded(shape[1], weights.dtype)
+        rows = 1 if len(shape) == 1 else panels.round_up(shape[1], weights.dtype)
         for column, place in enumerate(row):
             if place < 0:
                 continue
@@ -79,7 +79,7 @@ def assert_clean(engine, plan):
     for (index, name), place in weights.copies.items():
         ref = engine.layers[index].module.params[name]
         outputs, inputs = ref.shape
-        matrix, beyond = columns_of(weights.data, place, panels.rounded(outputs, weights.dtype), inputs)
+        matrix, beyond = columns_of(weights.data, place, panels.round_up(outputs, weights.dtype), inputs)
         assert not beyond.any() and not matrix[outputs:].any(), index
         np.testing.assert_array_equal(matrix[:outputs], ref)
         seen += 1
@@ -253,4 +253,4 @@ def test_the_layout_that_these_tests_take_apart_is_the_one_of_panels(dtype):
         panels.pack(ref, flat, 3, rows)
         comp, beyond = columns_of(flat, 3, rows, width)
         np.testing.assert_array_equal(comp, ref)
-        assert beyond.shape == (rows, panels.rounded(width, dtype) - width) and not beyond.any()
+        assert beyond.shape == (rows, panels.round_up(width, dtype) - width) and not beyond.any()

@@ -206,7 +206,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
 
     class Recorder(simulated.Simulated):
         narrow, wide, each_item = steps.NARROW, steps.WIDE_TILES, steps.EACH_ITEM
-        wide_dtypes, beside = machine.Machine.wide_dtypes, machine.Machine.beside
+        wide_dtypes, blocks_per_sm = machine.Machine.wide_dtypes, machine.Machine.blocks_per_sm
 
         def run(self, spec, arguments, blocks):
             launches.append((spec, arguments))
@@ -223,7 +223,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     [(spec, arguments)] = launches
     assert spec.precision == precision and spec.wide == (name not in ("all layers", "two blocks", "changed rows"))
     assert spec.augments == (name == "changed rows")
-    assert spec.beside == (2 if name == "two blocks" else 1) and (spec.jobs != ()) == (name == "all layers")
+    assert spec.blocks_per_sm == (2 if name == "two blocks" else 1) and (spec.jobs != ()) == (name == "all layers")
     types = tuple(numba.typeof(a) for a in arguments)
     kernel = steps.steps_kernel(spec)
     ptx = ptx_of(kernel, types, (9, 0))
@@ -263,7 +263,7 @@ def test_the_persistent_kernel(compiler, name, tmp_path):
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     registers, shared = (int(re.search(rf"(\d+) {what}", told.stderr)[1]) for what in ("registers", "bytes smem"))
-    assert spec.beside * registers * steps.NARROW.threads <= 1 << 16 and shared <= 48 << 10
+    assert spec.blocks_per_sm * registers * steps.NARROW.threads <= 1 << 16 and shared <= 48 << 10
 
 
 def _nvidia():

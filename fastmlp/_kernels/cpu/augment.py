@@ -18,11 +18,10 @@ from .arithmetic import ceil_div
 from .jit import carray, function_pointer, inline
 from .native import integers_at, reals_at
 from .operations import ALL, POINTERS, mixing, read_ahead
-from .panels import place
+from .panels import offset_of
 from .random import WORDS, normal_pair, philox_words, random_words
 from .simd import element, keep_first, lanes, load, load_as, reverse, set_element, store
 from .table import (
-    AHEAD,
     BOUNDS,
     CAPACITY,
     COUNTS,
@@ -35,6 +34,7 @@ from .table import (
     PIXEL,
     PIXELS,
     SCALE,
+    SCRATCH,
     SHARES,
     SOURCE,
     SOURCE_ROW,
@@ -125,7 +125,7 @@ def gather_augmented(source):
         width, rows, row, unit = table[OUT], table[CAPACITY], table[SOURCE_ROW], lanes(work)
         mean, scale, batch, n = table[MEAN], table[SCALE], bounds[extra], bounds[extra + 1] - bounds[extra]
         room = ceil_div(width, WORDS) * WORDS
-        at = table[AHEAD] + first * (2 * room + WORDS)
+        at = table[SCRATCH] + first * (2 * room + WORDS)
         step = carray(integers_at(table[COUNTS]), ALL)[extra] & 0xFFFFFFFF
         read_ahead(data, table, order, bounds, first, last, extra)
         for r in range(first, last):
@@ -144,6 +144,6 @@ def gather_augmented(source):
                     v = v - load(weights, mean + c)
                 if scale >= 0:
                     v = v / keep_first(load(weights, scale + c), width - c, 1.0)
-                store(work, place(work, table[Y], rows, width, r, c), keep_first(v, width - c, 0.0))
+                store(work, offset_of(work, table[Y], rows, width, r, c), keep_first(v, width - c, 0.0))
 
     return gather_rows

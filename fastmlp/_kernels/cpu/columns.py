@@ -8,9 +8,9 @@ from .declare import MATRIX, VECTOR
 from .elementwise import formula, load_some, store_some
 from .jit import carray, function_pointer, inline, kernel
 from .operations import ALL, clear_last
-from .panels import panel_stride, place
+from .panels import offset_of, panel_stride
 from .simd import fma, keep_first, lanes, load, load_tail, store
-from .table import AHEAD, CAPACITY, DX, DY, FIRST, OUT, SECOND, X, Y
+from .table import CAPACITY, DX, DY, FIRST, OUT, SCRATCH, SECOND, X, Y
 
 __all__ = ["columns_backward", "columns_forward", "panel_backward", "panel_forward", "panel_gradient"]
 
@@ -90,9 +90,9 @@ def panel_forward(kind):
         x, y = table[X] + column * table[CAPACITY], table[Y] + column * table[CAPACITY]
         for c in range(0, stride, unit):
             a, b = _numbers(weights, table, column + c)
-            if first == 0 and table[AHEAD] >= 0:
-                store(work, table[AHEAD] + 2 * (column + c), a)
-                store(work, table[AHEAD] + 2 * (column + c) + unit, b)
+            if first == 0 and table[SCRATCH] >= 0:
+                store(work, table[SCRATCH] + 2 * (column + c), a)
+                store(work, table[SCRATCH] + 2 * (column + c) + unit, b)
             for i in range(first * stride + c, last * stride, stride):
                 store(work, y + i, f(load(work, x + i), a, b))
         clear_last(work, y + first * stride, last - first, stride, table[OUT] - column)
@@ -134,10 +134,10 @@ def panel_gradient(kind):
         width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
         stride = panel_stride(work, width, column)
         for c in range(0, stride, unit):
-            kept = table[AHEAD] + 2 * (column + c)
+            kept = table[SCRATCH] + 2 * (column + c)
             a, b, total = load(work, kept), load(work, kept + unit), load_tail(work, 0, 0)
-            x = place(work, table[X], rows, width, 0, column) + c
-            dy = place(work, table[DY], rows, width, 0, column) + c
+            x = offset_of(work, table[X], rows, width, 0, column) + c
+            dy = offset_of(work, table[DY], rows, width, 0, column) + c
             for i in range(0, n * stride, stride):
                 v, g = load(work, x + i), load(work, dy + i)
                 total = fma(g, of_a(v, a, b) if which % 2 == 0 else of_b(v, a, b), total)

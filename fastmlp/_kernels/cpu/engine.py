@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from ..._common.arithmetic import CLIP_EPSILON
+from ..op_columns import CLIP_NORM, CLIP_VALUE, NEW_SHARE
 from .arithmetic import ceil_div
 from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
 from .elementwise import clamp
@@ -59,34 +60,16 @@ from .table import (
 from .tile import transpose_block
 
 __all__ = [
-    "ABORT",
-    "ACCUMULATE",
-    "BATCH_BLOCK",
-    "CLIP_NORM",
-    "CLIP_VALUE",
-    "CONTROLS",
-    "ITEM_COLUMNS",
-    "LOSSES",
-    "METERS",
-    "NEW_SHARE",
-    "SCRATCH",
-    "SCRATCH_SIZE",
-    "STRIPE",
-    "UPDATE",
-    "WEIGHT_BLOCK",
-    "BIAS_PANEL",
-    "OWN_GRADIENT",
-    "train",
-]
+    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "ITEM_COLUMNS", "LOSSES", "OWN_GRADIENT",
+    "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK", "train",
+]  # fmt: skip
 
 
 FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as long as the gradient
 NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
 
-# Entries of ``meters``, the integer parameters of a run.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, METERS = range(9)
-# Entries of ``clips``, the parameters of an update other than the optimizer's.
-CLIP_VALUE, CLIP_NORM, NEW_SHARE = 0, 1, 2  # NEW_SHARE: 1 - decay of the moving average
+# Entries of ``run_params``, the integer parameters of a run.
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, RUN_PARAMS = range(9)
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
@@ -297,14 +280,14 @@ def _clear(a, at, size, filled, stride):
 
 
 @inline
-def _update(item, o, ops, params, hyper, h, address, share, work, weights, gradient, size):
+def _update(item, o, ops, params, hyperparams, h, address, share, work, weights, gradient, size):
     """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy."""
     op = ops[o]
     row, at = _place(item, op, work)
     stride = _stride(op, item[2], work)
     filled = min(stride, op[OUT] - item[2])
     call_pointer(
-        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyper, h),
+        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyperparams, h),
         gradient, at, size,
     )  # fmt: skip
     if params[row, AVERAGE] >= 0:
@@ -388,36 +371,36 @@ def _squares(work, at, size):
     FLOATS, INTS, VECTOR, VECTOR, INT, result=INT,
 )  # fmt: skip
 def train(
-    thread, threads, ops, numbers, params, items, splits, meters, clips, hyper, bounds, ends, losses, penalties,
-    squares, control, work, weights, unit,
+    thread, threads, ops, numbers, params, work_items, splits, run_params, clip_params, hyperparams, bounds, ends,
+    losses, penalties, squares, control, work, weights, unit,
 ):  # fmt: skip
     """Make the steps of a run until a loss is not finite; return the number of steps made.
 
     - ``ops (K, COLUMNS)``, ``numbers (K, NUMBERS)`` and ``params (P, PARAM_COLUMNS)``: see `table`.
-    - ``items (M, ITEM_COLUMNS)``: the work items of phase 2. This thread owns those from splits[thread] to
+    - ``work_items (M, ITEM_COLUMNS)``: the work work_items of phase 2. This thread owns those from splits[thread] to
       splits[thread + 1].
     - ``bounds``: batch b has bounds[b + 1] - bounds[b] rows.
     - ``ends``: a step ends with batch b if ends[b] is set. The step uses the sum of the gradients of all batches since
-      the last step. ACCUMULATE of ``meters`` must be set if a step may have several batches.
-    - ``hyper (S, H)``: the optimizer's numbers of each step.
+      the last step. ACCUMULATE of ``run_params`` must be set if a step may have several batches.
+    - ``hyperparams (S, H)``: the optimizer's numbers of each step.
     - ``losses``: losses[b] receives the loss of batch b.
     - ``penalties``: the penalty of step s is penalties[s] / 2 times the sum of the squares of the weights of linear
       layers. Its gradient is added to the step's gradient, and its value overwrites penalties[s].
     - ``squares (2 M)``: scratch.
     - ``unit``: 1.
 
-    If TRAINING of ``meters`` is not set, the kernel computes the forward pass only, threads do not synchronize, and the
-    result is the number of batches.
+    If TRAINING of ``run_params`` is not set, the kernel computes the forward pass only, threads do not synchronize, and
+    the result is the number of batches.
     """
     # These views bypass reference counting, which would cost small nets a third of a step, and more under contention
     # of threads for the counters.
     ops = carray(pointer(ops, 0), (ops.shape[0], COLUMNS))
     numbers = carray(pointer(numbers, 0), (numbers.shape[0], NUMBERS))
     params = carray(pointer(params, 0), (params.shape[0], PARAM_COLUMNS))
-    items = carray(pointer(items, 0), (items.shape[0], ITEM_COLUMNS))
-    hyper = carray(pointer(hyper, 0), (hyper.shape[0], hyper.shape[1]))
-    splits, meters = carray(pointer(splits, 0), splits.size), carray(pointer(meters, 0), meters.size)
-    clips, bounds = carray(pointer(clips, 0), clips.size), carray(pointer(bounds, 0), bounds.size)
+    work_items = carray(pointer(work_items, 0), (work_items.shape[0], ITEM_COLUMNS))
+    hyperparams = carray(pointer(hyperparams, 0), (hyperparams.shape[0], hyperparams.shape[1]))
+    splits, run_params = carray(pointer(splits, 0), splits.size), carray(pointer(run_params, 0), run_params.size)
+    clip_params, bounds = carray(pointer(clip_params, 0), clip_params.size), carray(pointer(bounds, 0), bounds.size)
     ends = carray(pointer(ends, 0), ends.size)
     losses, penalties = carray(pointer(losses, 0), losses.size), carray(pointer(penalties, 0), penalties.size)
     squares = carray(pointer(squares, 0), squares.size)
@@ -425,16 +408,16 @@ def train(
     work, weights = carray(pointer(work, 0), work.size), carray(pointer(weights, 0), weights.size)
     mode = flush_denormals()
     turn, done = 0, 0
-    training = meters[TRAINING] != 0
-    scratch = meters[SCRATCH] + thread * meters[SCRATCH_SIZE]
-    norm_clipped, accumulates = clips[CLIP_NORM] > 0.0, meters[ACCUMULATE] != 0
+    training = run_params[TRAINING] != 0
+    scratch = run_params[SCRATCH] + thread * run_params[SCRATCH_SIZE]
+    norm_clipped, accumulates = clip_params[CLIP_NORM] > 0.0, run_params[ACCUMULATE] != 0
     stages, alive, fresh = 2 if norm_clipped else 1, True, True
     for b in range(bounds.size - 1):
         n = bounds[b + 1] - bounds[b]
         r0, r1 = 0, n
         if not training:  # no barriers: a thread must use its own rows, even for a short batch
-            r0 = min(n, thread * meters[STRIPE])
-            r1 = min(n, r0 + meters[STRIPE])
+            r0 = min(n, thread * run_params[STRIPE])
+            r1 = min(n, r0 + run_params[STRIPE])
         elif threads > 1:
             r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
@@ -451,20 +434,20 @@ def train(
             break
         total = 0.0
         for r in range(n):
-            total += np.float64(work[meters[LOSSES] + r])
+            total += np.float64(work[run_params[LOSSES] + r])
         if thread == 0:
             losses[b] = total
         if not math.isfinite(total):
             break
         ends_step = ends[b] != 0
         s = done
-        h, factor = s * hyper.shape[1], 1.0
-        block = even_block(n, meters[BATCH_BLOCK], 1)
+        h, factor = s * hyperparams.shape[1], 1.0
+        block = even_block(n, run_params[BATCH_BLOCK], 1)
         fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
         # Clipping by norm requires all gradients before the first update.
         for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):
-                item, o = items[m], items[m, 1]
+                item, o = work_items[m], work_items[m, 1]
                 out, size = scratch, (item[4] - item[3]) * _stride(ops[o], item[2], work)
                 if norm_clipped or accumulates:
                     row, at = _place(item, ops[o], work)
@@ -478,26 +461,39 @@ def train(
                         continue
                     if penalties[s] != 0.0 and item[0] == WEIGHT_BLOCK:
                         row, at = _place(item, ops[o], work)
-                        squares[items.shape[0] + m] = _penalize(
+                        squares[work_items.shape[0] + m] = _penalize(
                             work, out, weights, params[row, 0] + at, size, penalties[s]
                         )
-                    if clips[CLIP_VALUE] > 0.0:
-                        _clip(work, out, size, clips[CLIP_VALUE])
+                    if clip_params[CLIP_VALUE] > 0.0:
+                        _clip(work, out, size, clip_params[CLIP_VALUE])
                 if stage + 1 < stages:
                     squares[m] = _squares(work, out, size)
                     continue
                 if not factor >= 1.0:  # also true for NaN, which must propagate to the parameters
                     _scale(work, out, size, factor)
-                _update(item, o, ops, params, hyper, h, meters[UPDATE], clips[NEW_SHARE], work, weights, out, size)
+                _update(
+                    item,
+                    o,
+                    ops,
+                    params,
+                    hyperparams,
+                    h,
+                    run_params[UPDATE],
+                    clip_params[NEW_SHARE],
+                    work,
+                    weights,
+                    out,
+                    size,
+                )
             turn += 1
             alive = _barrier(control, threads, turn)
             if not alive:
                 break
             if ends_step and stage + 1 < stages:
                 total = 0.0
-                for m in range(items.shape[0]):
+                for m in range(work_items.shape[0]):
                     total += squares[m]
-                factor = clips[CLIP_NORM] / (math.sqrt(total) + CLIP_EPSILON)
+                factor = clip_params[CLIP_NORM] / (math.sqrt(total) + CLIP_EPSILON)
         if not alive:
             break
         fresh = ends_step
@@ -505,8 +501,8 @@ def train(
             continue
         if thread == 0 and penalties[s] != 0.0:  # other threads read it in the next phase 2 at the earliest
             total = 0.0
-            for m in range(items.shape[0]):
-                total += squares[items.shape[0] + m]
+            for m in range(work_items.shape[0]):
+                total += squares[work_items.shape[0] + m]
             penalties[s] *= 0.5 * total
         done += 1
     restore_float_mode(mode)

@@ -21,16 +21,16 @@ from .rows import (
 )
 from .simd import lanes
 from .table import (
-    AHEAD,
     BOUNDS,
     CAPACITY,
     CLASS_WEIGHT,
     DX,
     IN,
-    NORMALIZERS,
+    LOSS_DENOMINATORS,
     ORDER,
     ROW_LOSSES,
     SAMPLE_WEIGHT,
+    SCRATCH,
     TARGET,
     X,
 )  # fmt: skip
@@ -53,14 +53,14 @@ def _weight(table, row):
 @inline
 def _own_scale(table, order, batch, n, r, step):
     """Return (sample weight or 1) / loss denominator of a row of the batch."""
-    return _weight(table, order[batch + r]) / carray(numbers_at(table[NORMALIZERS]), ALL)[step]
+    return _weight(table, order[batch + r]) / carray(numbers_at(table[LOSS_DENOMINATORS]), ALL)[step]
 
 
 @inline
 def _mixed_scale(table, order, batch, n, r, step):
     share, other = mixing(table, step, n, r)
     weight = share * _weight(table, order[batch + r]) + (1 - share) * _weight(table, order[batch + other])
-    return weight / carray(numbers_at(table[NORMALIZERS]), ALL)[step]
+    return weight / carray(numbers_at(table[LOSS_DENOMINATORS]), ALL)[step]
 
 
 # --------------------------------------------------------------------------------- a row's target
@@ -155,7 +155,7 @@ def _classwise(kind, way, by_index, mixed):
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
         unit = ceil_div(width, lanes(work)) * lanes(work)
-        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        at = table[SCRATCH] + first * LOSS_SCRATCH * unit
         x, dx = row_at(work, at, width), row_at(work, at + unit, width)
         scratch = carray(pointer(work, at + 2 * unit), (2, width))
         scale = work[at + 4 * unit :][:1]
@@ -184,7 +184,7 @@ def elementwise(kind, mixed):
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
         unit = ceil_div(width, lanes(work)) * lanes(work)
-        at = table[AHEAD] + first * LOSS_SCRATCH * unit
+        at = table[SCRATCH] + first * LOSS_SCRATCH * unit
         x, dx = row_at(work, at, width), row_at(work, at + unit, width)
         scale = work[at + 4 * unit :][:1]
         weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]

@@ -14,37 +14,45 @@ from ..._common.philox import DROPOUT
 from .elementwise import activation, derivative, derivative_of_output, map_backward, map_elements
 from .jit import carray, function_pointer, inline
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
-from .panels import panel_stride, place
+from .panels import offset_of, panel_stride
 from .random import WORDS, keep_at_least, random_words
 from .rows import (
     layer_norm_forward_rows,
+    layer_norm_row_backward,
+    normalized,
     softmax_backward_rows,
     softmax_forward_rows,
 )  # fmt: skip
-from .simd import element, fma, keep_first, lane_sum, lanes, load, load_as, load_tail, set_element, store, store_tail
+from .simd import element, fma, keep_first, lanes, load, load_as, load_tail, set_element, store, store_tail
 from .table import (
-    AHEAD,
+    BIAS_OFFSET,
     BOUNDS,
     CAPACITY,
+    COUNTS,
     DX,
     DY,
-    EXTRA,
     IN,
+    KEY,
+    LAYER,
     MEAN,
     MEANS,
     ORDER,
     OUT,
     PAGE,
     PRE,
+    ROW_SIZE,
     RSTDS,
     SCALE,
+    SCRATCH,
     SHARES,
     SHIFTS,
     SOURCE,
     SOURCE_ROW,
     STEPS,
     TARGET,
+    THRESHOLD,
     WEIGHT,
+    WEIGHT_OFFSET,
     X,
     Y,
 )  # fmt: skip
@@ -72,7 +80,7 @@ def copy_out(a, offset, rows, width, row, b, to):
     """Copy one row of a matrix in panels to b[to ..], in whole vectors."""
     unit = lanes(a)
     for c in range(0, width, unit):
-        store(b, to + c, load(a, place(a, offset, rows, width, row, c)))
+        store(b, to + c, load(a, offset_of(a, offset, rows, width, row, c)))
 
 
 @inline
@@ -83,7 +91,7 @@ def copy_in(b, at, a, offset, rows, width, row):
         v = load(b, at + c)
         if width - c < unit:
             v = keep_first(v, width - c, 0.0)
-        store(a, place(a, offset, rows, width, row, c), v)
+        store(a, offset_of(a, offset, rows, width, row, c), v)
 
 
 @inline
@@ -148,7 +156,7 @@ def gather(source):
                 filled = min(unit, width - column)
                 for r in range(block, stop):
                     at = order[batch + r] * step + column
-                    to = place(work, table[Y], rows, width, r, column)
+                    to = offset_of(work, table[Y], rows, width, r, column)
                     if filled == unit:
                         v = load_as(data, at, work)
                     else:  # memory after the row's end may not be readable
@@ -174,7 +182,7 @@ def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
     for r in range(first, last):
         to = (bounds[extra] + r) * width
         for c in range(0, width, unit):
-            v = load(work, place(work, table[X], rows, width, r, c))
+            v = load(work, offset_of(work, table[X], rows, width, r, c))
             if width - c >= unit:
                 store(out, to + c, v)
             else:
@@ -255,7 +263,7 @@ def normalize_backward(work_p, weights_p, table_p, numbers_p, first, last, colum
 @function_pointer
 def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, ALL), carray(table_p, ALL)
-    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
+    width, rows, at = table[OUT], table[CAPACITY], table[SCRATCH] + first * table[ROW_SIZE]
     row = row_at(work, at, width)
     for r in range(first, last):
         copy_out(work, table[X], rows, width, r, work, at)
@@ -266,8 +274,8 @@ def softmax_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
 @function_pointer
 def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     work, table = carray(work_p, ALL), carray(table_p, ALL)
-    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA]
-    to = at + table[EXTRA] // 2
+    width, rows, at = table[OUT], table[CAPACITY], table[SCRATCH] + first * table[ROW_SIZE]
+    to = at + table[ROW_SIZE] // 2
     y, dy = row_at(work, at, width), row_at(work, to, width)
     for r in range(first, last):
         copy_out(work, table[Y], rows, width, r, work, at)
@@ -278,15 +286,12 @@ def softmax_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
 
 @function_pointer
 def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """Compute layer normalization, see `reference.layer_norm_forward`.
-
-    ``WEIGHT`` and ``BIAS`` are rows of params; their offsets in weights are in EXTRA + 3 and EXTRA + 4.
-    """
+    """Compute layer normalization, see `reference.layer_norm_forward`."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
-    width, rows, at = table[OUT], table[CAPACITY], table[AHEAD] + first * table[EXTRA + 2]
+    width, rows, at = table[OUT], table[CAPACITY], table[SCRATCH] + first * table[ROW_SIZE]
     row = row_at(work, at, width)
     size = width if table[WEIGHT] >= 0 else 0
-    weight, bias = weights[table[EXTRA + 3] :][:size], weights[table[EXTRA + 4] :][:size]
+    weight, bias = weights[table[WEIGHT_OFFSET] :][:size], weights[table[BIAS_OFFSET] :][:size]
     for r in range(first, last):
         copy_out(work, table[X], rows, width, r, work, at)
         mean, rstd = work[table[MEANS] + r :][:1], work[table[RSTDS] + r :][:1]
@@ -298,26 +303,16 @@ def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra
 def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Compute dx, see `reference.layer_norm_backward`; phase 2 computes the parameters' gradients."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
-    width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
-    real = work.dtype.type
+    width, rows, at = table[OUT], table[CAPACITY], table[SCRATCH] + first * table[ROW_SIZE]
+    to = at + table[ROW_SIZE] // 2
+    x, dy = row_at(work, at, width), row_at(work, to, width)
+    weight = weights[table[WEIGHT_OFFSET] :][: width if table[WEIGHT] >= 0 else 0]
     for r in range(first, last):
+        copy_out(work, table[X], rows, width, r, work, at)
+        copy_out(work, table[DY], rows, width, r, work, to)
         mean, rstd = element(work, table[MEANS] + r), element(work, table[RSTDS] + r)
-        total, inner = load_tail(work, 0, 0), load_tail(work, 0, 0)
-        for c in range(0, width, unit):
-            z = (load(work, place(work, table[X], rows, width, r, c)) - mean) * rstd
-            g = load(work, place(work, table[DY], rows, width, r, c))  # zero after the row's end
-            if table[WEIGHT] >= 0:
-                g = g * load(weights, table[EXTRA + 3] + c)
-            total = total + g
-            inner = fma(g, z, inner)
-        mean_g, mean_gz = lane_sum(total) / real(width), lane_sum(inner) / real(width)
-        for c in range(0, width, unit):
-            z = (load(work, place(work, table[X], rows, width, r, c)) - mean) * rstd
-            g = load(work, place(work, table[DY], rows, width, r, c))
-            if table[WEIGHT] >= 0:
-                g = g * load(weights, table[EXTRA + 3] + c)
-            dx = (g - mean_g - z * mean_gz) * rstd
-            store(work, place(work, table[DX], rows, width, r, c), keep_first(dx, width - c, 0.0))
+        layer_norm_row_backward(dy, x, 0, weight, mean, rstd, dy)
+        copy_in(work, to, work, table[DX], rows, width, r)
 
 
 @function_pointer
@@ -330,12 +325,12 @@ def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
     width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
     for v in range(0, panel_stride(work, width, column), unit):
         total = load_tail(work, 0, 0)
-        at = place(work, table[DY], rows, width, 0, column) + v
-        x = place(work, table[X], rows, width, 0, column) + v
+        at = offset_of(work, table[DY], rows, width, 0, column) + v
+        x = offset_of(work, table[X], rows, width, 0, column) + v
         for r in range(n):
             g = load(work, at)
             if which % 2 == 0:
-                z = (load(work, x) - element(work, table[MEANS] + r)) * element(work, table[RSTDS] + r)
+                z = normalized(load(work, x), element(work, table[MEANS] + r), element(work, table[RSTDS] + r))
                 total = fma(g, z, total)
             else:
                 total = g + total
@@ -348,27 +343,24 @@ def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
 def _drop(work, table, numbers, x, y, first, last, step):
     """Compute y = x, scaled, where the element's random word is large enough, else 0; see `reference.dropout`."""
     width, rows, unit = table[OUT], table[CAPACITY], lanes(work)
-    layer = (DROPOUT << 24) | table[EXTRA + 2]
-    count = carray(integers_at(table[EXTRA + 3]), ALL)[step] & 0xFFFFFFFF
-    threshold, factor = table[EXTRA + 4], work.dtype.type(numbers[0])
-    words = table[AHEAD] + first * WORDS
+    layer = (DROPOUT << 24) | table[LAYER]
+    count = carray(integers_at(table[COUNTS]), ALL)[step] & 0xFFFFFFFF
+    threshold, factor = table[THRESHOLD], work.dtype.type(numbers[0])
+    words = table[SCRATCH] + first * WORDS
     for r in range(first, last):
         for block in range(0, width, WORDS):
-            random_words(work, words, block // 4, r, count, layer, table[EXTRA], table[EXTRA + 1])
+            random_words(work, words, block // 4, r, count, layer, table[KEY], table[KEY + 1])
             for c in range(block, min(block + WORDS, width), unit):
                 v = load_tail(work, 0, 0)
                 if threshold <= 0xFFFFFFFF:  # a larger threshold drops all elements
-                    v = load(work, place(work, x, rows, width, r, c)) * factor
+                    v = load(work, offset_of(work, x, rows, width, r, c)) * factor
                     v = keep_at_least(v, work, words + c - block, threshold)
-                store(work, place(work, y, rows, width, r, c), v)
+                store(work, offset_of(work, y, rows, width, r, c), v)
 
 
 @function_pointer
 def dropout_forward(work_p, weights_p, table_p, numbers_p, first, last, extra):
-    """Compute dropout, see `reference.dropout`.
-
-    EXTRA .. EXTRA + 4 are the key's two words, the layer, the address of the batch numbers of this run, the threshold.
-    """
+    """Compute dropout, see `reference.dropout`."""
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     _drop(work, table, carray(numbers_p, 1), table[X], table[Y], first, last, extra)
 

@@ -14,10 +14,10 @@ from .host import LANES
 from .jit import inline
 from .simd import lanes
 
-__all__ = ["pack", "panel_stride", "place", "rounded", "size", "unpack"]
+__all__ = ["pack", "panel_stride", "offset_of", "round_up", "size", "unpack"]
 
 
-def rounded(width, dtype):
+def round_up(width, dtype):
     """Return ``width`` rounded up to whole vectors."""
     unit = LANES[np.dtype(dtype).itemsize]
     return ceil_div(width, unit) * unit
@@ -25,7 +25,7 @@ def rounded(width, dtype):
 
 def size(rows, width, dtype):
     """Return the number of elements of a matrix in panels."""
-    return rows * rounded(width, dtype)
+    return rows * round_up(width, dtype)
 
 
 def _parts(matrix, offset, rows, other):
@@ -65,7 +65,7 @@ def panel_stride(a, width, column):
 
 
 @inline
-def place(a, offset, rows, width, row, column):
+def offset_of(a, offset, rows, width, row, column):
     """Return the offset of element (row, column); ``column`` is the first of a vector."""
     first = column - column % (2 * lanes(a))
     return offset + first * rows + row * panel_stride(a, width, first) + (column - first)

@@ -19,14 +19,15 @@ from .simd import lanes
 from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
 __all__ = [
-    "TURNED", "Epilogue", "Left", "Right", "Target", "even_block", "product", "rows_product", "transposed_product",
+    "MAX_BLOCK_ROWS", "Epilogue", "Left", "Right", "Target", "even_block", "product", "rows_product",
+    "transposed_product",
 ]  # fmt: skip
 
 _ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
 
 ROW_BLOCK = 512  # rows of A that stay in L2 while B's panels are streamed
 K_BLOCK = 20480 // (2 * VECTOR_BYTES)  # rows of a panel of B that fill most of the smallest L1 in use
-TURNED = K_BLOCK + 64  # upper bound of the rows of a block of B
+MAX_BLOCK_ROWS = K_BLOCK + 64  # upper bound of the rows of a block of B
 FAR = 1 << 18  # elements of C; a larger C has left L2 before the next block of B is accumulated
 
 # Heights of tiles, largest first: enough accumulators to hide the latency of the multiply-adds, and heights for the
@@ -251,7 +252,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
 def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue, unit, scratch):
     """Compute `rows_product` without bias from B's transpose (width, k) at ``b``, transposed one block at a time.
 
-    ``scratch`` is the offset in ``data`` of room for `TURNED` rows of a panel. For batches of many rows, the
+    ``scratch`` is the offset in ``data`` of room for `MAX_BLOCK_ROWS` rows of a panel. For batches of many rows, the
     transposition is cheaper than updating a second copy of B, and saves its memory.
     """
     source, target = carray(weights, _ALL), carray(data, _ALL)

@@ -34,7 +34,8 @@ from .vecmath import exp, scalar_log
 __all__ = [
     "classwise_loss_rows", "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows",
     "cross_entropy_rows", "dropout",
-    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "normalize",
+    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "layer_norm_row_backward", "normalize",
+    "normalized",
     "plain_cross_entropy", "plain_cross_entropy_rows",
     "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
@@ -288,6 +289,37 @@ def layer_norm_forward(x, weight, bias, eps, mean, rstd, out):
     layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out)
 
 
+@inline
+def normalized(x, mean, rstd):
+    """Return z, the normalized values of a vector of a row's inputs."""
+    return (x - mean) * rstd
+
+
+@inline
+def layer_norm_row_backward(dy, x, r, weight, mean, rstd, dx):
+    """Compute dx of row ``r``, see `reference.layer_norm_backward`; dy, x, dx (N, C), weight (C,) or empty."""
+    columns = x.shape[1]
+    width, start = lanes(x), r * columns
+    total, product = load_tail(x, start, 0), load_tail(x, start, 0)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        z = normalized(load_some(x, start + c, count), mean, rstd)
+        g = load_some(dy, start + c, count)  # zero after the row's end, so the sums need no mask
+        if weight.size > 0:
+            g = g * load_some(weight, c, count)
+        total = total + g
+        product = fma(g, z, product)
+    mean_g = lane_sum(total) / x.dtype.type(columns)
+    mean_gz = lane_sum(product) / x.dtype.type(columns)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        z = normalized(load_some(x, start + c, count), mean, rstd)
+        g = load_some(dy, start + c, count)
+        if weight.size > 0:
+            g = g * load_some(weight, c, count)
+        store_some(dx, start + c, (g - mean_g - z * mean_gz) * rstd, count)
+
+
 @kernel(MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR)
 def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
     """Compute `reference.layer_norm_backward`.
@@ -300,26 +332,13 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
     dbias[:] = 0
     for r in range(rows):
         start = r * columns
-        total, product = load_tail(x, start, 0), load_tail(x, start, 0)
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            z = (load_some(x, start + c, count) - mean[r]) * rstd[r]
-            g = load_some(dy, start + c, count)  # zero after the row's end, so the sums need no mask
-            if weight.size > 0:
+        if weight.size > 0:
+            for c in range(0, columns, width):
+                count = min(width, columns - c)
+                z, g = normalized(load_some(x, start + c, count), mean[r], rstd[r]), load_some(dy, start + c, count)
                 store_some(dweight, c, fma(g, z, load_some(dweight, c, count)), count)
                 store_some(dbias, c, g + load_some(dbias, c, count), count)
-                g = g * load_some(weight, c, count)
-            total = total + g
-            product = fma(g, z, product)
-        mean_g = lane_sum(total) / x.dtype.type(columns)
-        mean_gz = lane_sum(product) / x.dtype.type(columns)
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            z = (load_some(x, start + c, count) - mean[r]) * rstd[r]
-            g = load_some(dy, start + c, count)
-            if weight.size > 0:
-                g = g * load_some(weight, c, count)
-            store_some(dx, start + c, (g - mean_g - z * mean_gz) * rstd[r], count)
+        layer_norm_row_backward(dy, x, r, weight, mean[r], rstd[r], dx)
 
 
 @kernel(SOURCE, VECTOR, VECTOR, MATRIX)

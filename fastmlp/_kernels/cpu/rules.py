@@ -1,7 +1,8 @@
 """Optimizer updates on a part of a parameter, as functions that the engine calls by address.
 
 Each function is f(work, weights, table, numbers, gradient, at, size). ``table`` is the parameter's row of params and
-``numbers`` is the step's row of hyper. work[gradient ..] is the gradient of elements at .. at + size of the parameter.
+``numbers`` is the step's row of hyperparams. work[gradient ..] is the gradient of elements at .. at + size of the
+parameter.
 """
 
 from __future__ import annotations

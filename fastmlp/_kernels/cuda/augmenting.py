@@ -15,7 +15,7 @@ from ..._common.philox import FLIP, NOISE
 from .jit import device
 from .random import normal, random_words
 from .runtime import cuda
-from .table import FIRST_STEP, IN, KEY, MEAN, PIXEL, PIXELS, PORTION, PORTIONS, SCALE, TURN
+from .table import FIRST_STEP, GATHER_MEAN, GATHER_SCALE, IN, KEY, PIXEL, PIXELS, PORTION, PORTIONS, TURN
 from .tiles import U, quotient
 
 __all__ = ["augmenting", "counters_of", "mixing"]
@@ -86,7 +86,7 @@ def augmenting(dtype, geometry):
     @device
     def run(on, s, first, rows, x, row, column):
         values, others = cuda.local.array(FOUR, scalar), cuda.local.array(FOUR, scalar)
-        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, MEAN], on.ops[0, SCALE]
+        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, GATHER_MEAN], on.ops[0, GATHER_SCALE]
         c = column + thread % IN_ROW * FOUR
         last = min(rows, row + TILE) if c < width else 0
         for r in range(row + thread // IN_ROW, last, THREADS // IN_ROW):

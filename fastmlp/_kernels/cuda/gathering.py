@@ -14,7 +14,7 @@ import numpy as np
 from .assembly import load4, store4
 from .jit import device
 from .runtime import cuda
-from .table import IN, MEAN, SCALE
+from .table import GATHER_MEAN, GATHER_SCALE, IN
 from .tiles import U
 
 __all__ = ["gathering"]
@@ -74,7 +74,7 @@ def gathering(dtype, geometry):
 
     @device
     def run(on, s, first, rows, x, row, column):
-        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, MEAN], on.ops[0, SCALE]
+        thread, width, mean, scale = cuda.threadIdx.x, on.ops[0, IN], on.ops[0, GATHER_MEAN], on.ops[0, GATHER_SCALE]
         m, c = row + thread // IN_ROW, column + thread % IN_ROW * AT_ONCE
         if AT_ONCE == 4 and width % 4 == 0:
             if c < width:

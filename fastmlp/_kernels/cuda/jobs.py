@@ -22,13 +22,13 @@ from .runtime import cuda
 from .table import (
     BELOW,
     BIAS,
-    FACTOR,
     IN,
     LAYER,
+    MEAN,
     MEANS,
     RSTDS,
+    SCALE,
     SEED,
-    SHIFT,
     THRESHOLD,
     WEIGHT,
     G,
@@ -357,7 +357,7 @@ def normalizing(dtype, geometry, kinds, backward):
 
     @device
     def run(on, smem, now, o, row):
-        columns, shift, factor, inputs = on.ops[o, IN], on.ops[o, SHIFT], on.ops[o, FACTOR], inputs_of(on, now, o)
+        columns, shift, factor, inputs = on.ops[o, IN], on.ops[o, MEAN], on.ops[o, SCALE], inputs_of(on, now, o)
         own_epilogue, epilogue = epilogue_of(on, o), epilogue_of(on, max(on.ops[o, BELOW], 0))
         for i in range(row * columns + cuda.threadIdx.x, min(now.rows, row + size) * columns, threads):
             c = i % columns

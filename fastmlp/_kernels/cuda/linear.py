@@ -160,7 +160,7 @@ def writing_directly(kind, spec, geometry, layout):
     of squares of weights and of gradients.
     """
     dtype, EACH, AT_ONCE = np.dtype(spec.dtype), geometry.each, layout.at_once
-    scalar, place = numba.from_dtype(dtype), fragment_layout(spec.precision, geometry)[0]
+    scalar, position_of = numba.from_dtype(dtype), fragment_layout(spec.precision, geometry)[0]
     apply_epilogue = applying_epilogue(kind, spec, layout)
 
     @device
@@ -175,18 +175,20 @@ def writing_directly(kind, spec, geometry, layout):
 
     @device
     def write(on, smem, epilogue, to, row, column, of, sums, shift, weight, bias, thread):
-        first, beside = place(thread)
-        whole = of.width % 4 == 0 and column + beside + 4 <= of.width
+        first_row, first_column = position_of(thread)
+        whole = of.width % 4 == 0 and column + first_column + 4 <= of.width
         if kind == FORWARD and bias >= 0:
             for q in range(AT_ONCE):
-                if column + beside + q % EACH < of.width:
-                    shift[q] = on.weights[U(bias + column + beside + q % EACH)]
+                if column + first_column + q % EACH < of.width:
+                    shift[q] = on.weights[U(bias + column + first_column + q % EACH)]
         w_square, g_square = two_rows(
-            on, epilogue, to, row + first, column + beside, of.height, of.width, whole, sums, 0, shift, weight,
+            on, epilogue, to, row + first_row, column + first_column, of.height, of.width, whole, sums, 0, shift,
+            weight,
         )  # fmt: skip
         if EACH > 2:
             w, g = two_rows(
-                on, epilogue, to, row + first + 2, column + beside, of.height, of.width, whole, sums, 2, shift, weight,
+                on, epilogue, to, row + first_row + 2, column + first_column, of.height, of.width, whole, sums, 2,
+                shift, weight,
             )  # fmt: skip
             w_square += w
             g_square += g
@@ -201,7 +203,7 @@ def writing_staged(kind, spec, geometry, layout):
     dtype, EACH, SPAN, THREADS = np.dtype(spec.dtype), geometry.each, geometry.tile, geometry.threads
     AT_ONCE, ROWS, PITCH = layout.at_once, layout.rows, layout.pitch
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
-    place, down, along = fragment_layout(spec.precision, geometry)
+    position_of, down, along = fragment_layout(spec.precision, geometry)
     apply_epilogue = applying_epilogue(kind, spec, layout)
 
     @device
@@ -209,15 +211,15 @@ def writing_staged(kind, spec, geometry, layout):
         at, values = cuda.local.array(AT_ONCE, numba.int64), cuda.local.array((1, AT_ONCE), scalar)
         w_square, g_square = zero, zero
         stage = smem.left
-        first, beside = place(thread)
+        first_row, first_column = position_of(thread)
         stop = SPAN + (thread >> 10)  # SPAN, but not a constant: a constant bound doubles the code of the loop
         for below in range(0, stop, ROWS):
             cuda.syncthreads()
             for i in range(EACH):
-                r = first + down(i) - below
+                r = first_row + down(i) - below
                 if r >= 0 and r < ROWS:
                     for b in range(EACH):
-                        stage[U(r * PITCH + beside) + U(along(b))] = sums[i, b]
+                        stage[U(r * PITCH + first_column) + U(along(b))] = sums[i, b]
             cuda.syncthreads()
             for q in range(AT_ONCE):
                 e = thread + q * THREADS

@@ -15,7 +15,7 @@ from .elementwise import blocks as blocks_for
 from .grid import most_blocks, wait_for_grid
 from .runtime import cuda
 from .spec import Spec
-from .steps import BESIDE, EACH_ITEM, steps_kernel
+from .steps import BLOCKS_PER_SM, EACH_ITEM, steps_kernel
 from .tiles import NARROW, WIDE_TILES
 from .updates import mark_if_not_finite
 
@@ -38,7 +38,7 @@ class Machine:
         Elements of a thread in an item of an UPDATE job, see `steps`.
     blocks : int
         Number of multiprocessors.
-    beside : int
+    blocks_per_sm : int
         Maximum number of blocks per multiprocessor.
     wide_dtypes : tuple of str
         Dtypes that support wide tiles.
@@ -53,7 +53,7 @@ class Machine:
     """
 
     narrow, wide, each_item = NARROW, WIDE_TILES, EACH_ITEM
-    beside = BESIDE
+    blocks_per_sm = BLOCKS_PER_SM
     wide_dtypes = ("float32",)  # wide float64 tiles exceed a block's shared memory
 
     def __init__(self) -> None:

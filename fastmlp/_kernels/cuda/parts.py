@@ -45,7 +45,7 @@ def adding_up(dtype, geometry, with_ones):
     vec4 = EACH % 4 == 0
 
     @device
-    def place(first, split, row, thread):
+    def offset_of(first, split, row, thread):
         return U(first) + U(split) * U(SIZE) + (U(row * THREADS) + U(thread)) * U(EACH)
 
     @device
@@ -70,10 +70,10 @@ def adding_up(dtype, geometry, with_ones):
     def run(on, smem, sums, ones, first, counter, splits, split, thread):
         some, share = cuda.local.array((READ, EACH), scalar), cuda.local.array((1, EACH), scalar)
         for i in range(EACH):
-            write(on, place(first, split, i, thread), sums, i)
+            write(on, offset_of(first, split, i, thread), sums, i)
             share[0, i] = ones[i]
         if with_ones:
-            write(on, place(first, split, EACH, thread), share, 0)
+            write(on, offset_of(first, split, EACH, thread), share, 0)
         cuda.syncthreads()
         if thread == 0:
             smem.count[0] = _count(vector(on.counters, counter, 1))
@@ -89,7 +89,7 @@ def adding_up(dtype, geometry, with_ones):
             for p in range(AT_ONCE):
                 if s + p < splits:
                     for i in range(ROWS):
-                        read(on, place(first, s + p, i, thread), some, p * ROWS + i)
+                        read(on, offset_of(first, s + p, i, thread), some, p * ROWS + i)
             for p in range(AT_ONCE):
                 if s + p < splits:
                     for j in range(EACH):

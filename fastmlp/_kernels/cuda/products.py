@@ -97,7 +97,7 @@ def tensor_kernel(kind, precision, geometry=NARROW):
     ROOM = buffers("float32", geometry) * TILE * geometry.depth
     run_mainloop = mainloop(kind, "float32", geometry, precision, True)
     left_inner, right_inner = kind != WEIGHTS, kind == FORWARD
-    place, down, along = fragment_layout(precision, geometry)
+    position_of, down, along = fragment_layout(precision, geometry)
 
     @kernel
     def multiply(a, b, inner, bias, has_bias, out):
@@ -112,11 +112,11 @@ def tensor_kernel(kind, precision, geometry=NARROW):
             b, U(column) * right_stride if right_inner else U(column), right_stride,
             m - row, n - column, 0, inner, False, thread,
         )  # fmt: skip
-        first, beside = place(thread)
+        first_row, first_column = position_of(thread)
         for i in range(EACH):
-            r = row + first + down(i)
+            r = row + first_row + down(i)
             for j in range(EACH):
-                c = column + beside + along(j)
+                c = column + first_column + along(j)
                 if r < m and c < n:
                     out[r, c] = sums[i, j] + bias[c] if has_bias else sums[i, j]
 

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from ..op_columns import CLIP_NORM, CLIP_VALUE, NEW_SHARE
 from .assembly import load4, store4
 from .block_reduce import block_reduce
 from .jit import device
 from .rules import rule as rule_of
 from .runtime import cuda
-from .table import AVERAGE_PLANE, CLIP_NORM, CLIP_VALUE, GRADIENTS, NEW_SHARE, PLANE
+from .table import AVERAGE_PLANE, GRADIENTS, PLANE
 from .tiles import U
 
 __all__ = ["Settings", "groups", "accumulate_squares", "settings", "update_epilogue", "update_epilogue_one"]

@@ -28,7 +28,7 @@ class Spec(NamedTuple):
         Whether any product uses wide tiles.
     precision : str
         Precision of the products.
-    beside : int
+    blocks_per_sm : int
         Number of blocks per multiprocessor.
     async_copy : bool
         Whether the GPU supports async copies to shared memory.
@@ -47,7 +47,7 @@ class Spec(NamedTuple):
     jobs: tuple[int, ...]
     wide: bool
     precision: str
-    beside: int
+    blocks_per_sm: int
     async_copy: bool
     augments: bool
     columns: tuple[str, ...] = ()

@@ -48,7 +48,6 @@ from .table import (
     KIND,
     LAST_JOB,
     LISTS,
-    METERS,
     NORM_GRADIENT,
     NUMBERS,
     OP,
@@ -57,6 +56,7 @@ from .table import (
     OUT,
     PLANE,
     ROW_COUNT,
+    RUN_PARAMS,
     SHARES,
     SPLITS,
     SQUARES,
@@ -71,10 +71,10 @@ from .table import (
 )  # fmt: skip
 from .tiles import NARROW, WIDE_TILES, Geometry, Memory, Scratch, StepContext, U, buffers, quotient, up
 
-__all__ = ["BESIDE", "EACH_ITEM", "steps_kernel"]
+__all__ = ["BLOCKS_PER_SM", "EACH_ITEM", "steps_kernel"]
 
 _REGISTERS = 1 << 16  # 32-bit registers per multiprocessor
-BESIDE = 2  # blocks per multiprocessor if there is enough work: one computes while the other waits
+BLOCKS_PER_SM = 2  # blocks per multiprocessor if there is enough work: one computes while the other waits
 EACH_ITEM = 4  # elements per thread in an item of an UPDATE job
 TABLES = 768  # capacity of the tables in a block's shared memory, in entries: enough for about ten layers
 
@@ -85,7 +85,7 @@ class Launch(NamedTuple):
     stages: Any
     bounds: Any
     control: Any
-    normalizers: Any
+    denominators: Any
     penalties: Any
     losses: Any
     shown: Any  # output: L2 penalties of the steps
@@ -120,7 +120,7 @@ def scratch_of(spec, narrow, wide):
 
 @device
 def size_of_tables(ints):
-    return METERS + ints[OP_COUNT] * OP_COLUMNS + ints[JOB_COUNT] * JOB_COLUMNS + ints[STAGE_COUNT] * STAGE_COLUMNS
+    return RUN_PARAMS + ints[OP_COUNT] * OP_COLUMNS + ints[JOB_COUNT] * JOB_COLUMNS + ints[STAGE_COUNT] * STAGE_COLUMNS
 
 
 @device
@@ -137,9 +137,9 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
             near[i] = tables[i]
         tables = vector(near, 0, size)
     cuda.syncthreads()
-    run_params = vector(tables, 0, METERS)
-    ops = matrix(tables, METERS, ints[OP_COUNT], OP_COLUMNS)
-    at = METERS + ints[OP_COUNT] * OP_COLUMNS
+    run_params = vector(tables, 0, RUN_PARAMS)
+    ops = matrix(tables, RUN_PARAMS, ints[OP_COUNT], OP_COLUMNS)
+    at = RUN_PARAMS + ints[OP_COUNT] * OP_COLUMNS
     jobs = matrix(tables, at, ints[JOB_COUNT], JOB_COLUMNS)
     at += ints[JOB_COUNT] * JOB_COLUMNS
     stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
@@ -151,7 +151,7 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
     shifts = vector(ints, at, ints[SHARES])
     if ints[ROW_COUNT] > 0:
         order = vector(ints, at + ints[SHARES], ints[ROW_COUNT])
-    clip_params, normalizers = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
+    clip_params, denominators = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
     penalties = vector(reals, CLIPS + count, count)
     at = CLIPS + 2 * count
     numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
@@ -167,7 +167,7 @@ def lists_of(near, data, labels, targets, row_weights, order, work, weights, int
         data, order, labels, targets, row_weights, hyperparameters, clip_params, ops, numbers, jobs, run_params, work,
         weights, sums, parts, counters, shares, shifts, deviations,
     )  # fmt: skip
-    return on, Launch(stages, bounds, vector(ints, CONTROL, 1), normalizers, penalties, losses, shown)
+    return on, Launch(stages, bounds, vector(ints, CONTROL, 1), denominators, penalties, losses, shown)
 
 
 @functools.cache
@@ -253,9 +253,9 @@ def gather_first(spec, narrow):
 @device
 def begin_step(on, lists, s, per_step, one):
     """Return the `StepContext` of step ``s`` with gradient factor ``one``."""
-    bounds, last = lists.bounds, s + 1 == lists.normalizers.size
+    bounds, last = lists.bounds, s + 1 == lists.denominators.size
     return StepContext(
-        bounds[s], bounds[s + 1] - bounds[s], lists.normalizers[s], lists.penalties[s], s * per_step, s, one,
+        bounds[s], bounds[s + 1] - bounds[s], lists.denominators[s], lists.penalties[s], s * per_step, s, one,
         on.run_params[GATHERED + (s & 1)],
         bounds[s + 1], 0 if last else bounds[s + 2] - bounds[s + 1], on.run_params[GATHERED + ((s + 1) & 1)],
     )  # fmt: skip
@@ -298,7 +298,7 @@ def steps_kernel(
     scratch, total_of = scratch_of(spec, narrow, wide), sum_by_block(THREADS)
     first_rows, work_through = gather_first(spec, narrow), stage_of(spec, narrow, wide, each_item)
 
-    @alone(None if spec.beside == 1 else _REGISTERS // (spec.beside * THREADS))
+    @alone(None if spec.blocks_per_sm == 1 else _REGISTERS // (spec.blocks_per_sm * THREADS))
     def steps(data, labels, targets, row_weights, order, work, weights, ints, reals, results):
         near = cuda.shared.array(TABLES, numba.int64)
         on, lists = lists_of(

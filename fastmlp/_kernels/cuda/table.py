@@ -7,34 +7,51 @@ on operations. ``stages`` lists the range of jobs between two grid barriers. Off
 
 from __future__ import annotations
 
+from ..op_columns import (
+    BIAS,
+    CLIP_NORM,
+    CLIP_VALUE,
+    CLIPS,
+    FIRST,
+    IN,
+    LAYER,
+    MEAN,
+    MEANS,
+    NEW_SHARE,
+    OUT,
+    OWN_COLUMNS,
+    PRE,
+    RSTDS,
+    SCALE,
+    SECOND,
+    THRESHOLD,
+    WEIGHT,
+    X,
+    Y,
+)  # fmt: skip
+
 __all__ = [
-    "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "CHAIN", "CHECKS",
-    "BY_COLUMN", "BY_COLUMN_BACK", "CHUNK", "CLIPS", "COLUMN_GRADIENT", "FIRST", "FORMULA", "SECOND", "CLIP_NORM",
-    "CLIP_VALUE", "CONTROL", "COUNTER", "COUNTERS", "DATA", "DELTA", "DEVIATIONS", "DROP", "DROP_BACK", "FACTOR",
-    "FIRST_JOB", "FIRST_STEP", "FORWARD", "FROM", "GATHER", "GATHERED", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS",
-    "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "METERS", "NEW_SHARE",
-    "NORM", "NORMALIZE", "NORMALIZE_BACK", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT",
-    "OUT", "PARTS", "PIXEL", "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "SCALE", "SEED",
-    "SHARES", "SHIFT", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT",
-    "STEPS", "SUMS", "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "G", "X",
-    "Y",
+    "ACTIVATE", "ACTIVATE_BACK", "ACTIVATION", "ALPHA", "AVERAGE_PLANE", "BELOW", "BIAS", "BY_COLUMN", "BY_COLUMN_BACK",
+    "CHAIN", "CHECKS", "CHUNK", "CLIPS", "CLIP_NORM", "CLIP_VALUE", "COLUMN_GRADIENT", "CONTROL", "COUNTER", "COUNTERS",
+    "DATA", "DELTA", "DEVIATIONS", "DROP", "DROP_BACK", "FIRST", "FIRST_JOB", "FIRST_STEP", "FORMULA", "FORWARD",
+    "FROM", "G", "GATHER", "GATHERED", "GATHER_MEAN", "GATHER_SCALE", "GRADIENTS", "HYPER", "IN", "JOB_COLUMNS",
+    "JOB_COUNT", "KEY", "KIND", "LAST_JOB", "LAYER", "LISTS", "LOSS", "MEAN", "MEANS", "NEW_SHARE", "NORM", "NORMALIZE",
+    "NORMALIZE_BACK", "NORM_BACK", "NORM_GRADIENT", "NUMBERS", "OP", "OP_COLUMNS", "OP_COUNT", "OUT", "PARTS", "PIXEL",
+    "PIXELS", "PLANE", "PORTION", "PORTIONS", "PRE", "ROW_COUNT", "RSTDS", "RUN_PARAMS", "SCALE", "SECOND", "SEED",
+    "SHARES", "SOFTMAX", "SOFTMAX_BACK", "SPLITS", "SPREAD", "SQUARES", "STAGE_COLUMNS", "STAGE_COUNT", "STEPS", "SUMS",
+    "SUM_COUNT", "THRESHOLD", "TILES", "TURN", "UPDATE", "WEIGHT", "WEIGHTS", "WIDE", "X", "Y",
 ]  # fmt: skip
 
-# Columns of ops.
-IN, OUT = 0, 1  # widths
-X, PRE, Y = 2, 3, 4  # offsets in work: input (or DATA for the gathered batch), pre-activation, output
-G = 5  # offset in work: gradient with respect to PRE, or to Y of an operation without an activation
-ACTIVATION = 6  # index of the activation in Spec.kinds; -1 for none
-BELOW = 7  # index of the operation whose G the backward job of this one writes; -1 for none
-WEIGHT, BIAS = 8, 9  # offsets in weights; -1 for none
+# Columns of ops after those of `op_columns`. X of the first operation is DATA: the gathered batch.
+G = OWN_COLUMNS  # offset in work: gradient with respect to PRE, or to Y of an operation without an activation
+ACTIVATION = OWN_COLUMNS + 1  # index of the activation in Spec.kinds; -1 for none
+BELOW = OWN_COLUMNS + 2  # index of the operation whose G the backward job of this one writes; -1 for none
 # First operation: offsets in weights of the mean that is subtracted from the data and of the factor that follows; -1
 # for none.
-MEAN, SCALE = 10, 11
-MEANS, RSTDS = 12, 13  # layer norm: offsets in work of the rows' statistics
-SHIFT, FACTOR = 12, 13  # later normalization: offsets in weights of the mean and of 1 / scale
-FIRST, SECOND, FORMULA = 12, 13, 14  # function by column: offsets in weights of a and b (or a); index in Spec.columns
-LAYER, THRESHOLD, SEED = 12, 13, 14  # dropout: layer number, threshold of random words, seed
-OP_COLUMNS = 15
+GATHER_MEAN, GATHER_SCALE = OWN_COLUMNS + 3, OWN_COLUMNS + 4
+FORMULA = OWN_COLUMNS + 5  # function by column: index in Spec.columns
+SEED = OWN_COLUMNS + 5  # dropout: seed
+OP_COLUMNS = OWN_COLUMNS + 6
 
 DATA = -2
 
@@ -73,10 +90,6 @@ CHECKS = 3  # whether the stage requires a finite loss
 SQUARES = 4  # whether the stage clips the gradient's norm, given the sums of squares of the stage before
 STAGE_COLUMNS = 5
 
-# Entries of ``clip_params`` (in the model's dtype): bounds of values and of the norm, 0 for none; 1 - d of the weight
-# average.
-CLIP_VALUE, CLIP_NORM, NEW_SHARE = range(3)
-CLIPS = 3
 # Entries of ``run_params`` (int64):
 # - PLANE: number of parameters, also the distance between planes of states;
 # - AVERAGE_PLANE: offset of the weight average;
@@ -87,12 +100,12 @@ CLIPS = 3
 # - TURN: threshold of random words for flips; PIXELS: pixels per line; PIXEL: values per pixel.
 PLANE, AVERAGE_PLANE, GRADIENTS, KEY, FIRST_STEP, GATHERED = range(6)
 PORTION, PORTIONS, TURN, PIXELS, PIXEL = range(7, 12)
-METERS = 12
+RUN_PARAMS = 12
 
 # Packed arguments of a launch of S steps, one array per dtype:
 # - ints (int64): header, counter of the grid barrier (in a separate cache line), run_params, ops, jobs, stages,
 #   bounds (S + 1), counters, shifts of mixed rows (S * PORTIONS), order;
-# - reals (the model's dtype): clip_params, normalizers (S), penalties (S), numbers, hyperparameters (S * H), shares of
+# - reals (the model's dtype): clip_params, denominators (S), penalties (S), numbers, hyperparameters (S * H), shares of
 #   mixed rows (S * PORTIONS), standard deviations of the noise (I);
 # - results (float64, written by the kernel): number of completed steps, losses (S), penalties (S), sums, parts.
 STEPS, ROW_COUNT, OP_COUNT, JOB_COUNT, STAGE_COUNT, HYPER, SUM_COUNT, COUNTERS, SHARES, DEVIATIONS = range(10)

@@ -100,10 +100,10 @@ def placing(its):
 
 @functools.cache
 def fragment_layout(precision, geometry):
-    """Return (place, down, along), the layout of a thread's accumulators in a tile of the result.
+    """Return (position_of, down, along), the layout of a thread's accumulators in a tile of the result.
 
-    place(thread) is the (row, column) of sums[0, 0]. sums[i, j] is ``down(i)`` rows below and ``along(j)`` columns to
-    the right.
+    position_of(thread) is the (row, column) of sums[0, 0]. sums[i, j] is ``down(i)`` rows below and ``along(j)``
+    columns to the right.
     """
     side, each = geometry.side, geometry.each
     if precision == "float32":
@@ -114,13 +114,13 @@ def fragment_layout(precision, geometry):
         down = WARP // across if side == 16 else side
 
         @device
-        def place(thread):
+        def position_of(thread):
             part, lane = thread // (down * across), thread % (down * across)
             i, j = part // (side // across) * down + lane // across, part % (side // across) * across + lane % across
             return i * four, j * four
 
         far = device(lambda i: i // four * four * side + i % four)
-        return place, far, far
+        return position_of, far, far
     # side / 8 warps cover the rows and side / 4 the columns; each has each / 2 fragments in both directions.
     along, rows, columns = side // 4, 8 * each, 4 * each
     assert side % 8 == 0 and each % 2 == 0 and side * side % WARP == 0

@@ -233,7 +233,7 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
     zero = np.dtype(dtype).type(0)
 
     @device
-    def place(r, c):
+    def offset_of(r, c):
         return place_of(r, c) if along_inner else place_of(c, r)
 
     if async_copy:
@@ -268,13 +268,13 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
             e = U(number)
             r, c = e // U(SPAN), e % U(SPAN)
             count = 1 if numba.int64(r) < rows and numba.int64(c) < columns else 0
-            copy_one(shared, first + place(r, c), source, at + r * stride + c, count)
+            copy_one(shared, first + offset_of(r, c), source, at + r * stride + c, count)
             number += so_many_threads()
 
     @device
     def begin(base, stride, thread):
         r, c = U(thread) // U(IN_ROW), U(thread) % U(IN_ROW) * U(SOME)
-        return Source(base, base + r * stride + c, place(r, c), numba.int64(r), numba.int64(c))
+        return Source(base, base + r * stride + c, offset_of(r, c), numba.int64(r), numba.int64(c))
 
     @device
     def load_tile_async(its, shared, first, source, skip, stride, rows, columns, thread):
@@ -285,7 +285,7 @@ def tile_loader(dtype, precision, geometry, along_inner, async_copy):
             for p in range(PASSES):
                 to = its.to + U(p * DOWN * STRIDE)
                 if not SAME:  # small tiles, for simulation only
-                    to = place(U(its.r) + U(p * DOWN), U(its.c))
+                    to = offset_of(U(its.r) + U(p * DOWN), U(its.c))
                 copy_some(shared, first + to, source, at + U(p * DOWN) * stride, some if rows > p * DOWN else 0)
 
     return begin, load_tile_async
@@ -315,7 +315,7 @@ def computing(kind, dtype, geometry, precision):
         return on_tensor_cores
 
     SOME, scalar = vector_of(dtype, geometry), numba.from_dtype(np.dtype(dtype))
-    place = fragment_layout(precision, geometry)[0]
+    position_of = fragment_layout(precision, geometry)[0]
     FOUR = min(EACH, 4)
     _, _, turn = smem_layout(dtype, precision, geometry, True)
     LINE = 8 * SOME - 1  # mask of a 128-byte line; a swizzle does not leave the line
@@ -367,7 +367,7 @@ def computing(kind, dtype, geometry, precision):
     @device
     def run(sums, left, right, first, thread):
         ours, theirs = cuda.local.array((EACH, SOME), scalar), cuda.local.array((EACH, SOME), scalar)
-        i, j = place(thread)
+        i, j = position_of(thread)
         row, column = U(i), U(j)
         if EACH < 8 and DEPTH == 4 * SOME:  # unrolled: loads are issued early, with constant offsets
             some_steps(sums, ours, theirs, left, right, first, row, column, U(0))
@@ -402,7 +402,7 @@ def mainloop(kind, dtype, geometry, precision, async_copy):
     )
     compute = computing(kind, dtype, geometry, precision)
     place_of = placing(smem_layout(dtype, precision, geometry, left_inner))
-    (place, _, _), apart = fragment_layout(precision, geometry), precision != "float32"
+    (position_of, _, _), apart = fragment_layout(precision, geometry), precision != "float32"
 
     @device
     def run(
@@ -415,8 +415,8 @@ def mainloop(kind, dtype, geometry, precision, async_copy):
                 sums[i, j] = zero
         # A thread skips the computation if all of its accumulators are out of bounds, except on tensor cores, where mma
         # needs all threads of the warp.
-        place_row, place_column = place(thread)
-        has_some = apart or (place_row < height and place_column < width)
+        first_row, first_column = position_of(thread)
+        has_some = apart or (first_row < height and first_column < width)
         of_left, of_right = left_begin(a_at, a_stride, thread), right_begin(b_at, b_stride, thread)
         slot = U(0)
         cuda.syncthreads()  # other threads may still read the previous contents

@@ -47,7 +47,10 @@ from ..simd import (
     where,
 )
 
-__all__ = ["MaskType", "VectorType", "call", "element_pointer", "fill", "first_lanes", "operation", "splat", "typing"]
+__all__ = [
+    "MaskType", "VectorType", "broadcast_scalar", "call", "element_pointer", "first_lanes", "operation", "splat",
+    "typing",
+]  # fmt: skip
 
 
 class VectorType(types.Type):
@@ -87,7 +90,7 @@ def call(builder: Any, name: str, result: ir.Type, *values: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), values)
 
 
-def fill(builder: Any, vector: VectorType, scalar: Any) -> Any:
+def broadcast_scalar(builder: Any, vector: VectorType, scalar: Any) -> Any:
     """Return a vector with ``scalar`` in every lane."""
     return splat(builder, vector.llvm, scalar)
 
@@ -209,7 +212,7 @@ def _lower_store_tail(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 @operation(broadcast, _vector_of, types.Array, types.Integer)
 def _lower_broadcast(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     vector = sig.return_type
-    return fill(builder, vector, builder.load(_pointer(context, builder, sig, values, vector.scalar)))
+    return broadcast_scalar(builder, vector, builder.load(_pointer(context, builder, sig, values, vector.scalar)))
 
 
 @operation(element, lambda a, i: a.dtype, types.Array, types.Integer)
@@ -237,7 +240,7 @@ def _lower_full_like(context: Any, builder: Any, sig: Any, values: Any) -> Any:
 
 @lower_cast(types.Number, VectorType)
 def _cast_number(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any:
-    return fill(builder, toty, context.cast(builder, value, fromty, toty.dtype))
+    return broadcast_scalar(builder, toty, context.cast(builder, value, fromty, toty.dtype))
 
 
 # ------------------------------------------------------------------------------------ arithmetic
@@ -311,14 +314,14 @@ def _lower_scale_by_power(context: Any, builder: Any, sig: Any, values: Any) -> 
         np.array(ROUNDING[np.dtype(str(vector.dtype))], str(vector.dtype)).view(f"i{vector.dtype.bitwidth // 8}")
     )
 
-    def fill(value: int) -> Any:
+    def all_lanes(value: int) -> Any:
         return _integers(vector, [value] * vector.lanes)
 
-    n = builder.sub(builder.bitcast(values[1], vector.llvm_int), fill(constant))
-    half = builder.ashr(n, fill(1))
+    n = builder.sub(builder.bitcast(values[1], vector.llvm_int), all_lanes(constant))
+    half = builder.ashr(n, all_lanes(1))
     result = values[0]
     for part in (half, builder.sub(n, half)):
-        power = builder.shl(builder.add(part, fill(bias)), fill(mantissa))
+        power = builder.shl(builder.add(part, all_lanes(bias)), all_lanes(mantissa))
         result = builder.fmul(result, builder.bitcast(power, vector.llvm))
     return result
 

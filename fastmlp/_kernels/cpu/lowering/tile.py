@@ -56,7 +56,7 @@ class _Memory:
 
     def broadcast(self, address: Any) -> Any:
         pointer = self.builder.bitcast(address, self.vector.scalar.as_pointer())
-        return simd.fill(self.builder, self.vector, self.builder.load(pointer))
+        return simd.broadcast_scalar(self.builder, self.vector, self.builder.load(pointer))
 
     def store(self, index: Any, value: Any) -> None:
         self.builder.store(value, self._pointer(index, self.vector.llvm), align=self.align)
