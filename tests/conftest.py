@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import collections
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from compiled import BACKENDS, COMPILED, operations
 
 from fastmlp._kernels import use_backend
+
+_DTYPES = "float32", "float64"
+
+
+_COMPILE = """
+import numpy, fastmlp
+model = fastmlp.MLP(4, [5], 3, dtype={dtype!r}, rng=0)
+trainer = fastmlp.Trainer(model, fastmlp.CrossEntropyLoss(), fastmlp.SGD(0.1))
+trainer.fit(numpy.eye(4), [0, 1, 2, 0], epochs=1, rng=0)
+"""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its workers
+def pytest_sessionstart(session):
+    """Compile the largest kernels once, for the cache: without it each worker would compile them at the same time."""
+    if not hasattr(session.config, "workerinput") and getattr(session.config.option, "numprocesses", None):
+        running = [subprocess.Popen([sys.executable, "-c", _COMPILE.format(dtype=one)]) for one in _DTYPES]
+        for one in running:
+            one.wait()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects slow tests
@@ -47,7 +68,7 @@ def rng():
     return np.random.default_rng(20201115)
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+@pytest.fixture(params=[np.float32, np.float64], ids=_DTYPES)
 def dtype(request):
     """Both dtypes that modules have."""
     return np.dtype(request.param)

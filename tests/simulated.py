@@ -55,7 +55,7 @@ class Simulated:
     """GPU with tiles of 4 x 4 and 8 x 8."""
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
-    wide_dtypes, beside, copies_later = ("float32", "float64"), 2, True
+    wide_dtypes, blocks_per_sm, copies_later = ("float32", "float64"), 2, True
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._common.validation import Array
 from .._kernels.cpu import augment as augmented
-from .._kernels.cpu import columns, loss_operations, operations, rules, table
+from .._kernels.cpu import columns, elementwise, loss_operations, losses, operations, table, updates
 from .._kernels.cpu.engine import (
     ACCUMULATE,
     BATCH_BLOCK,
@@ -214,8 +214,10 @@ class CpuPlan:
             )  # fmt: skip
         self._numbers[-1][0] = alpha
         if kind != "identity" or not fused:
-            op[table.FORWARD] = operations.activation_forward(kind).address(self.dtype)
-            self._backwards[len(self._ops) - 1] = _Backward(operations.activation_backward(kind, of_output))
+            op[table.FORWARD] = operations.activation_forward.address(self.dtype)
+            op[table.ACTIVATION] = elementwise.forward_function(kind).address(self.dtype)
+            op[table.DERIVATIVE] = elementwise.backward_function(kind, of_output).address(self.dtype)
+            self._backwards[len(self._ops) - 1] = _Backward(operations.activation_backward)
 
     def normalize(self, mean: str, scale: str) -> None:
         """Append a normalization by column, which the first module leaves to the gather operation."""
@@ -290,17 +292,19 @@ class CpuPlan:
         numbers = loss.numbers
         if sums_over_classes(loss.kernel):
             from_logits = not loss.takes_probabilities
-            plain = by_index and loss.column_weight(width, dtype) is None and not numbers[0]
-            function = loss_operations.classwise(loss.kernel, from_logits, by_index, plain, mixed)
+            plain = by_index and not mixed and loss.column_weight(width, dtype) is None and not numbers[0]
+            operation = loss_operations.classwise(by_index, mixed)
+            function = losses.classwise_function(loss.kernel, losses.way_of(loss.kernel, from_logits, plain))
             numbers = numbers if from_logits else (numbers[0], probability_floor(dtype))
         else:
-            function = loss_operations.elementwise(loss.kernel, mixed)
+            operation, function = loss_operations.elementwise(mixed), losses.elementwise_function(loss.kernel)
         weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._arena.allocate(self.capacity)
         self._add(
             table.ROWS, width, *numbers, X=self._value, DX=self._arena.matrix(self.capacity, width),
-            FORWARD=function.address(dtype), ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight,
-            SCRATCH=self._arena.allocate(self.capacity * LOSS_SCRATCH * round_up(width, dtype)), SAMPLE_WEIGHT=0,
+            FORWARD=operation.address(dtype), LOSS=function.address(dtype), ROW_LOSSES=self.row_losses,
+            CLASS_WEIGHT=weight, SAMPLE_WEIGHT=0,
+            SCRATCH=self._arena.allocate(self.capacity * LOSS_SCRATCH * round_up(width, dtype)),
         )  # fmt: skip
 
     def _backward(self) -> None:
@@ -370,7 +374,7 @@ class CpuPlan:
         block = max(_MOST_PANELS * panel, MAX_BLOCK_ROWS) * panel
         run_params = self.run_params
         run_params[TRAINING] = 1
-        run_params[UPDATE] = rules.update_rule(rule(optimizer)).address(self.dtype)
+        run_params[UPDATE] = updates.update_function(rule(optimizer)).address(self.dtype)
         run_params[LOSSES] = self.row_losses
         run_params[SCRATCH], run_params[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
         share = 0.0 if optimizer.average is None else 1 - optimizer.average

@@ -46,7 +46,7 @@ with event.install_recorder("numba:compile") as compiled:
     x = np.ones((3, 5), np.float32)
     backend.activation_forward("relu", 0.0, x, np.empty_like(x))
     backend.optimizer_update("sgd", (0.1, 0.0, 0.0, 0.0), x, (None,), x.copy())
-print(len(compiled.buffer), backend.updates.optimizer_update("sgd").stats.cache_hits)
+print(len(compiled.buffer), backend.updates.optimizer_update.stats.cache_hits)
 print("numba.np.arraymath" in sys.modules, numba.njit(lambda x: np.sum(x * x))(x))
 """
 names = itertools.count()

@@ -297,7 +297,7 @@ for transposed in (False, True):
     print(sum(kernel._cache_hits.values()), len(found), "entry" in found)
 spec = steps.Spec("float32", "cross_entropy", True, True, ("relu",), "adam", (), False, "float32", 1, True, False)
 for changes in (
-    {}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}, {"beside": 2},
+    {}, {"kinds": ("relu", "tanh")}, {"precision": "tf32"}, {"dtype": "float64"}, {"wide": True}, {"blocks_per_sm": 2},
     {"augments": True},
 ):
     print(steps.steps_kernel(spec._replace(**changes))._cache._described)

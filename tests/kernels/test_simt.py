@@ -145,4 +145,4 @@ def test_two_blocks_that_only_meet_among_themselves():
 @pytest.mark.parametrize("bits", [0x3F800FFF, 0x3F801000, 0x3F801001, 0x7F7FFFFF, 0x80000001, 0x7F800000, 0xFFC00001])
 def test_one_number_is_rounded_as_many(bits):
     v = np.uint32(bits).view(np.float32)
-    np.testing.assert_array_equal(tensor_cores.round_tf32(v), tensor_cores.round_up(v, 13)[()])
+    np.testing.assert_array_equal(tensor_cores.round_tf32(v), tensor_cores.rounded(v, 13)[()])

@@ -76,7 +76,7 @@ def linear_activation_forward(x, weight, bias, kind, alpha, pre, out):
     size = out.itemsize
     x, weight, bias = _inputs(x, weight, bias, size)
     linear.linear_activation_forward(
-        x, weight, bias, elementwise.activation_at(kind, size), float(alpha), out if pre is None else pre, out,
+        x, weight, bias, elementwise.forward_of(kind, size), float(alpha), out if pre is None else pre, out,
         _scratch.packed[size], 1,
     )  # fmt: skip
 
@@ -114,11 +114,12 @@ def linear_backward(dy, x, weight, dx, dweight, dbias):
 
 
 def activation_forward(kind, alpha, x, out):
-    elementwise.activation_forward(kind)(float(alpha), _plain(x), out)
+    elementwise.activation_forward(elementwise.forward_of(kind, out.itemsize), float(alpha), _plain(x), out)
 
 
 def activation_backward(kind, alpha, dy, x, y, dx):
-    elementwise.activation_backward(kind)(float(alpha), _plain(dy), _plain(x), _plain(y), dx)
+    function = elementwise.backward_of(kind, dx.itemsize)
+    elementwise.activation_backward(function, float(alpha), _plain(dy), _plain(x), _plain(y), dx)
 
 
 def softmax_forward(x, out):
@@ -179,48 +180,33 @@ def _targets(target, like):
     return _NO_TARGETS, _plain(target)
 
 
-def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
+def _classwise(kind, way, x, target, class_weight, numbers, row_scale, losses, dx):
     index, soft = _targets(target, x)
-    scratch = np.empty((2, x.shape[1]), x.dtype)
-    if target.ndim == 1 and class_weight is None and not smoothing:
-        rows.plain_cross_entropy(_plain(x), index, _plain(row_scale), _vector(losses, x), _matrix(dx, x), scratch[0])
-        return
-    rows.cross_entropy(
-        _plain(x),
-        index,
-        soft,
-        _vector(class_weight, x),
-        smoothing,
-        _plain(row_scale),
-        _vector(losses, x),
-        _matrix(dx, x),
-        scratch,
-    )
+    loss_kernels.classwise_loss(
+        loss_kernels.classwise_of(kind, way, x.itemsize), _plain(x), index, soft, _vector(class_weight, x),
+        np.array(numbers, np.float64), _plain(row_scale), _vector(losses, x), _matrix(dx, x),
+        np.empty((2, x.shape[1]), x.dtype),
+    )  # fmt: skip
+
+
+def cross_entropy(x, target, class_weight, smoothing, row_scale, losses, dx):
+    way = loss_kernels.way_of("cross_entropy", plain=target.ndim == 1 and class_weight is None and not smoothing)
+    _classwise("cross_entropy", way, x, target, class_weight, (smoothing, 0.0), row_scale, losses, dx)
 
 
 def cross_entropy_probabilities(x, target, class_weight, smoothing, row_scale, losses, dx):
-    index, soft = _targets(target, x)
-    scratch = np.empty((2, x.shape[1]), x.dtype)
-    rows.cross_entropy_probabilities(
-        _plain(x), index, soft, _vector(class_weight, x), smoothing, _plain(row_scale),
-        _vector(losses, x), _matrix(dx, x), scratch, x.dtype.type(probability_floor(x.dtype)),
-    )  # fmt: skip
+    numbers = smoothing, probability_floor(x.dtype)
+    _classwise("cross_entropy", "probabilities", x, target, class_weight, numbers, row_scale, losses, dx)
 
 
 def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
-    index, soft = _targets(target, x)
-    smoothing, a = numbers
-    loss_kernels.classwise_loss(kind)(
-        _plain(x), index, soft, _vector(class_weight, x), float(smoothing), float(a), _plain(row_scale),
-        _vector(losses, x), _matrix(dx, x), np.empty((2, x.shape[1]), x.dtype),
-    )  # fmt: skip
+    _classwise(kind, "formula", x, target, class_weight, numbers, row_scale, losses, dx)
 
 
 def elementwise_loss(kind, x, target, column_weight, numbers, row_scale, losses, dx):
-    a, b = numbers
-    loss_kernels.elementwise_loss(kind)(
-        _plain(x), _plain(target), _vector(column_weight, x), float(a), float(b), _plain(row_scale), _vector(losses, x),
-        _matrix(dx, x),
+    loss_kernels.elementwise_loss(
+        loss_kernels.elementwise_of(kind, x.itemsize), _plain(x), _plain(target), _vector(column_weight, x),
+        np.array(numbers, np.float64), _plain(row_scale), _vector(losses, x), _matrix(dx, x),
     )  # fmt: skip
 
 
@@ -241,7 +227,8 @@ def optimizer_update(kind, numbers, grad, states, param):
     flat = [_flat(state, param) for state in three]
     padded = np.zeros(MOST_NUMBERS)
     padded[: len(numbers)] = numbers
-    updates.optimizer_update(kind)(_gradient(grad), padded, *flat, _flat(param, param))
+    function = updates.update_of(kind, param.itemsize)
+    updates.optimizer_update(function, _gradient(grad), padded, *flat, _flat(param, param))
 
 
 def sum_of_squares(grad):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 from ..formulas import bind, find
-from .declare import FLOAT, MATRIX
-from .jit import DISABLED, carray, function_pointer, inline, kernel, lower
+from .calls import call_activation, call_activation_backward, callable_of, signature_of
+from .declare import FLOAT, INT, MATRIX
+from .jit import carray, function_pointer, inline, kernel
 from .simd import (
     absolute,
     copy_sign,
@@ -26,9 +27,9 @@ from .simd import (
 from .vecmath import exp, expm1, log, log1p_unit, normal_cdf, normal_pdf, sigmoid, tanh
 
 __all__ = [
-    "VOCABULARY", "activation", "activation_at", "activation_backward", "activation_forward", "apply",
-    "by_address", "clamp", "derivative", "derivative_of_output", "formula",
-    "load_some", "map_backward", "map_elements", "softplus", "store_some",
+    "VOCABULARY", "activation", "activation_backward", "activation_forward", "backward_function", "backward_of",
+    "clamp", "derivative", "derivative_of_output", "formula", "forward_function", "forward_of", "load_some",
+    "map_backward", "map_elements", "softplus", "store_some",
 ]  # fmt: skip
 
 
@@ -114,61 +115,49 @@ def map_backward(derivative, alpha, dy, x, y, dx):
         store_some(dx, i, load_some(dy, i, count) * derivative(v, result, alpha), count)
 
 
-# Each activation has its own kernel, created on first use, to avoid compiling all activations at once.
-
-
 @functools.cache
-def activation_forward(kind):
-    """Return the kernel out (N, C) = h(x), x (N, C)."""
+def forward_function(kind):
+    """Return the function by address out = h(x) of an activation."""
     h = activation(kind)
 
-    @kernel(FLOAT, MATRIX, MATRIX, made_with=(kind,))
-    def forward(alpha, x, out):
-        map_elements(h, alpha, x, out)
+    @function_pointer.made_with(kind, arguments=signature_of("real", "real", numbers=1))
+    def forward(alpha, x, out, size, size_of_out):
+        map_elements(h, alpha, carray(x, size), carray(out, size))
 
     return forward
 
 
 @functools.cache
-def activation_backward(kind):
-    """Return the kernel dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C)."""
-    h = derivative(kind)
+def backward_function(kind, of_output):
+    """Return the function by address dx = dy h'(x) of an activation; ``of_output``: h' is computed from y = h(x)."""
+    h = derivative_of_output(kind) if of_output else derivative(kind)
 
-    @kernel(FLOAT, MATRIX, MATRIX, MATRIX, MATRIX, made_with=(kind,))
-    def backward(alpha, dy, x, y, dx):
-        map_backward(h, alpha, dy, x, y, dx)
+    @function_pointer.made_with(kind, of_output, arguments=signature_of(*["real"] * 4, numbers=1))
+    def backward(alpha, dy, x, y, dx, size, size_of_x, size_of_y, size_of_dx):
+        map_backward(h, alpha, carray(dy, size), carray(x, size), carray(y, size), carray(dx, size))
 
     return backward
 
 
-# Other kernels call an activation by address, so they need not be compiled for each activation.
+@functools.cache
+def forward_of(kind, itemsize):
+    """Return the first argument of `activation_forward` for an activation."""
+    return callable_of(forward_function(kind), functools.partial(map_elements, activation(kind)), itemsize)
 
 
 @functools.cache
-def activation_at(kind, itemsize):
-    """Return the first argument of `apply` for an activation: an address, or a function if jitting is disabled.
-
-    ``itemsize`` is the size of the floats in bytes.
-    """
-    if DISABLED:
-        return functools.partial(map_elements, activation(kind))
-    return by_address(kind).address(f"float{8 * itemsize}")
+def backward_of(kind, itemsize):
+    """Return the first argument of `activation_backward` for an activation."""
+    return callable_of(backward_function(kind, False), functools.partial(map_backward, derivative(kind)), itemsize)
 
 
-@functools.cache
-def by_address(kind):
-    """Return the function of an activation that `activation_at` gives the address of."""
-    h = activation(kind)
-
-    def forward(alpha, x, out, size):
-        map_elements(h, alpha, carray(x, size), carray(out, size))
-
-    return function_pointer(forward, ("float64", "real*", "real*", "int64"), (kind,))
+@kernel(INT, FLOAT, MATRIX, MATRIX)
+def activation_forward(function, alpha, x, out):
+    """Compute out (N, C) = h(x), x (N, C); ``function`` is a result of `forward_of`."""
+    call_activation(function, alpha, x, out)
 
 
-def apply(function, alpha, x, out):
-    """Compute out (N, C) = h(x), x (N, C)."""
-    function(alpha, x, out)
-
-
-lower("elementwise")
+@kernel(INT, FLOAT, MATRIX, MATRIX, MATRIX, MATRIX)
+def activation_backward(function, alpha, dy, x, y, dx):
+    """Compute dx (N, C) = dy h'(x); dy, x and y = h(x) (N, C); ``function`` is a result of `backward_of`."""
+    call_activation_backward(function, alpha, dy, x, y, dx)

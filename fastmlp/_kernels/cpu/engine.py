@@ -15,8 +15,10 @@ import math
 import numpy as np
 
 from ..._common.arithmetic import CLIP_EPSILON
+from ..formulas.optimizers import MOST_NUMBERS
 from ..op_columns import CLIP_NORM, CLIP_VALUE, NEW_SHARE
 from .arithmetic import ceil_div
+from .calls import call_update
 from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
 from .elementwise import clamp
 from .jit import carray, inline, kernel
@@ -280,15 +282,22 @@ def _clear(a, at, size, filled, stride):
 
 
 @inline
+def _part(weights, start, at, size):
+    """Return the elements of one of a parameter's arrays, or none if the array is absent."""
+    return carray(pointer(weights, start + at), size if start >= 0 else 0)
+
+
+@inline
 def _update(item, o, ops, params, hyperparams, h, address, share, work, weights, gradient, size):
     """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy."""
     op = ops[o]
     row, at = _place(item, op, work)
     stride = _stride(op, item[2], work)
     filled = min(stride, op[OUT] - item[2])
-    call_pointer(
-        address, pointer(work, 0), pointer(weights, 0), pointer(params, row * PARAM_COLUMNS), pointer(hyperparams, h),
-        gradient, at, size,
+    call_update(
+        address, carray(pointer(work, gradient), size), carray(pointer(hyperparams, h), MOST_NUMBERS),
+        _part(weights, params[row, 1], at, size), _part(weights, params[row, 2], at, size),
+        _part(weights, params[row, 3], at, size), _part(weights, params[row, 0], at, size),
     )  # fmt: skip
     if params[row, AVERAGE] >= 0:
         _average(weights, params[row, 0] + at, params[row, AVERAGE] + at, size, share)

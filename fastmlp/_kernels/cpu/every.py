@@ -6,7 +6,7 @@ import importlib
 import itertools
 
 from ..formulas import find, names, sums_over_classes
-from . import augment, columns, elementwise, loss_operations, losses, operations, rules, updates
+from . import augment, columns, elementwise, loss_operations, losses, operations, updates
 
 __all__ = ["declare_all"]
 
@@ -20,12 +20,9 @@ def declare_all() -> None:
     for name in _PLAIN:
         importlib.import_module(f".{name}", __package__)
     for kind in names("activations"):
-        elementwise.activation_forward(kind)
-        elementwise.activation_backward(kind)
-        elementwise.by_address(kind)
-        operations.activation_forward(kind)
+        elementwise.forward_function(kind)
         for of_output in (False, True)[: 1 + hasattr(find("activations", kind), "derivative_of_output")]:
-            operations.activation_backward(kind, of_output)
+            elementwise.backward_function(kind, of_output)
     for kind in names("columns"):
         for make in (
             columns.columns_forward, columns.columns_backward, columns.panel_forward, columns.panel_backward,
@@ -33,17 +30,17 @@ def declare_all() -> None:
         ):  # fmt: skip
             make(kind)
     for kind in names("losses"):
-        if not sums_over_classes(kind):
-            losses.elementwise_loss(kind)
-            for mixed in (False, True):
-                loss_operations.elementwise(kind, mixed)
-            continue
-        losses.classwise_loss(kind)
-        for from_logits, by_index, plain, mixed in itertools.product((False, True), repeat=4):
-            loss_operations.classwise(kind, from_logits, by_index, plain, mixed)
+        if sums_over_classes(kind):
+            for from_logits, plain in itertools.product((False, True), repeat=2):
+                losses.classwise_function(kind, losses.way_of(kind, from_logits, plain))
+        else:
+            losses.elementwise_function(kind)
+    for mixed in (False, True):
+        loss_operations.elementwise(mixed)
+        for by_index in (False, True):
+            loss_operations.classwise(by_index, mixed)
     for kind in names("optimizers"):
-        updates.optimizer_update(kind)
-        rules.update_rule(kind)
+        updates.update_function(kind)
     for source in operations.POINTERS:
         operations.gather(source)
         augment.gather_augmented(source)

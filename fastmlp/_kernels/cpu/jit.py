@@ -149,9 +149,9 @@ class function_pointer:
         FUNCTION_POINTERS[self._name] = self
 
     @classmethod
-    def made_with(cls, *values: Any) -> Callable[[Callable[..., Any]], function_pointer]:
+    def made_with(cls, *values: Any, **options: Any) -> Callable[[Callable[..., Any]], function_pointer]:
         """Return the decorator for a function that another one makes with these arguments, see `kernel`."""
-        return functools.partial(cls, made_with=values)
+        return functools.partial(cls, made_with=values, **options)
 
     def address(self, dtype: Any) -> int:
         """Return the address of the version for ``dtype``, valid in this process and its forks."""

@@ -6,8 +6,9 @@ of neighboring elements, runs out of registers and spills accumulators, which ha
 
 from __future__ import annotations
 
+from .calls import call_activation
 from .declare import FLOAT, INT, MATRIX, VECTOR
-from .elementwise import apply, load_some, store_some
+from .elementwise import load_some, store_some
 from .gemm import Matrix, multiply
 from .jit import inline, kernel
 from .simd import lanes, load, load_tail, store
@@ -35,10 +36,10 @@ def linear_forward(x, weight, bias, out, packed, unit):
 def linear_activation_forward(x, weight, bias, function, alpha, pre, out, packed, unit):
     """Compute pre (N, O) as `linear_forward` and out (N, O) = h(pre); pre may be out itself.
 
-    ``function`` is a result of `activation_at`.
+    ``function`` is a result of `elementwise.forward_of`.
     """
     _affine(x, weight, bias, pre, packed, unit)
-    apply(function, alpha, pre, out)
+    call_activation(function, alpha, pre, out)
 
 
 @inline

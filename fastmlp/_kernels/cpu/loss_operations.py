@@ -9,16 +9,11 @@ from __future__ import annotations
 import functools
 
 from .arithmetic import ceil_div
+from .calls import call_class_loss, call_loss
+from .elementwise import load_some, store_some
 from .jit import carray, function_pointer, inline
-from .losses import class_term, elementwise_rows, loss_formula
-from .native import integers_at, numbers_at, pointer, reals_at
-from .operations import ALL, copy_in, copy_out, mixing, row_at
-from .rows import (
-    classwise_loss_rows,
-    cross_entropy_probabilities_rows,
-    cross_entropy_rows,
-    plain_cross_entropy_rows,
-)
+from .native import as_integers, integers_at, numbers_at, pointer, reals_at
+from .operations import ALL, copy_in, copy_out, mixing
 from .simd import lanes
 from .table import (
     BOUNDS,
@@ -26,6 +21,7 @@ from .table import (
     CLASS_WEIGHT,
     DX,
     IN,
+    LOSS,
     LOSS_DENOMINATORS,
     ORDER,
     ROW_LOSSES,
@@ -37,7 +33,8 @@ from .table import (
 
 __all__ = ["LOSS_SCRATCH", "classwise", "elementwise"]
 
-LOSS_SCRATCH = 6  # scratch of a loss, in rows rounded up to whole vectors
+LOSS_SCRATCH = 7  # scratch of a loss for each row, in rows rounded up to whole vectors
+_MOST_ROWS = 8  # rows for which a loss's function is called at once
 
 
 # --------------------------------------------------------------------------------- a row's weight
@@ -63,137 +60,120 @@ def _mixed_scale(table, order, batch, n, r, step):
     return weight / carray(numbers_at(table[LOSS_DENOMINATORS]), ALL)[step]
 
 
-# --------------------------------------------------------------------------------- a row's target
-# Each function returns (array of one index or none, matrix of one row or none). ``at`` is scratch.
+# ------------------------------------------------------------------------------- targets of a row
+# Each function writes the target of row ``r`` of the batch: a class index to ``index``, or numbers to work[at ..].
 
 
 @inline
-def _own_index(table, order, batch, n, r, step, width, work, work_p, at):
-    return carray(integers_at(table[TARGET]), ALL)[order[batch + r] :][:1], carray(work_p, (0, width))
+def _own_index(table, order, batch, n, r, step, width, work, work_p, index, at):
+    index[0] = carray(integers_at(table[TARGET]), ALL)[order[batch + r]]
 
 
 @inline
-def _own_row(table, order, batch, n, r, step, width, work, work_p, at):
-    return order[:0], row_at(carray(reals_at(table[TARGET], work_p), ALL), order[batch + r] * width, width)
+def _own_row(table, order, batch, n, r, step, width, work, work_p, index, at):
+    targets, start, unit = carray(reals_at(table[TARGET], work_p), ALL), order[batch + r] * width, lanes(work)
+    for c in range(0, width, unit):
+        count = min(unit, width - c)
+        store_some(work, at + c, load_some(targets, start + c, count), count)
 
 
 @inline
-def _mixed_indices(table, order, batch, n, r, step, width, work, work_p, at):
+def _mixed_indices(table, order, batch, n, r, step, width, work, work_p, index, at):
     targets = carray(integers_at(table[TARGET]), ALL)
     share, other = mixing(table, step, n, r)
     for c in range(at, at + width):
         work[c] = 0
     work[at + targets[order[batch + r]]] = share
     work[at + targets[order[batch + other]]] += work.dtype.type(1 - share)
-    return order[:0], row_at(work, at, width)
 
 
 @inline
-def _mixed_rows(table, order, batch, n, r, step, width, work, work_p, at):
+def _mixed_rows(table, order, batch, n, r, step, width, work, work_p, index, at):
     targets = carray(reals_at(table[TARGET], work_p), ALL)
     share, other = mixing(table, step, n, r)
     one, two = order[batch + r] * width, order[batch + other] * width
     part, rest = work.dtype.type(share), work.dtype.type(1 - share)
     for c in range(width):
         work[at + c] = part * targets[one + c] + rest * targets[two + c]
-    return order[:0], row_at(work, at, width)
 
 
 # ----------------------------------------------------------------------------------------- losses
+# An operation copies a few rows from their panels to scratch and calls the function of the loss, whose address is in
+# LOSS; numbers are that function's.
 
 
-@inline
-def _plain_rows(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
-    plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
-
-
-@inline
-def _from_logits(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
-    cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
-
-
-@inline
-def _from_probabilities(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
-    cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(a))
-
-
-def classwise(kind, from_logits, by_index, plain, mixed):
-    """Return a loss of class probabilities, computed from logits X or from probabilities X.
-
-    ``numbers`` holds the smoothing and the formula's number, or for cross-entropy of probabilities their lower clamp.
-    ``by_index``: targets are int64 indices, else rows of floats. ``plain``: index targets without smoothing and class
-    weights.
-    """
-    if kind != "cross_entropy":
-        way = "formula"
-    elif not from_logits:
-        way = "probabilities"
-    else:
-        way = "plain" if by_index and plain and not mixed else "logits"
-    return _classwise(kind, way, by_index, mixed)
-
-
-# How a loss is computed from a row; see `_classwise`.
-WAYS = {
-    "formula": classwise_loss_rows, "logits": _from_logits, "plain": _plain_rows, "probabilities": _from_probabilities,
-}  # fmt: skip
+def _target(by_index, mixed):
+    if by_index:
+        return _mixed_indices if mixed else _own_index
+    return _mixed_rows if mixed else _own_row
 
 
 @functools.cache
-def _classwise(kind, way, by_index, mixed):
-    term, compute = class_term(kind), WAYS[way]
-    if by_index:
-        target = _mixed_indices if mixed else _own_index
-    else:
-        target = _mixed_rows if mixed else _own_row
-    scale_of = _mixed_scale if mixed else _own_scale
+def classwise(by_index, mixed):
+    """Return the operation of a loss of class probabilities; ``by_index``: targets are int64 indices, else rows."""
+    target, scale_of = _target(by_index, mixed), _mixed_scale if mixed else _own_scale
+    takes_index = by_index and not mixed
 
-    @function_pointer.made_with(kind, way, by_index, mixed)
+    @function_pointer.made_with(by_index, mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
-        unit = ceil_div(width, lanes(work)) * lanes(work)
+        unit, most = ceil_div(width, lanes(work)) * lanes(work), min(_MOST_ROWS, last - first)
         at = table[SCRATCH] + first * LOSS_SCRATCH * unit
-        x, dx = row_at(work, at, width), row_at(work, at + unit, width)
-        scratch = carray(pointer(work, at + 2 * unit), (2, width))
-        scale = work[at + 4 * unit :][:1]
+        at_dx, at_soft = at + most * unit, at + 2 * most * unit
+        scratch = carray(pointer(work, at + 3 * most * unit), (2, width))
+        scale = work[at + (3 * most + 2) * unit :]
+        index = carray(as_integers(pointer(work, at + (4 * most + 2) * unit)), most)
         weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
-        for r in range(first, last):
-            index, soft = target(table, order, batch, n, r, extra, width, work, work_p, at + 5 * unit)
-            scale[0] = scale_of(table, order, batch, n, r, extra)
-            copy_out(work, table[X], rows, width, r, work, at)
-            losses = work[table[ROW_LOSSES] + r :][:1]
-            compute(term, x, index, soft, weight, numbers[0], numbers[1], scale, losses, dx, scratch)
-            copy_in(work, at + unit, work, table[DX], rows, width, r)
+        for block in range(first, last, _MOST_ROWS):
+            count = min(_MOST_ROWS, last - block)
+            for k in range(count):
+                r = block + k
+                target(table, order, batch, n, r, extra, width, work, work_p, index[k:], at_soft + k * width)
+                scale[k] = scale_of(table, order, batch, n, r, extra)
+                copy_out(work, table[X], rows, width, r, work, at + k * width)
+            x, dx = carray(pointer(work, at), (count, width)), carray(pointer(work, at_dx), (count, width))
+            soft = carray(pointer(work, at_soft), (0 if takes_index else count, width))
+            losses = work[table[ROW_LOSSES] + block :][:count]
+            call_class_loss(
+                table[LOSS], x, index[: count if takes_index else 0], soft, weight, numbers, scale[:count], losses, dx,
+                scratch,
+            )  # fmt: skip
+            for k in range(count):
+                copy_in(work, at_dx + k * width, work, table[DX], rows, width, block + k)
 
     return loss
 
 
 @functools.cache
-def elementwise(kind, mixed):
-    """Return a loss of single elements; ``numbers`` are its a and b; CLASS_WEIGHT holds the weights of the columns."""
-    function = loss_formula(kind)
-    target, scale_of = (_mixed_rows, _mixed_scale) if mixed else (_own_row, _own_scale)
+def elementwise(mixed):
+    """Return the operation of a loss that sums over elements; CLASS_WEIGHT holds the weights of the columns."""
+    target, scale_of = _target(False, mixed), _mixed_scale if mixed else _own_scale
 
-    @function_pointer.made_with(kind, mixed)
+    @function_pointer.made_with(mixed)
     def loss(work_p, weights_p, table_p, numbers_p, first, last, extra):
         work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
         order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
         numbers = carray(numbers_p, 2)
         width, rows, batch, n = table[IN], table[CAPACITY], bounds[extra], bounds[extra + 1] - bounds[extra]
-        unit = ceil_div(width, lanes(work)) * lanes(work)
+        unit, most = ceil_div(width, lanes(work)) * lanes(work), min(_MOST_ROWS, last - first)
         at = table[SCRATCH] + first * LOSS_SCRATCH * unit
-        x, dx = row_at(work, at, width), row_at(work, at + unit, width)
-        scale = work[at + 4 * unit :][:1]
+        at_dx, at_target, scale = at + most * unit, at + 2 * most * unit, work[at + 3 * most * unit :]
         weight = weights[table[CLASS_WEIGHT] :][: width if table[CLASS_WEIGHT] >= 0 else 0]
-        for r in range(first, last):
-            _, t = target(table, order, batch, n, r, extra, width, work, work_p, at + 5 * unit)
-            scale[0] = scale_of(table, order, batch, n, r, extra)
-            copy_out(work, table[X], rows, width, r, work, at)
-            losses = work[table[ROW_LOSSES] + r :][:1]
-            elementwise_rows(function, x, t, weight, numbers[0], numbers[1], scale, losses, dx)
-            copy_in(work, at + unit, work, table[DX], rows, width, r)
+        for block in range(first, last, _MOST_ROWS):
+            count = min(_MOST_ROWS, last - block)
+            for k in range(count):
+                r = block + k
+                target(table, order, batch, n, r, extra, width, work, work_p, order, at_target + k * width)
+                scale[k] = scale_of(table, order, batch, n, r, extra)
+                copy_out(work, table[X], rows, width, r, work, at + k * width)
+            shape = (count, width)
+            x, dx = carray(pointer(work, at), shape), carray(pointer(work, at_dx), shape)
+            t, losses = carray(pointer(work, at_target), shape), work[table[ROW_LOSSES] + block :][:count]
+            call_loss(table[LOSS], x, t, weight, numbers, scale[:count], losses, dx)
+            for k in range(count):
+                copy_in(work, at_dx + k * width, work, table[DX], rows, width, block + k)
 
     return loss

@@ -1,16 +1,25 @@
-"""Losses that sum over the columns of a row, with their gradients, as defined in `formulas.losses`."""
+"""Losses and their gradients, as defined in `formulas.losses`."""
 
 from __future__ import annotations
 
 import functools
 
-from .declare import FLOAT, INTS, MATRIX, VECTOR
+from .calls import call_class_loss, call_loss, callable_of, signature_of
+from .declare import FLOATS, INT, INTS, MATRIX, VECTOR
 from .elementwise import formula, load_some, store_some
-from .jit import inline, kernel
-from .rows import classwise_loss_rows
+from .jit import carray, function_pointer, inline, kernel
+from .rows import (
+    classwise_loss_rows,
+    cross_entropy_probabilities_rows,
+    cross_entropy_rows,
+    plain_cross_entropy_rows,
+)  # fmt: skip
 from .simd import full_like, keep_first, lane_sum, lanes, load_tail
 
-__all__ = ["class_term", "classwise_loss", "elementwise_loss", "elementwise_rows", "loss_formula"]
+__all__ = [
+    "class_term", "classwise_function", "classwise_loss", "classwise_of", "elementwise_function", "elementwise_loss",
+    "elementwise_of", "elementwise_rows", "loss_formula", "way_of",
+]  # fmt: skip
 
 
 def loss_formula(kind):
@@ -46,30 +55,117 @@ def elementwise_rows(function, x, target, column_weight, a, b, row_scale, losses
 
 
 @functools.cache
-def elementwise_loss(kind):
-    """Return the kernel of a loss: x, target, dx (N, O); row_scale, losses (N,); column_weight (O,); numbers a, b.
-
-    column_weight (default: ones), losses and dx may be empty.
-    """
+def elementwise_function(kind):
+    """Return the function by address of a loss that sums over elements, see `elementwise_loss`."""
     function = loss_formula(kind)
 
-    @kernel(MATRIX, MATRIX, VECTOR, FLOAT, FLOAT, VECTOR, VECTOR, MATRIX, made_with=(kind,))
-    def loss(x, target, column_weight, a, b, row_scale, losses, dx):
-        elementwise_rows(function, x, target, column_weight, a, b, row_scale, losses, dx)
+    @function_pointer.made_with(kind, arguments=signature_of("real", "real", "real", "float64", "real", "real", "real"))
+    def loss(
+        x, target, column_weight, numbers, row_scale, losses, dx,
+        size, size_of_target, columns_of_weight, count, rows, rows_of_losses, size_of_dx,
+    ):  # fmt: skip
+        columns, n = size // rows if rows > 0 else 0, carray(numbers, 2)
+        elementwise_rows(
+            function, carray(x, (rows, columns)), carray(target, (rows, columns)),
+            carray(column_weight, columns_of_weight), n[0], n[1], carray(row_scale, rows),
+            carray(losses, rows_of_losses), carray(dx, (rows if size_of_dx > 0 else 0, columns)),
+        )  # fmt: skip
 
     return loss
 
 
 @functools.cache
-def classwise_loss(kind):
-    """Return the kernel of a loss: x, dx (N, C); index (N,) or soft (N, C), the other empty; row_scale, losses (N,).
+def elementwise_of(kind, itemsize):
+    """Return the first argument of `elementwise_loss` for a loss."""
 
-    class_weight (default: ones), losses and dx may be empty. ``scratch (2, C)``.
+    def python(function, x, target, column_weight, numbers, row_scale, losses, dx):
+        elementwise_rows(function, x, target, column_weight, numbers[0], numbers[1], row_scale, losses, dx)
+
+    return callable_of(elementwise_function(kind), functools.partial(python, loss_formula(kind)), itemsize)
+
+
+@kernel(INT, MATRIX, MATRIX, VECTOR, FLOATS, VECTOR, VECTOR, MATRIX)
+def elementwise_loss(function, x, target, column_weight, numbers, row_scale, losses, dx):
+    """Compute a loss: x, target, dx (N, O); row_scale, losses (N,); column_weight (O,); ``numbers`` are its a and b.
+
+    column_weight (default: ones), losses and dx may be empty. ``function`` is a result of `elementwise_of`.
     """
-    term = class_term(kind)
+    call_loss(function, x, target, column_weight, numbers, row_scale, losses, dx)
 
-    @kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX, made_with=(kind,))
-    def loss(x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch):
-        classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_scale, losses, dx, scratch)
+
+# ---------------------------------------------------------------------------- losses of classes
+# Each function computes a loss of all rows; ``term`` is that of `class_term`.
+
+
+@inline
+def _plain(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
+    plain_cross_entropy_rows(x, index, scale, losses, dx, scratch[0])
+
+
+@inline
+def _logits(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
+    cross_entropy_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch)
+
+
+@inline
+def _probabilities(term, x, index, soft, weight, smoothing, a, scale, losses, dx, scratch):
+    cross_entropy_probabilities_rows(x, index, soft, weight, smoothing, scale, losses, dx, scratch, x.dtype.type(a))
+
+
+_WAYS = {"formula": classwise_loss_rows, "logits": _logits, "plain": _plain, "probabilities": _probabilities}
+
+
+def way_of(kind, from_logits=True, plain=False):
+    """Return the way in which `classwise_function` computes a loss.
+
+    ``plain``: targets are class indices, without smoothing and class weights.
+    """
+    if kind != "cross_entropy":
+        return "formula"
+    if not from_logits:
+        return "probabilities"
+    return "plain" if plain else "logits"
+
+
+@functools.cache
+def classwise_function(kind, way):
+    """Return the function by address of a loss of class probabilities, see `classwise_loss`."""
+    term, compute = class_term(kind), _WAYS[way]
+
+    @function_pointer.made_with(
+        kind, way,
+        arguments=signature_of("real", "int64", "real", "real", "float64", "real", "real", "real", "real"),
+    )  # fmt: skip
+    def loss(
+        x, index, soft, class_weight, numbers, row_scale, losses, dx, scratch,
+        size, rows_of_index, size_of_soft, classes_of_weight, count, rows, rows_of_losses, size_of_dx, size_of_scratch,
+    ):  # fmt: skip
+        classes, n = size // rows if rows > 0 else 0, carray(numbers, 2)
+        compute(
+            term, carray(x, (rows, classes)), carray(index, rows_of_index),
+            carray(soft, (rows if size_of_soft > 0 else 0, classes)), carray(class_weight, classes_of_weight),
+            n[0], n[1], carray(row_scale, rows), carray(losses, rows_of_losses),
+            carray(dx, (rows if size_of_dx > 0 else 0, classes)), carray(scratch, (2, classes)),
+        )  # fmt: skip
 
     return loss
+
+
+@functools.cache
+def classwise_of(kind, way, itemsize):
+    """Return the first argument of `classwise_loss` for a loss, computed in a way of `way_of`."""
+
+    def python(term, x, index, soft, class_weight, numbers, row_scale, losses, dx, scratch):
+        _WAYS[way](term, x, index, soft, class_weight, numbers[0], numbers[1], row_scale, losses, dx, scratch)
+
+    return callable_of(classwise_function(kind, way), functools.partial(python, class_term(kind)), itemsize)
+
+
+@kernel(INT, MATRIX, INTS, MATRIX, VECTOR, FLOATS, VECTOR, VECTOR, MATRIX, MATRIX)
+def classwise_loss(function, x, index, soft, class_weight, numbers, row_scale, losses, dx, scratch):
+    """Compute a loss: x, dx (N, C); index (N,) or soft (N, C), the other empty; row_scale, losses (N,); scratch (2, C).
+
+    ``numbers`` are the label smoothing and the loss's own number: of cross-entropy from probabilities, their lower
+    bound. class_weight (default: ones), losses and dx may be empty. ``function`` is a result of `classwise_of`.
+    """
+    call_class_loss(function, x, index, soft, class_weight, numbers, row_scale, losses, dx, scratch)

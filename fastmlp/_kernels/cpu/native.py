@@ -11,9 +11,9 @@ from typing import Any
 from .jit import lower
 
 __all__ = [
-    "atomic_add", "atomic_load", "bytes_at", "call_pointer", "flush_denormals", "integers_at", "numbers_at", "pause",
-    "pointer", "prefetch", "prefetch_to_read", "reals_at", "restore_float_mode", "singles_at", "will_need", "words_at",
-    "yield_processor",
+    "as_integers", "atomic_add", "atomic_load", "bytes_at", "call_pointer", "flush_denormals", "integers_at",
+    "numbers_at", "pause", "pointer", "prefetch", "prefetch_to_read", "reals_at", "restore_float_mode", "singles_at",
+    "will_need", "words_at", "yield_processor",
 ]  # fmt: skip
 
 
@@ -24,6 +24,11 @@ def _compiled_only(name: str) -> Any:
 def pointer(a: Any, i: int) -> Any:
     """Return a pointer to element ``i`` of the flat array ``a``; a pointer is cheaper to pass than an array."""
     return _compiled_only("pointer")
+
+
+def as_integers(p: Any) -> Any:
+    """Return a pointer to int64 at the address of another pointer."""
+    return _compiled_only("as_integers")
 
 
 def call_pointer(

@@ -70,7 +70,8 @@ class _KernelCache(Kept, _Loading):
     folder, files = _HERE, IndexDataCacheFile
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        captured = tuple(cell.cell_contents.__name__ for cell in self._py_func.__closure__ or ())
+        values = (cell.cell_contents for cell in self._py_func.__closure__ or ())
+        captured = tuple(getattr(value, "__name__", value) for value in values)
         return sig, codegen.magic_tuple(), captured, VECTOR_BYTES
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 
 from ..._common.philox import DROPOUT
-from .elementwise import activation, derivative, derivative_of_output, map_backward, map_elements
+from .calls import call_activation, call_activation_backward
 from .jit import carray, function_pointer, inline
 from .native import bytes_at, integers_at, numbers_at, pointer, reals_at, singles_at, will_need
 from .panels import offset_of, panel_stride
@@ -25,10 +25,12 @@ from .rows import (
 )  # fmt: skip
 from .simd import element, fma, keep_first, lanes, load, load_as, load_tail, set_element, store, store_tail
 from .table import (
+    ACTIVATION,
     BIAS_OFFSET,
     BOUNDS,
     CAPACITY,
     COUNTS,
+    DERIVATIVE,
     DX,
     DY,
     IN,
@@ -192,41 +194,31 @@ def emit(work_p, weights_p, table_p, numbers_p, first, last, extra):
 # ------------------------------------------------------------------------------------ activations
 
 
-@functools.cache
-def activation_forward(kind):
-    """Return the function y = h(pre) on a panel; numbers[0] is alpha."""
-    h = activation(kind)
-
-    @function_pointer.made_with(kind)
-    def forward(work_p, weights_p, table_p, numbers_p, first, last, column):
-        work, table = carray(work_p, ALL), carray(table_p, ALL)
-        stride = panel_stride(work, table[OUT], column)
-        at = column * table[CAPACITY] + first * stride
-        size = (last - first) * stride
-        pre, y = table[PRE] + at, table[Y] + at
-        map_elements(h, carray(numbers_p, 1)[0], work[pre : pre + size], work[y : y + size])
-        clear_last(work, y, last - first, stride, table[OUT] - column)
-
-    return forward
+@function_pointer
+def activation_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
+    """Compute y = h(pre) on a panel; numbers[0] is alpha."""
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
+    stride = panel_stride(work, table[OUT], column)
+    at = column * table[CAPACITY] + first * stride
+    size = (last - first) * stride
+    pre, y = table[PRE] + at, table[Y] + at
+    alpha = carray(numbers_p, 1)[0]
+    call_activation(table[ACTIVATION], alpha, carray(pointer(work, pre), size), carray(pointer(work, y), size))
+    clear_last(work, y, last - first, stride, table[OUT] - column)
 
 
-@functools.cache
-def activation_backward(kind, of_output):
-    """Return the function dx = dy h' on a panel, in place; ``of_output``: h' is computed from y."""
-    h = derivative_of_output(kind) if of_output else derivative(kind)
-
-    @function_pointer.made_with(kind, of_output)
-    def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
-        work, table = carray(work_p, ALL), carray(table_p, ALL)
-        stride = panel_stride(work, table[OUT], column)
-        at = column * table[CAPACITY] + first * stride
-        size = (last - first) * stride
-        dy, pre, y = table[DY] + at, table[PRE] + at, table[Y] + at
-        gradient = work[dy : dy + size]
-        map_backward(h, carray(numbers_p, 1)[0], gradient, work[pre : pre + size], work[y : y + size], gradient)
-        clear_last(work, dy, last - first, stride, table[OUT] - column)
-
-    return backward
+@function_pointer
+def activation_backward(work_p, weights_p, table_p, numbers_p, first, last, column):
+    """Compute dx = dy h'(pre) on a panel, in place."""
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
+    stride = panel_stride(work, table[OUT], column)
+    at = column * table[CAPACITY] + first * stride
+    size = (last - first) * stride
+    dy, pre, y = table[DY] + at, table[PRE] + at, table[Y] + at
+    gradient, alpha = carray(pointer(work, dy), size), carray(numbers_p, 1)[0]
+    x, result = carray(pointer(work, pre), size), carray(pointer(work, y), size)
+    call_activation_backward(table[DERIVATIVE], alpha, gradient, x, result, gradient)
+    clear_last(work, dy, last - first, stride, table[OUT] - column)
 
 
 # ---------------------------------------------------------------------------------- normalization

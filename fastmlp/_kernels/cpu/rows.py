@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ..._common.philox import DROPOUT
-from .declare import FLOAT, INTS, MATRIX, REAL, SOURCE, VECTOR, WORD
+from .declare import FLOAT, MATRIX, REAL, SOURCE, VECTOR, WORD
 from .elementwise import load_some, store_some
 from .jit import inline, kernel
 from .random import philox_words
@@ -32,12 +32,9 @@ from .simd import (
 from .vecmath import exp, scalar_log
 
 __all__ = [
-    "classwise_loss_rows", "cross_entropy", "cross_entropy_probabilities", "cross_entropy_probabilities_rows",
-    "cross_entropy_rows", "dropout",
-    "layer_norm_backward", "layer_norm_forward", "layer_norm_forward_rows", "layer_norm_row_backward", "normalize",
-    "normalized",
-    "plain_cross_entropy", "plain_cross_entropy_rows",
-    "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
+    "classwise_loss_rows", "cross_entropy_probabilities_rows", "cross_entropy_rows", "dropout", "layer_norm_backward",
+    "layer_norm_forward", "layer_norm_forward_rows", "layer_norm_row_backward", "normalize", "normalized",
+    "plain_cross_entropy_rows", "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
 
 
@@ -157,11 +154,6 @@ def plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials):
             set_element(dx, start + right, (p - x.dtype.type(1)) * row_scale[i])
 
 
-@kernel(MATRIX, INTS, VECTOR, VECTOR, MATRIX, VECTOR)
-def plain_cross_entropy(x, index, row_scale, losses, dx, exponentials):
-    plain_cross_entropy_rows(x, index, row_scale, losses, dx, exponentials)
-
-
 @inline
 def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
     """Compute `reference.cross_entropy` of x (N, C) with int64 index (N,) or, if index is empty, soft (N, C).
@@ -193,11 +185,6 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
                 p = load_some(exponentials, c, count) / sum_of_exponentials
                 slope = (p * sum_of_weights - load_some(weights, c, count)) * row_scale[i]
                 store_some(dx, start + c, slope, count)
-
-
-@kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX)
-def cross_entropy(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch):
-    cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch)
 
 
 @inline
@@ -247,11 +234,6 @@ def cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, ro
                 dx[i, j] = row_scale[i] * (-weights[j] / p)
         if losses.size > 0:
             losses[i] = row_scale[i] * loss
-
-
-@kernel(MATRIX, INTS, MATRIX, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX, MATRIX, REAL)
-def cross_entropy_probabilities(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor):
-    cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, row_scale, losses, dx, scratch, floor)
 
 
 # ------------------------------------------------------------------- normalization and dropout

@@ -26,11 +26,12 @@ from ..op_columns import (
 )  # fmt: skip
 
 __all__ = [
-    "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS", "COUNTS", "DX", "DY",
-    "EPILOGUE", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND", "LAYER", "LINEAR", "LOSS_DENOMINATORS",
-    "MEAN", "MEANS", "NOISE", "NUMBERS", "ORDER", "OUT", "OWN", "PAGE", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS",
-    "PRE", "ROWS", "ROW_LOSSES", "ROW_SIZE", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS",
-    "SOURCE", "SOURCE_ROW", "STEPS", "TARGET", "THRESHOLD", "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
+    "ACTIVATION", "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS",
+    "COUNTS", "DERIVATIVE", "DX", "DY", "EPILOGUE", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND",
+    "LAYER", "LINEAR", "LOSS", "LOSS_DENOMINATORS", "MEAN", "MEANS", "NOISE", "NUMBERS", "ORDER", "OUT", "OWN", "PAGE",
+    "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS", "ROW_LOSSES", "ROW_SIZE", "RSTDS", "SAMPLE_WEIGHT",
+    "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET", "THRESHOLD",
+    "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine computes itself; functions of one panel; functions of rows.
@@ -41,28 +42,30 @@ LINEAR, PANELS, ROWS = range(3)
 # - DY, DX: offsets in work of the gradients with respect to Y and X; DX is -1 if not needed;
 # - FORWARD, BACKWARD: addresses of functions, 0 for none; for a LINEAR, those of its activation;
 # - GRADIENT: address of a function that computes the gradients of its parameters, 0 for none;
+# - ACTIVATION, DERIVATIVE: addresses of the functions that FORWARD and BACKWARD of an activation call, see
+#   `elementwise`;
 # - EPILOGUE: operation whose BACKWARD is applied to each panel of this LINEAR's DX, -1 for none;
 # - TRANSPOSED: transposed copy of the weight in weights: panels over I, O rows; -1 for no copy;
 # - SCRATCH: offset in work of the scratch memory of a function of rows or by column;
 # - OWN: whether a LINEAR calls its own BACKWARD, because no other operation's epilogue does.
-KIND, CAPACITY, DY, DX, FORWARD, BACKWARD, GRADIENT, EPILOGUE, TRANSPOSED, SCRATCH, OWN = range(
-    OWN_COLUMNS, OWN_COLUMNS + 11
-)
+(
+    KIND, CAPACITY, DY, DX, FORWARD, BACKWARD, GRADIENT, ACTIVATION, DERIVATIVE, EPILOGUE, TRANSPOSED, SCRATCH, OWN,
+) = range(OWN_COLUMNS, OWN_COLUMNS + 13)  # fmt: skip
 
 # Columns whose meaning depends on the operation.
-_FREE = OWN_COLUMNS + 11
+_FREE = OWN_COLUMNS + 13
 # A GATHER: the source of the rows; bytes of the system's pages; steps of this run, if the source is a file and the next
 # batch is to be read ahead, else 0.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, PAGE, STEPS = range(_FREE, _FREE + 6)
-# A LOSS has ORDER and BOUNDS too.
-TARGET, SAMPLE_WEIGHT, LOSS_DENOMINATORS, ROW_LOSSES, CLASS_WEIGHT = range(_FREE + 6, _FREE + 11)
+# A loss has ORDER and BOUNDS too. LOSS: address of its function, see `losses`.
+TARGET, SAMPLE_WEIGHT, LOSS_DENOMINATORS, ROW_LOSSES, CLASS_WEIGHT, LOSS = range(_FREE + 6, _FREE + 12)
 # An augmented GATHER, see `augment`: random words below FLIP flip a row; pixels per line; numbers per pixel; the
 # address of the noise's deviations, or 0.
 FLIP, PIXELS, PIXEL, NOISE = range(_FREE + 6, _FREE + 10)
 # An augmented GATHER and a dropout: the two words of the key, and the address of the numbers of this run's batches.
-KEY, COUNTS = _FREE + 11, _FREE + 13
+KEY, COUNTS = _FREE + 12, _FREE + 14
 # An augmented GATHER and a mixed LOSS: addresses of the shares and shifts of this run's batches; 0 without mixing.
-SHARES, SHIFTS = _FREE + 14, _FREE + 15
+SHARES, SHIFTS = _FREE + 15, _FREE + 16
 # A function of rows: elements of SCRATCH for each row. A layer normalization: offsets of its parameters in weights.
 ROW_SIZE, WEIGHT_OFFSET, BIAS_OFFSET = range(_FREE, _FREE + 3)
 COLUMNS = 40

@@ -11,12 +11,14 @@ import functools
 import numpy as np
 
 from ..formulas import find
-from .declare import FLOAT, FLOATS, VECTOR
+from ..formulas.optimizers import MOST_NUMBERS
+from .calls import call_update, callable_of, signature_of
+from .declare import FLOAT, FLOATS, INT, VECTOR
 from .elementwise import clamp, formula, load_some, store_some
-from .jit import inline, kernel
+from .jit import carray, function_pointer, inline, kernel
 from .simd import element, fma, lanes, load_tail
 
-__all__ = ["add_scaled", "clip", "in_registers", "optimizer_update", "scale", "sum_of_squares", "updating"]
+__all__ = ["add_scaled", "clip", "optimizer_update", "scale", "sum_of_squares", "update_function", "update_of"]
 
 
 @inline
@@ -76,29 +78,44 @@ def _loop(states):
 
 
 @inline
-def in_registers(n):
+def _in_registers(n):
     """Return a step's numbers (MOST_NUMBERS,) as a tuple: stores to the states do not make the loop load them again."""
     return n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]
 
 
-def updating(kind):
-    """Return (loop, rule) of an optimizer, for calls loop(rule, grad, n, three states, param).
+@functools.cache
+def update_function(kind):
+    """Return the function by address of an optimizer, see `optimizer_update`."""
+    loop, rule = _loop(len(find("optimizers", kind).STATES)), formula("optimizers", kind)["update"]
 
-    An absent state is an array of size 0.
-    """
-    return _loop(len(find("optimizers", kind).STATES)), formula("optimizers", kind)["update"]
+    @function_pointer.made_with(kind, arguments=signature_of("real", "float64", "real", "real", "real", "real"))
+    def update(grad, numbers, first, second, third, param, size, count, size_of_1, size_of_2, size_of_3, size_of_param):
+        loop(
+            rule, carray(grad, size), _in_registers(carray(numbers, MOST_NUMBERS)), carray(first, size_of_1),
+            carray(second, size_of_2), carray(third, size_of_3), carray(param, size),
+        )  # fmt: skip
+
+    return update
 
 
 @functools.cache
-def optimizer_update(kind):
-    """Return the kernel of an optimizer; ``numbers (MOST_NUMBERS,)`` are a step's, in float64."""
-    loop, rule = updating(kind)
+def update_of(kind, itemsize):
+    """Return the first argument of `optimizer_update` for an optimizer."""
 
-    @kernel(VECTOR, FLOATS, VECTOR, VECTOR, VECTOR, VECTOR, made_with=(kind,))
-    def update(grad, numbers, first, second, third, param):
-        loop(rule, grad, in_registers(numbers), first, second, third, param)
+    def python(grad, numbers, first, second, third, param):
+        loop, rule = _loop(len(find("optimizers", kind).STATES)), formula("optimizers", kind)["update"]
+        loop(rule, grad, _in_registers(numbers), first, second, third, param)
 
-    return update
+    return callable_of(update_function(kind), functools.partial(python), itemsize)
+
+
+@kernel(INT, VECTOR, FLOATS, VECTOR, VECTOR, VECTOR, VECTOR)
+def optimizer_update(function, grad, numbers, first, second, third, param):
+    """Update a parameter and its states in place; ``numbers (MOST_NUMBERS,)`` are a step's, in float64.
+
+    An absent state is an array of size 0. ``function`` is a result of `update_of`.
+    """
+    call_update(function, grad, numbers, first, second, third, param)
 
 
 @kernel(VECTOR, result=FLOAT)

@@ -40,6 +40,11 @@ def _lower_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any
     return element_pointer(context, builder, signature, args)
 
 
+@operation(native.as_integers, lambda p: _pointer(types.int64), _pointer)
+def _lower_as_integers(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+
 def call_address(context: Any, builder: Any, address_type: Any, address: Any, values: list[Any]) -> Any:
     """Generate the call of a void function at an address, see `jit.function_pointer`."""
     function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
