@@ -14,10 +14,12 @@ here = Path(__file__).parent
 AOT = Path("fastmlp", "_kernels", "aot")
 
 
-# FASTMLP_BUILD: 0 or nothing; 1 to compile the kernels of training for this processor; all, for every level.
-compiles_kernels = os.environ.get("FASTMLP_BUILD", "").strip()
-if compiles_kernels == "0":
-    compiles_kernels = ""
+# FASTMLP_BUILD: 0 to compile no kernels of training; 1 for this processor's best level; all, for every level. The default
+# is 1, but 0 for an editable installation.
+asked = os.environ.get("FASTMLP_BUILD", "").strip()
+if asked not in ("", "0", "1", "all"):
+    raise SystemExit(f"FASTMLP_BUILD is {asked!r}; expected 0, 1 or all.")
+may_compile = asked != "0" and sys.platform != "win32"  # the build has no command for Microsoft's linker
 
 
 def write_constants() -> None:
@@ -81,8 +83,9 @@ class OptionalExtensions(build_ext):
 
     def run(self) -> None:
         self._extensions()
-        if compiles_kernels and self.extensions:
-            self._kernels(["--all"] if compiles_kernels == "all" else [])
+        editable = self.inplace or getattr(self, "editable_mode", False)
+        if may_compile and self.extensions and (asked or not editable):
+            self._kernels(["--all"] if asked == "all" else [])
 
     def _kernels(self, levels: list[str]) -> None:
         """Compile the kernels of training for this processor, or for all levels of its machine."""
@@ -177,7 +180,7 @@ setup(
         "tqdm>=4.65",
         "tomli>=2.0; python_version < '3.11'",
     ],
-    setup_requires=["numba>=0.63"] if compiles_kernels else [],
+    setup_requires=["numba>=0.63"] if may_compile else [],
     extras_require={
         **extras,
         "peers": peers,

@@ -366,6 +366,7 @@ def test_inference_has_cases_of_its_own(capsys):
 def test_without_numba(monkeypatch, capsys, tmp_path, options):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr("fastmlp._kernels._has_library", lambda: False)
     assert main(["bench", *options]) == 1
     expected = "fastmlp: error: The backend 'numba' needs numba, which is not installed: pip install numba.\n"
     assert capsys.readouterr().err == expected and not list(tmp_path.iterdir())
