@@ -17,6 +17,7 @@ from ..modules import Module
 from ..optim import Optimizer
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
+from .prepared import PreparedSteps
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
 
@@ -70,6 +71,7 @@ class Engine:
         self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
         self._inference: dict[str, CpuPlan] = {}
+        self.prepared: PreparedSteps | None = None
         # Atomic operations need 8-byte alignment; each entry has its own cache line.
         self._control = np.zeros(kernels.CONTROLS, np.int64)
 
@@ -87,6 +89,23 @@ class Engine:
     def close(self) -> None:
         """Stop the threads."""
         self._team.close()
+        if self.prepared is not None:
+            self.prepared.close()
+
+    def prepare(self, rows: int, X: Any = None, by_index: bool = True, threads: int | None = None) -> PreparedSteps:
+        """Return the prepared steps for batches of at least ``rows`` rows.
+
+        If a batch is larger than all before, the tables and buffers are made anew for twice the rows. See
+        `PreparedSteps` for the other arguments, which only matter then.
+        """
+        prepared = self.prepared
+        if prepared is None or prepared.capacity < rows:
+            if prepared is not None:
+                prepared.close()
+                rows = max(rows, 2 * prepared.capacity)
+            source = _IN_PLACE[X.dtype if X is not None and self.reads_in_place(X) else self.dtype]
+            self.prepared = prepared = PreparedSteps(self, rows, source, by_index, threads)
+        return prepared
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
@@ -101,7 +120,7 @@ class Engine:
         size = self.batch * accumulate * rows.X.shape[1] * self.dtype.itemsize
         return accumulate == 1 or self.reads_in_place(rows.X) or size <= STAGED
 
-    def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
+    def source_of(self, X: Array, index: Array) -> tuple[Array, Array, str]:
         """Return (features, order in which to gather them, name of their dtype)."""
         if self.reads_in_place(X):
             return X, index, _IN_PLACE[X.dtype]
@@ -151,7 +170,7 @@ class Engine:
         assert self.optimizer is not None and self.loss is not None
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
-        X, gather_order, source = self._source(rows.X, index)
+        X, gather_order, source = self.source_of(rows.X, index)
         plan = self._prepare(source, rows.y.ndim == 1, augment, accumulate > 1)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
@@ -225,7 +244,7 @@ class Engine:
         rows = len(X)
         if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # bounds the memory of the conversion
             return np.concatenate([self.infer(X[at : at + _STAGED_ROWS]) for at in range(0, rows, _STAGED_ROWS)])
-        X, order, source = self._source(X, np.arange(rows))
+        X, order, source = self.source_of(X, np.arange(rows))
         plan = self._inference.get(source)
         if plan is None:
             batch = _INFERENCE_ROWS * self.threads

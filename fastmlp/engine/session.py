@@ -59,6 +59,11 @@ class Session:
     threads : int
     chunk : int or None
         Steps in a native call; None chooses a number that takes about 20 ms. Results do not depend on it.
+    lock : RLock
+        Held during steps and synchronizations.
+    shared : list of SharedDict
+        Dictionaries of arrays that call `detach` on access; empty if the user may have read or changed an array since
+        the last step.
 
     Raises
     ------
@@ -81,13 +86,12 @@ class Session:
         self._key = (model, loss, optimizer, requested, batch)
         self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         # _current: the engine's numbers are at least as new as the arrays. _ahead: they are newer.
         self._current, self._ahead = True, False
-        self._shared: list[SharedDict] = []  # dicts that call `detach` on access
+        self.shared: list[SharedDict] = []
         self._held: tuple[SharedDict, str] | None = None  # last array found with an outside reference
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
-        self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
         """Return whether the session is valid for these arguments and their current settings and backend."""
@@ -96,6 +100,13 @@ class Session:
         if self._place != (key[0].backend_name, key[0].precision):
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
+
+    def fits_steps(self, *key: Any) -> bool:
+        """Return whether single batches can be trained for this (model, loss, optimizer, threads, batch).
+
+        In contrast to `fits`, the number of threads and the size of the batch do not matter on the CPU.
+        """
+        return self.fits(*key) if self._place[0] == "cuda" else self.fits(*key[:3], *self._key[3:])
 
     def makes(self, rows: TrainingData, accumulate: int) -> bool:
         """Return whether the engine supports steps of ``accumulate`` batches on these rows.
@@ -113,44 +124,44 @@ class Session:
 
     def sync_to_engine(self) -> None:
         """Read the arrays if the user may have changed them."""
-        with self._lock:
+        with self.lock:
             if not self._current:
                 self.engine.load()  # if another session of the model is ahead, the read makes it write first
                 self._current = True
 
     def sync_to_user(self) -> None:
         """Write the engine's numbers into the arrays; the engine stays current until `detach`."""
-        with self._lock:
+        with self.lock:
             if self._ahead:
                 self.engine.weights.unload()
                 self._ahead = False
 
     def detach(self) -> None:
         """Call `sync_to_user`, and read the arrays again before the next step."""
-        with self._lock:
+        with self.lock:
             self.sync_to_user()
             self._current = False
-            for arrays in self._shared:
+            for arrays in self.shared:
                 arrays.unshare()
-            self._shared = []
+            self.shared = []
 
     def invalidate(self) -> None:
         """Discard the engine's numbers; shared arrays are written first, since the caller overwrites them."""
-        with self._lock:
-            if not self._shared:
+        with self.lock:
+            if not self.shared:
                 self._ahead = False
             self.detach()
 
     def share(self) -> None:
         """Leave the numbers with the engine until an array is read; `detach` if an array is referenced elsewhere."""
-        with self._lock:
-            if self._shared or not self._current:
+        with self.lock:
+            if self.shared or not self._current:
                 return
-            self._shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
+            self.shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
             for arrays, _, _ in self.engine.weights.entries():
-                if arrays is not self._shared[-1]:
-                    self._shared.append(arrays)
-            for arrays in self._shared:  # before arrays are dropped, so that readers in other threads wait for the lock
+                if arrays is not self.shared[-1]:
+                    self.shared.append(arrays)
+            for arrays in self.shared:  # before arrays are dropped, so that readers in other threads wait for the lock
                 arrays.share(self.detach)
             self._ahead = True  # of the dropped arrays
             if self._is_held():
@@ -172,7 +183,7 @@ class Session:
 
     def run(self, rows: TrainingData, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
         """Call `Engine.run` with these arguments on the current numbers of the arrays."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             try:
                 began = time.perf_counter()
@@ -206,21 +217,26 @@ class Session:
         self.engine.follow = (lambda: order.peek(size, left)[0]) if left > 0 else None  # type: ignore[attr-defined]
         return index, bounds
 
-    def whole(self, rows: int) -> tuple[Array, Array]:
-        """Return (row indices, bounds) of one batch of all rows."""
-        if len(self._whole[0]) != rows:
-            self._whole = np.arange(rows), np.array([0, rows])
-        return self._whole
+    def step(self, rows: TrainingData, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make one step on all these rows; see `Engine.run` for the arguments and the result."""
+        if self._place[0] == "cuda":
+            return self.run(rows, np.arange(len(rows)), np.array([0, len(rows)]), seed, step, l2)
+        with self.lock:
+            self.sync_to_engine()
+            try:
+                return self.engine.prepare(len(rows), rows.X, rows.y.ndim == 1).step(rows, seed, step, l2)
+            finally:
+                self._current = self._ahead = True
 
     def infer(self, x: Array) -> Array:
         """Return the model's outputs for checked features."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             return self.engine.infer(x)
 
     def weights_are_finite(self) -> bool:
         """Return whether all parameters are finite."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             return self.engine.weights.finite()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from ..optim import Optimizer
 from .augmentation import Augmentations
 from .batches import TrainingData
 
-__all__ = ["ModuleSteps"]
+__all__ = ["QUIET", "ModuleSteps"]
+
+# The loss is checked after each step, so that NumPy's overflow warnings would add nothing.
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 
 class ModuleSteps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -60,8 +61,7 @@ def threads_left():
 def trainer_of(threads=2):
     """One that has made a step on so many threads, which now wait for the next."""
     trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
-    session = trainer._open_session(threads, BATCH)
-    trainer._open_session = lambda *args: session
+    trainer._open_session(threads, BATCH).engine.prepare(BATCH, threads=threads)
     trainer.step(X[:BATCH], Y[:BATCH])
     return trainer
 
@@ -97,8 +97,7 @@ WAITING = """
 import numpy as np, threading
 fm.set_backend("numba")
 trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.SGD())
-session = trainer._open_session(3, 5)
-trainer._open_session = lambda *args: session
+trainer._open_session(3, 5).engine.prepare(5, threads=3)
 trainer.step(np.ones((5, 9)), np.zeros(5, int))
 print(sum(thread.name.startswith("fastmlp") for thread in threading.enumerate()))
 """
@@ -274,15 +273,12 @@ def test_an_error_in_one_thread_takes_no_step_back(fails, monkeypatch):
     for trainer in (ref, comp):
         for _ in range(3):
             trainer.step(X[:BATCH], Y[:BATCH])
-    run = kernels.train
 
-    def failing(thread, *rest):
-        if thread == fails:
-            raise MemoryError("in a thread")
-        return run(thread, *rest)
+    def failing():
+        raise MemoryError("in a thread")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError, match="in a thread"):
-        patch.setattr(kernels, "train", failing)
+        patch.setitem(comp._session.engine.prepared.calls, (0, 3, fails), failing)
         comp.step(X[:BATCH], Y[:BATCH])
     assert weights(ref) == weights(comp) and ref.steps == comp.steps == comp.optimizer.steps
     assert ref.step(X[:BATCH], Y[:BATCH]) == comp.step(X[:BATCH], Y[:BATCH])
@@ -308,11 +304,12 @@ def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_no_call_returns_before_its_threads_are_done(monkeypatch):
     """Not even the one after a wait that Ctrl-C has ended."""
-    trainer, run, working, killed = trainer_of(2), kernels.train, [], []
+    trainer, working, killed = trainer_of(2), [], []
+    calls = trainer._session.engine.prepared.calls
 
-    def slow(thread, *rest):
+    def slow(thread, run):
         working.append(thread)
-        result = run(thread, *rest)
+        result = run()
         if thread == 1:
             time.sleep(0.1)  # gives the caller time to start waiting
             if not killed:
@@ -321,7 +318,8 @@ def test_no_call_returns_before_its_threads_are_done(monkeypatch):
         working.remove(thread)
         return result
 
-    monkeypatch.setattr(kernels, "train", slow)
+    for thread in range(2):
+        monkeypatch.setitem(calls, (0, 2, thread), functools.partial(slow, thread, calls[0, 2, thread]))
     with pytest.raises(KeyboardInterrupt):
         trainer.step(X[:BATCH], Y[:BATCH])
     assert working == []

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 def level() -> str: ...
@@ -14,3 +14,41 @@ class Kernel:
         versions: dict[tuple[str, str], int],
     ) -> None: ...
     def __call__(self, *args: Any) -> Any: ...
+    def bind(self, *args: Any) -> BoundKernel: ...
+
+class BoundKernel:
+    def __call__(self) -> Any: ...
+
+class Watch:
+    def __init__(
+        self,
+        attributes: Iterable[tuple[dict[str, Any], str, Any]],
+        sizes: Iterable[tuple[dict[str, Any], int]],
+        arrays: Iterable[tuple[Any, bytes]],
+    ) -> None: ...
+    def unchanged(self) -> bool: ...
+
+class NativeStep:
+    prepared: Any
+    watch: Watch
+    def __init__(
+        self,
+        session: Any,
+        prepared: Any,
+        model: Any,
+        loss: Any,
+        optimizer: Any,
+        watch: Watch,
+        refill: Callable[[bool], tuple[int, Any, Any, Watch | None] | None],
+        check: bool,
+    ) -> None: ...
+    def step(self, trainer: Any, x: Any, y: Any) -> float | None: ...
+    def forward(self, trainer: Any, x: Any) -> Any: ...
+    def backward(self, trainer: Any, gradient: Any) -> bool | None: ...
+
+class NativeInference:
+    prepared: Any
+    def __init__(self, prepared: Any) -> None: ...
+    def run(self, x: Any) -> Any: ...
+
+def blend(source: Any, target: Any, places: Any, share: float) -> None: ...
