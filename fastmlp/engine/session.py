@@ -31,11 +31,13 @@ from ..losses import Loss
 from ..modules import Module
 from ..modules.arrays import SharedDict
 from ..optim import Optimizer
+from .prepared import blend, blend_places
 from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
     from ..training.batches import BatchSampler, TrainingData
+    from .storage import Weights
 
 __all__ = ["Session", "native_infer", "open_session"]
 
@@ -91,6 +93,7 @@ class Session:
         self._current, self._ahead = True, False
         self.shared: list[SharedDict] = []
         self._held: tuple[SharedDict, str] | None = None  # last array found with an outside reference
+        self._reserved = 1
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
 
     def fits(self, *key: Any) -> bool:
@@ -217,6 +220,10 @@ class Session:
         self.engine.follow = (lambda: order.peek(size, left)[0]) if left > 0 else None  # type: ignore[attr-defined]
         return index, bounds
 
+    def reserve(self, rows: int) -> None:
+        """Let the following single steps prepare for batches of at least so many rows."""
+        self._reserved = max(self._reserved, rows)
+
     def step(self, rows: TrainingData, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
         """Make one step on all these rows; see `Engine.run` for the arguments and the result."""
         if self._place[0] == "cuda":
@@ -224,9 +231,52 @@ class Session:
         with self.lock:
             self.sync_to_engine()
             try:
-                return self.engine.prepare(len(rows), rows.X, rows.y.ndim == 1).step(rows, seed, step, l2)
+                prepared = self.engine.prepare(max(len(rows), self._reserved), rows.X, rows.y.ndim == 1)
+                return prepared.step(rows, seed, step, l2)
             finally:
                 self._current = self._ahead = True
+
+    def forward(self, X: Array, seed: int | None, step: int) -> Array:
+        """Return the outputs of checked features in training mode, and keep the activations for `backward`."""
+        with self.lock:
+            self.sync_to_engine()
+            return self.engine.prepare(max(len(X), self._reserved), X).forward(X, seed, step)
+
+    @property
+    def outputs(self) -> int:
+        """Number of columns of the model's outputs; after `forward`."""
+        assert self.engine.prepared is not None
+        return self.engine.prepared.outputs
+
+    @property
+    def pending(self) -> int:
+        """Number of rows of the last `forward` whose `backward` is to come, 0 for none."""
+        prepared = getattr(self.engine, "prepared", None)
+        return 0 if prepared is None else int(prepared.pending[0])
+
+    def backward(self, gradient: Array, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make a step from a gradient of the last `forward`'s outputs, see `Engine.run`."""
+        assert self.engine.prepared is not None
+        with self.lock:
+            self.sync_to_engine()
+            try:
+                return self.engine.prepared.backward(gradient, seed, step, l2)
+            finally:
+                self._current = self._ahead = True
+
+    def infer_few(self, X: Array) -> Array:
+        """Return the outputs of checked features in evaluation mode on one thread."""
+        with self.lock:
+            self.sync_to_engine()
+            return self.engine.prepare(self._reserved, X).infer(X)
+
+    def blend_into(self, target: Weights, share: float) -> tuple[Array, Array, Array]:
+        """Compute target += share (weights - target), and return the first three arguments of `prepared.blend`."""
+        with self.lock:
+            self.sync_to_engine()
+            arguments = self.engine.weights.data, target.data, blend_places(self.engine.weights, target)
+            blend(*arguments, share)
+        return arguments
 
     def infer(self, x: Array) -> Array:
         """Return the model's outputs for checked features."""

@@ -51,7 +51,7 @@ def structure_settings(model: Module, layers: list[Layer], loss: Loss, optimizer
     """Return what the tables of a plan depend on; None if they depend on more than attributes."""
     if not (_is_own(loss) and _is_own(optimizer) and all(_is_own(layer.module) for layer in layers)):
         return None
-    found = Settings([(vars(model), "backend", model.backend), (vars(model), "training", True)], [], [])
+    found = Settings([(vars(model), "backend", model.backend)], [], [])
     found.attributes.extend((vars(optimizer), name, vars(optimizer)[name]) for name in _STRUCTURE)
     found.sizes.extend([(vars(optimizer), len(vars(optimizer))), (vars(loss), len(vars(loss)))])
     found.attributes.append((vars(loss), "backend", loss.backend))

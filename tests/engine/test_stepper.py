@@ -11,6 +11,8 @@ from unittest import mock
 import loss_zoo
 import numpy as np
 import pytest
+from checks import assert_matches
+from same_steps import modules_only
 
 import fastmlp as fm
 from fastmlp.modules.config import module_types
@@ -503,3 +505,241 @@ def test_an_interrupt_before_the_kernel_has_no_effect(way, rng, monkeypatch):
         patch.setattr(Halving, "__call__", mock.Mock(side_effect=KeyboardInterrupt))
         comp.step(x, y)
     assert_same_steps((ref, comp), [(x, y)] * 3, way)
+
+
+# ---------------------------------------------------------------------------- gradients of the caller
+
+
+def loss_by_hand(logits, y, weight):
+    """Gradient of the sum of weighted cross-entropies, as in a policy gradient."""
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return (p - np.eye(logits.shape[1])[y]) * weight[:, None]
+
+
+def assert_near(ref, comp, tolerance):
+    for name, array in state_of(ref).items():
+        assert_matches(array, state_of(comp)[name], tolerance * np.abs(array).max(), name)
+
+
+@contextlib.contextmanager
+def general_gradients():
+    """Counts the forward and backward passes that go the general way."""
+    names = ("_general_forward", "_general_backward", "_general_infer")
+    counted = mock.Mock()
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            method = getattr(SingleSteps, name)
+            found = stack.enter_context(mock.patch.object(SingleSteps, name, autospec=True, side_effect=method))
+            counted.attach_mock(found, name)
+        yield counted
+
+
+GRADIENT_MODELS = {
+    "plain": plain,
+    "dropout": lambda dtype: plain(dtype, dropout=0.3, layer_norm=True),
+    "epilogue at the end": lambda dtype: lambda: fm.Sequential(plain(dtype)(), fm.Scale(3, dtype=dtype), fm.Softmax()),
+}
+
+
+@pytest.mark.parametrize("model", GRADIENT_MODELS)
+def test_steps_from_gradients_are_those_of_the_modules(model, way, dtype, rng):
+    make = GRADIENT_MODELS[model](dtype)
+    trainers = pair_of(make, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, eps=1e-3, clip_norm=1.0), l2=0.3, average=0.9)
+    ref, comp = trainers
+    for trainer in trainers:
+        trainer.seed = 5
+    with modules_only():
+        modules = ref.stepper()
+        modules.forward(features(rng, 1))
+    engine = comp.stepper(7)
+    with general_gradients() as counted:
+        for rows in (5, 5, 1, 7, 2, 9, 1):
+            x, y, weight = features(rng, rows), rng.integers(0, 3, rows), rng.normal(size=rows)
+            outputs = [stepper.forward(x) for stepper in (modules, engine)]
+            assert outputs[1].dtype == dtype and outputs[1].flags.owndata
+            assert_matches(*outputs, 1e-5 if dtype == np.float32 else 1e-13, "outputs")
+            for stepper, output in zip((modules, engine), outputs):
+                stepper.backward(loss_by_hand(output.astype(float), y, weight))
+    assert_near(ref, comp, 1e-4 if dtype == np.float32 else 1e-10)
+    assert (comp.steps, comp.optimizer.steps, comp.last_lr) == (7, 7, 0.01)
+    assert ref._session is None and comp._session is not None
+    if way == "native":  # besides all by modules: the first, and the first of more rows than expected
+        assert counted._general_forward.call_count == 7 + 2 and counted._general_backward.call_count == 7 + 0
+
+
+def test_a_gradient_of_a_loss_gives_the_step_of_that_loss(way, dtype, rng):
+    trainers = pair_of(plain(dtype, dropout=0.2), fm.MSELoss, fm.SGD)
+    ref, comp = trainers
+    stepper = comp.stepper()
+    for rows in (4, 4, 2, 4):
+        x, y = features(rng, rows, dtype), rng.normal(size=(rows, 3)).astype(dtype)
+        loss = ref.step(x, y)
+        outputs = stepper.forward(x)
+        assert_matches(np.array(loss), np.array(np.mean((outputs - y) ** 2)), 1e-5, "loss")
+        stepper.backward(2 / y.size * (outputs - y))
+    assert_near(ref, comp, 1e-4 if dtype == np.float32 else 1e-10)
+
+
+def test_both_ways_have_the_same_bits(dtype, rng):
+    if prepared.native is None:
+        pytest.skip("the package was installed without a C compiler")
+    trainers = pair_of(plain(dtype, dropout=0.2), fm.MSELoss, fm.Adam)
+    target = [None, None]
+    x, y = features(rng, 6), rng.normal(size=(6, 3))
+    for number, trainer in enumerate(trainers):
+        with mock.patch.object(prepared, "native", prepared.native if number else None):
+            stepper = trainer.stepper(check=bool(number))
+            target[number] = stepper.target_network()
+            for rows in (6, 3, 6, 6, 1):
+                outputs = stepper.forward(x[:rows])
+                stepper.backward(outputs - y[:rows])
+                stepper(x[:rows], y[:rows])
+                target[number].update(0.3)
+    assert_equal(*trainers)
+    for name, array in target[0].model().state_dict().items():
+        np.testing.assert_array_equal(target[1].model().state_dict()[name], array)
+
+
+def test_a_step_takes_the_activations_away(way, rng):
+    trainer = fm.Trainer(plain()(), fm.CrossEntropyLoss(), fm.Adam())
+    stepper, x, y = trainer.stepper(), features(rng, 4), rng.integers(0, 3, 4)
+    gradient = np.ones((4, 3))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="without a forward"):
+            stepper.backward(gradient)
+        stepper.forward(x)
+        with pytest.raises(ValueError, match=r"Stepper.backward expected dy of shape \(4, 3\)"):
+            stepper.backward(gradient[1:])
+        stepper.backward(gradient)
+        with pytest.raises(RuntimeError, match="without a forward"):
+            stepper.backward(gradient)
+        stepper.forward(x)
+        stepper.step(x, y)
+        with pytest.raises(RuntimeError, match="without a forward"):
+            stepper.backward(gradient)
+    stepper.forward(x)
+    trainer.optimizer.clip_norm = 0.1
+    with pytest.raises(RuntimeError, match="settings have changed"):
+        stepper.backward(gradient)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(way, rng):
+    for context in (modules_only, contextlib.nullcontext):
+        trainer = fm.Trainer(plain()(), fm.CrossEntropyLoss(), fm.Adam(), l2=0.1)
+        stepper, x = trainer.stepper(), features(rng, 4)
+        with context():
+            for _ in range(3):
+                stepper.backward(stepper.forward(x))
+            before = state_of(trainer)
+            gradient = stepper.forward(x)
+            gradient[2, 1] = np.inf
+            with pytest.raises(
+                fm.DivergenceError, match=r"the gradient of step 4 is not finite, at learning rate 0.001"
+            ):
+                stepper.backward(gradient)
+        assert (trainer.steps, trainer.optimizer.steps) == (3, 3)
+        for name, array in before.items():
+            np.testing.assert_array_equal(state_of(trainer)[name], array)
+
+
+def test_inference_between_forward_and_backward(way, rng):
+    """It sees the present weights, ignores dropout, and leaves the activations alone."""
+    ref, comp = pair_of(plain(dropout=0.5), fm.CrossEntropyLoss, fm.Adam)
+    steppers = [trainer.stepper() for trainer in (ref, comp)]
+    x = features(rng, 5)
+    for rows in (5, 2, 5, 3):
+        outputs = [stepper.forward(x[:rows]) for stepper in steppers]
+        for features_of in (x, x[:1], x.astype("f8"), x.tolist(), np.tile(x, (60, 1))):
+            found = steppers[1].infer(features_of)
+            assert_matches(comp.model.infer(features_of), found, 1e-5, "outputs")
+        for stepper, output in zip(steppers, outputs):
+            stepper.backward(output)
+    assert_equal(ref, comp)
+    comp.model.eval()
+    with general_gradients() as counted:
+        for _ in range(3):
+            steppers[1].infer(x)
+    assert counted._general_infer.call_count == (1 if way == "native" else 3)  # the arrays have been read
+    assert not comp.model.training
+
+
+def test_a_stepper_without_checks_takes_the_same_inputs(way, rng):
+    trainers = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
+    stepper = trainers[1].stepper(8, check=False)
+    x, y = features(rng, 8), rng.integers(0, 3, 8)
+    for batch in [(x, y), (x, y), (x[:3], y[:3]), (x.tolist(), y.tolist()), (x, np.eye(3)[y]), (x, y, np.arange(8))]:
+        assert stepper.step(*batch) == by_runs(trainers[0], *batch)
+    assert_equal(*trainers)
+    for name, batch in bad(x[:6], np.array([0, 1, 2, 0, 1, 2])).items():
+        if name not in ("negative", "soft nan", "soft inf", "soft huge"):  # the caller's promise
+            with pytest.raises(ValueError):
+                stepper.step(*batch)
+    assert_equal(*trainers)
+
+
+def test_buffers_are_made_for_the_expected_rows(way, rng):
+    trainer = fm.Trainer(plain()(), fm.CrossEntropyLoss(), fm.Adam())
+    stepper = trainer.stepper(50)
+    with mock.patch.object(prepared, "CpuPlan", side_effect=prepared.CpuPlan) as made:
+        for rows in (1, 50, 3):
+            stepper(features(rng, rows), rng.integers(0, 3, rows))
+    assert made.call_count == 1
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        trainer.stepper(0)
+
+
+def test_target_networks(way, dtype, rng):
+    trainer = fm.Trainer(plain(dtype, dropout=0.2)(), fm.MSELoss(), fm.Adam(0.1))
+    stepper = trainer.stepper(6)
+    x, y = features(rng, 6), rng.normal(size=(6, 3))
+    for context in (contextlib.nullcontext, modules_only):
+        if context is modules_only:
+            trainer = copy.deepcopy(trainer)
+            stepper = trainer.stepper(6)
+        with context():
+            target = stepper.target_network()
+            for tau in (0.1, 0.0, 1.0, 0.25, 0.01):
+                stepper(x, y)
+                before = target.model().state_dict()
+                target.update(tau)
+                new, share = trainer.model.state_dict(), dtype.type(tau)
+                for name, array in target.model().state_dict().items():
+                    expected = new[name] if tau == 1 else before[name] + share * (new[name] - before[name])
+                    np.testing.assert_array_equal(array, expected)
+                assert_matches(target.model().infer(x), target.infer(x), 1e-4, "outputs")
+                np.testing.assert_array_equal(target(x), target.infer(x.astype("f8")))
+            twin = pickle.loads(pickle.dumps(target))
+            np.testing.assert_array_equal(twin(x), target(x))
+            before = target(x)
+            stepper(x, y)
+            np.testing.assert_array_equal(target(x), before)
+            assert not target.model().training
+            with pytest.raises(ValueError, match="tau is 1.5"):
+                target.update(1.5)
+            with pytest.raises(ValueError, match="infer: x"):
+                target(x[:, 1:])
+
+
+def test_native_updates_of_a_target_network(rng):
+    if prepared.native is None:
+        pytest.skip("the package was installed without a C compiler")
+    trainer = fm.Trainer(plain()(), fm.MSELoss(), fm.Adam(0.1))
+    stepper = trainer.stepper(6)
+    target = stepper.target_network()
+    x, y = features(rng, 6), rng.normal(size=(6, 3))
+    general = type(target)._general_update
+    with mock.patch.object(type(target), "_general_update", autospec=True, side_effect=general) as counted:
+        for _ in range(5):
+            stepper(x, y)
+            target.update(0.3)
+    assert counted.call_count == 1
+
+
+def test_copies_of_a_stepper(way, rng):
+    trainer = fm.Trainer(plain()(), fm.CrossEntropyLoss(), fm.Adam())
+    stepper, x, y = trainer.stepper(4), features(rng, 4), rng.integers(0, 3, 4)
+    stepper(x, y)
+    twin = copy.deepcopy(stepper)
+    assert twin.trainer is not trainer and twin(x, y) == stepper(x, y)
+    assert repr(twin).startswith("Stepper(Trainer(") and twin.trainer.steps == 2

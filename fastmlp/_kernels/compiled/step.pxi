@@ -132,6 +132,85 @@ cdef bint _is_plain(object value, int dimensions):
             and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> value))
 
 
+cdef bint _is_finite(cnp.ndarray array, int real):
+    """Whether all numbers of a matrix (N, I) with contiguous rows are finite in the dtype ``real``."""
+    cdef char *at = <char *> cnp.PyArray_DATA(array)
+    cdef int kind = cnp.PyArray_TYPE(array)
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(array, 0), width = cnp.PyArray_DIM(array, 1), i
+    if kind == cnp.NPY_UINT8:
+        return True
+    if cnp.PyArray_IS_C_CONTIGUOUS(array):
+        rows, width = 1, rows * width
+    for i in range(rows):
+        if kind == cnp.NPY_FLOAT32:
+            if not all_finite32(<float *> at, width):
+                return False
+        elif real == cnp.NPY_FLOAT64:
+            if not all_finite64(<double *> at, width):
+                return False
+        elif not all_fit32(<double *> at, width):
+            return False
+        at += cnp.PyArray_STRIDE(array, 0)
+    return True
+
+
+cdef enum:
+    KNOWN_TYPES = 16  # more than the numbers of the dtypes that kernels read
+
+
+cdef class Features:
+    """Features of a plan: checks them, and sets their addresses in a table of operations.
+
+    Parameters
+    ----------
+    gathers : dict of int to int
+        Addresses of the functions that gather features, by the number of their dtype.
+    width, capacity : int
+        Number of columns, and most rows.
+    dtype : numpy.dtype
+        The model's.
+    columns : sequence of int
+        Columns FORWARD, SOURCE and SOURCE_ROW of the table.
+    """
+
+    cdef dict _gathers
+    cdef int64_t _known[KNOWN_TYPES]
+    cdef int _forward, _source, _source_row, _real
+    cdef Py_ssize_t _width, _capacity
+
+    def __init__(self, dict gathers, width, capacity, dtype, columns):
+        self._gathers, self._width, self._capacity = gathers, width, capacity
+        self._real = cnp.NPY_FLOAT32 if dtype.itemsize == 4 else cnp.NPY_FLOAT64
+        self._forward, self._source, self._source_row = columns
+        for i in range(KNOWN_TYPES):
+            self._known[i] = 0
+
+    cdef Py_ssize_t set(self, object x, int64_t *table, bint check) except -2:
+        """Set the addresses; return the number of rows, or -1 if the features are of another kind."""
+        cdef cnp.ndarray array
+        cdef int kind
+        cdef Py_ssize_t rows, item, stride
+        if not _is_plain(x, 2):
+            return -1
+        array = x
+        kind, rows, item = cnp.PyArray_TYPE(array), cnp.PyArray_DIM(array, 0), cnp.PyArray_ITEMSIZE(array)
+        stride = cnp.PyArray_STRIDE(array, 0)
+        if (kind >= KNOWN_TYPES or rows < 1 or rows > self._capacity
+                or cnp.PyArray_DIM(array, 1) != self._width
+                or (cnp.PyArray_STRIDE(array, 1) != item and self._width != 1) or stride % item):
+            return -1
+        if self._known[kind] == 0:
+            self._known[kind] = self._gathers.get(kind, 0)
+            if self._known[kind] == 0:
+                return -1
+        if check and not _is_finite(array, self._real):
+            return -1
+        table[self._forward] = self._known[kind]
+        table[self._source] = <int64_t> <uintptr_t> cnp.PyArray_DATA(array)
+        table[self._source_row] = stride // item
+        return rows
+
+
 cdef class NativeStep:
     """Steps of one trainer on a prepared path; each method takes the trainer, whose counters it updates.
 
@@ -160,15 +239,20 @@ cdef class NativeStep:
 
     cdef readonly object prepared
     cdef readonly Watch watch
-    cdef object _session, _lock, _model, _loss, _optimizer, _refill, _features, _targets
-    cdef dict _optimizer_values
+    cdef readonly int version
+    cdef object _session, _lock, _model, _loss, _optimizer, _refill
+    cdef dict _targets
+    cdef int64_t _known[2]
+    cdef Features _features
+    cdef NativeInference _inference
+    cdef dict _optimizer_values, _model_values
     cdef bint _check
     # Kernels, bound or as functions: step, forward pass, and step from a gradient.
     cdef object _step, _forward, _backward
     # First and last operations of the tables of the three kernels.
     cdef int64_t *_first[3]
     cdef int64_t *_last[3]
-    cdef int _source, _source_row, _order, _target, _function, _sample_weight, _key
+    cdef int _order, _target, _function, _sample_weight, _key
     cdef int64_t *_bounds
     cdef int64_t *_counts
     cdef int64_t *_pending
@@ -178,7 +262,7 @@ cdef class NativeStep:
     cdef double *_losses
     cdef double *_penalties
     cdef void *_target_buffer
-    cdef Py_ssize_t _capacity, _alone, _brief, _width, _outputs, _classes
+    cdef Py_ssize_t _alone, _brief, _outputs, _classes
     cdef int _real
     cdef double _low, _high, _index_factor, _row_factor
     # Hyperparameters of the steps from _block_first on.
@@ -190,17 +274,21 @@ cdef class NativeStep:
 
     def __init__(self, session, prepared, model, loss, optimizer, Watch watch, refill, bint check):
         cdef cnp.ndarray array
-        columns = prepared.columns
         self._session, self._lock, self.prepared, self.watch = session, session.lock, prepared, watch
         self._refill, self._check = refill, check
         self._model, self._loss, self._optimizer = model, loss, optimizer
-        self._optimizer_values = vars(optimizer)
-        self._features, self._targets = prepared.gathers, prepared.targets
+        self._optimizer_values, self._model_values = vars(optimizer), vars(model)
+        self.version = prepared.version
+        self._features = Features(
+            prepared.gathers, prepared.width, prepared.capacity, prepared.dtype, prepared.feature_columns
+        )
+        self._inference = None if prepared.inference is None else NativeInference(prepared.inference, check)
+        self._targets = prepared.targets
+        self._known[0] = self._known[1] = 0
         self._step, self._forward, self._backward = prepared.step_call, prepared.forward_call, prepared.backward_call
         for i, table in enumerate(prepared.tables):
             self._first[i], self._last[i] = _row(table, 0), _row(table, len(table) - 1)
-        self._source, self._source_row, self._order, self._target = columns[:4]
-        self._function, self._sample_weight, self._key = columns[4:]
+        self._function, self._order, self._target, self._sample_weight, self._key = prepared.columns
         self._bounds = <int64_t *> cnp.PyArray_DATA(prepared.bounds)
         self._counts = <int64_t *> cnp.PyArray_DATA(prepared.counts)
         self._pending = <int64_t *> cnp.PyArray_DATA(prepared.pending)
@@ -211,8 +299,8 @@ cdef class NativeStep:
         self._losses = <double *> cnp.PyArray_DATA(prepared.losses)
         self._penalties = <double *> cnp.PyArray_DATA(prepared.penalties)
         self._target_buffer = cnp.PyArray_DATA(prepared.target_buffer)
-        self._capacity, self._alone, self._brief = prepared.capacity, prepared.rows_alone, prepared.rows_brief
-        self._width, self._outputs, self._classes = prepared.width, prepared.outputs, prepared.classes
+        self._alone, self._brief = prepared.rows_alone, prepared.rows_brief
+        self._outputs, self._classes = prepared.outputs, prepared.classes
         self._real = cnp.NPY_FLOAT32 if prepared.dtype.itemsize == 4 else cnp.NPY_FLOAT64
         self._low, self._high = prepared.target_range
         self._index_factor, self._row_factor = prepared.index_factor, prepared.row_factor
@@ -224,46 +312,12 @@ cdef class NativeStep:
 
     cdef Py_ssize_t _set_features(self, object x, int table) except -2:
         """Set the address of the features in a table; return the number of rows, or -1 for the general path."""
-        cdef cnp.ndarray array
-        cdef int kind
-        cdef Py_ssize_t rows, item, stride
-        if not _is_plain(x, 2):
+        cdef Py_ssize_t rows = self._features.set(x, self._first[table], self._check)
+        if rows > self._alone:
             return -1
-        array = x
-        kind, rows, item = cnp.PyArray_TYPE(array), cnp.PyArray_DIM(array, 0), cnp.PyArray_ITEMSIZE(array)
-        stride = cnp.PyArray_STRIDE(array, 0)
-        if (rows < 1 or rows > self._capacity or rows > self._alone or cnp.PyArray_DIM(array, 1) != self._width
-                or (cnp.PyArray_STRIDE(array, 1) != item and self._width != 1) or stride % item):
-            return -1
-        gather = self._features.get(kind)
-        if gather is None or (self._check and not self._finite(array, kind, rows, stride)):
-            return -1
-        self._first[table][self._function] = gather
-        self._first[table][self._source] = <int64_t> <uintptr_t> cnp.PyArray_DATA(array)
-        self._first[table][self._source_row] = stride // item
         self._first[table][self._order] = self._order_address
         self._bounds[1] = rows
         return rows
-
-    cdef bint _finite(self, cnp.ndarray array, int kind, Py_ssize_t rows, Py_ssize_t stride):
-        """Whether all numbers of a matrix with contiguous rows are finite in the model's dtype."""
-        cdef char *at = <char *> cnp.PyArray_DATA(array)
-        cdef Py_ssize_t width = self._width, i
-        if kind == cnp.NPY_UINT8:
-            return True
-        if cnp.PyArray_IS_C_CONTIGUOUS(array):
-            rows, width = 1, rows * width
-        for i in range(rows):
-            if kind == cnp.NPY_FLOAT32:
-                if not all_finite32(<float *> at, width):
-                    return False
-            elif self._real == cnp.NPY_FLOAT64:
-                if not all_finite64(<double *> at, width):
-                    return False
-            elif not all_fit32(<double *> at, width):
-                return False
-            at += stride
-        return True
 
     cdef void *_numbers_of(self, cnp.ndarray array, Py_ssize_t size):
         """Return the address of a contiguous array's numbers in the model's dtype; NULL if it has another kind."""
@@ -307,10 +361,11 @@ cdef class NativeStep:
             numbers = self._numbers_of(array, size)
             if numbers is NULL or (self._check and not self._inside(numbers, size)):
                 return False
-        function = self._targets.get(by_index)
-        if function is None:
-            return False
-        self._last[0][self._function] = function
+        if self._known[by_index] == 0:
+            self._known[by_index] = self._targets.get(bool(by_index), 0)
+            if self._known[by_index] == 0:
+                return False
+        self._last[0][self._function] = self._known[by_index]
         self._last[0][self._target] = <int64_t> <uintptr_t> numbers
         self._last[0][self._order] = self._order_address
         self._last[0][self._sample_weight] = 0
@@ -408,7 +463,7 @@ cdef class NativeStep:
         cdef dict values = trainer.__dict__
         self._lock.acquire()
         try:
-            if not self._ready(values):
+            if not self._ready(values) or self._model_values["training"] is not True:
                 return None
             rows = self._set_features(x, 0)
             if rows < 0 or not self._set_targets(y, rows):
@@ -426,7 +481,7 @@ cdef class NativeStep:
         cdef cnp.ndarray out
         self._lock.acquire()
         try:
-            if self._forward is None or not self._ready(values):
+            if self._forward is None or not self._ready(values) or self._model_values["training"] is not True:
                 return None
             self._pending[0] = 0
             rows = self._set_features(x, 1)
@@ -440,6 +495,29 @@ cdef class NativeStep:
             self._launch(self._forward, rows)
             self._pending[0] = rows
             return out
+        finally:
+            self._lock.release()
+
+    def infer(self, trainer, x):
+        """Return the outputs (N, O) in evaluation mode, or None for the general path."""
+        cdef dict values = trainer.__dict__
+        if self._inference is None:
+            return None
+        self._lock.acquire()
+        try:
+            return self._inference.run(x) if self._ready(values) else None
+        finally:
+            self._lock.release()
+
+    def blend(self, trainer, source, target, places, share):
+        """Call `blend` for the weights, and return whether the conditions of the prepared path hold."""
+        cdef dict values = trainer.__dict__
+        self._lock.acquire()
+        try:
+            if not self._ready(values):
+                return False
+            blend(source, target, places, share)
+            return True
         finally:
             self._lock.release()
 
@@ -471,50 +549,46 @@ cdef class NativeStep:
 
 
 cdef class NativeInference:
-    """Outputs of a model for a few rows, in evaluation mode; None where the conditions do not hold, see `NativeStep`.
+    """Outputs of a model for a few rows in evaluation mode.
 
     Parameters
     ----------
     prepared : object
         `engine.prepared.PreparedInference`.
+    check : bool
+        Whether to check the values of the features.
     """
 
-    cdef object _gathers, _call
+    cdef object _call
     cdef readonly object prepared
+    cdef Features _features
     cdef int64_t *_first
     cdef int64_t *_last
     cdef int64_t *_bounds
-    cdef int _source, _source_row, _target, _function, _real
-    cdef Py_ssize_t _capacity, _width, _outputs
+    cdef int _target, _real
+    cdef bint _check
+    cdef Py_ssize_t _outputs
 
-    def __init__(self, prepared):
-        self.prepared, self._gathers, self._call = prepared, prepared.gathers, prepared.call
+    def __init__(self, prepared, bint check):
+        self.prepared, self._call, self._check = prepared, prepared.call, check
+        self._features = Features(
+            prepared.gathers, prepared.width, prepared.capacity, prepared.dtype, prepared.feature_columns
+        )
         self._first, self._last = _row(prepared.table, 0), _row(prepared.table, len(prepared.table) - 1)
         self._bounds = <int64_t *> cnp.PyArray_DATA(prepared.bounds)
-        self._source, self._source_row, self._target, self._function = prepared.columns
-        self._capacity, self._width, self._outputs = prepared.capacity, prepared.width, prepared.outputs
+        self._target, self._outputs = prepared.target_column, prepared.outputs
         self._real = cnp.NPY_FLOAT32 if prepared.dtype.itemsize == 4 else cnp.NPY_FLOAT64
 
-    def run(self, x):
-        """Return the outputs (N, O) of features, or None; the caller holds the lock of the weights."""
-        cdef cnp.ndarray array, out
-        cdef Py_ssize_t rows, item, stride
+    cpdef object run(self, object x):
+        """Return the outputs (N, O), or None for features of other kinds; the caller holds the lock of the weights."""
+        cdef cnp.ndarray out
+        cdef Py_ssize_t rows = self._features.set(x, self._first, self._check)
         cdef cnp.npy_intp shape[2]
         cdef BoundKernel bound
-        if not _is_plain(x, 2):
-            return None
-        array = x
-        rows, item = cnp.PyArray_DIM(array, 0), cnp.PyArray_ITEMSIZE(array)
-        stride = cnp.PyArray_STRIDE(array, 0)
-        gather = self._gathers.get(cnp.PyArray_TYPE(array))
-        if (gather is None or rows < 1 or rows > self._capacity or cnp.PyArray_DIM(array, 1) != self._width
-                or (cnp.PyArray_STRIDE(array, 1) != item and self._width != 1) or stride % item):
+        if rows < 0:
             return None
         shape[0], shape[1] = rows, self._outputs
         out = cnp.PyArray_EMPTY(2, shape, self._real, 0)
-        self._first[self._function] = gather
-        self._first[self._source] = <int64_t> <uintptr_t> cnp.PyArray_DATA(array)
-        self._first[self._source_row] = stride // item
         self._last[self._target] = <int64_t> <uintptr_t> cnp.PyArray_DATA(out)
         self._bounds[1] = rows
         if type(self._call) is BoundKernel:
@@ -531,19 +605,21 @@ def blend(cnp.ndarray source, cnp.ndarray target, cnp.ndarray places, double sha
     Parameters
     ----------
     source, target : ndarray of float32 or float64
-    places : ndarray of int64, of shape (P, 2)
-        Offset and size of each range.
+    places : ndarray of int64, of shape (P, 3)
+        Offset in the source, offset in the target, and size of each range.
     share : float
     """
-    cdef int64_t *range_ = <int64_t *> cnp.PyArray_DATA(places)
-    cdef char *x = <char *> cnp.PyArray_DATA(source)
-    cdef char *y = <char *> cnp.PyArray_DATA(target)
-    cdef int kind = cnp.PyArray_TYPE(source)
+    cdef char *x
+    cdef char *y
+    cdef int64_t *place = <int64_t *> cnp.PyArray_DATA(places)
     cdef Py_ssize_t i, item = cnp.PyArray_ITEMSIZE(source)
     for i in range(cnp.PyArray_DIM(places, 0)):
+        x = <char *> cnp.PyArray_DATA(source) + place[0] * item
+        y = <char *> cnp.PyArray_DATA(target) + place[1] * item
         if share == 1.0:
-            memcpy(y + range_[2 * i] * item, x + range_[2 * i] * item, range_[2 * i + 1] * item)
-        elif kind == cnp.NPY_FLOAT32:
-            blend32(<float *> x + range_[2 * i], <float *> y + range_[2 * i], range_[2 * i + 1], <float> share)
+            memcpy(y, x, place[2] * item)
+        elif item == 4:
+            blend32(<float *> x, <float *> y, place[2], <float> share)
         else:
-            blend64(<double *> x + range_[2 * i], <double *> y + range_[2 * i], range_[2 * i + 1], share)
+            blend64(<double *> x, <double *> y, place[2], share)
+        place += 3
