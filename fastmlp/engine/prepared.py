@@ -126,7 +126,6 @@ class PreparedSteps:
         self.pending = np.zeros(1, np.int64)
         self._squares = np.zeros(2 * len(plan.work_items))
         self._control = np.zeros(kernels.CONTROLS, np.int64)
-        self._teams: dict[int, Team] = {}
         # By table, number of threads and thread.
         self.calls: dict[tuple[int, int, int], Callable[[], Any]] = {}
         first, last = plan.ops[0], plan.ops[-1]
@@ -141,11 +140,6 @@ class PreparedSteps:
         self.backward_call: Callable[[], Any] | None = None
         self.inference: PreparedInference | None = None
         self.version = 0
-
-    def close(self) -> None:
-        """Stop the threads."""
-        for team in self._teams.values():
-            team.close()
 
     def _call(self, which: int, threads: int, thread: int) -> Callable[[], Any]:
         """Return the kernel's call by one of ``threads`` threads."""
@@ -164,10 +158,9 @@ class PreparedSteps:
         threads = min(self._threads, max(self._fewest, int(rows * self._row_work // WORK_PER_THREAD)))
         self._control[:] = 0
         calls = [self._call(which, threads, thread) for thread in range(threads)]
-        team = self._teams.setdefault(threads, Team(threads))
         try:
             self._run_params[which][kernels.STRIPE] = ceil_div(rows, threads)
-            return int(team.run(lambda thread: calls[thread](), self._control))
+            return int(Team(threads).run(lambda thread: calls[thread](), self._control))
         finally:
             self._run_params[which][kernels.STRIPE] = self.capacity  # of a call by one thread
 

@@ -86,10 +86,7 @@ class Engine:
         self.weights.load()
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._team.close()
-        if self.prepared is not None:
-            self.prepared.close()
+        """Release nothing: the threads of a run are back in their pool."""
 
     def prepare(self, rows: int, X: Any = None, by_index: bool = True, threads: int | None = None) -> PreparedSteps:
         """Return the prepared steps for batches of at least ``rows`` rows.
@@ -100,7 +97,6 @@ class Engine:
         prepared = self.prepared
         if prepared is None or prepared.capacity < rows:
             if prepared is not None:
-                prepared.close()
                 rows = max(rows, 2 * prepared.capacity)
             assert self.loss is not None
             source = dtype_name(X, self.dtype)

@@ -119,7 +119,7 @@ class Session:
         return self.engine.has_room(rows, accumulate)
 
     def close(self) -> None:
-        """Call `detach` and stop the threads."""
+        """Call `detach`, and release what the engine keeps of the data."""
         self.detach()
         self.engine.close()
 

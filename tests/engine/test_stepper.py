@@ -237,7 +237,6 @@ def test_several_threads(way, rng):
     trainers[1]._open_session(3, 8, single=True).engine.prepare(13, threads=3)
     batches = [(features(rng, rows), rng.integers(0, 3, rows)) for rows in (8, 13, 1, 2)]
     assert_same_steps(trainers, batches, way)
-    trainers[1]._session.close()
 
 
 def test_larger_batches_use_more_threads(rng, monkeypatch):
@@ -249,7 +248,6 @@ def test_larger_batches_use_more_threads(rng, monkeypatch):
     assert_same_steps(trainers, batches, "python")
     threads = {key[1] for key in trainers[1]._session.engine.prepared.calls}
     assert threads == {1, 2, 3} or threads == {1, 3}
-    trainers[1]._session.close()
 
 
 def test_steps_of_several_threads_at_once(way, rng):

@@ -29,7 +29,8 @@ TARGETS = {
 def made(kind, y, dtype):
     classes = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
     options = {"classes": classes} if kind is fm.MLPClassifier else {}
-    return kind(hidden_layer_sizes=(6,), random_state=0, learning_rate_init=0.01).partial_fit(X.astype(dtype), y, **options)
+    model = kind(hidden_layer_sizes=(6,), random_state=0, learning_rate_init=0.01)
+    return model.partial_fit(X.astype(dtype), y, **options)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
