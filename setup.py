@@ -14,8 +14,8 @@ here = Path(__file__).parent
 AOT = Path("fastmlp", "_kernels", "aot")
 
 
-# FASTMLP_BUILD: 0 to compile no kernels of training; 1 for this processor's best level; all, for every level. The default
-# is 1, but 0 for an editable installation.
+# FASTMLP_BUILD: 0 to compile no kernels of training; 1 for this processor's best level; all, for every level. The
+# default is 1, but 0 for an editable installation.
 asked = os.environ.get("FASTMLP_BUILD", "").strip()
 if asked not in ("", "0", "1", "all"):
     raise SystemExit(f"FASTMLP_BUILD is {asked!r}; expected 0, 1 or all.")
@@ -180,7 +180,7 @@ setup(
         "tqdm>=4.65",
         "tomli>=2.0; python_version < '3.11'",
     ],
-    setup_requires=["numba>=0.63"] if may_compile else [],
+    setup_requires=["numba>=0.63"] if may_compile and "build_ext" not in sys.argv else [],
     extras_require={
         **extras,
         "peers": peers,

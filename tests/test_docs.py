@@ -18,7 +18,9 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.S)
 
 
-@pytest.mark.parametrize("page, needs", [("inference.md", ()), ("exchange.md", ("torch", "onnx", "onnxruntime"))])
+@pytest.mark.parametrize(
+    "page, needs", [("inference.md", ()), ("training.md", ()), ("exchange.md", ("torch", "onnx", "onnxruntime"))]
+)
 def test_the_examples_run(page, needs, tmp_path, monkeypatch):
     for package in needs:
         pytest.importorskip(package)
@@ -34,6 +36,8 @@ def test_the_examples_run(page, needs, tmp_path, monkeypatch):
             subprocess.run(command.split(), check=True)
             subprocess.run(["cc", "main.c", "digits.o", "-o", "main", "-lm"], check=True)
             float(subprocess.run(["./main"], check=True, capture_output=True, text=True).stdout)
+    elif page == "training.md":
+        assert names["trainer"].steps == 1
     else:
         assert names["logits"].shape == (4,) and (names["out"][0] == names["logits"]).all()
 

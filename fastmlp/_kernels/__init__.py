@@ -55,7 +55,8 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
     if precision != PRECISIONS[0] and name != "cuda":
         raise BackendError(f"The precision {precision!r} needs the backend 'cuda'; this is {name!r}.")
     module, package, remedy = BACKENDS[name]
-    if not is_installed(package) and not (name == DEFAULT and _has_library()):
+    # The result of `_has_library` is kept, while `is_installed` searches the import path each time.
+    if not (name == DEFAULT and _has_library()) and not is_installed(package):
         raise BackendError(f"The backend {name!r} needs {package}, which is not installed: {remedy}.")
     backend = importlib.import_module(f".{module}", __name__)
     if name == "cuda":
@@ -80,7 +81,7 @@ def compiles() -> bool:
 
 def _default() -> str:
     """Return the default backend: numba, or numpy for an installation that has no compiled kernels and no Numba."""
-    return DEFAULT if is_installed(BACKENDS[DEFAULT][1]) or _has_library() else WITHOUT_NUMBA
+    return DEFAULT if _has_library() or is_installed(BACKENDS[DEFAULT][1]) else WITHOUT_NUMBA
 
 
 def set_backend(name: str) -> None:

@@ -152,14 +152,17 @@ class CpuPlan:
 
     def _gather(self) -> None:
         width = next(layer.module.in_width for layer in self._layers if layer.module.in_width is not None)
-        gather = operations.gather if self.augment is None else augmented.gather_augmented
         op = self._add(
             table.ROWS, width, Y=self._arena.matrix(self.capacity, width),
-            FORWARD=gather(self._source).address(self.dtype), MEAN=-1, SCALE=-1,
-            PAGE=mmap.PAGESIZE,
+            FORWARD=self.gather_address(self._source), MEAN=-1, SCALE=-1, PAGE=mmap.PAGESIZE,
         )  # fmt: skip
         if self.augment is not None:
             self._augment(op, self.augment, width)
+
+    def gather_address(self, source: str) -> int:
+        """Return the address of the function that gathers features of a dtype."""
+        gather = operations.gather if self.augment is None else augmented.gather_augmented
+        return int(gather(source).address(self.dtype))
 
     def _augment(self, op: list[int], augment: Augmentations, width: int) -> None:
         op[table.SCRATCH] = self._arena.allocate(self.capacity * augmented.scratch(width))
@@ -286,24 +289,28 @@ class CpuPlan:
 
     # -------------------------------------------------------------------------------- loss, backward
 
-    def _loss(self, loss: Loss, by_index: bool) -> None:
-        dtype, width = self.dtype, self._width
+    def loss_addresses(self, loss: Loss, by_index: bool) -> tuple[int, int]:
+        """Return the addresses of the loss's operation and function; ``by_index``: targets are class indices."""
         mixed = self.augment is not None and self.augment.mixup is not None
-        numbers = loss.numbers
         if sums_over_classes(loss.kernel):
-            from_logits = not loss.takes_probabilities
-            plain = by_index and not mixed and loss.column_weight(width, dtype) is None and not numbers[0]
+            plain = by_index and not mixed and loss.column_weight(self._width, self.dtype) is None
+            way = losses.way_of(loss.kernel, not loss.takes_probabilities, plain and not loss.numbers[0])
             operation = loss_operations.classwise(by_index, mixed)
-            function = losses.classwise_function(loss.kernel, losses.way_of(loss.kernel, from_logits, plain))
-            numbers = numbers if from_logits else (numbers[0], probability_floor(dtype))
+            function = losses.classwise_function(loss.kernel, way)
         else:
             operation, function = loss_operations.elementwise(mixed), losses.elementwise_function(loss.kernel)
+        return operation.address(self.dtype), function.address(self.dtype)
+
+    def _loss(self, loss: Loss, by_index: bool) -> None:
+        dtype, width, numbers = self.dtype, self._width, loss.numbers
+        if sums_over_classes(loss.kernel) and loss.takes_probabilities:
+            numbers = numbers[0], probability_floor(dtype)
         weight = self.weights.constants.get((-1, "class weight"), -1)
         self.row_losses = self._arena.allocate(self.capacity)
+        operation, function = self.loss_addresses(loss, by_index)
         self._add(
             table.ROWS, width, *numbers, X=self._value, DX=self._arena.matrix(self.capacity, width),
-            FORWARD=operation.address(dtype), LOSS=function.address(dtype), ROW_LOSSES=self.row_losses,
-            CLASS_WEIGHT=weight, SAMPLE_WEIGHT=0,
+            FORWARD=operation, LOSS=function, ROW_LOSSES=self.row_losses, CLASS_WEIGHT=weight, SAMPLE_WEIGHT=0,
             SCRATCH=self._arena.allocate(self.capacity * LOSS_SCRATCH * round_up(width, dtype)),
         )  # fmt: skip
 
@@ -338,36 +345,43 @@ class CpuPlan:
     def _items(self, optimizer: Optimizer | None) -> None:
         """Partition the parameters into work items, in an order that does not depend on the number of threads."""
         panel = 2 * LANES[self.dtype.itemsize]
-        items, costs = [], []
+        items: list[tuple[int, ...]] = []
+        costs: list[int] = []
         for o, op in enumerate(self._ops):
             if optimizer is None or op[table.WEIGHT] < 0:
                 continue
             inputs, outputs = op[table.IN], op[table.OUT]
             panels = range(0, outputs, panel)
             if op[table.KIND] == table.LINEAR:
-                height = _MOST_PANELS * panel
+                height, start = _MOST_PANELS * panel, len(items)
                 # The panels of a group share a block of the inputs while it is in cache.
                 wide = max(1, _GROUP_BYTES // (self.batch * 2 * VECTOR_BYTES))
                 for group in range(0, len(panels), wide):
                     for first in range(0, inputs, height):
                         for column in panels[group : group + wide]:
                             stop = min(inputs, first + height)
-                            items.append((WEIGHT_BLOCK, o, column, first, stop))
+                            place = start + first // height * len(panels) + column // panel
+                            items.append((WEIGHT_BLOCK, o, column, first, stop, place))
                             costs.append((stop - first + 4) * min(panel, round_up(outputs - column, self.dtype)))
                 if op[table.BIAS] >= 0:
                     for column in panels:
-                        items.append((BIAS_PANEL, o, column, 0, 1))
+                        items.append((BIAS_PANEL, o, column, 0, 1, len(items)))
                         costs.append(4 * panel)
             else:
                 for column in panels:
                     for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
-                        items.append((OWN_GRADIENT, o, column, which, which + 1))
+                        items.append((OWN_GRADIENT, o, column, which, which + 1, len(items)))
                         costs.append(8 * panel)
         self.work_items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
-        total = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
-        shares = np.arange(self.threads + 1) / self.threads * total[-1]
-        self.splits = np.abs(total[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
-        self.splits[0], self.splits[-1] = 0, len(items)
+        self._costs = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
+        self.splits = self.splits_for(self.threads)
+
+    def splits_for(self, threads: int) -> Array:
+        """Return the bounds of the work items of each of ``threads`` threads, int64 (threads + 1,)."""
+        shares = np.arange(threads + 1) / threads * self._costs[-1]
+        splits: Array = np.abs(self._costs[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
+        splits[0], splits[-1] = 0, len(self.work_items)
+        return splits
 
     def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
         panel = 2 * LANES[self.dtype.itemsize]

@@ -17,6 +17,8 @@ from ..modules import Module
 from ..optim import Optimizer
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
+from .features import dtype_name, reads_in_place, source_of
+from .prepared import PreparedSteps
 from .storage import Weights
 from .support import hyperparameters, layers_of, require_loss, rule
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGED", "Engine"]
 
-# Keyed by dtype, since the lookup of a dtype's name is slow.
-_IN_PLACE = {np.dtype(name): name for name in ("uint8", "float32", "float64")}
 _INFERENCE_ROWS = 96  # rows per thread: the activations of a few layers fit in its caches
 _STAGED_ROWS = 4096
 STAGED = 1 << 26  # bytes of features converted at once if kernels cannot read them in place
@@ -70,6 +70,7 @@ class Engine:
         self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
         self._inference: dict[str, CpuPlan] = {}
+        self.prepared: PreparedSteps | None = None
         # Atomic operations need 8-byte alignment; each entry has its own cache line.
         self._control = np.zeros(kernels.CONTROLS, np.int64)
 
@@ -85,27 +86,32 @@ class Engine:
         self.weights.load()
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._team.close()
+        """Release nothing: the threads of a run are back in their pool."""
+
+    def prepare(self, rows: int, X: Any = None, by_index: bool = True, threads: int | None = None) -> PreparedSteps:
+        """Return the prepared steps for batches of at least ``rows`` rows.
+
+        If a batch is larger than all before, the tables and buffers are made anew for twice the rows. See
+        `PreparedSteps` for the other arguments, which only matter then.
+        """
+        prepared = self.prepared
+        if prepared is None or prepared.capacity < rows:
+            if prepared is not None:
+                rows = max(rows, 2 * prepared.capacity)
+            assert self.loss is not None
+            source = dtype_name(X, self.dtype)
+            self.prepared = prepared = PreparedSteps(self.weights, self.loss, rows, source, by_index, threads)
+        return prepared
 
     @staticmethod
     def reads_in_place(X: Any) -> bool:
         """Return whether kernels can read the features without a copy."""
-        if not isinstance(X, np.ndarray):  # sparse
-            return False
-        contiguous = X.strides[1] == X.itemsize or X.shape[1] == 1
-        return X.dtype in _IN_PLACE and contiguous and X.strides[0] % X.itemsize == 0
+        return reads_in_place(X)
 
     def has_room(self, rows: TrainingData, accumulate: int) -> bool:
         """Return whether a step of ``accumulate`` batches converts no features, or at most `STAGED` bytes of them."""
         size = self.batch * accumulate * rows.X.shape[1] * self.dtype.itemsize
         return accumulate == 1 or self.reads_in_place(rows.X) or size <= STAGED
-
-    def _source(self, X: Array, index: Array) -> tuple[Array, Array, str]:
-        """Return (features, order in which to gather them, name of their dtype)."""
-        if self.reads_in_place(X):
-            return X, index, _IN_PLACE[X.dtype]
-        return np.ascontiguousarray(X[index], self.dtype), np.arange(len(index)), _IN_PLACE[self.dtype]
 
     # -------------------------------------------------------------------------------------- training
 
@@ -151,7 +157,7 @@ class Engine:
         assert self.optimizer is not None and self.loss is not None
         steps = len(bounds) - 1
         index = index if rows.index is None else rows.index[index]
-        X, gather_order, source = self._source(rows.X, index)
+        X, gather_order, source = source_of(rows.X, index, self.dtype)
         plan = self._prepare(source, rows.y.ndim == 1, augment, accumulate > 1)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
@@ -225,7 +231,7 @@ class Engine:
         rows = len(X)
         if not self.reads_in_place(X) and rows > _STAGED_ROWS:  # bounds the memory of the conversion
             return np.concatenate([self.infer(X[at : at + _STAGED_ROWS]) for at in range(0, rows, _STAGED_ROWS)])
-        X, order, source = self._source(X, np.arange(rows))
+        X, order, source = source_of(X, np.arange(rows), self.dtype)
         plan = self._inference.get(source)
         if plan is None:
             batch = _INFERENCE_ROWS * self.threads

@@ -31,11 +31,13 @@ from ..losses import Loss
 from ..modules import Module
 from ..modules.arrays import SharedDict
 from ..optim import Optimizer
+from .prepared import blend, blend_places
 from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
     from ..training.batches import BatchSampler, TrainingData
+    from .storage import Weights
 
 __all__ = ["Session", "native_infer", "open_session"]
 
@@ -59,6 +61,11 @@ class Session:
     threads : int
     chunk : int or None
         Steps in a native call; None chooses a number that takes about 20 ms. Results do not depend on it.
+    lock : RLock
+        Held during steps and synchronizations.
+    shared : list of SharedDict
+        Dictionaries of arrays that call `detach` on access; empty if the user may have read or changed an array since
+        the last step.
 
     Raises
     ------
@@ -81,13 +88,13 @@ class Session:
         self._key = (model, loss, optimizer, requested, batch)
         self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         # _current: the engine's numbers are at least as new as the arrays. _ahead: they are newer.
         self._current, self._ahead = True, False
-        self._shared: list[SharedDict] = []  # dicts that call `detach` on access
+        self.shared: list[SharedDict] = []
         self._held: tuple[SharedDict, str] | None = None  # last array found with an outside reference
+        self._reserved = 1
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
-        self._whole: tuple[Array, Array] = (np.arange(0), np.zeros(2, np.int64))
 
     def fits(self, *key: Any) -> bool:
         """Return whether the session is valid for these arguments and their current settings and backend."""
@@ -97,6 +104,13 @@ class Session:
             return False
         return self._settings == settings(self.engine.layers, key[1], key[2])
 
+    def fits_steps(self, *key: Any) -> bool:
+        """Return whether single batches can be trained for this (model, loss, optimizer, threads, batch).
+
+        In contrast to `fits`, the number of threads and the size of the batch do not matter on the CPU.
+        """
+        return self.fits(*key) if self._place[0] == "cuda" else self.fits(*key[:3], *self._key[3:])
+
     def makes(self, rows: TrainingData, accumulate: int) -> bool:
         """Return whether the engine supports steps of ``accumulate`` batches on these rows.
 
@@ -105,7 +119,7 @@ class Session:
         return self.engine.has_room(rows, accumulate)
 
     def close(self) -> None:
-        """Call `detach` and stop the threads."""
+        """Call `detach`, and release what the engine keeps of the data."""
         self.detach()
         self.engine.close()
 
@@ -113,44 +127,44 @@ class Session:
 
     def sync_to_engine(self) -> None:
         """Read the arrays if the user may have changed them."""
-        with self._lock:
+        with self.lock:
             if not self._current:
                 self.engine.load()  # if another session of the model is ahead, the read makes it write first
                 self._current = True
 
     def sync_to_user(self) -> None:
         """Write the engine's numbers into the arrays; the engine stays current until `detach`."""
-        with self._lock:
+        with self.lock:
             if self._ahead:
                 self.engine.weights.unload()
                 self._ahead = False
 
     def detach(self) -> None:
         """Call `sync_to_user`, and read the arrays again before the next step."""
-        with self._lock:
+        with self.lock:
             self.sync_to_user()
             self._current = False
-            for arrays in self._shared:
+            for arrays in self.shared:
                 arrays.unshare()
-            self._shared = []
+            self.shared = []
 
     def invalidate(self) -> None:
         """Discard the engine's numbers; shared arrays are written first, since the caller overwrites them."""
-        with self._lock:
-            if not self._shared:
+        with self.lock:
+            if not self.shared:
                 self._ahead = False
             self.detach()
 
     def share(self) -> None:
         """Leave the numbers with the engine until an array is read; `detach` if an array is referenced elsewhere."""
-        with self._lock:
-            if self._shared or not self._current:
+        with self.lock:
+            if self.shared or not self._current:
                 return
-            self._shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
+            self.shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
             for arrays, _, _ in self.engine.weights.entries():
-                if arrays is not self._shared[-1]:
-                    self._shared.append(arrays)
-            for arrays in self._shared:  # before arrays are dropped, so that readers in other threads wait for the lock
+                if arrays is not self.shared[-1]:
+                    self.shared.append(arrays)
+            for arrays in self.shared:  # before arrays are dropped, so that readers in other threads wait for the lock
                 arrays.share(self.detach)
             self._ahead = True  # of the dropped arrays
             if self._is_held():
@@ -172,7 +186,7 @@ class Session:
 
     def run(self, rows: TrainingData, index: Array, bounds: Array, *options: Any) -> tuple[Array, Array, Array]:
         """Call `Engine.run` with these arguments on the current numbers of the arrays."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             try:
                 began = time.perf_counter()
@@ -206,21 +220,73 @@ class Session:
         self.engine.follow = (lambda: order.peek(size, left)[0]) if left > 0 else None  # type: ignore[attr-defined]
         return index, bounds
 
-    def whole(self, rows: int) -> tuple[Array, Array]:
-        """Return (row indices, bounds) of one batch of all rows."""
-        if len(self._whole[0]) != rows:
-            self._whole = np.arange(rows), np.array([0, rows])
-        return self._whole
+    def reserve(self, rows: int) -> None:
+        """Let the following single steps prepare for batches of at least so many rows."""
+        self._reserved = max(self._reserved, rows)
+
+    def step(self, rows: TrainingData, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make one step on all these rows; see `Engine.run` for the arguments and the result."""
+        if self._place[0] == "cuda":
+            return self.run(rows, np.arange(len(rows)), np.array([0, len(rows)]), seed, step, l2)
+        with self.lock:
+            self.sync_to_engine()
+            try:
+                prepared = self.engine.prepare(max(len(rows), self._reserved), rows.X, rows.y.ndim == 1)
+                return prepared.step(rows, seed, step, l2)
+            finally:
+                self._current = self._ahead = True
+
+    def forward(self, X: Array, seed: int | None, step: int) -> Array:
+        """Return the outputs of checked features in training mode, and keep the activations for `backward`."""
+        with self.lock:
+            self.sync_to_engine()
+            return self.engine.prepare(max(len(X), self._reserved), X).forward(X, seed, step)
+
+    @property
+    def outputs(self) -> int:
+        """Number of columns of the model's outputs; after `forward`."""
+        assert self.engine.prepared is not None
+        return self.engine.prepared.outputs
+
+    @property
+    def pending(self) -> int:
+        """Number of rows of the last `forward` whose `backward` is to come, 0 for none."""
+        prepared = getattr(self.engine, "prepared", None)
+        return 0 if prepared is None else int(prepared.pending[0])
+
+    def backward(self, gradient: Array, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make a step from a gradient of the last `forward`'s outputs, see `Engine.run`."""
+        assert self.engine.prepared is not None
+        with self.lock:
+            self.sync_to_engine()
+            try:
+                return self.engine.prepared.backward(gradient, seed, step, l2)
+            finally:
+                self._current = self._ahead = True
+
+    def infer_few(self, X: Array) -> Array:
+        """Return the outputs of checked features in evaluation mode on one thread."""
+        with self.lock:
+            self.sync_to_engine()
+            return self.engine.prepare(self._reserved, X).infer(X)
+
+    def blend_into(self, target: Weights, share: float) -> tuple[Array, Array, Array]:
+        """Compute target += share (weights - target), and return the first three arguments of `prepared.blend`."""
+        with self.lock:
+            self.sync_to_engine()
+            arguments = self.engine.weights.data, target.data, blend_places(self.engine.weights, target)
+            blend(*arguments, share)
+        return arguments
 
     def infer(self, x: Array) -> Array:
         """Return the model's outputs for checked features."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             return self.engine.infer(x)
 
     def weights_are_finite(self) -> bool:
         """Return whether all parameters are finite."""
-        with self._lock:
+        with self.lock:
             self.sync_to_engine()
             return self.engine.weights.finite()
 

@@ -213,7 +213,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return float("nan")
         return float(accuracy_score(self._decode_targets(Y), self._decode_outputs(outputs), sample_weight=weight))
 
+    def _encode_labels(self, y: Array) -> Array | None:
+        """Return integer labels of two or more classes as (N, 1) or (N, classes), or None for other targets."""
+        classes = self.classes_
+        if y.ndim != 1 or y.dtype.kind not in "iub" or classes.dtype.kind not in "iub" or len(classes) < 2:
+            return None
+        if self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+            return None
+        index = np.searchsorted(classes, y)
+        if not (index < len(classes)).all() or not (classes[index] == y).all():
+            return None
+        encoded: Array = (index == 1)[:, None] if len(classes) == 2 else index[:, None] == np.arange(len(classes))
+        return encoded
+
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        if incremental and not reset and self._are_validated(X, y):
+            encoded = self._encode_labels(y)
+            if encoded is not None:
+                return X, encoded
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=reset
         )

@@ -220,6 +220,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return float(r2_score(Y, self._decode_outputs(outputs).reshape(Y.shape), sample_weight=weight))
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        if not reset and self._are_validated(X, y) and y.dtype.kind == "f" and y.ndim == 1 and np.isfinite(y).all():
+            return X, y
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), reset=reset,

@@ -29,7 +29,9 @@ __all__ = ["Loss", "runs_kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 # Range of targets, by ``target_kind``.
-_BOUNDS = {"unit": (0.0, 1.0), "counts": (0.0, math.inf), "numbers": (-math.inf, math.inf)}
+_RANGES = {
+    "labels": (0.0, math.inf), "unit": (0.0, 1.0), "counts": (0.0, math.inf), "numbers": (-math.inf, math.inf),
+}  # fmt: skip
 _COMPUTE = ("forward", "backward", "forward_backward", "_run")
 
 
@@ -221,8 +223,12 @@ class Loss(HasBackend):
         """
         where = type(self).__name__
         y = as_real_array(y, f"{where}: y")
-        low, high = _BOUNDS[self.target_kind]
-        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, low, high)
+        return as_elementwise_targets(y, outputs.shape, outputs.dtype, where, *self.target_range)
+
+    @property
+    def target_range(self) -> tuple[float, float]:
+        """Smallest and largest target; for classes, those of the numbers of soft targets."""
+        return _RANGES[self.target_kind]
 
     @property
     def numbers(self) -> tuple[float, float]:

@@ -119,6 +119,15 @@ class Optimizer:
         """Learning rate of the next step."""
         return self.schedule(self.steps)
 
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step; an assigned number or `Schedule` replaces the present schedule."""
+        return self.current_lr
+
+    @lr.setter
+    def lr(self, lr: float | Schedule) -> None:
+        self.schedule = as_schedule(lr)
+
     def step(self, model: Module) -> None:
         """Clip the gradients of the last `backward` and update the parameters in place.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from ..optim import Optimizer
 from .augmentation import Augmentations
 from .batches import TrainingData
 
-__all__ = ["ModuleSteps"]
+__all__ = ["QUIET", "ModuleSteps"]
+
+# The loss is checked after each step, so that NumPy's overflow warnings would add nothing.
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 
 class ModuleSteps:
@@ -56,7 +60,9 @@ class ModuleSteps:
             losses.append(self._gradients(rows, index[start:stop], seed, number, augment))
             if not math.isfinite(losses[-1]):
                 break
-            penalties.append(self._penalize(rows, index[start:stop], l2) if l2 else 0.0)
+            weight = rows.labels(index[start:stop])[1]
+            count = stop - start if weight is None else float(weight.sum())
+            penalties.append(self._penalize(count, l2) if l2 else 0.0)
             self.optimizer.step(self.model)
         return np.array(losses), np.array(rates), np.array(penalties)
 
@@ -107,10 +113,25 @@ class ModuleSteps:
             y = np.broadcast_to(np.zeros((), rows.dtype), (len(index), rows.outputs))  # mixup makes rows of targets
         return self.loss.denominator(y, weight)
 
-    def _penalize(self, rows: TrainingData, index: Array, l2: float) -> float:
+    def forward(self, X: Array, seed: int | None, step: int) -> Array:
+        """Return the outputs of checked features in training mode, for `backward`."""
+        for dropout in self._dropouts:
+            dropout.set_position(seed, step)
+        outputs: Array = self.model.backend.to_numpy(self.model.forward(X[:]))
+        return outputs
+
+    def backward(self, gradient: Array, l2: float) -> tuple[Array, Array, Array]:
+        """Make a step from a gradient of the last `forward`'s outputs; the loss of the result is 0 or NaN."""
+        rates = np.array([self.optimizer.current_lr])
+        if not np.isfinite(gradient).all():
+            return np.full(1, np.nan), rates, np.zeros(0)
+        self.model.backward(gradient, need_dx=False)
+        penalty = self._penalize(len(gradient), l2) if l2 else 0.0
+        self.optimizer.step(self.model)
+        return np.zeros(1), rates, np.full(1, penalty)
+
+    def _penalize(self, count: float, l2: float) -> float:
         """Add the gradient of the L2 penalty to the gradients of the weights, and return the penalty."""
-        weight = rows.labels(index)[1]
-        count = len(index) if weight is None else float(weight.sum())
         squares, backend = 0.0, self.model.backend
         for module in self.model.modules():
             if isinstance(module, Linear):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._common.errors import DivergenceError, ModelFileError, PerformanceWarning, ResumeError, warn_user
+from .._common.errors import DivergenceError, ModelFileError, ResumeError
 from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
@@ -22,9 +22,9 @@ from ..modules import Module
 from ..optim import Optimizer
 from .batches import BatchSampler, require_weight
 from .evaluation import evaluate_rows
-from .evaluator import Evaluator
 from .fit import Fit, unpack_validation
-from .module_steps import ModuleSteps
+from .module_steps import QUIET
+from .single_steps import SingleSteps
 
 if TYPE_CHECKING:
     from ..engine.session import Session
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-_WITH_ENGINE = ("numba", "cuda")
-# The loss is checked after each step, so that NumPy's overflow warnings would add nothing.
-_QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
-
-class Trainer(Evaluator):
+class Trainer(SingleSteps):
     """Train a model, predict with it and measure it (see `Evaluator`).
 
     Parameters
@@ -78,6 +74,8 @@ class Trainer(Evaluator):
         Number of threads of the last `fit`. A native engine makes the steps if it supports the model, the loss and the
         optimizer; it leaves no ``grads`` in the modules. Otherwise the steps are made module by module on one thread,
         and a `PerformanceWarning` gives the reason once.
+    last_lr : float
+        Learning rate of the last update.
     planned_steps : int
         Number of updates that the last `fit` was to make.
     restored : int or None
@@ -111,11 +109,7 @@ class Trainer(Evaluator):
         average: float | None = None,
         precision: str | None = None,
     ) -> None:
-        super().__init__(model, loss)
-        if not isinstance(optimizer, Optimizer):
-            raise ValueError(f"Trainer expected an Optimizer, got {optimizer!r}.")
-        self.optimizer = optimizer
-        self.l2 = as_number(l2, "l2", 0)
+        super().__init__(model, loss, optimizer, l2)
         if average is not None:
             optimizer.average = as_number(average, "average", 0, 1, open_high=True)
         model.task = loss.task
@@ -131,18 +125,11 @@ class Trainer(Evaluator):
         if classes is not None:
             model.classes = list(classes)
         self.history = History()
-        self.steps = 0
         self.planned_steps = 0
         self._made: list[tuple[Array, Array]] = []
         self.restored: int | None = None
-        self.seed: int | None = None
         self.threads: int | None = None
         self._order = BatchSampler()
-        # The engine's session, which makes many steps in one native call; None if the engine cannot make the steps.
-        self._session: Session | None = None
-        self._refused: tuple[Any, ...] = ()
-        self._slow_reasons: set[str] = set()
-        self._last_lr = optimizer.current_lr
         self._stopping = False
         self._fit: Fit | None = None
         # Since the last evaluation: sum of the losses, number of steps, number of steps whose rows have no weight.
@@ -327,7 +314,7 @@ class Trainer(Evaluator):
             try:
                 while self.steps < fit.end and not self._stopping:
                     count = min(fit.every, fit.end - self.steps + self._window[1])
-                    with np.errstate(**_QUIET):
+                    with np.errstate(**QUIET):
                         mean = self._run_steps(fit, count, check_interrupt)
                         history.append(self._evaluation(mean, fit, check_interrupt))
                     self._window = (0.0, 0, 0)
@@ -345,33 +332,6 @@ class Trainer(Evaluator):
                 self.model.eval()
         return history
 
-    def _open_session(self, threads: int | None, batch: int) -> Session | None:
-        """Return the engine's session for batches of this size, or None if steps are made module by module."""
-        key = (self.model, self.loss, self.optimizer, threads, batch)
-        if self._session is not None and self._session.fits(*key):
-            return self._session
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-        subject = (self.model, self.loss, self.optimizer, self.model.backend_name)
-        if self.model.backend_name not in _WITH_ENGINE or self._refused == subject:
-            return None
-        from ..engine.session import open_session  # may import Numba
-        from ..engine.support import Unsupported
-
-        try:
-            self._session = open_session(*key)
-        except Unsupported as reason:
-            self._warn_slower(str(reason))
-        self._refused = () if self._session else subject
-        return self._session
-
-    def _warn_slower(self, reason: str) -> None:
-        """Warn once for each reason why steps are made module by module."""
-        if reason not in self._slow_reasons:
-            self._slow_reasons.add(reason)
-            warn_user(f"Training goes module by module, which is slower: {reason}.", PerformanceWarning)
-
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`, and return the mean of their losses."""
         listeners, session = fit.listeners, self._session
@@ -385,7 +345,7 @@ class Trainer(Evaluator):
             else:
                 index, bounds = session.take(self._order, fit.train, size, most)
             losses, penalties = self._advance(
-                self._by_modules(fit.size) if session is None else session,
+                (self._by_modules(fit.size) if session is None else session).run,
                 (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
             )
             if session is not None and listeners.listens("on_step"):
@@ -406,54 +366,6 @@ class Trainer(Evaluator):
             check_interrupt()
         return total / max(1, done - empty)
 
-    def _by_modules(self, batch: int) -> ModuleSteps:
-        return ModuleSteps(self.model, self.loss, self.optimizer, batch)
-
-    def _advance(self, stepper: Session | ModuleSteps, arguments: tuple[Any, ...]) -> tuple[Array, Array]:
-        """Make steps with ``stepper``; return their losses and the penalties contained in them."""
-        losses, rates, penalties = stepper.run(*arguments)
-        self._last_lr = float(rates[len(losses) - 1])
-        self.steps += len(penalties)
-        if len(penalties) < len(losses):
-            raise self._diverged(f"the loss of step {self.steps + 1} is {losses[-1]}")
-        return losses + penalties, penalties
-
-    def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
-        """Make one update on one batch, for online and reinforcement learning.
-
-        Parameters
-        ----------
-        x, y, sample_weight
-            The batch, see `fit`.
-
-        Returns
-        -------
-        float
-            Loss of the batch before the update.
-
-        Raises
-        ------
-        ValueError
-            As `fit`.
-        DivergenceError
-            If the loss is not finite; the weights are unchanged.
-        """
-        batch = self._check(x, y, sample_weight, "step")
-        if not self.model.training:
-            self.model.train()
-        session = self._open_session(None, len(batch))
-        arguments = (self.seed, self.steps, self.l2)
-        if session is None:
-            whole = np.arange(len(batch)), np.array([0, len(batch)])
-            with np.errstate(**_QUIET):
-                return float(self._advance(self._by_modules(len(batch)), (batch, *whole, *arguments))[0][0])
-        with held_interrupts():
-            try:
-                losses, _ = self._advance(session, (batch, *session.whole(len(batch)), *arguments))
-            finally:
-                session.share()
-        return float(losses[0])
-
     def state_dict(self) -> dict[str, Any]:
         """The state of the running `fit`, for callbacks; `write_training_state` says what is in it.
 
@@ -471,7 +383,7 @@ class Trainer(Evaluator):
                 "end": self._fit.end,
                 "position": self._order.position,
                 "window": self._window,
-                "last_lr": self._last_lr,
+                "last_lr": self.last_lr,
                 "stopping": self._stopping,
                 "history": self.history.records,
                 "seconds": time.perf_counter() - self._fit.began,
@@ -496,7 +408,7 @@ class Trainer(Evaluator):
             total, done, *empty = progress["window"]  # the first versions had two numbers
             self._order.position, self._window = (int(epoch), int(row)), (float(total), int(done), int(*empty))
             self.steps, fit.end = int(progress["steps"]), int(progress["end"])
-            self._last_lr, self._stopping = float(progress["last_lr"]), bool(progress["stopping"])
+            self.last_lr, self._stopping = float(progress["last_lr"]), bool(progress["stopping"])
             for record in progress["history"]:
                 self.history.append(record)
             fit.began -= float(progress["seconds"])
@@ -520,10 +432,10 @@ class Trainer(Evaluator):
             arrays, state = self.model.state_dict(), self.optimizer.state_dict()
         else:
             arrays, state = None, {"steps": self.optimizer.steps, "schedule": self.optimizer.schedule.state_dict()}
-        return arrays, state, (self.steps, self._order.position, self._last_lr, self._window)
+        return arrays, state, (self.steps, self._order.position, self.last_lr, self._window)
 
     def _restore(self, snapshot: tuple[Any, ...]) -> None:
-        arrays, state, (self.steps, self._order.position, self._last_lr, self._window) = snapshot
+        arrays, state, (self.steps, self._order.position, self.last_lr, self._window) = snapshot
         if self._session is not None:
             self._session.invalidate()
         if arrays is None:
@@ -534,9 +446,7 @@ class Trainer(Evaluator):
             self.optimizer.load_state_dict(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._session is not None:
-            self._session.detach()
-        return {**self.__dict__, "_session": None, "_fit": None}
+        return {**super().__getstate__(), "_fit": None}
 
     # ---------------------------------------------------------------------------------- evaluation
 
@@ -565,9 +475,6 @@ class Trainer(Evaluator):
             "train_loss": train_loss,
             "val_loss": val_loss,
             "val_accuracy": measured.get("accuracy"),
-            "lr": self._last_lr,
+            "lr": self.last_lr,
             "seconds": time.perf_counter() - fit.began,
         }
-
-    def _diverged(self, what: str) -> DivergenceError:
-        return DivergenceError(f"Training diverged: {what}, at learning rate {self._last_lr:g}.")

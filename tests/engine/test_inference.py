@@ -18,6 +18,7 @@ if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
 from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
+from fastmlp._kernels.cpu.team import POOL  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -200,13 +201,15 @@ def test_answers_follow_each_step_and_change_of_the_weights():
         assert trainer.evaluate(X, y)["loss"] != before
 
 
-def test_many_rows_are_shared_out_and_threads_end(calls, monkeypatch):
+def test_many_rows_are_shared_out_among_threads_of_the_pool(calls, monkeypatch):
+    POOL.end()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     trainer = fm.Trainer(fm.MLP(100, [200], 5, rng=0), fm.MSELoss(), fm.SGD())
     X = rows_of(3000, np.float32, 100)
     ref = trainer.model.infer(X)
     np.testing.assert_allclose(trainer.predict(X), ref, 1e-4, 1e-5)
     assert set(calls) <= {1, 2} and calls
+    POOL.end()
     assert not [
         thread for thread in threading.enumerate() if thread.name.startswith("fastmlp") and "predict" not in thread.name
     ]

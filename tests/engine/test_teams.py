@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,7 @@ if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
 from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
+from fastmlp._kernels.cpu import team  # noqa: E402
 
 BATCH = 13
 generator = np.random.default_rng(5)
@@ -45,11 +48,12 @@ exec(JOB)
 
 @pytest.fixture(autouse=True)
 def on_numba():
-    before = threads_left()
+    team.POOL.end()
+    assert not threads_left()
     with fm.use_backend("numba"):
         yield
-    gc.collect()
-    assert threads_left() <= before
+    team.POOL.end()
+    assert not threads_left()  # all were back in the pool
 
 
 def threads_left():
@@ -60,8 +64,7 @@ def threads_left():
 def trainer_of(threads=2):
     """One that has made a step on so many threads, which now wait for the next."""
     trainer = fm.Trainer(fm.MLP(9, [12], 3, "tanh", rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
-    session = trainer._open_session(threads, BATCH)
-    trainer._open_session = lambda *args: session
+    trainer._open_session(threads, BATCH).engine.prepare(BATCH, threads=threads)
     trainer.step(X[:BATCH], Y[:BATCH])
     return trainer
 
@@ -70,19 +73,55 @@ def weights(trainer):
     return b"".join(array.tobytes() for array in trainer.model.state_dict().values())
 
 
-@pytest.mark.slow
-def test_threads_end_with_the_fit_and_with_the_trainer():
-    trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
-    before = threads_left()
-    for threads in (3, 1, 2):
+def test_trainers_share_the_threads_of_the_process():
+    trainers = [trainer_of(3) for _ in range(5)]
+    assert len(threads_left()) == 2
+    for trainer, threads in zip(trainers, (3, 1, 2, 3, 2)):
         trainer.fit(X, Y, max_steps=2, threads=threads)
-        assert threads_left() == before
-    trainer = trainer_of(3)
-    assert len(threads_left() - before) == 2
-    trainer.model.state_dict()  # shared arrays must not keep the trainer's session alive
-    del trainer
+    assert len(threads_left()) == 2
+    del trainers, trainer
     gc.collect()
-    assert threads_left() == before
+    assert len(threads_left()) == 2
+
+
+def test_a_run_never_waits_for_the_threads_of_another(monkeypatch):
+    """The second run begins and ends while the first has both waiting threads; then as many wait as the larger took."""
+    monkeypatch.setattr(team, "_PROCESSORS", 2)
+    monkeypatch.setattr(team.POOL, "_largest", 0)
+    inside, go_on = threading.Barrier(4), threading.Event()
+
+    def first(thread):
+        inside.wait(60)
+        return go_on.wait(60)
+
+    team.Team(3).run(lambda thread: None, {})
+    runner = threading.Thread(target=lambda: team.Team(3).run(first, {}))
+    runner.start()
+    inside.wait(60)
+    done = []
+    team.Team(4).run(done.append, {})
+    assert sorted(done) == [0, 1, 2, 3] and runner.is_alive()
+    go_on.set()
+    runner.join()
+    assert len(threads_left()) == 3
+
+
+def test_an_error_does_not_stay_in_a_waiting_thread():
+    class Big:
+        pass
+
+    big = Big()
+    gone = weakref.ref(big)
+
+    def job(thread, big=big):
+        if thread:
+            raise ArithmeticError(big)
+
+    with pytest.raises(ArithmeticError):
+        team.Team(2).run(job, {})
+    del job, big
+    gc.collect()
+    assert gone() is None and len(threads_left()) == 1
 
 
 def in_a_process(code):
@@ -97,14 +136,13 @@ WAITING = """
 import numpy as np, threading
 fm.set_backend("numba")
 trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.SGD())
-session = trainer._open_session(3, 5)
-trainer._open_session = lambda *args: session
+trainer._open_session(3, 5).engine.prepare(5, threads=3)
 trainer.step(np.ones((5, 9)), np.zeros(5, int))
 print(sum(thread.name.startswith("fastmlp") for thread in threading.enumerate()))
 """
 INTERRUPTED = """
 import os, random, signal, threading, time
-from fastmlp._kernels.cpu.team import Team
+from fastmlp._kernels.cpu.team import POOL, Team
 team, control, ending, caught, made, armed = Team(3), {}, False, 0, 0, False
 def raise_once(number, frame):
     global armed
@@ -134,7 +172,7 @@ while time.monotonic() < end:
 ending = True
 kills.join()
 team.run(job, control)
-team.close()
+POOL.end()
 print(caught > 100, made > 100, threading.active_count())
 """
 CALLED_AWAY = """
@@ -156,7 +194,6 @@ for _ in range(3):
     except Away:
         done.append("away")
 team.run(job, {})
-team.close()
 print(done)
 """
 AT_ONCE = """
@@ -274,26 +311,26 @@ def test_an_error_in_one_thread_takes_no_step_back(fails, monkeypatch):
     for trainer in (ref, comp):
         for _ in range(3):
             trainer.step(X[:BATCH], Y[:BATCH])
-    run = kernels.train
 
-    def failing(thread, *rest):
-        if thread == fails:
-            raise MemoryError("in a thread")
-        return run(thread, *rest)
+    def failing():
+        raise MemoryError("in a thread")
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError, match="in a thread"):
-        patch.setattr(kernels, "train", failing)
+        patch.setitem(comp._session.engine.prepared.calls, (0, 3, fails), failing)
         comp.step(X[:BATCH], Y[:BATCH])
     assert weights(ref) == weights(comp) and ref.steps == comp.steps == comp.optimizer.steps
     assert ref.step(X[:BATCH], Y[:BATCH]) == comp.step(X[:BATCH], Y[:BATCH])
 
 
 def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
-    trainer, before = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01)), threads_left()
-    start = threading.Thread.start
+    trainer = fm.Trainer(fm.MLP(9, [12], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    team.Team(2).run(lambda thread: None, {})
+    before = threads_left()
+    start, started = threading.Thread.start, []
 
     def third_fails(thread):
-        if thread.name == "fastmlp-3":
+        started.append(thread)
+        if len(started) == 2:
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -308,11 +345,12 @@ def test_an_error_when_threads_start_leaves_none_behind(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_no_call_returns_before_its_threads_are_done(monkeypatch):
     """Not even the one after a wait that Ctrl-C has ended."""
-    trainer, run, working, killed = trainer_of(2), kernels.train, [], []
+    trainer, working, killed = trainer_of(2), [], []
+    calls = trainer._session.engine.prepared.calls
 
-    def slow(thread, *rest):
+    def slow(thread, run):
         working.append(thread)
-        result = run(thread, *rest)
+        result = run()
         if thread == 1:
             time.sleep(0.1)  # gives the caller time to start waiting
             if not killed:
@@ -321,7 +359,8 @@ def test_no_call_returns_before_its_threads_are_done(monkeypatch):
         working.remove(thread)
         return result
 
-    monkeypatch.setattr(kernels, "train", slow)
+    for thread in range(2):
+        monkeypatch.setitem(calls, (0, 2, thread), functools.partial(slow, thread, calls[0, 2, thread]))
     with pytest.raises(KeyboardInterrupt):
         trainer.step(X[:BATCH], Y[:BATCH])
     assert working == []

@@ -62,23 +62,25 @@ from .table import (
 from .tile import transpose_block
 
 __all__ = [
-    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "ITEM_COLUMNS", "LOSSES", "OWN_GRADIENT",
-    "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK", "train",
+    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST", "ITEM_COLUMNS", "LOSSES",
+    "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK", "train",
 ]  # fmt: skip
 
 
 FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as long as the gradient
 NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
 
-# Entries of ``run_params``, the integer parameters of a run.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, RUN_PARAMS = range(9)
+# Entries of ``run_params``, the integer parameters of a run. The forward pass begins at operation FIRST: a step whose
+# activations are in ``work`` already computes the last operation only.
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST, RUN_PARAMS = range(10)
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
 # Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
-# weights, the first input and the end of the inputs (exclusive).
+# weights, the first input and the end of the inputs (exclusive). The last column is the item's place in sums over all
+# items, which does not depend on the order of the items.
 WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT = range(3)
-ITEM_COLUMNS = 5
+ITEM_COLUMNS = 6
 
 
 @inline
@@ -430,7 +432,7 @@ def train(
         elif threads > 1:
             r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
-            for o in range(ops.shape[0]):
+            for o in range(run_params[FIRST], ops.shape[0]):
                 _forward(o, ops, params, numbers, work, weights, r0, r1, b, unit)
             if training:
                 for back in range(ops.shape[0]):
@@ -470,13 +472,13 @@ def train(
                         continue
                     if penalties[s] != 0.0 and item[0] == WEIGHT_BLOCK:
                         row, at = _place(item, ops[o], work)
-                        squares[work_items.shape[0] + m] = _penalize(
+                        squares[work_items.shape[0] + item[5]] = _penalize(
                             work, out, weights, params[row, 0] + at, size, penalties[s]
                         )
                     if clip_params[CLIP_VALUE] > 0.0:
                         _clip(work, out, size, clip_params[CLIP_VALUE])
                 if stage + 1 < stages:
-                    squares[m] = _squares(work, out, size)
+                    squares[item[5]] = _squares(work, out, size)
                     continue
                 if not factor >= 1.0:  # also true for NaN, which must propagate to the parameters
                     _scale(work, out, size, factor)

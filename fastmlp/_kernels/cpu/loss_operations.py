@@ -14,7 +14,8 @@ from .elementwise import load_some, store_some
 from .jit import carray, function_pointer, inline
 from .native import as_integers, integers_at, numbers_at, pointer, reals_at
 from .operations import ALL, copy_in, copy_out, mixing
-from .simd import lanes
+from .panels import offset_of
+from .simd import lanes, load, load_tail, store
 from .table import (
     BOUNDS,
     CAPACITY,
@@ -31,7 +32,7 @@ from .table import (
     X,
 )  # fmt: skip
 
-__all__ = ["LOSS_SCRATCH", "classwise", "elementwise"]
+__all__ = ["LOSS_SCRATCH", "classwise", "elementwise", "given_gradient"]
 
 LOSS_SCRATCH = 7  # scratch of a loss for each row, in rows rounded up to whole vectors
 _MOST_ROWS = 8  # rows for which a loss's function is called at once
@@ -177,3 +178,26 @@ def elementwise(mixed):
                 copy_in(work, at_dx + k * width, work, table[DX], rows, width, block + k)
 
     return loss
+
+
+@function_pointer
+def given_gradient(work_p, weights_p, table_p, numbers_p, first, last, extra):
+    """Copy the gradient of the outputs, which the caller computed, from TARGET's rows to DX.
+
+    The losses of the rows are 0, or NaN where the gradient is not finite, so that no update follows.
+    """
+    work, table = carray(work_p, ALL), carray(table_p, ALL)
+    order, bounds = carray(integers_at(table[ORDER]), ALL), carray(integers_at(table[BOUNDS]), ALL)
+    given = carray(reals_at(table[TARGET], work_p), ALL)
+    width, rows, unit, batch = table[IN], table[CAPACITY], lanes(work), bounds[extra]
+    for r in range(first, last):
+        at, total = order[batch + r] * width, work.dtype.type(0)
+        for c in range(0, width, unit):
+            if width - c >= unit:
+                v = load(given, at + c)
+            else:
+                v = load_tail(given, at + c, width - c)
+            store(work, offset_of(work, table[DX], rows, width, r, c), v)
+        for c in range(width):
+            total += given[at + c] * work.dtype.type(0)
+        work[table[ROW_LOSSES] + r] = total

@@ -1,0 +1,371 @@
+"""PreparedSteps: training steps on single batches of any size, with tables and buffers that are made once.
+
+A run of many steps makes its arrays anew for each native call, which does not matter for thousands of steps. Between
+the steps that a caller drives one by one, only addresses, the number of rows and the hyperparameters change. Everything
+else is made once: the plan, for batches of up to ``capacity`` rows, and the arrays of each argument of the kernel. On
+top of that, `NativeStep` of the extension module sets the addresses without Python code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._common.arithmetic import ceil_div
+from .._common.threads import WORK_PER_THREAD, choose_threads
+from .._common.validation import Array
+from .._kernels.cpu import engine as kernels
+from .._kernels.cpu import jit, loss_operations, operations, table
+from .._kernels.cpu.team import Team
+from .cpu_plan import CpuPlan
+from .denominators import loss_denominators
+from .features import source_of
+from .support import hyperparameters, work_of
+from .watch import hyperparameter_settings, structure_settings
+
+try:
+    from .._kernels.compiled import native
+except ImportError:  # installed without a C compiler
+    native = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from ..losses import Loss
+    from ..modules import Module
+    from ..optim import Optimizer
+    from ..training.batches import TrainingData
+    from .session import Session
+    from .storage import Weights
+
+__all__ = ["PreparedInference", "PreparedSteps", "bind", "blend", "blend_places", "native_inference", "native_step"]
+
+_MOST_AHEAD = 256  # steps whose hyperparameters are computed at once
+_BRIEF = 100_000  # floating-point operations of a call that keeps the GIL, whose release would take as long
+_FEATURE_COLUMNS = table.FORWARD, table.SOURCE, table.SOURCE_ROW
+_INFERENCE_ROWS = 256  # rows of `PreparedInference` at once
+# Tables of operations: a step, the forward pass, and a step from a gradient of the outputs.
+_STEP, _FORWARD, _BACKWARD = range(3)
+
+
+def has_native() -> bool:
+    """Return whether the extension module exists."""
+    return native is not None
+
+
+def bind(kernel: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Return the call of a kernel with these arguments."""
+    if jit.LIBRARY is None:
+        return functools.partial(kernel, *arguments)
+    bound: Callable[[], Any] = kernel.bind(*arguments)  # type: ignore[attr-defined]
+    return bound
+
+
+class PreparedSteps:
+    """Steps on single batches, with the weights of an engine.
+
+    Parameters
+    ----------
+    weights : Weights
+    loss : Loss
+    capacity : int
+        Most rows of a batch.
+    source : str
+        Name of the dtype of the first batch's features.
+    by_index : bool
+        Whether the targets of the first batch are class indices.
+    threads : int, optional
+        Number of threads of each step. None chooses it by the rows of the batch.
+
+    Attributes
+    ----------
+    version : int
+        Changes when a further call is prepared.
+    rows_alone : int
+        Most rows whose step takes one thread.
+    rows_brief : int
+        Most rows whose step is too short for a release of the GIL.
+    pending : ndarray of int64, of shape (1,)
+        Number of rows of the last forward pass whose `backward` is to come, 0 for none.
+    """
+
+    def __init__(
+        self, weights: Weights, loss: Loss, capacity: int, source: str, by_index: bool, threads: int | None = None
+    ) -> None:
+        optimizer = weights.optimizer
+        assert optimizer is not None
+        self._weights, self._loss, self._optimizer = weights, loss, optimizer
+        self.capacity, self.dtype = capacity, weights.dtype
+        self._row_work = max(1.0, work_of(weights.layers, 1))
+        self._threads = choose_threads(threads, self._row_work * capacity).count
+        self._fewest = self._threads if threads is not None else 1
+        self.rows_alone = capacity if self._threads == 1 else 0
+        if self._fewest < self._threads:
+            self.rows_alone = ceil_div(2 * WORK_PER_THREAD, int(self._row_work)) - 1
+        self.rows_brief = int(_BRIEF / self._row_work)
+        plan = CpuPlan(weights.layers, weights, loss, optimizer, capacity, source, by_index, self._threads)
+        self._plan, self.dropouts = plan, plan.dropouts
+        self.width, self.outputs = int(plan.ops[0, table.OUT]), int(plan.ops[-1, table.IN])
+        self.classes = self.outputs if loss.target_kind == "labels" else 0
+        limit = float(np.finfo(self.dtype).max)
+        low, high = loss.target_range
+        self.target_range = max(low, -limit), min(high, limit)
+        self.index_factor, self.row_factor = loss.row_count(1), loss.row_count(self.outputs)
+        # Addresses by number of the dtype, and by whether targets are class indices; those of kinds that occurred.
+        self.gathers: dict[int, int] = {}
+        self._losses: dict[bool, tuple[int, int]] = {}
+        self.targets: dict[bool, tuple[int, int]] = {}  # without those whose denominator depends on the targets
+        self.feature_columns = _FEATURE_COLUMNS
+        self.columns = table.FORWARD, table.LOSS, table.ORDER, table.TARGET, table.SAMPLE_WEIGHT, table.KEY
+        self.order = np.arange(capacity)
+        self.bounds, self.ends, self.counts = np.zeros(2, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64)
+        self.losses, self.penalties, self.denominators = np.zeros(1), np.zeros(1), np.ones(1)
+        self.hyperparams = hyperparameters(optimizer, 1)[1]
+        self.target_buffer = np.zeros(capacity * self.outputs, self.dtype)
+        self.pending = np.zeros(1, np.int64)
+        self._squares = np.zeros(2 * len(plan.work_items))
+        self._control = np.zeros(kernels.CONTROLS, np.int64)
+        # By table, number of threads and thread.
+        self.calls: dict[tuple[int, int, int], Callable[[], Any]] = {}
+        first, last = plan.ops[0], plan.ops[-1]
+        first[table.BOUNDS] = last[table.BOUNDS] = _address(self.bounds)
+        first[table.STEPS] = 0
+        last[table.LOSS_DENOMINATORS] = _address(self.denominators)
+        for op, _ in plan.dropouts:
+            plan.ops[op, table.COUNTS] = _address(self.counts)
+        self.tables, self._run_params = [plan.ops], [plan.run_params]
+        self.step_call = self._call(_STEP, 1, 0)
+        self.forward_call: Callable[[], Any] | None = None
+        self.backward_call: Callable[[], Any] | None = None
+        self.inference: PreparedInference | None = None
+        self.version = 0
+
+    def _call(self, which: int, threads: int, thread: int) -> Callable[[], Any]:
+        """Return the kernel's call by one of ``threads`` threads."""
+        key = which, threads, thread
+        if key not in self.calls:
+            plan, weights = self._plan, self._weights
+            self.calls[key] = bind(
+                kernels.train, thread, threads, self.tables[which], plan.numbers, weights.params, plan.work_items,
+                plan.splits_for(threads), self._run_params[which], plan.clip_params, self.hyperparams, self.bounds,
+                self.ends, self.losses, self.penalties, self._squares, self._control, plan.work, weights.data, 1,
+            )  # fmt: skip
+        return self.calls[key]
+
+    def _launch(self, which: int, rows: int) -> int:
+        """Run the kernel on the current batch; return the number of updates made."""
+        threads = min(self._threads, max(self._fewest, int(rows * self._row_work // WORK_PER_THREAD)))
+        self._control[:] = 0
+        calls = [self._call(which, threads, thread) for thread in range(threads)]
+        try:
+            self._run_params[which][kernels.STRIPE] = ceil_div(rows, threads)
+            return int(Team(threads).run(lambda thread: calls[thread](), self._control))
+        finally:
+            self._run_params[which][kernels.STRIPE] = self.capacity  # of a call by one thread
+
+    def _set_features(self, which: int, X: Array, index: Array) -> tuple[Any, ...]:
+        """Set the addresses of a batch's features; return the arrays that must live until the kernel returns."""
+        X, order, source = source_of(X, index, self.dtype)
+        number = np.dtype(source).num
+        if number not in self.gathers:
+            self.gathers[number] = self._plan.gather_address(source)
+        first = self.tables[which][0]
+        first[table.FORWARD], first[table.ORDER] = self.gathers[number], _address(order)
+        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
+        self.bounds[1] = len(index)
+        return X, order
+
+    def _set_dropouts(self, which: int, seed: int | None, step: int) -> None:
+        self.counts[0] = step
+        for op, dropout in self.dropouts:
+            key = dropout.seed if seed is None else seed
+            self.tables[which][op, table.KEY : table.KEY + 2] = key & 0xFFFFFFFF, key >> 32
+
+    def step(self, rows: TrainingData, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make a step on all rows, at most ``capacity``; see `Engine.run` for the arguments and the result."""
+        index = self.order[: len(rows)] if rows.index is None else rows.index
+        alive = self._set_features(_STEP, rows.X, index)
+        target = np.ascontiguousarray(rows.y)
+        weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
+        by_index = target.ndim == 1
+        addresses = self._losses.get(by_index) or self._plan.loss_addresses(self._loss, by_index)
+        self._losses[by_index] = addresses
+        if not (by_index and self._loss.weighs_targets):
+            self.targets[by_index] = addresses
+        last = self.tables[_STEP][-1]
+        last[table.FORWARD], last[table.LOSS] = addresses
+        last[table.ORDER], last[table.TARGET] = _address(index), _address(target)
+        last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
+        self.denominators[:] = loss_denominators(self._loss, target, weight, index, self.bounds)
+        count = len(index) if weight is None else float(np.add.reduceat(weight[index], [0])[0])
+        self.pending[0] = 0
+        result = self._update(_STEP, len(index), seed, step, l2 / count if l2 else 0.0)
+        del alive
+        return result
+
+    # ------------------------------------------------------------------------ gradients of the caller
+
+    def _prepare_gradients(self) -> None:
+        """Make the tables of a forward pass and of a step from a gradient, which use the activations of a step's."""
+        if self.forward_call is not None:
+            return
+        ops = self._plan.ops
+        for function in (operations.emit, loss_operations.given_gradient):
+            twin = ops.copy()
+            twin[-1, table.FORWARD] = function.address(self.dtype)
+            self.tables.append(twin)
+            self._run_params.append(self._plan.run_params.copy())
+        self._run_params[_FORWARD][kernels.TRAINING] = 0
+        self._run_params[_FORWARD][kernels.STRIPE] = self.capacity
+        self._run_params[_BACKWARD][kernels.FIRST] = len(ops) - 1
+        self.forward_call, self.backward_call = self._call(_FORWARD, 1, 0), self._call(_BACKWARD, 1, 0)
+        self.version += 1
+
+    def forward(self, X: Array, seed: int | None, step: int) -> Array:
+        """Return the outputs (N, O) of checked features in training mode, and keep the activations for `backward`."""
+        self._prepare_gradients()
+        self.pending[0] = 0
+        alive = self._set_features(_FORWARD, X, self.order[: len(X)])
+        self._set_dropouts(_FORWARD, seed, step)
+        out: Array = np.empty((len(X), self.outputs), self.dtype)
+        self.tables[_FORWARD][-1, table.TARGET] = _address(out)
+        self._launch(_FORWARD, len(X))
+        del alive
+        self.pending[0] = len(X)
+        return out
+
+    def backward(self, gradient: Array, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:
+        """Make a step from the gradient (N, O) of the last `forward`'s outputs; the loss of the result is 0 or NaN."""
+        gradient, rows = np.ascontiguousarray(gradient, self.dtype), len(gradient)
+        self.bounds[1] = rows
+        last = self.tables[_BACKWARD][-1]
+        last[table.TARGET], last[table.ORDER] = _address(gradient), _address(self.order)
+        result = self._update(_BACKWARD, rows, seed, step, l2 / rows if l2 else 0.0)
+        self.pending[0] = 0
+        return result
+
+    def infer(self, X: Array) -> Array:
+        """Return the outputs (N, O) of checked features in evaluation mode; keeps what `backward` needs."""
+        if self.inference is None:
+            self.inference = PreparedInference(self._weights)
+            self.version += 1
+        return self.inference.run(X)
+
+    def _update(self, which: int, rows: int, seed: int | None, step: int, penalty: float) -> tuple[Array, Array, Array]:
+        rates, self.hyperparams[...] = hyperparameters(self._optimizer, 1)
+        self._set_dropouts(which, seed, step)
+        self.losses[0], self.penalties[0] = np.nan, penalty
+        done = self._launch(which, rows)
+        self._optimizer.steps += done
+        for _, dropout in self.dropouts:
+            dropout.set_position(seed, step + done)
+        return self.losses.copy(), rates, self.penalties[:done].copy()
+
+
+class PreparedInference:
+    """Outputs of a model for a few rows on one thread, with tables and buffers that are made once.
+
+    Parameters
+    ----------
+    weights : Weights
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.dtype, self.capacity = weights.dtype, _INFERENCE_ROWS
+        source = str(self.dtype)
+        plan = CpuPlan(weights.layers, weights, None, None, self.capacity, source, True, 1)
+        self._plan, self.table, self.gathers = plan, plan.ops, {self.dtype.num: int(plan.ops[0, table.FORWARD])}
+        self.width, self.outputs = int(plan.ops[0, table.OUT]), int(plan.ops[-1, table.IN])
+        self.feature_columns, self.target_column = _FEATURE_COLUMNS, table.TARGET
+        self._order, self.bounds = np.arange(self.capacity), np.zeros(2, np.int64)
+        plan.run_params[kernels.STRIPE] = self.capacity
+        first, last = plan.ops[0], plan.ops[-1]
+        first[table.BOUNDS] = last[table.BOUNDS] = _address(self.bounds)
+        first[table.ORDER], first[table.STEPS] = _address(self._order), 0
+        none, nothing = np.zeros(0), np.zeros(0, np.int64)
+        self.call = bind(
+            kernels.train, 0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits,
+            plan.run_params, np.zeros(3), np.zeros((1, 1)), self.bounds, nothing, none, none, none,
+            np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
+        )  # fmt: skip
+
+    def run(self, X: Array) -> Array:
+        """Return the outputs (N, O) of checked features."""
+        out: Array = np.empty((len(X), self.outputs), self.dtype)
+        first, last = self.table[0], self.table[-1]
+        for start in range(0, len(X), self.capacity):
+            rows = np.arange(start, min(start + self.capacity, len(X)))
+            block, order, source = source_of(X, rows, self.dtype)
+            number = np.dtype(source).num
+            if number not in self.gathers:
+                self.gathers[number] = self._plan.gather_address(source)
+            first[table.FORWARD], first[table.ORDER] = self.gathers[number], _address(order)
+            first[table.SOURCE], first[table.SOURCE_ROW] = _address(block), block.strides[0] // block.itemsize
+            last[table.TARGET], self.bounds[1] = _address(out[start:]), len(rows)
+            self.call()
+        first[table.ORDER] = _address(self._order)
+        return out
+
+
+def blend_places(source: Weights, target: Weights) -> Array:
+    """Return (offset in source.data, offset in target.data, size) of the parameters of two models, int64 (P, 3)."""
+    sizes = [source.size(row) for row in range(len(source.params))]
+    places = np.stack([source.params[:, 0], target.params[:, 0], np.array(sizes, np.int64)], 1)
+    return np.ascontiguousarray(places)
+
+
+def blend(source: Array, target: Array, places: Array, share: float) -> None:
+    """Compute target += share (source - target) on parts of two flat arrays, see `blend_places`; 1 copies them."""
+    if has_native():
+        native.blend(source, target, places, share)
+        return
+    for at, to, size in places:
+        new, old = source[at : at + size], target[to : to + size]
+        old[:] = new if share == 1 else old + source.dtype.type(share) * (new - old)
+
+
+class HyperparameterBlocks:
+    """Hyperparameters of the coming steps, computed for more steps at once the longer no setting changes."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer, self._structure = optimizer, optimizer.settings()
+        self._size = 1
+
+    def following(self, unchanged: bool) -> tuple[int, Array, Array, native.Watch | None] | None:
+        """Return (first step, rates (S,), numbers (S, H), watch) from the optimizer's next step on.
+
+        The result is None if the plan does not fit the settings. ``unchanged``: the steps of the last block are made.
+        """
+        if self._optimizer.settings() != self._structure:
+            return None
+        found = hyperparameter_settings(self._optimizer)
+        self._size = min(2 * self._size, _MOST_AHEAD) if unchanged and found is not None else 1
+        rates, numbers = hyperparameters(self._optimizer, self._size)
+        return self._optimizer.steps, rates, numbers, None if found is None else native.Watch(*found)
+
+
+def native_step(
+    session: Session, model: Module, loss: Loss, optimizer: Optimizer, check: bool
+) -> native.NativeStep | None:
+    """Return the native path of a session's prepared steps, or None if there is none.
+
+    ``check``: whether to check the values of the inputs.
+    """
+    found = structure_settings(model, session.engine.layers, loss, optimizer) if has_native() else None
+    if found is None:
+        return None
+    blocks = HyperparameterBlocks(optimizer)
+    return native.NativeStep(
+        session, session.engine.prepared, model, loss, optimizer, native.Watch(*found), blocks.following, check
+    )
+
+
+def native_inference(prepared: PreparedInference, check: bool) -> native.NativeInference | None:
+    """Return the native path of an inference, or None without the extension module."""
+    return native.NativeInference(prepared, check) if has_native() else None
+
+
+def _address(array: Any) -> int:
+    """Return the address of an array's first element."""
+    return int(array.__array_interface__["data"][0])
