@@ -16,7 +16,6 @@ import numpy as np
 
 from fastmlp import BackendError
 from fastmlp._kernels import get_backend
-from fastmlp._kernels.quick import quickly
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 NATIVE = os.environ.get("FASTMLP_NATIVE_CUDA") == "1"  # CUDA kernels are compiled for the host CPU
@@ -37,8 +36,7 @@ def a_gpu_to_compile_for():
 @contextlib.contextmanager
 def compiling():
     """Compile CUDA kernels; freeze the compiler's objects, which would slow down garbage collection in later tests."""
-    with quickly("numba.cuda.core"):
-        yield
+    yield
     gc.freeze()
 
 

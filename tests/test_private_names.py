@@ -30,7 +30,7 @@ ALLOWED_IN = {
     ("_kernels/cuda/jit.py", "_cache"): "Numba's dispatchers have no public way to their cache",
     ("_kernels/cpu/numba_jit.py", "_cache"): "Numba's dispatchers have no public way to their cache",
 }
-COMPILER = ("_kernels/quick.py", "_kernels/kept.py", "_kernels/cpu/pasting.py")  # these modules use Numba's internals
+COMPILER = ("_kernels/kept.py", "_kernels/cpu/inline_pass.py")  # these modules use Numba's internals
 
 
 def private(name):

@@ -9,7 +9,6 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..quick import quickly
 from .elementwise import THREADS
 from .elementwise import blocks as blocks_for
 from .grid import most_blocks, wait_for_grid
@@ -168,8 +167,7 @@ class Machine:
         kernel = self.launched[spec] = steps_kernel(spec, wait=wait_for_grid)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
-            with quickly("numba.cuda.core"):
-                kernel.compile(types)
+            kernel.compile(types)
         self._copies.synchronize()
         blocks = min(blocks, most_blocks(kernel, types, NARROW.threads))
         self._at_work = True

@@ -1,8 +1,8 @@
-"""Pastes `jit.inline` functions into their callers, as a pass of Numba's compiler.
+"""Compiler pass that inlines `jit.inline` functions into their callers, for Numba's ``pipeline_class``.
 
-Numba has one for that. It compiles a function up to types anew for each call of it, and copies it twice with all that
-it refers to. Here that is done once in a process, and a call costs one copy, renamed.
-What comes out is the same, see tests/kernels/test_jit.py.
+Numba's own pass runs the untyped passes on a function for each call of it, and copies the result twice. Here they run
+once in a process, and a call costs one copy with renamed variables. The machine code is the same, see
+tests/kernels/test_jit.py.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from numba.core.errors import UnsupportedError
 from numba.core.inline_closurecall import InlineWorker
 from numba.core.untyped_passes import InlineInlinables
 
-__all__ = ["with_pasting"]
+__all__ = ["with_inline_pass"]
 
 _numbers = itertools.count()
 
 
-def with_pasting(passes: PassManager) -> PassManager:
-    """Numba's passes, with inlining replaced by `Paste`."""
-    passes.passes = [(Paste if one is InlineInlinables else one, what) for one, what in passes.passes]
+def with_inline_pass(passes: PassManager) -> PassManager:
+    """Replace Numba's inlining by `InlinePass` in a list of passes, and return the list."""
+    passes.passes = [(InlinePass if one is InlineInlinables else one, what) for one, what in passes.passes]
     passes.finalize()
     return passes
 
 
 class _Worker(InlineWorker):
-    """Makes untyped code of a function, with calls in it pasted already."""
+    """Worker that runs the untyped passes on a function, with `InlinePass` among them."""
 
     def __init__(self, state: Any) -> None:
         super().__init__(state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags)
-        self._compiler_pipeline = lambda state: with_pasting(DefaultPassBuilder.define_untyped_pipeline(state))
+        self._compiler_pipeline = lambda state: with_inline_pass(DefaultPassBuilder.define_untyped_pipeline(state))
 
     def code_of(self, function: Any) -> _Code:
-        """What is pasted for a call of it."""
+        """Return the untyped code of a function."""
         code = self.run_untyped_passes(function)
         self.validator(code)
         return _Code(code)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Paste(FunctionPass):
-    """Pastes into a function what it calls."""
+class InlinePass(FunctionPass):
+    """InlinePasss into a function what it calls."""
 
-    _name = "fastmlp_paste"
+    _name = "fastmlp_inline"
 
     def __init__(self) -> None:
         FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
-        """Paste, until no such call is left."""
+        """Inline until no such call is left."""
         caller = state.func_ir
         labels, before = list(caller.blocks), len(caller.blocks)
         while labels:
@@ -63,12 +63,12 @@ class Paste(FunctionPass):
             for i, statement in enumerate(caller.blocks[label].body):
                 called = _inline_function(caller, statement)
                 if called is not None:
-                    if called.pasted is None:
-                        called.pasted = _Worker(state).code_of(called.py_func)
-                    labels.extend(called.pasted.paste(caller, label, i))
+                    if called.untyped_code is None:
+                        called.untyped_code = _Worker(state).code_of(called.py_func)
+                    labels.extend(called.untyped_code.copy_to(caller, label, i))
                     break
         if len(caller.blocks) > before:
-            state.flags.enable_ssa = False  # as Numba leaves it; it is in the names of symbols
+            state.flags.enable_ssa = False  # as Numba's pass does; the flag is part of symbol names
             for dead in compute_cfg_from_blocks(caller.blocks).dead_nodes():
                 del caller.blocks[dead]
             postproc.PostProcessor(caller).run()
@@ -77,26 +77,26 @@ class Paste(FunctionPass):
 
 
 def _inline_function(caller: Any, statement: Any) -> Any:
-    """The `jit.inline` function that a statement calls, or None."""
+    """Return the `jit.inline` function that a statement calls, or None."""
     if not (isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Expr) and statement.value.op == "call"):
         return None
     definition = ir_utils.guard(ir_utils.get_definition, caller, statement.value.func)
     found = definition.value if isinstance(definition, (ir.Global, ir.FreeVar)) else None
-    return found if hasattr(found, "pasted") else None
+    return found if hasattr(found, "untyped_code") else None
 
 
 class _Code:
-    """A function's untyped code, of which each call gets a copy."""
+    """Untyped code of a function, which is copied for each call."""
 
     def __init__(self, code: Any) -> None:
         self._name, self._blocks = code.func_id.func_name, ir_utils.simplify_CFG(code.blocks)
         self._signature = inspect.signature(code.func_id.func)
-        # A function that is an argument is known where it is called from only.
+        # Calls of a function that is an argument are resolved after the copy into the caller.
         order = ir_utils.find_topo_order(self._blocks)
         self._calls = [label for label in order if any(self._blocks[label].find_exprs("call"))]
 
-    def paste(self, caller: Any, label: int, i: int) -> list[int]:
-        """Put a copy where statement ``i`` of a block calls; returns the labels of blocks that may call more."""
+    def copy_to(self, caller: Any, label: int, i: int) -> list[int]:
+        """Replace the call in statement ``i`` of a block by a copy; return the labels of blocks that may call more."""
         block = caller.blocks[label]
         call = block.body[i]
         after = ir.Block(block.scope, block.loc)
@@ -130,9 +130,10 @@ class _Code:
         return [behind, *(label + offset for label in self._calls)]
 
     def _arguments(self, call: Any) -> list[Any]:
-        """Of a call, by the numbers of the parameters."""
+        """Return the arguments of a call in the order of the parameters."""
         if call.value.vararg is not None:
-            raise UnsupportedError(f"{self._name} is pasted where it is called, which *arguments cannot be.", call.loc)
+            message = f"{self._name} is inlined, and its call has *arguments; expected single arguments."
+            raise UnsupportedError(message, call.loc)
         bound = self._signature.bind(*call.value.args, **dict(call.value.kws)).arguments
         return [
             bound.get(name, ir.Const(parameter.default, call.loc))
@@ -141,7 +142,7 @@ class _Code:
 
     @staticmethod
     def _give(value: Any, target: Any, loc: Any, statements: list[Any]) -> None:
-        """Assign what the function returns, which here need not become an object that can be returned."""
+        """Assign the returned value without the cast that a return needs."""
         for statement in statements:
             if isinstance(statement, ir.Assign) and statement.target.name == value.name:
                 if isinstance(statement.value, ir.Expr) and statement.value.op == "cast":
@@ -150,14 +151,14 @@ class _Code:
 
 
 class _Copy:
-    """Copies statements, with variables of the caller's."""
+    """Copier of statements to the scope of the caller, with renamed variables."""
 
     def __init__(self, scope: Any, prefix: str, arguments: list[Any]) -> None:
         self._scope, self._prefix, self._arguments = scope, prefix, arguments
         self._variables: dict[str, Any] = {}
 
     def of(self, value: Any) -> Any:
-        """Of anything in a statement."""
+        """Return the copy of a part of a statement."""
         if isinstance(value, ir.Var):
             found = self._variables.get(value.name)
             if found is None:
@@ -173,7 +174,7 @@ class _Copy:
         return value
 
     def of_statement(self, statement: Any) -> Any:
-        """Of one that is no end of a block."""
+        """Return the copy of a statement that does not end a block."""
         copy = object.__new__(type(statement))
         vars(copy).update((key, self.of(value)) for key, value in vars(statement).items())
         return copy
