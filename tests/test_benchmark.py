@@ -15,7 +15,7 @@ from fastmlp._common.installed import is_installed
 from fastmlp._kernels import aot
 from fastmlp._kernels.cpu.host import LANES, TILE_ROWS
 from fastmlp._kernels.cpu.peak import repeat_tile
-from fastmlp.benchmark import growth, inference, machine, memory, peak, report, runner, timing, validate
+from fastmlp.benchmark import first_fit, growth, inference, machine, memory, peak, report, runner, timing, validate
 from fastmlp.benchmark.cases import CASES, Case, batches, first_weights, make_data
 from fastmlp.benchmark.contender import OURS, PEERS, find
 from fastmlp.benchmark.ours import Ours
@@ -355,6 +355,20 @@ def test_inference_notices_a_wrong_answer(monkeypatch):
     contenders = inference._time_case(INFERENCE[0], ["numpy"], 1, 1e-3)["contenders"]
     assert contenders["numpy"]["status"] == "wrong" and "us" not in contenders["numpy"]
     assert contenders["fastmlp"]["status"] == "ok"
+
+
+def test_startup(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ours = {name: found for name, found in first_fit.CONTENDERS.items() if name in ("fastmlp", "fastmlp train")}
+    monkeypatch.setattr(first_fit, "CONTENDERS", ours)
+    assert main(["bench", "--startup", "--rounds", "1", "--out", "s.json"]) == 0
+    document = json.loads(Path("s.json").read_text())
+    assert list(document["start"]) == list(ours) and all(0.05 < seconds < 100 for seconds in document["start"].values())
+    shown = capsys.readouterr().out
+    assert shown == first_fit.table(document) + "\n" and "| fastmlp train |" in shown
+    assert main(["bench", "--table", "s.json"]) == 0 and capsys.readouterr().out == shown
+    assert main(["bench", "--startup", "--cases", "cifar10"]) == 2
+    assert "--cases is an option of the training benchmark" in capsys.readouterr().err
 
 
 def test_inference_has_cases_of_its_own(capsys):

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ..io.files import atomic_write
-from . import inference
+from . import first_fit, inference
 from .contender import OURS, PEERS
 from .runner import FORMAT
 
@@ -35,7 +35,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = stream.read()
     try:
         document: Any = json.loads(content)
-        if document["format"] not in (FORMAT, inference.FORMAT):
+        if document["format"] not in (FORMAT, inference.FORMAT, first_fit.FORMAT):
             raise ValueError(f"its format is {document['format']!r}")
         for case in document["cases"]:
             if "name" in case:
@@ -50,6 +50,8 @@ def table(document: dict[str, Any]) -> str:
     """Format the results as a Markdown table, in microseconds per step or call, followed by notes."""
     if document["format"] == inference.FORMAT:
         return inference.table(document)
+    if document["format"] == first_fit.FORMAT:
+        return first_fit.table(document)
     cases, machine = document["cases"], document["machine"]
     shown = [name for name in PEERS if any(name in case["contenders"] for case in cases)]
     heading = ["case", "net", "batch", "update", OURS, *(_TITLES[name] for name in shown)]

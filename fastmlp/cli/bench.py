@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..benchmark import CASES, Settings, growth, inference, memory, report
+from ..benchmark import CASES, Settings, first_fit, growth, inference, memory, report
 from ..benchmark import run as run_cases
 from ..benchmark.contender import OURS, PEERS
 from ..benchmark.machine import usable_cores
@@ -56,6 +56,9 @@ def add_parser(commands: Any) -> None:
         help="time predictions of one row and of 10,000 rows instead of training",
     )
     parser.add_argument(
+        "--startup", action="store_true", help="time processes up to the end of a first small fit instead of training"
+    )
+    parser.add_argument(
         "--out", metavar="FILE", help="JSON file (default: bench-DATE.json, in bench/results if it exists)"
     )
     parser.add_argument("--table", metavar="FILE", help="print the table of an existing JSON file, without timing")
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.inference:
         return _inference(args)
+    if args.startup:
+        return _startup(args)
     cases = [CASES[name] for name in _select(args.cases, list(CASES), "--cases")]
     default = _QUICK if args.quick else _FULL
     settings = Settings(
@@ -97,9 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _inference(args: argparse.Namespace) -> int:
     """Run the benchmark of predictions."""
-    for option in ("cases", "threads", "growth", "memory"):
-        if getattr(args, option):
-            raise UsageError(f"--{option} is an option of the training benchmark; leave it out with --inference.")
+    _refuse(args, ("cases", "threads", "growth", "memory", "startup"), "--inference")
     out = _out(args.out, "inference")
     document = inference.run(
         peers=_select(args.peers, list(inference.PEERS), "--peers"),
@@ -111,6 +114,24 @@ def _inference(args: argparse.Namespace) -> int:
     print(inference.table(document))
     _log(f"saved {out}")
     return int(any(case["contenders"][OURS]["status"] != "ok" for case in document["cases"]))
+
+
+def _startup(args: argparse.Namespace) -> int:
+    """Run the benchmark of first fits."""
+    _refuse(args, ("cases", "peers", "threads", "growth", "memory", "seconds"), "--startup")
+    out = _out(args.out, "startup")
+    document = first_fit.run(args.rounds or (3 if args.quick else 9), _log)
+    report.write(document, out)
+    print(first_fit.table(document))
+    _log(f"saved {out}")
+    return 0
+
+
+def _refuse(args: argparse.Namespace, options: tuple[str, ...], other: str) -> None:
+    """Raise an error for options of the training benchmark."""
+    for option in options:
+        if getattr(args, option):
+            raise UsageError(f"--{option} is an option of the training benchmark; leave it out with {other}.")
 
 
 def _select(text: str | None, known: list[str], option: str) -> list[str]:
