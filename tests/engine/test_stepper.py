@@ -622,6 +622,22 @@ def test_a_step_takes_the_activations_away(way, rng):
         stepper.backward(gradient)
 
 
+def test_two_steppers_of_a_trainer(way, rng):
+    """One prepared its native path before there were forward passes."""
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
+    first, second, other = comp.stepper(4), comp.stepper(4), ref.stepper(4)
+    x, y = features(rng, 4), rng.integers(0, 3, 4)
+    for _ in range(2):
+        first(x, y)
+        other(x, y)
+        outputs = other.forward(x)
+        np.testing.assert_array_equal(second.forward(x), outputs)
+        first.backward(outputs)
+        other.backward(outputs)
+        assert comp.step(x, y) == ref.step(x, y)
+    assert_equal(ref, comp)
+
+
 def test_a_gradient_that_is_not_finite_changes_nothing(way, rng):
     for context in (modules_only, contextlib.nullcontext):
         trainer = fm.Trainer(plain()(), fm.CrossEntropyLoss(), fm.Adam(), l2=0.1)

@@ -286,6 +286,8 @@ cdef class NativeStep:
         self._targets = prepared.targets
         self._known[0] = self._known[1] = 0
         self._step, self._forward, self._backward = prepared.step_call, prepared.forward_call, prepared.backward_call
+        for i in range(3):
+            self._first[i] = self._last[i] = NULL
         for i, table in enumerate(prepared.tables):
             self._first[i], self._last[i] = _row(table, 0), _row(table, len(table) - 1)
         self._function, self._order, self._target, self._sample_weight, self._key = prepared.columns
@@ -529,7 +531,7 @@ cdef class NativeStep:
         self._lock.acquire()
         try:
             rows = self._pending[0]
-            if rows < 1 or rows > self._alone or not self._ready(values) or not _is_plain(gradient, 2):
+            if self._backward is None or rows < 1 or rows > self._alone or not self._ready(values) or not _is_plain(gradient, 2):
                 return None
             if (cnp.PyArray_DIM(<cnp.ndarray> gradient, 0) != rows
                     or cnp.PyArray_DIM(<cnp.ndarray> gradient, 1) != self._outputs):
