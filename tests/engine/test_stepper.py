@@ -22,7 +22,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
-from fastmlp.engine import prepared  # noqa: E402
+from fastmlp.engine import native, prepared  # noqa: E402
 from fastmlp.engine.runner import Engine  # noqa: E402
 from fastmlp.training.single_steps import SingleSteps  # noqa: E402
 
@@ -39,10 +39,14 @@ def on_numba():
 @pytest.fixture(params=["native", "python"])
 def way(request):
     """Steps with the extension module, and as without it."""
-    if request.param == "native" and prepared.native is None:
+    if request.param == "native" and native.native is None:
         pytest.skip("the package was installed without a C compiler")
-    with mock.patch.object(prepared, "native", prepared.native if request.param == "native" else None):
+    with by_native_code(request.param == "native"):
         yield request.param
+
+
+def by_native_code(used):
+    return mock.patch.object(native, "native", native.native if used else None)
 
 
 def by_runs(trainer, x, y, weight=None):
@@ -580,13 +584,13 @@ def test_a_gradient_of_a_loss_gives_the_step_of_that_loss(way, dtype, rng):
 
 
 def test_both_ways_have_the_same_bits(dtype, rng):
-    if prepared.native is None:
+    if native.native is None:
         pytest.skip("the package was installed without a C compiler")
     trainers = pair_of(plain(dtype, dropout=0.2), fm.MSELoss, fm.Adam)
     target = [None, None]
     x, y = features(rng, 6), rng.normal(size=(6, 3))
     for number, trainer in enumerate(trainers):
-        with mock.patch.object(prepared, "native", prepared.native if number else None):
+        with by_native_code(bool(number)):
             stepper = trainer.stepper(check=bool(number))
             target[number] = stepper.target_network()
             for rows in (6, 3, 6, 6, 1):
@@ -736,7 +740,7 @@ def test_target_networks(way, dtype, rng):
 
 
 def test_native_updates_of_a_target_network(rng):
-    if prepared.native is None:
+    if native.native is None:
         pytest.skip("the package was installed without a C compiler")
     trainer = fm.Trainer(plain()(), fm.MSELoss(), fm.Adam(0.1))
     stepper = trainer.stepper(6)
