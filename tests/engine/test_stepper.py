@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import pickle
+import signal
 import threading
+import time
 from unittest import mock
 
 import loss_zoo
@@ -507,6 +510,52 @@ def test_an_interrupt_before_the_kernel_has_no_effect(way, rng, monkeypatch):
         patch.setattr(Halving, "__call__", mock.Mock(side_effect=KeyboardInterrupt))
         comp.step(x, y)
     assert_same_steps((ref, comp), [(x, y)] * 3, way)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_at_any_moment_leaves_whole_steps(rng):
+    """The handler raises as Python's own one does, but not before the test is ready for it."""
+    if native.native is None:
+        pytest.skip("the package was installed without a C compiler")
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, lambda: fm.Adam(fm.Cosine(0.01, 5000)))
+    stepper = comp.stepper(6)
+    x, y, gradient = features(rng, 6), rng.integers(0, 3, 6), np.full((6, 3), 1e-3)
+    for trainer in (stepper, ref.stepper(6)):
+        trainer(x, y)
+        trainer.forward(x)
+        trainer.backward(gradient)
+    armed, ending, caught = False, False, 0
+
+    def handle(number, frame):
+        nonlocal armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+
+    def interrupt():
+        while not ending:
+            time.sleep(3e-4)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, handle)
+    kills = threading.Thread(target=interrupt)
+    kills.start()
+    try:
+        while caught < 200:
+            try:
+                armed = True
+                while True:
+                    stepper(x, y)
+            except KeyboardInterrupt:
+                caught += 1
+                assert comp.steps == comp.optimizer.steps
+    finally:
+        ending = True
+        kills.join()
+        signal.signal(signal.SIGINT, before)
+    while ref.steps < comp.steps:
+        ref.step(x, y)
+    assert_equal(ref, comp)
 
 
 # ---------------------------------------------------------------------------- gradients of the caller
