@@ -26,3 +26,21 @@ def test_training_step(benchmark, backend, case, draw):
     first = trainer.step(x, y)
     benchmark(trainer.step, x, y)
     assert trainer.step(x, y) < first  # the model fits its only batch
+
+
+@pytest.mark.parametrize("case", ["tabular", "one"])
+def test_step_from_a_gradient(benchmark, case, draw):
+    """Forward pass, a gradient of the caller's own, backward pass and update."""
+    inputs, hidden, outputs, activation, optimizer, batch = CASES[case]
+    with fm.use_backend("numba"):
+        model = fm.MLP(inputs, hidden, outputs, activation=activation, rng=42)
+        stepper = fm.Trainer(model, fm.MSELoss(), optimizer()).stepper(batch, check=False)
+    x = draw(batch, inputs)
+
+    def step():
+        stepper.backward(stepper.forward(x))  # of half the squares of the outputs
+
+    step()
+    before = (stepper.infer(x) ** 2).sum()
+    benchmark(step)
+    assert (stepper.infer(x) ** 2).sum() < before

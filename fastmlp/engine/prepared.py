@@ -23,13 +23,9 @@ from .._kernels.cpu.team import Team
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
 from .features import source_of
+from .native import has_native, native
 from .support import hyperparameters, work_of
 from .watch import hyperparameter_settings, structure_settings
-
-try:
-    from .._kernels.compiled import native
-except ImportError:  # installed without a C compiler
-    native = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from ..losses import Loss
@@ -47,11 +43,6 @@ _FEATURE_COLUMNS = table.FORWARD, table.SOURCE, table.SOURCE_ROW
 _INFERENCE_ROWS = 256  # rows of `PreparedInference` at once
 # Tables of operations: a step, the forward pass, and a step from a gradient of the outputs.
 _STEP, _FORWARD, _BACKWARD = range(3)
-
-
-def has_native() -> bool:
-    """Return whether the extension module exists."""
-    return native is not None
 
 
 def bind(kernel: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

@@ -30,6 +30,7 @@ __all__ = ["STAGED", "Engine"]
 
 _INFERENCE_ROWS = 96  # rows per thread: the activations of a few layers fit in its caches
 _STAGED_ROWS = 4096
+_SPARE_ROWS = 1024  # most rows for which prepared steps have room in advance
 STAGED = 1 << 26  # bytes of features converted at once if kernels cannot read them in place
 _NO_NUMBERS = np.zeros((1, 1))
 
@@ -91,13 +92,13 @@ class Engine:
     def prepare(self, rows: int, X: Any = None, by_index: bool = True, threads: int | None = None) -> PreparedSteps:
         """Return the prepared steps for batches of at least ``rows`` rows.
 
-        If a batch is larger than all before, the tables and buffers are made anew for twice the rows. See
+        If a batch is larger than all before, the tables and buffers are made anew, with room for further rows. See
         `PreparedSteps` for the other arguments, which only matter then.
         """
         prepared = self.prepared
         if prepared is None or prepared.capacity < rows:
             if prepared is not None:
-                rows = max(rows, 2 * prepared.capacity)
+                rows = max(rows, min(2 * prepared.capacity, prepared.capacity + _SPARE_ROWS))
             assert self.loss is not None
             source = dtype_name(X, self.dtype)
             self.prepared = prepared = PreparedSteps(self.weights, self.loss, rows, source, by_index, threads)

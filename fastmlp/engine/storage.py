@@ -16,6 +16,7 @@ from ..modules import Module
 from ..modules.arrays import SharedDict
 from ..modules.lowering import Layer
 from ..optim import Optimizer
+from .native import has_native, native
 from .support import state_kinds
 
 __all__ = ["MANY_ROWS", "Arena", "Weights"]
@@ -98,6 +99,7 @@ class Weights:
             for name, array in layer.module.buffers.items():
                 self.constants[index, name] = self.constant(array)
         self.params = np.array(places, np.int64).reshape(len(places), PARAM_COLUMNS)
+        self._places = self._place_arrays()
         self.data: Array = np.empty(0, dtype)
 
     def _place(self, shape: tuple[int, ...]) -> int:
@@ -133,20 +135,41 @@ class Weights:
                     if kind:
                         yield state, kind, place
 
-    def _matrix(self, array: Array) -> tuple[Array, int]:
-        """Return the array as the row matrix of its panels, and the number of rows reserved for it."""
-        if array.ndim == 1:
-            return array.reshape(1, -1), 1
-        return array.T, panels.round_up(array.shape[1], self.dtype)
+    def _copied_arrays(self) -> list[Array]:
+        """Return the user's arrays in the order of ``_places``, without the weights of the transposed copies."""
+        return [arrays.local(name) for arrays, name, _ in self.entries()]
+
+    def _place_arrays(self) -> Array:
+        """Return (offset, rows reserved, whether the transpose is stored, shape) of all arrays, int64 (A, 5)."""
+        places = []
+        for row, entry in zip(self.params, self._entries, strict=True):
+            shape = entry[3]
+            inner = 1 if len(shape) == 1 else panels.round_up(shape[1], self.dtype)
+            for place in row[: 1 + len(self._kinds)]:
+                if place >= 0:
+                    places.append((place, inner, len(shape) == 2, *(*shape, -1)[:2]))
+        for (index, name), place in self.copies.items():
+            shape = self.layers[index].module.params.local(name).shape
+            places.append((place, panels.round_up(shape[0], self.dtype), False, *shape))
+        return np.array(places, np.int64).reshape(len(places), 5)
 
     def load(self) -> None:
         """Copy the user's arrays into ``data``."""
-        for arrays, name, place in self.entries():
-            matrix, rows = self._matrix(arrays.local(name))
-            panels.pack(matrix, self.data, place, rows)
-        for (index, name), place in self.copies.items():
-            weight = self.layers[index].module.params.local(name)
-            panels.pack(weight, self.data, place, panels.round_up(len(weight), self.dtype))
+        arrays = self._copied_arrays()
+        arrays += [self.layers[index].module.params.local(name) for index, name in self.copies]
+        self._copy(arrays, False)
+
+    def _copy(self, arrays: list[Array], unpack: bool) -> None:
+        """Copy arrays in the order of ``_places`` to the panels, or back."""
+        lanes = LANES[self.dtype.itemsize]
+        if has_native() and native.copy_panels(arrays, self.data, self._places, lanes, unpack):
+            return
+        for array, (place, rows, transposed, _, _) in zip(arrays, self._places, strict=False):
+            matrix = array.reshape(1, -1) if array.ndim == 1 else array.T if transposed else array
+            if unpack:
+                panels.unpack(self.data, place, rows, matrix)
+            else:
+                panels.pack(matrix, self.data, place, rows)
 
     def finite(self) -> bool:
         """Return whether all parameters are finite."""
@@ -155,6 +178,4 @@ class Weights:
 
     def unload(self) -> None:
         """Copy all parameters and states back into the user's arrays."""
-        for arrays, name, place in self.entries():
-            matrix, rows = self._matrix(arrays.local(name))
-            panels.unpack(self.data, place, rows, matrix)
+        self._copy(self._copied_arrays(), True)

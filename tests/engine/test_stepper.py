@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import pickle
+import signal
 import threading
+import time
 from unittest import mock
 
 import loss_zoo
@@ -22,7 +25,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
-from fastmlp.engine import prepared  # noqa: E402
+from fastmlp.engine import native, prepared  # noqa: E402
 from fastmlp.engine.runner import Engine  # noqa: E402
 from fastmlp.training.single_steps import SingleSteps  # noqa: E402
 
@@ -39,10 +42,14 @@ def on_numba():
 @pytest.fixture(params=["native", "python"])
 def way(request):
     """Steps with the extension module, and as without it."""
-    if request.param == "native" and prepared.native is None:
+    if request.param == "native" and native.native is None:
         pytest.skip("the package was installed without a C compiler")
-    with mock.patch.object(prepared, "native", prepared.native if request.param == "native" else None):
+    with by_native_code(request.param == "native"):
         yield request.param
+
+
+def by_native_code(used):
+    return mock.patch.object(native, "native", native.native if used else None)
 
 
 def by_runs(trainer, x, y, weight=None):
@@ -505,6 +512,52 @@ def test_an_interrupt_before_the_kernel_has_no_effect(way, rng, monkeypatch):
     assert_same_steps((ref, comp), [(x, y)] * 3, way)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_at_any_moment_leaves_whole_steps(rng):
+    """The handler raises as Python's own one does, but not before the test is ready for it."""
+    if native.native is None:
+        pytest.skip("the package was installed without a C compiler")
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, lambda: fm.Adam(fm.Cosine(0.01, 5000)))
+    stepper = comp.stepper(6)
+    x, y, gradient = features(rng, 6), rng.integers(0, 3, 6), np.full((6, 3), 1e-3)
+    for trainer in (stepper, ref.stepper(6)):
+        trainer(x, y)
+        trainer.forward(x)
+        trainer.backward(gradient)
+    armed, ending, caught = False, False, 0
+
+    def handle(number, frame):
+        nonlocal armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+
+    def interrupt():
+        while not ending:
+            time.sleep(3e-4)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, handle)
+    kills = threading.Thread(target=interrupt)
+    kills.start()
+    try:
+        while caught < 200:
+            try:
+                armed = True
+                while True:
+                    stepper(x, y)
+            except KeyboardInterrupt:
+                caught += 1
+                assert comp.steps == comp.optimizer.steps
+    finally:
+        ending = True
+        kills.join()
+        signal.signal(signal.SIGINT, before)
+    while ref.steps < comp.steps:
+        ref.step(x, y)
+    assert_equal(ref, comp)
+
+
 # ---------------------------------------------------------------------------- gradients of the caller
 
 
@@ -580,13 +633,13 @@ def test_a_gradient_of_a_loss_gives_the_step_of_that_loss(way, dtype, rng):
 
 
 def test_both_ways_have_the_same_bits(dtype, rng):
-    if prepared.native is None:
+    if native.native is None:
         pytest.skip("the package was installed without a C compiler")
     trainers = pair_of(plain(dtype, dropout=0.2), fm.MSELoss, fm.Adam)
     target = [None, None]
     x, y = features(rng, 6), rng.normal(size=(6, 3))
     for number, trainer in enumerate(trainers):
-        with mock.patch.object(prepared, "native", prepared.native if number else None):
+        with by_native_code(bool(number)):
             stepper = trainer.stepper(check=bool(number))
             target[number] = stepper.target_network()
             for rows in (6, 3, 6, 6, 1):
@@ -620,6 +673,22 @@ def test_a_step_takes_the_activations_away(way, rng):
     trainer.optimizer.clip_norm = 0.1
     with pytest.raises(RuntimeError, match="settings have changed"):
         stepper.backward(gradient)
+
+
+def test_two_steppers_of_a_trainer(way, rng):
+    """One prepared its native path before there were forward passes."""
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
+    first, second, other = comp.stepper(4), comp.stepper(4), ref.stepper(4)
+    x, y = features(rng, 4), rng.integers(0, 3, 4)
+    for _ in range(2):
+        first(x, y)
+        other(x, y)
+        outputs = other.forward(x)
+        np.testing.assert_array_equal(second.forward(x), outputs)
+        first.backward(outputs)
+        other.backward(outputs)
+        assert comp.step(x, y) == ref.step(x, y)
+    assert_equal(ref, comp)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(way, rng):
@@ -720,7 +789,7 @@ def test_target_networks(way, dtype, rng):
 
 
 def test_native_updates_of_a_target_network(rng):
-    if prepared.native is None:
+    if native.native is None:
         pytest.skip("the package was installed without a C compiler")
     trainer = fm.Trainer(plain()(), fm.MSELoss(), fm.Adam(0.1))
     stepper = trainer.stepper(6)

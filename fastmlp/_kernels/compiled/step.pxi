@@ -287,6 +287,8 @@ cdef class NativeStep:
         self._targets = prepared.targets
         self._known[0] = self._known[1] = 0
         self._step, self._forward, self._backward = prepared.step_call, prepared.forward_call, prepared.backward_call
+        for i in range(3):
+            self._first[i] = self._last[i] = NULL
         for i, table in enumerate(prepared.tables):
             self._first[i], self._last[i] = _row(table, 0), _row(table, len(table) - 1)
         self._operation, self._loss_column, self._order, self._target, self._sample_weight, self._key = prepared.columns
@@ -532,7 +534,7 @@ cdef class NativeStep:
         self._lock.acquire()
         try:
             rows = self._pending[0]
-            if rows < 1 or rows > self._alone or not self._ready(values) or not _is_plain(gradient, 2):
+            if self._backward is None or rows < 1 or rows > self._alone or not self._ready(values) or not _is_plain(gradient, 2):
                 return None
             if (cnp.PyArray_DIM(<cnp.ndarray> gradient, 0) != rows
                     or cnp.PyArray_DIM(<cnp.ndarray> gradient, 1) != self._outputs):
@@ -626,3 +628,86 @@ def blend(cnp.ndarray source, cnp.ndarray target, cnp.ndarray places, double sha
         else:
             blend64(<double *> x, <double *> y, place[2], share)
         place += 3
+
+
+cdef fused number:
+    float
+    double
+
+
+cdef void _copy_matrix(
+    number *matrix, Py_ssize_t row_stride, Py_ssize_t column_stride, Py_ssize_t inner, Py_ssize_t width,
+    number *panels, Py_ssize_t rows, Py_ssize_t lanes, bint unpack,
+) noexcept nogil:
+    """Copy a matrix (inner, width) to panels of room for ``rows`` rows, or back; strides count elements."""
+    cdef Py_ssize_t column = 0, stride, filled, i, j
+    cdef number *panel
+    cdef number *source
+    while column < width:
+        stride = 2 * lanes if width - column > lanes else lanes
+        filled = min(stride, width - column)
+        for i in range(inner):
+            panel, source = panels + column * rows + i * stride, matrix + i * row_stride + column * column_stride
+            if unpack:
+                for j in range(filled):
+                    source[j * column_stride] = panel[j]
+            else:
+                for j in range(filled):
+                    panel[j] = source[j * column_stride]
+        column += stride
+
+
+def copy_panels(list arrays, cnp.ndarray data, cnp.ndarray places, Py_ssize_t lanes, bint unpack):
+    """Copy arrays to matrices in panels, see `cpu.panels`, or back; return False, without a copy, if one does not fit.
+
+    Parameters
+    ----------
+    arrays : list of ndarray
+        Vectors and matrices in the dtype of ``data``.
+    data : ndarray
+        Flat array of the panels.
+    places : ndarray of int64, of shape (at least A, 5)
+        Offset of each array in ``data``, number of rows reserved for it, whether its transpose is stored, and its
+        shape, with -1 in the place of a vector's columns.
+    lanes : int
+        Elements of a vector register.
+    unpack : bool
+        Whether to copy from the panels to the arrays.
+    """
+    cdef cnp.ndarray array
+    cdef int64_t *place = <int64_t *> cnp.PyArray_DATA(places)
+    cdef Py_ssize_t item = cnp.PyArray_ITEMSIZE(data), inner, width, row_stride, column_stride
+    cdef void *panels
+    for one in arrays:
+        if not isinstance(one, cnp.ndarray):
+            return False
+        array = one
+        if (cnp.PyArray_TYPE(array) != cnp.PyArray_TYPE(data) or not cnp.PyArray_ISBEHAVED_RO(array)
+                or (unpack and not cnp.PyArray_ISWRITEABLE(array))
+                or cnp.PyArray_NDIM(array) != (1 if place[4] < 0 else 2) or cnp.PyArray_DIM(array, 0) != place[3]
+                or (place[4] >= 0 and cnp.PyArray_DIM(array, 1) != place[4])):
+            return False
+        place += 5
+    place = <int64_t *> cnp.PyArray_DATA(places)
+    for array in arrays:
+        if place[4] < 0:
+            inner, width = 1, cnp.PyArray_DIM(array, 0)
+            row_stride, column_stride = 0, cnp.PyArray_STRIDE(array, 0) // item
+        else:
+            inner, width = cnp.PyArray_DIM(array, 0), cnp.PyArray_DIM(array, 1)
+            row_stride, column_stride = cnp.PyArray_STRIDE(array, 0) // item, cnp.PyArray_STRIDE(array, 1) // item
+            if place[2]:
+                inner, width, row_stride, column_stride = width, inner, column_stride, row_stride
+        panels = cnp.PyArray_BYTES(data) + place[0] * item
+        if item == 4:
+            _copy_matrix(
+                <float *> cnp.PyArray_DATA(array), row_stride, column_stride, inner, width, <float *> panels,
+                place[1], lanes, unpack,
+            )
+        else:
+            _copy_matrix(
+                <double *> cnp.PyArray_DATA(array), row_stride, column_stride, inner, width, <double *> panels,
+                place[1], lanes, unpack,
+            )
+        place += 5
+    return True
