@@ -119,13 +119,13 @@ def _tanh_gelu_gate(x):
     return _sigmoid(2 * c * (x + k * x * x * x))
 
 
-def _tanh_gelu_slope(x):
+def _tanh_gelu_derivative(x):
     c, k = _TANH_GELU
     gate, rest = _tanh_gelu_gate(x), _tanh_gelu_gate(-x)  # rest is 1 - gate without cancellation
     return gate + x * gate * rest * 2 * c * (1 + 3 * k * x * x)
 
 
-def _mish_slope(x):
+def _mish_derivative(x):
     decay = np.cosh(np.minimum(_softplus(x), 40)) ** -2.0  # 1 - tanh^2, negligible beyond 40
     return np.tanh(_softplus(x)) + x * _sigmoid(x) * decay
 
@@ -142,10 +142,10 @@ _ACTIVATIONS = {
     "tanh": (lambda x, a: np.tanh(x), lambda x, y, a: (1 - y) * (1 + y)),
     "sigmoid": (lambda x, a: _sigmoid(x), lambda x, y, a: y * (1 - y)),
     "gelu": (lambda x, a: x * _normal_cdf(x), lambda x, y, a: _normal_cdf(x) + x * _normal_pdf(x)),
-    "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_slope(x)),
+    "gelu_tanh": (lambda x, a: x * _tanh_gelu_gate(x), lambda x, y, a: _tanh_gelu_derivative(x)),
     "silu": (lambda x, a: x * _sigmoid(x), lambda x, y, a: _sigmoid(x) * (1 + x * _sigmoid(-x))),
     "softplus": (lambda x, a: _softplus(x), lambda x, y, a: _sigmoid(x)),
-    "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda x, y, a: _mish_slope(x)),
+    "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda x, y, a: _mish_derivative(x)),
     "selu": (
         lambda x, a: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
         lambda x, y, a: 1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
@@ -241,8 +241,8 @@ def columns_backward(kind, dy, x, a, b, dx, da, db):
 
     ``b``, ``da`` and ``db`` may be None.
     """
-    _, slope, of_a, of_b = _COLUMNS[kind]
-    np.multiply(dy, slope(x, a, b), out=dx, casting="same_kind")
+    _, derivative, of_a, of_b = _COLUMNS[kind]
+    np.multiply(dy, derivative(x, a, b), out=dx, casting="same_kind")
     for of, gradient in ((of_a, da), (of_b, db)):
         if gradient is not None:
             np.sum(dy * of(x, a, b), axis=0, out=gradient)
@@ -334,7 +334,7 @@ _CLASS_TERMS = {
 def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx):
     """Compute l_i = sum_j w_j t'_ij f(log p_ij) with p = softmax(x), from logits x (N, C).
 
-    ``numbers`` are the smoothing and f's a. Targets and weights are as for `cross_entropy`. With the slopes
+    ``numbers`` are the smoothing and f's a. Targets and weights are as for `cross_entropy`. With the gradients
     s_ij = w_j t'_ij f'(log p_ij), dl_i/dx_ij = s_ij - p_ij sum_k s_ik.
     """
     smoothing, a = numbers
@@ -343,11 +343,11 @@ def classwise_loss(kind, x, target, class_weight, numbers, row_scale, losses, dx
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     term = _CLASS_TERMS.get(kind) or _registered("losses", kind, "class_term")
     # Mask classes of weight 0: a probability of 0 would give 0 * inf = NaN there.
-    values, slopes = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
+    values, gradients = (np.multiply(weights, one, out=np.zeros_like(x), where=weights != 0) for one in term(log_p, a))
     if losses is not None:
         np.multiply(row_scale, values.sum(axis=1), out=losses)
     if dx is not None:
-        np.subtract(slopes, np.exp(log_p) * slopes.sum(axis=1, keepdims=True), out=dx)
+        np.subtract(gradients, np.exp(log_p) * gradients.sum(axis=1, keepdims=True), out=dx)
         dx *= row_scale[:, None]
 
 
@@ -402,10 +402,10 @@ def _binary_focal(x, t, w, gamma, alpha):
 
     A is 1 for alpha < 0.
     """
-    (entropy, slope), p, q = _bce(x, t, 1, 0, 0), _sigmoid(x), _sigmoid(-x)
+    (entropy, derivative), p, q = _bce(x, t, 1, 0, 0), _sigmoid(x), _sigmoid(-x)
     missed = np.maximum(t * q + (1 - t) * p, 1e-37)
     weight = missed**gamma * (1 if alpha < 0 else alpha * t + (1 - alpha) * (1 - t))
-    return weight * entropy, weight * (slope + gamma * (1 - 2 * t) * p * q * entropy / missed)
+    return weight * entropy, weight * (derivative + gamma * (1 - 2 * t) * p * q * entropy / missed)
 
 
 _LOSSES = {

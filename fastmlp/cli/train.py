@@ -45,8 +45,8 @@ def add_parser(commands: Any) -> None:
         help="train a model on a data set",
         description="Train a multilayer perceptron, and save it in a run folder with its\n"
         "configuration, metrics and curves. It is evaluated on the test rows of the data\n"
-        "set. The first run on a machine also compiles the kernels, for about 20 s (see\n"
-        "fastmlp warmup).",
+        "set. Without kernels that were compiled during the installation (see fastmlp\n"
+        "info) the first run on a machine also compiles them, for about 20 s.",
         epilog=describe_defaults(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -46,7 +46,7 @@ def columns_backward(kind):
 
     da and db may be empty.
     """
-    _, slope, of_a, of_b = _functions(kind)
+    _, derivative, of_a, of_b = _functions(kind)
 
     @kernel(MATRIX, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, made_with=(kind,))
     def backward(dy, x, a, b, dx, da, db):
@@ -59,7 +59,7 @@ def columns_backward(kind):
             for at in range(c, rows * columns, columns):
                 g, w = load_some(dy, at, count), load_some(x, at, count)
                 total_a, total_b = fma(g, of_a(w, u, v), total_a), fma(g, of_b(w, u, v), total_b)
-                store_some(dx, at, g * slope(w, u, v), count)
+                store_some(dx, at, g * derivative(w, u, v), count)
             if da.size > 0:
                 store_some(da, c, total_a, count)
             if db.size > 0:
@@ -103,7 +103,7 @@ def panel_forward(kind):
 @functools.cache
 def panel_backward(kind):
     """Return the function dx = dy df/dx on a panel."""
-    _, slope, *_ = _functions(kind)
+    _, derivative, *_ = _functions(kind)
 
     @function_pointer.made_with(kind)
     def backward(work_p, weights_p, table_p, numbers_p, first, last, column):
@@ -113,7 +113,7 @@ def panel_backward(kind):
         for c in range(0, stride, unit):
             a, b = _numbers(weights, table, column + c)
             for i in range(first * stride + c, last * stride, stride):
-                store(work, dx + i, load(work, dy + i) * slope(load(work, x + i), a, b))
+                store(work, dx + i, load(work, dy + i) * derivative(load(work, x + i), a, b))
         clear_last(work, dx + first * stride, last - first, stride, table[OUT] - column)
 
     return backward

@@ -183,8 +183,8 @@ def cross_entropy_rows(x, index, soft, class_weight, smoothing, row_scale, losse
             for c in range(0, classes, width):
                 count = min(width, classes - c)
                 p = load_some(exponentials, c, count) / sum_of_exponentials
-                slope = (p * sum_of_weights - load_some(weights, c, count)) * row_scale[i]
-                store_some(dx, start + c, slope, count)
+                gradient = (p * sum_of_weights - load_some(weights, c, count)) * row_scale[i]
+                store_some(dx, start + c, gradient, count)
 
 
 @inline
@@ -192,31 +192,31 @@ def classwise_loss_rows(term, x, index, soft, class_weight, smoothing, a, row_sc
     """Compute `cross_entropy_rows` with ``term(log_p, a)`` instead of -log p, see `reference.classwise_loss`."""
     rows, classes = x.shape
     width = lanes(x)
-    exponentials, slopes = scratch[0], scratch[1]
+    exponentials, gradients = scratch[0], scratch[1]
     for i in range(rows):
         start = i * classes
-        _target_weights(i, index, soft, class_weight, smoothing, start, slopes)
+        _target_weights(i, index, soft, class_weight, smoothing, start, gradients)
         largest = _row_max(x, start, classes)
         sum_of_exponentials = _exponentials(x, start, classes, largest, exponentials, 0)
         log_total = scalar_log(sum_of_exponentials, x)
         loss, total = load_tail(x, start, 0), load_tail(x, start, 0)
         for c in range(0, classes, width):
             count = min(width, classes - c)
-            w = load_some(slopes, c, count)
+            w = load_some(gradients, c, count)
             value, derivative = term(load_some(x, start + c, count) - largest - log_total, a)
             nothing = equal(w, 0.0)
-            slope = where(nothing, w, w * derivative)
-            store_some(slopes, c, slope, count)
-            total = total + slope
+            gradient = where(nothing, w, w * derivative)
+            store_some(gradients, c, gradient, count)
+            total = total + gradient
             loss = loss + where(nothing, w, w * value)
         if losses.size > 0:
             losses[i] = row_scale[i] * lane_sum(loss)
         if dx.size > 0:
-            sum_of_slopes = lane_sum(total)
+            sum_of_gradients = lane_sum(total)
             for c in range(0, classes, width):
                 count = min(width, classes - c)
                 p = load_some(exponentials, c, count) / sum_of_exponentials
-                store_some(dx, start + c, (load_some(slopes, c, count) - p * sum_of_slopes) * row_scale[i], count)
+                store_some(dx, start + c, (load_some(gradients, c, count) - p * sum_of_gradients) * row_scale[i], count)
 
 
 @inline

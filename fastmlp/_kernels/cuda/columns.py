@@ -50,14 +50,14 @@ def columns_forward(kind, x, a, b, out):
 
 @functools.cache
 def _backward(kind, dtype):
-    _, slope, *_ = _functions(kind, dtype)
+    _, derivative, *_ = _functions(kind, dtype)
 
     @kernel
     def backward(dy, x, a, b, dx):
         columns = dx.shape[1]
         for i in range(cuda.grid(1), dx.size, cuda.gridsize(1)):
             r, c = i // columns, i % columns
-            dx[r, c] = dy[r, c] * slope(x[r, c], a[c], b[c])
+            dx[r, c] = dy[r, c] * derivative(x[r, c], a[c], b[c])
 
     return backward
 

@@ -33,10 +33,10 @@ def choose(kinds, dtype, which):
         return h
 
     @device
-    def slope(number, x, y, a):
+    def derivative(number, x, y, a):
         return last(x, y, a) if number == count else rest(number, x, y, a)
 
-    return slope
+    return derivative
 
 
 class Epilogue(NamedTuple):
@@ -73,14 +73,14 @@ def activation(kinds, dtype):
 @functools.cache
 def through(kinds, dtype):
     """Return f(on, epilogue, i, v) that stores v in G: the gradient of output element i, times the derivative."""
-    slope = choose(kinds, dtype, 1)
+    derivative = choose(kinds, dtype, 1)
 
     @device
     def write(on, epilogue, i, v):
         if epilogue.activation >= 0:
             after = on.work[U(epilogue.y) + U(i)]
             before = on.work[U(epilogue.pre) + U(i)] if epilogue.pre >= 0 else after
-            v = v * slope(epilogue.activation, before, after, epilogue.alpha)
+            v = v * derivative(epilogue.activation, before, after, epilogue.alpha)
         on.work[U(epilogue.g) + U(i)] = v
 
     return write

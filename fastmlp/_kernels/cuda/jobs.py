@@ -130,7 +130,7 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
     zero, lowest, floor = T(0), T(-math.inf), T(probability_floor(np.dtype(dtype)))
     total_of, largest_of = warp_reduce(share), warp_reduce(share, True)
     weight_of_one, write, of_row = target_weight(np.dtype(dtype)), through(kinds, dtype), _of_row(dtype, mixes)
-    share_of, weights_are_slopes = class_share(name, np.dtype(dtype)), name == "cross_entropy"
+    share_of, weights_are_gradients = class_share(name, np.dtype(dtype)), name == "cross_entropy"
 
     @device
     def weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing):
@@ -167,10 +167,10 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
                 if inside:
                     for c in range(tx, columns, share):
                         total += math.exp(on.work[at + U(c)] - m)
-                        if weights_are_slopes:
+                        if weights_are_gradients:
                             weights += weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                 total = total_of(total, smem.left)
-                if inside and not weights_are_slopes:
+                if inside and not weights_are_gradients:
                     for c in range(tx, columns, share):
                         w = weight_of(on, source, other, part, rest, c, columns, at_weight, smoothing)
                         weights += share_of(w, on.work[at + U(c)] - m - math.log(total), a)[1]
@@ -182,13 +182,13 @@ def _classwise(dtype, geometry, kinds, name, from_logits, by_index, mixes, share
                     if from_logits:
                         value, w = share_of(w, v - m - math.log(total), a)
                         loss += value
-                        slope = math.exp(v - m) / total * weights - w
+                        gradient = math.exp(v - m) / total * weights - w
                     else:
                         p = floor if v < floor else v
                         loss -= w * math.log(p)
-                        slope = -w / p
+                        gradient = -w / p
                     if below >= 0:
-                        write(on, epilogue, r * columns + c, slope * scale)
+                        write(on, epilogue, r * columns + c, gradient * scale)
             loss = total_of(loss, smem.left)
             if tx == 0:
                 smem.losses[start - row + ty] = scale * loss

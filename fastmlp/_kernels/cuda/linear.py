@@ -114,7 +114,7 @@ def applying_epilogue(kind, spec, layout):
     """Return f(on, epilogue, to, at, whole, values, shift, weight), the epilogue of elements ``at`` of the result."""
     dtype, kinds, AT_ONCE = np.dtype(spec.dtype), spec.kinds, layout.at_once
     scalar, zero = numba.from_dtype(dtype), dtype.type(0)
-    h, slope = choose(kinds, dtype, 0), choose(kinds, dtype, 1)
+    h, derivative = choose(kinds, dtype, 0), choose(kinds, dtype, 1)
     apply_updates, _ = results.update_epilogue(spec.rule, dtype, AT_ONCE, layout.vec4)
     read_all, write_all = results.groups(AT_ONCE, layout.vec4)
 
@@ -145,7 +145,9 @@ def applying_epilogue(kind, spec, layout):
                 if epilogue.pre >= 0:
                     read_all(on.work, epilogue.pre, at, whole, before, 0)
                 for q in range(AT_ONCE):
-                    values[0, q] = values[0, q] * slope(epilogue.activation, before[0, q], after[0, q], epilogue.alpha)
+                    values[0, q] = values[0, q] * derivative(
+                        epilogue.activation, before[0, q], after[0, q], epilogue.alpha
+                    )
             write_all(on.work, epilogue.g, at, whole, values, 0)
         return zero, zero
 

@@ -246,7 +246,7 @@ def _classwise_loss(kind, dtype, from_logits):
     scalar, T = _kinds(dtype)
     zero, lowest = T(0), T(-math.inf)
     floor = T(probability_floor(dtype))
-    weights_are_slopes = kind == "cross_entropy"
+    weights_are_gradients = kind == "cross_entropy"
 
     weight_of, share_of = target_weight(dtype), class_share(kind, dtype)
 
@@ -265,10 +265,10 @@ def _classwise_loss(kind, dtype, from_logits):
                 m = _largest(m, shared)
                 for c in range(cuda.threadIdx.x, columns, THREADS):
                     total += math.exp(x[r, c] - m)
-                    if weights_are_slopes:
+                    if weights_are_gradients:
                         weights += weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                 total = _total(total, shared)
-                if not weights_are_slopes:
+                if not weights_are_gradients:
                     for c in range(cuda.threadIdx.x, columns, THREADS):
                         w = weight_of(r, c, columns, index, soft, by_index, class_weight, 0, weighted, smoothing)
                         weights += share_of(w, x[r, c] - m - math.log(total), a)[1]
