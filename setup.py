@@ -1,5 +1,6 @@
 """Metadata, extras, extension modules and the entry point of the command line; tool settings are in pyproject.toml."""
 
+import glob
 import os
 import platform
 import runpy
@@ -72,6 +73,7 @@ def extensions() -> list[Extension]:
         Extension(
             "fastmlp._kernels.compiled.native",
             ["fastmlp/_kernels/compiled/native.pyx"],
+            depends=glob.glob("fastmlp/_kernels/compiled/*.pxi", root_dir=here),
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             extra_compile_args=common,
         )

@@ -188,4 +188,6 @@ cdef class BoundKernel:
         return (<double *> self._slots)[self._result_slot] if self._result == 2 else None
 
 
+include "inputs.pxi"
+include "weights.pxi"
 include "step.pxi"
