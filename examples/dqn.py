@@ -64,7 +64,7 @@ class Memory:
         self.count = 0
 
     def add(self, state: np.ndarray, action: int, reward: float, after: np.ndarray, fell: bool) -> None:
-        """Store a transition in the place of the oldest one."""
+        """Store a transition; a full memory overwrites the oldest one."""
         at = self.count % len(self.actions)
         self.states[at], self.actions[at], self.rewards[at], self.after[at] = state, action, reward, after
         self.goes_on[at] = not fell

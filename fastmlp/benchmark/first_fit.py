@@ -56,6 +56,7 @@ for _ in range(5):
         optimizer.step()
 """
 )
+# With plain SGD, the lightest update.
 _JAX = (
     _DATA
     + """

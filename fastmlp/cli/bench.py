@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None:
         print(report.table(report.read(args.table)))
         return 0
+    if args.startup and args.inference:
+        raise UsageError("There is one benchmark in a call; give --startup or --inference.")
     if args.inference:
         return _inference(args)
     if args.startup:
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _inference(args: argparse.Namespace) -> int:
     """Run the benchmark of predictions."""
-    _refuse(args, ("cases", "threads", "growth", "memory", "startup"), "--inference")
+    _refuse(args, ("cases", "threads", "growth", "memory"), "--inference")
     out = _out(args.out, "inference")
     document = inference.run(
         peers=_select(args.peers, list(inference.PEERS), "--peers"),

@@ -1,11 +1,15 @@
-"""The extension module that does without Python code between the steps, if it is installed."""
+"""The extension module that makes steps and copies weights without Python code, if it is installed."""
 
 from __future__ import annotations
 
-try:
+from typing import TYPE_CHECKING
+
+from .._kernels.compiled.library import extension_module
+
+if TYPE_CHECKING:
     from .._kernels.compiled import native
-except ImportError:  # installed without a C compiler
-    native = None  # type: ignore[assignment]
+else:
+    native = extension_module()
 
 __all__ = ["has_native", "native"]
 

@@ -209,7 +209,7 @@ class PreparedSteps:
             self._run_params.append(self._plan.run_params.copy())
         self._run_params[_FORWARD][kernels.TRAINING] = 0
         self._run_params[_FORWARD][kernels.STRIPE] = self.capacity
-        self._run_params[_BACKWARD][kernels.FIRST] = len(ops) - 1
+        self._run_params[_BACKWARD][kernels.FIRST_OPERATION] = len(ops) - 1
         self.forward_call, self.backward_call = self._call(_FORWARD, 1, 0), self._call(_BACKWARD, 1, 0)
         self.version += 1
 
@@ -339,7 +339,7 @@ class HyperparameterBlocks:
 def native_step(
     session: Session, model: Module, loss: Loss, optimizer: Optimizer, check: bool
 ) -> native.NativeStep | None:
-    """Return the native path of a session's prepared steps, or None if there is none.
+    """Return the native path of a session's prepared steps, or None if the session has none.
 
     ``check``: whether to check the values of the inputs.
     """

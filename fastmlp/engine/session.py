@@ -221,7 +221,7 @@ class Session:
         return index, bounds
 
     def reserve(self, rows: int) -> None:
-        """Let the following single steps prepare for batches of at least so many rows."""
+        """Set the least number of rows for which later single steps are prepared."""
         self._reserved = max(self._reserved, rows)
 
     def step(self, rows: TrainingData, seed: int | None, step: int, l2: float) -> tuple[Array, Array, Array]:

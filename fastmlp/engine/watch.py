@@ -85,30 +85,18 @@ def _watch(found: Settings, one: object, but: frozenset[str]) -> bool:
 
 def hyperparameter_settings(optimizer: Optimizer) -> Settings | None:
     """Return what `support.hyperparameters` depends on besides the counter; None if it depends on more."""
-    if not _is_own(optimizer):
-        return None
     found = Settings([], [], [])
-    for name, value in vars(optimizer).items():
-        if name in _STRUCTURE or name == _COUNTER:
-            continue
-        found.attributes.append((vars(optimizer), name, value))
-        if isinstance(value, Schedule):
-            if not _watch_schedule(found, value):
-                return None
-        elif not _is_immutable(value):
-            return None
-    return found
+    return found if _watch_schedules(found, optimizer, frozenset({*_STRUCTURE, _COUNTER})) else None
 
 
-def _watch_schedule(found: Settings, schedule: Schedule) -> bool:
-    if not _is_own(schedule):
+def _watch_schedules(found: Settings, one: object, but: frozenset[str] = frozenset()) -> bool:
+    """Add the attributes of an optimizer or a schedule; return False if one may change without an assignment."""
+    if not _is_own(one):
         return False
-    found.sizes.append((vars(schedule), len(vars(schedule))))
-    for name, value in vars(schedule).items():
-        found.attributes.append((vars(schedule), name, value))
-        if isinstance(value, Schedule):
-            if not _watch_schedule(found, value):
+    found.sizes.append((vars(one), len(vars(one))))
+    for name, value in vars(one).items():
+        if name not in but:
+            found.attributes.append((vars(one), name, value))
+            if not (_watch_schedules(found, value) if isinstance(value, Schedule) else _is_immutable(value)):
                 return False
-        elif not _is_immutable(value):
-            return False
     return True

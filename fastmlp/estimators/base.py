@@ -104,21 +104,21 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return validated (X, Y), with numbers Y (N,) or (N, O)."""
         raise NotImplementedError
 
-    def _are_validated(self, X: Any, y: Any) -> bool:
-        """Whether scikit-learn's validation would return these rows of a further call as they are.
-
-        It takes longer than the training step of a few rows, so that the usual arrays do without.
-        """
+    def _is_validated(self, X: Any) -> bool:
+        """Return whether scikit-learn's validation would return ``X`` as it is; it takes longer than a few rows do."""
         return (
             type(X) is np.ndarray
             and X.ndim == 2
             and X.dtype in _FLOATS
-            and type(y) is np.ndarray
-            and 0 < len(X) == len(y)
             and X.shape[1] == self.n_features_in_
+            and len(X) > 0
             and not hasattr(self, "feature_names_in_")
             and bool(np.isfinite(X).all())
         )
+
+    def _are_validated(self, X: Any, y: Any) -> bool:
+        """Return whether scikit-learn's validation would return the rows of a further call as they are."""
+        return type(y) is np.ndarray and self._is_validated(X) and len(X) == len(y)
 
     def _output_activation(self) -> str:
         raise NotImplementedError
@@ -420,15 +420,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
         network = self._sync_network()
-        plain = (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype in _FLOATS
-            and X.shape[1] == network.model.in_width
-            and len(X)
-            and not hasattr(self, "feature_names_in_")
-        )
-        if not (plain and np.isfinite(X).all()):  # scikit-learn converts the rows or raises its usual errors
+        plain = self._is_validated(X)
+        if not plain:  # scikit-learn converts the rows or raises its usual errors
             X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
         if plain and len(X) == 1:
             out: Array = network.model.backend.to_numpy(network.model.infer(X))

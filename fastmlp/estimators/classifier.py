@@ -218,7 +218,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         classes = self.classes_
         if y.ndim != 1 or y.dtype.kind not in "iub" or classes.dtype.kind not in "iub" or len(classes) < 2:
             return None
-        if self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+        # NumPy compares uint64 with int64 as floats, in which large labels are not distinct.
+        if np.result_type(y, classes).kind == "f" or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
             return None
         index = np.searchsorted(classes, y)
         if not (index < len(classes)).all() or not (classes[index] == y).all():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,6 +164,17 @@ class SingleSteps(Evaluator):
     def _by_modules(self, batch: int) -> ModuleSteps:
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
 
+    @contextlib.contextmanager
+    def _on_session(self, session: Session, path: StepPath) -> Iterator[None]:
+        """Context of a call of the session in Python, after which the native path is prepared."""
+        with held_interrupts():
+            try:
+                session.reserve(path.rows)
+                yield
+            finally:
+                session.share()
+        path.connect(session, self.model, self.loss, self.optimizer)
+
     def _general_step(self, path: StepPath, x: Any, y: Any, sample_weight: Any) -> float:
         """Make a step with all checks in Python, and prepare the native path."""
         batch = self._check(x, y, sample_weight, "step")
@@ -174,13 +186,8 @@ class SingleSteps(Evaluator):
             whole = np.arange(len(batch)), np.array([0, len(batch)])
             with np.errstate(**QUIET):
                 return float(self._advance(self._by_modules(len(batch)).run, (batch, *whole, *arguments))[0][0])
-        with held_interrupts():
-            try:
-                session.reserve(path.rows)
-                losses, _ = self._advance(session.step, (batch, *arguments))
-            finally:
-                session.share()
-        path.connect(session, self.model, self.loss, self.optimizer)
+        with self._on_session(session, path):
+            losses, _ = self._advance(session.step, (batch, *arguments))
         return float(losses[0])
 
     def stepper(self, batch_size: int = 1, *, check: bool = True) -> Stepper:
@@ -223,7 +230,7 @@ class SingleSteps(Evaluator):
         return Stepper(self, as_integer(batch_size, "batch_size"), bool(check))
 
     def _features(self, path: StepPath, X: Any, what: str) -> tuple[Array, Session | None]:
-        """Return checked features and the session for so many rows."""
+        """Return checked features and the session for their number of rows."""
         features = finite_features(X, self.model.in_width, self.model.dtype, what)
         require_rows(len(features), what)
         session = self._open_session(None, max(len(features), path.rows), single=True)
@@ -239,13 +246,8 @@ class SingleSteps(Evaluator):
             outputs = self._by_modules(len(features)).forward(features, self.seed, self.steps)
             path.pending = outputs.shape
             return outputs
-        with held_interrupts():
-            try:
-                session.reserve(path.rows)
-                outputs = session.forward(features, self.seed, self.steps)
-            finally:
-                session.share()
-        path.connect(session, self.model, self.loss, self.optimizer)
+        with self._on_session(session, path):
+            outputs = session.forward(features, self.seed, self.steps)
         return outputs
 
     def _general_backward(self, path: StepPath, gradient: Any) -> None:
@@ -280,13 +282,8 @@ class SingleSteps(Evaluator):
         if session is None:
             outputs: Array = self.model.backend.to_numpy(self.model.infer(features[:]))
             return outputs
-        with held_interrupts():
-            try:
-                session.reserve(path.rows)
-                outputs = session.infer_few(features)
-            finally:
-                session.share()
-        path.connect(session, self.model, self.loss, self.optimizer)
+        with self._on_session(session, path):
+            outputs = session.infer_few(features)
         return outputs
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ TARGETS = {
     "two": (fm.MLPClassifier, rng.integers(0, 2, 20)),
     "three": (fm.MLPClassifier, rng.integers(0, 3, 20) * 7 - 3),
     "bool": (fm.MLPClassifier, rng.integers(0, 2, 20) > 0),
+    "unsigned": (fm.MLPClassifier, (rng.integers(0, 3, 20) + 2**53).astype(np.uint64)),
     "text": (fm.MLPClassifier, np.array(["a", "b"])[rng.integers(0, 2, 20)]),
     "float": (fm.MLPClassifier, rng.integers(0, 3, 20).astype(float)),
     "multilabel": (fm.MLPClassifier, rng.integers(0, 2, (20, 3))),
@@ -68,3 +71,22 @@ def test_the_errors_are_those_of_validated_rows(name, monkeypatch):
     found = [*errors()]
     monkeypatch.setattr(BaseMLP, "_are_validated", lambda *arguments: False)
     assert found == [*errors()]
+
+
+@pytest.mark.parametrize("change", [0, 1, -1])
+def test_large_labels_of_another_integer_type(change, monkeypatch):
+    """Labels from 2**53 on are not distinct as floats, to which NumPy converts int64 and uint64 for a comparison."""
+    classes = np.array([0, 2]) + 2**53 + 1
+    model = fm.MLPClassifier((6,), random_state=0).partial_fit(X, classes[rng.integers(0, 2, 20)], classes=classes)
+    y = (classes[rng.integers(0, 2, 20)] + change).astype(np.uint64)
+
+    def outcome(model):
+        try:
+            return [array.tolist() for array in model.partial_fit(X, y).coefs_]
+        except ValueError as error:
+            return str(error)
+
+    comp = outcome(copy.deepcopy(model))
+    monkeypatch.setattr(BaseMLP, "_are_validated", lambda *arguments: False)
+    assert comp == outcome(model)
+    assert isinstance(comp, str) == (change != 0)

@@ -16,8 +16,8 @@ from ..cpu.declare import Argument, versions
 from ..fingerprint import fingerprint
 
 __all__ = [
-    "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "host_level", "level_for", "library",
-    "library_file", "reason",
+    "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "extension_module", "host_level",
+    "level_for", "library", "library_file", "reason",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent
@@ -69,7 +69,7 @@ class _Choice(NamedTuple):
     reason: str  # the level of the library, or the reason for none, as a clause
 
 
-def _native() -> ModuleType | None:
+def extension_module() -> ModuleType | None:
     """Return the extension module, or None if the package was installed without it."""
     try:
         return importlib.import_module(".native", __package__)
@@ -79,7 +79,7 @@ def _native() -> ModuleType | None:
 
 def host_level() -> str | None:
     """Return the best instruction-set level of this processor, empty if it has none; None if that is not known."""
-    native = _native()
+    native = extension_module()
     return None if native is None else str(native.level())
 
 
@@ -110,7 +110,7 @@ def _choose(vector_bytes: int) -> _Choice:
 def _load(vector_bytes: int) -> _Choice:
     if os.environ.get("FASTMLP_JIT", "").strip() not in ("", "0"):
         raise UnusableError("FASTMLP_JIT is set")
-    native = _native()
+    native = extension_module()
     if native is None:
         raise UnusableError("the package was installed without compiled kernels")
     level = level_for(vector_bytes, native.level())

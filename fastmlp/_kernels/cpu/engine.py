@@ -62,17 +62,19 @@ from .table import (
 from .tile import transpose_block
 
 __all__ = [
-    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST", "ITEM_COLUMNS", "LOSSES",
-    "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK", "train",
+    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST_OPERATION", "ITEM_COLUMNS",
+    "LOSSES", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK",
+    "train",
 ]  # fmt: skip
 
 
 FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as long as the gradient
 NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
 
-# Entries of ``run_params``, the integer parameters of a run. The forward pass begins at operation FIRST: a step whose
+# Entries of ``run_params``, the integer parameters of a run. The forward pass begins at FIRST_OPERATION: a step whose
 # activations are in ``work`` already computes the last operation only.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST, RUN_PARAMS = range(10)
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST_OPERATION = range(9)
+RUN_PARAMS = 9
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, ABORT, CONTROLS = 0, 16, 32
 
@@ -432,7 +434,7 @@ def train(
         elif threads > 1:
             r0, r1 = n * thread // threads, n * (thread + 1) // threads
         if r1 > r0:
-            for o in range(run_params[FIRST], ops.shape[0]):
+            for o in range(run_params[FIRST_OPERATION], ops.shape[0]):
                 _forward(o, ops, params, numbers, work, weights, r0, r1, b, unit)
             if training:
                 for back in range(ops.shape[0]):

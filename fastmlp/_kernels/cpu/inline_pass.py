@@ -22,6 +22,7 @@ from numba.core.untyped_passes import InlineInlinables
 __all__ = ["with_inline_pass"]
 
 _numbers = itertools.count()
+_max_label = ir_utils._the_max_label  # bound here, so that a Numba without it fails at the import
 
 
 def with_inline_pass(passes: PassManager) -> PassManager:
@@ -103,7 +104,7 @@ class _Code:
         after.body = block.body[i + 1 :]
         offset = max(ir_utils.next_label(), *caller.blocks) + 1
         behind = offset + max(self._blocks) + 1
-        ir_utils._the_max_label.update(behind)
+        _max_label.update(behind)
         block.body = [*block.body[:i], ir.Jump(offset + min(self._blocks), call.loc)]
         caller.blocks[behind] = after
         definitions = caller._definitions

@@ -36,7 +36,7 @@ _HERE = Path(__file__).parent
 class KernelCompiler(Compiler):
     """Numba compiler with `inline_pass`, which takes about a third less time for functions with many inline parts.
 
-    If the installed Numba lacks a name that the pass uses, Numba inlines the parts.
+    If `inline_pass` cannot be imported with the installed Numba, Numba inlines the parts.
     """
 
     def define_pipelines(self) -> Any:
