@@ -250,7 +250,7 @@ class CpuPlan:
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """Append a normalization by row, with memory for the statistics."""
-        room = 2 * round_up(self._width, self.dtype)
+        room = round_up(self._width, self.dtype)
         y, scratch = self._arena.matrix(self.capacity, self._width), self._arena.allocate(self.capacity * room)
         op = self._add(
             table.ROWS, self._width, eps, X=self._value, Y=y, SCRATCH=scratch,

@@ -291,20 +291,27 @@ def layer_norm_forward(work_p, weights_p, table_p, numbers_p, first, last, extra
         copy_in(work, at, work, table[Y], rows, width, r)
 
 
+@inline
+def _read(a, i, count):
+    return load(a, i)  # panels and weights are padded to whole vectors
+
+
+@inline
+def _write(a, i, v, count):
+    store(a, i, keep_first(v, count, 0.0))
+
+
 @function_pointer
 def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extra):
     """Compute dx, see `reference.layer_norm_backward`; phase 2 computes the parameters' gradients."""
     work, weights, table = carray(work_p, ALL), carray(weights_p, ALL), carray(table_p, ALL)
-    width, rows, at = table[OUT], table[CAPACITY], table[SCRATCH] + first * table[ROW_SIZE]
-    to = at + table[ROW_SIZE] // 2
-    x, dy = row_at(work, at, width), row_at(work, to, width)
-    weight = weights[table[WEIGHT_OFFSET] :][: width if table[WEIGHT] >= 0 else 0]
+    offsets = table[DY], table[X], table[DX]
     for r in range(first, last):
-        copy_out(work, table[X], rows, width, r, work, at)
-        copy_out(work, table[DY], rows, width, r, work, to)
         mean, rstd = element(work, table[MEANS] + r), element(work, table[RSTDS] + r)
-        layer_norm_row_backward(dy, x, 0, weight, mean, rstd, dy)
-        copy_in(work, to, work, table[DX], rows, width, r)
+        layer_norm_row_backward(
+            offset_of, _read, _write, work, work, work, offsets, table[CAPACITY], table[OUT], r, weights,
+            table[WEIGHT_OFFSET], mean, rstd,
+        )  # fmt: skip
 
 
 @function_pointer

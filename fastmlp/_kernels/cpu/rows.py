@@ -278,28 +278,38 @@ def normalized(x, mean, rstd):
 
 
 @inline
-def layer_norm_row_backward(dy, x, r, weight, mean, rstd, dx):
-    """Compute dx of row ``r``, see `reference.layer_norm_backward`; dy, x, dx (N, C), weight (C,) or empty."""
-    columns = x.shape[1]
-    width, start = lanes(x), r * columns
-    total, product = load_tail(x, start, 0), load_tail(x, start, 0)
+def layer_norm_row_backward(place, read, write, dy, x, dx, offsets, rows, columns, r, weight, weight_at, mean, rstd):
+    """Compute dx of row ``r``, see `reference.layer_norm_backward`, for matrices in any layout.
+
+    ``offsets`` are those of the matrices dy, x and dx (rows, columns) in the arrays. ``place`` is a function such as
+    `panels.offset_of`; ``read`` and ``write`` are functions such as `load_some` and `store_some`. The weight begins at
+    ``weight_at``, -1 for none.
+    """
+    dy_at, x_at, dx_at = offsets
+    width = lanes(x)
+    total, product = load_tail(x, 0, 0), load_tail(x, 0, 0)
     for c in range(0, columns, width):
         count = min(width, columns - c)
-        z = normalized(load_some(x, start + c, count), mean, rstd)
-        g = load_some(dy, start + c, count)  # zero after the row's end, so the sums need no mask
-        if weight.size > 0:
-            g = g * load_some(weight, c, count)
+        z = normalized(read(x, place(x, x_at, rows, columns, r, c), count), mean, rstd)
+        g = read(dy, place(dy, dy_at, rows, columns, r, c), count)  # zero after the row's end
+        if weight_at >= 0:
+            g = g * read(weight, weight_at + c, count)
         total = total + g
         product = fma(g, z, product)
     mean_g = lane_sum(total) / x.dtype.type(columns)
     mean_gz = lane_sum(product) / x.dtype.type(columns)
     for c in range(0, columns, width):
         count = min(width, columns - c)
-        z = normalized(load_some(x, start + c, count), mean, rstd)
-        g = load_some(dy, start + c, count)
-        if weight.size > 0:
-            g = g * load_some(weight, c, count)
-        store_some(dx, start + c, (g - mean_g - z * mean_gz) * rstd, count)
+        z = normalized(read(x, place(x, x_at, rows, columns, r, c), count), mean, rstd)
+        g = read(dy, place(dy, dy_at, rows, columns, r, c), count)
+        if weight_at >= 0:
+            g = g * read(weight, weight_at + c, count)
+        write(dx, place(dx, dx_at, rows, columns, r, c), (g - mean_g - z * mean_gz) * rstd, count)
+
+
+@inline
+def _row_major(a, offset, rows, width, row, column):
+    return offset + row * width + column
 
 
 @kernel(MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR)
@@ -320,7 +330,10 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
                 z, g = normalized(load_some(x, start + c, count), mean[r], rstd[r]), load_some(dy, start + c, count)
                 store_some(dweight, c, fma(g, z, load_some(dweight, c, count)), count)
                 store_some(dbias, c, g + load_some(dbias, c, count), count)
-        layer_norm_row_backward(dy, x, r, weight, mean[r], rstd[r], dx)
+        layer_norm_row_backward(
+            _row_major, load_some, store_some, dy, x, dx, (0, 0, 0), rows, columns, r, weight,
+            0 if weight.size > 0 else -1, mean[r], rstd[r],
+        )  # fmt: skip
 
 
 @kernel(SOURCE, VECTOR, VECTOR, MATRIX)
