@@ -195,3 +195,4 @@ cdef class BoundKernel:
 include "inputs.pxi"
 include "weights.pxi"
 include "step.pxi"
+include "faults.pxi"
