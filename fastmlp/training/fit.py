@@ -7,12 +7,15 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import ResumeError, warn_user
+from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
+from .._common.memory import available_memory
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
@@ -94,8 +97,21 @@ class Fit:
         self.every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
         self.augment = Augmentations(augment, trainer.model, train.X.shape[1], train.outputs, train.dtype)
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self._mapped = MappedFiles((train.X, train.y, train.weight))
         self.end = trainer.steps + self.planned
         self.began = time.perf_counter()
+
+    def reads_of_steps(self) -> AbstractContextManager[None]:
+        """Advise the system how the steps read mapped files.
+
+        Rows in random order of a file that does not fit into the memory are read by single pages: most of what the
+        system would read around them would leave the memory before it is used.
+        """
+        return self._mapped.advised(SINGLE_PAGES if self.shuffle and _exceeds_memory(self._mapped) else AHEAD)
+
+    def reads_of_passes(self) -> AbstractContextManager[None]:
+        """Advise the system to read mapped files ahead, for a pass over the rows between steps."""
+        return self._mapped.advised(AHEAD)
 
     @functools.cached_property
     def _may_lack_weight(self) -> bool:
@@ -114,6 +130,9 @@ class Fit:
     def identity(self) -> dict[str, Any]:
         """Configurations, arguments and fingerprints that a resumed fit must share; the first use reads all data."""
         trainer = self._trainer
+        with self.reads_of_passes():
+            training_rows = _fingerprint(self.train)
+            validation_rows = None if self.held_out is None else _fingerprint(self.held_out)
         return {
             "model": trainer.model.config(),
             "constants of the model": _digest(
@@ -132,8 +151,8 @@ class Fit:
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
             "augment": self.augment.config(),
-            "training rows": _fingerprint(self.train),
-            "validation rows": None if self.held_out is None else _fingerprint(self.held_out),
+            "training rows": training_rows,
+            "validation rows": validation_rows,
             "kernels": _kernels(trainer),
         }
 
@@ -158,6 +177,14 @@ class Fit:
                 raise ResumeError(
                     f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
                 )
+
+
+def _exceeds_memory(mapped: MappedFiles) -> bool:
+    """Return whether arrays in mapped files are larger than the free memory, or may be."""
+    if not mapped.nbytes:
+        return False
+    available = available_memory()
+    return available is None or mapped.nbytes > available
 
 
 def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:

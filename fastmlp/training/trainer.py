@@ -305,7 +305,8 @@ class Trainer(SingleSteps):
                 session.detach()
             self._resume(fit, *state)
         self.model.train()
-        with held_interrupts() as check_interrupt, listeners.running(self, resumed=state is not None):
+        running = listeners.running(self, resumed=state is not None)
+        with held_interrupts() as check_interrupt, fit.reads_of_steps(), running:
             if session is not None:
                 session.detach()  # of earlier steps; and a listener may have changed the weights
             # Listeners may change the arrays: then these are no copy of the last good ones.
@@ -453,7 +454,8 @@ class Trainer(SingleSteps):
     def _evaluation(self, train_loss: float, fit: Fit, check: Callable[[], None]) -> Record:
         session, held_out = self._session, fit.held_out
         infer = None if session is None else session.infer
-        measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
+        with fit.reads_of_passes():  # the held-out rows may be in the file of the training rows
+            measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
         if session is not None:
             finite = session.weights_are_finite()
         else:
