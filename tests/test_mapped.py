@@ -193,7 +193,7 @@ def test_targets_and_weights_in_mapped_files(tmp_path, X, available):
 
 def windowed(monkeypatch):
     """Windows of 8 blocks of a row."""
-    monkeypatch.setattr(row_order, "_BLOCK_NUMBERS", WIDTH)
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", WIDTH)
 
 
 @needs_advice

@@ -73,7 +73,7 @@ def test_the_same_bits(backend, step, tmp_path):
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_the_same_bits_in_windows(backend, tmp_path, monkeypatch):
     """Of 8 blocks of 2 rows: 150 rows are ten windows."""
-    monkeypatch.setattr(row_order, "_BLOCK_NUMBERS", 14)
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 14)
     with fm.use_backend(backend):
         ref = fit(trainer(), tmp_path / "ref", save=False, shuffle="windows")
         full = fit(trainer(), tmp_path / "full", save=False)

@@ -14,12 +14,12 @@ from .._common.mapped import MappedFiles
 from .._common.philox import BLOCKS, derive_seed, shuffle_order, shuffle_ranges
 from .._common.validation import Array
 
-__all__ = ["WINDOW", "RowOrder", "WindowedOrder", "choose_order"]
+__all__ = ["BLOCK_NUMBERS", "WINDOW", "RowOrder", "WindowedOrder", "choose_order"]
 
 _log = logging.getLogger("fastmlp")
 
 WINDOW = 8  # blocks of a window
-_BLOCK_NUMBERS = 1 << 22  # most features of a block, 16 MiB in float32: a disk reads such a block as fast as a file
+BLOCK_NUMBERS = 1 << 22  # most features of a block, 16 MiB in float32: a disk reads such a block as fast as a file
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def choose_order(shuffle: Any, mapped: MappedFiles, width: int, saved: str | Non
     ValueError
         If ``shuffle`` has another value.
     """
-    block = 1 << max(0, (_BLOCK_NUMBERS // width).bit_length() - 1)  # depends neither on the dtype nor on the machine
+    block = 1 << max(0, (BLOCK_NUMBERS // width).bit_length() - 1)  # depends neither on the dtype nor on the machine
     if isinstance(shuffle, str) and shuffle in ("full", "windows"):
         return RowOrder(shuffle, block if shuffle == "windows" else None)
     if not isinstance(shuffle, (bool, np.bool_)):

@@ -160,7 +160,7 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
 
 
 def test_the_order_of_the_rows(fastmlp, folder, monkeypatch):
-    monkeypatch.setattr(row_order, "_BLOCK_NUMBERS", 64 * 16)
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 64 * 16)
     losses = {}
     for shuffle, heading in (
         ("full", None), ("windows", "order      windows of 8 blocks of 16 rows"), ("none", "order      not shuffled")

@@ -430,7 +430,7 @@ def test_rows_of_a_mapped_file_larger_than_memory(digits, tmp_path, monkeypatch,
     labels = {"classes": np.unique(y)} if way == "partial_fit" else {}
     np.save(tmp_path / "x.npy", X.astype(np.float32))
     rows = np.load(tmp_path / "x.npy", mmap_mode="r")
-    monkeypatch.setattr(row_order, "_BLOCK_NUMBERS", 16 * X.shape[1])
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 16 * X.shape[1])
     monkeypatch.setattr(mapped, "available_memory", lambda: 0)
     made = {}
     for shuffle in (True, "windows", "full", False):
