@@ -18,6 +18,7 @@ from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
+from ..io.mapped_reads import GuardedReads
 from .augmentation import Augmentations
 from .batches import TrainingData
 from .row_order import WINDOW, choose_order
@@ -81,9 +82,10 @@ class Fit:
         augment: Any,
         callbacks: Any,
         saved_shuffle: str | None,
+        reads: GuardedReads,
     ) -> None:
         self._trainer, self.train, self.held_out = trainer, train, held_out
-        self.listeners = CallbackList(callbacks)
+        self.reads, self.listeners = reads, CallbackList(callbacks)
         rows = len(train)
         self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
         size = self.size * self.accumulate

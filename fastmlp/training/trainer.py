@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._common.errors import DivergenceError, ModelFileError, ResumeError
+from .._common.errors import DivergenceError, MappedFileError, ModelFileError, ResumeError
 from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from ..callbacks.history import History, Record
+from ..io.mapped_reads import GuardedReads
 from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
@@ -270,41 +271,46 @@ class Trainer(SingleSteps):
             If ``resume`` is the state of a fit with other data, arguments or components.
         ModelFileError, OSError
             If ``resume`` is damaged or cannot be read.
+        MappedFileError
+            If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
+            DivergenceError.
         """
-        train = self._check(X, y, sample_weight, "fit")
-        require_weight(train, self.loss)
-        held_out = None
-        if validation is not None:
-            held_out = self._check(*unpack_validation(validation), "validation", measured=True)
-            require_weight(held_out, self.loss)
-        state = None if resume is None else read_training_state(resume)
-        fit = Fit(
-            self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
-            eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
-            saved_shuffle=None if state is None else state["identity"].get("shuffle"),
-        )  # fmt: skip
-        if threads is not None:
-            as_integer(threads, "threads")
-        if state is not None and rng is None:
-            rng = state["identity"].get("seed")
-        if rng is not None or self.seed is None:
-            self.seed = as_seed(rng)
-        self.order = fit.order
-        self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
-        self._order.announce = fit.read_block if fit.reads_blocks else None
-        session = self._open_session(threads, min(fit.size, fit.used))
-        if session is not None and not session.makes(train, fit.accumulate):
-            self._warn_slower("all rows of a step would have to be in memory at once")
-            self._session = session = None
-        self.threads = 1 if session is None else session.threads
-        self.history = History()
-        self.planned_steps, self.restored, self._stopping = fit.planned, None, False
-        self._window = (0.0, 0, 0)
-        self._fit = fit
-        try:
-            return self._make_steps(fit, None if state is None else (state, resume), session)
-        finally:
-            self._fit = self._order.announce = None
+        held_out_arrays = validation if isinstance(validation, (tuple, list)) else ()
+        with GuardedReads((X, y, sample_weight, *held_out_arrays)) as reads:
+            train = self._check(X, y, sample_weight, "fit")
+            require_weight(train, self.loss)
+            held_out = None
+            if validation is not None:
+                held_out = self._check(*unpack_validation(validation), "validation", measured=True)
+                require_weight(held_out, self.loss)
+            state = None if resume is None else read_training_state(resume)
+            fit = Fit(
+                self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
+                eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
+                saved_shuffle=None if state is None else state["identity"].get("shuffle"), reads=reads,
+            )  # fmt: skip
+            if threads is not None:
+                as_integer(threads, "threads")
+            if state is not None and rng is None:
+                rng = state["identity"].get("seed")
+            if rng is not None or self.seed is None:
+                self.seed = as_seed(rng)
+            self.order = fit.order
+            self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
+            self._order.announce = fit.read_block if fit.reads_blocks else None
+            session = self._open_session(threads, min(fit.size, fit.used))
+            if session is not None and not session.makes(train, fit.accumulate):
+                self._warn_slower("all rows of a step would have to be in memory at once")
+                self._session = session = None
+            self.threads = 1 if session is None else session.threads
+            self.history = History()
+            self.planned_steps, self.restored, self._stopping = fit.planned, None, False
+            self._window = (0.0, 0, 0)
+            self._fit = fit
+            try:
+                return self._make_steps(fit, None if state is None else (state, resume), session)
+            finally:
+                self._fit = self._order.announce = None
 
     def _make_steps(self, fit: Fit, state: tuple[dict[str, Any], Any] | None, session: Session | None) -> History:
         """Steps and evaluations until the end of ``fit``; ``state`` to go on from, and where it was read."""
@@ -335,10 +341,11 @@ class Trainer(SingleSteps):
                     listeners.on_evaluation(self, history[-1])
                     if session is not None and listeners.may_change_model:
                         session.detach()
-            except DivergenceError as error:
+            except (DivergenceError, MappedFileError) as error:
                 self._restore(good)
-                kept = f"The model keeps the weights of step {self.steps}; a smaller learning rate may help."
-                raise DivergenceError(f"{error} {kept}") from None
+                kept = f"The model keeps the weights of step {self.steps}"
+                hint = "; a smaller learning rate may help" if isinstance(error, DivergenceError) else ""
+                raise type(error)(f"{error} {kept}{hint}.") from None
             finally:
                 if session is not None:
                     session.close()
@@ -363,6 +370,7 @@ class Trainer(SingleSteps):
             )
             if session is not None and listeners.listens("on_step"):
                 session.detach()  # they may look at the weights, and change them
+            fit.reads.check()
             self._made.append((losses, penalties))
             weightless = fit.weightless(index, bounds)
             counted = losses if weightless is None else losses[~weightless[: len(losses)]]
@@ -468,6 +476,7 @@ class Trainer(SingleSteps):
         infer = None if session is None else session.infer
         with fit.reads_of_passes():  # the held-out rows may be in the file of the training rows
             measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
+        fit.reads.check()
         if session is not None:
             finite = session.weights_are_finite()
         else:
