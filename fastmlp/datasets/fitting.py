@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
-from .columns import Column, Table, join_columns, ordered_texts
+from .columns import ArrayTable, Column, Table, array_column, join_columns, ordered_texts
 from .dialect import non_numeric
 
 __all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns"]
 
 # A column with more categories is an identifier or free text; its one-hot encoding would fill the memory.
 _MOST_CATEGORIES = 1000
-SAMPLE_CELLS = 1 << 24
+SAMPLE_CELLS = 1 << 23
 # Largest rounding error of a value relative to the spread of its column.
 _ROUNDING = 1e-3
 
@@ -78,7 +79,7 @@ class TableStatistics:
     ) -> None:
         self._columns = [_ColumnStatistics(name, name in categorical, dtype, center) for name in names]
         self._step = 1 if rows is None else max(1, ceil_div(rows * len(names), SAMPLE_CELLS))
-        self._seen = 0
+        self._dtype, self._seen = dtype, 0
 
     def add(self, table: Table) -> None:
         """Add the rows of a chunk.
@@ -88,10 +89,35 @@ class TableStatistics:
         DataError
             If a column has too many categories, an infinity, or a number too large for the dtype.
         """
-        first = -self._seen % self._step
-        for one in self._columns:
-            one.add(table.column(one.name), slice(first, None, self._step))
+        sample = np.arange(-self._seen % self._step, len(table), self._step)  # a slice would keep all rows in memory
+        if not self._add_plain(table, sample):
+            for one in self._columns:
+                one.add(table.column(one.name), sample)
         self._seen += len(table)
+
+    def _add_plain(self, table: Table, sample: np.ndarray) -> bool:
+        """Add all columns of a matrix at once, if they are finite numbers; return whether they were added."""
+        plain = isinstance(table, ArrayTable) and table.matrix.dtype.kind == "f" and len(table)
+        if not plain or any(one.categorical for one in self._columns):
+            return False
+        assert isinstance(table, ArrayTable)
+        matrix = table.matrix[:, [int(one.name) for one in self._columns]]
+        gaps = np.isnan(matrix)
+        filled = np.where(gaps, 0, matrix) if gaps.any() else matrix
+        largest = np.take_along_axis(filled, np.abs(filled).argmax(axis=0)[None], axis=0)[0]
+        if not np.abs(largest).max() <= float(np.finfo(self._dtype).max):  # the message is about a single column
+            return False
+        whole = (filled == filled.astype(self._dtype)).all(axis=0)
+        binary = np.isin(filled, (0, 1)).all(axis=0)
+        missing, present = gaps.any(axis=0), ~gaps.all(axis=0)
+        values = np.ascontiguousarray(matrix[sample].T, np.float64)
+        for place, one in enumerate(self._columns):
+            one.add_plain(
+                array_column(values[place], f"{table.source}: column {one.name}"), float(largest[place]),
+                bool(missing[place]), bool(present[place]), bool(whole[place]), bool(binary[place]),
+                narrow=matrix.dtype.itemsize < 8,
+            )  # fmt: skip
+        return True
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of `fit_columns`; raise DataError if a column has no values."""
@@ -101,7 +127,7 @@ class TableStatistics:
 class _ColumnStatistics:
     def __init__(self, name: str, categorical: bool, dtype: np.dtype[Any], center: bool) -> None:
         self.name = name
-        self._categorical, self._dtype, self._center = categorical, dtype, center
+        self.categorical, self._dtype, self._center = categorical, dtype, center
         self._label = name
         self._sample: list[Column] = []
         self._categories: set[str] = set()
@@ -109,21 +135,34 @@ class _ColumnStatistics:
         self._whole = self._binary = True
         self._largest = 0.0
 
-    def add(self, column: Column, sample: slice) -> None:
+    def add(self, column: Column, sample: np.ndarray) -> None:
         missing = column.missing()
         self._label = column.label
         self._missing = self._missing or bool(missing.any())
         if missing.all():  # or no row: the kind is not known
             return
         self._present = True
-        if column.kind in ("number", "integer") and not self._categorical:
+        if column.kind in ("number", "integer") and not self.categorical:
             self._add_numbers(column, missing, sample)
             return
-        self._categorical, self._text = True, self._text or column.kind == "text"
+        self.categorical, self._text = True, self._text or column.kind == "text"
         self._categories.update(text for text in column.texts() if text is not None)
         self._check_categories()
 
-    def _add_numbers(self, column: Column, missing: np.ndarray, sample: slice) -> None:
+    def add_plain(
+        self, sample: Column, largest: float, missing: bool, present: bool, whole: bool, binary: bool, narrow: bool
+    ) -> None:
+        """Add numbers that are checked; missing values do not count in ``whole`` and ``binary``."""
+        self._label = sample.label
+        self._missing = self._missing or missing
+        if not present:
+            return
+        self._present = True
+        self._sample.append(replace(sample, narrow=narrow))
+        self._whole = self._whole and whole and abs(largest) < 2**53
+        self._binary = self._binary and binary and largest in (0, 1)
+
+    def _add_numbers(self, column: Column, missing: np.ndarray, sample: np.ndarray) -> None:
         check_finite(column)
         self._sample.append(column.take(sample))
         values = column.numbers()[~missing]
@@ -151,7 +190,7 @@ class _ColumnStatistics:
     def record(self) -> dict[str, Any]:
         if not self._present:
             raise DataError(f"{self._label} has no value in the training part; fill it, or leave it out with drop=.")
-        if self._categorical:
+        if self.categorical:
             return {
                 "name": self.name,
                 "kind": "categorical",
