@@ -107,7 +107,7 @@ class TableStatistics:
         largest = np.take_along_axis(filled, np.abs(filled).argmax(axis=0)[None], axis=0)[0]
         if not np.abs(largest).max() <= float(np.finfo(self._dtype).max):  # the message is about a single column
             return False
-        whole = (filled == filled.astype(self._dtype)).all(axis=0)
+        whole = np.equal(filled, filled.astype(self._dtype)).all(axis=0)
         binary = np.isin(filled, (0, 1)).all(axis=0)
         missing, present = gaps.any(axis=0), ~gaps.all(axis=0)
         values = np.ascontiguousarray(matrix[sample].T, np.float64)
