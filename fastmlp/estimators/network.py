@@ -155,10 +155,11 @@ class Network:
     def other_arrays(self) -> dict[str, Array]:
         """Return the arrays that are neither coefficients nor intercepts, by index of the module and name."""
         move = self.model.backend.to_numpy
+        # `local`, since between two fits the arrays are current, also where a session shares the optimizer's state.
         return {
-            f"{place}.{name}": np.array(move(array))
+            f"{place}.{name}": np.array(move(module.params.local(name)))
             for place, module in self._other_modules()
-            for name, array in module.params.items()
+            for name in module.params
         }
 
     def _other_modules(self) -> Iterator[tuple[int, Module]]:

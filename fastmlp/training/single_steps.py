@@ -18,6 +18,7 @@ from ..modules import Module
 from ..optim import Optimizer
 from .evaluator import Evaluator
 from .module_steps import QUIET, ModuleSteps
+from .step_inputs import as_step_inputs
 
 if TYPE_CHECKING:
     from .._kernels.compiled.native import NativeInference, NativeStep
@@ -154,12 +155,29 @@ class SingleSteps(Evaluator):
         DivergenceError
             If the loss is not finite; the weights are unchanged.
         """
-        native = self._path.native
-        if native is not None and sample_weight is None:
-            loss = native.step(self, x, y)
+        return self._step_on(self._path, x, y, sample_weight)
+
+    def _step_on(self, path: StepPath, x: Any, y: Any, sample_weight: Any) -> float:
+        """Make a step on the fastest path that its inputs and the settings allow."""
+        native = path.native
+        if native is not None:
+            loss = native.step(self, x, y, sample_weight)
+            if loss is None:
+                loss = self._converted_step(native, x, y, sample_weight)
             if loss is not None:
                 return loss
-        return self._general_step(self._path, x, y, sample_weight)
+        return self._general_step(path, x, y, sample_weight)
+
+    def _converted_step(self, native: NativeStep, x: Any, y: Any, sample_weight: Any) -> float | None:
+        """Make a step of other kinds of inputs, or of several threads, on the native path; None for the general one."""
+        dtype = self.model.dtype
+        if dtype is None:
+            return None
+        arrays = as_step_inputs(x, y, sample_weight, dtype, self.loss.target_kind == "labels")
+        if arrays is None:
+            return None
+        with held_interrupts():
+            return native.step(self, *arrays, any_threads=True)
 
     def _by_modules(self, batch: int) -> ModuleSteps:
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
@@ -314,12 +332,7 @@ class Stepper:
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Make one update on one batch and return its loss, see `Trainer.step`."""
-        native = self._path.native
-        if native is not None and sample_weight is None:
-            loss = native.step(self.trainer, x, y)
-            if loss is not None:
-                return loss
-        return self.trainer._general_step(self._path, x, y, sample_weight)
+        return self.trainer._step_on(self._path, x, y, sample_weight)
 
     __call__ = step
 

@@ -189,5 +189,6 @@ cdef class BoundKernel:
 
 
 include "inputs.pxi"
+include "order.pxi"
 include "weights.pxi"
 include "step.pxi"
