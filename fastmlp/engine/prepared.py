@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedInference", "PreparedSteps", "bind", "blend", "blend_places", "native_inference", "native_step"]
 
+_FIRST = np.zeros(1, np.int64)  # the bound of a single batch, for sums
 _MOST_AHEAD = 256  # steps whose hyperparameters are computed at once
 _BRIEF = 100_000  # floating-point operations of a call that keeps the GIL, whose release would take as long
 _FEATURE_COLUMNS = table.FORWARD, table.SOURCE, table.SOURCE_ROW
@@ -170,9 +171,10 @@ class PreparedSteps:
 
     def admit(self, X: Array, by_index: bool) -> None:
         """Prepare native steps on features of this dtype and targets of this kind, before the first of them."""
-        self._gather(dtype_name(X, self.dtype))
+        source = dtype_name(X, self.dtype)
+        self._gather(source)
         self._loss_addresses(by_index)
-        self._prepare_inference()
+        self._prepare_inference().admit(np.dtype(source))
 
     def _set_features(self, which: int, X: Array, index: Array) -> tuple[Any, ...]:
         """Set the addresses of a batch's features; return the arrays that must live until the kernel returns."""
@@ -208,13 +210,18 @@ class PreparedSteps:
     def _weigh(self, target: Array, weight: Array | None, index: Array) -> tuple[float, float]:
         """Return the loss's denominator, and the sum of the sample weights, of a batch of the rows ``index``."""
         denominators = loss_denominators(self._loss, target, weight, index, np.array([0, len(index)]))
-        total = len(index) if weight is None else float(np.add.reduceat(weight[index], [0])[0])
+        total = len(index) if weight is None else float(np.add.reduceat(weight[index], _FIRST)[0])
         return float(denominators[0]), total
 
     def weigh(self, target: Array, weight: Array | None, rows: int, some: bool) -> tuple[float, float] | None:
         """Return `_weigh` of the first rows, or with ``some`` of those of ``weighted``; None if a sum overflows."""
+        index = (self.weighted if some else self.order)[:rows]
         with np.errstate(over="ignore"):
-            denominator, total = self._weigh(target, weight, (self.weighted if some else self.order)[:rows])
+            if weight is None or self.weighs_classes:
+                denominator, total = self._weigh(target, weight, index)
+            else:
+                total = float(np.add.reduceat(weight[index] if some else weight, _FIRST)[0])
+                denominator = (self.index_factor if target.ndim == 1 and self.classes else self.row_factor) * total
         return (denominator, total) if math.isfinite(total) else None
 
     # ------------------------------------------------------------------------ gradients of the caller
@@ -307,6 +314,12 @@ class PreparedInference:
             np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
         )  # fmt: skip
 
+    def admit(self, source: np.dtype[Any]) -> int:
+        """Return the address of the function that gathers features of this dtype, which native code then takes too."""
+        if source.num not in self.gathers:
+            self.gathers[source.num] = self._plan.gather_address(str(source))
+        return self.gathers[source.num]
+
     def run(self, X: Array) -> Array:
         """Return the outputs (N, O) of checked features."""
         out: Array = np.empty((len(X), self.outputs), self.dtype)
@@ -314,10 +327,7 @@ class PreparedInference:
         for start in range(0, len(X), self.capacity):
             rows = np.arange(start, min(start + self.capacity, len(X)))
             block, order, source = source_of(X, rows, self.dtype)
-            number = np.dtype(source).num
-            if number not in self.gathers:
-                self.gathers[number] = self._plan.gather_address(source)
-            first[table.FORWARD], first[table.ORDER] = self.gathers[number], _address(order)
+            first[table.FORWARD], first[table.ORDER] = self.admit(np.dtype(source)), _address(order)
             first[table.SOURCE], first[table.SOURCE_ROW] = _address(block), block.strides[0] // block.itemsize
             last[table.TARGET], self.bounds[1] = _address(out[start:]), len(rows)
             self.call()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -32,11 +31,11 @@ from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
-from .online import OnlineFit, prepare_online_fit
+from .online import OnlineMLP
 from .options import STOCHASTIC, require_options
 from .solver import FitMonitor, Solver
 
-__all__ = ["BaseMLP", "on_prepared_steps"]
+__all__ = ["BaseMLP"]
 
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -49,7 +48,7 @@ _STOCHASTIC_ATTRIBUTES = (
 )  # fmt: skip
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(OnlineMLP):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict[str, Any] = {
@@ -117,22 +116,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             and not hasattr(self, "feature_names_in_")
             and bool(np.isfinite(X).all())
         )
-
-    def _takes_plain_rows(self) -> bool:
-        """Return whether `_encode_plain` and `_weights_of_classes` cover the kind of targets."""
-        return True
-
-    def _encode_plain(self, y: Array) -> Array | None:
-        """Return targets of a further call in the form of the loss, with unchecked numbers; None for other kinds."""
-        raise NotImplementedError
-
-    def _weights_of_classes(self) -> Array | None:
-        """Return the class weights in the order of the classes; None for no weights."""
-        return None
-
-    def _has_classes(self, classes: Any) -> bool:
-        """Return whether the argument ``classes`` of a further call says nothing new."""
-        return classes is None
 
     def _are_validated(self, X: Any, y: Any) -> bool:
         """Return whether scikit-learn's validation would return the rows of a further call as they are."""
@@ -336,9 +319,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     _loss_scale = 1.0
     _loss_constant = 0.0
 
-    def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
-        """Set ``_loss_constant``, the part of the reported loss that does not depend on the weights."""
-
     def _scorer(self, held_out: tuple[Any, Array, Array | None]) -> Callable[[], float]:
         """Return a function that computes the score of the held-out rows for early stopping."""
         X, Y, weight = held_out
@@ -437,12 +417,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        online: OnlineFit | None = self.__dict__.get("_online")
-        if online is not None and type(X) is np.ndarray and X.dtype in _FLOATS:
-            found = online.infer(self, X)
+        found = self._infer_online(X)
+        if found is not None:
+            return found
+        network = self._sync_network()
+        if type(X) is np.ndarray and X.dtype in _FLOATS and not hasattr(self, "feature_names_in_"):
+            found = network.infer_few(X)
             if found is not None:
                 return found
-        network = self._sync_network()
         plain = self._is_validated(X)
         if not plain:  # scikit-learn converts the rows or raises its usual errors
             X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
@@ -504,28 +486,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def on_prepared_steps(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a `partial_fit` to take the prepared steps of the last call first, and to prepare those of the next."""
-
-    @functools.wraps(method)
-    def call(self: BaseMLP, X: Any, y: Any, sample_weight: Any = None, *rest: Any, **named: Any) -> Any:
-        online: OnlineFit | None = self.__dict__.get("_online")
-        if online is not None:
-            if len(rest) + len(named) <= 1 and named.keys() <= {"classes"}:
-                classes = rest[0] if rest else named.get("classes")
-                if online.learn(self, X, y, sample_weight, classes):
-                    return self
-        continued = hasattr(self, "coefs_")
-        self._clear("_online")
-        method(self, X, y, sample_weight, *rest, **named)
-        if continued:
-            self._online = None  # an attribute before the attributes are counted
-            self._online = prepare_online_fit(self, X)
-        return self
-
-    return call
 
 
 def _same(one: Any, other: Any) -> bool:

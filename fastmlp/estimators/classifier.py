@@ -20,8 +20,9 @@ from .._common.validation import Array
 from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
-from ..training.evaluation import compute_probabilities
-from .base import BaseMLP, on_prepared_steps
+from ..training.evaluation import normalize_outputs
+from .base import BaseMLP
+from .online import on_prepared_steps
 
 __all__ = ["MLPClassifier"]
 
@@ -380,8 +381,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             In the order of ``classes_``; for multilabel targets the probability of each label.
         """
         outputs = self._outputs(X)
-        found = compute_probabilities(self._sync_network().model, self._loss(), outputs)
-        return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
+        task = "classification" if self.out_activation_ == "softmax" else "binary"
+        found = normalize_outputs(self._network.model, task, outputs)
+        if self.n_outputs_ > 1:
+            return found
+        both: Array = np.empty((len(found), 2), found.dtype)
+        both[:, 1:] = found
+        np.subtract(1, found, out=both[:, :1])
+        return both
 
     def predict_log_proba(self, X: Any) -> Array:
         """Predict the logarithms of the probabilities of the classes.

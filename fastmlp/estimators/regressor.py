@@ -22,7 +22,8 @@ from ..losses.log_cosh import LogCoshLoss
 from ..losses.mse import MSELoss
 from ..losses.poisson import PoissonLoss
 from ..losses.quantile import QuantileLoss
-from .base import BaseMLP, on_prepared_steps
+from .base import BaseMLP
+from .online import on_prepared_steps
 
 __all__ = ["MLPRegressor"]
 

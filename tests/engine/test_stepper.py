@@ -501,6 +501,50 @@ def test_reading_between_steps_and_holding_an_array(way, rng):
     assert_same_steps(trainers, [(x, y)] * 3, way)
 
 
+def test_public_types(way, rng):
+    trainer = fm.Trainer(plain(outputs=2)(), fm.MSELoss(), fm.Adam())
+    assert isinstance(trainer.stepper(), fm.Stepper)
+    assert isinstance(trainer.stepper().target_network(), fm.TargetNetwork)
+    stepper = fm.Stepper(trainer, 4, check=False)
+    assert repr(stepper) == repr(trainer.stepper(4, check=False))
+    stepper.step(features(rng, 4), rng.normal(size=(4, 2)))
+    target, x = fm.TargetNetwork(stepper), features(rng, 3)
+    np.testing.assert_array_equal(target(x), trainer.model.infer(x))
+    for kind, wrong in ((fm.Stepper, trainer.model), (fm.TargetNetwork, trainer)):
+        with pytest.raises(ValueError, match=f"{kind.__name__} expected a "):
+            kind(wrong)
+    for size in (0, 1.5, True):
+        with pytest.raises(ValueError, match="batch_size"):
+            fm.Stepper(trainer, size)
+
+
+@pytest.mark.parametrize("loss", [fm.CrossEntropyLoss, fm.MSELoss, fm.BCEWithLogitsLoss])
+def test_predictions_between_steps(loss, way, rng, dtype):
+    """They are those of the model, and leave the prepared path as it is."""
+    ref, comp = pair_of(plain(dtype, dropout=0.3, layer_norm=True), loss, fm.Adam)
+    labels = loss is fm.CrossEntropyLoss
+    x, y = features(rng, 6), rng.integers(0, 3, 6) if labels else rng.integers(0, 2, (6, 3)).astype("f4")
+    nan = x.copy()
+    nan[2, 3] = np.nan
+    others = [x, x[:1], x.astype("f8"), x[:0], x.tolist(), features(rng, 255), features(rng, 257)]
+    for number, one in enumerate([*others, nan, x[:, 1:], x[0]]):
+        with general_steps() as counted:
+            for _ in range(3):
+                assert comp.step(x, y) == by_runs(ref, x, y)
+                for method in ("predict", "predict_proba")[: 2 if loss is not fm.MSELoss else 1]:
+                    try:
+                        expected = getattr(ref, method)(one)
+                    except ValueError as error:
+                        with pytest.raises(ValueError) as found:
+                            getattr(comp, method)(one)
+                        assert str(found.value) == str(error)
+                    else:
+                        np.testing.assert_array_equal(getattr(comp, method)(one), expected)
+        if way == "native" and 0 < number < 3:
+            assert counted.call_count == 0
+    assert_equal(ref, comp)
+
+
 def test_copies_go_on_apart(way, rng):
     trainers = pair_of(plain(dropout=0.1), fm.CrossEntropyLoss, fm.Adam)
     x, y = features(rng, 6), rng.integers(0, 3, 6)

@@ -271,8 +271,7 @@ cdef class NativeStep:
         if self._mirror is not None:
             if not self._mirror.writeable():
                 return False
-            if not self._mirror.same():
-                self._mirror.read()
+            self._mirror.update()
         return True
 
     cdef object _update(self, object trainer, dict values, object kernel, int table, Py_ssize_t rows, double weight):

@@ -159,6 +159,11 @@ cdef class Mirror:
         copy_panels(self._read, self._data, self._places, self._lanes, False)
         self.keep()
 
+    cpdef update(self):
+        """Copy the arrays into the engine if the user has changed one since the last step."""
+        if not self.same():
+            self.read()
+
     cpdef write(self):
         """Copy the engine's parameters into the arrays."""
         copy_panels(self._arrays, self._data, self._places, self._lanes, True)
