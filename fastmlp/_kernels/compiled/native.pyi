@@ -11,7 +11,8 @@ class Kernel:
         name: str,
         arguments: Sequence[tuple[str, int]],
         result: str | None,
-        versions: dict[tuple[str, str], int],
+        versions: Sequence[tuple[str, str]],
+        address: Callable[[str, str], int],
     ) -> None: ...
     def __call__(self, *args: Any) -> Any: ...
     def bind(self, *args: Any) -> BoundKernel: ...
