@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
-from .columns import ArrayTable, Column, Table, array_column, join_columns, ordered_texts
+from .columns import ArrayTable, Column, Table, join_columns, ordered_texts
 from .dialect import non_numeric
 
 __all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns"]
@@ -107,16 +106,17 @@ class TableStatistics:
         largest = np.take_along_axis(filled, np.abs(filled).argmax(axis=0)[None], axis=0)[0]
         if not np.abs(largest).max() <= float(np.finfo(self._dtype).max):  # the message is about a single column
             return False
-        whole = np.equal(filled, filled.astype(self._dtype)).all(axis=0)
-        binary = np.isin(filled, (0, 1)).all(axis=0)
-        missing, present = gaps.any(axis=0), ~gaps.all(axis=0)
+        facts = zip(
+            largest.tolist(), gaps.any(axis=0).tolist(), gaps.all(axis=0).tolist(),
+            np.equal(filled, filled.astype(self._dtype)).all(axis=0).tolist(),
+            np.isin(filled, (0, 1)).all(axis=0).tolist(),
+            strict=True,
+        )  # fmt: skip
         values = np.ascontiguousarray(matrix[sample].T, np.float64)
-        for place, one in enumerate(self._columns):
-            one.add_plain(
-                array_column(values[place], f"{table.source}: column {one.name}"), float(largest[place]),
-                bool(missing[place]), bool(present[place]), bool(whole[place]), bool(binary[place]),
-                narrow=matrix.dtype.itemsize < 8,
-            )  # fmt: skip
+        narrow = matrix.dtype.itemsize < 8
+        for one, column, (most, missing, empty, whole, binary) in zip(self._columns, values, facts, strict=True):
+            label = f"{table.source}: column {one.name}"
+            one.add_plain(Column(label, "number", column, narrow=narrow), most, missing, empty, whole, binary)
         return True
 
     def records(self) -> list[dict[str, Any]]:
@@ -149,16 +149,14 @@ class _ColumnStatistics:
         self._categories.update(text for text in column.texts() if text is not None)
         self._check_categories()
 
-    def add_plain(
-        self, sample: Column, largest: float, missing: bool, present: bool, whole: bool, binary: bool, narrow: bool
-    ) -> None:
+    def add_plain(self, sample: Column, largest: float, missing: bool, empty: bool, whole: bool, binary: bool) -> None:
         """Add numbers that are checked; missing values do not count in ``whole`` and ``binary``."""
         self._label = sample.label
         self._missing = self._missing or missing
-        if not present:
+        if empty:
             return
         self._present = True
-        self._sample.append(replace(sample, narrow=narrow))
+        self._sample.append(sample)
         self._whole = self._whole and whole and abs(largest) < 2**53
         self._binary = self._binary and binary and largest in (0, 1)
 
