@@ -109,7 +109,7 @@ class TableStatistics:
         facts = zip(
             largest.tolist(), gaps.any(axis=0).tolist(), gaps.all(axis=0).tolist(),
             np.equal(filled, filled.astype(self._dtype)).all(axis=0).tolist(),
-            np.isin(filled, (0, 1)).all(axis=0).tolist(),
+            np.asarray(np.isin(filled, (0, 1)).all(axis=0)).tolist(),
             strict=True,
         )  # fmt: skip
         values = np.ascontiguousarray(matrix[sample].T, np.float64)
