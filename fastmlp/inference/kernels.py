@@ -1,0 +1,101 @@
+"""The compiled kernels of `Predictor`, if there are any on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._common.validation import Array
+from .._kernels.compiled.library import extension_module, host_level
+
+__all__ = ["Kernels", "inference_kernels"]
+
+
+class Kernels:
+    """Kernels and driver of `Predictor`.
+
+    Parameters
+    ----------
+    native : module
+        The extension module, with the driver.
+
+    Raises
+    ------
+    ImportError
+        If neither the library of compiled kernels nor Numba is installed.
+    """
+
+    def __init__(self, native: ModuleType) -> None:
+        self._native = native
+        self._jit, self._rows, self._elementwise, self._panels, self._host = (
+            importlib.import_module(f"fastmlp._kernels.cpu.{name}")
+            for name in ("jit", "inference", "elementwise", "panels", "host")
+        )
+
+    @property
+    def disabled(self) -> bool:
+        """Whether NUMBA_DISABLE_JIT is set, so that there are no compiled functions."""
+        return bool(self._jit.DISABLED)
+
+    @property
+    def ahead_of_time(self) -> bool:
+        """Whether the kernels are those of the compiled library."""
+        return self._jit.LIBRARY is not None
+
+    @property
+    def instructions(self) -> str:
+        """Instruction-set level of the compiled library, or "jit" if Numba compiles the kernels."""
+        return str(self._jit.LIBRARY.description["level"]) if self.ahead_of_time else "jit"
+
+    def row_function(self, name: str, dtype: Any, kind: str | None = None) -> int:
+        """Return the address of a function of a row of `_kernels.cpu.inference`, made for ``kind`` if given."""
+        found = getattr(self._rows, name)
+        return int((found if kind is None else found(kind)).address(dtype))
+
+    def activation(self, kind: str, dtype: Any) -> int:
+        """Return the address of an activation."""
+        return int(self._elementwise.forward_function(kind).address(dtype))
+
+    def packed(self, weight: Array) -> Array:
+        """Return a weight (O, I) as the flat matrix (I, O) in panels."""
+        outputs, inputs = weight.shape
+        matrix = np.zeros(self._panels.size(inputs, outputs, weight.dtype), weight.dtype)
+        self._panels.pack(weight.T, matrix, 0, inputs)
+        return matrix
+
+    def padded(self, values: Array | None, width: int, dtype: Any) -> Array:
+        """Return ``values``, by default zeros, followed by zeros up to whole vectors."""
+        vector = np.zeros(self._panels.round_up(width, dtype), dtype)
+        if values is not None:
+            vector[:width] = values
+        return vector
+
+    def plan(self, inputs: int, dtype: Any, steps: Any, threads: int, row_threads: int) -> Any:
+        """Return the `Plan` of the driver for these steps."""
+        linear = self._rows.linear.address(dtype)
+        lanes = self._host.LANES[dtype.itemsize]
+        return self._native.Plan(inputs, dtype, lanes, linear, steps, threads, row_threads)
+
+
+def inference_kernels() -> Kernels | None:
+    """Return the compiled kernels of `Predictor`, or None if they can neither be loaded nor compiled.
+
+    That is the case without the extension module, on a processor without fused multiply-adds, with NUMBA_DISABLE_JIT,
+    and where neither the library of compiled kernels nor Numba is installed.
+
+    Raises
+    ------
+    BackendError
+        If FASTMLP_LANES is not one of its values.
+    """
+    native = extension_module()
+    if native is None or not host_level():
+        return None
+    try:
+        kernels = Kernels(native)
+    except ImportError:
+        return None
+    return None if kernels.disabled else kernels
