@@ -89,6 +89,10 @@ class OptionalExtensions(build_ext):
             self.extensions = []
 
 
+# The oldest and the newest version of Numba with which the tests of the kernels were run; .ci/extended repeats them
+# with the oldest one, which is also the first for Python 3.14. Later versions may be installed.
+OLDEST_NUMBA, NEWEST_NUMBA = "0.63.1", "0.68.1"
+
 extras = {
     # For drivers from CUDA 12 on.
     "cuda": ["numba-cuda[cu12]>=0.28"],
@@ -131,13 +135,13 @@ setup(
     package_data={"fastmlp": ["py.typed", "*.pyi"], "fastmlp.datasets": ["data/*"]},
     install_requires=[
         "numpy>=1.26",
-        "numba>=0.63",  # first release for Python 3.14
+        f"numba>={OLDEST_NUMBA}",
         "safetensors>=0.4.3",
         "pooch>=1.8",
         "tqdm>=4.65",
         "tomli>=2.0; python_version < '3.11'",
     ],
-    setup_requires=["numba>=0.63"] if may_compile and "build_ext" not in sys.argv else [],
+    setup_requires=[f"numba>={OLDEST_NUMBA}"] if may_compile and "build_ext" not in sys.argv else [],
     extras_require={
         **extras,
         "peers": peers,

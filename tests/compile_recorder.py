@@ -11,36 +11,33 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from numba.core import event
-
 import fastmlp
-from fastmlp._kernels.cpu import numba_jit
+from fastmlp._kernels import watch_compilation
+from fastmlp._kernels.compiled import on_demand
 
 
 def environment():
-    """Return an environment in which a subprocess can import this module and fastmlp."""
+    """Return an environment in which a subprocess can import this module and fastmlp, and compiles its kernels."""
     folders = Path(fastmlp.__file__).parents[1], Path(__file__).parent
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    return {**os.environ, "FASTMLP_JIT": "1", "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 @contextlib.contextmanager
 def recorded():
-    """Record the names of ``kernels`` requested, functions ``compiled`` and kernels ``saved`` inside the block."""
+    """Record the names of ``kernels`` loaded, of those ``compiled`` and of those ``saved`` inside the block."""
     found = SimpleNamespace(kernels=[], compiled=[], saved=[])
-    load, save = numba_jit._KernelCache.load_overload, numba_jit._KernelCache.save_overload
 
-    def loads(self, sig, context):
-        _, _, captured, _ = self._index_key(sig, context.codegen())
-        found.kernels.append(f"{self._impl.filename_base} {sig} {captured}")
-        return load(self, sig, context)
+    def loads(symbol, code):
+        found.kernels.append(symbol)
+        return load(symbol, code)
 
-    def saves(self, sig, data):
-        found.saved.append(f"{self._impl.filename_base} {sig}")
-        save(self, sig, data)
+    def saves(symbol, *arguments):
+        found.saved.append(symbol)
+        save(symbol, *arguments)
 
+    load, save = on_demand._loaded, on_demand.save_object
     with (
-        mock.patch.multiple(numba_jit._KernelCache, load_overload=loads, save_overload=saves),
-        event.install_recorder("numba:compile") as compiled,
+        mock.patch.multiple(on_demand, _loaded=loads, save_object=saves),
+        watch_compilation(found.compiled.append),
     ):
         yield found
-    found.compiled += [str(record.data["dispatcher"]) for _, record in compiled.buffer if record.is_start]

@@ -396,7 +396,7 @@ def test_predicting_needs_no_numba(tmp_path):
     fm.save(model, tmp_path / "model.safetensors")
     command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    words, default = result.stdout.split(), "numpy" if jit.USES_NUMBA else "numba"
+    words, default = result.stdout.split(), "numpy" if jit.LIBRARY is None else "numba"
     assert words[:2] == ["(2,", "2)"] and words[-1] == default, result.stderr
 
 
@@ -456,5 +456,7 @@ def test_where_kernels_are_missing(monkeypatch):
     monkeypatch.setattr(library, "host_level", lambda: "")
     assert inference_kernels() is None
     monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "fastmlp._kernels.cpu.inference", None)
+    monkeypatch.setattr(jit, "LIBRARY", None)
+    assert inference_kernels().instructions == "jit"
+    monkeypatch.setattr(library, "is_installed", lambda package: False)
     assert inference_kernels() is None

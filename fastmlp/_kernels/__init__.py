@@ -11,13 +11,23 @@ import contextvars
 import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 from .._common.errors import BackendError
 from .._common.installed import is_installed
 
-__all__ = ["BACKENDS", "PRECISIONS", "compiles", "get_backend", "set_backend", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "cache_files",
+    "compiles",
+    "get_backend",
+    "set_backend",
+    "use_backend",
+    "watch_compilation",
+]
 
 # name: (module, required package, install command)
 BACKENDS = {
@@ -76,7 +86,21 @@ def _has_library() -> bool:
 
 def compiles() -> bool:
     """Return whether Numba compiles the kernels of the backend "numba" in this process, when they are first used."""
-    return bool(importlib.import_module(".cpu.jit", __name__).USES_NUMBA)
+    jit = importlib.import_module(".cpu.jit", __name__)
+    return jit.LIBRARY is None and not jit.DISABLED
+
+
+def cache_files() -> tuple[Path | None, list[Path]]:
+    """Return the folder of compiled kernels (None if no folder is writable) and the files in it."""
+    found: tuple[Path | None, list[Path]] = importlib.import_module(".compiled.object_files", __name__).cache_files()
+    return found
+
+
+@contextlib.contextmanager
+def watch_compilation(started: Callable[[str], None]) -> Iterator[None]:
+    """Call ``started`` with the name of each function that is compiled inside the block, before its compilation."""
+    with importlib.import_module(".compiled.on_demand", __name__).watch_compilation(started):
+        yield
 
 
 def _default() -> str:

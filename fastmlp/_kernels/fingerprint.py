@@ -15,7 +15,7 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
     around = folder.parent  # formulas and constants are compiled in from there
     shared = (
-        *(around / name for name in ("number.py", "op_columns.py", "polynomials.py")),
+        *(around / name for name in ("number.py", "op_columns.py", "polynomials.py", "compiled/objects.py")),
         *around.glob("formulas/**/*.py"),
         *(around.parent / "_common" / name for name in ("arithmetic.py", "philox.py")),
     )

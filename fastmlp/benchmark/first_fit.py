@@ -85,14 +85,17 @@ from fastmlp.cli import main
 sys.exit(main(["train", "--epochs", "1", "--quiet", "--out", "run"]))
 """
 
-# By name: the packages that must be installed, the code, and whether Numba compiles the kernels in an empty cache.
-CONTENDERS: dict[str, tuple[tuple[str, ...], str, bool]] = {
-    "fastmlp": ((), _FIT, False),
-    "fastmlp train": ((), _TRAIN, False),
-    "fastmlp, kernels compiled by Numba": (("numba",), _FIT, True),
-    "scikit-learn": (("sklearn",), _SKLEARN, False),
-    "PyTorch": (("torch",), _TORCH, False),
-    "JAX": (("jax",), _JAX, False),
+EMPTY_CACHE = "fastmlp, kernels compiled by Numba"
+FILLED_CACHE = f"{EMPTY_CACHE} in an earlier process"
+# By name: the packages that must be installed, and the code.
+CONTENDERS: dict[str, tuple[tuple[str, ...], str]] = {
+    "fastmlp": ((), _FIT),
+    "fastmlp train": ((), _TRAIN),
+    EMPTY_CACHE: (("numba",), _FIT),
+    FILLED_CACHE: (("numba",), _FIT),
+    "scikit-learn": (("sklearn",), _SKLEARN),
+    "PyTorch": (("torch",), _TORCH),
+    "JAX": (("jax",), _JAX),
 }
 
 
@@ -102,7 +105,7 @@ def run(rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
     Parameters
     ----------
     rounds : int
-        Processes of each, after one for warm-up. Numba compiles in an empty cache once.
+        Processes of each, after one for warm-up, except that Numba compiles in an empty cache once.
     log : function of a str
         Called before each round.
 
@@ -111,12 +114,12 @@ def run(rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
     dict
         ``start``: the median seconds of each contender, ``sizes``: installed bytes, and the machine.
     """
-    names = [name for name, (packages, _, _) in CONTENDERS.items() if all(map(is_installed, packages))]
+    names = [name for name, (packages, _) in CONTENDERS.items() if all(map(is_installed, packages))]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
         log(f"round {number} of {rounds}" if number else "warm-up")
         for name in names:
-            if CONTENDERS[name][2] and number != 1:
+            if name == EMPTY_CACHE and number != 1:
                 continue
             taken = _time(name)
             if number:
@@ -129,13 +132,14 @@ def run(rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _time(name: str) -> float:
-    _, code, compiles = CONTENDERS[name]
     with TemporaryDirectory() as folder:
         environment = dict(os.environ)
-        if compiles:
-            environment |= {"FASTMLP_JIT": "1", "NUMBA_CACHE_DIR": str(Path(folder, "cache"))}
+        if name in (EMPTY_CACHE, FILLED_CACHE):
+            environment["FASTMLP_JIT"] = "1"
+        if name == EMPTY_CACHE:
+            environment["NUMBA_CACHE_DIR"] = str(Path(folder, "cache"))
         began = time.perf_counter()
-        command = [sys.executable, "-W", "ignore", "-c", code]
+        command = [sys.executable, "-W", "ignore", "-c", CONTENDERS[name][1]]
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
         return time.perf_counter() - began
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
 
-from .._kernels import compiles
+from .._kernels import compiles, watch_compilation
 from ..callbacks.base import Callback
 from ..callbacks.history import Record
 from ..training.trainer import Trainer
@@ -33,15 +33,13 @@ class MetricsTable(Callback):
 
     def __init__(self, bar: bool) -> None:
         self.bar = bar
-        self._events: Any = None
+        self._notes = contextlib.ExitStack()
         self.empty = True
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Announce the compilation of kernels, which delays a first run."""
         if trainer.model.backend_name == "numba" and compiles():
-            self._events = importlib.import_module("numba.core.event")
-            self._listener = _listener(self._events, self._print)
-            self._events.register("numba:compile", self._listener)
+            self._notes.enter_context(watch_compilation(_first_of(self._print)))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Print a line of metrics."""
@@ -58,10 +56,8 @@ class MetricsTable(Callback):
         )
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        """Stop listening to the compiler."""
-        if self._events is not None:
-            self._events.unregister("numba:compile", self._listener)
-            self._events = None
+        """Stop watching the compiler."""
+        self._notes.close()
 
     def _print(self, line: str) -> None:
         if self.bar:
@@ -78,15 +74,15 @@ def format_metric(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.{digits}e}"
 
 
-def _listener(event: Any, write: Callable[[str], None]) -> Any:
-    """Return a listener that writes one line when Numba first compiles a function that is not in the cache."""
+def _first_of(write: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that writes one line when a kernel is compiled that is not in the cache."""
     notes = [f"compiling kernels (about 20 s on a first run); they are cached in {kernel_cache()}"]
 
-    def on_start(self: Any, started: Any) -> None:
+    def started(symbol: str) -> None:
         if notes:
             write(notes.pop())
 
-    return type("Note", (event.Listener,), {"on_start": on_start, "on_end": lambda self, ended: None})()
+    return started
 
 
 def _format_loss(value: float) -> str:

@@ -14,7 +14,7 @@ from .. import __version__
 from .._common.errors import BackendError, DataError
 from .._common.processor import processor, version_of
 from .._common.threads import WORK_PER_THREAD, usable_threads
-from .._kernels import BACKENDS, get_backend
+from .._kernels import BACKENDS, cache_files, get_backend
 from ..datasets.fetch import data_folder
 from ..inference.kernels import inference_kernels
 
@@ -137,10 +137,7 @@ def _threads() -> str:
 
 def kernel_cache(count: bool = False) -> str:
     """Return the folder of cached kernels, with ``count`` also the number and the size of its files."""
-    try:
-        folder, files = importlib.import_module("fastmlp._kernels.cpu.numba_jit").cache_files()
-    except (BackendError, ImportError) as error:
-        return f"none: {error}"
+    folder, files = cache_files()
     if folder is None:
         return "none: no folder is writable, so each process compiles its kernels; set NUMBA_CACHE_DIR to one"
     text = f"{folder}{' (NUMBA_CACHE_DIR)' if os.environ.get('NUMBA_CACHE_DIR') else ''}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .._kernels import compiles, use_backend
+from .._kernels import compiles, use_backend, watch_compilation
 from ..inference.predictor import Predictor
 from ..losses import loss_types
 from ..modules import MLP, Normalize, Sequential, Softmax, activation_names
@@ -69,18 +68,17 @@ def run(args: argparse.Namespace) -> int:
         return 0
     start, compiled = time.perf_counter(), 0
     with use_backend("numba"):
-        event = importlib.import_module("numba.core.event")
         for dtype in dict.fromkeys(args.dtype or ["float32"]):
             for parts in _combinations(dtype, args.all):
                 before = time.perf_counter()
-                with event.install_recorder("numba:compile") as recorder:
+                symbols: list[str] = []
+                with watch_compilation(symbols.append):
                     _fit(dtype, *parts)
                     if args.all:
                         _fit(dtype, *parts, augmented=True, layer_norm=True, dropout=0.1)
-                count = sum(record.is_start for _, record in recorder.buffer)
-                compiled += count
+                compiled += len(symbols)
                 seconds = time.perf_counter() - before
-                print(f"{dtype} {', '.join(parts):63s} {count:4d} compiled {seconds:6.1f} s", flush=True)
+                print(f"{dtype} {', '.join(parts):63s} {len(symbols):4d} compiled {seconds:6.1f} s", flush=True)
     print(f"{compiled} functions compiled in {time.perf_counter() - start:.1f} s; kernels are cached in")
     print(kernel_cache(count=True))
     return 0

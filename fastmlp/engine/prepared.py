@@ -8,7 +8,6 @@ top of that, `NativeStep` of the extension module sets the addresses without Pyt
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from .._common.arithmetic import ceil_div
 from .._common.threads import WORK_PER_THREAD, choose_threads
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
-from .._kernels.cpu import jit, loss_operations, operations, table
+from .._kernels.cpu import loss_operations, operations, table
 from .._kernels.cpu.team import Team
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from .session import Session
     from .storage import Weights
 
-__all__ = ["PreparedInference", "PreparedSteps", "bind", "blend", "blend_places", "native_inference", "native_step"]
+__all__ = ["PreparedInference", "PreparedSteps", "blend", "blend_places", "native_inference", "native_step"]
 
 _MOST_AHEAD = 256  # steps whose hyperparameters are computed at once
 _BRIEF = 100_000  # floating-point operations of a call that keeps the GIL, whose release would take as long
@@ -43,14 +42,6 @@ _FEATURE_COLUMNS = table.FORWARD, table.SOURCE, table.SOURCE_ROW
 _INFERENCE_ROWS = 256  # rows of `PreparedInference` at once
 # Tables of operations: a step, the forward pass, and a step from a gradient of the outputs.
 _STEP, _FORWARD, _BACKWARD = range(3)
-
-
-def bind(kernel: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Return the call of a kernel with these arguments."""
-    if jit.LIBRARY is None:
-        return functools.partial(kernel, *arguments)
-    bound: Callable[[], Any] = kernel.bind(*arguments)  # type: ignore[attr-defined]
-    return bound
 
 
 class PreparedSteps:
@@ -137,8 +128,8 @@ class PreparedSteps:
         key = which, threads, thread
         if key not in self.calls:
             plan, weights = self._plan, self._weights
-            self.calls[key] = bind(
-                kernels.train, thread, threads, self.tables[which], plan.numbers, weights.params, plan.work_items,
+            self.calls[key] = kernels.train.bind(
+                thread, threads, self.tables[which], plan.numbers, weights.params, plan.work_items,
                 plan.splits_for(threads), self._run_params[which], plan.clip_params, self.hyperparams, self.bounds,
                 self.ends, self.losses, self.penalties, self._squares, self._control, plan.work, weights.data, 1,
             )  # fmt: skip
@@ -275,8 +266,8 @@ class PreparedInference:
         first[table.BOUNDS] = last[table.BOUNDS] = _address(self.bounds)
         first[table.ORDER], first[table.STEPS] = _address(self._order), 0
         none, nothing = np.zeros(0), np.zeros(0, np.int64)
-        self.call = bind(
-            kernels.train, 0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits,
+        self.call = kernels.train.bind(
+            0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits,
             plan.run_params, np.zeros(3), np.zeros((1, 1)), self.bounds, nothing, none, none, none,
             np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._common.installed import is_installed
 from .._common.validation import Array
 from .._kernels.compiled.library import extension_module, host_level
 
@@ -21,11 +22,6 @@ class Kernels:
     ----------
     native : module
         The extension module, with the driver.
-
-    Raises
-    ------
-    ImportError
-        If neither the library of compiled kernels nor Numba is installed.
     """
 
     def __init__(self, native: ModuleType) -> None:
@@ -36,9 +32,9 @@ class Kernels:
         )
 
     @property
-    def disabled(self) -> bool:
-        """Whether NUMBA_DISABLE_JIT is set, so that there are no compiled functions."""
-        return bool(self._jit.DISABLED)
+    def usable(self) -> bool:
+        """Whether the kernels are in the compiled library, or Numba can compile them."""
+        return self.ahead_of_time or (is_installed("numba") and not self._jit.DISABLED)
 
     @property
     def ahead_of_time(self) -> bool:
@@ -75,9 +71,9 @@ class Kernels:
 
     def plan(self, inputs: int, dtype: Any, steps: Any, threads: int, row_threads: int) -> Any:
         """Return the `Plan` of the driver for these steps."""
-        linear = self._rows.linear.address(dtype)
+        addresses = (found.address(dtype) for found in (self._rows.linear, self._rows.convert_bytes))
         lanes = self._host.LANES[dtype.itemsize]
-        return self._native.Plan(inputs, dtype, lanes, linear, steps, threads, row_threads)
+        return self._native.Plan(inputs, dtype, lanes, *addresses, steps, threads, row_threads)
 
 
 def inference_kernels() -> Kernels | None:
@@ -94,8 +90,5 @@ def inference_kernels() -> Kernels | None:
     native = extension_module()
     if native is None or not host_level():
         return None
-    try:
-        kernels = Kernels(native)
-    except ImportError:
-        return None
-    return None if kernels.disabled else kernels
+    kernels = Kernels(native)
+    return kernels if kernels.usable else None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp._kernels import cache_files
 from fastmlp.losses import loss_types
 from fastmlp.modules.config import module_types
 
@@ -170,16 +171,13 @@ def test_info_without_the_package_that_downloads(fastmlp, monkeypatch):
 
 
 def test_info_counts_the_kernels_that_are_kept(fastmlp, monkeypatch, folder):
-    from fastmlp._kernels.cpu import numba_jit
-
-    monkeypatch.setattr(numba_jit.numba.config, "CACHE_DIR", str(folder / "kernels"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "kernels"))
-    kept = numba_jit.cache_files()[0]
+    kept = cache_files()[0]
     assert f"kernel cache  {kept} (NUMBA_CACHE_DIR): 0 files, 0.0 MB" in fastmlp("info")[1]
-    (kept / "f-1.py311.fastmlp-0.1.nbc").write_bytes(bytes(1_300_000))
-    (kept / "gone.py311.fastmlp-0.1.nbc").symlink_to(folder / "nowhere")
+    (kept / "fastmlp_a.0.1.o").write_bytes(bytes(1_300_000))
+    (kept / "fastmlp_gone.0.1.o").symlink_to(folder / "nowhere")
     assert ": 2 files, 1.3 MB" in fastmlp("info")[1]
-    monkeypatch.setattr(numba_jit, "cache_files", lambda: (None, []))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kept / "fastmlp_a.0.1.o"))
     assert "kernel cache  none: no folder is writable" in fastmlp("info")[1]
 
 

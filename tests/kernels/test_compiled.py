@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -17,7 +18,9 @@ if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
 from fastmlp._kernels.compiled import library as libraries  # noqa: E402
-from fastmlp._kernels.cpu import jit, rows, shuffle  # noqa: E402
+from fastmlp._kernels.compiled import python_calls  # noqa: E402
+from fastmlp._kernels.cpu import jit, rows, shuffle, updates  # noqa: E402
+from fastmlp._kernels.cpu.declare import versions  # noqa: E402
 from fastmlp._kernels.cpu.host import VECTOR_BYTES  # noqa: E402
 from fastmlp._kernels.jitted import shuffle as jitted_shuffle  # noqa: E402
 
@@ -38,8 +41,9 @@ def run(*command, **environment):
 def test_each_kernel_is_there_for_both_dtypes():
     """In a process of its own, where no other test has registered a formula."""
     code = "from fastmlp._kernels.cpu import every, jit; every.declare_all(); "
-    code += "print([n for n, d in jit.KERNELS.items() if not jit.LIBRARY.kernel(n, d.arguments, None)], "
-    code += "[n for n in jit.FUNCTION_POINTERS for d in ('float32', 'float64') if not jit.LIBRARY.address(f'{n}_{d}')])"
+    code += "from fastmlp._kernels.cpu.declare import versions; at = jit.LIBRARY.address; "
+    code += "print([n + s for n, d in jit.KERNELS.items() for s in versions(d.arguments).values() if not at(n + s)], "
+    code += "[n for n in jit.FUNCTION_POINTERS for d in ('float32', 'float64') if not at(f'{n}_{d}')])"
     assert run("-c", code) == "[] []\n"
 
 
@@ -54,7 +58,7 @@ def test_it_exports_kernels_only_and_needs_the_c_library_only():
     assert needed <= {"madvise", "memcpy", "memmove", "memset", "sched_yield", "sqrt"}
 
 
-@built
+@pytest.mark.parametrize("with_extension", [True, False])
 @pytest.mark.parametrize(
     "arguments, expected",
     [
@@ -66,9 +70,44 @@ def test_it_exports_kernels_only_and_needs_the_c_library_only():
         (([1.0], np.ones((2, 3))), "Argument 0 .* is a list"),
     ],
 )
-def test_a_call_with_other_arguments(arguments, expected):
+def test_a_call_with_other_arguments(arguments, expected, with_extension):
     with pytest.raises(TypeError, match=expected):
-        rows.softmax_forward(*arguments)
+        kernel("softmax_forward", rows, with_extension)(*arguments)
+
+
+def kernel(name, module, with_extension):
+    """A kernel of the process, called by the extension module, or as without it."""
+    if with_extension:
+        return getattr(module, name)
+    full = f"{module.__name__.rpartition('.')[2]}_{name.lstrip('_')}"
+    function, arguments, result = jit.KERNELS[full]
+    address = functools.partial(jit._address, function, (), full)
+    return python_calls.Kernel(full, arguments, result and result.element, tuple(versions(arguments)), address)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_calls_in_python_give_what_those_of_the_extension_give(dtype, rng):
+    x = rng.normal(size=(5, 7)).astype(dtype)
+    ref, comp = np.empty_like(x), np.empty_like(x)
+    for out, with_extension in ((ref, True), (comp, False)):
+        kernel("softmax_forward", rows, with_extension)(x, out)
+    assert np.array_equal(ref, comp)
+    image = rng.integers(0, 256, (5, 7), np.uint8)
+    mean, scale = rng.normal(size=7).astype(dtype), np.ones(7, dtype)
+    for out, with_extension in ((ref, True), (comp, False)):
+        bound = kernel("normalize", rows, with_extension).bind(image, mean, scale, out)
+        image[0, 0] += 1  # arrays are read anew at each call
+        assert bound() is None
+        image[0, 0] -= 1
+    assert np.array_equal(ref, comp)
+    assert kernel("sum_of_squares", updates, True)(mean) == kernel("sum_of_squares", updates, False)(mean)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**63, 2**64 - 1])
+def test_large_integers_of_calls_in_python(seed, monkeypatch):
+    ref = shuffle.shuffle_order(seed, 3, 50)
+    monkeypatch.setattr(shuffle, "_draw", kernel("_draw", shuffle, False))
+    assert np.array_equal(ref, shuffle.shuffle_order(seed, 3, 50))
 
 
 @built
@@ -128,12 +167,13 @@ def test_training_does_not_import_numba():
 
 
 @built
-def test_a_registered_formula_is_compiled_by_numba():
+def test_a_registered_formula_is_compiled_by_numba(tmp_path):
     code = "import sys; from fastmlp._kernels import formulas as f, get_backend; import numpy as np; "
     code += "import squareplus; f.register('activations', 'squareplus', squareplus); "
     code += "x = np.ones((2, 3)); get_backend('numba').activation_forward('squareplus', 1.0, x, x); "
     code += "print(x[0, 0] > 1, 'numba' in sys.modules)"
-    assert run("-c", code, PYTHONPATH=str(BITS.parent)) == "True True\n"
+    # In an empty folder of object files: those of an earlier run would be loaded without Numba.
+    assert run("-c", code, PYTHONPATH=str(BITS.parent), NUMBA_CACHE_DIR=str(tmp_path)) == "True True\n"
 
 
 @pytest.mark.parametrize(

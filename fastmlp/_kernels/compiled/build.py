@@ -65,7 +65,7 @@ def build(level: str, out: Path = FOLDER, processes: int | None = None) -> Path:
     # a kernel do not depend on a library of Intel's.
     environment = {
         **os.environ, "NUMBA_CPU_NAME": "generic" if level == "aarch64" else level, "NUMBA_CPU_FEATURES": "",
-        "NUMBA_DISABLE_INTEL_SVML": "1", "NUMBA_DISABLE_JIT": "0", "FASTMLP_JIT": "1",
+        "NUMBA_DISABLE_INTEL_SVML": "1", "NUMBA_DISABLE_JIT": "0",
         "FASTMLP_LANES": str(LEVEL_BYTES[level] // 4),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER.parents[2]), os.environ.get("PYTHONPATH")))),
     }  # fmt: skip

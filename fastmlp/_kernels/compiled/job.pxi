@@ -75,13 +75,10 @@ cdef extern from * nogil:
     Py_ssize_t atomic_add(Py_ssize_t *, Py_ssize_t)
     int atomic_swap(Py_ssize_t *, Py_ssize_t, Py_ssize_t)
 
-ctypedef fused real:
-    float
-    double
-
 ctypedef void (*linear_t)(
     const void *a, int64_t lda, const void *weight, const void *bias, double lowest, void *c, int64_t ldc,
     int64_t rows, int64_t k, int64_t width, int64_t first, int64_t last, int64_t unit) noexcept nogil
+ctypedef void (*convert_t)(int64_t address, int64_t step, int64_t width, void *row) noexcept nogil
 ctypedef void (*activation_t)(double alpha, const void *x, void *y, int64_t size, int64_t size_of_y) noexcept nogil
 ctypedef void (*row_t)(
     void *row, const void *first, const void *second, double number, int64_t width) noexcept nogil
@@ -113,6 +110,7 @@ cdef struct Net:
     Py_ssize_t size           # bytes of a number
     Py_ssize_t lanes
     linear_t linear
+    convert_t convert         # of uint8
     double work               # multiply-adds of a row
 
 # `next` and `done` count chunks: blocks of rows, or for a single row groups of panels, of which `firsts[i]` come before
@@ -161,26 +159,13 @@ cdef inline void _row_step(const Net *net, const Step *step, Py_ssize_t rows, ch
             step.function(row, step.first, step.second, step.number, step.width)
 
 
-cdef inline void _convert(const unsigned char *source, Py_ssize_t step, Py_ssize_t n, real *to) noexcept nogil:
-    cdef Py_ssize_t i
-    if step == 1:  # known to the compiler, for vector instructions
-        for i in range(n):
-            to[i] = source[i]
-    else:
-        for i in range(n):
-            to[i] = source[i * step]
-
-
 cdef void _gather(const Job *job, Py_ssize_t row, char *to) noexcept nogil:
     """Copy a row of x to a buffer."""
     cdef const Net *net = job.net
     cdef const char *x = job.x + row * job.row_bytes
     cdef Py_ssize_t i
     if job.as_bytes:
-        if net.size == sizeof(float):
-            _convert(<const unsigned char *> x, job.column_bytes, net.inputs, <float *> to)
-        else:
-            _convert(<const unsigned char *> x, job.column_bytes, net.inputs, <double *> to)
+        net.convert(<int64_t> <uintptr_t> x, job.column_bytes, net.inputs, to)
     elif job.column_bytes == net.size:
         memcpy(to, x, net.inputs * net.size)
     elif net.size == sizeof(float):

@@ -12,12 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ..cpu.declare import Argument, versions
 from ..fingerprint import fingerprint
 
 __all__ = [
     "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "extension_module", "host_level",
-    "level_for", "library", "library_file", "reason",
+    "kernel_type", "level_for", "library", "library_file", "reason",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent
@@ -39,25 +38,16 @@ class Library:
     path : Path
     description : dict of str to str
         The description beside the library, see `build`.
-    native : module
-        The extension module that calls kernels.
     """
 
-    def __init__(self, path: Path, description: dict[str, str], native: ModuleType) -> None:
-        self.path, self.description, self._native = path, description, native
+    def __init__(self, path: Path, description: dict[str, str]) -> None:
+        self.path, self.description = path, description
         self._functions = ctypes.CDLL(str(path))
 
     def address(self, name: str) -> int | None:
         """Return the address of ``fastmlp_<name>``, or None if the library has no such function."""
         found = getattr(self._functions, f"fastmlp_{name}", None)
         return None if found is None else ctypes.cast(found, ctypes.c_void_p).value
-
-    def kernel(self, name: str, arguments: tuple[Argument, ...], result: Argument | None) -> Any:
-        """Return a kernel, to be called with NumPy arrays, or None if the library does not have it."""
-        addresses = {dtypes: self.address(f"{name}{suffix}") for dtypes, suffix in versions(arguments).items()}
-        if None in addresses.values():
-            return None
-        return self._native.Kernel(name, arguments, result and result.element, addresses)
 
 
 class UnusableError(Exception):
@@ -75,6 +65,12 @@ def extension_module() -> ModuleType | None:
         return importlib.import_module(".native", __package__)
     except ImportError:
         return None
+
+
+def kernel_type() -> Any:
+    """Return the class of kernels: that of the extension module, or one in Python if there is none."""
+    native = extension_module()
+    return importlib.import_module(".python_calls", __package__).Kernel if native is None else native.Kernel
 
 
 def host_level() -> str | None:
@@ -119,7 +115,7 @@ def _load(vector_bytes: int) -> _Choice:
     path = library_file(level)
     if not path.is_file():
         raise UnusableError(f"the package was installed without compiled kernels for {level}")
-    return _Choice(Library(path, checked_description(path), native), level)
+    return _Choice(Library(path, checked_description(path)), level)
 
 
 def checked_description(path: Path) -> dict[str, str]:

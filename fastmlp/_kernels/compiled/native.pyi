@@ -11,7 +11,8 @@ class Kernel:
         name: str,
         arguments: Sequence[tuple[str, int]],
         result: str | None,
-        versions: dict[tuple[str, str], int],
+        versions: Sequence[tuple[str, str]],
+        address: Callable[[str, str], int],
     ) -> None: ...
     def __call__(self, *args: Any) -> Any: ...
     def bind(self, *args: Any) -> BoundKernel: ...
@@ -64,6 +65,7 @@ class Plan:
         dtype: Any,
         lanes: int,
         linear: int,
+        convert: int,
         steps: Sequence[tuple[Any, ...]],
         threads: int = 1,
         row_threads: int = 1,

@@ -59,8 +59,10 @@ cdef class Kernel:
         Element type and number of dimensions of each argument, see `cpu.declare`.
     result : str or None
         Element type of the result.
-    versions : dict of (str, str) to int
-        Addresses, by the dtypes that stand for "real" and "source"; "" where the kernel has no such argument.
+    versions : sequence of (str, str)
+        Dtypes that may stand for "real" and "source"; "" where the kernel has no such argument.
+    address : function
+        Function of two dtypes that returns the address of that version. It is called before the first call of each.
 
     Raises
     ------
@@ -72,19 +74,19 @@ cdef class Kernel:
 
     cdef readonly str name
     cdef readonly tuple arguments
-    cdef dict _versions
+    cdef dict _versions, _addresses
+    cdef object _address
     cdef int _count, _result, _real, _source
     cdef int _kinds[MOST_ARGUMENTS]
     cdef int _dimensions[MOST_ARGUMENTS]
     cdef int _types[MOST_ARGUMENTS]
 
-    def __init__(self, str name, arguments, result, dict versions):
+    def __init__(self, str name, arguments, result, versions, address):
         self.name, self.arguments = name, tuple(arguments)
         if len(self.arguments) > MOST_ARGUMENTS or sum([1 + one[1] for one in self.arguments]) >= MOST_SLOTS:
             raise ValueError(f"{name} has too many arguments; expected at most {MOST_ARGUMENTS} in {MOST_SLOTS} slots.")
-        self._versions = {
-            (_NUMBERS.get(real, -1), _NUMBERS.get(source, -1)): address for (real, source), address in versions.items()
-        }
+        self._versions = {(_NUMBERS.get(real, -1), _NUMBERS.get(source, -1)): (real, source) for real, source in versions}
+        self._addresses, self._address = {}, address
         self._count, self._real, self._source = len(self.arguments), -1, -1
         self._result = 0 if result is None else 1 if result == "int64" else 2
         for i, (element, dimensions) in enumerate(self.arguments):
@@ -131,9 +133,11 @@ cdef class Kernel:
             real = _type_of(args[self._real])
         if self._source >= 0:
             source = _type_of(args[self._source])
-        address = self._versions.get((real, source))
+        address = self._addresses.get((real, source))
         if address is None:
-            raise self._wrong(args, self._real if self._source < 0 else self._source)
+            if (real, source) not in self._versions:
+                raise self._wrong(args, self._real if self._source < 0 else self._source)
+            address = self._addresses[real, source] = self._address(*self._versions[real, source])
         for i in range(self._count):
             one = args[i]
             if self._kinds[i] == ARRAY:

@@ -1,4 +1,4 @@
-"""Compilation of the kernels of one instruction-set level to object files, in the process of that level.
+"""Compilation of kernels to object code by Numba and LLVM: all of one instruction-set level, or a single one.
 
     python -m fastmlp._kernels.compiled.objects FOLDER PART PARTS
 
@@ -9,27 +9,34 @@ level: see `build`, which sets it.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llvmlite import binding
 from numba import carray, cfunc
 from numba.core import types
 
-from ..cpu import every, jit, numba_jit
 from ..cpu.declare import REALS, Argument, versions
-from ..cpu.native import bytes_at, integers_at, numbers_at, singles_at, words_at
 
-__all__ = ["compile_part"]
+if TYPE_CHECKING:
+    from ..cpu import every, jit, numba_jit
+    from ..cpu.native import bytes_at, integers_at, numbers_at, singles_at, words_at
+else:
+    from ..jitted import every, jit, numba_jit
+    from ..jitted.native import bytes_at, integers_at, numbers_at, singles_at, words_at
+
+__all__ = ["compile_declared", "compile_part"]
 
 _ADDRESS = {
     "int64": integers_at, "float64": numbers_at, "float32": singles_at, "uint8": bytes_at,
     "uint32": words_at,
 }  # fmt: skip
 _POINTER: Any = types.CPointer  # type: ignore[attr-defined]
+_SLOTS = types.void(_POINTER(types.int64), _POINTER(types.float64))
 
 
 def _read(argument: Argument, slot: int) -> tuple[str, int]:
@@ -67,14 +74,12 @@ def _entry(declared: jit.Declared, real: str, source: str) -> Callable[..., None
 def _functions() -> Iterator[tuple[str, Any, Callable[..., Any]]]:
     """Yield (symbol, signature, function) of each function of the library."""
     every.declare_all()
-    slots = types.void(_POINTER(types.int64), _POINTER(types.float64))
     for name, declared in sorted(jit.KERNELS.items()):
         for (real, source), suffix in versions(declared.arguments).items():
-            yield f"fastmlp_{name}{suffix}", slots, _entry(declared, real, source)
+            yield f"fastmlp_{name}{suffix}", _SLOTS, _entry(declared, real, source)
     for name, function in sorted(jit.FUNCTION_POINTERS.items()):
         for real in REALS:
-            compiled = numba_jit.CompiledFunctionPointer(function.function, function.arguments)
-            yield f"fastmlp_{name}_{real}", compiled.signature(real), function.function
+            yield f"fastmlp_{name}_{real}", numba_jit.signature_of_types(function.arguments, real), function.function
 
 
 def _module(symbol: str, signature: Any, function: Callable[..., Any], machine: Any) -> Any:
@@ -106,6 +111,36 @@ def _remove_error_paths(module: Any, machine: Any) -> None:
     passes.add_global_dead_code_eliminate_pass()
     passes.add_strip_dead_prototype_pass()
     passes.run(module, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(3)))
+
+
+def compile_declared(
+    function: Callable[..., Any], made_with: tuple[Any, ...], name: str, dtypes: tuple[str, str], machine: Any
+) -> bytes:
+    """Return the object code of one version of a declared function.
+
+    Parameters
+    ----------
+    function : function
+        The function as declared by `jit.kernel` or `jit.function_pointer`, in a module of `_kernels.cpu`.
+    made_with : tuple
+        Arguments of the function that makes it, if it is not at the top of its module.
+    name : str
+        Name of the declaration.
+    dtypes : (str, str)
+        Dtypes that stand for "real" and "source"; "" where there is no such argument.
+    machine : llvmlite.binding.TargetMachine
+    """
+    module = importlib.import_module(f"{every.__package__}.{function.__module__.rpartition('.')[2]}")
+    if made_with:
+        getattr(module, function.__qualname__.partition(".")[0])(*made_with)
+    symbol = "_".join(filter(None, ("fastmlp", name, *dtypes)))
+    if name in jit.KERNELS:
+        made = _SLOTS, _entry(jit.KERNELS[name], *dtypes)
+    else:
+        pointer = jit.FUNCTION_POINTERS[name]
+        made = numba_jit.signature_of_types(pointer.arguments, dtypes[0]), pointer.function
+    code: bytes = machine.emit_object(_module(symbol, *made, machine))
+    return code
 
 
 def compile_part(folder: Path, part: int, parts: int) -> None:

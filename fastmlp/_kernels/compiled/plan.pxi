@@ -23,8 +23,8 @@ cdef class Plan:
         float32 or float64.
     lanes : int
         Numbers in a vector.
-    linear : int
-        Address of `cpu.inference.linear`.
+    linear, convert : int
+        Addresses of `cpu.inference.linear` and `convert_bytes`.
     steps : sequence of tuple
         ``("linear", inputs, width, weight in panels, bias, lowest, activation, alpha)``, ``("activation", width,
         activation, alpha)`` or ``("row", width, function, first, second, number)``, whose widths fit each other.
@@ -43,14 +43,14 @@ cdef class Plan:
     cdef public Py_ssize_t threads, row_threads
     cdef Py_ssize_t *firsts
 
-    def __cinit__(self, Py_ssize_t inputs, dtype, Py_ssize_t lanes, linear, steps, Py_ssize_t threads=1,
+    def __cinit__(self, Py_ssize_t inputs, dtype, Py_ssize_t lanes, linear, convert, steps, Py_ssize_t threads=1,
                   Py_ssize_t row_threads=1):
         self.dtype = np.dtype(dtype)
         self.typenum = cnp.NPY_FLOAT64 if self.dtype == np.float64 else cnp.NPY_FLOAT32
         self.arrays = []
         self.threads, self.row_threads = threads, row_threads
         self.net.size, self.net.lanes = self.dtype.itemsize, lanes
-        self.net.linear = <linear_t> <uintptr_t> linear
+        self.net.linear, self.net.convert = <linear_t> <uintptr_t> linear, <convert_t> <uintptr_t> convert
         self.net.steps = <Step *> malloc(max(1, len(steps)) * sizeof(Step))
         self.firsts = <Py_ssize_t *> malloc((len(steps) + 1) * sizeof(Py_ssize_t))
         if self.net.steps == NULL or self.firsts == NULL:

@@ -11,12 +11,12 @@ import functools
 from .elementwise import formula, map_columns
 from .gemm import Matrix, Panel, narrow_panel, wide_panel
 from .jit import carray, function_pointer, inline
-from .native import pointer, prefetch_to_read
+from .native import bytes_at, pointer, prefetch_to_read
 from .rows import layer_norm_row_forward, normalize_row, softmax_forward_rows
-from .simd import lanes
+from .simd import element, lanes, load_as, set_element, store
 from .tile import at_least, load_tile, multiply_add_row, new_tile, store_tile, strides
 
-__all__ = ["columns_row", "layer_norm_row", "linear", "normalized_row", "softmax_row"]
+__all__ = ["columns_row", "convert_bytes", "layer_norm_row", "linear", "normalized_row", "softmax_row"]
 
 _ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
 
@@ -72,6 +72,20 @@ def linear(a_p, lda, weight_p, bias_p, lowest, c_p, ldc, rows, k, width, first, 
         else:
             narrow_panel(rows, Matrix(a, 0, lda, unit), panel, bias, Matrix(c, 0, ldc, unit))
         column += 2 * half
+
+
+@functools.partial(function_pointer, arguments=("int64", "int64", "int64", "real*"))
+def convert_bytes(address, step, width, row_p):
+    """Write ``width`` uint8 at ``address``, ``step`` bytes apart, to a row."""
+    source, row = carray(bytes_at(address), _ALL), carray(row_p, _ALL)
+    column = 0
+    if step == 1:
+        while column + lanes(row) <= width:
+            store(row, column, load_as(source, column, row))
+            column += lanes(row)
+    while column < width:
+        set_element(row, column, element(source, column * step))
+        column += 1
 
 
 # ------------------------------------------------------------------------------------ functions of a row

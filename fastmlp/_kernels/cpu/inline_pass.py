@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import weakref
 from typing import Any
 
 from numba.core import ir, ir_utils, postproc
@@ -22,6 +23,7 @@ from numba.core.untyped_passes import InlineInlinables
 __all__ = ["with_inline_pass"]
 
 _numbers = itertools.count()
+_untyped: weakref.WeakKeyDictionary[Any, _Code] = weakref.WeakKeyDictionary()  # of each inlined function
 _max_label = ir_utils._the_max_label  # bound here, so that a Numba without it fails at the import
 
 
@@ -48,7 +50,7 @@ class _Worker(InlineWorker):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class InlinePass(FunctionPass):
-    """InlinePasss into a function what it calls."""
+    """Pass that inlines into a function what it calls."""
 
     _name = "fastmlp_inline"
 
@@ -64,9 +66,9 @@ class InlinePass(FunctionPass):
             for i, statement in enumerate(caller.blocks[label].body):
                 called = _inline_function(caller, statement)
                 if called is not None:
-                    if called.untyped_code is None:
-                        called.untyped_code = _Worker(state).code_of(called.py_func)
-                    labels.extend(called.untyped_code.copy_to(caller, label, i))
+                    if called not in _untyped:
+                        _untyped[called] = _Worker(state).code_of(called.py_func)
+                    labels.extend(_untyped[called].copy_to(caller, label, i))
                     break
         if len(caller.blocks) > before:
             state.flags.enable_ssa = False  # as Numba's pass does; the flag is part of symbol names
@@ -83,7 +85,7 @@ def _inline_function(caller: Any, statement: Any) -> Any:
         return None
     definition = ir_utils.guard(ir_utils.get_definition, caller, statement.value.func)
     found = definition.value if isinstance(definition, (ir.Global, ir.FreeVar)) else None
-    return found if hasattr(found, "untyped_code") else None
+    return found if getattr(found, "targetoptions", {}).get("inline") == "always" else None
 
 
 class _Code:

@@ -1,10 +1,11 @@
-"""Declaration of kernels, and the choice between the compiled library and Numba.
+"""Declaration of kernels, and where their compiled code comes from.
 
-A module of kernels declares each of them by `kernel` or `function_pointer`. If the library of compiled kernels exists
-(`compiled.library`), a kernel is a call into it, and Numba is not imported. Otherwise Numba compiles the kernel.
+A module of kernels declares each of them by `kernel` or `function_pointer`. A call of a kernel is a call into the
+library of compiled kernels (`compiled.library`). What the library lacks is compiled by Numba when it is first called
+(`compiled.on_demand`): everything where there is no library, and the formulas that users register.
 
-A kernel that the library lacks, because its formula was registered by a user, is compiled by Numba in any case: then
-the modules of kernels are imported a second time, as `_kernels.jitted`.
+Numba compiles from a second copy of the modules, `_kernels.jitted`, in which the functions that kernels are made of
+are Numba's. So a process that compiles nothing does not import Numba.
 """
 
 from __future__ import annotations
@@ -13,29 +14,25 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..._common.errors import BackendError
-from ..compiled.library import library
-from ..fingerprint import fingerprint
-from .declare import Argument
+from ..compiled import on_demand
+from ..compiled.library import kernel_type, library
+from .declare import Argument, versions
 from .host import VECTOR_BYTES
 
 __all__ = [
-    "DISABLED", "FUNCTION_POINTERS", "KERNELS", "LIBRARY", "USES_NUMBA", "Declared", "carray", "compiled_once",
+    "DISABLED", "FUNCTION_POINTERS", "JITTED", "KERNELS", "LIBRARY", "Declared", "carray", "compiled_once",
     "function_pointer", "inline", "kernel", "lower", "version",
 ]  # fmt: skip
 
-_HERE = Path(__file__).parent
-_JITTED = f"{__name__.rpartition('.cpu.')[0]}.jitted"
 
 # Whether kernels run as Python, for debugging.
 DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "").strip() not in ("", "0")
-LIBRARY = None if DISABLED or ".jitted." in __name__ else library(VECTOR_BYTES)
-USES_NUMBA = LIBRARY is None
+JITTED = ".jitted." in __name__ and not DISABLED
+LIBRARY = None if DISABLED or JITTED else library(VECTOR_BYTES)
 
-if USES_NUMBA:
+if JITTED:
     from numba import carray
 
     from . import numba_jit
@@ -48,31 +45,30 @@ else:
 
 def version() -> str:
     """Return everything that the bits of results depend on."""
-    if LIBRARY is not None:
-        sources, numba_version = LIBRARY.description["sources"], LIBRARY.description["numba"]
-    else:
-        sources, numba_version = fingerprint(_HERE), importlib.import_module("numba").__version__
-    return f"{sources}, {VECTOR_BYTES}-byte vectors, numba {numba_version}"
+    if LIBRARY is None:
+        return f"{on_demand.sources()}, {on_demand.code_of_host()}"
+    description = LIBRARY.description
+    return f"{description['sources']}, {VECTOR_BYTES}-byte vectors, numba {description['numba']}"
 
 
 def lower(name: str) -> None:
     """Tell Numba of the operations of a module, which ``lowering`` translates in the file of the same name."""
-    if USES_NUMBA:
+    if JITTED:
         importlib.import_module(f".lowering.{name}", __package__)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a small part of kernels for inlining; it is never compiled on its own."""
-    return numba_jit.compile_inline(function) if USES_NUMBA else function
+    return numba_jit.compile_inline(function) if JITTED else function
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a large part of several kernels, which is linked into each of them."""
-    return numba_jit.compile_once(function) if USES_NUMBA else function
+    return numba_jit.compile_once(function) if JITTED else function
 
 
 class Declared(NamedTuple):
-    """A kernel for the build of the library of compiled kernels."""
+    """A kernel for its compilation."""
 
     function: Callable[..., Any]
     arguments: tuple[Argument, ...]
@@ -90,22 +86,31 @@ def _name(function: Callable[..., Any], made_with: tuple[Any, ...]) -> str:
     return "_".join((function.__module__.rpartition(".")[2], maker.lstrip("_"), *map(str, made_with)))
 
 
-def _by_numba(function: Callable[..., Any], made_with: tuple[Any, ...]) -> Any:
-    """Return a kernel that the library lacks."""
-    try:
-        module = importlib.import_module(f"{_JITTED}.{function.__module__.rpartition('.')[2]}")
-    except ImportError as error:
-        raise BackendError(
-            f"The kernel {_name(function, made_with)} is not in the compiled library, and Numba cannot compile it "
-            f"({error}): pip install numba."
-        ) from error
-    found = getattr(module, function.__qualname__.partition(".")[0])
-    return found(*made_with) if made_with else found
+def _captured_names(function: Callable[..., Any]) -> str:
+    """Return the names of the functions and the values that a function captures; names of formulas have a digest."""
+    cells = getattr(function, "__closure__", None) or ()
+    return " ".join(str(getattr(cell.cell_contents, "__name__", cell.cell_contents)) for cell in cells)
+
+
+def _address(function: Callable[..., Any], made_with: tuple[Any, ...], name: str, real: str, source: str = "") -> int:
+    """Return the address of the version of a function for the dtypes that stand for "real" and "source"."""
+    symbol = "_".join(filter(None, (name, real, source)))
+    if LIBRARY is not None:
+        built = LIBRARY.address(symbol)
+        if built is not None:
+            return built
+
+    def compile_function(machine: Any) -> bytes:
+        objects = importlib.import_module("..compiled.objects", __package__)
+        code: bytes = objects.compile_declared(function, made_with, name, (real, source), machine)
+        return code
+
+    return on_demand.function_address(f"fastmlp_{symbol}", _captured_names(function), compile_function)
 
 
 def kernel(
     *arguments: Argument, made_with: tuple[Any, ...] = (), result: Argument | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[..., Any]], Any]:
     """Declare an entry point, which is compiled once per dtype and runs without the GIL.
 
     Parameters
@@ -118,13 +123,14 @@ def kernel(
         Result of the function (default: none).
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         name = _name(function, made_with)
         KERNELS[name] = Declared(function, arguments, result)
-        if LIBRARY is None:
-            return numba_jit.compile_kernel(function)
-        built: Callable[..., Any] | None = LIBRARY.kernel(name, arguments, result)
-        return _by_numba(function, made_with) if built is None else built
+        if DISABLED or JITTED:
+            return compiled_once(function)
+        dtypes = tuple(versions(arguments))
+        address = functools.partial(_address, function, made_with, name)
+        return kernel_type()(name, arguments, result and result.element, dtypes, address)
 
     return decorate
 
@@ -145,7 +151,7 @@ class function_pointer:
     ) -> None:
         self.function, self.arguments, self._made_with = function, arguments, made_with
         self._name = _name(function, made_with)
-        self._compiled: Any = None
+        self._addresses: dict[str, int] = {}
         FUNCTION_POINTERS[self._name] = self
 
     @classmethod
@@ -156,9 +162,6 @@ class function_pointer:
     def address(self, dtype: Any) -> int:
         """Return the address of the version for ``dtype``, valid in this process and its forks."""
         name = str(dtype)
-        if LIBRARY is not None:
-            built = LIBRARY.address(f"{self._name}_{name}")
-            return int(_by_numba(self.function, self._made_with).address(name)) if built is None else built
-        if self._compiled is None:
-            self._compiled = numba_jit.CompiledFunctionPointer(self.function, self.arguments)
-        return int(self._compiled.address(name))
+        if name not in self._addresses:
+            self._addresses[name] = _address(self.function, self._made_with, self._name, name)
+        return self._addresses[name]

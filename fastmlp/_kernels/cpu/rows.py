@@ -350,10 +350,10 @@ def normalize_row(x, start, columns, mean, scale):
     width = lanes(x)
     for c in range(0, columns, width):
         count = min(width, columns - c)
-        v = (load_some(x, start + c, count) - load_some(mean, c, count)) / keep_first(
-            load_some(scale, c, count), count, 1.0
-        )
-        store_some(x, start + c, v, count)
+        divisor = load_some(scale, c, count)
+        if count < width:
+            divisor = keep_first(divisor, count, 1.0)
+        store_some(x, start + c, (load_some(x, start + c, count) - load_some(mean, c, count)) / divisor, count)
 
 
 @kernel(SOURCE, VECTOR, VECTOR, MATRIX)

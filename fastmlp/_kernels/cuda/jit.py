@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..kept import Kept
+from .kept import Kept
 from .runtime import SIMULATED, cuda
 
 __all__ = ["alone", "called", "described", "device", "kernel"]

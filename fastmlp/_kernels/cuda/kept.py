@@ -1,4 +1,4 @@
-"""Compiled kernels on disk, for other processes: what Numba's caches of CPU and GPU kernels have in common here."""
+"""Compiled GPU kernels on disk, for other processes, by numba-cuda's cache, which has no public interface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .fingerprint import fingerprint
+from ..fingerprint import fingerprint
 
 __all__ = ["MARK", "Kept"]
 
@@ -90,7 +90,7 @@ def _is_whole(path: str) -> bool:
 
 @functools.cache
 def _checked(files: Any) -> Any:
-    class Files(files):  # type: ignore[misc]
+    class Files(files):
         """Names of data files by their keys, and a digest at each file's end, where unpickling ignores it.
 
         Damaged machine code would be run: an access violation at each start, until the user finds the file.
