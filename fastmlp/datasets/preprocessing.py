@@ -162,7 +162,13 @@ def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list
 
 
 def encode(
-    table: Table, specs: list[dict[str, Any]], width: int | None, dtype: np.dtype[Any], *, strict: bool = True
+    table: Table,
+    specs: list[dict[str, Any]],
+    width: int | None,
+    dtype: np.dtype[Any],
+    *,
+    strict: bool = True,
+    unknown: UnknownValues | None = None,
 ) -> np.ndarray:
     """Encode a table by the records of its columns.
 
@@ -177,6 +183,8 @@ def encode(
         float32 or float64.
     strict : bool
         Whether a column with nearly only unknown categories is an error instead of a warning.
+    unknown : UnknownValues, optional
+        Collects the unknown categories of several tables; the caller reports them.
 
     Returns
     -------
@@ -188,7 +196,7 @@ def encode(
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
-    unknown = UnknownValues(table.source, strict)
+    found = UnknownValues(table.source, strict) if unknown is None else unknown
     start = 0
     for spec in specs:
         column = table.column(spec.get("at", spec["name"]))
@@ -200,11 +208,12 @@ def encode(
             if spec["missing"]:
                 places[column.missing()] = len(categories)
             known = places >= 0
-            unknown.add(column.label, spec["name"], texts, known, categories)
+            found.add(column.label, spec["name"], texts, known, categories)
             rows = np.flatnonzero(known)
             out[rows, start + places[rows]] = 1
         start += _width(spec)
-    unknown.report()
+    if unknown is None:
+        found.report()
     return out
 
 
