@@ -18,7 +18,7 @@ from naive import softmax
 
 import fastmlp as fm
 from fastmlp._kernels import use_backend
-from fastmlp._kernels.cpu import jit
+from fastmlp._kernels.cpu import elementwise, inference, jit
 from fastmlp.inference.kernels import inference_kernels
 from fastmlp.inference.plan import InferencePlan
 
@@ -445,6 +445,13 @@ def test_bits_are_those_of_the_backend(rows, dtype, rng):
         x = rng.normal(size=(rows, 45)).astype(dtype)
         ref = model.infer(x)
     np.testing.assert_array_equal(fm.Predictor(model)(x), ref)
+
+
+def test_addresses_are_those_of_the_declared_functions(dtype):
+    kernels = inference_kernels()
+    assert kernels.row_function("softmax_row", dtype) == inference.softmax_row.address(dtype)
+    assert kernels.row_function("columns_row", dtype, "scale") == inference.columns_row("scale").address(dtype)
+    assert kernels.activation("gelu", dtype) == elementwise.forward_function("gelu").address(dtype)
 
 
 def test_where_kernels_are_missing(monkeypatch):

@@ -14,6 +14,8 @@ from .._kernels.compiled.library import extension_module, host_level
 
 __all__ = ["Kernels", "inference_kernels"]
 
+_CPU = "fastmlp._kernels.cpu"
+
 
 class Kernels:
     """Kernels and driver of `Predictor`.
@@ -26,9 +28,8 @@ class Kernels:
 
     def __init__(self, native: ModuleType) -> None:
         self._native = native
-        self._jit, self._rows, self._elementwise, self._panels, self._host = (
-            importlib.import_module(f"fastmlp._kernels.cpu.{name}")
-            for name in ("jit", "inference", "elementwise", "panels", "host")
+        self._jit, self._panels, self._host = (
+            importlib.import_module(f"{_CPU}.{name}") for name in ("jit", "panels", "host")
         )
 
     @property
@@ -46,14 +47,26 @@ class Kernels:
         """Instruction-set level of the compiled library, or "jit" if Numba compiles the kernels."""
         return str(self._jit.LIBRARY.description["level"]) if self.ahead_of_time else "jit"
 
-    def row_function(self, name: str, dtype: Any, kind: str | None = None) -> int:
-        """Return the address of a function of a row of `_kernels.cpu.inference`, made for ``kind`` if given."""
-        found = getattr(self._rows, name)
-        return int((found if kind is None else found(kind)).address(dtype))
+    def address(self, module: str, name: str, dtype: Any, *made_with: str) -> int:
+        """Return the address of a `function_pointer` of a module of `_kernels.cpu`.
+
+        ``made_with`` are the arguments of the function that makes it, if it is not at the top of the module.
+        """
+        if self.ahead_of_time:
+            # By the symbol's name, see `jit`: the import of the modules would take longer than all else of a Predictor.
+            built = self._jit.LIBRARY.address("_".join((module, name, *made_with, str(dtype))))
+            if built is not None:
+                return int(built)
+        found = getattr(importlib.import_module(f"{_CPU}.{module}"), name)
+        return int((found(*made_with) if made_with else found).address(dtype))
+
+    def row_function(self, name: str, dtype: Any, *made_with: str) -> int:
+        """Return the address of a function of a row."""
+        return self.address("inference", name, dtype, *made_with)
 
     def activation(self, kind: str, dtype: Any) -> int:
         """Return the address of an activation."""
-        return int(self._elementwise.forward_function(kind).address(dtype))
+        return self.address("elementwise", "forward_function", dtype, kind)
 
     def packed(self, weight: Array) -> Array:
         """Return a weight (O, I) as the flat matrix (I, O) in panels."""
@@ -71,7 +84,7 @@ class Kernels:
 
     def plan(self, inputs: int, dtype: Any, steps: Any, threads: int, row_threads: int) -> Any:
         """Return the `Plan` of the driver for these steps."""
-        addresses = (found.address(dtype) for found in (self._rows.linear, self._rows.convert_bytes))
+        addresses = (self.address("inference", name, dtype) for name in ("linear", "convert_bytes"))
         lanes = self._host.LANES[dtype.itemsize]
         return self._native.Plan(inputs, dtype, lanes, *addresses, steps, threads, row_threads)
 

@@ -85,7 +85,7 @@ class InferencePlan:
         if is_registered("columns", kind):
             self.complete = False
             return
-        self._row("columns_row", self._arrays[first], self._array(second), kind=kind)
+        self._row("columns_row", self._arrays[first], self._array(second), made_with=(kind,))
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """A step."""
@@ -109,11 +109,11 @@ class InferencePlan:
         second: Array | None = None,
         number: float = 0.0,
         *,
-        kind: str | None = None,
+        made_with: tuple[str, ...] = (),
     ) -> None:
         """Append a function of a row with two vectors of parameters."""
         vectors = (self._kernels.padded(one, self._width, self._dtype) for one in (first, second))
-        address = self._kernels.row_function(function, self._dtype, kind)
+        address = self._kernels.row_function(function, self._dtype, *made_with)
         self.steps.append(("row", self._width, address, *vectors, number))
 
 
