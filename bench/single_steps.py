@@ -1,14 +1,15 @@
-"""Compare training steps that Python drives one by one: fastmlp, PyTorch (eager) and JAX (jit).
+"""Compare training steps and predictions that Python drives one by one: fastmlp, PyTorch (eager), JAX and scikit-learn.
 
-    python bench/single_steps.py [--rounds N]
+    python bench/single_steps.py [--rounds N] [--only TEXT]
 
-Each contender returns the loss of its batch as a Python number. All alternate in one process, on one thread; medians
-and minima over the rounds are printed in microseconds per step.
+Each contender of a step returns the loss of its batch as a Python number. All alternate in one process, on one thread;
+medians and minima over the rounds are printed in microseconds per call.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sklearn.neural_network
 import torch
+from threadpoolctl import threadpool_limits
 
 import fastmlp as fm
 
@@ -25,6 +28,7 @@ CASES = {
     "8-16-1 tanh, batch 1, SGD": ((8, 16, 1), "tanh", 1, "sgd"),
     "30-64-64-2 relu, batch 32, Adam": ((30, 64, 64, 2), "relu", 32, "adam"),
 }
+SIZES, ROWS = (30, 64, 64, 2), 32  # of the estimators
 RATES = {"sgd": 0.01, "adam": 0.001}
 
 
@@ -54,9 +58,10 @@ def with_fastmlp(sizes: tuple[int, ...], activation: str, rows: int, optimizer: 
     def from_gradient() -> None:
         stepper.backward(stepper.forward(x) - one_hot)
 
+    weighted, weights = trainer_of(sizes, activation, optimizer), np.random.default_rng(2).uniform(0.5, 2, rows)
     return {
         "fastmlp": lambda: checked.step(x, y), "fastmlp, check=False": lambda: fast.step(x, y),
-        "fastmlp, own gradient": from_gradient,
+        "fastmlp, own gradient": from_gradient, "fastmlp, sample weights": lambda: weighted.step(x, y, weights),
     }  # fmt: skip
 
 
@@ -120,25 +125,67 @@ def with_jax(sizes: tuple[int, ...], activation: str, rows: int, optimizer: str)
     return step
 
 
+def with_estimators() -> dict[str, dict[str, Callable[[], Any]]]:
+    """Return calls of fastmlp's and scikit-learn's classifier: `partial_fit`, and predictions of one row."""
+    x, y = batch_of(SIZES, ROWS)
+    kinds = {"fastmlp": fm.MLPClassifier, "scikit-learn": sklearn.neural_network.MLPClassifier}
+    learners, fitted = (
+        {name: kind(SIZES[1:-1], random_state=0).partial_fit(x, y, classes=[0, 1]) for name, kind in kinds.items()}
+        for _ in range(2)
+    )
+    one = x[:1]
+    predictions = {
+        f"{name}, {method}": functools.partial(getattr(model, method), one)
+        for name, model in fitted.items()
+        for method in ("predict", "predict_proba")
+    }
+
+    def learn_and_predict(model: Any) -> None:
+        model.predict(one)
+        model.partial_fit(x, y)
+
+    title = f"MLPClassifier {'-'.join(map(str, SIZES))} relu, Adam"
+    return {
+        f"{title}: partial_fit, {ROWS} rows": {
+            name: lambda model=model: model.partial_fit(x, y) for name, model in learners.items()
+        },
+        f"{title}: one row": predictions,
+        f"{title}: predict of one row and partial_fit": {
+            name: lambda model=model: learn_and_predict(model) for name, model in learners.items()
+        },
+    }
+
+
+def compare(title: str, contenders: dict[str, Callable[[], Any]], rounds: int, count: int) -> None:
+    """Call the contenders in turns, and print the times of a call."""
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            for _ in range(count):
+                call()
+            if number:  # the first round warms up
+                taken[name].append((time.perf_counter() - began) / count * 1e6)
+    print(title)
+    for name, values in taken.items():
+        print(f"  {name:28} median {statistics.median(values):7.1f}, minimum {min(values):7.1f} us")
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="part of the titles of the cases to run")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for title, case in CASES.items():
-        contenders = {**with_fastmlp(*case), "PyTorch": with_torch(*case), "JAX": with_jax(*case)}
-        taken: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(rounds + 1):
-            for name, step in contenders.items():
-                began, count = time.perf_counter(), 300
-                for _ in range(count):
-                    step()
-                if number:  # the first round warms up
-                    taken[name].append((time.perf_counter() - began) / count * 1e6)
-        print(title)
-        for name, values in taken.items():
-            print(f"  {name:24} median {statistics.median(values):7.1f}, minimum {min(values):7.1f} us")
+    with threadpool_limits(1):
+        for title, case in CASES.items():
+            if arguments.only in title:
+                contenders = {**with_fastmlp(*case), "PyTorch": with_torch(*case), "JAX": with_jax(*case)}
+                compare(title, contenders, arguments.rounds, 300)
+        for title, contenders in with_estimators().items():
+            if arguments.only in title:
+                compare(title, contenders, arguments.rounds, 50)
 
 
 if __name__ == "__main__":

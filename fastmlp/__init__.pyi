@@ -94,6 +94,8 @@ from .optim.sgd import SGD as SGD
 from .training.augmentation import GaussianNoise as GaussianNoise
 from .training.augmentation import HorizontalFlip as HorizontalFlip
 from .training.augmentation import Mixup as Mixup
+from .training.single_steps import Stepper as Stepper
+from .training.single_steps import TargetNetwork as TargetNetwork
 from .training.trainer import Trainer as Trainer
 
 __version__: str

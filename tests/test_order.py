@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from fastmlp._common.philox import SHUFFLE, shuffle_order
 from fastmlp.training.batches import BatchSampler
 
 
@@ -66,3 +67,27 @@ def test_what_comes_next_is_found_anew_after_a_change(change):
     size, most = 4 if change == "another size" else 3, 8 if change == "fewer steps" else 9
     np.testing.assert_array_equal(asked.take(size, 5, True, most)[0], plain.take(size, 5)[0])
     np.testing.assert_array_equal(asked.take(size, 5)[0], plain.take(size, 5)[0])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**64 - 1])
+@pytest.mark.parametrize("epoch", [0, 3, 2**31])
+def test_native_code_draws_the_same_order(seed, epoch):
+    native = pytest.importorskip("fastmlp._kernels.compiled.native", exc_type=ImportError)
+    for rows in (0, 1, 2, 3, 31, 200, 1024):
+        comp = native.shuffle_order(seed, epoch, rows, SHUFFLE << 24)
+        assert comp.dtype == np.int64
+        np.testing.assert_array_equal(comp, shuffle_order(seed, epoch, rows))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1500])
+def test_a_whole_epoch_is_that_of_its_batches(rows):
+    ref, comp = BatchSampler(), BatchSampler()
+    for seed, count in ((3, rows), (3, rows), (3, rows + 1), (None, rows), (3, rows)):
+        for sampler in (ref, comp):
+            sampler.start(seed, count, count)
+        np.testing.assert_array_equal(comp.take_epoch(), ref.take(2, (count + 1) // 2)[0])
+        assert comp.place == ref.place
+    if rows > 3:
+        comp.take(2, 1)
+        before = comp.place
+        assert comp.take_epoch() is None and comp.place == before

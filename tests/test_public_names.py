@@ -12,7 +12,8 @@ from fastmlp.optim import optimizer_types
 
 HEAVY = ["numba", "cuda", "matplotlib", "sklearn", "torch", "safetensors", "tqdm", "pandas", "scipy", "pooch"]
 NAMES = """
-load Dataset save load_model set_backend use_backend Trainer History check_gradients init __version__
+load Dataset save load_model set_backend use_backend History check_gradients init __version__
+Trainer Stepper TargetNetwork
 Module Linear Softmax LayerNorm Normalize
 Dropout Sequential MLP CrossEntropyLoss MSELoss L1Loss HuberLoss BCEWithLogitsLoss
 Constant StepDecay Exponential Cosine OneCycle LinearWarmup ReduceOnPlateau

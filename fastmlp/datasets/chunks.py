@@ -18,8 +18,8 @@ from .table_files import TextFile, first_line_of, is_text_file, reject_format
 
 __all__ = ["Chunk", "ChunkedTable"]
 
-# A chunk has at most this many cells: 64 MiB in float64.
-_CELLS = 1 << 23
+# A chunk has at most this many cells: 16 MiB in float64.
+_CELLS = 1 << 21
 
 
 class Chunk(NamedTuple):

@@ -55,7 +55,7 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, rows: np.ndarray | slice) -> Column:
+    def take(self, rows: np.ndarray) -> Column:
         """Return the column restricted to some rows."""
         return replace(
             self, values=self.values[rows], missing_mask=None if self.missing_mask is None else self.missing_mask[rows]

@@ -9,14 +9,14 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
-from .columns import Column, Table, join_columns, ordered_texts
+from .columns import ArrayTable, Column, Table, join_columns, ordered_texts
 from .dialect import non_numeric
 
 __all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns"]
 
 # A column with more categories is an identifier or free text; its one-hot encoding would fill the memory.
 _MOST_CATEGORIES = 1000
-SAMPLE_CELLS = 1 << 24
+SAMPLE_CELLS = 1 << 23
 # Largest rounding error of a value relative to the spread of its column.
 _ROUNDING = 1e-3
 
@@ -78,7 +78,7 @@ class TableStatistics:
     ) -> None:
         self._columns = [_ColumnStatistics(name, name in categorical, dtype, center) for name in names]
         self._step = 1 if rows is None else max(1, ceil_div(rows * len(names), SAMPLE_CELLS))
-        self._seen = 0
+        self._dtype, self._seen = dtype, 0
 
     def add(self, table: Table) -> None:
         """Add the rows of a chunk.
@@ -88,10 +88,36 @@ class TableStatistics:
         DataError
             If a column has too many categories, an infinity, or a number too large for the dtype.
         """
-        first = -self._seen % self._step
-        for one in self._columns:
-            one.add(table.column(one.name), slice(first, None, self._step))
+        sample = np.arange(-self._seen % self._step, len(table), self._step)  # a slice would keep all rows in memory
+        if not self._add_plain(table, sample):
+            for one in self._columns:
+                one.add(table.column(one.name), sample)
         self._seen += len(table)
+
+    def _add_plain(self, table: Table, sample: np.ndarray) -> bool:
+        """Add all columns of a matrix at once, if they are finite numbers; return whether they were added."""
+        plain = isinstance(table, ArrayTable) and table.matrix.dtype.kind == "f" and len(table)
+        if not plain or any(one.categorical for one in self._columns):
+            return False
+        assert isinstance(table, ArrayTable)
+        matrix = table.matrix[:, [int(one.name) for one in self._columns]]
+        gaps = np.isnan(matrix)
+        filled = np.where(gaps, 0, matrix) if gaps.any() else matrix
+        largest = np.take_along_axis(filled, np.abs(filled).argmax(axis=0)[None], axis=0)[0]
+        if not np.abs(largest).max() <= float(np.finfo(self._dtype).max):  # the message is about a single column
+            return False
+        facts = zip(
+            largest.tolist(), gaps.any(axis=0).tolist(), gaps.all(axis=0).tolist(),
+            np.equal(filled, filled.astype(self._dtype)).all(axis=0).tolist(),
+            np.isin(filled, (0, 1)).all(axis=0).tolist(),
+            strict=True,
+        )  # fmt: skip
+        values = np.ascontiguousarray(matrix[sample].T, np.float64)
+        narrow = matrix.dtype.itemsize < 8
+        for one, column, (most, missing, empty, whole, binary) in zip(self._columns, values, facts, strict=True):
+            label = f"{table.source}: column {one.name}"
+            one.add_plain(Column(label, "number", column, narrow=narrow), most, missing, empty, whole, binary)
+        return True
 
     def records(self) -> list[dict[str, Any]]:
         """Return the records of `fit_columns`; raise DataError if a column has no values."""
@@ -101,7 +127,7 @@ class TableStatistics:
 class _ColumnStatistics:
     def __init__(self, name: str, categorical: bool, dtype: np.dtype[Any], center: bool) -> None:
         self.name = name
-        self._categorical, self._dtype, self._center = categorical, dtype, center
+        self.categorical, self._dtype, self._center = categorical, dtype, center
         self._label = name
         self._sample: list[Column] = []
         self._categories: set[str] = set()
@@ -109,21 +135,32 @@ class _ColumnStatistics:
         self._whole = self._binary = True
         self._largest = 0.0
 
-    def add(self, column: Column, sample: slice) -> None:
+    def add(self, column: Column, sample: np.ndarray) -> None:
         missing = column.missing()
         self._label = column.label
         self._missing = self._missing or bool(missing.any())
         if missing.all():  # or no row: the kind is not known
             return
         self._present = True
-        if column.kind in ("number", "integer") and not self._categorical:
+        if column.kind in ("number", "integer") and not self.categorical:
             self._add_numbers(column, missing, sample)
             return
-        self._categorical, self._text = True, self._text or column.kind == "text"
+        self.categorical, self._text = True, self._text or column.kind == "text"
         self._categories.update(text for text in column.texts() if text is not None)
         self._check_categories()
 
-    def _add_numbers(self, column: Column, missing: np.ndarray, sample: slice) -> None:
+    def add_plain(self, sample: Column, largest: float, missing: bool, empty: bool, whole: bool, binary: bool) -> None:
+        """Add numbers that are checked; missing values do not count in ``whole`` and ``binary``."""
+        self._label = sample.label
+        self._missing = self._missing or missing
+        if empty:
+            return
+        self._present = True
+        self._sample.append(sample)
+        self._whole = self._whole and whole and abs(largest) < 2**53
+        self._binary = self._binary and binary and largest in (0, 1)
+
+    def _add_numbers(self, column: Column, missing: np.ndarray, sample: np.ndarray) -> None:
         check_finite(column)
         self._sample.append(column.take(sample))
         values = column.numbers()[~missing]
@@ -151,7 +188,7 @@ class _ColumnStatistics:
     def record(self) -> dict[str, Any]:
         if not self._present:
             raise DataError(f"{self._label} has no value in the training part; fill it, or leave it out with drop=.")
-        if self._categorical:
+        if self.categorical:
             return {
                 "name": self.name,
                 "kind": "categorical",

@@ -195,6 +195,9 @@ def encode(
     DataError
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
+    plain = _encode_plain(table, specs, dtype)
+    if plain is not None:
+        return plain
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
     found = UnknownValues(table.source, strict) if unknown is None else unknown
     start = 0
@@ -215,6 +218,22 @@ def encode(
     if unknown is None:
         found.report()
     return out
+
+
+def _encode_plain(table: Table, specs: list[dict[str, Any]], dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Encode all columns of a matrix at once, if they are finite numbers without an offset; None for other tables."""
+    if not isinstance(table, ArrayTable) or table.matrix.dtype.kind != "f":
+        return None
+    names = [str(spec.get("at", spec["name"])) for spec in specs]
+    if names != table.names or any(spec["kind"] != "numeric" or spec.get("offset") for spec in specs):
+        return None
+    matrix = table.matrix
+    gaps = np.isnan(matrix)
+    if gaps.any():
+        matrix = np.where(gaps, np.array([spec["median"] for spec in specs]), matrix)
+    if matrix.size and not float(np.abs(matrix).max()) <= float(np.finfo(dtype).max):
+        return None
+    return np.ascontiguousarray(matrix, dtype)
 
 
 def encoded_names(specs: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ top of that, `NativeStep` of the extension module sets the addresses without Pyt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .._kernels.cpu import loss_operations, operations, table
 from .._kernels.cpu.team import Team
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
-from .features import source_of
+from .features import dtype_name, source_of
 from .native import has_native, native
 from .support import hyperparameters, work_of
 from .watch import hyperparameter_settings, structure_settings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedInference", "PreparedSteps", "blend", "blend_places", "native_inference", "native_step"]
 
+_FIRST = np.zeros(1, np.int64)  # the bound of a single batch, for sums
 _MOST_AHEAD = 256  # steps whose hyperparameters are computed at once
 _BRIEF = 100_000  # floating-point operations of a call that keeps the GIL, whose release would take as long
 _FEATURE_COLUMNS = table.FORWARD, table.SOURCE, table.SOURCE_ROW
@@ -94,13 +96,14 @@ class PreparedSteps:
         low, high = loss.target_range
         self.target_range = max(low, -limit), min(high, limit)
         self.index_factor, self.row_factor = loss.row_count(1), loss.row_count(self.outputs)
+        self.weighs_classes = loss.weighs_targets
         # Addresses by number of the dtype, and by whether targets are class indices; those of kinds that occurred.
         self.gathers: dict[int, int] = {}
-        self._losses: dict[bool, tuple[int, int]] = {}
-        self.targets: dict[bool, tuple[int, int]] = {}  # without those whose denominator depends on the targets
+        self.targets: dict[bool, tuple[int, int]] = {}
         self.feature_columns = _FEATURE_COLUMNS
         self.columns = table.FORWARD, table.LOSS, table.ORDER, table.TARGET, table.SAMPLE_WEIGHT, table.KEY
         self.order = np.arange(capacity)
+        self.weighted = np.zeros(capacity + 1, np.int64)  # numbers of the rows of weight above 0
         self.bounds, self.ends, self.counts = np.zeros(2, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64)
         self.losses, self.penalties, self.denominators = np.zeros(1), np.zeros(1), np.ones(1)
         self.hyperparams = hyperparameters(optimizer, 1)[1]
@@ -135,7 +138,7 @@ class PreparedSteps:
             )  # fmt: skip
         return self.calls[key]
 
-    def _launch(self, which: int, rows: int) -> int:
+    def launch(self, which: int, rows: int) -> int:
         """Run the kernel on the current batch; return the number of updates made."""
         threads = min(self._threads, max(self._fewest, int(rows * self._row_work // WORK_PER_THREAD)))
         self._control[:] = 0
@@ -146,14 +149,29 @@ class PreparedSteps:
         finally:
             self._run_params[which][kernels.STRIPE] = self.capacity  # of a call by one thread
 
-    def _set_features(self, which: int, X: Array, index: Array) -> tuple[Any, ...]:
-        """Set the addresses of a batch's features; return the arrays that must live until the kernel returns."""
-        X, order, source = source_of(X, index, self.dtype)
+    def _gather(self, source: str) -> int:
         number = np.dtype(source).num
         if number not in self.gathers:
             self.gathers[number] = self._plan.gather_address(source)
+        return self.gathers[number]
+
+    def _loss_addresses(self, by_index: bool) -> tuple[int, int]:
+        if by_index not in self.targets:
+            self.targets[by_index] = self._plan.loss_addresses(self._loss, by_index)
+        return self.targets[by_index]
+
+    def admit(self, X: Array, by_index: bool) -> None:
+        """Prepare native steps on features of this dtype and targets of this kind, before the first of them."""
+        source = dtype_name(X, self.dtype)
+        self._gather(source)
+        self._loss_addresses(by_index)
+        self._prepare_inference().admit(np.dtype(source))
+
+    def _set_features(self, which: int, X: Array, index: Array) -> tuple[Any, ...]:
+        """Set the addresses of a batch's features; return the arrays that must live until the kernel returns."""
+        X, order, source = source_of(X, index, self.dtype)
         first = self.tables[which][0]
-        first[table.FORWARD], first[table.ORDER] = self.gathers[number], _address(order)
+        first[table.FORWARD], first[table.ORDER] = self._gather(source), _address(order)
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         self.bounds[1] = len(index)
         return X, order
@@ -170,21 +188,32 @@ class PreparedSteps:
         alive = self._set_features(_STEP, rows.X, index)
         target = np.ascontiguousarray(rows.y)
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
-        by_index = target.ndim == 1
-        addresses = self._losses.get(by_index) or self._plan.loss_addresses(self._loss, by_index)
-        self._losses[by_index] = addresses
-        if not (by_index and self._loss.weighs_targets):
-            self.targets[by_index] = addresses
         last = self.tables[_STEP][-1]
-        last[table.FORWARD], last[table.LOSS] = addresses
+        last[table.FORWARD], last[table.LOSS] = self._loss_addresses(target.ndim == 1)
         last[table.ORDER], last[table.TARGET] = _address(index), _address(target)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
-        self.denominators[:] = loss_denominators(self._loss, target, weight, index, self.bounds)
-        count = len(index) if weight is None else float(np.add.reduceat(weight[index], [0])[0])
+        self.denominators[0], total = self._weigh(target, weight, index)
         self.pending[0] = 0
-        result = self._update(_STEP, len(index), seed, step, l2 / count if l2 else 0.0)
+        result = self._update(_STEP, len(index), seed, step, l2 / total if l2 else 0.0)
         del alive
         return result
+
+    def _weigh(self, target: Array, weight: Array | None, index: Array) -> tuple[float, float]:
+        """Return the loss's denominator, and the sum of the sample weights, of a batch of the rows ``index``."""
+        denominators = loss_denominators(self._loss, target, weight, index, np.array([0, len(index)]))
+        total = len(index) if weight is None else float(np.add.reduceat(weight[index], _FIRST)[0])
+        return float(denominators[0]), total
+
+    def weigh(self, target: Array, weight: Array | None, rows: int, some: bool) -> tuple[float, float] | None:
+        """Return `_weigh` of the first rows, or with ``some`` of those of ``weighted``; None if a sum overflows."""
+        index = (self.weighted if some else self.order)[:rows]
+        with np.errstate(over="ignore"):
+            if weight is None or self.weighs_classes:
+                denominator, total = self._weigh(target, weight, index)
+            else:
+                total = float(np.add.reduceat(weight[index] if some else weight, _FIRST)[0])
+                denominator = (self.index_factor if target.ndim == 1 and self.classes else self.row_factor) * total
+        return (denominator, total) if math.isfinite(total) else None
 
     # ------------------------------------------------------------------------ gradients of the caller
 
@@ -212,7 +241,7 @@ class PreparedSteps:
         self._set_dropouts(_FORWARD, seed, step)
         out: Array = np.empty((len(X), self.outputs), self.dtype)
         self.tables[_FORWARD][-1, table.TARGET] = _address(out)
-        self._launch(_FORWARD, len(X))
+        self.launch(_FORWARD, len(X))
         del alive
         self.pending[0] = len(X)
         return out
@@ -229,16 +258,19 @@ class PreparedSteps:
 
     def infer(self, X: Array) -> Array:
         """Return the outputs (N, O) of checked features in evaluation mode; keeps what `backward` needs."""
+        return self._prepare_inference().run(X)
+
+    def _prepare_inference(self) -> PreparedInference:
         if self.inference is None:
             self.inference = PreparedInference(self._weights)
             self.version += 1
-        return self.inference.run(X)
+        return self.inference
 
     def _update(self, which: int, rows: int, seed: int | None, step: int, penalty: float) -> tuple[Array, Array, Array]:
         rates, self.hyperparams[...] = hyperparameters(self._optimizer, 1)
         self._set_dropouts(which, seed, step)
         self.losses[0], self.penalties[0] = np.nan, penalty
-        done = self._launch(which, rows)
+        done = self.launch(which, rows)
         self._optimizer.steps += done
         for _, dropout in self.dropouts:
             dropout.set_position(seed, step + done)
@@ -255,6 +287,7 @@ class PreparedInference:
 
     def __init__(self, weights: Weights) -> None:
         self.dtype, self.capacity = weights.dtype, _INFERENCE_ROWS
+        self.rows_brief = int(_BRIEF / max(1.0, work_of(weights.layers, 1) / 3))
         source = str(self.dtype)
         plan = CpuPlan(weights.layers, weights, None, None, self.capacity, source, True, 1)
         self._plan, self.table, self.gathers = plan, plan.ops, {self.dtype.num: int(plan.ops[0, table.FORWARD])}
@@ -272,6 +305,12 @@ class PreparedInference:
             np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
         )  # fmt: skip
 
+    def admit(self, source: np.dtype[Any]) -> int:
+        """Return the address of the function that gathers features of this dtype, which native code then takes too."""
+        if source.num not in self.gathers:
+            self.gathers[source.num] = self._plan.gather_address(str(source))
+        return self.gathers[source.num]
+
     def run(self, X: Array) -> Array:
         """Return the outputs (N, O) of checked features."""
         out: Array = np.empty((len(X), self.outputs), self.dtype)
@@ -279,10 +318,7 @@ class PreparedInference:
         for start in range(0, len(X), self.capacity):
             rows = np.arange(start, min(start + self.capacity, len(X)))
             block, order, source = source_of(X, rows, self.dtype)
-            number = np.dtype(source).num
-            if number not in self.gathers:
-                self.gathers[number] = self._plan.gather_address(source)
-            first[table.FORWARD], first[table.ORDER] = self.gathers[number], _address(order)
+            first[table.FORWARD], first[table.ORDER] = self.admit(np.dtype(source)), _address(order)
             first[table.SOURCE], first[table.SOURCE_ROW] = _address(block), block.strides[0] // block.itemsize
             last[table.TARGET], self.bounds[1] = _address(out[start:]), len(rows)
             self.call()

@@ -11,6 +11,10 @@ A parameter or optimizer state exists twice: as the user's array, and in the lay
   can access it without the dict. While such a reference exists, which a weak reference detects, each step reads and
   writes all arrays.
 
+An estimator's parameters are always referenced, by the views in its attributes. `mirror_parameters` shares the
+optimizer's state alone: native steps then write the parameters into the user's arrays, and read these if they differ
+from what was written. Any other call of the session ends that by `detach`.
+
 A lock serializes steps and synchronizations of several threads.
 """
 
@@ -31,6 +35,7 @@ from ..losses import Loss
 from ..modules import Module
 from ..modules.arrays import SharedDict
 from ..optim import Optimizer
+from .native import native
 from .prepared import blend, blend_places
 from .runner import STAGED, Engine
 from .support import Unsupported, layers_of, settings, work_of
@@ -66,6 +71,8 @@ class Session:
     shared : list of SharedDict
         Dictionaries of arrays that call `detach` on access; empty if the user may have read or changed an array since
         the last step.
+    mirror : Mirror or None
+        Parameters that native steps write into the user's arrays, see `mirror_parameters`.
 
     Raises
     ------
@@ -93,6 +100,7 @@ class Session:
         self._current, self._ahead = True, False
         self.shared: list[SharedDict] = []
         self._held: tuple[SharedDict, str] | None = None  # last array found with an outside reference
+        self.mirror: native.Mirror | None = None
         self._reserved = 1
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
 
@@ -128,6 +136,8 @@ class Session:
     def sync_to_engine(self) -> None:
         """Read the arrays if the user may have changed them."""
         with self.lock:
+            if self.mirror is not None:
+                self.detach()
             if not self._current:
                 self.engine.load()  # if another session of the model is ahead, the read makes it write first
                 self._current = True
@@ -136,7 +146,8 @@ class Session:
         """Write the engine's numbers into the arrays; the engine stays current until `detach`."""
         with self.lock:
             if self._ahead:
-                self.engine.weights.unload()
+                weights = self.engine.weights
+                weights.unload() if self.mirror is None else weights.unload_states()
                 self._ahead = False
 
     def detach(self) -> None:
@@ -146,7 +157,7 @@ class Session:
             self._current = False
             for arrays in self.shared:
                 arrays.unshare()
-            self.shared = []
+            self.shared, self.mirror = [], None
 
     def invalidate(self) -> None:
         """Discard the engine's numbers; shared arrays are written first, since the caller overwrites them."""
@@ -169,6 +180,29 @@ class Session:
             self._ahead = True  # of the dropped arrays
             if self._is_held():
                 self.detach()
+
+    def mirror_parameters(self) -> bool:
+        """Leave the optimizer's state with the engine until it is read, and let native steps write the parameters.
+
+        Return False, without a change, if an array of the state is referenced elsewhere, or without native code.
+        """
+        with self.lock:
+            if self.mirror is not None:
+                return True
+            self.detach()
+            self.sync_to_engine()
+            self.mirror = self.engine.weights.mirror()
+            if self.mirror is None:
+                return False
+            self.shared = [self.engine.optimizer.state]  # type: ignore[union-attr]
+            self.shared += {id(arrays): arrays for arrays, _, _ in self.engine.weights.entries()}.values()
+            for arrays in self.shared:
+                arrays.share(self.detach)
+            self._ahead = True
+            empty = self.engine.model.backend.empty
+            if not all(arrays.drop(name, empty) for arrays, name in self.engine.weights.states()):
+                self.detach()
+            return self.mirror is not None
 
     def _is_held(self) -> bool:
         """Return whether an array is referenced elsewhere; drop the arrays up to the first such array."""

@@ -153,18 +153,45 @@ class Weights:
             places.append((place, panels.round_up(shape[0], self.dtype), False, *shape))
         return np.array(places, np.int64).reshape(len(places), 5)
 
+    def states(self) -> Iterator[tuple[SharedDict, str]]:
+        """Iterate over (dict of user arrays, name of an array in it) of the optimizer's state."""
+        params = {id(module.params) for module, *_ in self._entries}
+        return ((arrays, name) for arrays, name, _ in self.entries() if id(arrays) not in params)
+
+    def mirror(self) -> native.Mirror | None:
+        """Return the mirror of the parameters in the user's arrays; None without native code for their layout."""
+        if not has_native():
+            return None
+        arrays = [module.params.local(name) for module, _, name, _ in self._entries]
+        copied = [self.layers[index].module.params.local(name) for index, name in self.copies]
+        if not all(isinstance(array, np.ndarray) and array.flags.c_contiguous for array in arrays):
+            return None
+        kinds = 1 + sum(kind is not None for kind in self._kinds)
+        first = kinds * len(arrays)
+        places = np.ascontiguousarray(np.concatenate([self._places[:first:kinds], self._places[first:]]))
+        return native.Mirror(arrays, copied, self.data, places, LANES[self.dtype.itemsize])
+
+    def unload_states(self) -> None:
+        """Copy the optimizer's states back into the user's arrays."""
+        kinds = 1 + sum(kind is not None for kind in self._kinds)
+        if kinds > 1:
+            parameters = range(0, kinds * len(self._entries), kinds)
+            arrays = [arrays.local(name) for arrays, name in self.states()]
+            self._copy(arrays, True, np.delete(self._places[: kinds * len(self._entries)], parameters, 0))
+
     def load(self) -> None:
         """Copy the user's arrays into ``data``."""
         arrays = self._copied_arrays()
         arrays += [self.layers[index].module.params.local(name) for index, name in self.copies]
         self._copy(arrays, False)
 
-    def _copy(self, arrays: list[Array], unpack: bool) -> None:
-        """Copy arrays in the order of ``_places`` to the panels, or back."""
+    def _copy(self, arrays: list[Array], unpack: bool, places: Array | None = None) -> None:
+        """Copy arrays in the order of ``places``, by default ``_places``, to the panels, or back."""
+        places = self._places if places is None else places
         lanes = LANES[self.dtype.itemsize]
-        if has_native() and native.copy_panels(arrays, self.data, self._places, lanes, unpack):
+        if has_native() and native.copy_panels(arrays, self.data, places, lanes, unpack):
             return
-        for array, (place, rows, transposed, _, _) in zip(arrays, self._places, strict=False):
+        for array, (place, rows, transposed, _, _) in zip(arrays, places, strict=False):
             matrix = array.reshape(1, -1) if array.ndim == 1 else array.T if transposed else array
             if unpack:
                 panels.unpack(self.data, place, rows, matrix)

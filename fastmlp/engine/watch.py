@@ -18,7 +18,7 @@ from ..modules.lowering import Layer
 from ..optim import Optimizer
 from ..optim.schedules import Schedule
 
-__all__ = ["Settings", "hyperparameter_settings", "structure_settings"]
+__all__ = ["Settings", "hyperparameter_settings", "module_settings", "parameter_arrays", "structure_settings"]
 
 _PACKAGE = __name__.partition(".")[0]
 _IMMUTABLE = (type(None), bool, int, float, str, bytes, np.generic, np.dtype)
@@ -49,14 +49,36 @@ def _is_immutable(value: object) -> bool:
 
 def structure_settings(model: Module, layers: list[Layer], loss: Loss, optimizer: Optimizer) -> Settings | None:
     """Return what the tables of a plan depend on; None if they depend on more than attributes."""
-    if not (_is_own(loss) and _is_own(optimizer) and all(_is_own(layer.module) for layer in layers)):
+    if not (_is_own(loss) and _is_own(optimizer)):
         return None
-    found = Settings([(vars(model), "backend", model.backend)], [], [])
+    found = module_settings(model, layers)
+    if found is None:
+        return None
     found.attributes.extend((vars(optimizer), name, vars(optimizer)[name]) for name in _STRUCTURE)
     found.sizes.extend([(vars(optimizer), len(vars(optimizer))), (vars(loss), len(vars(loss)))])
     found.attributes.append((vars(loss), "backend", loss.backend))
-    complete = all([_watch(found, loss, frozenset({"backend"}))] + [_watch_module(found, one) for _, one in layers])
-    return found if complete else None
+    return found if _watch(found, loss, frozenset({"backend"})) else None
+
+
+def module_settings(model: Module, layers: list[Layer]) -> Settings | None:
+    """Return what the tables of a model depend on besides its parameters; None if they depend on more."""
+    if not all(_is_own(layer.module) for layer in layers):
+        return None
+    found = Settings([(vars(model), "backend", model.backend)], [], [])
+    return found if all(_watch_module(found, one) for _, one in layers) else None
+
+
+def parameter_arrays(model: Module) -> Settings | None:
+    """Return the arrays of a model's parameters, and their places; None for arrays of another layout."""
+    found = Settings([], [], [])
+    for module in model.modules():
+        found.attributes.append((vars(module), "params", module.params))
+        for name, array in module.params.items():
+            if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+                return None
+            found.attributes.append((module.params, name, array))
+            found.arrays.append((array, array.tobytes()))
+    return found
 
 
 def _watch_module(found: Settings, module: Module) -> bool:

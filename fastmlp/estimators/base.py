@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -31,6 +31,7 @@ from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
+from .online import OnlineMLP
 from .options import STOCHASTIC, require_options
 from .solver import FitMonitor, Solver
 
@@ -47,7 +48,7 @@ _STOCHASTIC_ATTRIBUTES = (
 )  # fmt: skip
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(OnlineMLP):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict[str, Any] = {
@@ -318,9 +319,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     _loss_scale = 1.0
     _loss_constant = 0.0
 
-    def _set_loss_constant(self, Y: Array, weight: Array | None) -> None:
-        """Set ``_loss_constant``, the part of the reported loss that does not depend on the weights."""
-
     def _scorer(self, held_out: tuple[Any, Array, Array | None]) -> Callable[[], float]:
         """Return a function that computes the score of the held-out rows for early stopping."""
         X, Y, weight = held_out
@@ -419,7 +417,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
+        found = self._infer_online(X)
+        if found is not None:
+            return found
         network = self._sync_network()
+        if type(X) is np.ndarray and X.dtype in _FLOATS and not hasattr(self, "feature_names_in_"):
+            found = network.infer_few(X)
+            if found is not None:
+                return found
         plain = self._is_validated(X)
         if not plain:  # scikit-learn converts the rows or raises its usual errors
             X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
@@ -470,7 +475,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         if "_trainer" in state:
             state["_place"] = self._training_position()
-        for name in ("_network", "_trainer"):
+        for name in ("_network", "_trainer", "_online"):
             state.pop(name, None)
         for name in ("coefs_", "intercepts_"):
             if name in state:

@@ -20,8 +20,9 @@ from .._common.validation import Array
 from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
-from ..training.evaluation import compute_probabilities
+from ..training.evaluation import normalize_outputs
 from .base import BaseMLP
+from .online import on_prepared_steps
 
 __all__ = ["MLPClassifier"]
 
@@ -214,19 +215,50 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return float("nan")
         return float(accuracy_score(self._decode_targets(Y), self._decode_outputs(outputs), sample_weight=weight))
 
-    def _encode_labels(self, y: Array) -> Array | None:
-        """Return integer labels of two or more classes as (N, 1) or (N, classes), or None for other targets."""
+    def _class_indices(self, y: Array) -> Array | None:
+        """Return the places in ``classes_`` of labels of two or more classes, int64 (N,), or None for other targets."""
         classes = self.classes_
-        if y.ndim != 1 or y.dtype.kind not in "iub" or classes.dtype.kind not in "iub" or len(classes) < 2:
+        if y.ndim != 1 or len(classes) < 2 or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
             return None
+        kinds = y.dtype.kind + classes.dtype.kind
         # NumPy compares uint64 with int64 as floats, in which large labels are not distinct.
-        if np.result_type(y, classes).kind == "f" or self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+        if kinds != "UU" and not (set(kinds) <= set("iub") and np.result_type(y, classes).kind != "f"):
             return None
-        index = np.searchsorted(classes, y)
-        if not (index < len(classes)).all() or not (classes[index] == y).all():
+        index: Array = classes.searchsorted(y)
+        return index if (classes.take(index, mode="clip") == y).all() else None
+
+    def _encode_labels(self, y: Array) -> Array | None:
+        """Return labels of two or more classes as (N, 1) or (N, classes), or None for other targets."""
+        index = self._class_indices(y)
+        if index is None:
             return None
-        encoded: Array = (index == 1)[:, None] if len(classes) == 2 else index[:, None] == np.arange(len(classes))
+        encoded: Array = (
+            (index == 1)[:, None] if len(self.classes_) == 2 else index[:, None] == np.arange(len(self.classes_))
+        )
         return encoded
+
+    def _takes_plain_rows(self) -> bool:
+        return self.class_weight is None or not has_several_labels(self)
+
+    def _encode_plain(self, y: Array) -> Array | None:
+        if y.ndim == 2:
+            several = has_several_labels(self) and y.shape[1] == self.n_outputs_ > 1 and y.dtype.kind in "iub"
+            return y.astype(np.float64) if several and ((y == 0) | (y == 1)).all() else None
+        index = self._class_indices(y)
+        if index is None or self.out_activation_ == "softmax":
+            return index
+        return index.astype(np.float64)[:, None]
+
+    def _weights_of_classes(self) -> Array | None:
+        return (
+            None if self.class_weight is None else np.asarray(compute_sample_weight(self.class_weight, self.classes_))
+        )
+
+    def _has_classes(self, classes: Any) -> bool:
+        if classes is None:
+            return True
+        given = np.asarray(classes)
+        return given.dtype == self.classes_.dtype and np.array_equal(given, self.classes_)
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         if incremental and not reset and self._are_validated(X, y):
@@ -280,6 +312,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._solver_is_stochastic)
+    @on_prepared_steps
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over some rows, with the present weights, optimizer state and parameters.
@@ -349,8 +382,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             In the order of ``classes_``; for multilabel targets the probability of each label.
         """
         outputs = self._outputs(X)
-        found = compute_probabilities(self._sync_network().model, self._loss(), outputs)
-        return np.hstack([1 - found, found]) if self.n_outputs_ == 1 else found
+        task = "classification" if self.out_activation_ == "softmax" else "binary"
+        found = normalize_outputs(self._network.model, task, outputs)
+        if self.n_outputs_ > 1:
+            return found
+        both: Array = np.empty((len(found), 2), found.dtype)
+        both[:, 1:] = found
+        np.subtract(1, found, out=both[:, :1])
+        return both
 
     def predict_log_proba(self, X: Any) -> Array:
         """Predict the logarithms of the probabilities of the classes.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._common.validation import Array
 from .._kernels import use_backend
 from ..modules import MLP, Linear, Module, activation_names
+
+if TYPE_CHECKING:
+    from ..engine.few_rows import FewRows
 
 __all__ = ["ACTIVATIONS", "Network", "initial_weights"]
 
@@ -104,6 +107,8 @@ class Network:
         else:
             with use_backend(backend):
                 self.model = MLP(*parts, **arguments)
+        self._parameters: tuple[Any, ...] = ()
+        self._few_rows: FewRows | None = None
         self.linears = [module for module in self.model.modules() if isinstance(module, Linear)]
         self.coefs: list[Array] = []
         self.intercepts: list[Array] = []
@@ -112,17 +117,30 @@ class Network:
             module.load_state_dict({name: (rest or {}).get(f"{place}.{name}", state[name]) for name in state})
         self.load(coefs, intercepts)
 
+    def infer_few(self, X: Array) -> Array | None:
+        """Return the outputs of a few rows by native code, which checks the rows; None if the model has to."""
+        if self._few_rows is None:
+            from ..engine.few_rows import FewRows  # may import Numba
+
+            self._few_rows = FewRows(self.model)
+        return self._few_rows.run(X)
+
     @classmethod
     def from_estimator(cls, estimator: Any, dtype: np.dtype[Any] | None = None) -> Network:
         """Create the network of a fitted estimator with its present parameters."""
-        return cls(
+        network = cls(
             estimator.coefs_, estimator.intercepts_, activation=estimator.activation, dropout=float(estimator.dropout),
             layer_norm=bool(estimator.layer_norm), backend=estimator.backend, rest=estimator.__dict__.get("_rest"),
             dtype=dtype,
         )  # fmt: skip
+        network._parameters = _parameters_of(estimator)
+        return network
 
     def matches(self, estimator: Any) -> bool:
         """Whether the network of the estimator would differ from this one in its weights only."""
+        if self.has_views(estimator.coefs_, estimator.intercepts_):
+            if self._parameters and all(map(_same, self._parameters, _parameters_of(estimator))):  # the usual case
+                return True
         coefs = estimator.coefs_
         made_of = (estimator.activation, float(estimator.dropout), bool(estimator.layer_norm), estimator.backend)
         return self.key == (*made_of, _dtype_of(coefs), [np.shape(coef) for coef in coefs])
@@ -150,15 +168,18 @@ class Network:
 
     def has_views(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
         """Whether these lists contain the views."""
+        if len(coefs) != len(self.coefs) or len(intercepts) != len(self.intercepts):
+            return False
         return all(map(_same, coefs, self.coefs)) and all(map(_same, intercepts, self.intercepts))
 
     def other_arrays(self) -> dict[str, Array]:
         """Return the arrays that are neither coefficients nor intercepts, by index of the module and name."""
         move = self.model.backend.to_numpy
+        # `local`, since between two fits the arrays are current, also where a session shares the optimizer's state.
         return {
-            f"{place}.{name}": np.array(move(array))
+            f"{place}.{name}": np.array(move(module.params.local(name)))
             for place, module in self._other_modules()
-            for name, array in module.params.items()
+            for name in module.params
         }
 
     def _other_modules(self) -> Iterator[tuple[int, Module]]:
@@ -169,6 +190,11 @@ class Network:
 
 def _same(a: Any, b: Any) -> bool:
     return a is b
+
+
+def _parameters_of(estimator: Any) -> tuple[Any, ...]:
+    """Return the parameters on which a network depends, which have immutable values."""
+    return estimator.activation, estimator.dropout, estimator.layer_norm, estimator.backend
 
 
 def _dtype_of(coefs: Sequence[Any]) -> np.dtype[Any]:

@@ -23,6 +23,7 @@ from ..losses.mse import MSELoss
 from ..losses.poisson import PoissonLoss
 from ..losses.quantile import QuantileLoss
 from .base import BaseMLP
+from .online import on_prepared_steps
 
 __all__ = ["MLPRegressor"]
 
@@ -220,6 +221,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             return float("nan")
         return float(r2_score(Y, self._decode_outputs(outputs).reshape(Y.shape), sample_weight=weight))
 
+    def _encode_plain(self, y: Array) -> Array | None:
+        outputs = self.n_outputs_
+        if y.shape[1:] != (() if outputs == 1 else (outputs,)):
+            return None
+        if y.dtype.kind in "iu":
+            y = y.astype(self.coefs_[0].dtype)
+        return y.reshape(len(y), outputs) if y.dtype in (np.float32, np.float64) else None
+
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         if not reset and self._are_validated(X, y) and y.dtype.kind == "f" and y.ndim == 1 and np.isfinite(y).all():
             return X, y
@@ -257,6 +266,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._solver_is_stochastic)
+    @on_prepared_steps
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch over some rows, with the present weights, optimizer state and parameters.

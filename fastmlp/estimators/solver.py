@@ -153,20 +153,31 @@ class FitMonitor(Callback):
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Update the attributes of the estimator, and stop if the patience is exhausted."""
         est = self.estimator
-        losses, penalties = trainer.step_losses, trainer.step_penalties
-        sizes = np.full(len(losses), self.batch)
-        sizes[-1] = self.rows - self.batch * (len(losses) - 1)
-        # The penalty counts whole, the rest by the loss's scale: see `BaseMLP._loss`.
-        of_batches = (losses - penalties) * self.scale + penalties + self.constant
-        with np.errstate(over="ignore"):
-            est.loss_ = float(of_batches @ sizes / self.rows)
+        est.loss_ = self.mean_loss(trainer.step_losses, trainer.step_penalties)
         if not math.isfinite(est.loss_):
             raise DivergenceError(f"The loss of iteration {est.n_iter_ + 1} is {est.loss_}.")
+        self.end_epoch(trainer, record["val_loss"])
+
+    def mean_loss(self, losses: Any, penalties: Any) -> float:
+        """Return the estimator's loss of an epoch from the losses of its batches and the penalties in them."""
+        # The penalty counts whole, the rest by the loss's scale: see `BaseMLP._loss`.
+        if len(losses) == 1:  # without NumPy, whose calls take longer than a step of few rows
+            of_batch = (float(losses[0]) - float(penalties[0])) * self.scale + float(penalties[0]) + self.constant
+            return of_batch * self.rows / self.rows
+        losses, penalties = np.asarray(losses), np.asarray(penalties)
+        sizes = np.full(len(losses), self.batch)
+        sizes[-1] = self.rows - self.batch * (len(losses) - 1)
+        with np.errstate(over="ignore"):
+            return float(((losses - penalties) * self.scale + penalties + self.constant) @ sizes / self.rows)
+
+    def end_epoch(self, trainer: Trainer, val_loss: float | None) -> None:
+        """Update the attributes of the estimator after an epoch of loss ``estimator.loss_``."""
+        est = self.estimator
         est.n_iter_ += 1
         est.t_ += self.rows
         est.loss_curve_.append(est.loss_)
-        if record["val_loss"] is not None:
-            est.validation_loss_curve_.append(record["val_loss"] * self.scale + self.constant)
+        if val_loss is not None:
+            est.validation_loss_curve_.append(val_loss * self.scale + self.constant)
         if est.verbose:
             print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._common.arithmetic import ceil_div
-from .._common.philox import shuffle_order
+from .._common.philox import SHUFFLE, shuffle_order
 from .._common.validation import (
     Array,
     as_sample_weight,
     finite_features,
     require_rows,
 )
+from ..engine.native import has_native, native
 from ..losses import Loss
 from ..modules import Module
 from .row_order import WindowedOrder
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchSampler", "TrainingData", "check_rows", "require_weight"]
 
+_FEW_ROWS = 1024  # whose order native code draws sooner than NumPy
 _ROWS_AHEAD = 1 << 22  # most rows of all epochs whose order is drawn in advance
 
 
@@ -183,6 +185,17 @@ class BatchSampler:
             self._coming = {}
         self._seed, self._rows, self._used, self._block = seed, rows, used, block
 
+    def take_epoch(self) -> Array | None:
+        """Return the row numbers of the next epoch, without bounds; None, without a change, in the midst of one."""
+        epoch, row = self.position
+        if 0 < row < self._used or self._used < self._rows or self._block is not None:
+            return None
+        epoch += row > 0
+        order = self._draw(epoch, 0)
+        assert isinstance(order, np.ndarray)
+        self._drawn, self.position = (epoch, order), (epoch, self._used)
+        return order
+
     def take(self, size: int, steps: int, ahead: bool = False, most: int = 0) -> tuple[Array, Array]:
         """Return the row numbers of the next ``steps`` batches, and the bounds (steps + 1,) of the batches among them.
 
@@ -242,6 +255,9 @@ class BatchSampler:
         if self._block is not None:
             return WindowedOrder(self._seed, epoch, self._rows, self._block, self.announce)
         if not epochs:
+            if self._rows <= _FEW_ROWS and has_native():
+                few: Array = native.shuffle_order(self._seed, epoch, self._rows, SHUFFLE << 24)
+                return few
             return shuffle_order(self._seed, epoch, self._rows)
         draw, drawers = _order_pool()
         # Draw as many epochs again, for the steps that are prepared while the GPU computes these.

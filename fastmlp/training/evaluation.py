@@ -12,7 +12,7 @@ from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData
 
-__all__ = ["R2", "Accuracy", "evaluate_rows", "compute_outputs", "compute_probabilities"]
+__all__ = ["R2", "Accuracy", "evaluate_rows", "compute_outputs", "compute_probabilities", "normalize_outputs"]
 
 _BLOCK = 1 << 21  # elements of the widest layer in one block
 _MOST_ROWS = 1 << 13
@@ -143,12 +143,15 @@ def compute_outputs(model: Module, X: Array, infer: Callable[[Array], Array] | N
 
 def compute_probabilities(model: Module, loss: Loss, outputs: Array) -> Array:
     """Convert outputs (N, C) to probabilities by the softmax or the sigmoid, depending on the loss."""
-    if loss.takes_probabilities:
-        return outputs
+    return outputs if loss.takes_probabilities else normalize_outputs(model, loss.task, outputs)
+
+
+def normalize_outputs(model: Module, task: str, outputs: Array) -> Array:
+    """Convert logits (N, C) to probabilities by the sigmoid for the task "binary", else by the softmax."""
     backend = model.backend
     x = backend.from_numpy(outputs)
     out = backend.empty(x.shape, x.dtype)
-    if loss.task == "binary":
+    if task == "binary":
         backend.activation_forward("sigmoid", 0.0, x, out)
     else:
         backend.softmax_forward(x, out)

@@ -18,6 +18,8 @@ from ..modules import Module
 from ..optim import Optimizer
 from .evaluator import Evaluator
 from .module_steps import QUIET, ModuleSteps
+from .step_inputs import as_step_inputs
+from .step_path import StepPath
 
 if TYPE_CHECKING:
     from .._kernels.compiled.native import NativeInference, NativeStep
@@ -25,46 +27,10 @@ if TYPE_CHECKING:
     from ..engine.session import Session
     from ..engine.storage import Weights
 
-__all__ = ["SingleSteps", "StepPath", "Stepper", "TargetNetwork"]
+__all__ = ["SingleSteps", "Stepper", "TargetNetwork"]
 
 _WITH_ENGINE = ("numba", "cuda")
-
-
-class StepPath:
-    """Native path of steps, prepared after a step on the general path in Python.
-
-    Parameters
-    ----------
-    check : bool
-        Whether native code checks the values of its inputs.
-    rows : int
-        Expected number of rows of a batch.
-
-    Attributes
-    ----------
-    native : NativeStep or None
-        To be tried first; its methods return None if the general path must be taken.
-    """
-
-    def __init__(self, check: bool = True, rows: int = 1) -> None:
-        self.check, self.rows = check, rows
-        self.native: NativeStep | None = None
-        # Shape of the outputs of the last forward pass through the modules, until its backward pass.
-        self.pending: tuple[int, int] | None = None
-        self._unwatched: Session | None = None  # a session whose settings cannot be watched
-
-    def connect(self, session: Session, model: Module, loss: Loss, optimizer: Optimizer) -> None:
-        """Prepare the native path for the following steps of a session."""
-        prepared, native = getattr(session.engine, "prepared", None), self.native
-        if prepared is None or session is self._unwatched:
-            return
-        if native is not None and native.prepared is prepared and native.version == prepared.version:
-            if native.watch.unchanged():
-                return
-        from ..engine.prepared import native_step
-
-        self.native = native_step(session, model, loss, optimizer, self.check)
-        self._unwatched = session if self.native is None else None
+_FEW_ROWS = 256  # below this number of rows, one thread computes the outputs
 
 
 class SingleSteps(Evaluator):
@@ -154,12 +120,29 @@ class SingleSteps(Evaluator):
         DivergenceError
             If the loss is not finite; the weights are unchanged.
         """
-        native = self._path.native
-        if native is not None and sample_weight is None:
-            loss = native.step(self, x, y)
+        return self._step_on(self._path, x, y, sample_weight)
+
+    def _step_on(self, path: StepPath, x: Any, y: Any, sample_weight: Any) -> float:
+        """Make a step on the fastest path that its inputs and the settings allow."""
+        native = path.native
+        if native is not None:
+            loss = native.step(self, x, y, sample_weight)
+            if loss is None:
+                loss = self._converted_step(native, x, y, sample_weight)
             if loss is not None:
                 return loss
-        return self._general_step(self._path, x, y, sample_weight)
+        return self._general_step(path, x, y, sample_weight)
+
+    def _converted_step(self, native: NativeStep, x: Any, y: Any, sample_weight: Any) -> float | None:
+        """Make a step of other kinds of inputs, or of several threads, on the native path; None for the general one."""
+        dtype = self.model.dtype
+        if dtype is None:
+            return None
+        arrays = as_step_inputs(x, y, sample_weight, dtype, self.loss.target_kind == "labels")
+        if arrays is None:
+            return None
+        with held_interrupts():
+            return native.step(self, *arrays, any_threads=True)
 
     def _by_modules(self, batch: int) -> ModuleSteps:
         return ModuleSteps(self.model, self.loss, self.optimizer, batch)
@@ -227,7 +210,7 @@ class SingleSteps(Evaluator):
         >>> trainer.steps
         1
         """
-        return Stepper(self, as_integer(batch_size, "batch_size"), bool(check))
+        return Stepper(self, batch_size, check=check)
 
     def _features(self, path: StepPath, X: Any, what: str) -> tuple[Array, Session | None]:
         """Return checked features and the session for their number of rows."""
@@ -276,9 +259,18 @@ class SingleSteps(Evaluator):
         except DivergenceError:
             raise self._diverged(f"the gradient of step {self.steps + 1} is not finite") from None
 
-    def _general_infer(self, path: StepPath, x: Any) -> Array:
+    def _outputs(self, X: Any, what: str) -> Array:
+        session, native = self._session, self._path.native
+        # Between single steps the engine has the weights: reading them from the model would end the native path.
+        if session is not None and native is not None and session.shared:
+            if type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) < _FEW_ROWS:
+                outputs = native.infer(self, X)
+                return self._general_infer(self._path, X, what) if outputs is None else outputs
+        return super()._outputs(X, what)
+
+    def _general_infer(self, path: StepPath, x: Any, what: str = "infer: x") -> Array:
         """Compute outputs in evaluation mode with all checks in Python, and prepare the native path."""
-        features, session = self._features(path, x, "infer: x")
+        features, session = self._features(path, x, what)
         if session is None:
             outputs: Array = self.model.backend.to_numpy(self.model.infer(features[:]))
             return outputs
@@ -288,7 +280,9 @@ class SingleSteps(Evaluator):
 
 
 class Stepper:
-    """Single steps of a trainer, for online and reinforcement learning; made by `Trainer.stepper`.
+    """Single steps of a trainer, for online and reinforcement learning, as `Trainer.stepper` makes them.
+
+    It may alternate with other steppers and the methods of the trainer; all use the same model, optimizer and counters.
 
     Parameters
     ----------
@@ -300,11 +294,28 @@ class Stepper:
     Attributes
     ----------
     trainer : Trainer
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another type, or ``batch_size`` is not positive.
+
+    Examples
+    --------
+    >>> import fastmlp as fm, numpy as np
+    >>> trainer = fm.Trainer(fm.MLP(4, [16], 2, rng=0), fm.HuberLoss(), fm.Adam(0.01))
+    >>> def online(stepper: fm.Stepper, x, y):
+    ...     return stepper.step(x, y)
+    >>> loss = online(trainer.stepper(), np.ones((1, 4)), np.ones((1, 2)))
+    >>> trainer.steps
+    1
     """
 
-    def __init__(self, trainer: SingleSteps, batch_size: int, check: bool) -> None:
+    def __init__(self, trainer: SingleSteps, batch_size: int = 1, *, check: bool = True) -> None:
+        if not isinstance(trainer, SingleSteps):
+            raise ValueError(f"Stepper expected a Trainer, got {trainer!r}.")
         self.trainer = trainer
-        self._path = StepPath(check, batch_size)
+        self._path = StepPath(bool(check), as_integer(batch_size, "batch_size"))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_path": StepPath(self._path.check, self._path.rows)}
@@ -314,12 +325,7 @@ class Stepper:
 
     def step(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """Make one update on one batch and return its loss, see `Trainer.step`."""
-        native = self._path.native
-        if native is not None and sample_weight is None:
-            loss = native.step(self.trainer, x, y)
-            if loss is not None:
-                return loss
-        return self.trainer._general_step(self._path, x, y, sample_weight)
+        return self.trainer._step_on(self._path, x, y, sample_weight)
 
     __call__ = step
 
@@ -382,19 +388,22 @@ class Stepper:
 
     def target_network(self) -> TargetNetwork:
         """Return a copy of the model that follows it by `TargetNetwork.update`."""
-        return TargetNetwork(self.trainer, self._path)
+        return TargetNetwork(self)
 
 
 class TargetNetwork:
     """Copy of a trainer's model whose weights follow the model's when asked, as in deep Q-learning.
 
-    It is made by `Stepper.target_network`, with the present weights, and computes in evaluation mode.
+    `Stepper.target_network` makes it, with the present weights. It computes in evaluation mode.
 
     Parameters
     ----------
-    trainer : Trainer
-    path : StepPath
-        See `Stepper`.
+    stepper : Stepper
+
+    Raises
+    ------
+    ValueError
+        If ``stepper`` is something else.
 
     Examples
     --------
@@ -407,9 +416,11 @@ class TargetNetwork:
     (1, 2)
     """
 
-    def __init__(self, trainer: SingleSteps, path: StepPath) -> None:
-        self._trainer, self._path = trainer, path
-        self._make(copy.deepcopy(trainer.model).eval())
+    def __init__(self, stepper: Stepper) -> None:
+        if not isinstance(stepper, Stepper):
+            raise ValueError(f"TargetNetwork expected a Stepper, got {stepper!r}.")
+        self._trainer, self._path = stepper.trainer, stepper._path
+        self._make(copy.deepcopy(stepper.trainer.model).eval())
 
     def _make(self, model: Module) -> None:
         """Set the model, and its inference by the engine, None if the engine does not support it."""

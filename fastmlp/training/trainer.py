@@ -21,11 +21,11 @@ from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .batches import BatchSampler, require_weight
+from .batches import require_weight
 from .evaluation import evaluate_rows
 from .fit import Fit, unpack_validation
 from .module_steps import QUIET
-from .single_steps import SingleSteps
+from .short_fits import ShortFits
 
 if TYPE_CHECKING:
     from ..engine.session import Session
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer(SingleSteps):
+class Trainer(ShortFits):
     """Train a model, predict with it and measure it (see `Evaluator`).
 
     Parameters
@@ -135,7 +135,6 @@ class Trainer(SingleSteps):
         self.restored: int | None = None
         self.threads: int | None = None
         self.order: RowOrder | None = None
-        self._order = BatchSampler()
         self._stopping = False
         self._fit: Fit | None = None
         # Since the last evaluation: sum of the losses, number of steps, number of steps whose rows have no weight.
@@ -437,15 +436,6 @@ class Trainer(SingleSteps):
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{where} is no training state that fits: {error}.") from error
-
-    @property
-    def place(self) -> tuple[Any, ...]:
-        """How far training has come, (seed, steps, place in the order of the rows): a trainer that gets it goes on."""
-        return self.seed, self.steps, self._order.place
-
-    @place.setter
-    def place(self, place: tuple[Any, ...]) -> None:
-        self.seed, self.steps, self._order.place = place
 
     def _snapshot(self, apart: bool) -> tuple[Any, ...]:
         """Return the state for `_restore`: with a copy of the arrays if ``apart``, else the session keeps them."""

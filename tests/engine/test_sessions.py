@@ -454,3 +454,81 @@ def test_ctrl_c_in_a_step_leaves_the_weights_of_the_one_before(monkeypatch):
         comp.step(*ONE)
     assert bits(ref) == bits(comp)
     assert comp.step(*ONE) == ref.step(*ONE)
+
+
+# ------------------------------------------------------------------------- parameters in the arrays and the engine
+
+
+@pytest.fixture
+def mirrored():
+    """Two trainers after a step, the second one with mirrored parameters."""
+    from fastmlp.engine import native
+
+    if native.native is None:
+        pytest.skip("the package was installed without a C compiler")
+    trainers = [trainer_of() for _ in range(2)]
+    for trainer in trainers:
+        for _ in range(2):
+            trainer.step(*ONE)
+    assert trainers[1]._session.mirror_parameters() and trainers[1]._session.mirror is not None
+    return trainers
+
+
+def parameters_of(trainer):
+    """The arrays without a synchronization."""
+    return {
+        (prefix, name): module.params.local(name)
+        for prefix, module in trainer.model.named_modules()
+        for name in module.params
+    }
+
+
+def test_mirrored_parameters_are_current_after_each_step(mirrored):
+    ref, comp = mirrored
+    held = parameters_of(comp)
+    for _ in range(3):
+        ref.step(*ONE)
+        comp.step(*ONE)
+        expected = ref.model.state_dict()
+        for (prefix, name), array in held.items():
+            np.testing.assert_array_equal(array, expected[prefix + name])
+    assert comp._session.mirror is not None
+    assert bits(ref) == bits(comp)
+    assert comp._session.mirror is None  # the state was read
+
+
+@pytest.mark.parametrize("end", [lambda t: None, lambda t: t._session.detach(), lambda t: t.model.infer(X)])
+def test_changes_of_mirrored_parameters_count(end, mirrored):
+    ref, comp = mirrored
+    held = parameters_of(comp)
+    for number in range(3):
+        for (prefix, name), array in held.items():
+            array *= 1.25 + number
+            ref.model.load_state_dict({**ref.model.state_dict(), prefix + name: array})
+        end(comp)
+        for _ in range(2):
+            assert comp.step(*ONE) == ref.step(*ONE)
+        comp._session.mirror_parameters()
+    assert bits(ref) == bits(comp)
+
+
+def test_no_mirror_while_the_state_is_held(mirrored):
+    ref, comp = mirrored
+    held = comp.optimizer.state["1.weight"]["exp_avg"]
+    assert not comp._session.mirror_parameters() and comp._session.mirror is None
+    for trainer in mirrored:
+        trainer.step(*ONE)
+    np.testing.assert_array_equal(held, ref.optimizer.state["1.weight"]["exp_avg"])
+    del held
+    assert bits(ref) == bits(comp)
+
+
+def test_read_only_parameters_take_the_general_path(mirrored):
+    ref, comp = mirrored
+    held = parameters_of(comp)
+    for array in held.values():
+        array.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        comp.step(*ONE)
+    for array in held.values():
+        array.flags.writeable = True

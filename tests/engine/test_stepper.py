@@ -121,8 +121,7 @@ def test_losses(name, dtype, way, rng):
 
     trainers = pair_of(model, lambda: loss_zoo.make(name), lambda: fm.SGD(0.01, 0.9))
     batches = [(features(rng, rows, dtype), loss_zoo.targets_of(name, rng, rows)) for rows in SIZES]
-    weighs = trainers[0].loss.weighs_targets and not name.endswith(loss_zoo.SOFT)
-    assert_same_steps(trainers, batches, way, len(SIZES) if weighs else 3)  # the first ones of 5, 13 and 40 rows
+    assert_same_steps(trainers, batches, way, 3)  # the first ones of 5, 13 and 40 rows
 
 
 @pytest.mark.parametrize("clips", [{}, {"clip_norm": 0.1, "clip_value": 0.05}], ids=["plain", "clipped"])
@@ -200,8 +199,8 @@ def test_kinds_of_features(way, rng, dtype):
     trainers = pair_of(plain(dtype), fm.CrossEntropyLoss, fm.Adam)
     kinds = kinds_of_features(rng)
     y = rng.integers(0, 3, 12)
-    # By the general path: each new dtype once, and all that native code does not read.
-    general = {"float32", "float64", "uint8", "int64", "list", "fortran", "columns", "big-endian", "bool", "float16"}
+    # By the general path: each dtype that native code reads once. All others are converted.
+    general = {"float32", "float64", "uint8"}
     assert_same_steps(trainers, [(x, y) for x in kinds.values()], way, len(general))
 
 
@@ -239,11 +238,79 @@ def test_sample_weights_and_sparse_features_between_others(way, rng):
     assert_same_steps(trainers, batches, way)
 
 
+def weights_of(rng, rows):
+    """Sample weights of all kinds, some of which leave rows out."""
+    found = rng.uniform(0.1, 3, rows)
+    some = np.where(np.arange(rows) % 3 == 1, 0, found)
+    return {
+        "ones": np.ones(rows), "float64": found, "some": some, "one": np.arange(rows) == rows - 1.0,
+        "float32": found.astype("f4"), "int": rng.integers(0, 2, rows) + np.arange(rows) % 2, "list": found.tolist(),
+        "strided": np.repeat(found, 2)[::2], "small": np.full(rows, 0.01), "-0": -0.0 * found + (some > 0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", loss_zoo.NAMES)
+def test_sample_weights(name, dtype, way, rng):
+    """The first batch alone takes the general path."""
+    last = [] if name in loss_zoo.FROM_LOGITS else [fm.Softmax()]
+
+    def model():
+        return fm.Sequential(fm.MLP(WIDTH, [7], loss_zoo.COLUMNS, dropout=0.2, dtype=dtype, rng=0), *last)
+
+    trainers = pair_of(model, lambda: loss_zoo.make(name), lambda: fm.SGD(0.01, 0.9), l2=0.1)
+    batches = [
+        (features(rng, rows, dtype), loss_zoo.targets_of(name, rng, rows), weight)
+        for rows in (37, 20, 5, 2)
+        for weight in weights_of(rng, rows).values()
+    ]
+    assert_same_steps(trainers, batches, way, 1)
+
+
+@pytest.mark.parametrize("weight", [[1.0, -1], [0.0, 0], [np.nan, 1], [np.inf, 1], [1e308, 1e308], [1.0], [[1.0, 1]]])
+def test_bad_sample_weights_change_nothing(weight, way, rng):
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
+    x, y = features(rng, 2), rng.integers(0, 3, 2)
+    for trainer in (ref, comp):
+        trainer.step(x, y)
+    for values in (weight, np.array(weight)):
+        with pytest.raises(ValueError, match="sample_weight"):
+            comp.step(x, y, values)
+    assert_equal(ref, comp)
+
+
+def test_a_batch_of_classes_of_weight_0(way, rng):
+    trainers = pair_of(plain(), lambda: fm.CrossEntropyLoss(class_weight=[0, 2, 3]), fm.Adam, l2=0.2)
+    x, y = features(rng, 4), rng.integers(0, 3, 4)
+    assert_same_steps(trainers, [(x, y), (x, 0 * y), (x, 0 * y, np.arange(4.0)), (x, y)], way, 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([[1.0] * WIDTH, [2.0]], [0, 1]), ([["1"] * WIDTH], [0]), ([[1.0] * WIDTH], [3]), ([[1.0] * WIDTH], [0.5]),
+        ([[np.nan] * WIDTH], [0]), ([[1e39] * WIDTH], [0]), ([[1.0] * 2], [0]), ([1.0] * WIDTH, [0]),
+        ([[1.0] * WIDTH], np.array(0)), ([[1.0] * WIDTH], [2**64]), ([[None] * WIDTH], [0]), ([], []),
+    ],
+)  # fmt: skip
+def test_errors_of_lists_are_those_of_the_general_path(x, y, way, rng):
+    ref, comp = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
+    comp.step(features(rng, 2), rng.integers(0, 3, 2))
+    before = state_of(comp)
+    with pytest.raises(ValueError) as expected:
+        ref.step(x, y)
+    with pytest.raises(ValueError) as found:
+        comp.step(x, y)
+    assert str(found.value) == str(expected.value)
+    for name, array in state_of(comp).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_several_threads(way, rng):
     trainers = pair_of(plain(dropout=0.3), fm.CrossEntropyLoss, lambda: fm.Adam(clip_norm=0.1), l2=0.1)
     trainers[1]._open_session(3, 8, single=True).engine.prepare(13, threads=3)
     batches = [(features(rng, rows), rng.integers(0, 3, rows)) for rows in (8, 13, 1, 2)]
-    assert_same_steps(trainers, batches, way)
+    batches += [(x, y, weight) for x, y in batches[:2] for weight in weights_of(rng, len(y)).values()]
+    assert_same_steps(trainers, batches, way, 1)
 
 
 def test_larger_batches_use_more_threads(rng, monkeypatch):
@@ -432,6 +499,50 @@ def test_reading_between_steps_and_holding_an_array(way, rng):
         ref.model[0].params["weight"] *= 0.5
     del held
     assert_same_steps(trainers, [(x, y)] * 3, way)
+
+
+def test_public_types(way, rng):
+    trainer = fm.Trainer(plain(outputs=2)(), fm.MSELoss(), fm.Adam())
+    assert isinstance(trainer.stepper(), fm.Stepper)
+    assert isinstance(trainer.stepper().target_network(), fm.TargetNetwork)
+    stepper = fm.Stepper(trainer, 4, check=False)
+    assert repr(stepper) == repr(trainer.stepper(4, check=False))
+    stepper.step(features(rng, 4), rng.normal(size=(4, 2)))
+    target, x = fm.TargetNetwork(stepper), features(rng, 3)
+    np.testing.assert_array_equal(target(x), trainer.model.infer(x))
+    for kind, wrong in ((fm.Stepper, trainer.model), (fm.TargetNetwork, trainer)):
+        with pytest.raises(ValueError, match=f"{kind.__name__} expected a "):
+            kind(wrong)
+    for size in (0, 1.5, True):
+        with pytest.raises(ValueError, match="batch_size"):
+            fm.Stepper(trainer, size)
+
+
+@pytest.mark.parametrize("loss", [fm.CrossEntropyLoss, fm.MSELoss, fm.BCEWithLogitsLoss])
+def test_predictions_between_steps(loss, way, rng, dtype):
+    """They are those of the model, and leave the prepared path as it is."""
+    ref, comp = pair_of(plain(dtype, dropout=0.3, layer_norm=True), loss, fm.Adam)
+    labels = loss is fm.CrossEntropyLoss
+    x, y = features(rng, 6), rng.integers(0, 3, 6) if labels else rng.integers(0, 2, (6, 3)).astype("f4")
+    nan = x.copy()
+    nan[2, 3] = np.nan
+    others = [x, x[:1], x.astype("f8"), x[:0], x.tolist(), features(rng, 255), features(rng, 257)]
+    for number, one in enumerate([*others, nan, x[:, 1:], x[0]]):
+        with general_steps() as counted:
+            for _ in range(3):
+                assert comp.step(x, y) == by_runs(ref, x, y)
+                for method in ("predict", "predict_proba")[: 2 if loss is not fm.MSELoss else 1]:
+                    try:
+                        expected = getattr(ref, method)(one)
+                    except ValueError as error:
+                        with pytest.raises(ValueError) as found:
+                            getattr(comp, method)(one)
+                        assert str(found.value) == str(error)
+                    else:
+                        np.testing.assert_array_equal(getattr(comp, method)(one), expected)
+        if way == "native" and 0 < number < 3:
+            assert counted.call_count == 0
+    assert_equal(ref, comp)
 
 
 def test_copies_go_on_apart(way, rng):

@@ -4,8 +4,9 @@ cdef class NativeStep:
     """Steps of one trainer on a prepared path; each method takes the trainer, whose counters it updates.
 
     Each method returns None, without an effect, where the conditions of the prepared path do not hold: inputs of other
-    kinds, values that the checks refuse, changed settings, arrays that the user has read, several threads, a loss that
-    is not finite. The caller then takes the general path, which handles all cases and reports errors.
+    kinds, values that the checks refuse, changed settings, arrays that the user has read, several threads (but see
+    `step`), a loss that is not finite. The caller then takes the general path, which handles all cases and reports
+    errors.
 
     No Python code runs between the kernel and the update of the counters, so that Ctrl-C cannot separate them.
 
@@ -29,6 +30,7 @@ cdef class NativeStep:
     cdef readonly object prepared
     cdef readonly Watch watch
     cdef readonly int version
+    cdef Mirror _mirror  # set by each call
     cdef object _session, _lock, _model, _loss, _optimizer, _refill
     cdef dict _targets
     cdef int64_t _known[2]
@@ -36,7 +38,7 @@ cdef class NativeStep:
     cdef Features _features
     cdef NativeInference _inference
     cdef dict _optimizer_values, _model_values
-    cdef bint _check
+    cdef bint _check, _weighs_classes
     # Kernels, bound or as functions: step, forward pass, and step from a gradient.
     cdef object _step, _forward, _backward
     # First and last operations of the tables of the three kernels.
@@ -47,6 +49,7 @@ cdef class NativeStep:
     cdef int64_t *_counts
     cdef int64_t *_pending
     cdef int64_t _order_address
+    cdef int64_t *_weighted
     cdef double *_denominators
     cdef double *_numbers
     cdef double *_losses
@@ -86,6 +89,9 @@ cdef class NativeStep:
         self._pending = <int64_t *> cnp.PyArray_DATA(prepared.pending)
         array = prepared.order
         self._order_address = <int64_t> <uintptr_t> cnp.PyArray_DATA(array)
+        array = prepared.weighted
+        self._weighted = <int64_t *> cnp.PyArray_DATA(array)
+        self._weighs_classes = prepared.weighs_classes
         self._denominators = <double *> cnp.PyArray_DATA(prepared.denominators)
         self._numbers = <double *> cnp.PyArray_DATA(prepared.hyperparams)
         self._losses = <double *> cnp.PyArray_DATA(prepared.losses)
@@ -102,10 +108,10 @@ cdef class NativeStep:
 
     # ------------------------------------------------------------------------------------------- inputs
 
-    cdef Py_ssize_t _set_features(self, object x, int table) except -2:
+    cdef Py_ssize_t _set_features(self, object x, int table, bint any_threads=False) except -2:
         """Set the address of the features in a table; return the number of rows, or -1 for the general path."""
         cdef Py_ssize_t rows = self._features.set(x, self._first[table], self._check)
-        if rows > self._alone:
+        if rows > self._alone and not any_threads:
             return -1
         self._first[table][self._order] = self._order_address
         self._bounds[1] = rows
@@ -166,6 +172,41 @@ cdef class NativeStep:
         self._denominators[0] = (self._index_factor if by_index else self._row_factor) * rows
         return True
 
+    cdef double _set_weights(self, object y, object weight, Py_ssize_t rows) except -2:
+        """Set sample weights, and the loss's denominator; return the sum of the weights, or -1 for the general path.
+
+        It comes after `_set_features` and `_set_targets`. Rows of weight 0 are left out.
+        """
+        cdef int64_t order = <int64_t> <uintptr_t> self._weighted
+        cdef Py_ssize_t i, used = 0
+        cdef double *numbers
+        if weight is not None:
+            if (not _is_plain(weight, 1) or cnp.PyArray_TYPE(<cnp.ndarray> weight) != cnp.NPY_FLOAT64
+                    or cnp.PyArray_DIM(<cnp.ndarray> weight, 0) != rows
+                    or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> weight)):
+                return -1
+            numbers = <double *> cnp.PyArray_DATA(<cnp.ndarray> weight)
+            for i in range(rows):
+                if not (numbers[i] >= 0 and isfinite(numbers[i])):
+                    return -1
+                self._weighted[used] = i
+                used += numbers[i] > 0
+            if used == 0:
+                return -1
+            self._last[0][self._sample_weight] = <int64_t> <uintptr_t> numbers
+            if used < rows:
+                self._first[0][self._order] = self._last[0][self._order] = order
+                self._bounds[1] = rows = used
+            else:
+                order = self._order_address
+        else:
+            order = self._order_address
+        found = self.prepared.weigh(y, weight, rows, order != self._order_address)
+        if found is None:
+            return -1
+        self._denominators[0], total = found
+        return total
+
     cdef bint _inside(self, void *numbers, Py_ssize_t size):
         if self._real == cnp.NPY_FLOAT32:
             return all_inside32(<float *> numbers, size, <float> self._low, <float> self._high)
@@ -224,48 +265,82 @@ cdef class NativeStep:
         """Whether the settings are those of before, and the arrays are shared; with the lock held."""
         if values["model"] is not self._model or values["loss"] is not self._loss:
             return False
-        return values["optimizer"] is self._optimizer and self.watch.same() and bool(self._session.shared)
+        if values["optimizer"] is not self._optimizer or not self.watch.same() or not self._session.shared:
+            return False
+        self._mirror = self._session.mirror
+        if self._mirror is not None:
+            if not self._mirror.writeable():
+                return False
+            self._mirror.update()
+        return True
 
-    cdef object _update(self, object trainer, dict values, object kernel, int table, Py_ssize_t rows):
-        """Make an update; return its loss, or None."""
+    cdef object _update(self, object trainer, dict values, object kernel, int table, Py_ssize_t rows, double weight):
+        """Make an update on rows of this sum of weights; return its loss, or None."""
         cdef int64_t steps = self._optimizer_values["steps"]
-        cdef int64_t made = values["steps"]
+        cdef int64_t first = values["steps"], made
         cdef double rate, l2 = values["l2"]
         if not self._set_numbers(steps):
             return None
         if self._dropouts:
             self._set_dropouts(values, table)
-        self._penalties[0] = l2 / rows
-        if self._launch(kernel, rows) != 1:
+        self._penalties[0] = l2 / weight
+        if rows > self._alone:
+            made = self.prepared.launch(table, rows)
+        else:
+            made = self._launch(kernel, rows)
+        if made != 1:
             self._block_size = 0  # the learning rates may be those of a schedule that the user mends
             return None
         rate = (<double *> cnp.PyArray_DATA(self._rates))[steps - self._block_first]
         self._optimizer.steps = steps + 1
-        trainer.steps = made + 1
+        trainer.steps = first + 1
         if <double> values["last_lr"] != rate:
             trainer.last_lr = rate
         seed = values["seed"]
         for dropout in self._dropouts:
             if seed is not None:
                 dropout.seed = seed
-            dropout.step = made + 1
+            dropout.step = first + 1
+        if self._mirror is not None:
+            self._mirror.write()
         return self._losses[0] + self._penalties[0]
 
-    def step(self, trainer, x, y):
-        """Make a step on one batch and return its loss, or None for the general path."""
-        cdef Py_ssize_t rows
+    def step(self, trainer, x, y, weight=None, bint any_threads=False):
+        """Make a step on one batch and return its loss, or None for the general path.
+
+        ``any_threads``: also make steps of several threads. Python code runs in these, so that the caller has to hold
+        interrupts back.
+        """
         cdef dict values = trainer.__dict__
         self._lock.acquire()
         try:
             if not self._ready(values) or self._model_values["training"] is not True:
                 return None
-            rows = self._set_features(x, 0)
-            if rows < 0 or not self._set_targets(y, rows):
-                return None
-            self._pending[0] = 0
-            return self._update(trainer, values, self._step, 0, rows)
+            return self._step_on(trainer, values, x, y, weight, any_threads)
         finally:
             self._lock.release()
+
+    def fit(self, trainer, x, y, weight):
+        """Make a step of a `fit`, after which the model is in evaluation mode; for `step`'s other conditions see there."""
+        cdef dict values = trainer.__dict__
+        self._lock.acquire()
+        try:
+            return self._step_on(trainer, values, x, y, weight, False) if self._ready(values) else None
+        finally:
+            self._lock.release()
+
+    cdef object _step_on(self, object trainer, dict values, object x, object y, object weight, bint any_threads):
+        cdef Py_ssize_t rows = self._set_features(x, 0, any_threads)
+        cdef double total = rows
+        if rows < 0 or not self._set_targets(y, rows):
+            return None
+        if weight is not None or (self._weighs_classes and cnp.PyArray_NDIM(<cnp.ndarray> y) == 1):
+            total = self._set_weights(y, weight, rows)
+            if total < 0:
+                return None
+            rows = self._bounds[1]
+        self._pending[0] = 0
+        return self._update(trainer, values, self._step, 0, rows, total)
 
     def forward(self, trainer, x):
         """Return the outputs (N, O) and keep the activations for `backward`; None for the general path."""
@@ -334,7 +409,7 @@ cdef class NativeStep:
             self._bounds[1] = rows
             self._last[2][self._target] = <int64_t> <uintptr_t> numbers
             self._last[2][self._order] = self._order_address
-            if self._update(trainer, values, self._backward, 2, rows) is None:
+            if self._update(trainer, values, self._backward, 2, rows, rows) is None:
                 return None
             self._pending[0] = 0
             return True
@@ -361,7 +436,7 @@ cdef class NativeInference:
     cdef int64_t *_bounds
     cdef int _target, _real
     cdef bint _check
-    cdef Py_ssize_t _outputs
+    cdef Py_ssize_t _outputs, _brief
 
     def __init__(self, prepared, bint check):
         self.prepared, self._call, self._check = prepared, prepared.call, check
@@ -370,7 +445,7 @@ cdef class NativeInference:
         )
         self._first, self._last = _row(prepared.table, 0), _row(prepared.table, len(prepared.table) - 1)
         self._bounds = <int64_t *> cnp.PyArray_DATA(prepared.bounds)
-        self._target, self._outputs = prepared.target_column, prepared.outputs
+        self._target, self._outputs, self._brief = prepared.target_column, prepared.outputs, prepared.rows_brief
         self._real = cnp.NPY_FLOAT32 if prepared.dtype.itemsize == 4 else cnp.NPY_FLOAT64
 
     cpdef object run(self, object x):
@@ -385,9 +460,13 @@ cdef class NativeInference:
         out = cnp.PyArray_EMPTY(2, shape, self._real, 0)
         self._last[self._target] = <int64_t> <uintptr_t> cnp.PyArray_DATA(out)
         self._bounds[1] = rows
-        if type(self._call) is BoundKernel:
-            bound = self._call
+        if type(self._call) is not BoundKernel:
+            self._call()
+            return out
+        bound = self._call
+        if rows <= self._brief:
             bound._entry(bound._slots, <double *> bound._slots)
         else:
-            self._call()
+            with nogil:
+                bound._entry(bound._slots, <double *> bound._slots)
         return out

@@ -107,3 +107,75 @@ def copy_panels(list arrays, cnp.ndarray data, cnp.ndarray places, Py_ssize_t la
             )
         place += 5
     return True
+
+
+cdef class Mirror:
+    """Parameters that have the same values in the user's arrays and in the engine, between two steps in native code.
+
+    Parameters
+    ----------
+    arrays : list of ndarray
+        The user's arrays, C-contiguous.
+    copied : list of ndarray
+        Those of them of which the engine has transposed copies.
+    data, places, lanes
+        See `copy_panels`; places of ``arrays``, followed by those of ``copied``.
+    """
+
+    cdef list _arrays, _read, _contents
+    cdef cnp.ndarray _data, _places
+    cdef Py_ssize_t _lanes
+
+    def __init__(self, list arrays, list copied, cnp.ndarray data, cnp.ndarray places, lanes):
+        self._arrays, self._read, self._contents = arrays, arrays + copied, [array.copy() for array in arrays]
+        self._data, self._places, self._lanes = data, places, lanes
+
+    cdef bint writeable(self):
+        for array in self._arrays:
+            if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray> array):
+                return False
+        return True
+
+    cdef bint same(self):
+        """Whether the user has not changed the arrays since the last step."""
+        cdef Py_ssize_t i
+        cdef cnp.ndarray array, content
+        for i in range(len(self._arrays)):
+            array, content = self._arrays[i], self._contents[i]
+            if memcmp(cnp.PyArray_DATA(array), cnp.PyArray_DATA(content), cnp.PyArray_NBYTES(array)) != 0:
+                return False
+        return True
+
+    cdef int keep(self) except -1:
+        cdef Py_ssize_t i
+        cdef cnp.ndarray array, content
+        for i in range(len(self._arrays)):
+            array, content = self._arrays[i], self._contents[i]
+            memcpy(cnp.PyArray_DATA(content), cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(array))
+        return 0
+
+    cpdef read(self):
+        """Copy the arrays into the engine."""
+        copy_panels(self._read, self._data, self._places, self._lanes, False)
+        self.keep()
+
+    cpdef update(self):
+        """Copy the arrays into the engine if the user has changed one since the last step."""
+        if not self.same():
+            self.read()
+
+    cpdef write(self):
+        """Copy the engine's parameters into the arrays."""
+        copy_panels(self._arrays, self._data, self._places, self._lanes, True)
+        self.keep()
+
+    def finite(self) -> bool:
+        """Return whether all numbers of the arrays are finite."""
+        cdef cnp.ndarray array
+        for array in self._arrays:
+            if cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
+                if not all_finite32(<float *> cnp.PyArray_DATA(array), cnp.PyArray_SIZE(array)):
+                    return False
+            elif not all_finite64(<double *> cnp.PyArray_DATA(array), cnp.PyArray_SIZE(array)):
+                return False
+        return True
