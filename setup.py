@@ -2,8 +2,6 @@
 
 import glob
 import os
-import platform
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +10,13 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
-AOT = Path("fastmlp", "_kernels", "aot")
+_OPTIONS = (
+    ["/O2"]
+    if sys.platform == "win32"
+    else ["-O3", "-ffp-contract=off", "-fno-math-errno", "-g0", "-fvisibility=hidden"]
+)
 
-
-# FASTMLP_BUILD: 0 to compile no kernels of training; 1 for this processor's best level; all, for every level. The
+# FASTMLP_BUILD: 0 to compile no kernels; 1 for this processor's best level; all, for every level. The
 # default is 1, but 0 for an editable installation.
 asked = os.environ.get("FASTMLP_BUILD", "").strip()
 if asked not in ("", "0", "1", "all"):
@@ -23,59 +24,15 @@ if asked not in ("", "0", "1", "all"):
 may_compile = asked != "0" and sys.platform != "win32"  # the build has no command for Microsoft's linker
 
 
-def write_constants() -> None:
-    """Write constants.h with the exact coefficients of the polynomials."""
-    tables = runpy.run_path(str(here / "fastmlp/_kernels/polynomials.py"))
-    lines = ["/* Written by setup.py from polynomials.py. */", f"#define CDF_SHIFT {tables['CDF_SHIFT']}"]
-    for bits, kind in ((32, "float"), (64, "double")):
-        for name, value in tables[f"FLOAT{bits}"]._asdict().items():
-            if isinstance(value, tuple):
-                numbers = ", ".join(number.hex() for number in value)
-                lines.append(f"static const {kind} C{bits}_{name}[] = {{{numbers}}};")
-            else:
-                lines.append(f"#define C{bits}_{name} {float(value).hex()}")
-    text = "\n".join(lines) + "\n"
-    header = here / AOT / "constants.h"
-    if not header.exists() or header.read_text() != text:
-        header.write_text(text)
-
-
-def write_activations() -> None:
-    """Write activations.h with the formulas of activations and of functions by column in C."""
-    folder = here / "fastmlp/_kernels/formulas"
-    text = runpy.run_path(str(folder / "c.py"))["header"](folder)
-    header = here / AOT / "activations.h"
-    if not header.exists() or header.read_text() != text:
-        header.write_text(text)
-
-
 def extensions() -> list[Extension]:
-    """Return an extension for each instruction set; the best supported one is selected at import."""
-    variants = {"baseline": []}
-    if sys.platform != "win32":  # Microsoft's compiler has no vector types, so the kernels are plain C there
-        if platform.machine() in ("x86_64", "AMD64"):
-            variants["avx2"] = ["-mavx2", "-mfma"]
-            variants["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx2", "-mfma"]
-        common = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-g0", "-Wno-psabi", "-fvisibility=hidden"]
-    else:
-        common = ["/O2"]
+    """Return the extension module: calls of compiled kernels, and the driver of `fastmlp.Predictor`."""
     return [
-        Extension(
-            f"fastmlp._kernels.aot.{name}",
-            [str(AOT / f"{name}.pyx")],
-            depends=[str(AOT / file) for file in os.listdir(here / AOT) if file.endswith((".h", ".pxi"))],
-            include_dirs=[str(AOT)],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("CYTHON_WITHOUT_ASSERTIONS", None)],
-            extra_compile_args=[*common, *flags],
-        )
-        for name, flags in variants.items()
-    ] + [
         Extension(
             "fastmlp._kernels.compiled.native",
             ["fastmlp/_kernels/compiled/native.pyx"],
             depends=glob.glob("fastmlp/_kernels/compiled/*.pxi", root_dir=here),
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-            extra_compile_args=common,
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("CYTHON_WITHOUT_ASSERTIONS", None)],
+            extra_compile_args=_OPTIONS,
         )
     ]
 
@@ -90,7 +47,7 @@ class OptionalExtensions(build_ext):
             self._kernels(["--all"] if asked == "all" else [])
 
     def _kernels(self, levels: list[str]) -> None:
-        """Compile the kernels of training for this processor, or for all levels of its machine."""
+        """Compile the kernels for this processor, or for all levels of its machine."""
         folder = Path(self.get_ext_fullpath("fastmlp._kernels.compiled.native")).parent
         command = [sys.executable, "-m", "fastmlp._kernels.compiled.build", *levels, "--out", str(folder.resolve())]
         # pip's environment for the build is on the path already.
@@ -101,7 +58,7 @@ class OptionalExtensions(build_ext):
             if os.environ.get("FASTMLP_REQUIRE_AOT"):
                 raise
             print(
-                f"fastmlp: the kernels of training were not compiled ({error}). The package compiles them by Numba "
+                f"fastmlp: the kernels were not compiled ({error}). The package compiles them by Numba "
                 "when they are first used.",
                 file=sys.stderr,
             )
@@ -111,8 +68,6 @@ class OptionalExtensions(build_ext):
             import numpy
             from Cython.Build import cythonize
 
-            write_constants()
-            write_activations()
             self.extensions = cythonize(self.extensions, quiet=True)
             for extension in self.extensions:
                 extension._needs_stub = False
@@ -126,9 +81,9 @@ class OptionalExtensions(build_ext):
                 extension.optional = True  # an editable install would fail on missing files
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)  # built from an older source
             print(
-                f"fastmlp: the kernels of fastmlp.Predictor were not compiled ({type(error).__name__}: {error}). "
-                "The package works without them through Numba; with a C compiler (Debian: apt install gcc python3-dev) "
-                "small models start and predict faster.",
+                f"fastmlp: the extension module was not compiled ({type(error).__name__}: {error}). "
+                "The package works without it through Numba; with a C compiler (Debian: apt install gcc python3-dev) "
+                "it starts, trains small models and predicts faster.",
                 file=sys.stderr,
             )
             self.extensions = []

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp._kernels import aot
+from fastmlp.inference.kernels import inference_kernels
 
 NETS = [(64, 64, 64, 4), (30, 64, 64, 2), (784, 512, 512, 10)]
 
 
-@pytest.mark.skipif(aot.extension() is None, reason="installed without a compiler")
+@pytest.mark.skipif(inference_kernels() is None, reason="no compiled kernels here")
 @pytest.mark.parametrize("rows", [1, 10_000])
 @pytest.mark.parametrize("sizes", NETS, ids=lambda sizes: "-".join(map(str, sizes)))
 def test_predictor(benchmark, sizes, rows):

@@ -12,7 +12,6 @@ import pytest
 from checks import assert_matches, product_bound
 
 from fastmlp._common.installed import is_installed
-from fastmlp._kernels import aot
 from fastmlp._kernels.cpu.host import LANES, TILE_ROWS
 from fastmlp._kernels.cpu.peak import repeat_tile
 from fastmlp.benchmark import first_fit, growth, inference, machine, memory, peak, report, runner, timing, validate
@@ -20,6 +19,7 @@ from fastmlp.benchmark.cases import CASES, Case, batches, first_weights, make_da
 from fastmlp.benchmark.contender import OURS, PEERS, find
 from fastmlp.benchmark.ours import Ours
 from fastmlp.cli import main
+from fastmlp.inference.kernels import inference_kernels
 
 TINY = [
     Case("bytes", (12, 5, 4, 3), "elu", "cross entropy", "SGD", 8, 1e-4, rows=60, uint8=True),
@@ -331,7 +331,7 @@ INFERENCE = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(aot.extension() is None, reason="installed without a compiler")
+@pytest.mark.skipif(inference_kernels() is None, reason="no compiled kernels here")
 def test_inference_checks_all_and_shows_a_table(monkeypatch, capsys):
     peers = [name for name, (package, _) in inference.PEERS.items() if is_installed(package)]
     monkeypatch.setattr(inference, "_QUIET", 0.0)

@@ -20,7 +20,7 @@ FORMATS = [f"{name}_{kind}" for name in "bsr coo csc csr dia dok lil".split() fo
 def predictor(request, monkeypatch):
     """By the kernels compiled ahead of time, and without them."""
     if request.param == "modules":
-        monkeypatch.setattr(fm.inference.predictor, "extension", lambda: None)
+        monkeypatch.setattr(fm.inference.predictor, "inference_kernels", lambda: None)
     with fm.use_backend("numpy"):
         model = fm.MLP(3, [4], 2, rng=0)
         model.task = "classification"

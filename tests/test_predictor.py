@@ -1,8 +1,7 @@
-"""fastmlp.Predictor: all instruction sets of this processor against the float64 reference."""
+"""fastmlp.Predictor against the float64 reference, and to the bit against the backend with the same kernels."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import subprocess
@@ -18,30 +17,16 @@ from hypothesis import strategies as st
 from naive import softmax
 
 import fastmlp as fm
-from fastmlp._kernels import aot, use_backend
-from fastmlp._kernels.cpu import jit
-from fastmlp.inference.plan import activation_step
+from fastmlp._kernels import use_backend
+from fastmlp._kernels.cpu import elementwise, inference, jit
+from fastmlp.inference.kernels import inference_kernels
+from fastmlp.inference.plan import InferencePlan
 
-
-def usable():
-    best = aot.extension()
-    return aot.VARIANTS[: aot.VARIANTS.index(best.best()) + 1] if best else ()
-
-
-pytestmark = pytest.mark.skipif(not usable(), reason="installed without a compiler")
-
-
-@pytest.fixture(params=usable() or ["none"])
-def instructions(request, monkeypatch):
-    """Runs the test with each instruction set that there is."""
-    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", request.param)
-    aot.extension.cache_clear()
-    yield request.param
-    aot.extension.cache_clear()
+pytestmark = pytest.mark.skipif(inference_kernels() is None, reason="no compiled kernels here")
 
 
 def made(*args, **kwargs):
-    """A model on the NumPy backend: nothing of Numba's takes part here."""
+    """A model on the NumPy backend."""
     with use_backend("numpy"):
         return fm.MLP(*args, **{"rng": 3, **kwargs})
 
@@ -55,7 +40,7 @@ def reference(model, activation, x, dtype):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.sampled
-def test_each_activation(instructions, name, dtype, rng):
+def test_each_activation(name, dtype, rng):
     activation = EXAMPLES[name]()
     model = made(9, [33, 17], 5, activation=activation, dtype=dtype)
     x = rng.normal(size=(14, 9)).astype(dtype)
@@ -64,24 +49,23 @@ def test_each_activation(instructions, name, dtype, rng):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_activations_alone(instructions, name, dtype):
-    """The whole range of numbers, kinks and specials; with a fused multiply-add, the bits of Numba's kernels."""
+def test_activations_alone(name, dtype):
+    """The whole range of numbers, kinks and specials."""
     top = np.log2(np.finfo(dtype).max)
     sizes = 2.0 ** np.linspace(-top, top - 1, 700)
     near = np.linspace(-120, 120, 4001)
     x = np.concatenate([sizes, -sizes, near, near / 100, [0.0, -0.0, np.inf, -np.inf, np.nan]]).astype(dtype)[None]
     kind, alpha = EXAMPLES[name]().kind, EXAMPLES[name]().alpha
-    code = aot.extension().activations().index(kind)
-    plan = aot.extension().Plan(x.shape[1], dtype, [activation_step(x.shape[1], code, alpha)])
-    comp = plan(x)
+    plan = InferencePlan(inference_kernels(), x.shape[1], dtype)
+    plan.activation(kind, alpha)
+    comp = plan.compile()(x)
     with use_backend("numba") as backend:
         ref = backend.empty(x.shape, dtype)
         backend.activation_forward(kind, alpha, x, ref)
     # The predictor flushes subnormal inputs and results to zero, and so the gate in x * gate.
     tiny = np.finfo(dtype).tiny * np.clip(np.nan_to_num(np.abs(x.astype(np.float64))), 1, 1000)
-    if instructions != "baseline":
-        normal = ~((np.abs(ref) < tiny) | (np.abs(x) < np.finfo(dtype).tiny))
-        np.testing.assert_array_equal(comp[normal], ref[normal])
+    normal = ~((np.abs(ref) < tiny) | (np.abs(x) < np.finfo(dtype).tiny))
+    np.testing.assert_array_equal(comp[normal], ref[normal])
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         exact = ref.astype(np.float64)
         bound = elementwise_bound(np.where(np.isfinite(exact), exact, 0), dtype) + tiny
@@ -91,7 +75,7 @@ def test_activations_alone(instructions, name, dtype):
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 6, 7, 11, 12, 13, 25, 200])
 @pytest.mark.parametrize("widths", [(1, 1), (4, 3), (16, 32, 33), (64, 31, 15, 1), (100, 129, 10)])
 @pytest.mark.sampled
-def test_widths_around_the_tile(instructions, rows, widths, dtype, rng):
+def test_widths_around_the_tile(rows, widths, dtype, rng):
     model = made(widths[0], widths[1:-1], widths[-1], activation="relu", dtype=dtype)
     x = rng.normal(size=(rows, widths[0])).astype(dtype)
     ref = reference(model, curve("relu"), x, dtype)
@@ -110,7 +94,7 @@ def test_any_shape(widths, rows, name):
     assert_matches(ref.y, fm.Predictor(model)(x), ref.y_bound)
 
 
-def test_a_row_has_the_same_bits_in_any_company(instructions, dtype, rng):
+def test_a_row_has_the_same_bits_in_any_company(dtype, rng):
     model = made(50, [300, 300], 7, activation="tanh", layer_norm=True, dtype=dtype)
     x = rng.normal(size=(700, 50)).astype(dtype)
     ref = fm.Predictor(model, threads=1)(x)
@@ -123,7 +107,7 @@ def test_a_row_has_the_same_bits_in_any_company(instructions, dtype, rng):
             np.testing.assert_array_equal(predictor(x[row]), ref[row])
 
 
-def test_every_module(instructions, dtype, rng):
+def test_every_module(dtype, rng):
     with use_backend("numpy"):
         scaling = fm.Normalize(rng.normal(size=11), rng.uniform(1, 3, 11), dtype=dtype)
         model = fm.Sequential(
@@ -149,7 +133,7 @@ def _layer_norm(z):
     return (z - z.mean(axis=1, keepdims=True)) / np.sqrt(z.var(axis=1, keepdims=True) + 1e-5)
 
 
-def test_layouts_and_dtypes_of_the_input(instructions, dtype, rng):
+def test_layouts_and_dtypes_of_the_input(dtype, rng):
     with use_backend("numpy"):
         scaling = fm.Normalize(np.ones(6), np.full(6, 2.0), dtype)
     model = made(6, [20], 3, activation="elu", dtype=dtype, normalize=scaling)
@@ -173,7 +157,7 @@ def test_layouts_and_dtypes_of_the_input(instructions, dtype, rng):
         np.testing.assert_array_equal(predictor(wide[::-1, ::2]), ref[::-1])
 
 
-def test_out(instructions, rng):
+def test_out(rng):
     predictor = fm.Predictor(made(5, [8], 5))
     x = rng.normal(size=(4, 5)).astype(np.float32)
     ref = predictor(x)
@@ -195,7 +179,7 @@ def test_out(instructions, rng):
         predictor(x, out=out)
 
 
-def test_bad_input(instructions):
+def test_bad_input():
     predictor = fm.Predictor(made(5, [8], 2))
     for x, message in [
         (np.zeros((2, 4), np.float32), r"x has shape \(2, 4\); expected \(N, 5\)"),
@@ -218,7 +202,7 @@ def test_bad_input(instructions):
     assert "Predictor(5 to 2, float32" in repr(predictor)
 
 
-def test_special_numbers_go_their_way(instructions, dtype):
+def test_special_numbers_go_their_way(dtype):
     with use_backend("numpy"):
         model = fm.Sequential(fm.Linear(3, 20, dtype=dtype, rng=0), fm.ReLU(), fm.Linear(20, 2, dtype=dtype, rng=1))
     x = np.zeros((15, 3), dtype)
@@ -229,7 +213,7 @@ def test_special_numbers_go_their_way(instructions, dtype):
     np.testing.assert_array_equal(fm.Predictor(model)(x[3:4]), y[3:4])
 
 
-def test_softmax_of_extremes(instructions, dtype):
+def test_softmax_of_extremes(dtype):
     with use_backend("numpy"):
         model = fm.Sequential(fm.Normalize(np.zeros(3), np.ones(3), dtype), fm.Softmax())
     x = np.array([[1e4, -1e4, 0], [-np.inf, 0, 0], [np.nan, 0, 0]], dtype)
@@ -239,7 +223,7 @@ def test_softmax_of_extremes(instructions, dtype):
 
 
 @pytest.mark.parametrize("task", ["classification", "binary", "regression"])
-def test_answers_are_those_of_the_trainer(instructions, task, rng, tmp_path):
+def test_answers_are_those_of_the_trainer(task, rng, tmp_path):
     x = rng.normal(size=(40, 4)).astype(np.float32)
     loss = {"classification": fm.CrossEntropyLoss, "binary": fm.BCEWithLogitsLoss, "regression": fm.MSELoss}[task]()
     labels = np.where(x[:, 0] > 0, 1, 0)
@@ -267,7 +251,7 @@ def test_answers_are_those_of_the_trainer(instructions, task, rng, tmp_path):
             assert_matches(trainer.predict_proba(x), predictor.predict_proba(x), 16 * eps(np.float32))
 
 
-def test_probabilities_of_a_softmax_are_its_own(instructions):
+def test_probabilities_of_a_softmax_are_its_own():
     with use_backend("numpy"):
         model = fm.Sequential(fm.Linear(3, 2, rng=0), fm.Softmax(), fm.Dropout(0.5, rng=0))
     model.task = "classification"
@@ -284,7 +268,7 @@ def test_probabilities_of_a_softmax_are_its_own(instructions):
         fm.Predictor(model).predict(x)
 
 
-def test_it_is_frozen(instructions):
+def test_it_is_frozen():
     model = made(3, [4], 2)
     predictor = fm.Predictor(model)
     x = np.ones((1, 3), np.float32)
@@ -294,7 +278,7 @@ def test_it_is_frozen(instructions):
     np.testing.assert_array_equal(predictor(x), before)
 
 
-def test_many_threads_at_once(instructions, rng):
+def test_many_threads_at_once(rng):
     model = made(20, [200, 200], 3, activation="silu")
     x = rng.normal(size=(500, 20)).astype(np.float32)
     predictor = fm.Predictor(model, threads=3)
@@ -315,7 +299,7 @@ def test_many_threads_at_once(instructions, rng):
     assert not wrong
 
 
-def test_large_calls_let_other_threads_run(instructions, rng):
+def test_large_calls_let_other_threads_run(rng):
     predictor = fm.Predictor(made(300, [1000, 1000], 300), threads=1)
     x = rng.normal(size=(2000, 300)).astype(np.float32)
     turns, started = [], threading.Event()
@@ -354,7 +338,7 @@ def test_a_forked_child_predicts():
     assert result.stdout.split() == ["True", "0"], result.stderr
 
 
-def test_denormal_numbers_are_flushed_inside_only(instructions):
+def test_denormal_numbers_are_flushed_inside_only():
     predictor = fm.Predictor(made(4, [8], 2))
     predictor(np.full((3, 4), 1e-40, np.float32))
     assert np.float32(1e-40) * np.float32(0.5) != 0
@@ -379,7 +363,7 @@ def test_without_the_extension(monkeypatch, rng):
     model.task = "classification"
     x = rng.normal(size=(6, 5)).astype(np.float32)
     compiled = fm.Predictor(model)
-    monkeypatch.setattr(fm.inference.predictor, "extension", lambda: None)
+    monkeypatch.setattr(fm.inference.predictor, "inference_kernels", lambda: None)
     plain = fm.Predictor(model)
     assert plain.instructions == "numpy"
     bound = 32 * eps(np.float32)
@@ -387,15 +371,6 @@ def test_without_the_extension(monkeypatch, rng):
     assert_matches(plain.predict_proba(x), compiled.predict_proba(x), bound)
     np.testing.assert_array_equal(plain.predict(x), compiled.predict(x))
     assert plain(x[0]).shape == (3,)
-
-
-def test_a_wrong_choice_of_instructions(monkeypatch):
-    aot.extension.cache_clear()
-    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", "sse9")
-    with pytest.raises(fm.BackendError, match="FASTMLP_INSTRUCTIONS is 'sse9'; expected one of baseline"):
-        fm.Predictor(made(2, [], 2))
-    monkeypatch.undo()
-    aot.extension.cache_clear()
 
 
 WITHOUT_NUMBA = """
@@ -425,17 +400,70 @@ def test_predicting_needs_no_numba(tmp_path):
     assert words[:2] == ["(2,", "2)"] and words[-1] == default, result.stderr
 
 
-def test_bits_do_not_depend_on_the_instructions_where_there_is_fma(monkeypatch, rng):
-    names = [name for name in usable() if name != "baseline"]
-    if len(names) < 2:
-        pytest.skip("this processor has one such set")
-    model = made(30, [64, 64], 2, activation="gelu")
-    x = rng.normal(size=(50, 30)).astype(np.float32)
-    outputs = []
-    for name in names:
-        monkeypatch.setenv("FASTMLP_INSTRUCTIONS", name)
-        aot.extension.cache_clear()
-        outputs.append(fm.Predictor(model)(x))
-    aot.extension.cache_clear()
-    for a, b in itertools.pairwise(outputs):
-        np.testing.assert_array_equal(a, b)
+OUTPUTS = """
+import sys, numpy as np, fastmlp as fm
+with fm.use_backend("numpy"):
+    model = fm.MLP(30, [64, 70], 2, activation="gelu", rng=3)
+predictor = fm.Predictor(model)
+x = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
+assert (predictor(x[7]) == predictor(x)[7]).all()
+print(predictor.instructions, predictor(x).tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", [{"FASTMLP_JIT": "1"}, {"FASTMLP_LANES": "4"}, {"FASTMLP_LANES": "8"}], ids=str)
+def test_bits_do_not_depend_on_the_width_of_vectors_or_the_compilation(variables):
+    """The library, the JIT, and other widths, for which there may be no library."""
+    words = [
+        subprocess.run(
+            [sys.executable, "-c", OUTPUTS], env={**os.environ, **others}, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for others in ({}, variables)
+    ]
+    assert words[1][0] == "jit" or "FASTMLP_JIT" not in variables
+    assert words[0][1] == words[1][1]
+
+
+def test_a_wrong_width_of_vectors():
+    result = subprocess.run(
+        [sys.executable, "-c", OUTPUTS], env={**os.environ, "FASTMLP_LANES": "5"}, capture_output=True, text=True
+    )
+    assert "BackendError: FASTMLP_LANES is '5', expected 4, 8 or 16" in result.stderr
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 64])
+def test_bits_are_those_of_the_backend(rows, dtype, rng):
+    """Both compute with the same kernels, the Predictor with all layers for a block of rows before the next."""
+    with use_backend("numba"):
+        model = fm.Sequential(
+            fm.Normalize(rng.normal(size=45), rng.uniform(1, 3, 45), dtype=dtype),
+            fm.Linear(45, 130, dtype=dtype, rng=0), fm.ReLU(), fm.LayerNorm(130, dtype=dtype),
+            fm.Linear(130, 17, dtype=dtype, rng=1), fm.Tanh(),
+            fm.Scale(17, dtype=dtype), fm.Linear(17, 9, bias=False, dtype=dtype, rng=2), fm.Softmax(),
+        )  # fmt: skip
+        x = rng.normal(size=(rows, 45)).astype(dtype)
+        ref = model.infer(x)
+    np.testing.assert_array_equal(fm.Predictor(model)(x), ref)
+
+
+def test_addresses_are_those_of_the_declared_functions(dtype):
+    kernels = inference_kernels()
+    assert kernels.row_function("softmax_row", dtype) == inference.softmax_row.address(dtype)
+    assert kernels.row_function("columns_row", dtype, "scale") == inference.columns_row("scale").address(dtype)
+    assert kernels.activation("gelu", dtype) == elementwise.forward_function("gelu").address(dtype)
+
+
+def test_where_kernels_are_missing(monkeypatch):
+    """No extension module; a processor without fused multiply-adds; neither library nor Numba."""
+    library = fm.inference.kernels
+    monkeypatch.setattr(library, "extension_module", lambda: None)
+    assert inference_kernels() is None
+    monkeypatch.undo()
+    monkeypatch.setattr(library, "host_level", lambda: "")
+    assert inference_kernels() is None
+    monkeypatch.undo()
+    monkeypatch.setattr(jit, "LIBRARY", None)
+    assert inference_kernels().instructions == "jit"
+    monkeypatch.setattr(library, "is_installed", lambda package: False)
+    assert inference_kernels() is None

@@ -16,6 +16,7 @@ from .._common.processor import processor, version_of
 from .._common.threads import WORK_PER_THREAD, usable_threads
 from .._kernels import BACKENDS, cache_files, get_backend
 from ..datasets.fetch import data_folder
+from ..inference.kernels import inference_kernels
 
 __all__ = ["add_parser", "kernel_cache"]
 
@@ -109,18 +110,21 @@ def _training() -> str:
 
 def _predictor() -> str:
     """Describe the kernels of `fastmlp.Predictor`."""
-    try:
-        found = importlib.import_module("fastmlp._kernels.aot").extension()
-    except BackendError as error:
-        return f"none: {error}"
-    if found is None:
+    library = importlib.import_module("fastmlp._kernels.compiled.library")
+    if library.extension_module() is None:
         sources = Path(__file__).parents[2]
         if (sources / "setup.py").is_file():
             return (
                 f"not compiled: run python setup.py build_ext --inplace in {sources} (until then it uses the backend)"
             )
         return "not compiled: install a C compiler, then reinstall fastmlp (until then it uses the backend)"
-    return f"compiled ahead of time, {found.instructions()}"
+    try:
+        kernels = inference_kernels()
+    except BackendError as error:
+        return f"none: {error}"
+    if kernels is None:
+        return "the backend: this processor has no fused multiply-adds, or Numba's JIT is disabled or not installed"
+    return f"compiled ahead of time, {kernels.instructions}" if kernels.ahead_of_time else "compiled by Numba"
 
 
 def _threads() -> str:

@@ -14,12 +14,12 @@ import numpy as np
 
 from .._common.errors import DataError
 from .._kernels import get_backend, use_backend
-from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..datasets.dialect import TextFormat
 from ..datasets.packed import is_packed
 from ..datasets.table_files import is_text_file, read_numbers, reject_format
+from ..inference.kernels import inference_kernels
 from ..inference.predictor import Predictor
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
@@ -56,7 +56,9 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     # Without an explicit backend, Predictor is used if its kernels are compiled, as it needs no JIT compilation.
-    chosen = args.backend or os.environ.get("FASTMLP_BACKEND") or (None if extension() else get_backend().name)
+    kernels = inference_kernels()
+    compiled = kernels is not None and kernels.ahead_of_time
+    chosen = args.backend or os.environ.get("FASTMLP_BACKEND") or (None if compiled else get_backend().name)
     with use_backend(chosen or "numpy"):
         saved = open_saved(args.model)
         loss = loss_for(saved.model)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import compiles, use_backend, watch_compilation
+from ..inference.predictor import Predictor
 from ..losses import loss_types
 from ..modules import MLP, Normalize, Sequential, Softmax, activation_names
 from ..optim import optimizer_types
@@ -116,5 +117,6 @@ def _fit(
     augment = [HorizontalFlip((1, width)), Mixup(), GaussianNoise(0.1)] if augmented else None
     trainer.fit(X, y, validation=(X, y), batch_size=8, epochs=1, rng=0, augment=augment)
     trainer.predict(X)
+    Predictor(model)(X)
     if measure.task != "regression":
         trainer.predict_proba(X)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from .._common.validation import Array
 from .._kernels.formulas import find
-from .._kernels.formulas.c import HELPERS, MATH, SCALAR, functions
+from .._kernels.formulas.c import HELPERS, MATH, functions
 from ..inference.plan import require_model
 from ..io.files import atomic_write
 from ..modules import Module
@@ -224,7 +224,7 @@ class _Body:
         file = getattr(find(family, kind), "__file__", None)
         if file is None:
             raise ValueError(f"export_c: the formula {kind!r} is in no file; expected a module that has one.")
-        text = functions(Path(file), SCALAR)
+        text = functions(Path(file))
         for name, helper in HELPERS.items():
             if re.search(rf"\b{name}\(", text):
                 self.function(helper)

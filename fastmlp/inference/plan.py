@@ -1,15 +1,18 @@
-"""InferencePlan: a model as the steps of the kernels compiled ahead of time."""
+"""InferencePlan: a model as the steps of compiled kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .._common.validation import Array
+from .._kernels.formulas import is_registered
 from ..modules import Module
 from ..modules.lowering import Masks, can_lower, iter_layers
+from .kernels import Kernels
 
-__all__ = ["activation_step", "lower", "require_model"]
+__all__ = ["InferencePlan", "lower", "require_model"]
 
 
 def require_model(model: object, where: str, *, sized: bool = False) -> None:
@@ -20,24 +23,29 @@ def require_model(model: object, where: str, *, sized: bool = False) -> None:
         raise ValueError(f"{where} expected a model with a Linear, LayerNorm or Normalize; this one takes any width.")
 
 
-def activation_step(width: int | None, code: int, alpha: float = 0.0) -> tuple[Any, ...]:
-    """Return the step of an activation, see `Plan`."""
-    return ("activation", width, code, alpha)
-
-
 class InferencePlan:
-    """The steps of a `Plan`, an activation as part of the product before it; a `PlanBuilder`.
+    """Steps of a `Plan`, with an activation as part of the product before it; a `PlanBuilder`.
 
-    The code of an activation is its place among ``activations``, that of a function by column among ``columns``;
-    ``complete`` tells whether the kernels know all of them.
+    ``complete`` tells whether there are kernels of all formulas, which those registered by users have not.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    width : int
+        Columns of the inputs.
+    dtype : numpy.dtype
+        Dtype of the model.
     """
 
-    def __init__(self, width: int, activations: Sequence[str], columns: Sequence[str]) -> None:
+    def __init__(self, kernels: Kernels, width: int, dtype: Any) -> None:
         self.steps: list[tuple[Any, ...]] = []
         self.complete = True
-        self._width, self._activations, self._columns = width, activations, columns
-        self._identity = activations.index("identity")
+        self._kernels, self._inputs, self._width, self._dtype = kernels, width, width, np.dtype(dtype)
         self._arrays: dict[str, Array] = {}
+
+    def compile(self, threads: int = 1, row_threads: int = 1) -> Any:
+        """Return the steps as a `Plan`."""
+        return self._kernels.plan(self._inputs, self._dtype, self.steps, threads, row_threads)
 
     def add(self, module: Module) -> None:
         """Append the steps of a module."""
@@ -47,52 +55,75 @@ class InferencePlan:
 
     def linear(self, outputs: int, weight: str, bias: str | None) -> None:
         """See `PlanBuilder`, as for all that follow."""
-        self.steps.append(("linear", self._arrays[weight], bias and self._arrays[bias], self._identity, 0.0))
+        packed = self._kernels.packed(self._arrays[weight].astype(self._dtype, copy=False))
+        begin = self._kernels.padded(self._array(bias), outputs, self._dtype)
+        self.steps.append(("linear", self._width, outputs, packed, begin, -np.inf, 0, 0.0))
         self._width = outputs
 
     def activation(self, kind: str, alpha: float) -> None:
         """Part of the product before, where that has none yet."""
-        if kind not in self._activations:
+        if is_registered("activations", kind):
             self.complete = False
             return
-        code = self._activations.index(kind)
-        if self.steps and self.steps[-1][0] == "linear" and self.steps[-1][3] == self._identity:
-            self.steps[-1] = (*self.steps[-1][:3], code, alpha)
+        if kind == "identity":
+            return
+        if self.steps and self.steps[-1][0] == "linear" and self.steps[-1][5:7] == (-np.inf, 0):
+            product = self.steps.pop()[:5]
+            if kind == "relu":
+                self.steps.append((*product, 0.0, 0, 0.0))
+            else:
+                self.steps.append((*product, -np.inf, self._kernels.activation(kind, self._dtype), alpha))
         else:
-            self.steps.append(activation_step(self._width, code, alpha))
+            self.steps.append(("activation", self._width, self._kernels.activation(kind, self._dtype), alpha))
 
     def normalize(self, mean: str, scale: str) -> None:
         """A step."""
-        self.steps.append(("normalize", self._arrays[mean], self._arrays[scale]))
+        self._row("normalized_row", self._arrays[mean], self._arrays[scale])
 
     def columns(self, kind: str, first: str, second: str | None = None) -> None:
-        """A step, of a formula that the kernels were built with."""
-        if kind not in self._columns:
+        """A step, if the formula is one of the package."""
+        if is_registered("columns", kind):
             self.complete = False
             return
-        arrays = (self._arrays[first], second and self._arrays[second])
-        self.steps.append(("columns", self._width, self._columns.index(kind), *arrays))
+        self._row("columns_row", self._arrays[first], self._array(second), made_with=(kind,))
 
     def layer_norm(self, eps: float, weight: str | None, bias: str | None) -> None:
         """A step."""
-        arrays = (weight and self._arrays[weight], bias and self._arrays[bias])
-        self.steps.append(("layer_norm", self._width, *arrays, eps))
+        factor = np.ones(self._width) if weight is None else self._arrays[weight]
+        self._row("layer_norm_row", factor, self._array(bias), eps)
 
     def softmax(self) -> None:
         """A step."""
-        self.steps.append(("softmax", self._width))
+        self._row("softmax_row")
 
     def dropout(self, rate: float, masks: Masks) -> None:
         """Nothing in evaluation."""
 
+    def _array(self, name: str | None) -> Array | None:
+        return None if name is None else self._arrays[name]
 
-def lower(model: Module, activations: Sequence[str], columns: Sequence[str]) -> list[tuple[Any, ...]] | None:
-    """The steps of a `Plan`; None for a model without a width or dtype, or with a module that has none."""
+    def _row(
+        self,
+        function: str,
+        first: Array | None = None,
+        second: Array | None = None,
+        number: float = 0.0,
+        *,
+        made_with: tuple[str, ...] = (),
+    ) -> None:
+        """Append a function of a row with two vectors of parameters."""
+        vectors = (self._kernels.padded(one, self._width, self._dtype) for one in (first, second))
+        address = self._kernels.row_function(function, self._dtype, *made_with)
+        self.steps.append(("row", self._width, address, *vectors, number))
+
+
+def lower(kernels: Kernels, model: Module) -> InferencePlan | None:
+    """Return the plan of a model; None if it has no width or dtype, or a module or formula without kernels."""
     if model.in_width is None or model.dtype is None:
         return None
-    plan = InferencePlan(model.in_width, activations, columns)
+    plan = InferencePlan(kernels, model.in_width, model.dtype)
     for _, module in iter_layers(model, evaluation=True):
         if not can_lower(module):
             return None
         plan.add(module)
-    return plan.steps if plan.complete else None
+    return plan if plan.complete else None

@@ -1,4 +1,4 @@
-"""Predictor: inference with a frozen model by kernels that are compiled ahead of time."""
+"""Predictor: inference with a frozen model by compiled kernels."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .._common.validation import (
     sparse_rows,
 )
 from .._kernels import use_backend
-from .._kernels.aot import extension
 from ..modules import Module
 from ..modules.lowering import iter_layers
 from ..modules.saving import find_model, load_model
-from .plan import activation_step, lower
+from .kernels import inference_kernels
+from .plan import InferencePlan, lower
 
 __all__ = ["Predictor"]
 
@@ -52,9 +52,10 @@ class Predictor:
     Attributes
     ----------
     instructions : str
-        Instruction set of the kernels: ``"baseline"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"scalar"``. It is the
-        backend of the module API (``"numba"``, ``"numpy"``) if the package was installed without a compiler or the
-        model has user-defined modules.
+        Instruction-set level of the kernels that were compiled ahead of time: ``"x86-64-v3"``, ``"x86-64-v4"`` or
+        ``"aarch64"``; ``"jit"`` if Numba compiles them. It is the backend of the module API (``"numba"``, ``"numpy"``)
+        if the package was installed without a compiler, the processor has no fused multiply-add or the model has
+        user-defined modules or activations.
     dtype : numpy.dtype or None
         Dtype of the model.
     in_width, out_width : int or None
@@ -78,10 +79,10 @@ class Predictor:
     """
 
     def __init__(self, model: Module | str | os.PathLike[str], *, threads: int | None = None) -> None:
-        aot = extension()
+        kernels = inference_kernels()
         if isinstance(model, (str, os.PathLike)):
             path = find_model(Path(model))
-            if aot is None:
+            if kernels is None:
                 model = load_model(path)
             else:
                 with use_backend("numpy"):  # does not import numba
@@ -91,24 +92,26 @@ class Predictor:
         count = usable_threads().count if threads is None else as_integer(threads, "threads")
         self.dtype, self.in_width, self.out_width = model.dtype, model.in_width, model.out_width
         self.task, self.classes = model.task, model.classes
-        steps = None if aot is None else lower(model, aot.activations(), aot.columns())
+        plan = None if kernels is None else lower(kernels, model)
         self._model: Module | None = None
         self._plan: Any = _refuse
         self._gate: Any = None  # plan that converts logits to probabilities
-        if aot is None or steps is None:
+        if kernels is None or plan is None:
             self._model = copy.deepcopy(model).eval()
             self.instructions = model.backend_name
         else:
-            self._plan = aot.Plan(self.in_width, self.dtype, steps, count, 1 if threads is None else count)
-            self.instructions = aot.instructions()
+            self._plan = plan.compile(count, 1 if threads is None else count)
+            self.instructions = kernels.instructions
         last = [module for _, module in iter_layers(model, evaluation=True)][-1:]
         self._needs_gate = not (last and last[0].gives_probabilities)
         if self._needs_gate and self.task in ("classification", "binary") and self._model is None:
-            assert aot is not None
-            gate: tuple[Any, ...] = ("softmax", self.out_width)
+            assert kernels is not None and self.out_width is not None
+            gate = InferencePlan(kernels, self.out_width, self.dtype)
             if self.task == "binary":
-                gate = activation_step(self.out_width, aot.activations().index("sigmoid"))
-            self._gate = aot.Plan(self.out_width, self.dtype, [gate])
+                gate.activation("sigmoid", 0.0)
+            else:
+                gate.softmax()
+            self._gate = gate.compile()
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """Compute the model's outputs (logits, for a classifier without Softmax).

@@ -167,12 +167,13 @@ def test_training_does_not_import_numba():
 
 
 @built
-def test_a_registered_formula_is_compiled_by_numba():
+def test_a_registered_formula_is_compiled_by_numba(tmp_path):
     code = "import sys; from fastmlp._kernels import formulas as f, get_backend; import numpy as np; "
     code += "import squareplus; f.register('activations', 'squareplus', squareplus); "
     code += "x = np.ones((2, 3)); get_backend('numba').activation_forward('squareplus', 1.0, x, x); "
     code += "print(x[0, 0] > 1, 'numba' in sys.modules)"
-    assert run("-c", code, PYTHONPATH=str(BITS.parent)) == "True True\n"
+    # In an empty folder of object files: those of an earlier run would be loaded without Numba.
+    assert run("-c", code, PYTHONPATH=str(BITS.parent), NUMBA_CACHE_DIR=str(tmp_path)) == "True True\n"
 
 
 @pytest.mark.parametrize(

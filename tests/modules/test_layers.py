@@ -12,7 +12,7 @@ from compiled import SIMULATED
 from same_steps import assert_same_steps
 
 import fastmlp as fm
-from fastmlp._kernels.aot import extension
+from fastmlp.inference.kernels import inference_kernels
 from fastmlp.modules.config import module_from_config, module_types
 
 WIDTH = 5
@@ -82,7 +82,7 @@ def test_steps_on_a_gpu(place):
 def test_predictor(place, dtype, rng):
     model, x, ref, bound = on_numpy(place, dtype, rng)
     predictor = fm.Predictor(model)
-    assert extension() is None or predictor.instructions != "numpy"
+    assert inference_kernels() is None or predictor.instructions != "numpy"
     assert_matches(ref, predictor(x), bound)
 
 

@@ -56,6 +56,23 @@ class NativeInference:
     def __init__(self, prepared: Any, check: bool) -> None: ...
     def run(self, x: Any) -> Any: ...
 
+class Plan:
+    dtype: Any
+    threads: int
+    row_threads: int
+    def __init__(
+        self,
+        inputs: int,
+        dtype: Any,
+        lanes: int,
+        linear: int,
+        convert: int,
+        steps: Sequence[tuple[Any, ...]],
+        threads: int = 1,
+        row_threads: int = 1,
+    ) -> None: ...
+    def __call__(self, x: Any, out: Any = None) -> Any: ...
+
 def blend(source: Any, target: Any, places: Any, share: float) -> None: ...
 def copy_panels(arrays: list[Any], data: Any, places: Any, lanes: int, unpack: bool) -> bool: ...
 

@@ -1,5 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
-"""Calls of compiled kernels with NumPy arrays, and the instruction-set level of the processor."""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Calls of compiled kernels with NumPy arrays, steps and predictions without Python code, and the processor's level."""
 
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
@@ -196,4 +196,7 @@ include "inputs.pxi"
 include "order.pxi"
 include "weights.pxi"
 include "step.pxi"
+include "job.pxi"
+include "helpers.pxi"
+include "plan.pxi"
 include "faults.pxi"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -89,11 +88,12 @@ def sources() -> str:
 @functools.cache
 def code_of_host() -> str:
     """Return what object code depends on beside the sources: processor, vector width, versions of the compiler."""
+    metadata = importlib.import_module("importlib.metadata")  # imports many modules, which only compilation needs
     versions = []
     for name in ("numba", "llvmlite"):
         try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
             versions.append(f"no {name}")
     return f"{', '.join(versions)}, {VECTOR_BYTES}-byte vectors, {' '.join(_processor())}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from .declare import MATRIX, VECTOR
-from .elementwise import formula, load_some, store_some
+from .elementwise import formula, load_some, map_columns, store_some
 from .jit import carray, function_pointer, inline, kernel
 from .operations import ALL, clear_last
 from .panels import offset_of, panel_stride
@@ -29,13 +29,7 @@ def columns_forward(kind):
 
     @kernel(MATRIX, VECTOR, VECTOR, MATRIX, made_with=(kind,))
     def forward(x, a, b, out):
-        rows, columns = out.shape
-        width = lanes(out)
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            u, v = load_some(a, c, min(count, a.size)), load_some(b, c, min(count, b.size))
-            for at in range(c, rows * columns, columns):
-                store_some(out, at, f(load_some(x, at, count), u, v), count)
+        map_columns(f, x, a, b, out)
 
     return forward
 

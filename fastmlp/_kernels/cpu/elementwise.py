@@ -29,7 +29,7 @@ from .vecmath import exp, expm1, log, log1p_unit, normal_cdf, normal_pdf, sigmoi
 __all__ = [
     "VOCABULARY", "activation", "activation_backward", "activation_forward", "backward_function", "backward_of",
     "clamp", "derivative", "derivative_of_output", "formula", "forward_function", "forward_of", "load_some",
-    "map_backward", "map_elements", "softplus", "store_some",
+    "map_backward", "map_columns", "map_elements", "softplus", "store_some",
 ]  # fmt: skip
 
 
@@ -113,6 +113,18 @@ def map_backward(derivative, alpha, dy, x, y, dx):
         count = min(width, n - i)
         v, result = load_some(x, i, count), load_some(y, i, count)
         store_some(dx, i, load_some(dy, i, count) * derivative(v, result, alpha), count)
+
+
+@inline
+def map_columns(f, x, a, b, out):
+    """Compute out (N, C) = f(x, a, b); a and b (C,) may be empty."""
+    rows, columns = out.shape
+    width = lanes(out)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        u, v = load_some(a, c, min(count, a.size)), load_some(b, c, min(count, b.size))
+        for at in range(c, rows * columns, columns):
+            store_some(out, at, f(load_some(x, at, count), u, v), count)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import importlib
 import itertools
 
 from ..formulas import find, names, sums_over_classes
-from . import augment, columns, elementwise, loss_operations, losses, operations, updates
+from . import augment, columns, elementwise, inference, loss_operations, losses, operations, updates
 
 __all__ = ["declare_all"]
 
@@ -27,6 +27,7 @@ def declare_all() -> None:
         for make in (
             columns.columns_forward, columns.columns_backward, columns.panel_forward, columns.panel_backward,
             columns.panel_gradient,
+            inference.columns_row,
         ):  # fmt: skip
             make(kind)
     for kind in names("losses"):

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .host import TILE_ROWS
 from .jit import compiled_once, inline
 from .simd import element, lanes, load, load_tail, set_element, store
-from .tile import load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
+from .tile import at_least, load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
 
-__all__ = ["PANEL_BYTES", "Matrix", "multiply"]
+__all__ = ["PANEL_BYTES", "Matrix", "Panel", "multiply", "narrow_panel", "wide_panel"]
 
 # A tile of 2 rows is bound by the latency of its multiply-adds. With tiles of 6 rows, 6 + 2 remaining rows are
 # therefore computed as two tiles of 4.
@@ -43,6 +45,7 @@ class Panel(NamedTuple):
     first: bool  # whether this is the first block, which initializes C
     column: int  # the first column of C
     filled: int  # columns of C in the panel's last vector
+    lowest: float  # replaces smaller elements of C: 0 for ReLU, minus infinity for none
 
 
 @inline
@@ -61,13 +64,14 @@ def _tiles(tile, rows, r, m, a, panel, bias, c):
         for p in range(panel.k):
             sums = multiply_add(sums, a.data, i, distances, panel.packed, p)
             i += a.column
-        store_tile(sums, c.data, at, c.row, panel.filled)
+        store_tile(at_least(sums, panel.lowest), c.data, at, c.row, panel.filled)
         r += rows
     return r
 
 
 @inline
-def _wide_panel(m, a, panel, bias, c):
+def wide_panel(m, a, panel, bias, c):
+    """Compute ``m`` rows of two vectors of C from the packed ``panel`` of B; ``a`` and ``c`` are `Matrix`."""
     r = _tiles(new_tile(c.data, TILE_ROWS, 2), TILE_ROWS, 0, m, a, panel, bias, c)
     r = _tiles(new_tile(c.data, 4, 2), 4, r, m, a, panel, bias, c)
     r = _tiles(new_tile(c.data, 2, 2), 2, r, m, a, panel, bias, c)
@@ -75,7 +79,8 @@ def _wide_panel(m, a, panel, bias, c):
 
 
 @inline
-def _narrow_panel(m, a, panel, bias, c):
+def narrow_panel(m, a, panel, bias, c):
+    """Compute ``m`` rows of one vector of C, see `wide_panel`."""
     r = _tiles(new_tile(c.data, TILE_ROWS, 1), TILE_ROWS, 0, m, a, panel, bias, c)
     r = _tiles(new_tile(c.data, 4, 1), 4, r, m, a, panel, bias, c)
     r = _tiles(new_tile(c.data, 2, 1), 2, r, m, a, panel, bias, c)
@@ -143,10 +148,10 @@ def multiply(a, b, bias, c, m, n, k, packed):
                 _pack_rows(b, i, length, vectors, count, packed)
             else:
                 _pack_columns(b, i, length, vectors, count, packed)
-            panel = Panel(packed, length, done == 0, column, count)
+            panel = Panel(packed, length, done == 0, column, count, -np.inf)
             if vectors == 2:
-                _wide_panel(m, a_block, panel, bias, c)
+                wide_panel(m, a_block, panel, bias, c)
             else:
-                _narrow_panel(m, a_block, panel, bias, c)
+                narrow_panel(m, a_block, panel, bias, c)
             column += vectors * width
         done += max(length, 1)

@@ -33,7 +33,8 @@ from .vecmath import exp, scalar_log
 
 __all__ = [
     "classwise_loss_rows", "cross_entropy_probabilities_rows", "cross_entropy_rows", "dropout", "layer_norm_backward",
-    "layer_norm_forward", "layer_norm_forward_rows", "layer_norm_row_backward", "normalize", "normalized",
+    "layer_norm_forward", "layer_norm_forward_rows", "layer_norm_row_backward", "layer_norm_row_forward", "normalize",
+    "normalize_row", "normalized",
     "plain_cross_entropy_rows", "softmax_backward", "softmax_backward_rows", "softmax_forward", "softmax_forward_rows",
 ]  # fmt: skip
 
@@ -240,30 +241,37 @@ def cross_entropy_probabilities_rows(x, index, soft, class_weight, smoothing, ro
 
 
 @inline
+def layer_norm_row_forward(x, start, columns, weight, bias, eps, out):
+    """Write the layer normalization of the row at ``start`` to the same place of ``out``; return its mean and rstd."""
+    width = lanes(x)
+    total = load_tail(x, start, 0)
+    for c in range(0, columns, width):
+        total = total + load_some(x, start + c, min(width, columns - c))
+    centre = lane_sum(total) / x.dtype.type(columns)
+    squares = load_tail(x, start, 0)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        d = load_some(x, start + c, count) - centre
+        if count < width:
+            d = keep_first(d, count, 0.0)
+        squares = fma(d, d, squares)
+    variance = lane_sum(squares) / x.dtype.type(columns)
+    scale = x.dtype.type(1) / math.sqrt(variance + x.dtype.type(eps))
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        z = (load_some(x, start + c, count) - centre) * scale
+        if weight.size > 0:
+            z = fma(z, load_some(weight, c, count), load_some(bias, c, count))
+        store_some(out, start + c, z, count)
+    return centre, scale
+
+
+@inline
 def layer_norm_forward_rows(x, weight, bias, eps, mean, rstd, out):
     """Compute `reference.layer_norm_forward`; x, out (N, C); mean, rstd (N,); weight, bias (C,) or both empty."""
     rows, columns = x.shape
-    width = lanes(x)
     for r in range(rows):
-        start = r * columns
-        total = load_tail(x, start, 0)
-        for c in range(0, columns, width):
-            total = total + load_some(x, start + c, min(width, columns - c))
-        centre = lane_sum(total) / x.dtype.type(columns)
-        squares = load_tail(x, start, 0)
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            d = keep_first(load_some(x, start + c, count) - centre, count, 0.0)
-            squares = fma(d, d, squares)
-        variance = lane_sum(squares) / x.dtype.type(columns)
-        scale = x.dtype.type(1) / math.sqrt(variance + x.dtype.type(eps))
-        mean[r], rstd[r] = centre, scale
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            z = (load_some(x, start + c, count) - centre) * scale
-            if weight.size > 0:
-                z = fma(z, load_some(weight, c, count), load_some(bias, c, count))
-            store_some(out, start + c, z, count)
+        mean[r], rstd[r] = layer_norm_row_forward(x, r * columns, columns, weight, bias, eps, out)
 
 
 @kernel(MATRIX, VECTOR, VECTOR, FLOAT, VECTOR, VECTOR, MATRIX)
@@ -336,21 +344,27 @@ def layer_norm_backward(dy, x, weight, mean, rstd, dx, dweight, dbias):
         )  # fmt: skip
 
 
+@inline
+def normalize_row(x, start, columns, mean, scale):
+    """Compute x = (x - mean) / scale for the row at ``start``."""
+    width = lanes(x)
+    for c in range(0, columns, width):
+        count = min(width, columns - c)
+        divisor = load_some(scale, c, count)
+        if count < width:
+            divisor = keep_first(divisor, count, 1.0)
+        store_some(x, start + c, (load_some(x, start + c, count) - load_some(mean, c, count)) / divisor, count)
+
+
 @kernel(SOURCE, VECTOR, VECTOR, MATRIX)
 def normalize(x, mean, scale, out):
     """Compute out (N, I) = (x - mean) / scale; x (N, I) has any real dtype, mean and scale (I,) have out's."""
     rows, columns = out.shape
-    width = lanes(out)
     for r in range(rows):
         start = r * columns
         for c in range(columns):
             set_element(out, start + c, element(x, start + c))
-        for c in range(0, columns, width):
-            count = min(width, columns - c)
-            v = (load_some(out, start + c, count) - load_some(mean, c, count)) / keep_first(
-                load_some(scale, c, count), count, 1.0
-            )
-            store_some(out, start + c, v, count)
+        normalize_row(out, start, columns, mean, scale)
 
 
 @kernel(MATRIX, WORD, REAL, WORD, WORD, WORD, WORD, MATRIX)

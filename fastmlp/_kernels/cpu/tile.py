@@ -13,7 +13,9 @@ from . import simd
 from .host import LANES
 from .jit import lower
 
-__all__ = ["load_tile", "multiply_add", "new_tile", "store_tile", "strides", "transpose_block"]
+__all__ = [
+    "at_least", "load_tile", "multiply_add", "multiply_add_row", "new_tile", "store_tile", "strides", "transpose_block",
+]  # fmt: skip
 
 
 def new_tile(a: np.ndarray, rows: int, vectors: int) -> np.ndarray:
@@ -50,6 +52,28 @@ def multiply_add(
         for v in range(vectors):
             tile[r, v] = simd.fma(left, simd.load(panel, (p * vectors + v) * width), tile[r, v])
     return tile
+
+
+def multiply_add_row(
+    tile: np.ndarray, a: np.ndarray, i: int, panels: tuple[int, ...], b: np.ndarray, j: int
+) -> np.ndarray:
+    """Return tile[r, v] + a[i] * (vector v from b[j + r panel] on), with the `strides` of ``panel``.
+
+    Each row of the tile is part of the same row of a product, in another panel.
+    """
+    panel = panels[0] // b.itemsize
+    tile = tile.copy()
+    count, vectors, width = tile.shape
+    left = simd.broadcast(a, i)
+    for r in range(count):
+        for v in range(vectors):
+            tile[r, v] = simd.fma(left, simd.load(b, j + r * panel + v * width), tile[r, v])
+    return tile
+
+
+def at_least(tile: np.ndarray, x: float) -> np.ndarray:
+    """Return the tile, with ``x`` in place of smaller numbers; NaN stays NaN."""
+    return np.where(tile < x, tile.dtype.type(x), tile)
 
 
 def load_tile(tile: np.ndarray, c: np.ndarray, i: int, row: int, count: int) -> np.ndarray:

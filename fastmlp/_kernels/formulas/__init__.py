@@ -2,7 +2,7 @@
 
 Each file of `activations`, `columns`, `losses` or `optimizers` defines the operation of its name, as functions in the
 vocabulary of `number`. Each package lists the functions that its files define. A backend compiles the functions with
-its own vocabulary: SIMD vectors (`cpu`), the numbers of single threads (`cuda`), C expressions (`aot`). `reference`
+its own vocabulary: SIMD vectors (`cpu`), the numbers of single threads (`cuda`), C expressions (`c`). `reference`
 defines the same operations independently in NumPy. Tests compare the compiled operations with `reference`.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["bind", "find", "names", "output_suffices", "register", "sums_over_classes"]
+__all__ = ["bind", "find", "is_registered", "names", "output_suffices", "register", "sums_over_classes"]
 
 FAMILIES = ("activations", "columns", "losses", "optimizers")
 _registered: dict[str, dict[str, Any]] = {family: {} for family in FAMILIES}
@@ -61,6 +61,11 @@ def register(family: str, name: str, formula: ModuleType) -> None:
     if name in names(family) and _registered[family].get(name) is not formula:
         raise ValueError(f"The name {name!r} is taken in {family}; expected another one.")
     _registered[family][name] = formula
+
+
+def is_registered(family: str, name: str) -> bool:
+    """Return whether an operation is not of the package but registered by a user."""
+    return name in _registered[family]
 
 
 def output_suffices(kind: str, alpha: float) -> bool:

@@ -10,7 +10,17 @@ from numba.core.types.containers import UniTuple
 from numba.core.typing import signature
 from numba.extending import lower_builtin, models, register_model
 
-from ..tile import ODD, load_tile, multiply_add, new_tile, store_tile, strides, transpose_block
+from ..tile import (
+    ODD,
+    at_least,
+    load_tile,
+    multiply_add,
+    multiply_add_row,
+    new_tile,
+    store_tile,
+    strides,
+    transpose_block,
+)
 from . import simd
 from .simd import VectorType
 
@@ -53,6 +63,12 @@ class _Memory:
 
     def address(self, index: Any) -> Any:
         return self._pointer(index, ir.IntType(8))
+
+    def load_at(self, address: Any, vector: int) -> Any:
+        """Load a vector from an address of bytes on, which has ``vector`` others before it."""
+        step = vector * self.vector.lanes * self.vector.dtype.bitwidth // 8
+        pointer = self.builder.gep(address, [ir.Constant(ir.IntType(64), step)])
+        return self.builder.load(self.builder.bitcast(pointer, self.vector.llvm.as_pointer()), align=self.align)
 
     def broadcast(self, address: Any) -> Any:
         pointer = self.builder.bitcast(address, self.vector.scalar.as_pointer())
@@ -105,6 +121,15 @@ def _lower_strides(context: Any, builder: Any, sig: Any, values: Any) -> Any:
     return found
 
 
+def _row_address(builder: Any, first: Any, distances: Any, r: int) -> Any:
+    """Return the address of row ``r`` from that of the first row and the `strides`."""
+    if r == 0:
+        return first
+    power = (r & -r).bit_length() - 1
+    distance = builder.extract_value(distances, ODD.index(r >> power))
+    return builder.gep(first, [builder.shl(distance, ir.Constant(distance.type, power))])
+
+
 @simd.operation(
     multiply_add,
     lambda tile, *rest: tile,
@@ -125,12 +150,7 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
     j = builder.mul(p, ir.Constant(p.type, kind.vectors * kind.vector.lanes))
     columns = [right.load(builder.add(j, ir.Constant(j.type, v * kind.vector.lanes))) for v in range(kind.vectors)]
     for r in range(kind.rows):
-        address = first
-        if r > 0:
-            power = (r & -r).bit_length() - 1
-            distance = builder.extract_value(values[3], ODD.index(r >> power))
-            address = builder.gep(first, [builder.shl(distance, ir.Constant(distance.type, power))])
-        element = left.broadcast(address)
+        element = left.broadcast(_row_address(builder, first, values[3], r))
         for v in range(kind.vectors):
             at = r * kind.vectors + v
             total = simd.call(
@@ -142,6 +162,51 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
                 builder.extract_value(tile, at),
             )
             tile = builder.insert_value(tile, total, at)
+    return tile
+
+
+@simd.operation(
+    multiply_add_row,
+    lambda tile, *rest: tile,
+    TileType,
+    types.Array,
+    types.Integer,
+    UniTuple,
+    types.Array,
+    types.Integer,
+)
+def _lower_multiply_add_row(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    kind = sig.return_type
+    tile = values[0]
+    left = _Memory(context, builder, sig.args[1], values[1], kind.vector)
+    right = _Memory(context, builder, sig.args[4], values[4], kind.vector)
+    i, j = (_index(context, builder, values[n], sig.args[n]) for n in (2, 5))
+    element, first = left.broadcast(left.address(i)), right.address(j)
+    for r in range(kind.rows):
+        address = _row_address(builder, first, values[3], r)
+        for v in range(kind.vectors):
+            at = r * kind.vectors + v
+            total = simd.call(
+                builder,
+                f"llvm.fma.{kind.vector.suffix}",
+                kind.vector.llvm,
+                element,
+                right.load_at(address, v),
+                builder.extract_value(tile, at),
+            )
+            tile = builder.insert_value(tile, total, at)
+    return tile
+
+
+@simd.operation(at_least, lambda tile, x: tile, TileType, types.Number)
+def _lower_at_least(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+    kind, tile = sig.return_type, values[0]
+    lowest = context.cast(builder, values[1], sig.args[1], kind.vector)
+    for at in range(kind.rows * kind.vectors):
+        one = builder.extract_value(tile, at)
+        # False for NaN, which therefore stays: one instruction of x86.
+        one = builder.select(builder.fcmp_ordered(">", lowest, one), lowest, one)
+        tile = builder.insert_value(tile, one, at)
     return tile
 
 
