@@ -72,7 +72,7 @@ def test_the_page_on_tables(tmp_path, monkeypatch, capsys):
     frame.to_csv("people.csv", index=False)
     frame[:7].to_csv("more_people.csv", index=False)
     commands = re.findall(r"^\$ fastmlp (.*)$", (DOCS / "tables.md").read_text(encoding="utf-8"), re.M)
-    assert len(commands) == 3
+    assert len(commands) == 5
     for command in commands:
         assert main(command.split()) == 0, command
     names: dict = {}

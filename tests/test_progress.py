@@ -14,10 +14,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def fit(*callbacks, validation=True):
+def fit(*callbacks, validation=True, **options):
     X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
     trainer = fm.Trainer(fm.MLP(3, [4], 2, rng=0), fm.CrossEntropyLoss(), fm.Adam())
-    trainer.fit(X, y, validation=(X, y) if validation else None, batch_size=10, epochs=3, rng=0, callbacks=callbacks)
+    validation = (X, y) if validation else None
+    trainer.fit(X, y, validation=validation, batch_size=10, epochs=3, rng=0, callbacks=callbacks, **options)
     return trainer
 
 
@@ -29,6 +30,15 @@ def test_a_line_for_each_epoch():
         accuracy = f"val_acc {record['val_accuracy']:.4g}"
         step = f"{record['step']}/12  epoch {record['epoch']:g}"
         assert line == f"{step}  {measures}  {accuracy}  lr 0.001  {record['seconds']:.1f} s"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_heading_for_windows(stream):
+    for lines in (True, False):
+        out = stream()
+        fit(fm.ProgressBar(out, lines=lines), shuffle="windows")
+        heading = "order of the rows: windows of 8 blocks of 1,048,576 rows\n"
+        assert out.getvalue().startswith(heading) == lines
 
 
 def test_without_validation():

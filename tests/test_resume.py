@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.training import row_order
 from fastmlp.training.fit import Fit
 
 ROWS = 150
@@ -69,6 +70,20 @@ def test_the_same_bits(backend, step, tmp_path):
     assert_same(ref, comp)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_the_same_bits_in_windows(backend, tmp_path, monkeypatch):
+    """Of 8 blocks of 2 rows: 150 rows are ten windows."""
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 14)
+    with fm.use_backend(backend):
+        ref = fit(trainer(), tmp_path / "ref", save=False, shuffle="windows")
+        full = fit(trainer(), tmp_path / "full", save=False)
+        with pytest.raises(Killed):
+            fit(trainer(), tmp_path / "state", kill_at(23), shuffle="windows")
+        comp = fit(trainer(), tmp_path / "state", resume=tmp_path / "state", rng=None, threads=2)
+    assert_same(ref, comp)
+    assert ref.history["train_loss"] != full.history["train_loss"]
+
+
 def test_resuming_what_has_ended_changes_nothing(tmp_path):
     ref = fit(trainer(), tmp_path / "state")
     before = (tmp_path / "state").read_bytes()
@@ -107,6 +122,8 @@ OTHERS = {
     "seed": (trainer, {"rng": 6}, "its seed is 5, here it is 6"),
     "batch": (trainer, {"batch_size": 16, "epochs": None, "max_steps": 60}, "its batch size is 32, here it is 16"),
     "length": (trainer, {"epochs": 13}, "its steps is 60, here it is 65"),
+    "order": (trainer, {"shuffle": "windows"}, 'its shuffle is "full", here it is "windows"'),
+    "no order": (trainer, {"shuffle": False}, 'its shuffle is "full", here it is "none"'),
     "data": (trainer, {"X": data()[0] + np.float32(1e-6)}, "its training rows is"),
 }
 

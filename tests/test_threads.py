@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastmlp._common import threads
+from fastmlp._common import cgroups, threads
 from fastmlp._common.errors import BackendError
 from fastmlp._common.threads import WORK_PER_THREAD, choose_threads, usable_threads
 
@@ -18,8 +18,8 @@ def machine(monkeypatch, tmp_path):
     """A machine of 16 processors, 12 of them for this process, without control groups: (affinity, write a file)."""
     for name in ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(threads, "_OWN_CGROUPS", tmp_path / "self")
+    monkeypatch.setattr(cgroups, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroups, "_OWN_CGROUPS", tmp_path / "self")
 
     def affinity(usable, there=16):
         monkeypatch.setattr(os, "cpu_count", lambda: there)

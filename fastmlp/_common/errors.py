@@ -14,6 +14,7 @@ __all__ = [
     "DataWarning",
     "DivergenceError",
     "GradientCheckError",
+    "MappedFileError",
     "ModelFileError",
     "PerformanceWarning",
     "ResumeError",
@@ -27,6 +28,10 @@ class DataError(ValueError):
 
 class DataWarning(UserWarning):
     """The format of a table was guessed, or the table holds values that are absent from the training data."""
+
+
+class MappedFileError(DataError):
+    """A file that is mapped instead of read has changed, or its disk has failed."""
 
 
 class ModelFileError(ValueError):

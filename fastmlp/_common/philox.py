@@ -9,6 +9,7 @@ the word, so that results depend neither on the order of calls nor on threads:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ import numpy.typing as npt
 from .arithmetic import ceil_div
 
 __all__ = [
-    "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "derive_seed", "normal_pairs", "normals",
-    "philox4x32", "philox_words", "shuffle_order",
+    "BLOCKS", "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "derive_seed", "normal_pairs",
+    "normals", "philox4x32", "philox_words", "shuffle_order", "shuffle_ranges",
 ]  # fmt: skip
 
 # Purposes, the top byte of the last counter word.
-INIT, SHUFFLE, DROPOUT, NOISE, FLIP, MIXUP = 1, 2, 3, 4, 5, 6
+INIT, SHUFFLE, DROPOUT, NOISE, FLIP, MIXUP, BLOCKS = 1, 2, 3, 4, 5, 6, 7
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -77,29 +78,53 @@ def philox_words(c0: Any, c1: Any, c2: Any, c3: Any, key0: Any, key1: Any) -> tu
 def shuffle_order(seed: int, epoch: int, n: int) -> np.ndarray:
     """Return the order of ``n`` rows in an epoch, int64 (n,): rows sorted by a random 64-bit key each.
 
-    The key of a row is its first two Philox words. The rows are sorted by the lower and then by the upper half of the
-    first word, since NumPy's stable sort of 16-bit numbers is a radix sort; the few rows that share the first word are
-    then sorted by the whole key.
+    The key of a row is its first two Philox words.
     """
-    upper = _upper_words(seed, epoch, n)
+    return _sort_rows(seed, epoch, _upper_words(seed, epoch, n), None)
+
+
+def shuffle_ranges(seed: int, epoch: int, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the rows of some ranges (start, stop), int64, in the order that they have in `shuffle_order` of all rows.
+
+    The ranges are in ascending order; each begins at a multiple of a power of 2 that is at least its length.
+
+    Examples
+    --------
+    >>> order = shuffle_order(3, 0, 10)
+    >>> np.array_equal(shuffle_ranges(3, 0, [(0, 2), (8, 10)]), order[(order < 2) | (order >= 8)])
+    True
+    """
+    upper = np.concatenate([_upper_words(seed, epoch, stop - start, start) for start, stop in ranges])
+    return _sort_rows(seed, epoch, upper, np.concatenate([np.arange(start, stop) for start, stop in ranges]))
+
+
+def _sort_rows(seed: int, epoch: int, upper: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """Return ascending ``rows``, None for all from 0, sorted by their keys; ``upper`` has the first words of these.
+
+    The rows are sorted by the lower and then by the upper half of the first word, since NumPy's stable sort of 16-bit
+    numbers is a radix sort; the few rows that share the first word are then sorted by the whole key.
+    """
     order = np.argsort(upper.astype(np.uint16), kind="stable")
     order = order[np.argsort((upper >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
     ranked = upper[order]
+    if rows is not None:
+        order = rows[order]
     same = ranked[1:] == ranked[:-1]
     if same.any():
         place = np.flatnonzero(np.append(same, False) | np.append(False, same))
-        rows = order[place].astype(np.uint64)
-        high, low, _, _ = philox4x32((rows & _LOW, rows >> _HALF, np.uint64(epoch), np.uint64(SHUFFLE << 24)), seed)
+        tied = order[place].astype(np.uint64)
+        high, low, _, _ = philox4x32((tied & _LOW, tied >> _HALF, np.uint64(epoch), np.uint64(SHUFFLE << 24)), seed)
         # Runs of equal upper words are in ascending order, so that one sort handles all of them.
         order[place] = order[place][np.argsort(high << _HALF | low, kind="stable")]
     return order
 
 
-def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Return the first Philox word of each row's counter (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
+def _upper_words(seed: int, epoch: int, n: int, first: int = 0) -> np.ndarray:
+    """Return the first Philox word of the counters (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
 
-    Computes `philox4x32` in place, block by block. Within a block only the first word of the counter varies, so that
-    half of the first round is scalar; the last round computes only the word that is returned.
+    The rows are those from ``first`` on, a multiple of a power of 2 that is at least ``n``. Computes `philox4x32` in
+    place, block by block. Within a block only the first word of the counter varies, so that half of the first round is
+    scalar; the last round computes only the word that is returned.
     """
     words = np.empty(n, np.uint32)
     size = min(n, _BLOCK)
@@ -113,9 +138,10 @@ def _upper_words(seed: int, epoch: int, n: int) -> np.ndarray:
     for start in range(0, n, _BLOCK):
         count = min(_BLOCK, n - start)
         c0, c1, c2, c3, p0, p1 = buffers[:, :count]
-        np.bitwise_or(within[:count], np.uint64(start & 0xFFFFFFFF), out=c0)
+        row = first + start
+        np.bitwise_or(within[:count], np.uint64(row & 0xFFFFFFFF), out=c0)
         np.multiply(c0, m0, out=p0)
-        c0[:] = product >> 32 ^ start >> 32 ^ int(keys0[0])
+        c0[:] = product >> 32 ^ row >> 32 ^ int(keys0[0])
         c1[:] = product & 0xFFFFFFFF
         np.right_shift(p0, half, out=c2)
         np.bitwise_xor(c2, np.uint64(SHUFFLE << 24) ^ keys1[0], out=c2)

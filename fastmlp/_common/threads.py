@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from .cgroups import ControlGroup, control_groups
 from .errors import BackendError
 from .validation import as_integer
 
@@ -17,9 +17,6 @@ __all__ = ["WORK_PER_THREAD", "Limit", "choose_threads", "usable_threads"]
 
 # Floating-point operations per thread and step below which synchronization costs more than a further thread gains.
 WORK_PER_THREAD = 1_500_000
-
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -149,35 +146,16 @@ def _positive(text: str) -> int | None:
 
 
 def _quota() -> float | None:
-    """Return the processors that the control groups (version 2 or 1) of the process grant, None without a limit.
-
-    The quotas of all ancestors bind a group too, so that the minimum counts. In a container the path may be that of the
-    host and not exist; the container's own group is then the root.
-    """
-    try:
-        lines = _OWN_CGROUPS.read_text().splitlines()
-    except OSError:
-        lines = ["0::/", "1:cpu:/"]
-    quotas = []
-    for line in lines:
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        roots = (controllers, "cpu") if controllers else ("", "unified")
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        parts = [part for part in path.split("/") if part]
-        if ".." in parts:  # the group lies outside of the process's cgroup namespace
-            parts = []
-        for root in dict.fromkeys(roots):
-            for depth in range(len(parts) + 1):
-                quotas.append(_read_quota(_CGROUPS.joinpath(root, *parts[:depth]), files))
+    """Return the processors that the control groups of the process grant, None without a limit."""
+    quotas = (_read_quota(group) for group in control_groups("cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _read_quota(folder: Path, files: tuple[str, ...]) -> float | None:
+def _read_quota(group: ControlGroup) -> float | None:
     """Return quota / period of one control group, or None without a limit."""
+    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if group.version == 1 else ("cpu.max",)
     try:
-        fields = [field for file in files for field in (folder / file).read_text().split()]
+        fields = [field for file in files for field in (group.folder / file).read_text().split()]
         quota, period = int(fields[0]), int(fields[1])
     except (OSError, ValueError, IndexError):  # no such group, "max", or an unknown format
         return None

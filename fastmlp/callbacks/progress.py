@@ -19,12 +19,14 @@ __all__ = ["ProgressBar"]
 class ProgressBar(Callback):
     """Print a line for each evaluation and, on a terminal, draw a progress bar over the steps.
 
+    A heading has the order of the rows if they are shuffled within windows only.
+
     Parameters
     ----------
     stream : text stream, optional
         Output stream. Default: ``sys.stderr`` at the beginning of the fit.
     lines : bool
-        Whether to print a line for each evaluation.
+        Whether to print the heading, and a line for each evaluation.
     """
 
     may_change_model = looks_at_model = False
@@ -36,8 +38,10 @@ class ProgressBar(Callback):
         self._first = 0
 
     def on_fit_begin(self, trainer: Trainer) -> None:
-        """Draw the bar if the stream is a terminal."""
+        """Print the heading, and draw the bar if the stream is a terminal."""
         self._out = self.stream or sys.stderr
+        if self.lines and trainer.order is not None and trainer.order.kind == "windows":
+            self._write(f"order of the rows: {trainer.order}")
         if self._out is None or not getattr(self._out, "isatty", bool)():  # sys.stderr is None without a console
             return
         self._first = trainer.end - trainer.planned_steps
@@ -63,7 +67,9 @@ class ProgressBar(Callback):
             return
         epoch = f"{record['epoch']:.2f}".rstrip("0").rstrip(".")
         parts = [f"{record['step']}/{trainer.end}", f"epoch {epoch}", *_measures(record), f"lr {record['lr']:.3g}"]
-        line = "  ".join([*parts, f"{record['seconds']:.1f} s"])
+        self._write("  ".join([*parts, f"{record['seconds']:.1f} s"]))
+
+    def _write(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=self._out)
         elif self._out is not None:

@@ -19,7 +19,9 @@ from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["main"]
 
-_COMMANDS = ("train", "compare", "sweep", "evaluate", "predict", "export", "gradcheck", "info", "bench", "warmup")
+_COMMANDS = (
+    "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

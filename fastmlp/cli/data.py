@@ -19,6 +19,7 @@ from ..datasets import Dataset, available, load
 from ..datasets.dialect import SEPARATORS, non_numeric
 from ..datasets.evaluation import load_as_trained, load_labeled
 from ..datasets.loading import table_path
+from ..datasets.packed import is_packed, open_packed
 from ..modules import Module
 from .options import NOTE, UsageError, as_options
 from .runs import Saved
@@ -33,6 +34,7 @@ __all__ = [
     "load_labeled_rows",
     "load_run_data",
     "load_data",
+    "packed_as_trained",
     "print_data_warnings",
     "reject_table_options",
     "with_table_format",
@@ -59,6 +61,9 @@ def check_data_options(options: dict[str, Any]) -> dict[str, Any]:
         reject_table_options(options["dataset"], {key: options[key] for key in _TABLE_OPTIONS})
     elif options["test"] is not None and options["test_size"] is not None:
         raise UsageError("--test and --test-size exclude each other.")
+    elif is_packed(Path(options["dataset"])):
+        reject_table_options(options["dataset"], {key: options[key] for key in _TABLE_OPTIONS})
+        options["dataset"] = os.path.abspath(options["dataset"])
     elif os.path.exists(options["dataset"]):
         options["dataset"] = os.path.abspath(options["dataset"])
         target = options["target"]
@@ -71,11 +76,11 @@ def check_data_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def reject_table_options(dataset: str, options: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if options of tables are given for a named data set."""
+    """Raise `UsageError` if options of tables are given for a named data set or a packed folder."""
     given = next((key for key, value in options.items() if value is not None), None)
     if given is not None:
         name = f"no-{given}" if options[given] is False else given.replace("_", "-")
-        raise UsageError(f"--{name} applies to tables only; leave it out for the data set {dataset}.")
+        raise UsageError(f"--{name} applies to tables only; leave it out for {dataset}.")
 
 
 @contextlib.contextmanager
@@ -122,16 +127,34 @@ def load_run_data(options: Mapping[str, Any], saved: Saved) -> Dataset:
         return load(options["dataset"], data_dir=options.get("data_dir"))
     table_format = {key: options[key] for key in _FORMAT_OPTIONS if options.get(key) is not None}
     path = table_path(options["dataset"], options.get("data_dir"))
+    if is_packed(path):
+        return packed_as_trained(path, saved)
     with print_data_warnings():
         return load_as_trained(path, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **table_format)
+
+
+def packed_as_trained(folder: Path, saved: Saved) -> Dataset:
+    """Open a packed folder; raise DataError if its features or classes are not those of a model."""
+    data = open_packed(folder)
+    classes = None if data.classes is None else list(data.classes)
+    if (data.preprocessing, classes) != (saved.preprocessing, labels_of(saved.model)):
+        what = "classes" if data.preprocessing == saved.preprocessing else "preprocessing"
+        raise DataError(
+            f"{folder} was packed with another {what} than that of the model; expected the folder of its training, or "
+            "the table itself."
+        )
+    return data
 
 
 def load_labeled_rows(path: str, options: Mapping[str, Any], saved: Saved) -> tuple[np.ndarray, np.ndarray]:
     """Return (X, y) of all rows of a table, encoded like the training data of the model.
 
-    An ``.npz`` file with test arrays yields these.
+    An ``.npz`` file with test arrays and a packed folder yield these.
     """
     file = Path(os.path.expanduser(path))
+    if is_packed(file):
+        reject_table_options(path, {key: options.get(key) for key in _TABLE_OPTIONS})
+        return packed_as_trained(file, saved)[2:]
     if not file.is_file():
         seen = "is not a file" if file.exists() else "does not exist"
         raise DataError(f"{path or repr(path)} {seen}; expected a table, or one of {', '.join(available())}.")
@@ -149,7 +172,9 @@ def labels_of(model: Module) -> list[str] | None:
 
 
 def fingerprint(data: Dataset) -> str:
-    """Return the SHA-256 of the shapes, dtypes and contents of the four arrays."""
+    """Return the SHA-256 of the shapes, dtypes and contents of the four arrays, or the digest of a packed folder."""
+    if data.digest is not None:
+        return data.digest
     digest = hashlib.sha256()
     for array in data:
         digest.update(f"{array.shape} {array.dtype.str};".encode())

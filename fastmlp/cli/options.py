@@ -198,8 +198,8 @@ def add_data_options(
         "--dataset",
         default=default,
         metavar="NAME|FILE",
-        help="digits, cifar10, mnist, fashion-mnist, or a table: .csv, .tsv, .parquet, .npz, .npy "
-        f"(default: {default_text})",
+        help="digits, cifar10, mnist, fashion-mnist, or a table: .csv, .tsv, .parquet, .npz, .npy, or a packed "
+        f"folder (default: {default_text})",
     )
     group.add_argument(
         "--data-dir",
@@ -207,7 +207,11 @@ def add_data_options(
         metavar="DIR",
         help="folder of the files of a named data set; missing files are downloaded into it",
     )
-    group = parser.add_argument_group("tables (--dataset FILE)")
+    add_table_options(parser.add_argument_group("tables (--dataset FILE)"), to_train=to_train)
+
+
+def add_table_options(group: argparse._ActionsContainer, *, to_train: bool = True) -> None:
+    """Add the options of tables; ``to_train`` includes those that only training needs."""
     group.add_argument("--target", metavar="COLUMN", help="column to predict (default: the last)")
     group.add_argument("--test", metavar="FILE", help="file with the test rows")
     group.add_argument(

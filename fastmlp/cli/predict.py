@@ -18,11 +18,12 @@ from .._kernels.aot import extension
 from ..datasets import apply_preprocessing, load
 from ..datasets.array_files import read_npy, read_npz
 from ..datasets.dialect import TextFormat
+from ..datasets.packed import is_packed
 from ..datasets.table_files import is_text_file, read_numbers, reject_format
 from ..inference.predictor import Predictor
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
-from .data import is_named, print_data_warnings, reject_table_options
+from .data import is_named, packed_as_trained, print_data_warnings, reject_table_options
 from .options import UsageError, add_backend_option, add_format_options
 from .runs import Saved, loss_for, open_saved
 
@@ -42,7 +43,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="rows to predict: .npy, .npz (array X), .csv, .tsv, .parquet; or a data set, for its test rows",
+        help="rows to predict: .npy, .npz (array X), .csv, .tsv, .parquet; or a data set or packed folder, "
+        "for its test rows",
     )
     parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="folder of the files of a named data set")
     parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
@@ -100,6 +102,9 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     path = Path(os.path.expanduser(args.file))
     if not path.exists():
         raise DataError(f"{path} does not exist; expected a file of rows, or the name of a data set.")
+    if is_packed(path):
+        reject_table_options(args.file, given)
+        return packed_as_trained(path, saved).X_test
     with print_data_warnings():
         if saved.preprocessing is not None:
             return apply_preprocessing(path, saved.preprocessing, **given)

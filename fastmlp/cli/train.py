@@ -25,6 +25,7 @@ from ..modules import Module
 from ..modules.saving import save
 from ..training.augmentation import Augmentations
 from ..training.evaluator import Evaluator
+from ..training.row_order import RowOrder
 from ..training.trainer import Trainer
 from .console import MetricsTable, format_metric
 from .curves import draw_curves
@@ -32,7 +33,7 @@ from .data import DATA_OPTIONS, data_options, describe_columns, fingerprint, loa
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
 from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, make_folder, read_config, remove_old_run, write_config
-from .train_options import add_options, resolve
+from .train_options import SHUFFLES, add_options, resolve, row_order
 from .train_parts import augmentations, make_trainer
 
 __all__ = ["add_parser"]
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise ModelFileError(f"{folder / CONFIG} is damaged: an option has the value {error}.") from error
     options["backend"] = model.backend_name
+    order = row_order(options["shuffle"], data)
+    options["shuffle"] = order.kind
 
     _check_test_rows(data)
     augment = augmentations(options, data)
@@ -92,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         callbacks.append(ProgressBar(lines=False))
     table = MetricsTable(bar)
     if not args.quiet:
-        _print_header(data, options, model, folder)
+        _print_header(data, options, order, model, folder)
         callbacks.append(table)
 
     ending, code = "done", 0
@@ -109,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
             rng=options["seed"],
             threads=args.threads,
             accumulate=options["accumulate"],
+            shuffle=False if options["shuffle"] == "none" else options["shuffle"],
             augment=augment,
             resume=None if resumed is None else folder / STATE,
         )
@@ -199,6 +203,7 @@ def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[
         raise ModelFileError(f"{folder} {seen}; expected a run folder of fastmlp train.")
     config = read_config(folder / CONFIG)
     options = config.get("options")
+    options = {"shuffle": "full", **options} if isinstance(options, dict) else options  # runs before --shuffle
     blank_options = resolve(args.parser.parse_args([]), None)  # the default data set has defaults by name
     if not isinstance(options, dict):
         raise ModelFileError(f"{folder / CONFIG} is damaged: it has no options; expected a file of fastmlp train.")
@@ -206,6 +211,10 @@ def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[
         other_options = ", ".join(sorted(set(options) ^ {*blank_options, "backend"}))
         raise ModelFileError(
             f"{folder / CONFIG} was written by another version of fastmlp: its options differ by {other_options}."
+        )
+    if options["shuffle"] not in SHUFFLES:
+        raise ModelFileError(
+            f"{folder / CONFIG} is damaged: shuffle is {options['shuffle']!r}; expected one of {SHUFFLES}."
         )
     return folder, {key: config["data"].get(key) for key in DATA_OPTIONS}, options
 
@@ -236,7 +245,7 @@ def _config(
     }
 
 
-def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder: Path) -> None:
+def _print_header(data: Dataset, options: dict[str, Any], order: RowOrder, model: Module, folder: Path) -> None:
     kind = f"{len(data.classes)} classes" if data.classes is not None else "regression"
     outputs = len(data.classes or (0,))
     sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
@@ -256,6 +265,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         for name in ("flip", "mixup", "noise")
         if options[name]
     ]
+    order_line = "" if order.kind == "full" else f"order      {order}\n"
     augment_line = f"augment    {', '.join(augment)}\n" if augment else ""
     precision = "" if model.precision == "float32" else f" in {model.precision}"
     print(
@@ -265,6 +275,7 @@ def _print_header(data: Dataset, options: dict[str, Any], model: Module, folder:
         f"model      {sizes} {options['activation']}, {model.num_parameters:,} parameters ({model.dtype}), "
         f"normalize {options['normalize']}, init {options['init']}\n"
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
+        f"{order_line}"
         f"{augment_line}"
         f"backend    {model.backend_name}{precision}, seed {options['seed']}\n"
         f"run        {folder}\n",

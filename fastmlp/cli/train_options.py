@@ -6,15 +6,20 @@ import argparse
 import inspect
 from typing import Any
 
+from .._common.mapped import MappedFiles
 from .._kernels import PRECISIONS
+from ..datasets import Dataset
 from ..modules import activation_names
 from ..modules.init import NAMES as INITIALIZERS
 from ..optim import optimizer_types
+from ..training.row_order import RowOrder, choose_order
 from .defaults import defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
 from .train_parts import SCHEDULES
 
-__all__ = ["add_options", "resolve"]
+__all__ = ["SHUFFLES", "add_options", "resolve", "row_order"]
+
+SHUFFLES = ("full", "windows", "none")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +88,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--accumulate", type=at_least(1), default=1, metavar="N", help="batches per update (default: 1)"
     )
     training.add_argument(
+        "--shuffle",
+        choices=SHUFFLES,
+        help="order of the rows of an epoch: full is a random order; windows are blocks of rows in random order, mixed "
+        "within 8 blocks; none is that of the data (default: full)",
+    )
+    training.add_argument(
         "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="updates between evaluations"
     )
     training.add_argument(
@@ -149,6 +160,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print errors and notes only")
 
 
+def row_order(shuffle: str | None, data: Dataset) -> RowOrder:
+    """Return the order for the option --shuffle."""
+    given = {None: True, "none": False}.get(shuffle, shuffle)
+    return choose_order(given, MappedFiles((data.X, data.y)), data.X.shape[1])
+
+
 def _taking(argument: str) -> list[str]:
     """The optimizers that have an argument of this name."""
     return [name for name, kind in optimizer_types().items() if argument in inspect.signature(kind).parameters]
@@ -186,6 +203,7 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "epochs": defaults.epochs if default_length else args.epochs,
         "batch_size": args.batch_size or defaults.batch_size,
         "accumulate": args.accumulate,
+        "shuffle": args.shuffle,
         "eval_every": args.eval_every or defaults.eval_every,
         "early_stopping": args.early_stopping,
         "dropout": args.dropout,

@@ -7,14 +7,14 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 from .._common.errors import DataError
 
-__all__ = ["ARRAY_SUFFIXES", "read_npy", "read_npz"]
+__all__ = ["ARRAY_SUFFIXES", "map_npy", "read_npy", "read_npz"]
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 # Largest compression ratio of deflate.
@@ -43,6 +43,36 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as stream:
             return _read_array(stream, os.fstat(stream.fileno()).st_size, str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """Map one array of a ``.npy`` file, which is then read when it is used.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    numpy.memmap or ndarray
+        Read-only, of booleans, real numbers or strings; in memory if its byte order or layout is not the usual one.
+
+    Raises
+    ------
+    DataError
+        As `read_npy`.
+    """
+    try:
+        with path.open("rb") as stream:
+            shape, fortran, dtype = _read_header(stream, str(path))
+            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
+            _require_size(size - offset, shape, dtype, str(path))
+            if fortran or not dtype.isnative:
+                return read_npy(path)
+            return np.memmap(stream, dtype, "r", offset, shape)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -92,7 +122,8 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_array(stream: BinaryIO, size: int, label: str) -> np.ndarray:
+def _read_header(stream: BinaryIO, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return (shape, whether the layout is Fortran's, dtype) of an array, whose values come next in the stream."""
     try:
         version = npy.read_magic(stream)
         reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
@@ -107,17 +138,25 @@ def _read_array(stream: BinaryIO, size: int, label: str) -> np.ndarray:
         raise DataError(f"{label} holds Python objects (a pickle), which are never loaded; expected numbers.")
     if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in "biufUS":
         raise DataError(f"{label} has dtype {dtype}; expected booleans, real numbers or strings.")
+    return shape, fortran, dtype
+
+
+def _require_size(seen: int, shape: tuple[int, ...], dtype: np.dtype[Any], label: str) -> None:
+    """Compare the bytes of the values with what the header, which may claim any shape, states."""
     expected = math.prod(shape) * dtype.itemsize
-    # Check the size before memory is allocated, since the header may claim any shape.
-    seen = size - stream.tell()
     if seen != expected or any(length < 0 for length in shape):
         raise DataError(f"{label} holds {seen} bytes of values, expected {expected} for {shape} of {dtype}.")
-    values = bytearray()
+    if not expected:
+        raise DataError(f"{label} is empty: shape {shape}.")
+
+
+def _read_array(stream: BinaryIO, size: int, label: str) -> np.ndarray:
+    shape, fortran, dtype = _read_header(stream, label)
+    _require_size(size - stream.tell(), shape, dtype, label)  # before memory is allocated
+    expected, values = math.prod(shape) * dtype.itemsize, bytearray()
     while len(values) <= expected and (chunk := stream.read(_CHUNK)):
         values += chunk
     if len(values) != expected:
         raise DataError(f"{label} holds {len(values)} bytes of values, expected {expected} for {shape}.")
-    if not expected:
-        raise DataError(f"{label} is empty: shape {shape}.")
     array = np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
     return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))

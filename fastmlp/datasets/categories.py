@@ -59,40 +59,55 @@ class UnknownValues:
 
     source: str
     strict: bool
-    _columns: list[str] = field(default_factory=list, init=False)
+    _columns: dict[str, _UnknownCells] = field(default_factory=dict, init=False)
 
     def add(self, label: str, name: str, texts: Sequence[str | None], known: np.ndarray, categories: list[str]) -> None:
-        """Count the cells of a column that are not ``known``.
+        """Count the cells of a column, or of some rows of it, that are not ``known``."""
+        column = self._columns.setdefault(name, _UnknownCells(label, categories))
+        column.odd.update(texts[place] for place in np.flatnonzero(~known).tolist())
+        column.rows += len(texts)
+        column.cells += len(texts) - texts.count(None)
+
+    def report(self) -> None:
+        """Warn once about all unknown values of the table.
 
         Raises
         ------
         DataError
-            If ``strict`` and nearly all cells are unknown.
+            If ``strict`` and nearly all cells of a column are unknown.
         """
-        odd = collections.Counter(texts[place] for place in np.flatnonzero(~known).tolist())
-        if not odd:
-            return
-        empty, cells = odd.pop(None, 0), len(texts) - texts.count(None)
-        unknown = sum(odd.values())
-        examples = _join_examples(
-            [repr(text[:40]) for text, _ in odd.most_common(_SHOWN) if text is not None], len(odd)
-        )
-        if self.strict and unknown >= max(_TOO_MANY, _NEARLY_ALL * cells):
-            raise DataError(
-                f"{label} holds values that training did not see in {unknown} of {len(texts)} rows: {examples}; "
-                f"expected {_join_examples([repr(name[:40]) for name in categories[:_SHOWN]], len(categories))}."
-            )
-        if empty:
-            examples = f"{examples}, empty cells" if examples else "empty cells"
-        self._columns.append(f"column {name!r} in {unknown + empty} of {len(texts)} rows ({examples})")
-
-    def report(self) -> None:
-        """Warn once about all unknown values of the table."""
-        if self._columns:
-            shown = _join_examples(self._columns[:_SHOWN], len(self._columns))
+        found = [text for name, column in self._columns.items() if (text := column.describe(name, self.strict))]
+        if found:
+            shown = _join_examples(found[:_SHOWN], len(found))
             warn_user(
                 f"{self.source}: values that training did not see have only zeros as features: {shown}.", DataWarning
             )
+
+
+@dataclass
+class _UnknownCells:
+    label: str
+    categories: list[str]
+    odd: collections.Counter[str | None] = field(default_factory=collections.Counter)
+    rows: int = 0
+    cells: int = 0
+
+    def describe(self, name: str, strict: bool) -> str | None:
+        """Return a phrase about the unknown cells, None if there are none."""
+        empty, texts = self.odd[None], [text for text, _ in self.odd.most_common() if text is not None]
+        unknown = sum(self.odd.values()) - empty
+        examples = _join_examples([repr(text[:40]) for text in texts[:_SHOWN]], len(texts))
+        if strict and unknown >= max(_TOO_MANY, _NEARLY_ALL * self.cells):
+            expected = _join_examples([repr(name[:40]) for name in self.categories[:_SHOWN]], len(self.categories))
+            raise DataError(
+                f"{self.label} holds values that training did not see in {unknown} of {self.rows} rows: {examples}; "
+                f"expected {expected}."
+            )
+        if not unknown + empty:
+            return None
+        if empty:
+            examples = f"{examples}, empty cells" if examples else "empty cells"
+        return f"column {name!r} in {unknown + empty} of {self.rows} rows ({examples})"
 
 
 def _join_examples(shown: list[str], count: int) -> str:

@@ -14,7 +14,16 @@ import numpy as np
 
 from .._common.errors import DataError
 
-__all__ = ["ArrayTable", "Column", "FrameTable", "Table", "array_column", "ordered_texts", "import_optional"]
+__all__ = [
+    "ArrayTable",
+    "Column",
+    "FrameTable",
+    "Table",
+    "array_column",
+    "import_optional",
+    "join_columns",
+    "ordered_texts",
+]
 
 _NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
@@ -86,6 +95,44 @@ class Column:
                 return list(texts)
             return [None if gone else text for text, gone in zip(texts, self.missing_mask.tolist(), strict=True)]
         return list(self.values)
+
+
+def join_columns(columns: Sequence[Column]) -> Column:
+    """Return the rows of columns one after the other.
+
+    Integers become numbers if one of the columns has numbers. Otherwise all columns are of one kind, except for columns
+    without a value.
+    """
+    if len(columns) == 1:
+        return columns[0]
+    present = [column for column in columns if not column.missing().all()] or list(columns)
+    kinds = {column.kind for column in present}
+    if kinds == {"integer", "number"}:
+        kinds = {"number"}
+    if len(kinds) > 1:
+        raise DataError(f"{columns[0].label} holds {' and '.join(sorted(kinds))}; expected values of one kind.")
+    [kind] = kinds
+    label, narrow = columns[0].label, all(column.narrow for column in present)
+    if kind == "number":
+        return Column(label, kind, np.concatenate([_as_numbers(column) for column in columns]), narrow=narrow)
+    if kind == "integer":
+        masks = np.concatenate([column.missing() for column in columns])
+        values = [np.zeros(len(column), np.int64) if column.kind != kind else column.values for column in columns]
+        return Column(label, kind, _join_integers(values), masks if masks.any() else None)
+    empty = [np.full(len(column), None, object) if column.kind != kind else column.values for column in columns]
+    return Column(label, kind, np.concatenate(empty))
+
+
+def _as_numbers(column: Column) -> np.ndarray:
+    if column.kind in ("number", "integer"):
+        return column.numbers()
+    return np.full(len(column), np.nan)
+
+
+def _join_integers(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return integers in a common dtype; int64 and uint64 have none but Python's integers."""
+    common = np.result_type(*values)
+    return np.concatenate([one.astype(object if common.kind == "f" else common) for one in values])
 
 
 class Table(Protocol):

@@ -37,6 +37,8 @@ class Dataset(tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
         ``(channels, height, width)`` of a row of `X`, if rows are images.
     preprocessing : dict or None
         JSON-able record of the conversion of a table's columns to `X`, see `apply_preprocessing`; None if `X` is raw.
+    digest : str or None
+        Digest of the four arrays, if it is known without reading them: that of a packed folder.
 
     Raises
     ------
@@ -58,6 +60,7 @@ y_test (360,) int64>
     feature_names: tuple[str, ...] | None
     image_shape: tuple[int, int, int] | None
     preprocessing: dict[str, Any] | None
+    digest: str | None
 
     def __new__(
         cls,
@@ -72,6 +75,7 @@ y_test (360,) int64>
         feature_names: tuple[str, ...] | None = None,
         image_shape: tuple[int, int, int] | None = None,
         preprocessing: dict[str, Any] | None = None,
+        digest: str | None = None,
     ) -> Dataset:
         for part, rows, targets in (("training", X, y), ("test", X_test, y_test)):
             if rows.ndim != 2 or targets.shape != (len(rows),):
@@ -88,6 +92,7 @@ y_test (360,) int64>
         self.feature_names = feature_names
         self.image_shape = image_shape
         self.preprocessing = preprocessing
+        self.digest = digest
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:

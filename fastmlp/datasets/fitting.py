@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
-from .columns import Column, Table, ordered_texts
+from .columns import ArrayTable, Column, Table, join_columns, ordered_texts
 from .dialect import non_numeric
 
-__all__ = ["check_finite", "fit_columns", "centering_offset"]
+__all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns"]
 
 # A column with more categories is an identifier or free text; its one-hot encoding would fill the memory.
 _MOST_CATEGORIES = 1000
+SAMPLE_CELLS = 1 << 23
 # Largest rounding error of a value relative to the spread of its column.
 _ROUNDING = 1e-3
 
@@ -47,54 +49,167 @@ def fit_columns(
     DataError
         If a column has no values, too many categories, an infinity, or a number too large for ``dtype``.
     """
-    specs: list[dict[str, Any]] = []
-    for name in names:
-        column = table.column(name)
+    statistics = TableStatistics(names, categorical, dtype, center=center)
+    statistics.add(table)
+    return statistics.records()
+
+
+class TableStatistics:
+    """Statistics of a table's columns, over chunks of rows.
+
+    Medians and quartiles are exact for up to `SAMPLE_CELLS` cells; beyond, they are those of evenly distributed rows.
+
+    Parameters
+    ----------
+    names, categorical, dtype, center
+        See `fit_columns`.
+    rows : int, optional
+        Number of rows of all chunks (default: one chunk follows).
+    """
+
+    def __init__(
+        self,
+        names: list[str],
+        categorical: Collection[str],
+        dtype: np.dtype[Any],
+        *,
+        center: bool = True,
+        rows: int | None = None,
+    ) -> None:
+        self._columns = [_ColumnStatistics(name, name in categorical, dtype, center) for name in names]
+        self._step = 1 if rows is None else max(1, ceil_div(rows * len(names), SAMPLE_CELLS))
+        self._dtype, self._seen = dtype, 0
+
+    def add(self, table: Table) -> None:
+        """Add the rows of a chunk.
+
+        Raises
+        ------
+        DataError
+            If a column has too many categories, an infinity, or a number too large for the dtype.
+        """
+        sample = np.arange(-self._seen % self._step, len(table), self._step)  # a slice would keep all rows in memory
+        if not self._add_plain(table, sample):
+            for one in self._columns:
+                one.add(table.column(one.name), sample)
+        self._seen += len(table)
+
+    def _add_plain(self, table: Table, sample: np.ndarray) -> bool:
+        """Add all columns of a matrix at once, if they are finite numbers; return whether they were added."""
+        plain = isinstance(table, ArrayTable) and table.matrix.dtype.kind == "f" and len(table)
+        if not plain or any(one.categorical for one in self._columns):
+            return False
+        assert isinstance(table, ArrayTable)
+        matrix = table.matrix[:, [int(one.name) for one in self._columns]]
+        gaps = np.isnan(matrix)
+        filled = np.where(gaps, 0, matrix) if gaps.any() else matrix
+        largest = np.take_along_axis(filled, np.abs(filled).argmax(axis=0)[None], axis=0)[0]
+        if not np.abs(largest).max() <= float(np.finfo(self._dtype).max):  # the message is about a single column
+            return False
+        facts = zip(
+            largest.tolist(), gaps.any(axis=0).tolist(), gaps.all(axis=0).tolist(),
+            np.equal(filled, filled.astype(self._dtype)).all(axis=0).tolist(),
+            np.isin(filled, (0, 1)).all(axis=0).tolist(),
+            strict=True,
+        )  # fmt: skip
+        values = np.ascontiguousarray(matrix[sample].T, np.float64)
+        narrow = matrix.dtype.itemsize < 8
+        for one, column, (most, missing, empty, whole, binary) in zip(self._columns, values, facts, strict=True):
+            label = f"{table.source}: column {one.name}"
+            one.add_plain(Column(label, "number", column, narrow=narrow), most, missing, empty, whole, binary)
+        return True
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records of `fit_columns`; raise DataError if a column has no values."""
+        return [one.record() for one in self._columns]
+
+
+class _ColumnStatistics:
+    def __init__(self, name: str, categorical: bool, dtype: np.dtype[Any], center: bool) -> None:
+        self.name = name
+        self.categorical, self._dtype, self._center = categorical, dtype, center
+        self._label = name
+        self._sample: list[Column] = []
+        self._categories: set[str] = set()
+        self._missing = self._present = self._text = False
+        self._whole = self._binary = True
+        self._largest = 0.0
+
+    def add(self, column: Column, sample: np.ndarray) -> None:
         missing = column.missing()
-        if missing.all():
-            raise DataError(f"{column.label} has no value in the training part; fill it, or leave it out with drop=.")
-        if column.kind in ("number", "integer") and name not in categorical:
-            specs.append({"name": name, "kind": "numeric", **_numeric(column, missing, dtype, center)})
-            continue
-        categories = ordered_texts([text for text in column.texts() if text is not None])
-        if len(categories) > _MOST_CATEGORIES:
-            odd = non_numeric(categories)
-            if odd:
-                raise DataError(
-                    f"{column.label} has values that are not numbers, such as {odd[0][:40]!r}; expected numbers only."
-                )
+        self._label = column.label
+        self._missing = self._missing or bool(missing.any())
+        if missing.all():  # or no row: the kind is not known
+            return
+        self._present = True
+        if column.kind in ("number", "integer") and not self.categorical:
+            self._add_numbers(column, missing, sample)
+            return
+        self.categorical, self._text = True, self._text or column.kind == "text"
+        self._categories.update(text for text in column.texts() if text is not None)
+        self._check_categories()
+
+    def add_plain(self, sample: Column, largest: float, missing: bool, empty: bool, whole: bool, binary: bool) -> None:
+        """Add numbers that are checked; missing values do not count in ``whole`` and ``binary``."""
+        self._label = sample.label
+        self._missing = self._missing or missing
+        if empty:
+            return
+        self._present = True
+        self._sample.append(sample)
+        self._whole = self._whole and whole and abs(largest) < 2**53
+        self._binary = self._binary and binary and largest in (0, 1)
+
+    def _add_numbers(self, column: Column, missing: np.ndarray, sample: np.ndarray) -> None:
+        check_finite(column)
+        self._sample.append(column.take(sample))
+        values = column.numbers()[~missing]
+        largest = float(values[np.abs(values).argmax()])
+        if abs(largest) > float(np.finfo(self._dtype).max):
+            more = ", or read the table with dtype='float64'" if self._dtype == np.float32 else ""
+            raise DataError(f"{column.label} holds {largest:g}, too large for {self._dtype}; scale the column{more}.")
+        # `whole`: the dtype represents all values exactly. (Integers beyond 2^53 are rounded in `values` already.)
+        self._whole = self._whole and abs(largest) < 2**53 and np.array_equal(values, values.astype(self._dtype))
+        self._binary = self._binary and largest in (0, 1) and bool(np.isin(values, (0, 1)).all())
+
+    def _check_categories(self) -> None:
+        if len(self._categories) <= _MOST_CATEGORIES:
+            return
+        odd = non_numeric(self._categories)
+        if odd:
             raise DataError(
-                f"{column.label} has {len(categories)} categories; expected at most {_MOST_CATEGORIES}, or leave it "
-                "out with drop=."
+                f"{self._label} has values that are not numbers, such as {min(odd)[:40]!r}; expected numbers only."
             )
-        specs.append(
-            {
-                "name": name,
-                "kind": "categorical",
-                "categories": categories,
-                "missing": bool(missing.any()),
-                "text": column.kind == "text",
-            }
+        raise DataError(
+            f"{self._label} has {len(self._categories)} categories; expected at most {_MOST_CATEGORIES}, or leave it "
+            "out with drop=."
         )
-    return specs
 
-
-def _numeric(column: Column, missing: np.ndarray, dtype: np.dtype[Any], center: bool) -> dict[str, Any]:
-    check_finite(column)
-    values = column.numbers()[~missing]
-    largest = float(values[np.abs(values).argmax()])
-    if abs(largest) > float(np.finfo(dtype).max):
-        more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
-        raise DataError(f"{column.label} holds {largest:g}, too large for {dtype}; scale the column{more}.")
-    quartiles = np.percentile(values, (25, 50, 75))
-    # `whole`: dtype represents all values exactly. (Integers beyond 2^53 are rounded in `values` already.)
-    whole = abs(largest) < 2**53 and np.array_equal(values, values.astype(dtype))
-    return {
-        "median": float(quartiles[1]),
-        "offset": _offset(column, missing, quartiles, dtype) if center and not whole else 0,
-        "missing": bool(missing.any()),
-        "binary": largest in (0, 1) and bool(np.isin(values, (0, 1)).all()),
-    }
+    def record(self) -> dict[str, Any]:
+        if not self._present:
+            raise DataError(f"{self._label} has no value in the training part; fill it, or leave it out with drop=.")
+        if self.categorical:
+            return {
+                "name": self.name,
+                "kind": "categorical",
+                "categories": ordered_texts(list(self._categories)),
+                "missing": self._missing,
+                "text": self._text,
+            }
+        column = join_columns(self._sample)
+        missing = column.missing()
+        if missing.all():  # in the sample alone
+            raise DataError(f"{self._label} has hardly a value in the training part; leave it out with drop=.")
+        quartiles = np.percentile(column.numbers()[~missing], (25, 50, 75))
+        centered = self._center and not self._whole
+        return {
+            "name": self.name,
+            "kind": "numeric",
+            "median": float(quartiles[1]),
+            "offset": _offset(column, missing, quartiles, self._dtype) if centered else 0,
+            "missing": self._missing,
+            "binary": self._binary,
+        }
 
 
 def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:

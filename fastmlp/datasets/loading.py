@@ -11,6 +11,7 @@ from .cifar10 import load_cifar10
 from .dataset import Dataset
 from .digits import load_digits
 from .mnist import load_mnist
+from .packed import is_packed, open_packed
 from .registry import SOURCES
 from .table import TABLE_OPTIONS, TABLE_SUFFIXES, load_table
 
@@ -51,6 +52,7 @@ def load(
         - ``.npz`` with the arrays ``X``, ``y`` and optionally ``X_test``, ``y_test``
         - ``.npy`` with the features; the targets are in the file ``target="labels.npy"``, or in ``<stem>_y.npy``
           beside ``<stem>_X.npy``
+        - a folder that `pack` wrote, whose arrays are mapped
     data_dir : path-like, optional
         Folder of the files of a named set, and of tables with a relative path. Default: the environment variable
         FASTMLP_DATA, else the cache folder of the platform.
@@ -127,7 +129,13 @@ def load(
         raise TypeError(f"load() has no option {unknown[0]!r}; for tables it has {', '.join(TABLE_OPTIONS)}.")
     source = SOURCES.get(name) if isinstance(name, str) else None
     if source is None:
-        return load_table(table_path(name, data_dir), **table_options)
+        path = table_path(name, data_dir)
+        if not is_packed(path):
+            return load_table(path, **table_options)
+        chosen = sorted(set(table_options) - {"dtype", "center_target"})
+        if chosen:
+            raise TypeError(f"{path} was packed with its options; expected no {chosen[0]}=, or another packed folder.")
+        return open_packed(path)
     if table_options:
         raise TypeError(f"{source.name} takes no option {sorted(table_options)[0]!r}: it is for tables.")
     if source.name == "digits":
@@ -140,7 +148,9 @@ def load(
 def table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
     """Return the path of a table, which may be relative to the data folder."""
     path = Path(os.path.expanduser(name))
-    if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file() and not is_packed(path):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; expected a table, or a folder that fastmlp pack wrote.")
         raise DataError(
             f"There is no data set named {str(name)!r}; known are {', '.join(SOURCES)}, and a path to a "
             f"table ({', '.join(TABLE_SUFFIXES)}) is accepted too."

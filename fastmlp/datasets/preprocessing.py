@@ -162,7 +162,13 @@ def _open(frame_or_path: Any, given: TextFormat, likely: TextFormat, texts: list
 
 
 def encode(
-    table: Table, specs: list[dict[str, Any]], width: int | None, dtype: np.dtype[Any], *, strict: bool = True
+    table: Table,
+    specs: list[dict[str, Any]],
+    width: int | None,
+    dtype: np.dtype[Any],
+    *,
+    strict: bool = True,
+    unknown: UnknownValues | None = None,
 ) -> np.ndarray:
     """Encode a table by the records of its columns.
 
@@ -177,6 +183,8 @@ def encode(
         float32 or float64.
     strict : bool
         Whether a column with nearly only unknown categories is an error instead of a warning.
+    unknown : UnknownValues, optional
+        Collects the unknown categories of several tables; the caller reports them.
 
     Returns
     -------
@@ -187,8 +195,11 @@ def encode(
     DataError
         If a column of numbers holds text, an infinity, or a number too large for `dtype`.
     """
+    plain = _encode_plain(table, specs, dtype)
+    if plain is not None:
+        return plain
     out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
-    unknown = UnknownValues(table.source, strict)
+    found = UnknownValues(table.source, strict) if unknown is None else unknown
     start = 0
     for spec in specs:
         column = table.column(spec.get("at", spec["name"]))
@@ -200,12 +211,29 @@ def encode(
             if spec["missing"]:
                 places[column.missing()] = len(categories)
             known = places >= 0
-            unknown.add(column.label, spec["name"], texts, known, categories)
+            found.add(column.label, spec["name"], texts, known, categories)
             rows = np.flatnonzero(known)
             out[rows, start + places[rows]] = 1
         start += _width(spec)
-    unknown.report()
+    if unknown is None:
+        found.report()
     return out
+
+
+def _encode_plain(table: Table, specs: list[dict[str, Any]], dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Encode all columns of a matrix at once, if they are finite numbers without an offset; None for other tables."""
+    if not isinstance(table, ArrayTable) or table.matrix.dtype.kind != "f":
+        return None
+    names = [str(spec.get("at", spec["name"])) for spec in specs]
+    if names != table.names or any(spec["kind"] != "numeric" or spec.get("offset") for spec in specs):
+        return None
+    matrix = table.matrix
+    gaps = np.isnan(matrix)
+    if gaps.any():
+        matrix = np.where(gaps, np.array([spec["median"] for spec in specs]), matrix)
+    if matrix.size and not float(np.abs(matrix).max()) <= float(np.finfo(dtype).max):
+        return None
+    return np.ascontiguousarray(matrix, dtype)
 
 
 def encoded_names(specs: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +15,7 @@ from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
-__all__ = ["TABLE_SUFFIXES", "TableSource", "resolve_column"]
+__all__ = ["TABLE_SUFFIXES", "TableSource", "array_pair", "resolve_column", "target_file"]
 
 TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
 
@@ -79,7 +80,7 @@ class TableSource:
         reject_format(path, given)
         if suffix == ".npz":
             self._from_npz()
-        elif suffix == ".npy" and (beside := _target_file(path, target)) is not None:
+        elif suffix == ".npy" and (beside := target_file(path, target)) is not None:
             self.table, self.target_column = self._pair(read_npy(path), read_npy(beside), str(path), str(beside))
         elif is_text_file(path):
             self._from_text(target, TextFile(path, given, likely), texts, text_target)
@@ -131,23 +132,38 @@ class TableSource:
             self.test_part = self._pair(X_test, y_test, f"{path}[X_test]", f"{path}[y_test]")
 
     def _pair(self, X: np.ndarray, y: np.ndarray, X_label: str, y_label: str) -> tuple[ArrayTable, Column]:
-        if X.ndim < 2 or X.dtype.kind not in "biuf":
-            raise DataError(f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features).")
-        if y.shape not in ((len(X),), (len(X), 1)):
-            raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
-        if X.ndim in (3, 4):
-            self.image_shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
-        matrix = X.reshape(len(X), -1)
-        if matrix.dtype == np.bool_:
-            matrix = matrix.astype(np.uint8)
-        return ArrayTable(matrix, X_label), array_column(y.reshape(-1), y_label)
+        table, column, self.image_shape = array_pair(X, y, X_label, y_label)
+        return table, column
+
+
+def array_pair(
+    X: np.ndarray, y: np.ndarray, X_label: str, y_label: str
+) -> tuple[ArrayTable, Column, tuple[int, int, int] | None]:
+    """Return the table of features, the column of targets and the image shape of two arrays.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not hold numbers, or do not fit each other.
+    """
+    if X.ndim < 2 or X.dtype.kind not in "biuf":
+        raise DataError(f"{X_label} has shape {X.shape} and dtype {X.dtype}; expected numbers (N, features).")
+    if y.shape not in ((len(X),), (len(X), 1)):
+        raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
+    image_shape = None
+    if X.ndim in (3, 4):
+        image_shape = (1, *X.shape[1:]) if X.ndim == 3 else X.shape[1:]
+    matrix = X.reshape(len(X), math.prod(X.shape[1:]))
+    if matrix.dtype == np.bool_:
+        matrix = matrix.astype(np.uint8)
+    return ArrayTable(matrix, X_label), array_column(y.reshape(-1), y_label), image_shape
 
 
 def _target_column(target: str | int | None, names: list[str], path: Path) -> str:
     return resolve_column(-1 if target is None else target, names, "target", str(path))
 
 
-def _target_file(path: Path, target: str | int | None) -> Path | None:
+def target_file(path: Path, target: str | int | None) -> Path | None:
     """Return the file of the targets of a ``.npy`` file, or None if the target is a column."""
     if isinstance(target, str) and target.lower().endswith(".npy"):
         named = Path(os.path.expanduser(target))

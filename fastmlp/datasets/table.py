@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._common.errors import DataError, DataWarning, warn_user
+from .chunks import ChunkedTable
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
 from .fitting import centering_offset, fit_columns
@@ -17,7 +18,7 @@ from .source import TABLE_SUFFIXES, TableSource, resolve_column
 from .target import class_indices, regression_targets, require_variation
 from .train_test import read_train_test
 
-__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
+__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "choose_features", "load_table", "preprocessing_record", "target_offset"]
 
 TABLE_OPTIONS = (
     "target", "categorical", "drop", "index", "header", "separator", "decimal", "test_size", "test", "seed", "task",
@@ -49,7 +50,7 @@ def load_table(
     source, number = split.source, np.dtype(dtype)
     offset: float = 0
     if split.classes is None:
-        offset = _target_offset(split.train.target_column, number, center_target)
+        offset = target_offset(split.train.target_column, number, center_target)
         y_train = regression_targets(split.train.target_column, offset)
         y_test = regression_targets(split.test.target_column, offset).astype(y_train.dtype)
     else:
@@ -61,21 +62,13 @@ def load_table(
         if X is not None and X_test is not None:
             return Dataset(X, y_train, X_test, y_test, image_shape=source.image_shape, **common)
 
-    names, as_categories = _features(source, categorical, drop, index)
+    names, as_categories = choose_features(source, source.table.names, categorical, drop, index)
     absent = [name for name in names if name not in split.test.table.names]
     if absent:
         raise DataError(f"{split.test.table.source} lacks the column {absent[0]!r}, which {path} has.")
     specs = fit_columns(split.train.table, names, as_categories, number, center=source.image_shape is None)
     every = source.table.names
-    preprocessing = {
-        "columns": specs,
-        "all_columns": every,
-        "target": source.target_name,
-        **source.format._asdict(),
-        "dtype": dtype,
-    }
-    if offset:
-        preprocessing["target_offset"] = offset
+    preprocessing = preprocessing_record(source, every, specs, dtype, offset)
     return Dataset(
         encode(split.train.table, specs, None, number),
         y_train,
@@ -88,14 +81,29 @@ def load_table(
     )
 
 
-def _features(
-    source: TableSource,
+def choose_features(
+    source: TableSource | ChunkedTable,
+    every: list[str],
     categorical: Literal["auto"] | Sequence[str | int],
     drop: Sequence[str | int],
     index: bool | None,
 ) -> tuple[list[str], set[str]]:
-    """Return (feature columns, the numeric ones among them to encode as one-hot)."""
-    path, every = str(source.path), source.table.names
+    """Return (feature columns, the numeric ones among them to encode as one-hot).
+
+    Parameters
+    ----------
+    source : TableSource or ChunkedTable
+    every : list of str
+        Names of all columns.
+    categorical, drop, index
+        See `fastmlp.datasets.load`.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or no feature is left.
+    """
+    path = str(source.path)
     choices = [drop] if isinstance(drop, (str, int)) else drop
     dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
     labels = source.row_labels
@@ -121,7 +129,21 @@ def _features(
     return names, {resolve_column(choice, names, "categorical", path) for choice in chosen}
 
 
-def _target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
+def preprocessing_record(
+    source: TableSource | ChunkedTable, every: list[str], specs: list[dict[str, Any]], dtype: str, offset: float
+) -> dict[str, Any]:
+    """Return `Dataset.preprocessing` of a table with columns ``every``, features ``specs`` and an offset of targets."""
+    record = {
+        "columns": specs,
+        "all_columns": every,
+        "target": source.target_name,
+        **source.format._asdict(),
+        "dtype": dtype,
+    }
+    return {**record, "target_offset": offset} if offset else record
+
+
+def target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
     """Return the offset to subtract from the targets, so that a model of ``dtype`` can distinguish them.
 
     Raises

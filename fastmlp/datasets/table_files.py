@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from .._common.errors import DataError, DataWarning, warn_user
 from .columns import FrameTable, import_optional
 from .dialect import MISSING, SEPARATORS, UNKNOWN_FORMAT, TextFormat, detect_format, is_number, read_records
 
-__all__ = ["FRAME_SUFFIXES", "TextFile", "is_text_file", "read_numbers", "read_parquet", "reject_format"]
+__all__ = [
+    "FRAME_SUFFIXES",
+    "TextFile",
+    "first_line_of",
+    "is_text_file",
+    "read_numbers",
+    "read_parquet",
+    "reject_format",
+]
 
 FRAME_SUFFIXES = (*SEPARATORS, ".parquet")
 _UNNAMED = ("", "Unnamed: 0")  # name of an index in pandas' to_csv, and after a round trip through read_csv
@@ -82,9 +91,16 @@ class TextFile:
     def read(self, texts: Collection[str] = ()) -> FrameTable:
         """Read the rows; columns named in ``texts`` are read as texts even if they look like numbers."""
         self.report()
+        table = next(self.read_chunks(texts), None)
+        if table is None or not len(table):
+            raise DataError(f"{self.path} has no rows; expected at least one.")
+        return table
+
+    def read_chunks(self, texts: Collection[str] = (), rows: int | None = None) -> Iterator[FrameTable]:
+        """Yield the rows, in tables of ``rows`` rows (default: in one), each with its own types of columns."""
         pandas = import_optional("pandas")
         try:
-            frame = pandas.read_csv(
+            with pandas.read_csv(
                 self.path,
                 sep=self.format.separator,
                 decimal=self.format.decimal,
@@ -98,14 +114,16 @@ class TextFile:
                 skipinitialspace=True,
                 low_memory=False,
                 encoding="utf-8-sig",
-            )
+                chunksize=rows or sys.maxsize,
+            ) as frames:
+                for frame in frames:
+                    for name in frame.columns[frame.dtypes == "string"]:
+                        frame[name] = _infer_type(frame[name], name in texts, self.format.decimal or ".")
+                    yield FrameTable(frame, str(self.path), self.format.header)
         except (ValueError, OSError, OverflowError) as error:
-            raise DataError(f"{self.path} cannot be read as a table: {_first_line(error)}.") from error
-        if not len(frame):
-            raise DataError(f"{self.path} has no rows; expected at least one.")
-        for name in frame.columns[frame.dtypes == "string"]:
-            frame[name] = _infer_type(frame[name], name in texts, self.format.decimal or ".")
-        return FrameTable(frame, str(self.path), self.format.header)
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{self.path} cannot be read as a table: {first_line_of(error)}.") from error
 
 
 def _infer_type(series: Any, as_text: bool, decimal: str) -> Any:
@@ -181,7 +199,7 @@ def read_parquet(path: Path) -> FrameTable:
     try:
         frame = pandas.read_parquet(path, engine="pyarrow", dtype_backend="numpy_nullable")
     except Exception as error:  # pyarrow raises many types of exceptions for damaged files
-        raise DataError(f"{path} cannot be read as Parquet: {_first_line(error)}.") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first_line_of(error)}.") from error
     if not len(frame) or not len(frame.columns):
         raise DataError(
             f"{path} has {len(frame)} rows and {len(frame.columns)} columns; expected at least one of each."
@@ -231,6 +249,7 @@ def read_numbers(path: Path, given: TextFormat, width: int | None) -> np.ndarray
     return np.array(rows, np.float64).reshape(len(rows), width or 0)
 
 
-def _first_line(error: Exception) -> str:
+def first_line_of(error: Exception) -> str:
+    """Return the first line of an error's message, without its final full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".")

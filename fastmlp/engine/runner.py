@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
+from .._common.mapped import mapping_of
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import table
@@ -177,7 +177,7 @@ class Engine:
         first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
         first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
-        first[table.STEPS] = len(ends) if _is_mapped(X) else 0
+        first[table.STEPS] = 0 if mapping_of(X) is None else len(ends)
         last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
         last[table.TARGET], last[table.LOSS_DENOMINATORS] = _address(target), _address(denominators)
         last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
@@ -246,7 +246,8 @@ class Engine:
         out: Array = np.empty((rows, plan.ops[-1, table.IN]), self.dtype)
         first, last = plan.ops[0], plan.ops[-1]
         first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
-        first[table.ORDER], first[table.STEPS] = _address(order), len(bounds) - 1 if _is_mapped(X) else 0
+        first[table.ORDER] = _address(order)
+        first[table.STEPS] = 0 if mapping_of(X) is None else len(bounds) - 1
         first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
         last[table.TARGET] = _address(out)
         self._launch(plan, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
@@ -272,10 +273,3 @@ def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Arr
 def _address(array: Any) -> int:
     """Return the address of an array's first element."""
     return int(array.__array_interface__["data"][0])
-
-
-def _is_mapped(array: Any) -> bool:
-    """Return whether the array is backed by a memory-mapped file."""
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return isinstance(array, mmap.mmap)

@@ -61,7 +61,7 @@ class BaseMLP(OnlineMLP):
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
+        "shuffle": ["boolean", StrOptions({"full", "windows"})],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
@@ -252,7 +252,7 @@ class BaseMLP(OnlineMLP):
             trainer.fit(
                 as_rows(X), self._targets(Y), validation=validation, batch_size=batch,
                 epochs=1 if incremental else int(self.max_iter), sample_weight=weight, callbacks=listeners, rng=seed,
-                threads=self._thread_count(), shuffle=bool(self.shuffle), augment=self.augment,
+                threads=self._thread_count(), shuffle=self.shuffle, augment=self.augment,
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)

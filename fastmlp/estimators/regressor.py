@@ -58,8 +58,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Exponent of "invscaling". Only effective when solver="sgd" and learning_rate="invscaling".
     max_iter : int
         Most epochs, or iterations of "lbfgs".
-    shuffle : bool
-        Whether to draw a new order of the rows for each epoch. Only effective when solver="sgd" or "adam".
+    shuffle : bool or {"full", "windows"}
+        Order of the rows, drawn anew for each epoch, as for `Trainer.fit`: True is "full", or "windows" for rows in a
+        mapped file that is larger than the free memory. Only effective when solver="sgd" or "adam".
     random_state : int, RandomState or None
         The initial weights equal those of scikit-learn; the orders of the rows do not.
     tol : float
@@ -160,7 +161,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         random_state: Any = None,
         tol: float = 1e-4,
         verbose: bool = False,

@@ -82,6 +82,9 @@ def read_training_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ModelFileError(f"{path} is damaged: {error}.") from error
     if not isinstance(identity, dict) or not isinstance(progress, dict):
         raise ModelFileError(f"{path} is damaged: its description is not one.")
+    shuffle = identity.get("shuffle")
+    if isinstance(shuffle, bool):  # written before there were windows
+        identity["shuffle"] = "full" if shuffle else "none"
     state: dict[str, dict[str, Array]] = {}
     try:
         for name, array in _under(tensors, "optimizer.").items():

@@ -21,6 +21,7 @@ from .._common.validation import (
 from ..engine.native import has_native, native
 from ..losses import Loss
 from ..modules import Module
+from .row_order import WindowedOrder
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -124,12 +125,14 @@ def _outputs_like(rows: int, width: int, dtype: np.dtype[Any]) -> Array:
 class BatchSampler:
     """Sampler that draws the order of the rows of each epoch and splits it into batches.
 
-    The order of an epoch is a function of the seed and the number of the epoch.
+    The order of an epoch is a function of the seed, the number of the epoch and the size of a block, if any.
 
     Attributes
     ----------
     position : (int, int)
         Number of finished epochs, and of rows taken from the current one.
+    announce : callable or None
+        Called with the ranges of rows that come next in an order of blocks, see `WindowedOrder`.
 
     Examples
     --------
@@ -143,21 +146,24 @@ class BatchSampler:
         self.position = (0, 0)
         self._seed: int | None = None
         self._rows, self._used = 1, 1
-        self._drawn: tuple[int, Array] | None = None
+        self._block: int | None = None
+        self.announce: Callable[[int, int], None] | None = None
+        self._drawn: tuple[int, Array | WindowedOrder] | None = None
         self._coming: dict[int, Future[Array]] = {}
         self._next: tuple[Any, tuple[Array, Array], tuple[int, int]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_coming": {}, "_next": None}
+        return {**self.__dict__, "_coming": {}, "_next": None, "announce": None}
 
     @property
-    def place(self) -> tuple[int | None, int, int, tuple[int, int]]:
-        """State (seed, rows, rows used, position); a sampler with an equal state gives equal batches."""
-        return self._seed, self._rows, self._used, self.position
+    def place(self) -> tuple[int | None, int, int, tuple[int, int], int | None]:
+        """State (seed, rows, rows used, position, block); a sampler with an equal state gives equal batches."""
+        return self._seed, self._rows, self._used, self.position, self._block
 
     @place.setter
-    def place(self, place: tuple[int | None, int, int, tuple[int, int]]) -> None:
-        self._seed, self._rows, self._used, self.position = place
+    def place(self, place: tuple[Any, ...]) -> None:
+        self._seed, self._rows, self._used, self.position, *block = place
+        self._block = block[0] if block else None  # estimators pickled by earlier versions have none
         self._drawn = self._next = None
         self._coming = {}
 
@@ -166,25 +172,27 @@ class BatchSampler:
         """Number of passes over the rows, with the fraction of the current one."""
         return self.position[0] + self.position[1] / self._used
 
-    def start(self, seed: int | None, rows: int, used: int) -> None:
-        """Set the seed, the number of rows, and the number of rows used in an epoch.
+    def start(self, seed: int | None, rows: int, used: int, block: int | None = None) -> None:
+        """Set the seed, the number of rows, the number of rows used in an epoch, and the rows of a block.
 
-        A new epoch begins if the seed or the number of rows changes. ``seed`` None keeps the order of the rows.
+        A new epoch begins if one of them but the third changes. ``seed`` None keeps the order of the rows. With a
+        ``block`` the order is a `WindowedOrder`.
         """
-        if (seed, rows) != (self._seed, self._rows):
+        if (seed, rows, block) != (self._seed, self._rows, self._block):
             epoch, row = self.position
             self.position = (epoch + (row > 0), 0)
             self._drawn = None
             self._coming = {}
-        self._seed, self._rows, self._used = seed, rows, used
+        self._seed, self._rows, self._used, self._block = seed, rows, used, block
 
     def take_epoch(self) -> Array | None:
         """Return the row numbers of the next epoch, without bounds; None, without a change, in the midst of one."""
         epoch, row = self.position
-        if 0 < row < self._used or self._used < self._rows:
+        if 0 < row < self._used or self._used < self._rows or self._block is not None:
             return None
         epoch += row > 0
         order = self._draw(epoch, 0)
+        assert isinstance(order, np.ndarray)
         self._drawn, self.position = (epoch, order), (epoch, self._used)
         return order
 
@@ -238,12 +246,14 @@ class BatchSampler:
         return found
 
     def _key(self, size: int) -> Any:
-        return self.position, size, self._seed, self._rows, self._used
+        return self.position, size, self._seed, self._rows, self._used, self._block
 
-    def _draw(self, epoch: int, epochs: int) -> Array:
+    def _draw(self, epoch: int, epochs: int) -> Array | WindowedOrder:
         """Return the order of an epoch; ``epochs`` are needed at once, 0 to draw none in advance."""
         if self._seed is None:
             return np.arange(self._rows)
+        if self._block is not None:
+            return WindowedOrder(self._seed, epoch, self._rows, self._block, self.announce)
         if not epochs:
             if self._rows <= _FEW_ROWS and has_native():
                 few: Array = native.shuffle_order(self._seed, epoch, self._rows, SHUFFLE << 24)

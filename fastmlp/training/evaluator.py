@@ -7,6 +7,7 @@ from typing import Any
 
 from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
+from ..io.mapped_reads import GuardedReads
 from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData, check_rows, require_weight
@@ -67,9 +68,10 @@ class Evaluator:
             If an argument has another shape or a value that is not finite.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
-        rows = self._check(X, y, sample_weight, "evaluate", measured=True)
-        require_weight(rows, self.loss)
-        return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
+        with GuardedReads((X, y, sample_weight)):
+            rows = self._check(X, y, sample_weight, "evaluate", measured=True)
+            require_weight(rows, self.loss)
+            return evaluate_rows(self.model, self.loss, rows, size, infer=self._infer(len(rows)))
 
     def predict(self, X: Any) -> Array:
         """Predict labels or values.
@@ -114,8 +116,9 @@ class Evaluator:
         return compute_probabilities(self.model, self.loss, outputs)
 
     def _outputs(self, X: Any, what: str) -> Array:
-        features = finite_features(X, self.model.in_width, self.model.dtype, what)
-        return compute_outputs(self.model, features, self._infer(len(features)))
+        with GuardedReads((X,)):
+            features = finite_features(X, self.model.in_width, self.model.dtype, what)
+            return compute_outputs(self.model, features, self._infer(len(features)))
 
     def _infer(self, rows: int) -> Callable[[Array], Array] | None:
         """Return the engine's function that computes ``model.infer``, or None if the engine does not support it."""

@@ -7,17 +7,21 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import ResumeError, warn_user
+from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
+from ..io.mapped_reads import GuardedReads
 from .augmentation import Augmentations
 from .batches import TrainingData
+from .row_order import WINDOW, choose_order
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -36,6 +40,8 @@ class Fit:
     train : TrainingData
     held_out : TrainingData or None
         Validation rows.
+    saved_shuffle : str or None
+        Kind of the order of the rows in the fit that is resumed.
     **options
         As for `Trainer.fit`.
 
@@ -47,6 +53,8 @@ class Fit:
         Rows of an epoch.
     planned, every : int
         Steps of the whole fit, and from one evaluation to the next.
+    order : RowOrder
+        Order of the rows in each epoch.
     end : int
         Number of the last step.
     began : float
@@ -69,13 +77,15 @@ class Fit:
         epochs: int | None,
         max_steps: int | None,
         eval_every: int | None,
-        shuffle: bool,
+        shuffle: bool | str,
         drop_last: bool,
         augment: Any,
         callbacks: Any,
+        saved_shuffle: str | None,
+        reads: GuardedReads,
     ) -> None:
         self._trainer, self.train, self.held_out = trainer, train, held_out
-        self.listeners = CallbackList(callbacks)
+        self.reads, self.listeners = reads, CallbackList(callbacks)
         rows = len(train)
         self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
         size = self.size * self.accumulate
@@ -93,9 +103,39 @@ class Fit:
             self.planned = as_integer(max_steps, "max_steps")
         self.every = an_epoch if eval_every is None else as_integer(eval_every, "eval_every")
         self.augment = Augmentations(augment, trainer.model, train.X.shape[1], train.outputs, train.dtype)
-        self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)
+        self.drop_last = bool(drop_last)
+        self._mapped = MappedFiles((train.X, train.y, train.weight))
+        self.order = choose_order(shuffle, self._mapped, train.X.shape[1], saved_shuffle)
         self.end = trainer.steps + self.planned
         self.began = time.perf_counter()
+
+    def reads_of_steps(self) -> AbstractContextManager[None]:
+        """Advise the system how the steps read mapped files.
+
+        Rows in random order of a file that does not fit into the memory are read by single pages: most of what the
+        system would read around them would leave the memory before it is used.
+        """
+        kind = self.order.kind
+        scattered = kind == "full" and self._mapped.exceed_memory
+        return self._mapped.advised(SINGLE_PAGES if scattered or (kind == "windows" and self.reads_blocks) else AHEAD)
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether `read_block` reads the blocks of an order in windows before the steps that use their rows."""
+        rows = min(len(self.train), 2 * WINDOW * (self.order.block or 1))
+        window = self._mapped.nbytes * rows // len(self.train.X)
+        return self._mapped.exceed_memory and self._mapped.free is not None and 2 * window <= self._mapped.free
+
+    def read_block(self, first: int, last: int) -> None:
+        """Ask the system to read the training rows ``first`` to ``last - 1`` from mapped files soon."""
+        index = self.train.index
+        if index is not None:
+            first, last = int(index[first]), int(index[last - 1]) + 1
+        self._mapped.read(first, last)
+
+    def reads_of_passes(self) -> AbstractContextManager[None]:
+        """Advise the system to read mapped files ahead, for a pass over the rows between steps."""
+        return self._mapped.advised(AHEAD)
 
     @functools.cached_property
     def _may_lack_weight(self) -> bool:
@@ -114,6 +154,9 @@ class Fit:
     def identity(self) -> dict[str, Any]:
         """Configurations, arguments and fingerprints that a resumed fit must share; the first use reads all data."""
         trainer = self._trainer
+        with self.reads_of_passes():
+            training_rows = _fingerprint(self.train)
+            validation_rows = None if self.held_out is None else _fingerprint(self.held_out)
         return {
             "model": trainer.model.config(),
             "constants of the model": _digest(
@@ -129,11 +172,11 @@ class Fit:
             "batch size": self.size,
             "accumulate": self.accumulate,
             "evaluation interval": self.every,
-            "shuffle": self.shuffle,
+            "shuffle": self.order.kind,
             "drop_last": self.drop_last,
             "augment": self.augment.config(),
-            "training rows": _fingerprint(self.train),
-            "validation rows": None if self.held_out is None else _fingerprint(self.held_out),
+            "training rows": training_rows,
+            "validation rows": validation_rows,
             "kernels": _kernels(trainer),
         }
 

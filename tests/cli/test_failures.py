@@ -32,7 +32,7 @@ USAGE = {
     "init": (["train", "--init", "random"], "invalid choice: 'random'"),
     "backend": (["train", "--backend", "abacus"], "invalid choice: 'abacus'"),
     "momentum": (["train", "--momentum", "0.9"], "--momentum is for rmsprop and sgd, not for adam"),
-    "target": (["train", "--target", "x"], "--target applies to tables only; leave it out for the data set digits"),
+    "target": (["train", "--target", "x"], "--target applies to tables only; leave it out for digits"),
     "test size": (["train", "--dataset", "t.csv", "--test-size", "1"], "above 0 and below 1"),
     "two tests": (
         ["train", "--dataset", "t.csv", "--test-size", "0.5", "--test", "u.csv"],

@@ -128,6 +128,7 @@ def test_what_cannot_be_resumed(fastmlp, folder):
         ("lr", 0.5, "its optimizer is"), ("batch_size", 16, "its steps is"),
         ("seed", 3, "its seed is 42, here it is 3"),
         ("optimizer", "none", "config.json is damaged"), ("schedule", None, "config.json is damaged"),
+        ("shuffle", None, "config.json is damaged"), ("shuffle", "windows", "its shuffle is"),
         ("more", 1, "was written by another version of fastmlp: its options differ by more"),
     ):  # fmt: skip
         changed = {**config, "options": {**config["options"], key: value}}
@@ -142,6 +143,22 @@ def test_what_cannot_be_resumed(fastmlp, folder):
     refused("run has no training.safetensors; expected a run folder of fastmlp train")
     code, _, err = fastmlp("train", "--resume", "nowhere")
     assert code == 1 and "nowhere is not a folder" in err
+
+
+def test_the_order_of_the_rows_is_kept(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet", "--shuffle", "windows")[0] == 0
+    code, out, err = fastmlp("train", "--resume", "run")
+    assert (code, err) == (0, "") and "order      windows of 8 blocks of 65,536 rows" in out
+    assert "this run was already complete" in out
+
+
+def test_a_run_of_before_the_option_shuffle(fastmlp, folder):
+    assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["options"].pop("shuffle") == "full"
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    code, out, err = fastmlp("train", "--resume", "run")
+    assert (code, err) == (0, "") and "this run was already complete" in out and "order  " not in out
 
 
 def test_other_data_are_refused(fastmlp, folder):

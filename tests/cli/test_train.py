@@ -12,6 +12,7 @@ import pytest
 import fastmlp as fm
 from fastmlp.modules.saving import model_info
 from fastmlp.optim import optimizer_types
+from fastmlp.training import row_order
 
 KEYS = ["step", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds"]
 FILES = {"training.safetensors", "model.safetensors", "config.json", "metrics.jsonl", "curves.png"}
@@ -78,7 +79,7 @@ def test_every_option_arrives(fastmlp, folder):
         "--momentum", "0.9", "--weight-decay", "1e-4", "--steps", 30, "--batch-size", 50, "--eval-every", 20,
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
         "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
-        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2,
+        "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2, "--shuffle", "windows",
         "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
@@ -89,6 +90,7 @@ def test_every_option_arrives(fastmlp, folder):
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
         "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False, "noise": 0.1, "mixup": 0.3,
         "flip": True, "average": 0.5, "accumulate": 2, "precision": "float32",
+        "shuffle": "windows",
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]
@@ -155,6 +157,23 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     assert defaults_for(digits, "cifar10").steps == 1400
     mnist = defaults_for(digits, "mnist")
     assert (mnist.hidden, mnist.optimizer, mnist.batch_size, mnist.epochs) == ((512, 512), "adam", 128, 10)
+
+
+def test_the_order_of_the_rows(fastmlp, folder, monkeypatch):
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 64 * 16)
+    losses = {}
+    for shuffle, heading in (
+        ("full", None), ("windows", "order      windows of 8 blocks of 16 rows"), ("none", "order      not shuffled")
+    ):  # fmt: skip
+        code, out, err = fastmlp("train", "--epochs", 1, "--shuffle", shuffle, "--out", shuffle)
+        assert (code, err) == (0, "") and config_of(folder / shuffle)["options"]["shuffle"] == shuffle
+        assert (heading in out.splitlines()) if heading else ("order  " not in out)
+        losses[shuffle] = metrics_of(folder / shuffle)[-1]["train_loss"]
+    assert len(set(losses.values())) == 3
+    assert fastmlp("train", "--epochs", 1, "--out", "default", "--quiet")[0] == 0
+    assert metrics_of(folder / "default")[-1]["train_loss"] == losses["full"]
+    code, _, err = fastmlp("train", "--shuffle", "some")
+    assert code == 2 and "--shuffle: invalid choice: 'some'" in err
 
 
 def test_quiet(fastmlp, folder):

@@ -77,6 +77,7 @@ CHANGES = {
     "solver": ({}, {"solver": "sgd"}),
     "batch_size": ({}, {"batch_size": 10}),
     "shuffle": ({}, {"shuffle": False}),
+    "shuffle again": ({"shuffle": False}, {"shuffle": "windows"}),
     "random_state": ({}, {"random_state": 10**6}),
     "a generator": ({}, {"random_state": np.random.RandomState(3)}),
     "class_weight": ({}, {"class_weight": {1: 5.0}}),

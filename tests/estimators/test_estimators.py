@@ -21,8 +21,10 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp._common import mapped
 from fastmlp.estimators.network import ACTIVATIONS
 from fastmlp.modules.activations import activation_types
+from fastmlp.training import row_order
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -420,3 +422,24 @@ def test_imbalanced_rows_of_weight_zero():
     comp = small(shuffle=False).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(comp.predict_proba(X), ref.predict_proba(X), 1e-9)
     assert comp.t_ == ref.t_
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_rows_of_a_mapped_file_larger_than_memory(digits, tmp_path, monkeypatch, way):
+    X, y = digits
+    labels = {"classes": np.unique(y)} if way == "partial_fit" else {}
+    np.save(tmp_path / "x.npy", X.astype(np.float32))
+    rows = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 16 * X.shape[1])
+    monkeypatch.setattr(mapped, "available_memory", lambda: 0)
+    made = {}
+    for shuffle in (True, "windows", "full", False):
+        net = small(shuffle=shuffle, max_iter=2)
+        made[shuffle] = getattr(net, way)(rows, y, **labels)
+        assert net._trainer.order.kind == {True: "windows", False: "none"}.get(shuffle, shuffle)
+    first = {shuffle: net.coefs_[0].tobytes() for shuffle, net in made.items()}
+    assert first[True] == first["windows"] and len(set(first.values())) == 3
+    monkeypatch.setattr(mapped, "available_memory", lambda: rows.nbytes)
+    assert getattr(small(max_iter=2), way)(rows, y, **labels).coefs_[0].tobytes() == first["full"]
+    with pytest.raises(ValueError, match="The 'shuffle' parameter .* must be"):
+        small(shuffle="some").fit(X, y)

@@ -1,0 +1,105 @@
+"""Arrays in mapped files, and how the system reads these files."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from .memory import available_memory, format_bytes
+
+__all__ = ["AHEAD", "SINGLE_PAGES", "MappedFiles", "mapping_of"]
+
+# Where a page is missing, AHEAD reads also those around it, up to megabytes; SINGLE_PAGES does not.
+AHEAD, SINGLE_PAGES = "MADV_NORMAL", "MADV_RANDOM"
+
+
+def mapping_of(array: Any) -> mmap.mmap | None:
+    """Return the mapped file that has the array's numbers, as that of a `numpy.memmap`; None for other arrays.
+
+    Examples
+    --------
+    >>> mapping_of(np.zeros(3)) is None
+    True
+    """
+    while isinstance(array, (np.ndarray, memoryview)):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return array if isinstance(array, mmap.mmap) else None
+
+
+class MappedFiles:
+    """Mapped files of some arrays, with the advice that the system has about their reads.
+
+    Parameters
+    ----------
+    arrays : iterable
+        Those that are not in mapped files are ignored.
+
+    Attributes
+    ----------
+    nbytes : int
+        Size of the arrays in mapped files.
+    free : int or None
+        Bytes of free memory at the construction; None if the system does not tell it, or no array is in a mapped file.
+    exceed_memory : bool
+        Whether they are larger than the free memory, or may be where the system does not tell it.
+
+    Examples
+    --------
+    >>> MappedFiles([np.zeros(3), None]).nbytes
+    0
+    """
+
+    def __init__(self, arrays: Iterable[Any]) -> None:
+        self._arrays = [(array, mapping) for array in arrays if (mapping := mapping_of(array)) is not None]
+        self.nbytes = sum(array.nbytes for array, _ in self._arrays)
+        self._advice = AHEAD
+        self.free = available_memory() if self.nbytes else None
+        self.exceed_memory = self.nbytes > 0 and (self.free is None or self.nbytes > self.free)
+
+    def __str__(self) -> str:
+        free = "an unknown amount" if self.free is None else format_bytes(self.free)
+        return f"{format_bytes(self.nbytes)} in mapped files, {free} of memory free"
+
+    @contextmanager
+    def advised(self, advice: str) -> Iterator[None]:
+        """Advise the system to read by `AHEAD` or `SINGLE_PAGES` within the block, and as before after it."""
+        before = self._advice
+        self._set(advice)
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def read(self, first: int, last: int) -> None:
+        """Ask the system to read the rows ``first`` to ``last - 1`` of each of the arrays soon.
+
+        The call returns while the disk still reads. Its time grows with the number of pages, also of those in memory.
+        """
+        for array, mapping in self._arrays:
+            rows = array[first:last]
+            # The bytes of some rows are near each other only if they follow one another.
+            if not (hasattr(mmap, "MADV_WILLNEED") and rows.size and rows.strides[0] == max(rows.strides)):
+                continue
+            size = sum((n - 1) * stride for n, stride in zip(rows.shape, rows.strides)) + rows.itemsize
+            start = _address(rows) - _address(np.frombuffer(mapping, np.uint8))
+            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            with suppress(OSError):  # the system refuses: steps read the rows when they need them
+                mapping.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+
+    def _set(self, advice: str) -> None:
+        if advice == self._advice:
+            return
+        self._advice = advice
+        if not hasattr(mmap, advice):  # Windows takes no advice
+            return
+        for mapping in {id(mapping): mapping for _, mapping in self._arrays}.values():
+            with suppress(OSError):  # the system refuses: reads are slower then
+                mapping.madvise(getattr(mmap, advice))
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])

@@ -1,0 +1,384 @@
+"""Packing of tables of any size: conversion to the arrays that training reads, chunk by chunk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.lib import format as npy
+
+from .._common.errors import DataError
+from ..io.files import atomic_write
+from .categories import UnknownValues
+from .chunks import Chunk, ChunkedTable
+from .columns import ArrayTable, Column, join_columns
+from .dialect import validate_format
+from .fitting import TableStatistics
+from .packed import ARRAYS, BLOCK, DESCRIPTION, FORMAT, BlockDigests, is_packed
+from .preprocessing import encode, encoded_names
+from .split import split_rows
+from .table import choose_features, preprocessing_record, target_offset
+from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
+
+__all__ = ["pack"]
+
+_PROGRESS = "packing.json"
+
+
+def pack(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    target: str | int | None = None,
+    categorical: Literal["auto"] | Sequence[str | int] = "auto",
+    drop: Sequence[str | int] = (),
+    index: bool | None = None,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: Literal[".", ","] | None = None,
+    test: str | os.PathLike[str] | None = None,
+    test_size: float = 0.2,
+    seed: int = 0,
+    task: str = "auto",
+    dtype: str = "float32",
+    progress: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Convert a table of any size to a folder of arrays, which `load` maps instead of reading them.
+
+    The arrays and the preprocessing are those of `load`. Beyond `fitting.SAMPLE_CELLS` cells, medians are those of
+    evenly distributed rows. The table is read up to three times: for the targets and the types of the columns, for the
+    statistics of the training part, and for the conversion.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.csv``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file, or a folder of such files of one kind, which are
+        read in the order of their names.
+    out : path-like
+        The folder. It must not exist; it appears when it is complete. An interrupted call leaves ``<out>.packing``,
+        with which the same call goes on.
+    target, categorical, drop, index, header, separator, decimal, test, test_size, seed, task, dtype
+        See `load`. ``test`` may be a folder too.
+    progress : function of a str, optional
+        Called with a line after each stage.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    DataError
+        If ``out`` exists, or a table is damaged, changes meanwhile, or does not fit an option. The message names the
+        file.
+    OSError
+        If the disk is full, or a file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> folder = fm.datasets.pack("people.csv", "people")  # doctest: +SKIP
+    >>> X, y, X_test, y_test = fm.load(folder)  # doctest: +SKIP
+    """
+    if dtype not in ("float32", "float64"):
+        raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
+    table, folder = Path(os.path.expanduser(path)), Path(os.path.expanduser(out))
+    if folder.exists() or folder.is_symlink():
+        packed = " (a packed folder)" if is_packed(folder) else ""
+        raise DataError(f"{folder} exists{packed}; expected the name of a new folder.")
+    given = validate_format(header, separator, decimal)
+    source = ChunkedTable(table, target, given)
+    held_out = None
+    if test is not None:
+        held_out = ChunkedTable(Path(os.path.expanduser(test)), source.target_name, given, source.format)
+    options = {
+        "target": target, "categorical": categorical if categorical == "auto" else list(categorical),
+        "drop": list(drop) if not isinstance(drop, (str, int)) else drop, "index": index, "format": list(given),
+        "test_size": test_size, "seed": seed, "task": task, "dtype": dtype,
+    }  # fmt: skip
+    packing = _Packing(folder, [source, *([] if held_out is None else [held_out])], options)
+    if packing.resumed:
+        progress(f"going on with {packing.folder}, which an earlier run left")
+    else:
+        plan = _make_plan(source, held_out, categorical, drop, index, test_size, seed, task, dtype, progress)
+        packing.begin(*plan)
+    packing.write(progress)
+    packing.finish()
+    return folder
+
+
+def _make_plan(
+    source: ChunkedTable,
+    held_out: ChunkedTable | None,
+    categorical: Literal["auto"] | Sequence[str | int],
+    drop: Sequence[str | int],
+    index: bool | None,
+    test_size: float,
+    seed: int,
+    task: str,
+    dtype: str,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+    """Return (description of the data set, mask of the rows in the training part, y_train, y_test)."""
+    number = np.dtype(dtype)
+    target_column, raw = _scan(source)
+    progress(f"{source.path}: {len(target_column):,} rows")
+    chosen = choose_task(target_column, task)
+    classes = class_names(target_column) if chosen == "classification" else None
+    require_variation(target_column, classes)
+    labels = None if classes is None else class_indices(target_column, classes)
+    if held_out is None:
+        train, _ = split_rows(len(target_column), test_size, seed, labels)
+        in_train = np.zeros(len(target_column), bool)
+        in_train[train] = True
+        test_column = target_column.take(~in_train)
+    else:
+        held_out.texts |= source.texts
+        in_train = np.ones(len(target_column), bool)
+        test_column, test_raw = _scan(held_out)
+        raw = raw and test_raw
+        check_target(test_column, regression=classes is None)
+    train_column = target_column.take(in_train)
+    offset: float = 0
+    if classes is None:
+        offset = target_offset(train_column, number, True)
+        y_train = regression_targets(train_column, offset)
+        y_test = regression_targets(test_column, offset).astype(y_train.dtype)
+    else:
+        y_train, y_test = (class_indices(column, classes) for column in (train_column, test_column))
+    described: dict[str, Any] = {"task": chosen, "classes": None if classes is None else list(classes)}
+    described |= {"image_shape": source.image_shape, "feature_names": None, "preprocessing": None}
+    if raw and categorical == "auto" and not drop and not index and source.target_name is None and not offset:
+        return described, in_train, y_train, y_test  # bytes are not converted
+
+    names, as_categories = choose_features(source, source.names, categorical, drop, index)
+    _require_columns(held_out, names, source)
+    rows = len(train_column)
+    statistics = TableStatistics(names, as_categories, number, center=source.image_shape is None, rows=rows)
+    for start, chunk in _numbered(source):
+        statistics.add(chunk.table.take(np.flatnonzero(in_train[start : start + len(chunk.table)])))
+    specs = statistics.records()
+    progress(f"statistics of {rows:,} training rows: {len(specs)} columns")
+    described["preprocessing"] = preprocessing_record(source, source.names, specs, dtype, offset)
+    if source.header is not None or source.format.header:
+        described["feature_names"] = list(encoded_names(specs))
+    if len(specs) != len(source.names) or as_categories:
+        described["image_shape"] = None
+    return described, in_train, y_train, y_test
+
+
+def _scan(source: ChunkedTable) -> tuple[Column, bool]:
+    """Return the target, and whether all features are bytes; make the types of columns in text files uniform."""
+    targets: list[Column] = []
+    kinds: dict[str, set[str]] = {name: set() for name in source.names}
+    raw = True
+    for table, target_column in source:
+        targets.append(target_column)
+        raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
+        if source.header is not None:
+            for name in source.names:
+                column = table.column(name)
+                if not column.missing().all():
+                    kinds[name].add(column.kind)
+    if not sum(map(len, targets)):
+        raise DataError(f"{source.path} has no rows; expected at least one.")
+    before = set(source.texts)
+    source.unify_kinds(kinds)
+    if source.target_name in source.texts - before:
+        targets = [chunk.target_column for chunk in source]
+    return join_columns(targets), raw
+
+
+def _numbered(source: ChunkedTable) -> Any:
+    """Yield (number of the first row, chunk)."""
+    start = 0
+    for chunk in source:
+        yield start, chunk
+        start += len(chunk.table)
+
+
+def _require_columns(held_out: ChunkedTable | None, names: list[str], source: ChunkedTable) -> None:
+    absent = [] if held_out is None else [name for name in names if name not in held_out.names]
+    if absent and held_out is not None:
+        raise DataError(f"{held_out.path} lacks the column {absent[0]!r}, which {source.path} has.")
+
+
+class _Packing:
+    """Unfinished folder, beside the final one: its files grow chunk by chunk, and a file of progress is replaced."""
+
+    def __init__(self, final: Path, tables: list[ChunkedTable], options: dict[str, Any]) -> None:
+        self._final, self._tables = final, tables
+        self.folder = final.with_name(f"{final.name}.packing")
+        self._identity = json.loads(json.dumps({"files": self._files(), "options": options, "format": FORMAT}))
+        self._state: dict[str, Any] = {}
+        self.resumed = self._read_progress()
+
+    def _files(self) -> list[list[Any]]:
+        """Return what tells whether the tables have changed."""
+        found = []
+        for table in self._tables:
+            for file in table.files:
+                status = file.stat()
+                found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+        return found
+
+    def _read_progress(self) -> bool:
+        try:
+            state = json.loads((self.folder / _PROGRESS).read_text(encoding="utf-8"))
+            if state["identity"] != self._identity:
+                return False
+            for table, texts in zip(self._tables, state["texts"], strict=True):
+                table.texts |= set(texts)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        self._state = state
+        return True
+
+    def begin(self, described: dict[str, Any], in_train: np.ndarray, y_train: np.ndarray, y_test: np.ndarray) -> None:
+        """Make the folder, with the targets and without features."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        np.save(self.folder / "in_train.npy", in_train)
+        np.save(self.folder / "y_train.npy", y_train)
+        np.save(self.folder / "y_test.npy", y_test)
+        self._state = {
+            "identity": self._identity, "texts": [sorted(table.texts) for table in self._tables],
+            "dataset": described, "chunks": 0, "rows": [0, 0], "sizes": [0, 0], "digests": [[], []],
+        }  # fmt: skip
+        self._save_progress()
+
+    def _save_progress(self) -> None:
+        with atomic_write(self.folder / _PROGRESS) as stream:
+            stream.write(json.dumps(self._state).encode())
+
+    def write(self, progress: Callable[[str], None]) -> None:
+        """Encode and write the features that are missing."""
+        in_train = np.load(self.folder / "in_train.npy", allow_pickle=False)
+        wanted = [len(np.load(self.folder / f"y_{part}.npy", mmap_mode="r")) for part in ("train", "test")]
+        with contextlib.ExitStack() as stack:
+            files = [
+                stack.enter_context(_GrowingFile(self.folder / f"X_{part}.npy", size, digests))
+                for part, size, digests in zip(
+                    ("train", "test"), self._state["sizes"], self._state["digests"], strict=True
+                )
+            ]
+            # Each table's unknown categories are reported once, at the end.
+            unknown = [UnknownValues(str(table.path), number == 1) for number, table in enumerate(self._tables)]
+            done = 0
+            for number, table in enumerate(self._tables):
+                for start, chunk in _numbered(table):
+                    done += 1
+                    if done > self._state["chunks"]:
+                        rows = in_train[start : start + len(chunk.table)] if number == 0 else None
+                        self._write_chunk(files, chunk, rows, wanted, unknown[number])
+                        self._state["chunks"] = done
+                        self._save_progress()
+                        progress(f"{self._state['rows'][0]:,} of {wanted[0]:,} training rows written")
+            for one in unknown:
+                one.report()
+        if self._state["rows"] != wanted or self._files() != self._identity["files"]:
+            shutil.rmtree(self.folder)
+            raise DataError(f"{self._tables[0].path} has changed while it was packed; pack it again.")
+
+    def _write_chunk(
+        self,
+        files: list[_GrowingFile],
+        chunk: Chunk,
+        in_train: np.ndarray | None,
+        wanted: list[int],
+        unknown: UnknownValues,
+    ) -> None:
+        table = chunk.table
+        encoded = self._encode(table, unknown)
+        parts = (encoded[:0], encoded) if in_train is None else (encoded[in_train], encoded[~in_train])
+        for number, part in enumerate(parts):
+            if not self._state["sizes"][number]:
+                files[number].write_header((wanted[number], part.shape[1]), part.dtype)
+            files[number].append(part)
+            self._state["rows"][number] += len(part)
+            self._state["sizes"][number] = files[number].flush()
+            self._state["digests"][number] = files[number].digests.finished
+
+    def _encode(self, table: Any, unknown: UnknownValues) -> np.ndarray:
+        record = self._state["dataset"]["preprocessing"]
+        if record is None:
+            matrix: np.ndarray = table.matrix
+            return np.ascontiguousarray(matrix)
+        return encode(table, record["columns"], None, np.dtype(record["dtype"]), unknown=unknown)
+
+    def finish(self) -> None:
+        """Write the description, and give the folder its final name."""
+        arrays = {}
+        for name in ARRAYS:
+            array = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            digests = BlockDigests()
+            if name.startswith("X"):
+                number = name == "X_test"
+                digests = _digests_to_end(self.folder / f"{name}.npy", self._state["digests"][number])
+            else:
+                digests.update((self.folder / f"{name}.npy").read_bytes())
+            arrays[name] = {"shape": list(array.shape), "dtype": array.dtype.name, "digests": digests.all()}
+            del array
+        (self.folder / "in_train.npy").unlink()
+        described = {"format": FORMAT, "arrays": arrays, "dataset": self._state["dataset"], "block": BLOCK}
+        with atomic_write(self.folder / DESCRIPTION) as stream:
+            stream.write(json.dumps(described, indent=1).encode())
+        (self.folder / _PROGRESS).unlink()
+        self.folder.rename(self._final)
+
+
+class _GrowingFile:
+    """``.npy`` file that grows by rows, with the digests of its blocks; the rest of an interrupted write is removed."""
+
+    def __init__(self, path: Path, size: int, digests: list[str]) -> None:
+        self._stream: BinaryIO = path.open("r+b" if size else "wb")
+        self._stream.truncate(size)
+        self.digests = BlockDigests(digests)
+        if size:
+            self._stream.seek(len(digests) * BLOCK)
+            while data := self._stream.read(1 << 20):
+                self.digests.update(data)
+
+    def __enter__(self) -> _GrowingFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def write_header(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        start = self._stream.tell()
+        npy.write_array_header_1_0(
+            self._stream, {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
+        )
+        self._stream.flush()
+        with open(self._stream.name, "rb") as stream:
+            stream.seek(start)
+            self.digests.update(stream.read())
+
+    def append(self, rows: np.ndarray) -> None:
+        data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
+        self._stream.write(data)
+        self.digests.update(data)
+
+    def flush(self) -> int:
+        """Write everything to the disk; return the size of the file."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        return self._stream.tell()
+
+
+def _digests_to_end(path: Path, finished: list[str]) -> BlockDigests:
+    """Return the digests of a file whose first blocks are known."""
+    digests = BlockDigests(finished)
+    with path.open("rb") as stream:
+        stream.seek(len(finished) * BLOCK)
+        digests.update(stream.read())
+    return digests
