@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 import sys
-from collections.abc import Callable
 
-from .._kernels import compiles, watch_compilation
 from ..callbacks.base import Callback
 from ..callbacks.history import Record
 from ..training.trainer import Trainer
-from .info import kernel_cache
 
 __all__ = ["MetricsTable", "format_metric"]
 
@@ -33,13 +29,7 @@ class MetricsTable(Callback):
 
     def __init__(self, bar: bool) -> None:
         self.bar = bar
-        self._notes = contextlib.ExitStack()
         self.empty = True
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        """Announce the compilation of kernels, which delays a first run."""
-        if trainer.model.backend_name == "numba" and compiles():
-            self._notes.enter_context(watch_compilation(_first_of(self._print)))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Print a line of metrics."""
@@ -55,10 +45,6 @@ class MetricsTable(Callback):
             f"{last} {record['lr']:9.3g} {record['seconds']:8.1f}"
         )
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Stop watching the compiler."""
-        self._notes.close()
-
     def _print(self, line: str) -> None:
         if self.bar:
             importlib.import_module("tqdm").tqdm.write(line, file=sys.stdout)
@@ -72,17 +58,6 @@ def format_metric(value: float, digits: int) -> str:
     if math.isnan(value):
         return "undefined (it needs at least two rows)"
     return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.{digits}e}"
-
-
-def _first_of(write: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that writes one line when a kernel is compiled that is not in the cache."""
-    notes = [f"compiling kernels (about 20 s on a first run); they are cached in {kernel_cache()}"]
-
-    def started(symbol: str) -> None:
-        if notes:
-            write(notes.pop())
-
-    return started
 
 
 def _format_loss(value: float) -> str:

@@ -87,7 +87,8 @@ def _vectors() -> str:
         host = importlib.import_module("fastmlp._kernels.cpu.host")
     except (BackendError, ImportError) as error:
         return f"unknown: {error}"
-    why = "FASTMLP_LANES" if os.environ.get("FASTMLP_LANES", "").strip() else "from the features"
+    chosen = [name for name in ("FASTMLP_LANES", "FASTMLP_INSTRUCTIONS") if os.environ.get(name, "").strip()]
+    why = " and ".join(chosen) or "from the features"
     return (
         f"{host.VECTOR_BYTES} bytes ({why}): {host.LANES[4]} float32 or {host.LANES[8]} float64; "
         f"tiles of {host.TILE_ROWS} rows x 2 vectors"

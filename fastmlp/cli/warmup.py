@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from .._common.errors import PerformanceWarning
 from .._kernels import compiles, use_backend, watch_compilation
 from ..inference.predictor import Predictor
 from ..losses import loss_types
@@ -67,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         print("There is nothing to compile: the kernels were compiled when fastmlp was installed.")
         return 0
     start, compiled = time.perf_counter(), 0
-    with use_backend("numba"):
+    with use_backend("numba"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerformanceWarning)  # that the kernels are compiled
         for dtype in dict.fromkeys(args.dtype or ["float32"]):
             for parts in _combinations(dtype, args.all):
                 before = time.perf_counter()

@@ -68,6 +68,34 @@ def test_another_process_loads_what_one_compiled(tmp_path):
     assert in_a_process(FIT, NUMBA_CACHE_DIR=str(tmp_path)) == "0 False 15.0\n"
 
 
+WARNED = """
+import warnings
+from fastmlp._kernels import get_backend
+from fastmlp._kernels.compiled import library, on_demand
+
+library._choose = lambda width: library._Choice(None, "the library is {state}")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for symbol in ("one", "two"):
+        on_demand._object_code(symbol, "", lambda machine: b"")
+print([f"{{one.category.__name__}}: {{one.message}}" for one in caught])
+"""
+
+
+@pytest.mark.parametrize("chosen", ["FASTMLP_JIT", "FASTMLP_LANES", ""])
+def test_a_first_compilation_says_so_once(tmp_path, chosen):
+    pytest.importorskip("numba")
+    unset = {"FASTMLP_JIT": "", "FASTMLP_LANES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    width = in_a_process("from fastmlp._kernels.cpu.host import LANES; print(LANES[4])", **unset).strip()
+    values = {"FASTMLP_JIT": "1", "FASTMLP_LANES": width}
+    found = in_a_process(WARNED.format(state="gone"), **unset | ({chosen: values[chosen]} if chosen else {}))
+    if chosen:
+        assert found == "[]\n"
+    else:
+        assert found.startswith("['PerformanceWarning: Numba compiles the kernels when they are first used, for about")
+        assert found.endswith("There are no compiled kernels: the library is gone.']\n") and str(tmp_path) in found
+
+
 def test_what_was_saved_is_loaded(folder):
     assert load_object("fastmlp_f", "sources", "key") is None
     for key, code in {"key": b"code", "another": b"", "long": bytes(100_000)}.items():

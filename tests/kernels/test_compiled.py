@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,10 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("nothing is compiled", allow_module_level=True)
 
+from fastmlp._common.errors import BackendError  # noqa: E402
 from fastmlp._kernels.compiled import library as libraries  # noqa: E402
 from fastmlp._kernels.compiled import python_calls  # noqa: E402
-from fastmlp._kernels.cpu import jit, rows, shuffle, updates  # noqa: E402
+from fastmlp._kernels.cpu import host, jit, rows, shuffle, updates  # noqa: E402
 from fastmlp._kernels.cpu.declare import versions  # noqa: E402
 from fastmlp._kernels.cpu.host import VECTOR_BYTES  # noqa: E402
 from fastmlp._kernels.jitted import shuffle as jitted_shuffle  # noqa: E402
@@ -186,6 +188,30 @@ def test_a_registered_formula_is_compiled_by_numba(tmp_path):
 )  # fmt: skip
 def test_the_level_by_width_and_processor(vector_bytes, best, expected):
     assert libraries.level_for(vector_bytes, best) == expected
+
+
+@pytest.mark.parametrize("asked, lanes", [("", "8"), ("x86-64-v3", ""), ("x86-64-v3", "8"), ("aarch64", "4")])
+def test_the_level_by_choice(asked, lanes, monkeypatch):
+    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", asked), monkeypatch.setenv("FASTMLP_LANES", lanes)
+    monkeypatch.setattr(libraries, "host_level", lambda: "aarch64" if asked == "aarch64" else "x86-64-v4")
+    assert host._vector_bytes() == (16 if asked == "aarch64" else 32)
+
+
+@pytest.mark.parametrize(
+    "asked, lanes, best, expected",
+    [
+        ("avx2", "", "x86-64-v4", "FASTMLP_INSTRUCTIONS is 'avx2'; expected x86-64-v3, x86-64-v4."),
+        ("x86-64-v4", "", "x86-64-v3", "'x86-64-v4'; expected x86-64-v3."),
+        ("x86-64-v3", "", "", "expected none, as this processor has no such level."),
+        ("x86-64-v3", "", "aarch64", "expected aarch64."),
+        ("x86-64-v3", "16", "x86-64-v4", "FASTMLP_LANES is '16' and FASTMLP_INSTRUCTIONS 'x86-64-v3', whose vectors"),
+    ],
+)
+def test_a_level_that_cannot_be_chosen(asked, lanes, best, expected, monkeypatch):
+    monkeypatch.setenv("FASTMLP_INSTRUCTIONS", asked), monkeypatch.setenv("FASTMLP_LANES", lanes)
+    monkeypatch.setattr(libraries, "host_level", lambda: best)
+    with pytest.raises(BackendError, match=re.escape(expected)):
+        host._vector_bytes()
 
 
 def test_the_jit_by_choice():

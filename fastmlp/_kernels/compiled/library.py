@@ -12,11 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ..._common.errors import BackendError
 from ..fingerprint import fingerprint
 
 __all__ = [
-    "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "extension_module", "host_level",
-    "kernel_type", "level_for", "library", "library_file", "reason",
+    "FOLDER", "LEVEL_BYTES", "Library", "UnusableError", "checked_description", "chosen_level", "extension_module",
+    "host_level", "kernel_type", "level_for", "library", "library_file", "reason", "usable_levels",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent
@@ -79,10 +80,32 @@ def host_level() -> str | None:
     return None if native is None else str(native.level())
 
 
+def usable_levels(best: str) -> list[str]:
+    """Return the levels of a processor whose best level is ``best``."""
+    return [best] if best == "aarch64" else [level for level in ("x86-64-v3", "x86-64-v4") if level <= best]
+
+
 def level_for(vector_bytes: int, best: str) -> str | None:
     """Return the level with vectors of this width on a processor whose best level is ``best``; None if it has none."""
-    usable = [best] if best == "aarch64" else [level for level in ("x86-64-v3", "x86-64-v4") if level <= best]
-    return next((level for level in usable if LEVEL_BYTES[level] == vector_bytes), None)
+    return next((level for level in usable_levels(best) if LEVEL_BYTES[level] == vector_bytes), None)
+
+
+def chosen_level() -> str | None:
+    """Return the level that the environment variable ``FASTMLP_INSTRUCTIONS`` chooses, None without a choice.
+
+    Raises
+    ------
+    BackendError
+        If the processor does not have the level.
+    """
+    asked, best = os.environ.get("FASTMLP_INSTRUCTIONS", "").strip(), host_level()
+    if not asked:
+        return None
+    usable = list(LEVEL_BYTES) if best is None else usable_levels(best)
+    if asked not in usable:
+        expected = ", ".join(usable) or "none, as this processor has no such level"
+        raise BackendError(f"FASTMLP_INSTRUCTIONS is {asked!r}; expected {expected}.")
+    return asked
 
 
 def library(vector_bytes: int) -> Library | None:

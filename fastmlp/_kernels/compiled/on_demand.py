@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..._common.errors import BackendError
+from ..._common.errors import BackendError, PerformanceWarning, warn_user
 from ..cpu.host import VECTOR_BYTES
 from ..fingerprint import fingerprint
-from .library import FOLDER
-from .object_files import load_object, save_object
+from .library import FOLDER, library, reason
+from .object_files import cache_folder, load_object, save_object
 
 __all__ = ["code_of_host", "function_address", "sources", "watch_compilation"]
 
@@ -67,6 +67,7 @@ def _object_code(symbol: str, names: str, compile_function: Callable[[Any], byte
     key = f"{names} {code_of_host()}"
     code = load_object(symbol, sources(), key)
     if code is None:
+        _announce()
         for started in tuple(_watching):
             started(symbol)
         try:
@@ -78,6 +79,20 @@ def _object_code(symbol: str, names: str, compile_function: Callable[[Any], byte
             ) from error
         save_object(symbol, sources(), key, code)
     return code
+
+
+@functools.cache
+def _announce() -> None:
+    """Warn, once in a process, that the first use of kernels takes long, unless the environment chose that."""
+    chosen = any(os.environ.get(name, "").strip() for name in ("FASTMLP_JIT", "FASTMLP_LANES"))
+    if library(VECTOR_BYTES) is None and not chosen:
+        folder = cache_folder()
+        kept = "no folder is writable, so each process does so" if folder is None else f"they are kept in {folder}"
+        warn_user(
+            f"Numba compiles the kernels when they are first used, for about 20 s in all; {kept}. There are no "
+            f"compiled kernels: {reason(VECTOR_BYTES)}.",
+            PerformanceWarning,
+        )
 
 
 def sources() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..._common.errors import BackendError
-from ..compiled.library import LEVEL_BYTES, host_level
+from ..compiled.library import LEVEL_BYTES, chosen_level, host_level
 
 __all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes", "width_of"]
 
@@ -32,12 +32,23 @@ def width_of(features: Mapping[str, bool]) -> int:
 
 
 def _vector_bytes() -> int:
-    """Return the width of a vector register in bytes; ``FASTMLP_LANES`` (float32 lanes: 4, 8, 16) overrides it."""
-    forced = os.environ.get("FASTMLP_LANES", "").strip()
+    """Return the width of a vector register in bytes.
+
+    ``FASTMLP_INSTRUCTIONS`` (an instruction-set level of the processor) and ``FASTMLP_LANES`` (float32 lanes: 4, 8, 16)
+    override it.
+    """
+    asked, forced = chosen_level(), os.environ.get("FASTMLP_LANES", "").strip()
     if forced:
         if forced not in ("4", "8", "16"):
             raise BackendError(f"FASTMLP_LANES is {forced!r}, expected 4, 8 or 16 (float32 lanes in a vector).")
+        if asked is not None and LEVEL_BYTES[asked] != 4 * int(forced):
+            raise BackendError(
+                f"FASTMLP_LANES is {forced!r} and FASTMLP_INSTRUCTIONS {asked!r}, whose vectors have "
+                f"{LEVEL_BYTES[asked] // 4} lanes; expected one of them."
+            )
         return 4 * int(forced)
+    if asked is not None:
+        return LEVEL_BYTES[asked]
     level = host_level()
     if level is not None:
         return LEVEL_BYTES.get(level, 16)
