@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import os
 
 import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp._common import mapped
-from fastmlp._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles, mapping_of
+from fastmlp._common import mapped, validation
+from fastmlp._common.mapped import AHEAD, SINGLE_PAGES, Facts, MappedFiles, file_identity, mapping_of
+from fastmlp.training import fit as fit_module
 from fastmlp.training import row_order
 
 ROWS, WIDTH = 60, 5
@@ -265,3 +267,94 @@ def test_the_order_of_a_resumed_fit(tmp_path, X, y, available, monkeypatch):
 def test_memory_is_not_measured_for_rows_in_memory(X, y, monkeypatch):
     monkeypatch.setattr(mapped, "available_memory", lambda: pytest.fail("not needed"))
     trainer().fit(X, y, epochs=1)
+
+
+# ----------------------------------------------------------------------------- what is known about files
+
+
+@pytest.fixture
+def stored(tmp_path, rng):
+    """A file of rows, and labels."""
+    path = tmp_path / "stored.npy"
+    np.save(path, rng.normal(size=(300, 4)).astype(np.float32))
+    return path
+
+
+def test_the_identity_of_an_array_in_a_file(stored):
+    X = np.load(stored, mmap_mode="r")
+    ref = file_identity(X)
+    assert ref is not None and ref == file_identity(np.load(stored, mmap_mode="r")) == file_identity(np.asarray(X))
+    others = [X[1:], X[::2], X[:, 1:], X.T, X.view(np.int32), X[5:]]
+    identities = [file_identity(other) for other in others]
+    assert None not in identities and len({ref, *identities}) == len(others) + 1
+    assert file_identity(X[5:]) == file_identity(np.load(stored, mmap_mode="r")[2:][3:])
+    for other in (np.array(X), np.load(stored, mmap_mode="r+"), np.load(stored, mmap_mode="c"), None, [1.0]):
+        assert file_identity(other) is None
+    os.utime(stored, (1, 1))
+    assert file_identity(X) != ref
+    stored.unlink()
+    assert file_identity(X) is None
+
+
+def test_a_file_is_checked_once_until_it_changes(stored, monkeypatch):
+    checked = []
+
+    def check(array, what, dtype):
+        checked.append(array.shape)
+        require(array, what, dtype)
+
+    require = validation.require_finite
+    monkeypatch.setattr(validation, "require_finite", check)
+    for dtype in (np.dtype(np.float32), None):  # a number may be finite in one dtype only
+        for _ in range(3):
+            validation.finite_features(np.load(stored, mmap_mode="r"), 4, dtype, "X")
+    assert len(checked) == 2
+    validation.finite_features(np.load(stored, mmap_mode="r")[1:], 4, None, "X")
+    validation.finite_features(np.load(stored, mmap_mode="r+"), 4, None, "X")
+    validation.finite_features(np.load(stored), 4, None, "X")
+    assert len(checked) == 5
+    X = np.load(stored)
+    X[7, 2] = np.nan
+    np.save(stored, X)
+    for _ in range(2):  # what is wrong is not kept
+        with pytest.raises(ValueError, match="row 7"):
+            validation.finite_features(np.load(stored, mmap_mode="r"), 4, None, "X")
+
+
+def test_the_fingerprint_of_a_file_is_that_of_its_rows(stored):
+    X = np.load(stored, mmap_mode="r")
+    y = np.arange(300)
+    ref = fit_module._digest((np.array(X), y, None))
+    assert fit_module._digest((X, y, None)) == fit_module._digest((X, y, None)) == ref
+    assert fit_module._digest((X, y[::-1], None)) == fit_module._digest((np.array(X), y[::-1], None)) != ref
+    assert fit_module._digest((y, X)) == fit_module._digest((y, np.array(X)))
+    np.save(stored, np.array(X)[::-1])
+    X = np.load(stored, mmap_mode="r")
+    assert fit_module._digest((X, y, None)) == fit_module._digest((np.array(X), y, None)) != ref
+
+
+def test_few_facts_are_kept():
+    facts = Facts()
+    facts.keep(None, 1)
+    for number in range(100):
+        facts.keep(number, number)
+    assert len(facts) == Facts.MOST and facts.get(99) == 99 and 0 not in facts
+
+
+def test_paths_in_the_place_of_arrays(tmp_path, rng):
+    X, y = rng.normal(size=(90, 4)).astype(np.float32), np.arange(90) % 3
+    np.save(tmp_path / "X.npy", X), np.save(tmp_path / "y.npy", y), np.save(tmp_path / "w.npy", y + 1.0)
+    paths = [tmp_path / "X.npy", str(tmp_path / "y.npy"), tmp_path / "w.npy"]
+    results = []
+    for data in ([X, y, y + 1.0], paths):
+        trainer = fm.Trainer(fm.MLP(4, [5], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+        trainer.fit(data[0], data[1], sample_weight=data[2], validation=tuple(data), epochs=2, rng=0)
+        results.append((
+            list(trainer.evaluate(*data).values()), trainer.predict(data[0]).tolist(),
+            trainer.predict_proba(data[0]).tolist(), [record["val_loss"] for record in trainer.history.records],
+        ))  # fmt: skip
+    assert results[0] == results[1]
+    with pytest.raises(fm.DataError, match=r"fit: X is the path 'rows.csv'; expected an array or the path of a .npy"):
+        trainer.fit("rows.csv", y)
+    with pytest.raises(fm.DataError, match="gone.npy cannot be read: No such file"):
+        trainer.predict(tmp_path / "gone.npy")

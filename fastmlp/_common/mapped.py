@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from .memory import available_memory, format_bytes
 
-__all__ = ["AHEAD", "SINGLE_PAGES", "MappedFiles", "mapping_of"]
+__all__ = ["AHEAD", "SINGLE_PAGES", "Facts", "MappedFiles", "file_identity", "mapping_of"]
 
 # Where a page is missing, AHEAD reads also those around it, up to megabytes; SINGLE_PAGES does not.
 AHEAD, SINGLE_PAGES = "MADV_NORMAL", "MADV_RANDOM"
@@ -28,6 +29,53 @@ def mapping_of(array: Any) -> mmap.mmap | None:
     while isinstance(array, (np.ndarray, memoryview)):
         array = array.base if isinstance(array, np.ndarray) else array.obj
     return array if isinstance(array, mmap.mmap) else None
+
+
+def file_identity(array: Any) -> tuple[Any, ...] | None:
+    """Return what tells whether an array has the same numbers again: its file, the file's last change, and its place.
+
+    None for an array that can be written to, or that is not in a `numpy.memmap`.
+
+    Examples
+    --------
+    >>> file_identity(np.zeros(3)) is None
+    True
+    """
+    start, base = array, array
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        if isinstance(base, np.memmap) and getattr(base, "filename", None) is not None:
+            start = base
+        base = base.base
+    if not isinstance(start, np.memmap) or not isinstance(base, mmap.mmap):
+        return None
+    try:
+        status = os.stat(str(start.filename))
+    except OSError:  # gone
+        return None
+    place = _address(array) - _address(start) + int(start.offset)
+    version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return *version, place, array.shape, array.strides, array.dtype.str
+
+
+class Facts(dict[Any, Any]):
+    """What is known about a few files, by `file_identity`; the oldest entries are forgotten.
+
+    Examples
+    --------
+    >>> facts = Facts()
+    >>> facts.keep("file", True)
+    >>> facts.get("file")
+    True
+    """
+
+    MOST = 64
+
+    def keep(self, key: Any, fact: Any) -> None:
+        """Keep a fact, unless the key is None."""
+        if key is not None:
+            self[key] = fact
+            while len(self) > self.MOST:
+                del self[next(iter(self))]
 
 
 class MappedFiles:

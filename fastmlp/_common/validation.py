@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from .mapped import Facts, file_identity
+
 __all__ = [
     "Array",
     "SparseRows",
@@ -228,7 +230,8 @@ def sparse_rows(X: Any, width: int | None, what: str) -> SparseRows | None:
 def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what: str) -> Array:
     """Return ``X (N, width)`` in its own dtype without a copy, after a check that all numbers are finite in ``dtype``.
 
-    A SciPy sparse matrix is returned as `SparseRows`.
+    A SciPy sparse matrix is returned as `SparseRows`. A mapped file is not read again if it has not changed since a
+    check in this process.
     """
     rows = sparse_rows(X, width, what)
     if rows is not None:
@@ -236,8 +239,14 @@ def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what
         return rows  # type: ignore[return-value]
     array = as_real_array(X, what)
     array = as_features(array, width, array.dtype, what)
-    require_finite(array, what, dtype)
+    identity = file_identity(array)
+    if identity is None or (identity, dtype) not in _finite_files:
+        require_finite(array, what, dtype)
+        _finite_files.keep(None if identity is None else (identity, dtype), True)
     return array
+
+
+_finite_files = Facts()
 
 
 def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> Array:

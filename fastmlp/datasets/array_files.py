@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from .._common.errors import DataError
 
-__all__ = ["ARRAY_SUFFIXES", "map_npy", "read_npy", "read_npz"]
+__all__ = ["ARRAY_SUFFIXES", "map_npy", "open_rows", "read_npy", "read_npz"]
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 # Largest compression ratio of deflate.
@@ -75,6 +75,36 @@ def map_npy(path: Path) -> np.ndarray:
             return np.memmap(stream, dtype, "r", offset, shape)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def open_rows(rows: Any, what: str) -> Any:
+    """Map the ``.npy`` file whose path is given instead of an array; return other values unchanged.
+
+    Parameters
+    ----------
+    rows : array-like or path-like
+    what : str
+        Name of the argument, for messages.
+
+    Raises
+    ------
+    DataError
+        As `map_npy`, or if the path is that of another file.
+
+    Examples
+    --------
+    >>> open_rows([[1.0]], "X")
+    [[1.0]]
+    """
+    if not isinstance(rows, (str, os.PathLike)):
+        return rows
+    path = Path(os.path.expanduser(rows))
+    if path.suffix.lower() != ".npy":
+        raise DataError(
+            f"{what} is the path {str(rows)!r}; expected an array or the path of a .npy file. fastmlp.datasets.pack "
+            "converts other tables."
+        )
+    return map_npy(path)
 
 
 def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:

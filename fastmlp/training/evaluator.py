@@ -7,6 +7,7 @@ from typing import Any
 
 from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
+from ..datasets.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
 from ..losses import Loss
 from ..modules import Module
@@ -68,6 +69,7 @@ class Evaluator:
             If an argument has another shape or a value that is not finite.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
+        X, y, sample_weight = (open_rows(rows, "evaluate") for rows in (X, y, sample_weight))
         with GuardedReads((X, y, sample_weight)):
             rows = self._check(X, y, sample_weight, "evaluate", measured=True)
             require_weight(rows, self.loss)
@@ -78,7 +80,7 @@ class Evaluator:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features)
+        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
 
         Returns
         -------
@@ -98,7 +100,7 @@ class Evaluator:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features)
+        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
 
         Returns
         -------
@@ -116,6 +118,7 @@ class Evaluator:
         return compute_probabilities(self.model, self.loss, outputs)
 
     def _outputs(self, X: Any, what: str) -> Array:
+        X = open_rows(X, what)
         with GuardedReads((X,)):
             features = finite_features(X, self.model.in_width, self.model.dtype, what)
             return compute_outputs(self.model, features, self._infer(len(features)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import ResumeError, warn_user
-from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
+from .._common.mapped import AHEAD, SINGLE_PAGES, Facts, MappedFiles, file_identity
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
@@ -220,7 +220,12 @@ def _fingerprint(rows: TrainingData) -> str:
 def _digest(arrays: Iterable[Any]) -> str:
     """Return a SHA-256 digest of arrays that is independent of their memory layout."""
     digest = hashlib.sha256()
-    for array in arrays:
+    for number, array in enumerate(arrays):
+        identity = None if number else file_identity(array)
+        known = _digests.get(identity)
+        if known is not None:  # of the first array, in a mapped file that has not changed since
+            digest = known.copy()
+            continue
         if array is None:
             digest.update(b"none;")
             continue
@@ -229,7 +234,11 @@ def _digest(arrays: Iterable[Any]) -> str:
         step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
         for start in range(0, len(array), step):
             digest.update(np.ascontiguousarray(array[start : start + step]).data)
+        _digests.keep(identity, digest.copy())
     return digest.hexdigest()[:16]
+
+
+_digests = Facts()
 
 
 def _kernels(trainer: Trainer) -> str:

@@ -16,6 +16,7 @@ from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from ..callbacks.history import History, Record
+from ..datasets.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
 from ..io.training_state import read_training_state
 from ..losses import Loss
@@ -212,7 +213,7 @@ class Trainer(ShortFits):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features)
+        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
             Features in any real dtype and memory layout, memory-mapped arrays included. Batches are cast to the
             model's dtype.
         y : array-like of shape (N,) or (N, O)
@@ -274,6 +275,11 @@ class Trainer(ShortFits):
             If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
             DivergenceError.
         """
+        X, y, sample_weight = (
+            open_rows(rows, f"fit: {name}") for rows, name in ((X, "X"), (y, "y"), (sample_weight, "sample_weight"))
+        )
+        if isinstance(validation, (tuple, list)):
+            validation = [open_rows(rows, "validation") for rows in validation]
         held_out_arrays = validation if isinstance(validation, (tuple, list)) else ()
         with GuardedReads((X, y, sample_weight, *held_out_arrays)) as reads:
             train = self._check(X, y, sample_weight, "fit")
