@@ -81,6 +81,14 @@ def test_the_page_on_tables(tmp_path, monkeypatch, capsys):
     assert names["X"].shape == (7, 3) and capsys.readouterr().err == ""
 
 
+def test_the_page_on_large_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks("large-data.md", "python"):
+        exec(compile(block, "large-data.md", "exec"), names)
+    assert names["trainer"].steps == 157 and names["trainer"].order.kind == "windows"
+
+
 @pytest.mark.slow
 def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -196,6 +198,7 @@ def test_targets_and_weights_in_mapped_files(tmp_path, X, available):
 def windowed(monkeypatch):
     """Windows of 8 blocks of a row."""
     monkeypatch.setattr(row_order, "BLOCK_NUMBERS", WIDTH)
+    monkeypatch.setattr(row_order, "WINDOW", 8)
 
 
 @needs_advice
@@ -218,6 +221,23 @@ def test_windows_of_a_file_larger_than_memory(tmp_path, X, y, available, monkeyp
             assert {call for call in calls if isinstance(call, int)} == {mmap.MADV_RANDOM, mmap.MADV_NORMAL}
         else:
             assert calls == []
+
+
+@needs_advice
+def test_the_data_are_released_after_a_fit(tmp_path, X, y, available, monkeypatch):
+    """Also if the fit ends within an epoch, which the next one continues, with its own reads."""
+    windowed(monkeypatch)
+    available(X.nbytes - 1)
+    rows, made = mapped_rows(tmp_path, X), trainer()
+    mapping = weakref.ref(mapping_of(rows))
+    options = {"batch_size": 8, "max_steps": 2, "rng": 0, "shuffle": "windows"}
+    made.fit(rows, y, **options)
+    del rows
+    gc.collect()
+    assert mapping() is None
+    rows = mapped_rows(tmp_path, X)
+    made.fit(rows, y, **options)
+    assert any(not isinstance(call, int) for call in mapping_of(rows).calls)
 
 
 @needs_advice

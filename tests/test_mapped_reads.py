@@ -14,6 +14,7 @@ import fastmlp as fm
 from fastmlp._common.errors import MappedFileError
 from fastmlp._kernels.compiled.library import extension_module
 from fastmlp.io.mapped_reads import GuardedReads
+from fastmlp.training.batches import RowSubset
 
 if extension_module() is None or not hasattr(signal, "SIGBUS"):
     pytest.skip("reads of mapped files are not guarded", allow_module_level=True)
@@ -139,6 +140,13 @@ def test_a_file_that_is_shorter_at_the_first_read(rows, call):
     with pytest.raises(MappedFileError, match="rows.npy could not be read"):
         getattr(trainer, call)(*arguments)
     assert trainer.steps == 0
+
+
+def test_some_rows_of_a_file_that_is_shorter(rows):
+    X, path, _, y = rows
+    os.truncate(path, 4096)
+    with pytest.raises(MappedFileError, match="rows.npy could not be read"):
+        model_of().fit(RowSubset(X, np.arange(len(X))[::-1]), y)
 
 
 def test_elsewhere_the_signal_does_what_it_did(rows, tmp_path):

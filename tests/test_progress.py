@@ -37,7 +37,7 @@ def test_a_heading_for_windows(stream):
     for lines in (True, False):
         out = stream()
         fit(fm.ProgressBar(out, lines=lines), shuffle="windows")
-        heading = "order of the rows: windows of 8 blocks of 1,048,576 rows\n"
+        heading = "order of the rows: windows of 64 blocks of 131,072 rows\n"
         assert out.getvalue().startswith(heading) == lines
 
 

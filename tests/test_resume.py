@@ -72,8 +72,8 @@ def test_the_same_bits(backend, step, tmp_path):
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_the_same_bits_in_windows(backend, tmp_path, monkeypatch):
-    """Of 8 blocks of 2 rows: 150 rows are ten windows."""
-    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 14)
+    """Of 64 blocks of a row: 150 rows are three windows."""
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 7)
     with fm.use_backend(backend):
         ref = fit(trainer(), tmp_path / "ref", save=False, shuffle="windows")
         full = fit(trainer(), tmp_path / "full", save=False)

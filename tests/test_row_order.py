@@ -40,7 +40,7 @@ def test_large_blocks():
     assert np.array_equal(ref, WindowedOrder(5, 1, 300_000, 16384)[0:300_000])
 
 
-@pytest.mark.parametrize("rows", [1, 100, 128])
+@pytest.mark.parametrize("rows", [1, 100, 1024])
 def test_one_window_is_a_full_shuffle(rows):
     assert np.array_equal(shuffle_order(9, 2, rows), WindowedOrder(9, 2, rows, 16)[0:rows])
 
@@ -51,10 +51,10 @@ def test_an_order_depends_on_seed_and_epoch():
 
 
 def test_blocks_stay_in_their_window():
-    """A window has the rows of 8 blocks, so that a disk reads megabytes at once."""
-    order = WindowedOrder(1, 0, 1000, 4)[0:1000]
-    for start in range(0, 960, 32):
-        assert len(np.unique(order[start : start + 32] // 4)) == WINDOW
+    """A window has the rows of 64 blocks, so that a disk reads megabytes at once."""
+    order, size = WindowedOrder(1, 0, 1000, 4)[0:1000], 4 * WINDOW
+    for start in range(0, 1000 - size, size):
+        assert len(np.unique(order[start : start + size] // 4)) == WINDOW
 
 
 def test_ranges_of_rows_that_share_the_upper_word():
@@ -75,16 +75,16 @@ def test_rows_beyond_32_bits():
 def test_windows_are_announced():
     """A window and the next one, before the rows of the first are used."""
     calls = []
-    order = WindowedOrder(0, 0, 100, 4, lambda first, last: calls.append((first, last)))
+    order = WindowedOrder(0, 0, 999, 4, lambda first, last: calls.append((first, last)))
     order[0:10]
     assert len(calls) == 2 * WINDOW
-    order[10:32]
+    order[10:200]
     assert len(calls) == 2 * WINDOW
-    rest = order[32:100]
-    assert set(rest) == {row for first, last in calls[WINDOW:] for row in range(first, last)}
-    assert all(0 <= first < last <= 100 for first, last in calls)
+    rest = order[4 * WINDOW : 999]
+    assert set(rest) <= {row for first, last in calls[WINDOW:] for row in range(first, last)}
+    assert all(0 <= first < last <= 999 for first, last in calls)
     copy = pickle.loads(pickle.dumps(order))
-    assert np.array_equal(copy[0:100], order[0:100])
+    assert np.array_equal(copy[0:999], order[0:999])
 
 
 # --------------------------------------------------------------------------------------- sampler
@@ -93,10 +93,10 @@ def test_windows_are_announced():
 @pytest.mark.parametrize("used", [100, 97])
 def test_batches_of_an_order_in_windows(used):
     """The batches of some epochs, taken in pieces, drawn ahead, and after a copy."""
-    ref = np.concatenate([plain_order(7, epoch, 100, 4)[:used] for epoch in range(3)])
+    ref = np.concatenate([plain_order(7, epoch, 100, 1)[:used] for epoch in range(3)])
     for ahead in (False, True):
         sampler, taken = BatchSampler(), []
-        sampler.start(7, 100, used, 4)
+        sampler.start(7, 100, used, 1)
         for steps in (1, 5, 2, 9):
             taken.append(sampler.take(10, steps, ahead)[0])
             sampler = pickle.loads(pickle.dumps(sampler))
@@ -108,19 +108,19 @@ def test_batches_of_an_order_in_windows(used):
 
 def test_another_block_begins_an_epoch():
     sampler = BatchSampler()
-    sampler.start(7, 100, 100, 4)
+    sampler.start(7, 100, 100, 2)
     sampler.take(10, 3)
-    sampler.start(7, 100, 100, 4)
+    sampler.start(7, 100, 100, 2)
     assert sampler.position == (0, 30)
-    sampler.start(7, 100, 100, 8)
-    assert np.array_equal(sampler.take(100, 1)[0], plain_order(7, 1, 100, 8))
+    sampler.start(7, 100, 100, 1)
+    assert np.array_equal(sampler.take(100, 1)[0], plain_order(7, 1, 100, 1))
     sampler.start(7, 100, 100)
     assert np.array_equal(sampler.take(100, 1)[0], shuffle_order(7, 2, 100))
 
 
 def test_places_of_samplers():
     ref, comp = BatchSampler(), BatchSampler()
-    ref.start(7, 100, 100, 4)
+    ref.start(7, 100, 100, 1)
     ref.take(10, 3)
     comp.place = ref.place
     assert np.array_equal(ref.take(10, 20)[0], comp.take(10, 20)[0])
@@ -154,8 +154,8 @@ def test_true_depends_on_the_memory(in_a_file, yes):
     assert choose_order(yes, in_a_file(4 << 30), 784) == RowOrder("full")
     order = choose_order(yes, in_a_file(300 << 20), 784)
     reason = "4.0 GiB in mapped files, 300 MiB of memory free"
-    assert order == RowOrder("windows", 4096, reason)
-    assert str(order) == f"windows of 8 blocks of 4,096 rows ({reason})"
+    assert order == RowOrder("windows", 512, reason)
+    assert str(order) == f"windows of 64 blocks of 512 rows ({reason})"
     assert choose_order(yes, in_a_file(None), 784).reason == "4.0 GiB in mapped files, an unknown amount of memory free"
 
 
@@ -173,7 +173,7 @@ def test_a_given_order(in_a_file):
     for files in (IN_MEMORY, in_a_file(1 << 20)):
         for saved in (None, "full", "windows", "none"):
             assert choose_order("full", files, 784, saved) == RowOrder("full")
-            assert choose_order("windows", files, 784, saved) == RowOrder("windows", 4096)
+            assert choose_order("windows", files, 784, saved) == RowOrder("windows", 512)
             assert choose_order(False, files, 784, saved) == RowOrder("none")
     assert [str(choose_order(given, IN_MEMORY, 784)) for given in ("full", False)] == [
         "all rows shuffled", "not shuffled"
@@ -181,7 +181,7 @@ def test_a_given_order(in_a_file):
 
 
 @pytest.mark.parametrize(
-    "width, block", [(1, 1 << 22), (2, 1 << 21), (3, 1 << 20), (784, 4096), (1 << 22, 1), (1 << 23, 1)]
+    "width, block", [(1, 1 << 19), (2, 1 << 18), (3, 1 << 17), (784, 512), (1 << 19, 1), (1 << 20, 1)]
 )
 def test_rows_of_a_block(width, block):
     assert choose_order("windows", IN_MEMORY, width).block == block

@@ -91,7 +91,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--shuffle",
         choices=SHUFFLES,
         help="order of the rows of an epoch: full is a random order; windows are blocks of rows in random order, mixed "
-        "within 8 blocks; none is that of the data (default: full)",
+        "within 64 blocks; none is that of the data (default: full; windows for packed tables larger than the free "
+        "memory)",
     )
     training.add_argument(
         "--eval-every", "--eval_freq", type=at_least(1), metavar="N", help="updates between evaluations"

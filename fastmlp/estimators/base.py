@@ -26,7 +26,7 @@ from ..callbacks.progress import ProgressBar
 from ..inference.predictor import Predictor
 from ..losses import Loss
 from ..modules import Module
-from ..training.batches import check_rows
+from ..training.batches import RowSubset, check_rows
 from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
@@ -110,7 +110,7 @@ class BaseMLP(OnlineMLP):
         return (
             type(X) is np.ndarray
             and X.ndim == 2
-            and X.dtype in _FLOATS
+            and X.dtype in kept_dtypes(X)
             and X.shape[1] == self.n_features_in_
             and len(X) > 0
             and not hasattr(self, "feature_names_in_")
@@ -187,7 +187,9 @@ class BaseMLP(OnlineMLP):
         self.out_activation_ = self._output_activation()
         widths = [X.shape[1], *sizes, self.n_outputs_]
         self.n_layers_ = len(widths)
-        self.coefs_, self.intercepts_ = initial_weights(widths, self.activation, random_state, X.dtype)
+        self.coefs_, self.intercepts_ = initial_weights(
+            widths, self.activation, random_state, X.dtype if X.dtype in _FLOATS else np.dtype(np.float64)
+        )
         self._clear("_rest", "_network", *_STOCHASTIC_ATTRIBUTES)
         if self.solver in STOCHASTIC:
             self._init_curves()
@@ -220,9 +222,11 @@ class BaseMLP(OnlineMLP):
         continued: bool,
     ) -> None:
         self._init_curves()
-        given = held_out is not None
+        given, features, targets, weights = held_out is not None, as_rows(X), Y, weight
         if self.early_stopping and held_out is None:
-            X, Y, weight, held_out = self._split(X, Y, weight, random_state)
+            chosen, held_out = self._split(features, Y, weight, random_state)
+            features = RowSubset(features, chosen)
+            Y, weight = Y[chosen], None if weight is None else weight[chosen]
         rows = len(Y)
         batch = min(200, rows) if self.batch_size == "auto" else int(self.batch_size)
         if batch > rows:
@@ -250,8 +254,8 @@ class BaseMLP(OnlineMLP):
         listeners = [monitor, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
         try:
             trainer.fit(
-                as_rows(X), self._targets(Y), validation=validation, batch_size=batch,
-                epochs=1 if incremental else int(self.max_iter), sample_weight=weight, callbacks=listeners, rng=seed,
+                features, self._targets(targets), validation=validation, batch_size=batch,
+                epochs=1 if incremental else int(self.max_iter), sample_weight=weights, callbacks=listeners, rng=seed,
                 threads=self._thread_count(), shuffle=self.shuffle, augment=self.augment,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -302,19 +306,20 @@ class BaseMLP(OnlineMLP):
         trainer.optimizer, trainer.l2 = solver.optimizer, float(self.alpha)
         return trainer
 
-    def _split(self, X: Any, Y: Array, weight: Array | None, random_state: Any) -> tuple[Any, ...]:
-        """Split rows into training and held-out parts, with scikit-learn's random numbers."""
+    def _split(
+        self, X: Any, Y: Array, weight: Array | None, random_state: Any
+    ) -> tuple[Array, tuple[Any, Array, Array | None]]:
+        """Return the numbers of the training rows and the held-out rows, by scikit-learn's random numbers."""
         stratify = Y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
-        arrays = (X, Y) if weight is None else (X, Y, weight)
-        parts = train_test_split(
-            *arrays, random_state=random_state, test_size=self.validation_fraction, stratify=stratify
+        train, held = train_test_split(
+            np.arange(len(Y)), random_state=random_state, test_size=self.validation_fraction, stratify=stratify
         )
-        if parts[1].shape[0] < 2 or (weight is not None and not parts[5].any()):
+        held_weight = None if weight is None else weight[held]
+        if len(held) < 2 or (held_weight is not None and not held_weight.any()):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        train_weight, held_weight = (None, None) if weight is None else (parts[4], parts[5])
-        return parts[0], parts[2], train_weight, (parts[1], parts[3], held_weight)
+        return train, (X[held], Y[held], held_weight)
 
     _loss_scale = 1.0
     _loss_constant = 0.0
@@ -427,7 +432,7 @@ class BaseMLP(OnlineMLP):
                 return found
         plain = self._is_validated(X)
         if not plain:  # scikit-learn converts the rows or raises its usual errors
-            X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_FLOATS, reset=False))
+            X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=kept_dtypes(X), reset=False))
         if plain and len(X) == 1:
             out: Array = network.model.backend.to_numpy(network.model.infer(X))
             return out
@@ -491,6 +496,12 @@ class BaseMLP(OnlineMLP):
 def _same(one: Any, other: Any) -> bool:
     """Whether two values of ``random_state`` are the same object or equal integers."""
     return one is other or (isinstance(one, Integral) and isinstance(other, Integral) and one == other)
+
+
+def kept_dtypes(X: Any) -> list[np.dtype[Any]]:
+    """Return the dtypes that features are used in without a conversion; others are converted to the first."""
+    # A sparse matrix may have several entries at one place, whose sum may be too large for uint8.
+    return [*_FLOATS] if sparse.issparse(X) else [*_FLOATS, np.dtype(np.uint8)]
 
 
 def as_rows(X: Any) -> Any:

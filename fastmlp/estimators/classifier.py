@@ -21,7 +21,7 @@ from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
 from ..training.evaluation import normalize_outputs
-from .base import BaseMLP
+from .base import BaseMLP, kept_dtypes
 from .online import on_prepared_steps
 
 __all__ = ["MLPClassifier"]
@@ -266,7 +266,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             if encoded is not None:
                 return X, encoded
         X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=reset
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=kept_dtypes(X), reset=reset
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -293,7 +293,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is used as it is, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
         y : array-like of shape (N,), or (N, labels) of 0 and 1
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
@@ -320,7 +320,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is used as it is, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
         y : array-like of shape (N,), or (N, labels) of 0 and 1
         sample_weight : array-like of shape (N,), optional
         classes : array-like

@@ -114,6 +114,8 @@ class OnlineMLP(BaseEstimator):  # type: ignore[misc]
             return False
         if hasattr(self, "feature_names_in_"):  # arrays have none, which is a warning
             return False
+        if self.shuffle == "windows":  # epochs on prepared steps are shuffled fully, or not
+            return False
         if not self._takes_plain_rows() or self._optimizer.schedule != "constant":
             return False  # a change of the rate would read the optimizer's arrays
         names = set(self._get_param_names()) - {"random_state"}  # whose identity counts

@@ -22,7 +22,7 @@ from ..losses.log_cosh import LogCoshLoss
 from ..losses.mse import MSELoss
 from ..losses.poisson import PoissonLoss
 from ..losses.quantile import QuantileLoss
-from .base import BaseMLP
+from .base import BaseMLP, kept_dtypes
 from .online import on_prepared_steps
 
 __all__ = ["MLPRegressor"]
@@ -234,7 +234,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             return X, y
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
+            dtype=kept_dtypes(X), reset=reset,
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -247,7 +247,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is used as it is, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
@@ -274,7 +274,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 is used as it is, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
 

@@ -26,7 +26,7 @@ from .row_order import WindowedOrder
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["BatchSampler", "TrainingData", "check_rows", "require_weight"]
+__all__ = ["BatchSampler", "RowSubset", "TrainingData", "check_rows", "require_weight"]
 
 _FEW_ROWS = 1024  # whose order native code draws sooner than NumPy
 _ROWS_AHEAD = 1 << 22  # most rows of all epochs whose order is drawn in advance
@@ -42,7 +42,7 @@ class TrainingData:
     y : ndarray of shape (N,) or (N, O)
     weight : ndarray of shape (N,) or None
     index : ndarray or None
-        Numbers of the rows of weight above 0, None if all rows are used.
+        Numbers of the rows that are used, None if all are: those of weight above 0, or of a `RowSubset`.
     outputs : int
         Number of columns of the model's outputs.
     dtype : numpy.dtype
@@ -70,6 +70,23 @@ class TrainingData:
         return self.y[rows], None if self.weight is None else self.weight[rows]
 
 
+@dataclass(frozen=True)
+class RowSubset:
+    """Some rows of the features, for `Trainer.fit`; the array is not copied.
+
+    The targets and sample weights of the call are those of all rows.
+
+    Attributes
+    ----------
+    X : array-like or sparse matrix of shape (N, features)
+    index : ndarray of int64
+        Numbers of the rows.
+    """
+
+    X: Any
+    index: Array
+
+
 def check_rows(
     X: Any, y: Any, sample_weight: Any, model: Module, loss: Loss, where: str, *, measured: bool = False
 ) -> TrainingData:
@@ -78,7 +95,7 @@ def check_rows(
     Parameters
     ----------
     X, y, sample_weight
-        See `Trainer.fit`.
+        See `Trainer.fit`; ``X`` may be a `RowSubset`.
     model : Module
     loss : Loss
     where : str
@@ -95,6 +112,7 @@ def check_rows(
     ValueError
         If an argument has another shape, a value that is not finite, or no rows.
     """
+    X, index = (X.X, X.index) if isinstance(X, RowSubset) else (X, None)
     features = finite_features(X, model.in_width, model.dtype, f"{where}: X")
     require_rows(len(features), f"{where}: X")
     width, dtype = model.out_width, model.dtype
@@ -105,10 +123,13 @@ def check_rows(
     if measured and target.dtype == np.float32 and (target != np.reshape(np.asarray(y), target.shape)).any():
         target = loss.check_targets(y, _outputs_like(len(features), width, np.dtype(np.float64)))
     if sample_weight is None:
-        return TrainingData(features, target, None, None, width, dtype)
+        return TrainingData(features, target, None, index, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
-    used = np.flatnonzero(weight)
-    return TrainingData(features, target, weight, None if len(used) == len(weight) else used, width, dtype)
+    if index is not None:
+        index = index[as_sample_weight(weight[index], len(index)) > 0]
+    elif not weight.all():
+        index = np.flatnonzero(weight)
+    return TrainingData(features, target, weight, index, width, dtype)
 
 
 def require_weight(rows: TrainingData, loss: Loss) -> None:
@@ -245,6 +266,11 @@ class BatchSampler:
             self.position = before
         return found
 
+    def _announce(self, first: int, last: int) -> None:
+        # Orders keep this method, not the function of a fit, which refers to the data.
+        if self.announce is not None:
+            self.announce(first, last)
+
     def _key(self, size: int) -> Any:
         return self.position, size, self._seed, self._rows, self._used, self._block
 
@@ -253,7 +279,7 @@ class BatchSampler:
         if self._seed is None:
             return np.arange(self._rows)
         if self._block is not None:
-            return WindowedOrder(self._seed, epoch, self._rows, self._block, self.announce)
+            return WindowedOrder(self._seed, epoch, self._rows, self._block, self._announce)
         if not epochs:
             if self._rows <= _FEW_ROWS and has_native():
                 few: Array = native.shuffle_order(self._seed, epoch, self._rows, SHUFFLE << 24)

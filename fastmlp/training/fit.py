@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..engine.denominators import loss_denominators
 from ..io.mapped_reads import GuardedReads
 from .augmentation import Augmentations
 from .batches import TrainingData
-from .row_order import WINDOW, choose_order
+from .row_order import choose_order
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -106,6 +107,8 @@ class Fit:
         self.drop_last = bool(drop_last)
         self._mapped = MappedFiles((train.X, train.y, train.weight))
         self.order = choose_order(shuffle, self._mapped, train.X.shape[1], saved_shuffle)
+        if self.order.kind == "windows" and train.index is not None:  # blocks of rows that are near each other
+            self.train = replace(train, index=np.sort(train.index))
         self.end = trainer.steps + self.planned
         self.began = time.perf_counter()
 
@@ -115,16 +118,15 @@ class Fit:
         Rows in random order of a file that does not fit into the memory are read by single pages: most of what the
         system would read around them would leave the memory before it is used.
         """
-        kind = self.order.kind
-        scattered = kind == "full" and self._mapped.exceed_memory
-        return self._mapped.advised(SINGLE_PAGES if scattered or (kind == "windows" and self.reads_blocks) else AHEAD)
+        scattered = self.order.kind == "full" and self._mapped.exceed_memory
+        return self._mapped.advised(SINGLE_PAGES if scattered or self.reads_blocks else AHEAD)
 
     @property
     def reads_blocks(self) -> bool:
         """Whether `read_block` reads the blocks of an order in windows before the steps that use their rows."""
-        rows = min(len(self.train), 2 * WINDOW * (self.order.block or 1))
-        window = self._mapped.nbytes * rows // len(self.train.X)
-        return self._mapped.exceed_memory and self._mapped.free is not None and 2 * window <= self._mapped.free
+        window = self._mapped.nbytes * self.order.window_rows // len(self.train.X)
+        free = self._mapped.free or 0  # a window, the next one, and as much for the rest of the process
+        return self.order.kind == "windows" and self._mapped.exceed_memory and 4 * window <= free
 
     def read_block(self, first: int, last: int) -> None:
         """Ask the system to read the training rows ``first`` to ``last - 1`` from mapped files soon."""
@@ -213,8 +215,10 @@ def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
 
 
 def _fingerprint(rows: TrainingData) -> str:
-    """Return the digest of features, targets and weights."""
-    return _digest((rows.X, rows.y, rows.weight))
+    """Return the digest of features, targets and weights, and of a subset of the rows that the weights do not give."""
+    given = () if rows.weight is None else np.flatnonzero(rows.weight)
+    chosen = [] if rows.index is None or np.array_equal(rows.index, given) else [rows.index]
+    return _digest((rows.X, rows.y, rows.weight, *chosen))
 
 
 def _digest(arrays: Iterable[Any]) -> str:

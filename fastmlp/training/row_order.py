@@ -18,8 +18,10 @@ __all__ = ["BLOCK_NUMBERS", "WINDOW", "RowOrder", "WindowedOrder", "choose_order
 
 _log = logging.getLogger("fastmlp")
 
-WINDOW = 8  # blocks of a window
-BLOCK_NUMBERS = 1 << 22  # most features of a block, 16 MiB in float32: a disk reads such a block as fast as a file
+# A window of 2**25 features is 128 MiB in float32. Blocks of 2 MiB are read about as fast as a whole file; fewer and
+# larger ones would mix sorted rows worse (bench/row_orders.py).
+WINDOW = 64  # blocks of a window
+BLOCK_NUMBERS = 1 << 19  # most features of a block
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class RowOrder:
     ----------
     kind : {"full", "windows", "none"}
         "full": a random order of all rows. "windows": blocks of consecutive rows in random order, the rows mixed within
-        windows of 8 blocks. "none": the order of the data.
+        windows of 64 blocks. "none": the order of the data.
     block : int or None
         Rows of a block of "windows".
     reason : str
@@ -38,13 +40,18 @@ class RowOrder:
 
     Examples
     --------
-    >>> str(RowOrder("windows", 4096))
-    'windows of 8 blocks of 4,096 rows'
+    >>> str(RowOrder("windows", 512))
+    'windows of 64 blocks of 512 rows'
     """
 
     kind: str
     block: int | None = None
     reason: str = ""
+
+    @property
+    def window_rows(self) -> int:
+        """Rows of a window; 0 for other kinds."""
+        return WINDOW * (self.block or 0)
 
     def __str__(self) -> str:
         text = {"full": "all rows shuffled", "none": "not shuffled"}.get(self.kind)
@@ -89,7 +96,7 @@ def choose_order(shuffle: Any, mapped: MappedFiles, width: int, saved: str | Non
 class WindowedOrder:
     """Order of the rows of an epoch in windows, which are drawn when a slice needs them.
 
-    The blocks are in random order, and each 8 of them make a window. Within a window the rows have the order that they
+    The blocks are in random order, and each 64 of them make a window. Within a window the rows have the order that they
     have in `shuffle_order` of all rows. Thus one window with all blocks is a full shuffle.
 
     Parameters

@@ -22,7 +22,7 @@ from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .batches import require_weight
+from .batches import RowSubset, require_weight
 from .evaluation import evaluate_rows
 from .fit import Fit, unpack_validation
 from .module_steps import QUIET
@@ -238,8 +238,8 @@ class Trainer(ShortFits):
             (affinity, cgroup quota, FASTMLP_NUM_THREADS, OMP_NUM_THREADS). Results do not depend on it.
         shuffle : bool or {"full", "windows"}
             Order of the rows, drawn anew for each epoch. "full": a random order of all rows. "windows": blocks of
-            consecutive rows in random order, the rows mixed within windows of 8 blocks, which a disk reads fast. A
-            block has as many rows as have about 4 million features, 4096 of 784. True is "windows" for rows in mapped
+            consecutive rows in random order, the rows mixed within windows of 64 blocks, which a disk reads fast. A
+            block has about half a million features, such as 512 rows of 784. True is "windows" for rows in mapped
             files that are larger than the free memory, else "full"; in a resumed fit it is the order of the fit before.
             False keeps the order of the data.
         drop_last : bool
@@ -281,7 +281,8 @@ class Trainer(ShortFits):
         if isinstance(validation, (tuple, list)):
             validation = [open_rows(rows, "validation") for rows in validation]
         held_out_arrays = validation if isinstance(validation, (tuple, list)) else ()
-        with GuardedReads((X, y, sample_weight, *held_out_arrays)) as reads:
+        features = X.X if isinstance(X, RowSubset) else X
+        with GuardedReads((features, y, sample_weight, *held_out_arrays)) as reads:
             train = self._check(X, y, sample_weight, "fit")
             require_weight(train, self.loss)
             held_out = None

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from fastmlp._common import mapped
+
 pandas = pytest.importorskip("pandas")
 
 
@@ -43,6 +45,21 @@ def test_packed_data_train_as_the_table(fastmlp, folder, table):
     assert len(fastmlp("predict", "two", "packed")[1].splitlines()) == 41
     assert fastmlp("train", "--resume", "two")[0] == 0
     assert fastmlp("pack", "--check", "packed")[:2] == (0, "packed: all 0.0 MB are as packed\n")
+
+
+def test_packed_data_larger_than_memory(fastmlp, folder, table, monkeypatch):
+    """The rows are mixed within windows, which the heading says; a resumed run keeps that."""
+    assert fastmlp("pack", "t.csv", "--out", "packed", "--quiet")[0] == 0
+    monkeypatch.setattr(mapped, "available_memory", lambda: 0)
+    code, out, err = fastmlp("train", "--dataset", "packed", "--epochs", 1, "--out", "run")
+    heading = "order      windows of 64 blocks of 65,536 rows"
+    assert (code, err) == (0, "") and f"{heading} (0 MiB in mapped files, 0 MiB of memory free)\n" in out
+    assert json.loads((folder / "run" / "config.json").read_text())["options"]["shuffle"] == "windows"
+    assert "order  " not in fastmlp("train", "--dataset", "packed", "--epochs", 1, "--shuffle", "full")[1]
+    monkeypatch.setattr(mapped, "available_memory", lambda: 1 << 40)
+    code, out, err = fastmlp("train", "--resume", "run")
+    assert (code, err) == (0, "") and f"{heading}\n" in out
+    assert "order  " not in fastmlp("train", "--dataset", "packed", "--epochs", 1)[1]
 
 
 def test_quiet(fastmlp, table):

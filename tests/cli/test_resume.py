@@ -148,7 +148,7 @@ def test_what_cannot_be_resumed(fastmlp, folder):
 def test_the_order_of_the_rows_is_kept(fastmlp, folder):
     assert fastmlp("train", "--epochs", 1, "--out", "run", "--quiet", "--shuffle", "windows")[0] == 0
     code, out, err = fastmlp("train", "--resume", "run")
-    assert (code, err) == (0, "") and "order      windows of 8 blocks of 65,536 rows" in out
+    assert (code, err) == (0, "") and "order      windows of 64 blocks of 8,192 rows" in out
     assert "this run was already complete" in out
 
 

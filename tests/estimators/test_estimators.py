@@ -22,6 +22,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 import fastmlp as fm
 from fastmlp import MLPClassifier, MLPRegressor
 from fastmlp._common import mapped
+from fastmlp.estimators import base as estimators
 from fastmlp.estimators.network import ACTIVATIONS
 from fastmlp.modules.activations import activation_types
 from fastmlp.training import row_order
@@ -430,7 +431,7 @@ def test_rows_of_a_mapped_file_larger_than_memory(digits, tmp_path, monkeypatch,
     labels = {"classes": np.unique(y)} if way == "partial_fit" else {}
     np.save(tmp_path / "x.npy", X.astype(np.float32))
     rows = np.load(tmp_path / "x.npy", mmap_mode="r")
-    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 16 * X.shape[1])
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", X.shape[1])
     monkeypatch.setattr(mapped, "available_memory", lambda: 0)
     made = {}
     for shuffle in (True, "windows", "full", False):
@@ -443,3 +444,48 @@ def test_rows_of_a_mapped_file_larger_than_memory(digits, tmp_path, monkeypatch,
     assert getattr(small(max_iter=2), way)(rows, y, **labels).coefs_[0].tobytes() == first["full"]
     with pytest.raises(ValueError, match="The 'shuffle' parameter .* must be"):
         small(shuffle="some").fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"early_stopping": True, "scoring": "loss"},
+                                     {"solver": "lbfgs"}, {"backend": "numpy"}])  # fmt: skip
+def test_uint8_is_used_as_it_is(kind, options, rng, monkeypatch):
+    """Without a copy of the rows, also with early stopping; with the results of the same numbers in float64."""
+    X = rng.integers(0, 256, (150, 9)).astype(np.uint8)
+    y = (X[:, 0] > 127).astype(int)
+    net = kind(hidden_layer_sizes=(6,), max_iter=3, random_state=0, **options)
+    taken = []
+    for module, name in ((fm.Trainer, "fit"), (estimators, "check_rows")):
+        kept = getattr(module, name)
+        seen = 1 if module is fm.Trainer else 0
+
+        def look(*args, kept=kept, seen=seen, **more):
+            taken.append(args[seen])
+            return kept(*args, **more)
+
+        monkeypatch.setattr(module, name, look)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ref, comp = clone(net).fit(X.astype(float), y), clone(net).fit(X, y)
+    rows = getattr(taken[-1], "X", taken[-1])
+    assert rows.dtype == np.uint8 and np.shares_memory(rows, X) and comp.coefs_[0].dtype == np.float64
+    for a, b in zip(ref.coefs_ + ref.intercepts_, comp.coefs_ + comp.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for some in (X, X[:1]):
+        np.testing.assert_array_equal(ref.predict(some.astype(float)), comp.predict(some))
+    more = {"classes": [0, 1]} if kind is MLPClassifier else {}
+    if "solver" not in options and "early_stopping" not in options:
+        ref, comp = clone(net), clone(net)
+        for _ in range(2):
+            ref.partial_fit(X.astype(float), y, **more)
+            comp.partial_fit(X, y, **more)
+        np.testing.assert_array_equal(ref.coefs_[0], comp.coefs_[0])
+
+
+def test_entries_of_sparse_uint8_are_added_without_overflow():
+    """Two entries at one place stand for their sum."""
+    sparse = pytest.importorskip("scipy.sparse")
+    X = sparse.csr_array((np.full(80, 200, np.uint8), np.tile([0, 0, 1, 2], 20), np.arange(0, 81, 2)), shape=(40, 3))
+    y = np.arange(40) % 2
+    ref, comp = small().fit(X.astype(float).toarray(), y), small().fit(X, y)
+    np.testing.assert_array_equal(ref.coefs_[0], comp.coefs_[0])

@@ -19,6 +19,7 @@ from fastmlp._kernels.cpu.jit import DISABLED
 from fastmlp.engine import native
 from fastmlp.estimators.base import BaseMLP
 from fastmlp.estimators.solver import FitMonitor
+from fastmlp.training import row_order
 
 rng = np.random.default_rng(3)
 ROWS = 40
@@ -328,3 +329,19 @@ def test_large_labels_of_another_integer_type(change):
     y = (known + change).astype(np.uint64)
     calls = [lambda model: model.partial_fit(X, known)] * 2 + [lambda model: model.partial_fit(X, y)] * 2
     assert_as_with_checks(lambda: made(fm.MLPClassifier, known), *calls)
+
+
+def test_windows_in_further_calls(monkeypatch):
+    """A further call on prepared steps would shuffle fully."""
+    monkeypatch.setattr(row_order, "BLOCK_NUMBERS", 4)
+    X = np.random.default_rng(0).normal(size=(150, 4)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    nets = [
+        fm.MLPClassifier((5,), shuffle=shuffle, callbacks=callbacks, random_state=0, batch_size=30)
+        for shuffle, callbacks in (("windows", fm.Callback()), ("windows", None), ("full", None))
+    ]
+    for net in nets:
+        for _ in range(4):
+            net.partial_fit(X, y, classes=[0, 1])
+    ref, comp, full = (net.coefs_[0].tobytes() for net in nets)
+    assert ref == comp != full
