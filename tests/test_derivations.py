@@ -126,7 +126,7 @@ def test_every_kernel_with_a_gradient_is_on_the_page():
         found.add(f"losses/{file}.py: {'class_term' if formulas.sums_over_classes(file) else 'loss'}")
     assert {f"formulas/{location}" for location in found} <= set(LOCATIONS)
     # Helpers of kernels that the page lists.
-    parts = re.compile("(?!.*cross_entropy).+_rows|layer_norm_row_backward|normalized|philox_words")
+    parts = re.compile("(?!.*cross_entropy).+_rows|layer_norm_row_(for|back)ward|normalized|normalize_row|philox_words")
     names = [name for name in resolve("cpu/rows.py: __all__") if not parts.fullmatch(name)]
     assert {f"cpu/rows.py: {name}" for name in names} <= set(LOCATIONS)
 

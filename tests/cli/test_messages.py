@@ -26,14 +26,16 @@ PRINTED_BY = {
     "cli/train_options.py": {"train"},
     "cli/train_parts.py": {"train"},
     "cli/curves.py": {"train", "compare"},
-    "datasets/table.py": {"train"},
-    "datasets/fitting.py": {"train"},
+    "datasets/table.py": {"train", "pack"},
+    "datasets/fitting.py": {"train", "pack"},
     "datasets/loading.py": {"train"},
     "datasets/train_test.py": {"train", "evaluate"},
-    "datasets/source.py": {"train", "evaluate"},
-    "datasets/target.py": {"train", "evaluate"},
+    "datasets/source.py": {"train", "evaluate", "pack"},
+    "datasets/target.py": {"train", "evaluate", "pack"},
     "datasets/evaluation.py": {"evaluate"},
-    "datasets/split.py": {"train", "evaluate"},
+    "datasets/chunks.py": {"pack"},
+    "datasets/pack.py": {"pack"},
+    "datasets/split.py": {"train", "evaluate", "pack"},
 } | {
     f"datasets/{name}.py": {"train", "evaluate", "predict"}
     for name in ("array_files", "categories", "columns", "dialect", "preprocessing", "table_files")
@@ -119,7 +121,13 @@ def test_there_is_something_to_look_at():
 
 def test_options_in_messages_exist(spellings):
     """``--xyz`` in a text of a command is one of its options, and no other part of the package names such."""
-    found = [(file, name) for file, text in MESSAGES for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)]
+    option = r"(?<![\w-])--[a-z][a-z-]*"
+    for _, text in MESSAGES:  # another command is named with its options
+        for command, rest in re.findall(r"fastmlp (\w+) ([^.;,]*)", text):
+            assert set(re.findall(option, rest)) <= spellings.get(command, set()), text
+    found = [
+        (file, name) for file, text in MESSAGES for name in re.findall(option, re.sub(r"fastmlp \w+ [^.;,]*", "", text))
+    ]
     assert len(found) > 20
     for file, name in found:
         if file in ("cli/options.py", "cli/__init__.py") or (file, name) == ("cli/sweep.py", "--"):
