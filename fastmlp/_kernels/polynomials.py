@@ -1,7 +1,6 @@
 """Coefficients of the elementary functions, fitted and printed by ``tools/fit_polynomials.py``.
 
-`cpu.vecmath` compiles the coefficients into the JIT kernels. The build writes them to a header for the kernels
-compiled ahead of time, so this file must not import the package.
+`cpu.vecmath` compiles the coefficients into the kernels.
 """
 
 from __future__ import annotations

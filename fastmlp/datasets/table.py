@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._common.errors import DataError, DataWarning, warn_user
+from .._common.memory import available_memory, format_bytes
 from .chunks import ChunkedTable
 from .columns import ArrayTable, Column, Table
 from .dataset import Dataset
@@ -46,6 +47,7 @@ def load_table(
     """
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
+    _require_memory(path)
     split = read_train_test(path, target=target, **reading)
     source, number = split.source, np.dtype(dtype)
     offset: float = 0
@@ -79,6 +81,16 @@ def load_table(
         preprocessing=preprocessing,
         **common,
     )
+
+
+def _require_memory(path: Path) -> None:
+    """Raise DataError if a table is larger than the free memory, in which it would take several times its size."""
+    size, free = path.stat().st_size, available_memory()
+    if free is not None and size > free:
+        raise DataError(
+            f"{path} has {format_bytes(size)}, more than the free memory of {format_bytes(free)}; fastmlp pack "
+            "converts it to a folder of arrays, which are read where they are used."
+        )
 
 
 def choose_features(

@@ -62,6 +62,14 @@ def test_packed_data_larger_than_memory(fastmlp, folder, table, monkeypatch):
     assert "order  " not in fastmlp("train", "--dataset", "packed", "--epochs", 1)[1]
 
 
+def test_a_table_larger_than_the_memory(fastmlp, table, monkeypatch):
+    monkeypatch.setattr("fastmlp.datasets.table.available_memory", lambda: 5000)
+    code, _, err = fastmlp("train", "--dataset", "t.csv", "--out", "run")
+    assert code == 1 and "t.csv has 0 MiB, more than the free memory of 0 MiB; fastmlp pack converts it to" in err
+    assert fastmlp("pack", "t.csv", "--out", "packed", "--quiet")[0] == 0
+    assert fastmlp("train", "--dataset", "packed", "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+
+
 def test_quiet(fastmlp, table):
     code, out, err = fastmlp("pack", "t.csv", "--out", "packed", "--quiet", "--test-size", 0.5)
     assert (code, err) == (0, "") and len(out.splitlines()) == 2 and "X (100, 5)" in out
