@@ -20,6 +20,7 @@ __all__ = ["Chunk", "ChunkedTable"]
 
 # A chunk has at most this many cells: 16 MiB in float64.
 _CELLS = 1 << 21
+_BUFFER = 1 << 16  # bytes of a column of a Parquet file to read at once
 
 
 class Chunk(NamedTuple):
@@ -27,6 +28,9 @@ class Chunk(NamedTuple):
 
     table: Table
     target_column: Column
+
+
+Reader = Callable[[bool], Iterator[Chunk]]
 
 
 class ChunkedTable:
@@ -90,15 +94,19 @@ class ChunkedTable:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the rows in chunks; every iteration yields the same chunks, except for `texts`."""
+        return self.chunks()
+
+    def chunks(self, only_target: bool = False) -> Iterator[Chunk]:
+        """Yield the rows in chunks, with ``only_target`` without features where that is faster."""
         for reader in self._readers:
-            yield from reader()
+            yield from reader(only_target)
 
     def unify_kinds(self, kinds: dict[str, set[str]]) -> None:
         """Read columns of text files as texts whose ``kinds``, by name, differ from chunk to chunk."""
         numeric = {"number", "integer"}
         self.texts |= {name for name, seen in kinds.items() if len(seen) > 1 and not seen <= numeric}
 
-    def _reader(self, file: Path) -> Callable[[], Iterator[Chunk]]:
+    def _reader(self, file: Path) -> Reader:
         if is_text_file(file):
             return self._text_reader(file)
         return {".parquet": self._parquet_reader, ".npy": self._npy_reader, ".npz": self._npz_reader}[
@@ -118,7 +126,7 @@ class ChunkedTable:
     def _resolve_target(self, file: Path) -> str:
         return resolve_column(-1 if self._target is None else self._target, self.names, "target", str(file))
 
-    def _text_reader(self, file: Path) -> Callable[[], Iterator[Chunk]]:
+    def _text_reader(self, file: Path) -> Reader:
         first = not self.names
         text = TextFile(file, self._given, self._likely if first else self.format)
         self._set_columns(file, text.names)
@@ -129,13 +137,13 @@ class ChunkedTable:
                 self.row_labels = text.names[0]
             text.report()
 
-        def read() -> Iterator[Chunk]:
+        def read(only_target: bool) -> Iterator[Chunk]:
             for table in text.read_chunks(self.texts, max(1, _CELLS // len(self.names))):
                 yield self._split_target(table)
 
         return read
 
-    def _parquet_reader(self, file: Path) -> Callable[[], Iterator[Chunk]]:
+    def _parquet_reader(self, file: Path) -> Reader:
         pandas, parquet = import_optional("pandas"), import_optional("pyarrow.parquet")
         arrow = import_optional("pyarrow")
         # Integers with missing values stay integers.
@@ -153,13 +161,16 @@ class ChunkedTable:
         self.format = TextFormat(header=True)
         self.target_name = self._resolve_target(file)
 
-        def read() -> Iterator[Chunk]:
-            rows = max(1, _CELLS // len(names))
+        def read(only_target: bool) -> Iterator[Chunk]:
+            rows = max(1, _CELLS // 4 // len(names))
             try:
-                with parquet.ParquetFile(file) as opened:
-                    for batch in opened.iter_batches(rows):
-                        frame = batch.to_pandas(types_mapper=kinds.get)
+                # Without these options whole groups of rows are in memory, which may be all of the file.
+                with parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as opened:
+                    columns = [self.target_name] if only_target else None
+                    for batch in opened.iter_batches(rows, columns=columns, use_threads=False):
+                        frame = batch.to_pandas(types_mapper=kinds.get, use_threads=False)
                         yield self._split_target(FrameTable(frame, str(file)))
+                        arrow.default_memory_pool().release_unused()
             except DataError:
                 raise
             except Exception as error:
@@ -171,7 +182,7 @@ class ChunkedTable:
         assert self.target_name is not None
         return Chunk(table, table.column(self.target_name))
 
-    def _npy_reader(self, file: Path) -> Callable[[], Iterator[Chunk]]:
+    def _npy_reader(self, file: Path) -> Reader:
         beside = target_file(file, self._target)
         X = map_npy(file)
         if beside is not None:
@@ -185,14 +196,14 @@ class ChunkedTable:
         self._set_columns(file, matrix.names)
         self.target_name = self._resolve_target(file)
 
-        def read() -> Iterator[Chunk]:
+        def read(only_target: bool) -> Iterator[Chunk]:
             for rows in _slices(X):
                 table = ArrayTable(X[rows], str(file))
                 yield Chunk(table, table.column(str(self.target_name)))
 
         return read
 
-    def _npz_reader(self, file: Path) -> Callable[[], Iterator[Chunk]]:
+    def _npz_reader(self, file: Path) -> Reader:
         with zipfile.ZipFile(file) as archive:
             keys = {name.removesuffix(".npy") for name in archive.namelist()}
         if not {"X", "y"} <= keys:
@@ -200,14 +211,14 @@ class ChunkedTable:
         arrays = read_npz(file, ("X", "y"))
         return self._arrays_reader(file, arrays["X"], arrays["y"], f"{file}[y]")
 
-    def _arrays_reader(self, file: Path, X: np.ndarray, y: np.ndarray, y_label: str) -> Callable[[], Iterator[Chunk]]:
+    def _arrays_reader(self, file: Path, X: np.ndarray, y: np.ndarray, y_label: str) -> Reader:
         width = int(np.prod(X.shape[1:]))
         self._set_columns(file, [str(index) for index in range(width)])
         self.image_shape = array_pair(X[:0], y[:0], str(file), y_label)[2]
         if len(y) != len(X):
             raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
 
-        def read() -> Iterator[Chunk]:
+        def read(only_target: bool) -> Iterator[Chunk]:
             for rows in _slices(X):
                 yield Chunk(*array_pair(X[rows], y[rows], str(file), y_label)[:2])
 

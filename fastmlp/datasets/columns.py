@@ -20,6 +20,7 @@ __all__ = [
     "FrameTable",
     "Table",
     "array_column",
+    "distinct_texts",
     "import_optional",
     "join_columns",
     "ordered_texts",
@@ -95,6 +96,18 @@ class Column:
                 return list(texts)
             return [None if gone else text for text, gone in zip(texts, self.missing_mask.tolist(), strict=True)]
         return list(self.values)
+
+
+def distinct_texts(column: Column) -> tuple[list[str | None], np.ndarray]:
+    """Return some texts of a column, each distinct one among them, and for each row its place in these texts.
+
+    A text for each row would take several times the memory of numbers.
+    """
+    plain = column.kind in ("integer", "number") and column.values.dtype != object and not column.missing().any()
+    if not plain:
+        return column.texts(), np.arange(len(column))
+    values, places = np.unique(column.values, return_inverse=True)
+    return replace(column, values=values, missing_mask=None).texts(), places.reshape(-1)
 
 
 def join_columns(columns: Sequence[Column]) -> Column:

@@ -16,15 +16,10 @@ from numpy.lib import format as npy
 from .._common.errors import DataError
 from ..io.files import atomic_write
 from .categories import UnknownValues
+from .chunk_plan import encode_chunk, make_plan, numbered_chunks
 from .chunks import Chunk, ChunkedTable
-from .columns import ArrayTable, Column, join_columns
 from .dialect import validate_format
-from .fitting import TableStatistics
 from .packed import ARRAYS, BLOCK, DESCRIPTION, FORMAT, BlockDigests, is_packed
-from .preprocessing import encode, encoded_names
-from .split import split_rows
-from .table import choose_features, preprocessing_record, target_offset
-from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
 
 __all__ = ["pack"]
 
@@ -107,107 +102,14 @@ def pack(
     if packing.resumed:
         progress(f"going on with {packing.folder}, which an earlier run left")
     else:
-        plan = _make_plan(source, held_out, categorical, drop, index, test_size, seed, task, dtype, progress)
+        plan = make_plan(
+            source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed,
+            task=task, dtype=dtype, center_target=True, progress=progress,
+        )  # fmt: skip
         packing.begin(*plan)
     packing.write(progress)
     packing.finish()
     return folder
-
-
-def _make_plan(
-    source: ChunkedTable,
-    held_out: ChunkedTable | None,
-    categorical: Literal["auto"] | Sequence[str | int],
-    drop: Sequence[str | int],
-    index: bool | None,
-    test_size: float,
-    seed: int,
-    task: str,
-    dtype: str,
-    progress: Callable[[str], None],
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
-    """Return (description of the data set, mask of the rows in the training part, y_train, y_test)."""
-    number = np.dtype(dtype)
-    target_column, raw = _scan(source)
-    progress(f"{source.path}: {len(target_column):,} rows")
-    chosen = choose_task(target_column, task)
-    classes = class_names(target_column) if chosen == "classification" else None
-    require_variation(target_column, classes)
-    labels = None if classes is None else class_indices(target_column, classes)
-    if held_out is None:
-        train, _ = split_rows(len(target_column), test_size, seed, labels)
-        in_train = np.zeros(len(target_column), bool)
-        in_train[train] = True
-        test_column = target_column.take(~in_train)
-    else:
-        held_out.texts |= source.texts
-        in_train = np.ones(len(target_column), bool)
-        test_column, test_raw = _scan(held_out)
-        raw = raw and test_raw
-        check_target(test_column, regression=classes is None)
-    train_column = target_column.take(in_train)
-    offset: float = 0
-    if classes is None:
-        offset = target_offset(train_column, number, True)
-        y_train = regression_targets(train_column, offset)
-        y_test = regression_targets(test_column, offset).astype(y_train.dtype)
-    else:
-        y_train, y_test = (class_indices(column, classes) for column in (train_column, test_column))
-    described: dict[str, Any] = {"task": chosen, "classes": None if classes is None else list(classes)}
-    described |= {"image_shape": source.image_shape, "feature_names": None, "preprocessing": None}
-    if raw and categorical == "auto" and not drop and not index and source.target_name is None and not offset:
-        return described, in_train, y_train, y_test  # bytes are not converted
-
-    names, as_categories = choose_features(source, source.names, categorical, drop, index)
-    _require_columns(held_out, names, source)
-    rows = len(train_column)
-    statistics = TableStatistics(names, as_categories, number, center=source.image_shape is None, rows=rows)
-    for start, chunk in _numbered(source):
-        statistics.add(chunk.table.take(np.flatnonzero(in_train[start : start + len(chunk.table)])))
-    specs = statistics.records()
-    progress(f"statistics of {rows:,} training rows: {len(specs)} columns")
-    described["preprocessing"] = preprocessing_record(source, source.names, specs, dtype, offset)
-    if source.header is not None or source.format.header:
-        described["feature_names"] = list(encoded_names(specs))
-    if len(specs) != len(source.names) or as_categories:
-        described["image_shape"] = None
-    return described, in_train, y_train, y_test
-
-
-def _scan(source: ChunkedTable) -> tuple[Column, bool]:
-    """Return the target, and whether all features are bytes; make the types of columns in text files uniform."""
-    targets: list[Column] = []
-    kinds: dict[str, set[str]] = {name: set() for name in source.names}
-    raw = True
-    for table, target_column in source:
-        targets.append(target_column)
-        raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
-        if source.header is not None:
-            for name in source.names:
-                column = table.column(name)
-                if not column.missing().all():
-                    kinds[name].add(column.kind)
-    if not sum(map(len, targets)):
-        raise DataError(f"{source.path} has no rows; expected at least one.")
-    before = set(source.texts)
-    source.unify_kinds(kinds)
-    if source.target_name in source.texts - before:
-        targets = [chunk.target_column for chunk in source]
-    return join_columns(targets), raw
-
-
-def _numbered(source: ChunkedTable) -> Any:
-    """Yield (number of the first row, chunk)."""
-    start = 0
-    for chunk in source:
-        yield start, chunk
-        start += len(chunk.table)
-
-
-def _require_columns(held_out: ChunkedTable | None, names: list[str], source: ChunkedTable) -> None:
-    absent = [] if held_out is None else [name for name in names if name not in held_out.names]
-    if absent and held_out is not None:
-        raise DataError(f"{held_out.path} lacks the column {absent[0]!r}, which {source.path} has.")
 
 
 class _Packing:
@@ -274,7 +176,7 @@ class _Packing:
             unknown = [UnknownValues(str(table.path), number == 1) for number, table in enumerate(self._tables)]
             done = 0
             for number, table in enumerate(self._tables):
-                for start, chunk in _numbered(table):
+                for start, chunk in numbered_chunks(table):
                     done += 1
                     if done > self._state["chunks"]:
                         rows = in_train[start : start + len(chunk.table)] if number == 0 else None
@@ -296,8 +198,7 @@ class _Packing:
         wanted: list[int],
         unknown: UnknownValues,
     ) -> None:
-        table = chunk.table
-        encoded = self._encode(table, unknown)
+        encoded = encode_chunk(chunk.table, self._state["dataset"], unknown)
         parts = (encoded[:0], encoded) if in_train is None else (encoded[in_train], encoded[~in_train])
         for number, part in enumerate(parts):
             if not self._state["sizes"][number]:
@@ -306,13 +207,6 @@ class _Packing:
             self._state["rows"][number] += len(part)
             self._state["sizes"][number] = files[number].flush()
             self._state["digests"][number] = files[number].digests.finished
-
-    def _encode(self, table: Any, unknown: UnknownValues) -> np.ndarray:
-        record = self._state["dataset"]["preprocessing"]
-        if record is None:
-            matrix: np.ndarray = table.matrix
-            return np.ascontiguousarray(matrix)
-        return encode(table, record["columns"], None, np.dtype(record["dtype"]), unknown=unknown)
 
     def finish(self) -> None:
         """Write the description, and give the folder its final name."""

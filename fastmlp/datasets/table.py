@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from .._common.errors import DataError, DataWarning, warn_user
+from .._common.errors import DataError
 from .._common.memory import available_memory, format_bytes
+from .categories import UnknownValues
+from .chunk_plan import encode_chunk, make_plan, numbered_chunks
 from .chunks import ChunkedTable
-from .columns import ArrayTable, Column, Table
+from .columns import ArrayTable, Table
 from .dataset import Dataset
-from .fitting import centering_offset, fit_columns
+from .features import choose_features, preprocessing_record, target_offset
+from .fitting import fit_columns
 from .preprocessing import encode, encoded_names
-from .source import TABLE_SUFFIXES, TableSource, resolve_column
-from .target import class_indices, regression_targets, require_variation
+from .source import TABLE_SUFFIXES
+from .target import class_indices, regression_targets
 from .train_test import read_train_test
 
-__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "choose_features", "load_table", "preprocessing_record", "target_offset"]
+__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
 
 TABLE_OPTIONS = (
     "target", "categorical", "drop", "index", "header", "separator", "decimal", "test_size", "test", "seed", "task",
@@ -48,6 +52,9 @@ def load_table(
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
     _require_memory(path)
+    if _is_parquet(path) and all(_is_parquet(value) for key, value in reading.items() if key == "test" and value):
+        if all(reading.get(key) is None for key in ("header", "separator", "decimal")):
+            return _load_in_chunks(path, target, categorical, drop, index, dtype, center_target, **reading)
     split = read_train_test(path, target=target, **reading)
     source, number = split.source, np.dtype(dtype)
     offset: float = 0
@@ -93,96 +100,53 @@ def _require_memory(path: Path) -> None:
         )
 
 
-def choose_features(
-    source: TableSource | ChunkedTable,
-    every: list[str],
+def _is_parquet(path: str | os.PathLike[str]) -> bool:
+    return Path(path).suffix.lower() == ".parquet"
+
+
+def _load_in_chunks(
+    path: Path,
+    target: str | int | None,
     categorical: Literal["auto"] | Sequence[str | int],
     drop: Sequence[str | int],
     index: bool | None,
-) -> tuple[list[str], set[str]]:
-    """Return (feature columns, the numeric ones among them to encode as one-hot).
-
-    Parameters
-    ----------
-    source : TableSource or ChunkedTable
-    every : list of str
-        Names of all columns.
-    categorical, drop, index
-        See `fastmlp.datasets.load`.
-
-    Raises
-    ------
-    DataError
-        If there is no such column, or no feature is left.
-    """
-    path = str(source.path)
-    choices = [drop] if isinstance(drop, (str, int)) else drop
-    dropped = {resolve_column(choice, every, "drop", path) for choice in choices}
-    labels = source.row_labels
-    if index:
-        dropped.add(every[0])
-    elif index is None and labels is not None and labels not in dropped:
-        dropped.add(labels)
-        warn_user(
-            f"{path}: the first column has no name and is left out, as labels of the rows "
-            "(index=False keeps it as a feature).",
-            DataWarning,
-        )
-    if source.target_name in dropped:
-        raise DataError(
-            f"{path}: the column {source.target_name!r} is the target and is dropped; expected one of both."
-        )
-    names = [name for name in every if name != source.target_name and name not in dropped]
-    if not names:
-        raise DataError(f"{path} has no column beside the target; expected at least one feature.")
-    if isinstance(categorical, str) and categorical != "auto":
-        raise DataError(f"categorical is {categorical!r}; expected 'auto' or a list of column names.")
-    chosen = () if isinstance(categorical, str) else categorical
-    return names, {resolve_column(choice, names, "categorical", path) for choice in chosen}
-
-
-def preprocessing_record(
-    source: TableSource | ChunkedTable, every: list[str], specs: list[dict[str, Any]], dtype: str, offset: float
-) -> dict[str, Any]:
-    """Return `Dataset.preprocessing` of a table with columns ``every``, features ``specs`` and an offset of targets."""
-    record = {
-        "columns": specs,
-        "all_columns": every,
-        "target": source.target_name,
-        **source.format._asdict(),
-        "dtype": dtype,
-    }
-    return {**record, "target_offset": offset} if offset else record
-
-
-def target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
-    """Return the offset to subtract from the targets, so that a model of ``dtype`` can distinguish them.
-
-    Raises
-    ------
-    DataError
-        If the targets are all equal, or too large or too close to each other for ``dtype``.
-    """
-    require_variation(target_column, None)
-    lost_by_float64 = centering_offset(target_column, np.dtype(np.float64))
-    if lost_by_float64 and not center:
-        warn_user(
-            f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it "
-            "before.",
-            DataWarning,
-        )
-    offset = centering_offset(target_column, dtype) if center else 0
-    more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
-    largest = float(np.abs(target_column.numbers(offset)).max())
-    if largest > float(np.finfo(dtype).max):
-        raise DataError(
-            f"{target_column.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}."
-        )
-    y = target_column.numbers(lost_by_float64)
-    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may underflow to 0
-        differ = f"differs by {np.ptp(y):g} at most"
-        raise DataError(f"{target_column.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
-    return offset
+    dtype: str,
+    center_target: bool,
+    *,
+    test: str | os.PathLike[str] | None = None,
+    test_size: float = 0.2,
+    seed: int = 0,
+    task: str = "auto",
+    header: None = None,
+    separator: None = None,
+    decimal: None = None,
+) -> Dataset:
+    """Read a table several times, chunk by chunk, so that little more than the result is in memory."""
+    source = ChunkedTable(path, target)
+    held_out = None if test is None else ChunkedTable(Path(os.path.expanduser(test)), source.target_name)
+    plan = make_plan(
+        source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed, task=task,
+        dtype=dtype, center_target=center_target,
+    )  # fmt: skip
+    parts: list[np.ndarray] = []
+    done = [0, 0]
+    for number, table in enumerate([source] if held_out is None else [source, held_out]):
+        unknown = UnknownValues(str(table.path), number == 1)
+        for start, chunk in numbered_chunks(table):
+            encoded = encode_chunk(chunk.table, plan.described, unknown)
+            parts = parts or [np.empty((len(y), encoded.shape[1]), encoded.dtype) for y in (plan.y_train, plan.y_test)]
+            for place, rows in enumerate(plan.split(encoded, None if number else start)):
+                parts[place][done[place] : done[place] + len(rows)] = rows
+                done[place] += len(rows)
+        unknown.report()
+    described = plan.described
+    return Dataset(
+        parts[0], plan.y_train, parts[1], plan.y_test,
+        name=path.name, task=described["task"],
+        classes=None if described["classes"] is None else tuple(described["classes"]),
+        feature_names=None if described["feature_names"] is None else tuple(described["feature_names"]),
+        image_shape=described["image_shape"], preprocessing=described["preprocessing"],
+    )  # fmt: skip
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:

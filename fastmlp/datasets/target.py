@@ -8,7 +8,7 @@ import numpy as np
 
 from .._common.errors import DataError
 from .categories import find_categories
-from .columns import Column, ordered_texts
+from .columns import Column, distinct_texts, ordered_texts
 from .dataset import Task
 
 __all__ = ["check_target", "choose_task", "class_indices", "class_names", "regression_targets", "require_variation"]
@@ -73,19 +73,19 @@ def check_target(target: Column, *, regression: bool) -> None:
 
 def class_names(target: Column) -> tuple[str, ...]:
     """Return the distinct labels, numbers sorted by value and texts by code points."""
-    return tuple(ordered_texts([text for text in target.texts() if text is not None]))
+    return tuple(ordered_texts([text for text in distinct_texts(target)[0] if text is not None]))
 
 
 def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:
     """Return indices into `classes`, int64 (rows,); raise DataError for a label that is not in it."""
-    texts = target.texts()
-    places = find_categories(texts, classes)
+    texts, rows = distinct_texts(target)
+    places: np.ndarray = find_categories(texts, classes)[rows]
     odd = np.flatnonzero(places < 0)
     if len(odd):
         shown = ", ".join(repr(label) for label in classes[:20]) + (", ..." if len(classes) > 20 else "")
         raise DataError(
-            f"{target.label} has the label {texts[odd[0]]!r}, which is none of the {len(classes)} classes of training "
-            f"(so in {len(odd)} of {len(texts)} rows); expected {shown}."
+            f"{target.label} has the label {texts[rows[odd[0]]]!r}, which is none of the {len(classes)} classes of "
+            f"training (so in {len(odd)} of {len(rows)} rows); expected {shown}."
         )
     return places
 

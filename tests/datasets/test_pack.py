@@ -101,6 +101,20 @@ def test_the_data_set_is_that_of_the_table(folder, monkeypatch, case, cells):
     )
 
 
+@pytest.mark.parametrize("cells", [1 << 21, 900])
+@pytest.mark.parametrize("options", [{}, {"target": "f1"}, {"test": True}], ids=str)
+def test_a_parquet_table_read_in_chunks_is_that_of_text(folder, monkeypatch, cells, options):
+    monkeypatch.setattr(chunks, "_CELLS", cells)
+    ref, comp = (
+        load(f"t.{kind}", **{key: f"t.{kind}" if value is True else value for key, value in options.items()})
+        for kind in ("csv", "parquet")
+    )
+    assert_same(load("t.parquet", **{**options, "test": "t.parquet"} if "test" in options else options), comp)
+    for a, b in zip(ref, comp, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert ref.feature_names == comp.feature_names and ref.classes == comp.classes
+
+
 @pytest.mark.filterwarnings("ignore::fastmlp._common.errors.DataWarning")
 @pytest.mark.parametrize("test", ["t.csv", "parts"])
 def test_a_test_part_and_folders(folder, monkeypatch, test):

@@ -1,0 +1,173 @@
+"""Conversion of a table in chunks: statistics and split of all rows, and the encoding of some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from .._common.errors import DataError
+from .categories import UnknownValues
+from .chunks import Chunk, ChunkedTable
+from .columns import ArrayTable, Column, Table, join_columns
+from .features import choose_features, preprocessing_record, target_offset
+from .fitting import TableStatistics
+from .preprocessing import encode, encoded_names
+from .split import split_rows
+from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
+
+__all__ = ["ChunkPlan", "encode_chunk", "make_plan", "numbered_chunks"]
+
+
+class ChunkPlan(NamedTuple):
+    """How the chunks of a table become the arrays of a data set.
+
+    Attributes
+    ----------
+    described : dict
+        JSON-able: task, classes, feature_names, image_shape and preprocessing of `Dataset`.
+    in_train : ndarray of bool of shape (N,)
+        Mask of the rows in the training part.
+    y_train, y_test : ndarray
+        Targets of both parts.
+    """
+
+    described: dict[str, Any]
+    in_train: np.ndarray
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+    def split(self, rows: np.ndarray, start: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the training and the test part of the rows from number ``start`` on; None for those of a test file."""
+        if start is None:
+            return rows[:0], rows
+        mask = self.in_train[start : start + len(rows)]
+        return rows[mask], rows[~mask]
+
+
+def make_plan(
+    source: ChunkedTable,
+    held_out: ChunkedTable | None,
+    *,
+    categorical: Literal["auto"] | Sequence[str | int],
+    drop: Sequence[str | int],
+    index: bool | None,
+    test_size: float,
+    seed: int,
+    task: str,
+    dtype: str,
+    center_target: bool,
+    progress: Callable[[str], None] = lambda line: None,
+) -> ChunkPlan:
+    """Read the targets and the statistics of a table.
+
+    Parameters
+    ----------
+    source : ChunkedTable
+    held_out : ChunkedTable or None
+        Test part; None splits ``source``.
+    categorical, drop, index, test_size, seed, task, dtype, center_target
+        See `fastmlp.datasets.load`.
+    progress : function of a str, optional
+        Called with a line after each stage.
+
+    Returns
+    -------
+    ChunkPlan
+
+    Raises
+    ------
+    DataError
+        If a table is damaged, or does not fit an option.
+    """
+    number = np.dtype(dtype)
+    target_column, raw = _scan(source)
+    progress(f"{source.path}: {len(target_column):,} rows")
+    chosen = choose_task(target_column, task)
+    classes = class_names(target_column) if chosen == "classification" else None
+    require_variation(target_column, classes)
+    labels = None if classes is None else class_indices(target_column, classes)
+    if held_out is None:
+        train, _ = split_rows(len(target_column), test_size, seed, labels)
+        in_train = np.zeros(len(target_column), bool)
+        in_train[train] = True
+        test_column = target_column.take(~in_train)
+    else:
+        held_out.texts |= source.texts
+        in_train = np.ones(len(target_column), bool)
+        test_column, test_raw = _scan(held_out)
+        raw = raw and test_raw
+        check_target(test_column, regression=classes is None)
+    train_column = target_column.take(in_train)
+    offset: float = 0
+    if classes is None:
+        offset = target_offset(train_column, number, center_target)
+        y_train = regression_targets(train_column, offset)
+        y_test = regression_targets(test_column, offset).astype(y_train.dtype)
+    else:
+        y_train, y_test = (class_indices(column, classes) for column in (train_column, test_column))
+    described: dict[str, Any] = {"task": chosen, "classes": None if classes is None else list(classes)}
+    described |= {"image_shape": source.image_shape, "feature_names": None, "preprocessing": None}
+    if raw and categorical == "auto" and not drop and not index and source.target_name is None and not offset:
+        return ChunkPlan(described, in_train, y_train, y_test)  # bytes are not converted
+
+    names, as_categories = choose_features(source, source.names, categorical, drop, index)
+    _require_columns(held_out, names, source)
+    rows = len(train_column)
+    statistics = TableStatistics(names, as_categories, number, center=source.image_shape is None, rows=rows)
+    for start, chunk in numbered_chunks(source):
+        statistics.add(chunk.table.take(np.flatnonzero(in_train[start : start + len(chunk.table)])))
+    specs = statistics.records()
+    progress(f"statistics of {rows:,} training rows: {len(specs)} columns")
+    described["preprocessing"] = preprocessing_record(source, source.names, specs, dtype, offset)
+    if source.header is not None or source.format.header:
+        described["feature_names"] = list(encoded_names(specs))
+    if len(specs) != len(source.names) or as_categories:
+        described["image_shape"] = None
+    return ChunkPlan(described, in_train, y_train, y_test)
+
+
+def _scan(source: ChunkedTable) -> tuple[Column, bool]:
+    """Return the target, and whether all features are bytes; make the types of columns in text files uniform."""
+    targets: list[Column] = []
+    kinds: dict[str, set[str]] = {name: set() for name in source.names}
+    raw = True
+    for table, target_column in source.chunks(only_target=source.header is None):
+        targets.append(target_column)
+        raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
+        if source.header is not None:
+            for name in source.names:
+                column = table.column(name)
+                if not column.missing().all():
+                    kinds[name].add(column.kind)
+    if not sum(map(len, targets)):
+        raise DataError(f"{source.path} has no rows; expected at least one.")
+    before = set(source.texts)
+    source.unify_kinds(kinds)
+    if source.target_name in source.texts - before:
+        targets = [chunk.target_column for chunk in source]
+    return join_columns(targets), raw
+
+
+def numbered_chunks(source: ChunkedTable) -> Iterator[tuple[int, Chunk]]:
+    """Yield (number of the first row, chunk)."""
+    start = 0
+    for chunk in source:
+        yield start, chunk
+        start += len(chunk.table)
+
+
+def _require_columns(held_out: ChunkedTable | None, names: list[str], source: ChunkedTable) -> None:
+    absent = [] if held_out is None else [name for name in names if name not in held_out.names]
+    if absent and held_out is not None:
+        raise DataError(f"{held_out.path} lacks the column {absent[0]!r}, which {source.path} has.")
+
+
+def encode_chunk(table: Table, described: dict[str, Any], unknown: UnknownValues) -> np.ndarray:
+    """Return the features of a chunk as `ChunkPlan.described` says, and collect its unknown categories."""
+    record = described["preprocessing"]
+    if record is None:  # bytes
+        assert isinstance(table, ArrayTable)
+        return np.ascontiguousarray(table.matrix)
+    return encode(table, record["columns"], None, np.dtype(record["dtype"]), unknown=unknown)
