@@ -28,6 +28,7 @@ PRINTED_BY = {
     "cli/curves.py": {"train", "compare"},
     "datasets/table.py": {"train", "pack"},
     "datasets/fitting.py": {"train", "pack"},
+    "datasets/features.py": {"train", "pack"},
     "datasets/loading.py": {"train"},
     "datasets/train_test.py": {"train", "evaluate"},
     "datasets/source.py": {"train", "evaluate", "pack"},
@@ -43,7 +44,7 @@ PRINTED_BY = {
 # Arguments that messages name and no command has: why no command prints them.
 ONLY_IN_PYTHON = {
     ("datasets/fetch.py", "download"): "the commands always allow a download",
-    ("datasets/table.py", "center_target"): "the commands always center the target",
+    ("datasets/features.py", "center_target"): "the commands always center the target",
     ("callbacks/saving.py", "average"): "train adds this callback only beside an average",
     ("training/trainer.py", "average"): "train asks for averages only where it keeps them",
     ("training/fit.py", "epochs"): "--epochs and --steps exclude each other",
