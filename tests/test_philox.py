@@ -51,6 +51,11 @@ def test_rows_that_share_the_upper_word():
     assert np.array_equal(ref, shuffle_order(3, 5, n)) and np.array_equal(ref, compiled_order(3, 5, n))
 
 
+def test_more_rows_than_numbers_of_32_bits(monkeypatch):
+    monkeypatch.setattr(philox, "shuffle_order", lambda *arguments: arguments)
+    assert compiled_order(3, 5, 1 << 32) == (3, 5, 1 << 32)
+
+
 def test_many_rows_that_share_the_upper_word(monkeypatch):
     """With an upper word of 6 bits all do; the order is then by it, and by the whole word within it."""
     n, seed = 3000, 11

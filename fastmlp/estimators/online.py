@@ -40,7 +40,7 @@ _CHANGED = ("loss_", "n_iter_", "t_", "best_loss_", "_no_improvement_count")  # 
 
 
 class _Prepared(NamedTuple):
-    """What the calls of `partial_fit` depend on.
+    """Parameters and attributes on which calls of `partial_fit` depend.
 
     Attributes
     ----------

@@ -53,8 +53,8 @@ class Kernels:
         ``made_with`` are the arguments of the function that makes it, if it is not at the top of the module.
         """
         if self.ahead_of_time:
-            # By the symbol's name, see `jit`: the import of the modules would take longer than all else of a Predictor.
-            built = self._jit.LIBRARY.address("_".join((module, name, *made_with, str(dtype))))
+            # By name: the import of the modules would take longer than all else of a Predictor.
+            built = self._jit.LIBRARY.address(f"{self._jit.declared_name(module, name, made_with)}_{dtype}")
             if built is not None:
                 return int(built)
         found = getattr(importlib.import_module(f"{_CPU}.{module}"), name)

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,14 @@ def test_stale_files_are_deleted(folder):
     assert set(stale) <= set(names(folder))  # only a new file makes room
     save_object("fastmlp_f", "sources", "key", b"code")
     assert len(names(folder)) == 3 and "theirs.o" in names(folder) and not set(stale) & set(names(folder))
+
+
+def test_files_of_processes_that_were_killed_are_deleted(folder):
+    for name, age in (("fastmlp_old.tmp", 3600), ("fastmlp_new.tmp", 0)):
+        (folder / name).touch()
+        os.utime(folder / name, times=(time.time() - age,) * 2)
+    save_object("fastmlp_f", "sources", "key", b"code")
+    assert [name for name in names(folder) if name.endswith(".tmp")] == ["fastmlp_new.tmp"]
 
 
 def test_what_another_process_deletes_meanwhile_does_not_matter(folder, monkeypatch):

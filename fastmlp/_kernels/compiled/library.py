@@ -69,7 +69,7 @@ def extension_module() -> ModuleType | None:
 
 
 def kernel_type() -> Any:
-    """Return the class of kernels: that of the extension module, or one in Python if there is none."""
+    """Return the class of kernels, from the extension module if it was installed, else in Python."""
     native = extension_module()
     return importlib.import_module(".python_calls", __package__).Kernel if native is None else native.Kernel
 

@@ -193,7 +193,6 @@ cdef class BoundKernel:
 
 
 include "inputs.pxi"
-include "order.pxi"
 include "weights.pxi"
 include "step.pxi"
 include "job.pxi"

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from .library import FOLDER
@@ -16,6 +17,7 @@ __all__ = ["cache_files", "cache_folder", "load_object", "save_object"]
 
 _PATTERN = "fastmlp_*.o"
 _DIGEST = 16  # bytes
+_UNFINISHED = 600  # seconds that the writing of a file may take
 _swept: set[Path] = set()
 
 
@@ -103,14 +105,15 @@ def save_object(symbol: str, sources: str, key: str, code: bytes) -> None:
 
 
 def _sweep(folder: Path, sources: str) -> None:
-    """Delete, once in a process, the files of other versions of the sources.
+    """Delete, once in a process, the files of other versions of the sources, and those of processes that were killed.
 
-    Processes that run these versions still compile again what they miss.
+    Processes with other versions that are still running compile missing kernels again.
     """
     if folder in _swept:
         return
     _swept.add(folder)
-    for path in folder.glob(_PATTERN):
-        if f".{sources}." not in path.name:
-            with contextlib.suppress(OSError):  # deleted by another process, in use, or not ours to delete
+    stale = [path for path in folder.glob(_PATTERN) if f".{sources}." not in path.name]
+    for path in (*stale, *folder.glob("fastmlp_*.tmp")):
+        with contextlib.suppress(OSError):  # deleted by another process, in use, or not ours to delete
+            if path.suffix != ".tmp" or time.time() - path.stat().st_mtime > _UNFINISHED:
                 path.unlink()

@@ -84,7 +84,7 @@ def _object_code(symbol: str, names: str, compile_function: Callable[[Any], byte
 @functools.cache
 def _announce() -> None:
     """Warn, once in a process, that the first use of kernels takes long, unless the environment chose that."""
-    chosen = any(os.environ.get(name, "").strip() for name in ("FASTMLP_JIT", "FASTMLP_LANES"))
+    chosen = any(os.environ.get(name, "").strip() not in ("", "0") for name in ("FASTMLP_JIT", "FASTMLP_LANES"))
     if library(VECTOR_BYTES) is None and not chosen:
         folder = cache_folder()
         kept = "no folder is writable, so each process does so" if folder is None else f"they are kept in {folder}"

@@ -1,8 +1,8 @@
 """Declaration of kernels, and where their compiled code comes from.
 
 A module of kernels declares each of them by `kernel` or `function_pointer`. A call of a kernel is a call into the
-library of compiled kernels (`compiled.library`). What the library lacks is compiled by Numba when it is first called
-(`compiled.on_demand`): everything where there is no library, and the formulas that users register.
+library of compiled kernels (`compiled.library`). Numba compiles a kernel that the library lacks at its first call
+(`compiled.on_demand`): all kernels where there is no library, and those of formulas that users register.
 
 Numba compiles from a second copy of the modules, `_kernels.jitted`, in which the functions that kernels are made of
 are Numba's. So a process that compiles nothing does not import Numba.
@@ -23,7 +23,7 @@ from .host import VECTOR_BYTES
 
 __all__ = [
     "DISABLED", "FUNCTION_POINTERS", "JITTED", "KERNELS", "LIBRARY", "Declared", "carray", "compiled_once",
-    "function_pointer", "inline", "kernel", "lower", "version",
+    "declared_name", "function_pointer", "inline", "kernel", "lower", "version",
 ]  # fmt: skip
 
 
@@ -81,9 +81,14 @@ KERNELS: dict[str, Declared] = {}
 FUNCTION_POINTERS: dict[str, function_pointer] = {}
 
 
+def declared_name(module: str, maker: str, made_with: tuple[Any, ...]) -> str:
+    """Return the name of a declaration, see `kernel`; ``maker`` is the function itself at the top of its module."""
+    return "_".join((module, maker.lstrip("_"), *map(str, made_with)))
+
+
 def _name(function: Callable[..., Any], made_with: tuple[Any, ...]) -> str:
-    maker = function.__qualname__.partition(".")[0]
-    return "_".join((function.__module__.rpartition(".")[2], maker.lstrip("_"), *map(str, made_with)))
+    module, maker = function.__module__.rpartition(".")[2], function.__qualname__.partition(".")[0]
+    return declared_name(module, maker, made_with)
 
 
 def _captured_names(function: Callable[..., Any]) -> str:

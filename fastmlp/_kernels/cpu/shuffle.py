@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._common import philox
 from ..._common.philox import SHUFFLE
 from .declare import INTS, ORDER, WORD
 from .jit import kernel
@@ -52,7 +53,9 @@ def _draw(seed, epoch, words, lower, other, order, counts):
 
 
 def shuffle_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Return `philox.shuffle_order` of fewer than 2**32 rows."""
+    """Return `philox.shuffle_order`."""
+    if n >= 1 << 32:  # the kernel's row numbers are uint32
+        return philox.shuffle_order(seed, epoch, n)
     words, lower, other, order = np.empty((4, n), np.uint32)
     counts = np.empty(_BINS, np.int64)
     _draw(np.uint64(seed), np.uint64(epoch), words, lower, other, order, counts)

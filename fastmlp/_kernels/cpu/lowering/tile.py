@@ -130,6 +130,13 @@ def _row_address(builder: Any, first: Any, distances: Any, r: int) -> Any:
     return builder.gep(first, [builder.shl(distance, ir.Constant(distance.type, power))])
 
 
+def _add_product(builder: Any, kind: Any, tile: Any, at: int, a: Any, b: Any) -> Any:
+    """Return the tile with a b added to its vector ``at``, by one fused multiply-add."""
+    total = builder.extract_value(tile, at)
+    total = simd.call(builder, f"llvm.fma.{kind.vector.suffix}", kind.vector.llvm, a, b, total)
+    return builder.insert_value(tile, total, at)
+
+
 @simd.operation(
     multiply_add,
     lambda tile, *rest: tile,
@@ -152,16 +159,7 @@ def _lower_multiply_add(context: Any, builder: Any, sig: Any, values: Any) -> An
     for r in range(kind.rows):
         element = left.broadcast(_row_address(builder, first, values[3], r))
         for v in range(kind.vectors):
-            at = r * kind.vectors + v
-            total = simd.call(
-                builder,
-                f"llvm.fma.{kind.vector.suffix}",
-                kind.vector.llvm,
-                element,
-                columns[v],
-                builder.extract_value(tile, at),
-            )
-            tile = builder.insert_value(tile, total, at)
+            tile = _add_product(builder, kind, tile, r * kind.vectors + v, element, columns[v])
     return tile
 
 
@@ -185,16 +183,7 @@ def _lower_multiply_add_row(context: Any, builder: Any, sig: Any, values: Any) -
     for r in range(kind.rows):
         address = _row_address(builder, first, values[3], r)
         for v in range(kind.vectors):
-            at = r * kind.vectors + v
-            total = simd.call(
-                builder,
-                f"llvm.fma.{kind.vector.suffix}",
-                kind.vector.llvm,
-                element,
-                right.load_at(address, v),
-                builder.extract_value(tile, at),
-            )
-            tile = builder.insert_value(tile, total, at)
+            tile = _add_product(builder, kind, tile, r * kind.vectors + v, element, right.load_at(address, v))
     return tile
 
 
