@@ -6,6 +6,7 @@ from ._common.errors import DataError as DataError
 from ._common.errors import DataWarning as DataWarning
 from ._common.errors import DivergenceError as DivergenceError
 from ._common.errors import GradientCheckError as GradientCheckError
+from ._common.errors import MappedFileError as MappedFileError
 from ._common.errors import ModelFileError as ModelFileError
 from ._common.errors import PerformanceWarning as PerformanceWarning
 from ._common.errors import ResumeError as ResumeError

@@ -12,7 +12,7 @@ import numpy as np
 
 from .memory import available_memory, format_bytes
 
-__all__ = ["AHEAD", "SINGLE_PAGES", "Facts", "MappedFiles", "file_identity", "mapping_of"]
+__all__ = ["AHEAD", "SINGLE_PAGES", "Facts", "MappedFiles", "address_of", "byte_bounds", "file_identity", "mapping_of"]
 
 # Where a page is missing, AHEAD reads also those around it, up to megabytes; SINGLE_PAGES does not.
 AHEAD, SINGLE_PAGES = "MADV_NORMAL", "MADV_RANDOM"
@@ -32,9 +32,11 @@ def mapping_of(array: Any) -> mmap.mmap | None:
 
 
 def file_identity(array: Any) -> tuple[Any, ...] | None:
-    """Return what tells whether an array has the same numbers again: its file, the file's last change, and its place.
+    """Return the file of an array, the time of its last change, and the array's place in it.
 
-    None for an array that can be written to, or that is not in a `numpy.memmap`.
+    Arrays of equal identity have equal numbers, unless the file was written to through another map: of several writes
+    to a page before it is on the disk, the system may note the first one only. None for an array that can be written
+    to, or that is not in a `numpy.memmap`.
 
     Examples
     --------
@@ -52,13 +54,13 @@ def file_identity(array: Any) -> tuple[Any, ...] | None:
         status = os.stat(str(start.filename))
     except OSError:  # gone
         return None
-    place = _address(array) - _address(start) + int(start.offset)
+    place = address_of(array) - address_of(start) + int(start.offset)
     version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     return *version, place, array.shape, array.strides, array.dtype.str
 
 
 class Facts(dict[Any, Any]):
-    """What is known about a few files, by `file_identity`; the oldest entries are forgotten.
+    """Facts about mapped files, by `file_identity`, of which the oldest are forgotten.
 
     Examples
     --------
@@ -132,11 +134,11 @@ class MappedFiles:
             # The bytes of some rows are near each other only if they follow one another.
             if not (hasattr(mmap, "MADV_WILLNEED") and rows.size and rows.strides[0] == max(rows.strides)):
                 continue
-            size = sum((n - 1) * stride for n, stride in zip(rows.shape, rows.strides)) + rows.itemsize
-            start = _address(rows) - _address(np.frombuffer(mapping, np.uint8))
-            page = start // mmap.PAGESIZE * mmap.PAGESIZE
+            start = address_of(np.frombuffer(mapping, np.uint8))
+            first_byte, end = (at - start for at in byte_bounds(rows))
+            page = first_byte // mmap.PAGESIZE * mmap.PAGESIZE
             with suppress(OSError):  # the system refuses: steps read the rows when they need them
-                mapping.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+                mapping.madvise(mmap.MADV_WILLNEED, page, end - page)
 
     def _set(self, advice: str) -> None:
         if advice == self._advice:
@@ -149,5 +151,20 @@ class MappedFiles:
                 mapping.madvise(getattr(mmap, advice))
 
 
-def _address(array: np.ndarray) -> int:
+def address_of(array: Any) -> int:
+    """Return the address of an array's first element."""
     return int(array.__array_interface__["data"][0])
+
+
+def byte_bounds(array: np.ndarray) -> tuple[int, int]:
+    """Return the addresses of an array's first byte and of the byte behind its last one, for any strides.
+
+    Examples
+    --------
+    >>> first, last = byte_bounds(np.zeros((3, 4))[:, ::-2])
+    >>> last - first
+    88
+    """
+    steps = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+    first = address_of(array)
+    return first + sum(min(0, step) for step in steps), first + sum(max(0, step) for step in steps) + array.itemsize

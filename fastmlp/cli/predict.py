@@ -15,12 +15,12 @@ import numpy as np
 from .._common.errors import DataError
 from .._kernels import get_backend, use_backend
 from ..datasets import apply_preprocessing, load
-from ..datasets.array_files import read_npy, read_npz
 from ..datasets.dialect import TextFormat
 from ..datasets.packed import is_packed
 from ..datasets.table_files import is_text_file, read_numbers, reject_format
 from ..inference.kernels import inference_kernels
 from ..inference.predictor import Predictor
+from ..io.array_files import read_npy, read_npz
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
 from .data import is_named, packed_as_trained, print_data_warnings, reject_table_options

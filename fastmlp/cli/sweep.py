@@ -19,12 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from .._common.errors import ModelFileError
 from .._common.threads import usable_threads
 from ..callbacks.history import History
-from ..io.files import atomic_write
+from ..io.files import atomic_write, try_lock
 from . import train
 from .compare import history_of, print_ranking
 from .options import INTERRUPTED, NOTE, Parser, UsageError, at_least
@@ -197,23 +197,16 @@ def _holds_sweep(folder: Path, runs: dict[str, list[str]]) -> bool:
     return True
 
 
-def _locked(folder: Path) -> IO[bytes]:
+def _locked(folder: Path) -> BinaryIO:
     """Lock the folder for this sweep and its runs; return the locked file."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / _LOCK).open("wb")
-    with contextlib.suppress(ImportError):  # Windows has no fcntl
-        import fcntl
-
-        for attempt in range(_PATIENCE + 1):  # the runs of a killed sweep may still be ending
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if attempt == _PATIENCE:
-                    lock.close()
-                    raise FileExistsError(f"{folder} is in use by another sweep; give another --out.") from None
-                time.sleep(1)
-    return lock
+    for attempt in range(_PATIENCE + 1):  # the runs of a killed sweep may still be ending
+        lock = try_lock(folder / _LOCK)
+        if lock is not None:
+            return lock
+        if attempt < _PATIENCE:
+            time.sleep(1)
+    raise FileExistsError(f"{folder} is in use by another sweep; give another --out.")
 
 
 def _command(out: Path, options: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._common.errors import DataError
-from .array_files import ARRAY_SUFFIXES, map_npy, read_npz
+from ..io.array_files import ARRAY_SUFFIXES, map_npy, read_npz
 from .columns import ArrayTable, Column, FrameTable, Table, import_optional
 from .dialect import UNKNOWN_FORMAT, TextFormat
-from .source import TABLE_SUFFIXES, array_pair, resolve_column, target_file
+from .source import TABLE_SUFFIXES, array_pair, require_arrays, resolve_column, target_file
 from .table_files import TextFile, first_line_of, is_text_file, reject_format
 
 __all__ = ["Chunk", "ChunkedTable"]
@@ -63,6 +63,8 @@ class ChunkedTable:
         Whether the first line of a text file names the columns; None for other sources.
     image_shape : tuple of int or None
         (channels, height, width) of a row, for arrays of images.
+    test_part : ChunkedTable or None
+        The rows of ``X_test`` and ``y_test`` of an ``.npz`` file.
     texts : set of str
         Columns that are read as texts, see `unify_kinds`.
 
@@ -86,6 +88,7 @@ class ChunkedTable:
         self.row_labels: str | None = None
         self.header: bool | None = None
         self.image_shape: tuple[int, int, int] | None = None
+        self.test_part: ChunkedTable | None = None
         self.texts: set[str] = set()
         self._target, self._given, self._likely = target, given, likely
         for file in self.files:
@@ -204,12 +207,15 @@ class ChunkedTable:
         return read
 
     def _npz_reader(self, file: Path) -> Reader:
-        with zipfile.ZipFile(file) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist()}
-        if not {"X", "y"} <= keys:
-            raise DataError(f"{file} has the arrays {', '.join(sorted(keys))}; expected X and y.")
-        arrays = read_npz(file, ("X", "y"))
-        return self._arrays_reader(file, arrays["X"], arrays["y"], f"{file}[y]")
+        arrays = read_npz(file, ("X", "y", "X_test", "y_test"))
+        require_arrays(file, arrays)
+        read = self._arrays_reader(file, arrays["X"], arrays["y"], f"{file}[y]")
+        if "X_test" in arrays:
+            if len(self.files) > 1:
+                raise DataError(f"{file} has a test part (X_test, y_test); expected only X and y in a folder of files.")
+            self.test_part = copy.copy(self)
+            self.test_part._readers = [self._arrays_reader(file, arrays["X_test"], arrays["y_test"], f"{file}[y_test]")]
+        return read
 
     def _arrays_reader(self, file: Path, X: np.ndarray, y: np.ndarray, y_label: str) -> Reader:
         width = int(np.prod(X.shape[1:]))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from .._common.errors import DataError
-from ..io.files import atomic_write
+from ..io.files import atomic_write, try_lock
 from .categories import UnknownValues
 from .chunk_plan import encode_chunk, make_plan, numbered_chunks
 from .chunks import Chunk, ChunkedTable
@@ -24,6 +24,8 @@ from .packed import ARRAYS, BLOCK, DESCRIPTION, FORMAT, BlockDigests, is_packed
 __all__ = ["pack"]
 
 _PROGRESS = "packing.json"
+_LOCK = "lock"
+_PARTS = ("train", "test")
 
 
 def pack(
@@ -90,37 +92,56 @@ def pack(
         raise DataError(f"{folder} exists{packed}; expected the name of a new folder.")
     given = validate_format(header, separator, decimal)
     source = ChunkedTable(table, target, given)
-    held_out = None
+    held_out = source.test_part
     if test is not None:
+        if held_out is not None:
+            raise DataError(f"{table} has a test part of its own (X_test, y_test); expected none by test=.")
         held_out = ChunkedTable(Path(os.path.expanduser(test)), source.target_name, given, source.format)
     options = {
         "target": target, "categorical": categorical if categorical == "auto" else list(categorical),
         "drop": list(drop) if not isinstance(drop, (str, int)) else drop, "index": index, "format": list(given),
         "test_size": test_size, "seed": seed, "task": task, "dtype": dtype,
     }  # fmt: skip
-    packing = _Packing(folder, [source, *([] if held_out is None else [held_out])], options)
-    if packing.resumed:
-        progress(f"going on with {packing.folder}, which an earlier run left")
-    else:
-        plan = make_plan(
-            source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed,
-            task=task, dtype=dtype, center_target=True, progress=progress,
-        )  # fmt: skip
-        packing.begin(*plan)
-    packing.write(progress)
-    packing.finish()
+    with _Packing(folder, [source, *([] if held_out is None else [held_out])], options) as packing:
+        if packing.resumed:
+            progress(f"going on with {packing.folder}, which an earlier run left")
+        else:
+            plan = make_plan(
+                source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed,
+                task=task, dtype=dtype, center_target=True, progress=progress,
+            )  # fmt: skip
+            packing.begin(*plan)
+        packing.write(progress)
+        packing.finish()
     return folder
 
 
 class _Packing:
-    """Unfinished folder, beside the final one: its files grow chunk by chunk, and a file of progress is replaced."""
+    """Unfinished folder, beside the final one: its files grow chunk by chunk, and a file of progress is replaced.
+
+    As a context manager it holds a lock, and removes a folder that has nothing to go on with.
+    """
 
     def __init__(self, final: Path, tables: list[ChunkedTable], options: dict[str, Any]) -> None:
         self._final, self._tables = final, tables
         self.folder = final.with_name(f"{final.name}.packing")
         self._identity = json.loads(json.dumps({"files": self._files(), "options": options, "format": FORMAT}))
         self._state: dict[str, Any] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(self.folder / _LOCK)
+        if lock is None:
+            raise DataError(f"{self.folder} is in use by another process that packs; expected another folder.")
+        self._lock = lock
         self.resumed = self._read_progress()
+
+    def __enter__(self) -> _Packing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()  # Windows deletes closed files only
+        with contextlib.suppress(OSError):  # the folder has its final name, or files to go on with
+            (self.folder / _LOCK).unlink()
+            self.folder.rmdir()
 
     def _files(self) -> list[list[Any]]:
         """Return what tells whether the tables have changed."""
@@ -136,18 +157,23 @@ class _Packing:
             state = json.loads((self.folder / _PROGRESS).read_text(encoding="utf-8"))
             if state["identity"] != self._identity:
                 return False
+            for part, size in zip(_PARTS, state["sizes"], strict=True):
+                np.load(self.folder / f"y_{part}.npy", mmap_mode="r")
+                if size and (self.folder / f"X_{part}.npy").stat().st_size < size:
+                    return False
+            np.load(self.folder / "in_train.npy", mmap_mode="r")
             for table, texts in zip(self._tables, state["texts"], strict=True):
                 table.texts |= set(texts)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):  # damaged, for example by a power failure
             return False
         self._state = state
         return True
 
     def begin(self, described: dict[str, Any], in_train: np.ndarray, y_train: np.ndarray, y_test: np.ndarray) -> None:
         """Make the folder, with the targets and without features."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        for old in self.folder.iterdir():
+            if old.name != _LOCK:
+                old.unlink()
         np.save(self.folder / "in_train.npy", in_train)
         np.save(self.folder / "y_train.npy", y_train)
         np.save(self.folder / "y_test.npy", y_test)
@@ -164,13 +190,11 @@ class _Packing:
     def write(self, progress: Callable[[str], None]) -> None:
         """Encode and write the features that are missing."""
         in_train = np.load(self.folder / "in_train.npy", allow_pickle=False)
-        wanted = [len(np.load(self.folder / f"y_{part}.npy", mmap_mode="r")) for part in ("train", "test")]
+        wanted = [len(np.load(self.folder / f"y_{part}.npy", mmap_mode="r")) for part in _PARTS]
         with contextlib.ExitStack() as stack:
             files = [
                 stack.enter_context(_GrowingFile(self.folder / f"X_{part}.npy", size, digests))
-                for part, size, digests in zip(
-                    ("train", "test"), self._state["sizes"], self._state["digests"], strict=True
-                )
+                for part, size, digests in zip(_PARTS, self._state["sizes"], self._state["digests"], strict=True)
             ]
             # Each table's unknown categories are reported once, at the end.
             unknown = [UnknownValues(str(table.path), number == 1) for number, table in enumerate(self._tables)]
@@ -225,7 +249,9 @@ class _Packing:
         described = {"format": FORMAT, "arrays": arrays, "dataset": self._state["dataset"], "block": BLOCK}
         with atomic_write(self.folder / DESCRIPTION) as stream:
             stream.write(json.dumps(described, indent=1).encode())
-        (self.folder / _PROGRESS).unlink()
+        self._lock.close()
+        for name in (_PROGRESS, _LOCK):
+            (self.folder / name).unlink()
         self.folder.rename(self._final)
 
 

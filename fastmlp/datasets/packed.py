@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._common.errors import DataError
-from .array_files import map_npy
+from ..io.array_files import map_npy
 from .dataset import Dataset
 
 __all__ = ["ARRAYS", "BLOCK", "DESCRIPTION", "FORMAT", "BlockDigests", "is_packed", "open_packed", "verify_packed"]

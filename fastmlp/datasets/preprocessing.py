@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .._common.errors import DataError
-from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
+from ..io.array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .categories import UnknownValues, find_categories, parse_bool
 from .columns import ArrayTable, Column, FrameTable, Table
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number, validate_format

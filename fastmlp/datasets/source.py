@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from .._common.errors import DataError
-from .array_files import ARRAY_SUFFIXES, read_npy, read_npz
+from ..io.array_files import ARRAY_SUFFIXES, read_npy, read_npz
 from .columns import ArrayTable, Column, Table, array_column
 from .dialect import UNKNOWN_FORMAT, TextFormat, is_number
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
-__all__ = ["TABLE_SUFFIXES", "TableSource", "array_pair", "resolve_column", "target_file"]
+__all__ = ["TABLE_SUFFIXES", "TableSource", "array_pair", "require_arrays", "resolve_column", "target_file"]
 
 TABLE_SUFFIXES = FRAME_SUFFIXES + ARRAY_SUFFIXES
 
@@ -120,12 +120,7 @@ class TableSource:
     def _from_npz(self) -> None:
         path = self.path
         arrays = read_npz(path, ("X", "y", "X_test", "y_test"))
-        absent = [key for key in ("X", "y") if key not in arrays]
-        if absent or ("X_test" in arrays) != ("y_test" in arrays):
-            raise DataError(
-                f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
-                "X and y, and perhaps X_test and y_test."
-            )
+        require_arrays(path, arrays)
         self.table, self.target_column = self._pair(arrays["X"], arrays["y"], f"{path}[X]", f"{path}[y]")
         if "X_test" in arrays:
             X_test, y_test = arrays["X_test"], arrays["y_test"]
@@ -134,6 +129,15 @@ class TableSource:
     def _pair(self, X: np.ndarray, y: np.ndarray, X_label: str, y_label: str) -> tuple[ArrayTable, Column]:
         table, column, self.image_shape = array_pair(X, y, X_label, y_label)
         return table, column
+
+
+def require_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise DataError unless an ``.npz`` file has X and y, and X_test and y_test or neither."""
+    if not {"X", "y"} <= set(arrays) or ("X_test" in arrays) != ("y_test" in arrays):
+        raise DataError(
+            f"{path} has {'the arrays ' + ', '.join(sorted(arrays)) if arrays else 'neither X nor y'}; expected "
+            "X and y, and perhaps X_test and y_test."
+        )
 
 
 def array_pair(

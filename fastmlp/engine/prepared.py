@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._common.arithmetic import ceil_div
+from .._common.mapped import address_of
 from .._common.threads import WORK_PER_THREAD, choose_threads
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
@@ -114,11 +115,11 @@ class PreparedSteps:
         # By table, number of threads and thread.
         self.calls: dict[tuple[int, int, int], Callable[[], Any]] = {}
         first, last = plan.ops[0], plan.ops[-1]
-        first[table.BOUNDS] = last[table.BOUNDS] = _address(self.bounds)
+        first[table.BOUNDS] = last[table.BOUNDS] = address_of(self.bounds)
         first[table.STEPS] = 0
-        last[table.LOSS_DENOMINATORS] = _address(self.denominators)
+        last[table.LOSS_DENOMINATORS] = address_of(self.denominators)
         for op, _ in plan.dropouts:
-            plan.ops[op, table.COUNTS] = _address(self.counts)
+            plan.ops[op, table.COUNTS] = address_of(self.counts)
         self.tables, self._run_params = [plan.ops], [plan.run_params]
         self.step_call = self._call(_STEP, 1, 0)
         self.forward_call: Callable[[], Any] | None = None
@@ -171,8 +172,8 @@ class PreparedSteps:
         """Set the addresses of a batch's features; return the arrays that must live until the kernel returns."""
         X, order, source = source_of(X, index, self.dtype)
         first = self.tables[which][0]
-        first[table.FORWARD], first[table.ORDER] = self._gather(source), _address(order)
-        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
+        first[table.FORWARD], first[table.ORDER] = self._gather(source), address_of(order)
+        first[table.SOURCE], first[table.SOURCE_ROW] = address_of(X), X.strides[0] // X.itemsize
         self.bounds[1] = len(index)
         return X, order
 
@@ -190,8 +191,8 @@ class PreparedSteps:
         weight = None if rows.weight is None else np.ascontiguousarray(rows.weight, np.float64)
         last = self.tables[_STEP][-1]
         last[table.FORWARD], last[table.LOSS] = self._loss_addresses(target.ndim == 1)
-        last[table.ORDER], last[table.TARGET] = _address(index), _address(target)
-        last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
+        last[table.ORDER], last[table.TARGET] = address_of(index), address_of(target)
+        last[table.SAMPLE_WEIGHT] = 0 if weight is None else address_of(weight)
         self.denominators[0], total = self._weigh(target, weight, index)
         self.pending[0] = 0
         result = self._update(_STEP, len(index), seed, step, l2 / total if l2 else 0.0)
@@ -240,7 +241,7 @@ class PreparedSteps:
         alive = self._set_features(_FORWARD, X, self.order[: len(X)])
         self._set_dropouts(_FORWARD, seed, step)
         out: Array = np.empty((len(X), self.outputs), self.dtype)
-        self.tables[_FORWARD][-1, table.TARGET] = _address(out)
+        self.tables[_FORWARD][-1, table.TARGET] = address_of(out)
         self.launch(_FORWARD, len(X))
         del alive
         self.pending[0] = len(X)
@@ -251,7 +252,7 @@ class PreparedSteps:
         gradient, rows = np.ascontiguousarray(gradient, self.dtype), len(gradient)
         self.bounds[1] = rows
         last = self.tables[_BACKWARD][-1]
-        last[table.TARGET], last[table.ORDER] = _address(gradient), _address(self.order)
+        last[table.TARGET], last[table.ORDER] = address_of(gradient), address_of(self.order)
         result = self._update(_BACKWARD, rows, seed, step, l2 / rows if l2 else 0.0)
         self.pending[0] = 0
         return result
@@ -296,8 +297,8 @@ class PreparedInference:
         self._order, self.bounds = np.arange(self.capacity), np.zeros(2, np.int64)
         plan.run_params[kernels.STRIPE] = self.capacity
         first, last = plan.ops[0], plan.ops[-1]
-        first[table.BOUNDS] = last[table.BOUNDS] = _address(self.bounds)
-        first[table.ORDER], first[table.STEPS] = _address(self._order), 0
+        first[table.BOUNDS] = last[table.BOUNDS] = address_of(self.bounds)
+        first[table.ORDER], first[table.STEPS] = address_of(self._order), 0
         none, nothing = np.zeros(0), np.zeros(0, np.int64)
         self.call = kernels.train.bind(
             0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits,
@@ -318,11 +319,11 @@ class PreparedInference:
         for start in range(0, len(X), self.capacity):
             rows = np.arange(start, min(start + self.capacity, len(X)))
             block, order, source = source_of(X, rows, self.dtype)
-            first[table.FORWARD], first[table.ORDER] = self.admit(np.dtype(source)), _address(order)
-            first[table.SOURCE], first[table.SOURCE_ROW] = _address(block), block.strides[0] // block.itemsize
-            last[table.TARGET], self.bounds[1] = _address(out[start:]), len(rows)
+            first[table.FORWARD], first[table.ORDER] = self.admit(np.dtype(source)), address_of(order)
+            first[table.SOURCE], first[table.SOURCE_ROW] = address_of(block), block.strides[0] // block.itemsize
+            last[table.TARGET], self.bounds[1] = address_of(out[start:]), len(rows)
             self.call()
-        first[table.ORDER] = _address(self._order)
+        first[table.ORDER] = address_of(self._order)
         return out
 
 
@@ -382,8 +383,3 @@ def native_step(
 def native_inference(prepared: PreparedInference, check: bool) -> native.NativeInference | None:
     """Return the native path of an inference, or None without the extension module."""
     return native.NativeInference(prepared, check) if has_native() else None
-
-
-def _address(array: Any) -> int:
-    """Return the address of an array's first element."""
-    return int(array.__array_interface__["data"][0])

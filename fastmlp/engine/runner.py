@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._common.arithmetic import ceil_div
-from .._common.mapped import mapping_of
+from .._common.mapped import address_of, mapping_of
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import table
@@ -175,25 +175,25 @@ class Engine:
             denominators = np.repeat(denominators, np.diff(np.append(firsts, len(ends))))
         losses = np.full(len(ends), np.nan)
         first, last = plan.ops[0], plan.ops[-1]
-        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
-        first[table.ORDER], first[table.BOUNDS] = _address(gather_order), _address(bounds)
+        first[table.SOURCE], first[table.SOURCE_ROW] = address_of(X), X.strides[0] // X.itemsize
+        first[table.ORDER], first[table.BOUNDS] = address_of(gather_order), address_of(bounds)
         first[table.STEPS] = 0 if mapping_of(X) is None else len(ends)
-        last[table.ORDER], last[table.BOUNDS] = _address(index), _address(bounds)
-        last[table.TARGET], last[table.LOSS_DENOMINATORS] = _address(target), _address(denominators)
-        last[table.SAMPLE_WEIGHT] = 0 if weight is None else _address(weight)
+        last[table.ORDER], last[table.BOUNDS] = address_of(index), address_of(bounds)
+        last[table.TARGET], last[table.LOSS_DENOMINATORS] = address_of(target), address_of(denominators)
+        last[table.SAMPLE_WEIGHT] = 0 if weight is None else address_of(weight)
         drawn = None
         if augment is not None:
             assert seed is not None
             first[table.KEY : table.KEY + 2] = seed & 0xFFFFFFFF, seed >> 32
-            first[table.COUNTS] = _address(counts)
+            first[table.COUNTS] = address_of(counts)
             if augment.mixup is not None:
                 drawn = augment.mixup.draw(seed, counts, np.diff(bounds))  # referenced until the kernel returns
-                first[table.SHARES], first[table.SHIFTS] = map(_address, drawn)
-                last[table.SHARES], last[table.SHIFTS] = map(_address, drawn)
+                first[table.SHARES], first[table.SHIFTS] = map(address_of, drawn)
+                last[table.SHARES], last[table.SHIFTS] = map(address_of, drawn)
         for op, dropout in plan.dropouts:
             key = dropout.seed if seed is None else seed
             plan.ops[op, table.KEY : table.KEY + 2] = key & 0xFFFFFFFF, key >> 32
-            plan.ops[op, table.COUNTS] = _address(counts)
+            plan.ops[op, table.COUNTS] = address_of(counts)
         done = self._launch(plan, hyperparams, bounds, ends, losses, penalties)
         self.optimizer.steps += done
         for _, dropout in plan.dropouts:
@@ -245,11 +245,11 @@ class Engine:
         bounds = np.append(np.arange(0, rows, block), rows)
         out: Array = np.empty((rows, plan.ops[-1, table.IN]), self.dtype)
         first, last = plan.ops[0], plan.ops[-1]
-        first[table.SOURCE], first[table.SOURCE_ROW] = _address(X), X.strides[0] // X.itemsize
-        first[table.ORDER] = _address(order)
+        first[table.SOURCE], first[table.SOURCE_ROW] = address_of(X), X.strides[0] // X.itemsize
+        first[table.ORDER] = address_of(order)
         first[table.STEPS] = 0 if mapping_of(X) is None else len(bounds) - 1
-        first[table.BOUNDS] = last[table.BOUNDS] = _address(bounds)
-        last[table.TARGET] = _address(out)
+        first[table.BOUNDS] = last[table.BOUNDS] = address_of(bounds)
+        last[table.TARGET] = address_of(out)
         self._launch(plan, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
         return out
 
@@ -268,8 +268,3 @@ def _batches(bounds: Array, size: int, most: int, step: int) -> tuple[Array, Arr
     ends = np.zeros(stops[-1], np.int64)
     ends[stops - 1] = 1
     return np.append(bounds[stretch] + size * place, bounds[-1]), firsts, ends, (step + stretch) * most + place
-
-
-def _address(array: Any) -> int:
-    """Return the address of an array's first element."""
-    return int(array.__array_interface__["data"][0])

@@ -23,8 +23,8 @@ from .._common.validation import Array
 from .._kernels import BACKENDS
 from ..callbacks.base import as_callbacks
 from ..callbacks.progress import ProgressBar
-from ..datasets.array_files import open_rows
 from ..inference.predictor import Predictor
+from ..io.array_files import open_rows
 from ..losses import Loss
 from ..modules import Module
 from ..training.batches import RowSubset, check_rows

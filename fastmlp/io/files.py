@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["LineFile", "atomic_write"]
+__all__ = ["LineFile", "atomic_write", "try_lock"]
 
 
 @contextlib.contextmanager
@@ -70,6 +70,29 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(path: str | os.PathLike[str]) -> BinaryIO | None:
+    """Open a file and lock it until it is closed or the process ends; None if another process has locked it.
+
+    On Windows the file is opened only.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    """
+    stream = Path(path).open("wb")
+    try:
+        import fcntl
+    except ImportError:
+        return stream
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        return None
+    return stream
 
 
 class LineFile:

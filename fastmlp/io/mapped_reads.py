@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._common.errors import MappedFileError
-from .._common.mapped import mapping_of
+from .._common.mapped import byte_bounds, mapping_of
 from .._kernels.compiled.library import extension_module
 
 __all__ = ["GuardedReads"]
@@ -43,7 +43,7 @@ class GuardedReads:
         self._guards: list[tuple[np.ndarray, Any]] = []
         for array in arrays:
             if native is not None and mapping_of(array) is not None and array.size:
-                low, high = _bounds(array)
+                low, high = byte_bounds(array)
                 self._guards.append((array, native.GuardedRange(low, high - low)))
 
     def __enter__(self) -> GuardedReads:
@@ -71,13 +71,6 @@ class GuardedReads:
                     f"{path} could not be read in {pages} places, first {position:,} bytes behind the first row: "
                     f"{seen}, {array.nbytes:,} bytes of rows were mapped. It changed or its disk failed; map it again."
                 )
-
-
-def _bounds(array: np.ndarray) -> tuple[int, int]:
-    """Return the addresses of the first byte and of the byte behind the last one."""
-    first = int(array.__array_interface__["data"][0])
-    steps = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
-    return first + sum(min(0, step) for step in steps), first + sum(max(0, step) for step in steps) + array.itemsize
 
 
 def _file_of(array: Any) -> tuple[str, int | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
-from ..datasets.array_files import open_rows
+from ..io.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
 from ..losses import Loss
 from ..modules import Module

@@ -16,7 +16,7 @@ from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from ..callbacks.history import History, Record
-from ..datasets.array_files import open_rows
+from ..io.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
 from ..io.training_state import read_training_state
 from ..losses import Loss
@@ -278,9 +278,9 @@ class Trainer(ShortFits):
         X, y, sample_weight = (
             open_rows(rows, f"fit: {name}") for rows, name in ((X, "X"), (y, "y"), (sample_weight, "sample_weight"))
         )
+        held_out_arrays: list[Any] = []
         if isinstance(validation, (tuple, list)):
-            validation = [open_rows(rows, "validation") for rows in validation]
-        held_out_arrays = validation if isinstance(validation, (tuple, list)) else ()
+            validation = held_out_arrays = [open_rows(rows, "validation") for rows in validation]
         features = X.X if isinstance(X, RowSubset) else X
         with GuardedReads((features, y, sample_weight, *held_out_arrays)) as reads:
             train = self._check(X, y, sample_weight, "fit")

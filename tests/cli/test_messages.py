@@ -39,7 +39,7 @@ PRINTED_BY = {
     "datasets/split.py": {"train", "evaluate", "pack"},
 } | {
     f"datasets/{name}.py": {"train", "evaluate", "predict"}
-    for name in ("array_files", "categories", "columns", "dialect", "preprocessing", "table_files")
+    for name in ("categories", "columns", "dialect", "preprocessing", "table_files")
 }
 # Arguments that messages name and no command has: why no command prints them.
 ONLY_IN_PYTHON = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import pytest
 from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import chunks, fitting, load, pack, packed
 from fastmlp.datasets.packed import BlockDigests, open_packed, verify_packed
+from fastmlp.io.files import try_lock
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -83,13 +85,13 @@ CASES = {
 
 
 @pytest.mark.filterwarnings("ignore::fastmlp._common.errors.DataWarning")
-@pytest.mark.parametrize("cells", [1 << 23, 700, 11])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case, cells",
+    [*itertools.product(CASES, [1 << 23, 700]), *((case, 11) for case in ("csv", "parquet", "a pair of arrays"))],
+)
 def test_the_data_set_is_that_of_the_table(folder, monkeypatch, case, cells):
     path, options = CASES[case]
     monkeypatch.setattr(chunks, "_CELLS", cells)
-    if cells == 11 and case not in ("csv", "parquet", "a pair of arrays"):
-        pytest.skip("a row at a time once for each reader")
     assert pack(path, "out", **options) == (folder / "out").relative_to(folder)
     comp = load("out")
     assert_same(comp, load(path, center_target=True, **options))
@@ -340,3 +342,72 @@ def test_warnings_about_unknown_categories_come_once(folder, monkeypatch):
     with pytest.warns(DataWarning, match="column 'a' in 11 of 101 rows \\('new'\\)") as caught:
         pack("train.csv", "out", test="test.csv")
     assert len(caught) == 1
+
+
+def test_an_archive_with_a_test_part(folder, rng):
+    arrays = {"X": rng.normal(size=(50, 3)), "y": np.arange(50) % 2, "X_test": rng.normal(size=(9, 3))}
+    np.savez("both.npz", **arrays, y_test=np.arange(9) % 2)
+    pack("both.npz", "out")
+    assert_same(load("out"), load("both.npz"))
+    with pytest.raises(DataError, match="both.npz has a test part of its own .* expected none by test="):
+        pack("both.npz", "other", test="t.csv")
+    np.savez("half.npz", **arrays)
+    with pytest.raises(DataError, match="half.npz has the arrays X, X_test, y; expected X and y, and perhaps"):
+        pack("half.npz", "other")
+    (folder / "bad.npz").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match="bad.npz cannot be read as .npz"):
+        pack("bad.npz", "other")
+    (folder / "archives").mkdir()
+    for name in "ab":
+        np.savez(f"archives/{name}.npz", **arrays, y_test=np.arange(9) % 2)
+    with pytest.raises(DataError, match="a.npz has a test part .* expected only X and y in a folder"):
+        pack("archives", "other")
+    assert not any("other" in name for name in os.listdir())
+
+
+@pytest.mark.filterwarnings("ignore::fastmlp._common.errors.DataWarning")
+@pytest.mark.parametrize("name", ["X_train.npy", "y_test.npy", "in_train.npy"])
+def test_progress_with_a_damaged_file_begins_anew(folder, monkeypatch, name):
+    """As after a power failure: a file is shorter than what was recorded."""
+    monkeypatch.setattr(chunks, "_CELLS", 900)
+
+    def kill(line):
+        if "written" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pack("t.csv", "out", progress=kill)
+    path = folder / "out.packing" / name
+    path.write_bytes(path.read_bytes()[:50])
+    lines = []
+    pack("t.csv", "out", progress=lines.append)
+    assert not any("going on" in line for line in lines)
+    assert_same(load("out"), load("t.csv"))
+
+
+@pytest.mark.filterwarnings("ignore::fastmlp._common.errors.DataWarning")
+def test_a_mistake_leaves_the_progress_of_before(folder, monkeypatch):
+    monkeypatch.setattr(chunks, "_CELLS", 900)
+
+    def kill(line):
+        if "written" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pack("t.csv", "out", progress=kill)
+    with pytest.raises(DataError, match="has no column 'nothing'"):
+        pack("t.csv", "out", drop=["nothing"])
+    lines = []
+    pack("t.csv", "out", progress=lines.append)
+    assert "going on" in lines[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_two_processes_do_not_write_to_one_folder(folder):
+    (folder / "out.packing").mkdir()
+    lock = try_lock(folder / "out.packing" / "lock")
+    with pytest.raises(DataError, match="out.packing is in use by another process that packs"):
+        pack("n_X.npy", "out")
+    lock.close()
+    pack("n_X.npy", "out")
+    assert_same(load("out"), load("n_X.npy"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastmlp._common.errors import DataError
 from fastmlp.datasets import load
-from fastmlp.datasets.array_files import read_npy, read_npz
+from fastmlp.io.array_files import read_npy, read_npz
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(40, 3))

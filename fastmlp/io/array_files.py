@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,11 +40,8 @@ def read_npy(path: Path) -> np.ndarray:
     DataError
         If the file cannot be read, holds objects, or has another size than its header states.
     """
-    try:
-        with path.open("rb") as stream:
-            return _read_array(stream, os.fstat(stream.fileno()).st_size, str(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with _opened(path) as stream:
+        return _read_array(stream, os.fstat(stream.fileno()).st_size, str(path))
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -65,14 +62,21 @@ def map_npy(path: Path) -> np.ndarray:
     DataError
         As `read_npy`.
     """
+    with _opened(path) as stream:
+        shape, fortran, dtype = _read_header(stream, str(path))
+        offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
+        _require_size(size - offset, shape, dtype, str(path))
+        if not fortran and dtype.isnative:
+            return np.memmap(stream, dtype, "r", offset, shape)
+    return read_npy(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; an error of the system becomes a DataError that names it."""
     try:
         with path.open("rb") as stream:
-            shape, fortran, dtype = _read_header(stream, str(path))
-            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
-            _require_size(size - offset, shape, dtype, str(path))
-            if fortran or not dtype.isnative:
-                return read_npy(path)
-            return np.memmap(stream, dtype, "r", offset, shape)
+            yield stream
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -127,6 +131,9 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     DataError
         If the archive or one of the arrays is damaged, or an array holds objects.
     """
+    import zipfile  # these take as long to import as a step of a small fit takes; `open_rows` does without
+    import zlib
+
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
