@@ -149,12 +149,20 @@ def test_some_rows_of_a_file_that_is_shorter(rows):
         model_of().fit(RowSubset(X, np.arange(len(X))[::-1]), y)
 
 
-def test_elsewhere_the_signal_does_what_it_did(rows, tmp_path):
+@pytest.mark.parametrize("handlers", ["none", "before", "between"])
+def test_elsewhere_the_signal_does_what_it_did(tmp_path, handlers):
     code = """
-import os, sys
+import faulthandler, os, sys
 import numpy as np
 from fastmlp.io.mapped_reads import GuardedReads
+handlers = sys.argv.pop()
 X, other = (np.memmap(path, np.uint8, "w+", shape=(99999,)) for path in sys.argv[1:])
+if handlers == "before":
+    faulthandler.enable()
+with GuardedReads([X]):
+    pass
+if handlers == "between":  # Python's handler then has ours as its predecessor, and the next guard the other way round
+    faulthandler.enable()
 with GuardedReads([X]) as reads:
     os.truncate(sys.argv[1], 0)
     X.sum()
@@ -162,6 +170,7 @@ with GuardedReads([X]) as reads:
     os.truncate(sys.argv[2], 0)
     other.sum()
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "one"), str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "one"), str(tmp_path / "two"), handlers]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == "guarded\n" and done.returncode == -signal.SIGBUS
+    assert done.stderr.count("Fatal Python error: Bus error") == (handlers != "none")

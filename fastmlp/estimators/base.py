@@ -141,7 +141,8 @@ class BaseMLP(OnlineMLP):
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
         sizes = require_options(self, incremental, X_val, y_val)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        X, y, X_val, y_val = (open_rows(rows, "fit") for rows in (X, y, X_val, y_val))
+        named = {"X": X, "y": y, "X_val": X_val, "y_val": y_val}
+        X, y, X_val, y_val = (open_rows(rows, f"fit: {name}") for name, rows in named.items())
         X, Y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
@@ -424,7 +425,7 @@ class BaseMLP(OnlineMLP):
         if not hasattr(self, "coefs_"):
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        X = open_rows(X, "predict")
+        X = open_rows(X, "predict: X")
         found = self._infer_online(X)
         if found is not None:
             return found

@@ -247,7 +247,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The path of a .npy
+            file stands for its array, which is mapped.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
@@ -274,7 +275,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 and dense uint8 are used as they are, other dtypes are converted to float64.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The path of a .npy
+            file stands for its array, which is mapped.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
 

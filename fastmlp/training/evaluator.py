@@ -69,7 +69,8 @@ class Evaluator:
             If an argument has another shape or a value that is not finite.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
-        X, y, sample_weight = (open_rows(rows, "evaluate") for rows in (X, y, sample_weight))
+        named = {"X": X, "y": y, "sample_weight": sample_weight}
+        X, y, sample_weight = (open_rows(rows, f"evaluate: {name}") for name, rows in named.items())
         with GuardedReads((X, y, sample_weight)):
             rows = self._check(X, y, sample_weight, "evaluate", measured=True)
             require_weight(rows, self.loss)

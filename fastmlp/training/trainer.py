@@ -275,9 +275,8 @@ class Trainer(ShortFits):
             If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
             DivergenceError.
         """
-        X, y, sample_weight = (
-            open_rows(rows, f"fit: {name}") for rows, name in ((X, "X"), (y, "y"), (sample_weight, "sample_weight"))
-        )
+        named = {"X": X, "y": y, "sample_weight": sample_weight}
+        X, y, sample_weight = (open_rows(rows, f"fit: {name}") for name, rows in named.items())
         held_out_arrays: list[Any] = []
         if isinstance(validation, (tuple, list)):
             validation = held_out_arrays = [open_rows(rows, "validation") for rows in validation]

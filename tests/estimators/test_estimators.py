@@ -489,3 +489,15 @@ def test_entries_of_sparse_uint8_are_added_without_overflow():
     y = np.arange(40) % 2
     ref, comp = small().fit(X.astype(float).toarray(), y), small().fit(X, y)
     np.testing.assert_array_equal(ref.coefs_[0], comp.coefs_[0])
+
+
+def test_paths_of_arrays(tmp_path, rng):
+    X, y = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 2, 60)
+    np.save(tmp_path / "X.npy", X), np.save(tmp_path / "y.npy", y)
+    ref, comp = (
+        fm.MLPClassifier((4,), max_iter=3, random_state=0).fit(*data)
+        for data in ((X, y), (tmp_path / "X.npy", str(tmp_path / "y.npy")))
+    )
+    np.testing.assert_array_equal(ref.predict_proba(X), comp.predict_proba(tmp_path / "X.npy"))
+    with pytest.raises(fm.DataError, match="fit: y is the path 'y.csv'; expected an array or the path of a .npy file"):
+        comp.fit(X, "y.csv")

@@ -19,6 +19,7 @@ cdef extern from * nogil:
     } ranges[MOST_RANGES];
     static struct sigaction before_guard;
     static long page_bytes = 0;
+    static volatile int given_back = 0;
 
     static void on_bus_error(int number, siginfo_t *info, void *context) {
         uintptr_t at = (uintptr_t) info->si_addr;
@@ -33,7 +34,10 @@ cdef extern from * nogil:
                 return;
             }
         }
-        sigaction(number, &before_guard, NULL);  /* not ours: the read is repeated, and handled as before */
+        /* Not ours: the read is repeated, and handled as before. A handler of before that comes back here, as one that was
+           set in between has this one as its own predecessor, would do so for ever. */
+        if (given_back++) signal(number, SIG_DFL);
+        else sigaction(number, &before_guard, NULL);
     }
 
     static int guard(uintptr_t first, uintptr_t size) {
@@ -46,6 +50,7 @@ cdef extern from * nogil:
             ranges[i].last = first + size;
             if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_sigaction != on_bus_error) {
                 before_guard = now;
+                given_back = 0;
                 action.sa_sigaction = on_bus_error;
                 action.sa_flags = SA_SIGINFO | SA_ONSTACK;
                 sigemptyset(&action.sa_mask);
