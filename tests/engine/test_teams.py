@@ -25,6 +25,7 @@ numba = pytest.importorskip("numba")
 if numba.config.DISABLE_JIT:
     pytest.skip("the engine runs jitted only", allow_module_level=True)
 
+from fastmlp._common import thread_pool  # noqa: E402
 from fastmlp._kernels.cpu import engine as kernels  # noqa: E402
 from fastmlp._kernels.cpu import team  # noqa: E402
 
@@ -48,12 +49,18 @@ exec(JOB)
 
 @pytest.fixture(autouse=True)
 def on_numba():
-    team.POOL.end()
-    assert not threads_left()
+    end_threads()
     with fm.use_backend("numba"):
         yield
-    team.POOL.end()
-    assert not threads_left()  # all were back in the pool
+    end_threads()
+
+
+def end_threads():
+    """End the threads of the pool, to which all must come back, helpers of a `Predictor` some time after its call."""
+    until = time.monotonic() + 60
+    while threads_left() and time.monotonic() < until:
+        thread_pool.POOL.end()
+    assert not threads_left()
 
 
 def threads_left():
@@ -86,8 +93,8 @@ def test_trainers_share_the_threads_of_the_process():
 
 def test_a_run_never_waits_for_the_threads_of_another(monkeypatch):
     """The second run begins and ends while the first has both waiting threads; then as many wait as the larger took."""
-    monkeypatch.setattr(team, "_PROCESSORS", 2)
-    monkeypatch.setattr(team.POOL, "_largest", 0)
+    monkeypatch.setattr(thread_pool, "_PROCESSORS", 2)
+    monkeypatch.setattr(thread_pool.POOL, "_largest", 0)
     inside, go_on = threading.Barrier(4), threading.Event()
 
     def first(thread):
@@ -104,6 +111,15 @@ def test_a_run_never_waits_for_the_threads_of_another(monkeypatch):
     go_on.set()
     runner.join()
     assert len(threads_left()) == 3
+
+
+def test_a_predictor_takes_its_helpers_from_the_same_threads():
+    predictor = fm.Predictor(fm.MLP(100, [300], 5, rng=0), threads=3)
+    rows = np.ones((3000, 100), np.float32)
+    for _ in range(20):
+        trainer_of(3)
+        predictor(rows)
+    assert len(threads_left()) <= 4  # two are taken anew if the helpers of the call before still look for work
 
 
 def test_an_error_does_not_stay_in_a_waiting_thread():
@@ -142,7 +158,8 @@ print(sum(thread.name.startswith("fastmlp") for thread in threading.enumerate())
 """
 INTERRUPTED = """
 import os, random, signal, threading, time
-from fastmlp._kernels.cpu.team import POOL, Team
+from fastmlp._common.thread_pool import POOL
+from fastmlp._kernels.cpu.team import Team
 team, control, ending, caught, made, armed = Team(3), {}, False, 0, 0, False
 def raise_once(number, frame):
     global armed

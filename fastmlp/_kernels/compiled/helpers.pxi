@@ -1,22 +1,23 @@
-# Threads that help with a call of a `Plan`: one team for the process, used by one call at a time; other calls compute
-# alone. After a job a helper looks for the next one for a while, then sleeps on its lock. The threads are not those of
-# `cpu.team`, which Python code starts for each run: a call may take less time than that.
+# Threads that help with a call of a `Plan`, taken from the pool of the process by one call at a time; other calls compute
+# alone. After a job a helper looks for the next one for a while before it goes back to the pool, as a call may take less
+# time than it takes to wake a thread.
 
+import functools
 import os
-import threading
+
+from ..._common.thread_pool import POOL
 
 cdef enum:
     ASLEEP = 0
     AWAKE = 1
 
     MOST_THREADS = 64
-    SPINS = 4096  # looks for work, each some tens of nanoseconds, before a thread sleeps
+    SPINS = 4096  # looks for work, each some tens of nanoseconds, before a thread goes back to the pool
 
 cdef Py_ssize_t _owned = 0
 cdef Py_ssize_t _active = 0
 cdef Py_ssize_t _job = 0  # address of the posted job
 cdef Py_ssize_t _states[MOST_THREADS]
-_locks = []
 
 
 cdef void _help(Py_ssize_t index) noexcept nogil:
@@ -40,34 +41,33 @@ cdef void _help(Py_ssize_t index) noexcept nogil:
         wait_a_little(looks)
 
 
-def _serve(Py_ssize_t index, lock):
-    while True:
-        lock.acquire()
-        with nogil:
-            _help(index)
+def _serve(Py_ssize_t index):
+    with nogil:
+        _help(index)
 
 
 cdef int _wake(Py_ssize_t helpers) except -1:
-    """Wake helpers, and start those that are missing."""
+    """Take the helpers from the pool that do not look for work."""
     cdef Py_ssize_t i
-    while len(_locks) < helpers:
-        lock = threading.Lock()
-        lock.acquire()
-        i = len(_locks)
-        _states[i] = ASLEEP
-        threading.Thread(target=_serve, args=(i, lock), name=f"fastmlp-predict-{i}", daemon=True).start()
-        _locks.append(lock)
     for i in range(helpers):
         if atomic_swap(&_states[i], ASLEEP, AWAKE):
-            _locks[i].release()
+            try:
+                POOL.start(functools.partial(_serve, i))
+            except BaseException as error:
+                atomic_set(&_states[i], ASLEEP)
+                if not isinstance(error, RuntimeError):
+                    raise
+                break  # the system starts no further thread: the others do the work
     return 0
 
 
 def _after_fork():
     """Begin anew: the child has none of the threads."""
     global _owned, _active, _job
-    _locks.clear()
+    cdef Py_ssize_t i
     _owned = _active = _job = 0
+    for i in range(MOST_THREADS):
+        _states[i] = ASLEEP
 
 
 if hasattr(os, "register_at_fork"):
@@ -86,8 +86,6 @@ cdef int _run(Job *job, Py_ssize_t threads, bint keep_gil) except -1:
         atomic_set(&_job, <Py_ssize_t> job)
         try:
             _wake(helpers)
-        except RuntimeError:  # the system starts no further thread: this one does the work
-            pass
         finally:  # after Ctrl-C too: helpers may hold the job, which is gone when this returns
             with nogil:
                 _work(job)
