@@ -129,28 +129,36 @@ def test_environment(monkeypatch, own, omp, count, why):
 @pytest.mark.parametrize("text", ["all", "0", "-1", "2.5", "4,2", "9" * 5000])
 def test_a_bad_variable_of_our_own_is_an_error(monkeypatch, text):
     monkeypatch.setenv("FASTMLP_NUM_THREADS", text)
-    for call in (usable_threads, lambda: choose_threads(None, 1.0)):
+    for call in (usable_threads, lambda: choose_threads(None, 1.0, 64)):
         with pytest.raises(BackendError, match="FASTMLP_NUM_THREADS is .*; expected an integer of at least 1"):
             call()
 
 
 def test_a_request_is_not_bounded(monkeypatch):
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "2")
-    assert choose_threads(40, 1.0) == threads.Limit(40, "threads=40 was asked for")
-    assert choose_threads(1, 1e12).count == 1
+    assert choose_threads(40, 1.0, 8) == threads.Limit(40, "threads=40 was asked for")
+    assert choose_threads(1, 1e12, 1000).count == 1
     for bad in (0, -1, 2.0, True, "2"):
         with pytest.raises(ValueError, match="threads is .*; expected an integer of at least 1"):
-            choose_threads(bad, 1.0)
+            choose_threads(bad, 1.0, 64)
 
 
 def test_the_automatic_choice_follows_the_work():
     for share, count in ((0, 1), (0.5, 1), (1.99, 1), (2, 2), (3.5, 3), (12, 12), (1000, 12), (float("inf"), 12)):
-        assert choose_threads(None, share * WORK_PER_THREAD).count == count
-    assert "a step has 0 Mflop, less than" in choose_threads(None, 0).reason
-    reason = choose_threads(None, 1e9).reason
+        assert choose_threads(None, share * WORK_PER_THREAD, 1000).count == count
+    assert "a step has 0 Mflop, less than" in choose_threads(None, 0, 64).reason
+    reason = choose_threads(None, 1e9, 1000).reason
     assert reason.startswith("a step has 1000 Mflop, at least") and reason.endswith(
         "12 processors usable (affinity, of 16)"
     )
+
+
+def test_more_than_two_threads_have_24_rows_each():
+    for rows, count in ((1, 2), (24, 2), (71, 2), (72, 3), (128, 5), (287, 11), (288, 12), (10_000, 12)):
+        assert choose_threads(None, 1e9, rows).count == count
+    reason = choose_threads(None, 1e9, 128).reason
+    assert reason == "a step has 128 rows, at least 24 for each of more than two threads"
+    assert choose_threads(None, 1.0, 128).count == 1
 
 
 def test_importing_it_is_light():

@@ -13,10 +13,12 @@ from .cgroups import ControlGroup, control_groups
 from .errors import BackendError
 from .validation import as_integer
 
-__all__ = ["WORK_PER_THREAD", "Limit", "choose_threads", "usable_threads"]
+__all__ = ["ROWS_PER_THREAD", "WORK_PER_THREAD", "Limit", "choose_threads", "most_threads", "usable_threads"]
 
 # Floating-point operations per thread and step below which synchronization costs more than a further thread gains.
 WORK_PER_THREAD = 1_500_000
+# Rows per thread below which more than two threads gain little, as each thread reads all weights for its rows.
+ROWS_PER_THREAD = 24
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def usable_threads() -> Limit:
     return Limit(count, f"{count} processor{'' if count == 1 else 's'} usable ({why})")
 
 
-def choose_threads(requested: int | None, work: float) -> Limit:
+def choose_threads(requested: int | None, work: float, rows: int) -> Limit:
     """Choose the number of threads of a run.
 
     Parameters
@@ -81,6 +83,8 @@ def choose_threads(requested: int | None, work: float) -> Limit:
     work : float
         Floating-point operations of a step. If ``requested`` is None, there are as many threads as have
         `WORK_PER_THREAD` each, at most `usable_threads`.
+    rows : int
+        Rows of a step. If ``requested`` is None, more than two threads have `ROWS_PER_THREAD` each.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def choose_threads(requested: int | None, work: float) -> Limit:
 
     Examples
     --------
-    >>> choose_threads(None, 1e6).count
+    >>> choose_threads(None, 1e6, rows=32).count
     1
     """
     if requested is not None:
@@ -105,10 +109,15 @@ def choose_threads(requested: int | None, work: float) -> Limit:
     step, share = f"a step has {_mega(work)} Mflop", _mega(WORK_PER_THREAD)
     if work < 2 * WORK_PER_THREAD:
         return Limit(1, f"{step}, less than {share} for each of two threads")
-    usable = usable_threads()
-    return Limit(
-        int(min(usable.count, work // WORK_PER_THREAD)), f"{step}, at least {share} for each thread; {usable.reason}"
-    )
+    usable, most = usable_threads(), most_threads(work, rows)
+    if min(usable.count, work // WORK_PER_THREAD) > most:
+        return Limit(most, f"a step has {rows} rows, at least {ROWS_PER_THREAD} for each of more than two threads")
+    return Limit(min(usable.count, most), f"{step}, at least {share} for each thread; {usable.reason}")
+
+
+def most_threads(work: float, rows: int) -> int:
+    """Return the number of threads, at least 1, that are worth their synchronization; see `choose_threads`."""
+    return int(max(1, min(work / WORK_PER_THREAD, max(2, rows // ROWS_PER_THREAD))))
 
 
 def _mega(work: float) -> str:

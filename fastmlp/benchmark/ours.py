@@ -23,8 +23,8 @@ class Ours(Contender):
     def __init__(self, case: Case, data: Data, weights: list[Array], threads: int) -> None:
         super().__init__(case, data, weights, threads)
         self._data = data
-        # An upper bound, as for the peers: small networks run on one thread.
-        self._threads = min(threads, choose_threads(None, case.useful_operations).count)
+        # An upper bound, as for the peers: small networks run on one thread, others too on a busy machine.
+        self._threads = None if choose_threads(None, case.useful_operations, case.batch).count <= threads else threads
         model = case.model(data)
         names = [name for name, _ in model.named_parameters()]
         model.load_state_dict({**model.state_dict(), **dict(zip(names, weights, strict=True))})

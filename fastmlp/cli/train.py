@@ -132,6 +132,11 @@ def run(args: argparse.Namespace) -> int:
         if not table.empty:
             print()
         _print_end(ending, trainer, data, folder, no_curves)
+        if trainer.threads and (trainer.mean_threads or 1) < _FEWER * trainer.threads:
+            print(
+                f"trained on {trainer.mean_threads:.1f} of {trainer.threads} threads on average, "
+                "as other processes used the processors"
+            )
         if code == INTERRUPTED and (folder / STATE).is_file():
             print(f"to resume: fastmlp train --resume {folder}")
     return code
@@ -182,6 +187,7 @@ def _callbacks(
     return callbacks
 
 
+_FEWER = 0.9  # mean number of threads, as a share of the largest, below which the summary says so
 # Options that may be combined with --resume.
 _WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes")
 

@@ -374,10 +374,15 @@ class CpuPlan:
                         costs.append(8 * panel)
         self.work_items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
         self._costs = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
-        self.splits = self.splits_for(self.threads)
+        self._splits: dict[int, Array] = {}
 
     def splits_for(self, threads: int) -> Array:
         """Return the bounds of the work items of each of ``threads`` threads, int64 (threads + 1,)."""
+        if threads not in self._splits:
+            self._splits[threads] = self._split(threads)
+        return self._splits[threads]
+
+    def _split(self, threads: int) -> Array:
         shares = np.arange(threads + 1) / threads * self._costs[-1]
         splits: Array = np.abs(self._costs[:, None] - shares[None, :]).argmin(axis=0).astype(np.int64)
         splits[0], splits[-1] = 0, len(self.work_items)

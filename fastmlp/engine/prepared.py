@@ -16,7 +16,7 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.mapped import address_of
-from .._common.threads import WORK_PER_THREAD, choose_threads
+from .._common.threads import WORK_PER_THREAD, choose_threads, most_threads
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import loss_operations, operations, table
@@ -83,7 +83,7 @@ class PreparedSteps:
         self._weights, self._loss, self._optimizer = weights, loss, optimizer
         self.capacity, self.dtype = capacity, weights.dtype
         self._row_work = max(1.0, work_of(weights.layers, 1))
-        self._threads = choose_threads(threads, self._row_work * capacity).count
+        self._threads = choose_threads(threads, self._row_work * capacity, capacity).count
         self._fewest = self._threads if threads is not None else 1
         self.rows_alone = capacity if self._threads == 1 else 0
         if self._fewest < self._threads:
@@ -141,7 +141,7 @@ class PreparedSteps:
 
     def launch(self, which: int, rows: int) -> int:
         """Run the kernel on the current batch; return the number of updates made."""
-        threads = min(self._threads, max(self._fewest, int(rows * self._row_work // WORK_PER_THREAD)))
+        threads = min(self._threads, max(self._fewest, most_threads(rows * self._row_work, rows)))
         self._control[:] = 0
         calls = [self._call(which, threads, thread) for thread in range(threads)]
         try:
@@ -301,7 +301,7 @@ class PreparedInference:
         first[table.ORDER], first[table.STEPS] = address_of(self._order), 0
         none, nothing = np.zeros(0), np.zeros(0, np.int64)
         self.call = kernels.train.bind(
-            0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits,
+            0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits_for(1),
             plan.run_params, np.zeros(3), np.zeros((1, 1)), self.bounds, nothing, none, none, none,
             np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
         )  # fmt: skip

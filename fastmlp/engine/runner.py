@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .._kernels.cpu.team import Team
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
+from .active_threads import ActiveThreads
 from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
 from .features import dtype_name, reads_in_place, source_of
@@ -47,6 +49,8 @@ class Engine:
     threads : int
     batch : int
         Maximal number of rows of a batch.
+    fixed : bool
+        Whether all runs take that number of threads, also while other processes use the processors.
 
     Raises
     ------
@@ -54,7 +58,15 @@ class Engine:
         If the engine does not support the model, the loss or the optimizer.
     """
 
-    def __init__(self, model: Module, loss: Loss | None, optimizer: Optimizer | None, threads: int, batch: int) -> None:
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss | None,
+        optimizer: Optimizer | None,
+        threads: int,
+        batch: int,
+        fixed: bool = False,
+    ) -> None:
         self.layers = layers_of(model)
         if loss is not None and optimizer is not None:
             require_loss(loss)
@@ -67,7 +79,7 @@ class Engine:
         if optimizer is not None:
             optimizer.prepare(model)
         self.weights.allocate()
-        self._team = Team(threads)
+        self.active = ActiveThreads(threads, fixed)
         self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
         self._inference: dict[str, CpuPlan] = {}
@@ -194,7 +206,9 @@ class Engine:
             key = dropout.seed if seed is None else seed
             plan.ops[op, table.KEY : table.KEY + 2] = key & 0xFFFFFFFF, key >> 32
             plan.ops[op, table.COUNTS] = address_of(counts)
-        done = self._launch(plan, hyperparams, bounds, ends, losses, penalties)
+        count, began, running = self.active.count, time.perf_counter(), [0.0] * self.active.count
+        done = self._launch(plan, count, hyperparams, bounds, ends, losses, penalties, running)
+        self.active.record(int(bounds[-1]), time.perf_counter() - began, sum(running))
         self.optimizer.steps += done
         for _, dropout in plan.dropouts:
             dropout.set_position(seed, (step + done) * accumulate)
@@ -214,16 +228,33 @@ class Engine:
         return plan
 
     def _launch(
-        self, plan: CpuPlan, hyperparams: Array, bounds: Array, ends: Array, losses: Array, penalties: Array
+        self,
+        plan: CpuPlan,
+        threads: int,
+        hyperparams: Array,
+        bounds: Array,
+        ends: Array,
+        losses: Array,
+        penalties: Array,
+        running: list[float] | None = None,
     ) -> int:
+        """Run the kernel on ``threads`` threads; ``running`` receives the processor time of each, in seconds."""
         self._control[:] = 0
         squares = np.zeros(2 * len(plan.work_items))
         fixed = (
-            self.threads, plan.ops, plan.numbers, self.weights.params, plan.work_items, plan.splits,
+            threads, plan.ops, plan.numbers, self.weights.params, plan.work_items, plan.splits_for(threads),
             plan.run_params, plan.clip_params, hyperparams, bounds, ends, losses, penalties, squares, self._control,
             plan.work, self.weights.data, 1,
         )  # fmt: skip
-        return int(self._team.run(lambda thread: kernels.train(thread, *fixed), self._control))
+
+        def work(thread: int) -> int:
+            began = time.thread_time()
+            steps = int(kernels.train(thread, *fixed))
+            if running is not None:
+                running[thread] = time.thread_time() - began
+            return steps
+
+        return int(Team(threads).run(work, self._control))
 
     # ------------------------------------------------------------------------------------- inference
 
@@ -250,7 +281,7 @@ class Engine:
         first[table.STEPS] = 0 if mapping_of(X) is None else len(bounds) - 1
         first[table.BOUNDS] = last[table.BOUNDS] = address_of(bounds)
         last[table.TARGET] = address_of(out)
-        self._launch(plan, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+        self._launch(plan, self.threads, _NO_NUMBERS, bounds, np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
         return out
 
 

@@ -88,8 +88,8 @@ class Session:
             self.threads = 1
             engine = GpuEngine(model, loss, optimizer, batch, model.backend.machine())
         else:
-            self.threads = choose_threads(requested, work_of(layers_of(model), batch)).count
-            engine = Engine(model, loss, optimizer, self.threads, batch)
+            self.threads = choose_threads(requested, work_of(layers_of(model), batch), batch).count
+            engine = Engine(model, loss, optimizer, self.threads, batch, requested is not None)
         self.engine: Engine = engine  # or a GpuEngine, which has the same methods
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch)
@@ -130,6 +130,16 @@ class Session:
         """Call `detach`, and release what the engine keeps of the data."""
         self.detach()
         self.engine.close()
+
+    @property
+    def mean_threads(self) -> float:
+        """Mean number of threads since `begin_fit`."""
+        return self.engine.active.mean if isinstance(self.engine, Engine) else 1.0
+
+    def begin_fit(self) -> None:
+        """Begin a new mean of the number of threads."""
+        if isinstance(self.engine, Engine):
+            self.engine.active.restart()
 
     # --------------------------------------------------------------------------------- the arrays
 
@@ -333,7 +343,7 @@ def native_infer(model: Module, rows: int) -> Callable[[Array], Array] | None:
         layers = layers_of(model)
     except Unsupported:
         return None
-    limit = choose_threads(None, work_of(layers, rows) / 3)
+    limit = choose_threads(None, work_of(layers, rows) / 3, rows)
     return Engine(model, None, None, limit.count, 1).infer
 
 

@@ -74,9 +74,12 @@ class Trainer(ShortFits):
     seed : int or None
         Seed of the last `fit`.
     threads : int or None
-        Number of threads of the last `fit`. A native engine makes the steps if it supports the model, the loss and the
-        optimizer; it leaves no ``grads`` in the modules. Otherwise the steps are made module by module on one thread,
-        and a `PerformanceWarning` gives the reason once.
+        Largest number of threads of the last `fit`. A native engine makes the steps if it supports the model, the loss
+        and the optimizer; it leaves no ``grads`` in the modules. Otherwise the steps are made module by module on one
+        thread, and a `PerformanceWarning` gives the reason once.
+    mean_threads : float or None
+        Mean number of threads of the last `fit`: less than ``threads`` if other processes used the same processors, as
+        a fit whose number of threads was not given then takes fewer threads for a while.
     order : RowOrder or None
         Order of the rows in the last `fit`; ``order.kind`` is "full", "windows" or "none", and ``str(order)`` gives the
         sizes and, if the kind depended on the free memory, the reason.
@@ -135,6 +138,7 @@ class Trainer(ShortFits):
         self._made: list[tuple[Array, Array]] = []
         self.restored: int | None = None
         self.threads: int | None = None
+        self.mean_threads: float | None = None
         self.order: RowOrder | None = None
         self._stopping = False
         self._fit: Fit | None = None
@@ -332,6 +336,7 @@ class Trainer(ShortFits):
         with held_interrupts() as check_interrupt, fit.reads_of_steps(), running:
             if session is not None:
                 session.detach()  # of earlier steps; and a listener may have changed the weights
+                session.begin_fit()
             # Listeners may change the arrays: then these are no copy of the last good ones.
             apart = session is None or listeners.may_change_model or listeners.looks_at_model
             good = self._snapshot(apart)
@@ -352,6 +357,7 @@ class Trainer(ShortFits):
                 hint = "; a smaller learning rate may help" if isinstance(error, DivergenceError) else ""
                 raise type(error)(f"{error} {kept}{hint}.") from None
             finally:
+                self.mean_threads = 1.0 if session is None else session.mean_threads
                 if session is not None:
                     session.close()
                 self.model.eval()

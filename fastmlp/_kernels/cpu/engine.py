@@ -76,7 +76,7 @@ NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST_OPERATION = range(9)
 RUN_PARAMS = 9
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
-ARRIVED, ABORT, CONTROLS = 0, 16, 32
+ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
 # Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
 # weights, the first input and the end of the inputs (exclusive). The last column is the item's place in sums over all
@@ -90,9 +90,12 @@ def _barrier(control, threads, turn):
     """Wait until all threads have arrived for the ``turn``-th time; return False if a thread has aborted."""
     if threads == 1:
         return True
-    atomic_add(control, ARRIVED, 1)
+    # Waiting threads poll another cache line than the one that arriving threads write.
+    if atomic_add(control, ARRIVED, 1) + 1 == turn * threads:
+        atomic_add(control, RELEASED, 1)
+        return True
     spins = 0
-    while atomic_load(control, ARRIVED) < turn * threads:
+    while atomic_load(control, RELEASED) < turn:
         if atomic_load(control, ABORT) != 0:
             return False
         spins += 1
