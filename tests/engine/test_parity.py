@@ -130,6 +130,17 @@ def test_cross_entropy(options, from_logits, soft, weighted, dtype):
     assert_same_steps(model, loss, momentum, (X, y), weight=weight)
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("batch", [15, 16, 33])
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.5}], ids=["plain", "clip_norm"])
+@pytest.mark.parametrize("outputs", [1, 3, 6, 11, 12, 18, 33, 43])
+def test_layers_of_few_outputs(outputs, clip, batch, dtype):
+    """The gradient of a panel of few outputs is computed transposed from 16 rows on."""
+    model = partial(fm.MLP, 37, [outputs, 19], 3, "tanh", dtype=dtype, rng=0)
+    data = rows_of(66, 37)
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.1, 0.9, **clip), data, batch=batch, l2=0.01)
+
+
 @pytest.mark.parametrize("options", [{}, {"class_weight": np.linspace(0.5, 2, 1000), "label_smoothing": 0.1}])
 def test_a_thousand_classes(options, dtype):
     model = partial(fm.MLP, 9, [20], 1000, "tanh", dtype=dtype, rng=0)

@@ -21,6 +21,7 @@ from .arithmetic import ceil_div
 from .calls import call_update
 from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
 from .elementwise import clamp
+from .gradients import bias_gradient, weight_gradient
 from .jit import carray, inline, kernel
 from .native import (
     atomic_add,
@@ -29,11 +30,11 @@ from .native import (
     flush_denormals,
     pause,
     pointer,
-    prefetch,
     restore_float_mode,
     yield_processor,
 )  # fmt: skip
-from .products import Epilogue, Left, Right, Target, even_block, product, rows_product, transposed_product
+from .panels import panel_stride
+from .products import Epilogue, even_block, rows_product, transposed_product
 from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
 from .table import (
     AVERAGE,
@@ -182,92 +183,16 @@ def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
 
 
 @inline
-def _fetch(op, params, weights, column, i, height, stride):
-    """Prefetch a block of weights, its optimizer state and its second copy during the computation of the gradient."""
-    width = lanes(weights)
-    line = 64 // weights.itemsize
-    rows = ceil_div(op[IN], width) * width
-    at, size = column * rows + i * stride, height * stride
-    for array in range(PARAM_COLUMNS - 1):
-        if params[op[WEIGHT], array] >= 0:
-            start = params[op[WEIGHT], array] + at
-            for j in range(start, start + size, line):
-                prefetch(weights, j)
-    if op[TRANSPOSED] >= 0:
-        side = 2 * width if op[IN] - i > width else width
-        start = op[TRANSPOSED] + i * (ceil_div(op[OUT], width) * width) + column * side
-        for j in range(start, start + stride * side, line):
-            prefetch(weights, j)
-
-
-@inline
-def _weight_gradient(o, first, stop, column, n, ops, params, numbers, work, weights, out, unit, fetches, block):
-    """Write the gradient of a block of weights to work[out].
-
-    The block consists of the inputs ``first`` .. ``stop`` and the panel of outputs at ``column``. The sum over the
-    batch proceeds in blocks of ``block`` rows.
-    """
-    work_p = pointer(work, 0)
-    op = ops[o]
-    rows, panel = op[CAPACITY], 2 * lanes(work)
-    width = min(panel, op[OUT] - column)
-    stride = panel if width > lanes(work) else lanes(work)
-    b = 0
-    while b < n:
-        length = min(block, n - b)
-        for i in range(first, stop, panel):
-            m = min(panel, op[IN] - i)
-            step = panel if m > lanes(work) else lanes(work)
-            start = op[X] + i * rows + b * step
-            if b == 0 and fetches:
-                _fetch(op, params, weights, column, i, m, stride)
-            product(
-                Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
-                Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
-                Target(work_p, out + (i - first) * stride, 0, 0, m, width, False),
-                _epilogue(0, 0, ops, numbers, weights),
-            )  # fmt: skip
-        b += block
-
-
-@inline
-def _bias_gradient(op, column, n, work, out):
-    """Write the sums of a panel of DY over the batch to work[out], as four partial sums of every fourth row."""
-    width = lanes(work)
-    stride = 2 * width if op[OUT] - column > width else width
-    at = op[DY] + column * op[CAPACITY]
-    for v in range(0, stride, width):
-        zeros = load_tail(work, 0, 0)
-        a, b, c, d = zeros, zeros, zeros, zeros
-        i = at + v
-        for _ in range(n // 4):
-            a, b = a + load(work, i), b + load(work, i + stride)
-            c, d = c + load(work, i + 2 * stride), d + load(work, i + 3 * stride)
-            i += 4 * stride
-        for _ in range(n % 4):
-            a = a + load(work, i)
-            i += stride
-        store(work, out + v, (a + b) + (c + d))
-
-
-@inline
-def _gradient(item, o, ops, params, numbers, n, work, weights, out, s, unit, fetches, block):
+def _gradient(item, o, ops, params, numbers, n, work, weights, out, spare, s, unit, fetches, block):
     """Write an item's gradient to work[out]; ``fetches``: prefetch the item's weights meanwhile."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
-        _weight_gradient(
-            o, item[3], item[4], item[2], n, ops, params, numbers, work, weights, out, unit, fetches, block
-        )
+        none = _epilogue(0, 0, ops, numbers, weights)
+        weight_gradient(op, item[3], item[4], item[2], n, params, work, weights, out, spare, none, unit, fetches, block)
     elif item[0] == BIAS_PANEL:
-        _bias_gradient(op, item[2], n, work, out)
+        bias_gradient(op, item[2], n, work, out)
     else:  # OWN_GRADIENT; item[3] is 0 for the weight and 1 for the bias
         _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, item[2] * 2 + item[3])
-
-
-@inline
-def _stride(op, column, work):
-    """Return the row stride in elements of the panel of outputs at ``column``."""
-    return 2 * lanes(work) if op[OUT] - column > lanes(work) else lanes(work)
 
 
 @inline
@@ -276,7 +201,7 @@ def _place(item, op, work):
     width = lanes(work)
     if item[0] == WEIGHT_BLOCK:
         rows = ceil_div(op[IN], width) * width
-        return op[WEIGHT], item[2] * rows + item[3] * _stride(op, item[2], work)
+        return op[WEIGHT], item[2] * rows + item[3] * panel_stride(work, op[OUT], item[2])
     return (op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]), item[2]
 
 
@@ -299,7 +224,7 @@ def _update(item, o, ops, params, hyperparams, h, address, share, work, weights,
     """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy."""
     op = ops[o]
     row, at = _place(item, op, work)
-    stride = _stride(op, item[2], work)
+    stride = panel_stride(work, op[OUT], item[2])
     filled = min(stride, op[OUT] - item[2])
     call_update(
         address, carray(pointer(work, gradient), size), carray(pointer(hyperparams, h), MOST_NUMBERS),
@@ -426,6 +351,7 @@ def train(
     turn, done = 0, 0
     training = run_params[TRAINING] != 0
     scratch = run_params[SCRATCH] + thread * run_params[SCRATCH_SIZE]
+    spare = scratch + run_params[SCRATCH_SIZE] // 2  # after the gradient of a narrow panel
     norm_clipped, accumulates = clip_params[CLIP_NORM] > 0.0, run_params[ACCUMULATE] != 0
     stages, alive, fresh = 2 if norm_clipped else 1, True, True
     for b in range(bounds.size - 1):
@@ -464,13 +390,13 @@ def train(
         for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):
                 item, o = work_items[m], work_items[m, 1]
-                out, size = scratch, (item[4] - item[3]) * _stride(ops[o], item[2], work)
+                out, size = scratch, (item[4] - item[3]) * panel_stride(work, ops[o, OUT], item[2])
                 if norm_clipped or accumulates:
                     row, at = _place(item, ops[o], work)
                     out = params[row, PARAM_COLUMNS - 1] + at
                 if stage == 0:
                     to = out if fresh else scratch
-                    _gradient(item, o, ops, params, numbers, n, work, weights, to, b, unit, fetches, block)
+                    _gradient(item, o, ops, params, numbers, n, work, weights, to, spare, b, unit, fetches, block)
                     if not fresh:
                         _add(work, out, to, size)
                     if not ends_step:
