@@ -12,7 +12,7 @@ from .categories import UnknownValues
 from .chunks import Chunk, ChunkedTable
 from .columns import ArrayTable, Column, Table, join_columns
 from .features import choose_features, preprocessing_record, target_offset
-from .fitting import TableStatistics
+from .fitting import TableStatistics, sample_step
 from .preprocessing import encode, encoded_names
 from .split import split_rows
 from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
@@ -115,10 +115,14 @@ def make_plan(
     names, as_categories = choose_features(source, source.names, categorical, drop, index)
     _require_columns(held_out, names, source)
     rows = len(train_column)
-    statistics = TableStatistics(names, as_categories, number, center=source.image_shape is None, rows=rows)
-    for start, chunk in numbered_chunks(source):
-        statistics.add(chunk.table.take(np.flatnonzero(in_train[start : start + len(chunk.table)])))
-    specs = statistics.records()
+    specs: list[dict[str, Any]] = []
+    for group in source.column_groups(names):
+        statistics = TableStatistics(
+            group, as_categories, number, center=source.image_shape is None, step=sample_step(rows, len(names))
+        )
+        for start, chunk in numbered_chunks(source, group):
+            statistics.add(chunk.table.take(np.flatnonzero(in_train[start : start + len(chunk.table)])))
+        specs += statistics.records()
     progress(f"statistics of {rows:,} training rows: {len(specs)} columns")
     described["preprocessing"] = preprocessing_record(source, source.names, specs, dtype, offset)
     if source.header is not None or source.format.header:
@@ -133,7 +137,7 @@ def _scan(source: ChunkedTable) -> tuple[Column, bool]:
     targets: list[Column] = []
     kinds: dict[str, set[str]] = {name: set() for name in source.names}
     raw = True
-    for table, target_column in source.chunks(only_target=source.header is None):
+    for table, target_column in source.chunks([] if source.header is None else None):
         targets.append(target_column)
         raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
         if source.header is not None:
@@ -150,10 +154,10 @@ def _scan(source: ChunkedTable) -> tuple[Column, bool]:
     return join_columns(targets), raw
 
 
-def numbered_chunks(source: ChunkedTable) -> Iterator[tuple[int, Chunk]]:
-    """Yield (number of the first row, chunk)."""
+def numbered_chunks(source: ChunkedTable, columns: list[str] | None = None) -> Iterator[tuple[int, Chunk]]:
+    """Yield (number of the first row, chunk); ``columns`` as for `ChunkedTable.chunks`."""
     start = 0
-    for chunk in source:
+    for chunk in source.chunks(columns):
         yield start, chunk
         start += len(chunk.table)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
 from ..io.array_files import ARRAY_SUFFIXES, map_npy, read_npz
 from .columns import ArrayTable, Column, FrameTable, Table, import_optional
@@ -21,6 +22,9 @@ __all__ = ["Chunk", "ChunkedTable"]
 # A chunk has at most this many cells: 16 MiB in float64.
 _CELLS = 1 << 21
 _BUFFER = 1 << 16  # bytes of a column of a Parquet file to read at once
+# Parts in which the columns of a Parquet file are read, at least so many columns at once: while rows are read, some
+# pages of each column are in memory, which together may be as large as the table.
+_COLUMN_GROUPS, _LEAST_COLUMNS = 32, 4
 
 
 class Chunk(NamedTuple):
@@ -30,7 +34,7 @@ class Chunk(NamedTuple):
     target_column: Column
 
 
-Reader = Callable[[bool], Iterator[Chunk]]
+Reader = Callable[[list[str] | None], Iterator[Chunk]]
 
 
 class ChunkedTable:
@@ -99,10 +103,17 @@ class ChunkedTable:
         """Yield the rows in chunks; every iteration yields the same chunks, except for `texts`."""
         return self.chunks()
 
-    def chunks(self, only_target: bool = False) -> Iterator[Chunk]:
-        """Yield the rows in chunks, with ``only_target`` without features where that is faster."""
+    def chunks(self, columns: list[str] | None = None) -> Iterator[Chunk]:
+        """Yield the rows in chunks, with the named ``columns`` only where that is faster; the target is always read."""
         for reader in self._readers:
-            yield from reader(only_target)
+            yield from reader(columns)
+
+    def column_groups(self, names: list[str]) -> list[list[str]]:
+        """Return ``names`` in groups, whose `chunks` together take less memory than those of all columns at once."""
+        if self.files[0].suffix.lower() != ".parquet":
+            return [names]
+        size = max(_LEAST_COLUMNS, ceil_div(len(names), _COLUMN_GROUPS))
+        return [names[start : start + size] for start in range(0, len(names), size)]
 
     def unify_kinds(self, kinds: dict[str, set[str]]) -> None:
         """Read columns of text files as texts whose ``kinds``, by name, differ from chunk to chunk."""
@@ -140,7 +151,7 @@ class ChunkedTable:
                 self.row_labels = text.names[0]
             text.report()
 
-        def read(only_target: bool) -> Iterator[Chunk]:
+        def read(columns: list[str] | None) -> Iterator[Chunk]:
             for table in text.read_chunks(self.texts, max(1, _CELLS // len(self.names))):
                 yield self._split_target(table)
 
@@ -164,13 +175,15 @@ class ChunkedTable:
         self.format = TextFormat(header=True)
         self.target_name = self._resolve_target(file)
 
-        def read(only_target: bool) -> Iterator[Chunk]:
-            rows = max(1, _CELLS // 4 // len(names))
+        def read(columns: list[str] | None) -> Iterator[Chunk]:
+            wanted = names if columns is None else list(dict.fromkeys([*columns, str(self.target_name)]))
+            rows = max(1, _CELLS // 4 // len(wanted))
             try:
                 # Without these options whole groups of rows are in memory, which may be all of the file.
                 with parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as opened:
-                    columns = [self.target_name] if only_target else None
-                    for batch in opened.iter_batches(rows, columns=columns, use_threads=False):
+                    for batch in opened.iter_batches(
+                        rows, columns=None if columns is None else wanted, use_threads=False
+                    ):
                         frame = batch.to_pandas(types_mapper=kinds.get, use_threads=False)
                         yield self._split_target(FrameTable(frame, str(file)))
                         arrow.default_memory_pool().release_unused()
@@ -199,7 +212,7 @@ class ChunkedTable:
         self._set_columns(file, matrix.names)
         self.target_name = self._resolve_target(file)
 
-        def read(only_target: bool) -> Iterator[Chunk]:
+        def read(columns: list[str] | None) -> Iterator[Chunk]:
             for rows in _slices(X):
                 table = ArrayTable(X[rows], str(file))
                 yield Chunk(table, table.column(str(self.target_name)))
@@ -224,7 +237,7 @@ class ChunkedTable:
         if len(y) != len(X):
             raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
 
-        def read(only_target: bool) -> Iterator[Chunk]:
+        def read(columns: list[str] | None) -> Iterator[Chunk]:
             for rows in _slices(X):
                 yield Chunk(*array_pair(X[rows], y[rows], str(file), y_label)[:2])
 

@@ -12,7 +12,7 @@ from .._common.errors import DataError
 from .columns import ArrayTable, Column, Table, join_columns, ordered_texts
 from .dialect import non_numeric
 
-__all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns"]
+__all__ = ["SAMPLE_CELLS", "TableStatistics", "centering_offset", "check_finite", "fit_columns", "sample_step"]
 
 # A column with more categories is an identifier or free text; its one-hot encoding would fill the memory.
 _MOST_CATEGORIES = 1000
@@ -63,8 +63,8 @@ class TableStatistics:
     ----------
     names, categorical, dtype, center
         See `fit_columns`.
-    rows : int, optional
-        Number of rows of all chunks (default: one chunk follows).
+    step : int
+        Distance of the rows of which the median is computed, see `sample_step`.
     """
 
     def __init__(
@@ -74,11 +74,10 @@ class TableStatistics:
         dtype: np.dtype[Any],
         *,
         center: bool = True,
-        rows: int | None = None,
+        step: int = 1,
     ) -> None:
         self._columns = [_ColumnStatistics(name, name in categorical, dtype, center) for name in names]
-        self._step = 1 if rows is None else max(1, ceil_div(rows * len(names), SAMPLE_CELLS))
-        self._dtype, self._seen = dtype, 0
+        self._step, self._dtype, self._seen = step, dtype, 0
 
     def add(self, table: Table) -> None:
         """Add the rows of a chunk.
@@ -122,6 +121,11 @@ class TableStatistics:
     def records(self) -> list[dict[str, Any]]:
         """Return the records of `fit_columns`; raise DataError if a column has no values."""
         return [one.record() for one in self._columns]
+
+
+def sample_step(rows: int, columns: int) -> int:
+    """Return the distance of the rows of a table whose columns have about `SAMPLE_CELLS` cells in these rows."""
+    return max(1, ceil_div(rows * columns, SAMPLE_CELLS))
 
 
 class _ColumnStatistics:

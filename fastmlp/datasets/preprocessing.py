@@ -17,7 +17,7 @@ from .dialect import UNKNOWN_FORMAT, TextFormat, is_number, validate_format
 from .fitting import check_finite
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
-__all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "format_of", "text_columns"]
+__all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "encoded_width", "format_of", "text_columns"]
 
 
 def apply_preprocessing(
@@ -100,7 +100,7 @@ def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = Tr
         wanted = [spec["name"] for spec in specs]
         named, dtype = bool(preprocessing["header"]), np.dtype(preprocessing["dtype"])
         every, target = list(preprocessing["all_columns"]), preprocessing["target"]
-        widths = [_width(spec) for spec in specs]
+        widths = [encoded_width(spec) for spec in specs]
         specs = [{**s, "median": float(s["median"])} if s["kind"] == "numeric" else s for s in specs]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _no_record(error) from error
@@ -198,7 +198,7 @@ def encode(
     plain = _encode_plain(table, specs, dtype)
     if plain is not None:
         return plain
-    out = np.zeros((len(table), width if width is not None else sum(map(_width, specs))), dtype)
+    out = np.zeros((len(table), width if width is not None else sum(map(encoded_width, specs))), dtype)
     found = UnknownValues(table.source, strict) if unknown is None else unknown
     start = 0
     for spec in specs:
@@ -214,7 +214,7 @@ def encode(
             found.add(column.label, spec["name"], texts, known, categories)
             rows = np.flatnonzero(known)
             out[rows, start + places[rows]] = 1
-        start += _width(spec)
+        start += encoded_width(spec)
     if unknown is None:
         found.report()
     return out
@@ -248,7 +248,8 @@ def encoded_names(specs: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _width(spec: dict[str, Any]) -> int:
+def encoded_width(spec: dict[str, Any]) -> int:
+    """Return the number of features of a column."""
     return 1 if spec["kind"] == "numeric" else len(spec["categories"]) + bool(spec["missing"])
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from .._common.errors import DataError
 from .._common.memory import available_memory, format_bytes
 from .categories import UnknownValues
-from .chunk_plan import encode_chunk, make_plan, numbered_chunks
+from .chunk_plan import ChunkPlan, make_plan, numbered_chunks
 from .chunks import ChunkedTable
 from .columns import ArrayTable, Table
 from .dataset import Dataset
 from .features import choose_features, preprocessing_record, target_offset
 from .fitting import fit_columns
-from .preprocessing import encode, encoded_names
+from .preprocessing import encode, encoded_names, encoded_width
 from .source import TABLE_SUFFIXES
 from .target import class_indices, regression_targets
 from .train_test import read_train_test
@@ -128,17 +128,7 @@ def _load_in_chunks(
         source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed, task=task,
         dtype=dtype, center_target=center_target,
     )  # fmt: skip
-    parts: list[np.ndarray] = []
-    done = [0, 0]
-    for number, table in enumerate([source] if held_out is None else [source, held_out]):
-        unknown = UnknownValues(str(table.path), number == 1)
-        for start, chunk in numbered_chunks(table):
-            encoded = encode_chunk(chunk.table, plan.described, unknown)
-            parts = parts or [np.empty((len(y), encoded.shape[1]), encoded.dtype) for y in (plan.y_train, plan.y_test)]
-            for place, rows in enumerate(plan.split(encoded, None if number else start)):
-                parts[place][done[place] : done[place] + len(rows)] = rows
-                done[place] += len(rows)
-        unknown.report()
+    parts = _encode_in_groups(source, held_out, plan)
     described = plan.described
     return Dataset(
         parts[0], plan.y_train, parts[1], plan.y_test,
@@ -147,6 +137,33 @@ def _load_in_chunks(
         feature_names=None if described["feature_names"] is None else tuple(described["feature_names"]),
         image_shape=described["image_shape"], preprocessing=described["preprocessing"],
     )  # fmt: skip
+
+
+def _encode_in_groups(source: ChunkedTable, held_out: ChunkedTable | None, plan: ChunkPlan) -> list[np.ndarray]:
+    """Return the features of both parts, which are filled by groups of columns, chunk by chunk."""
+    record = plan.described["preprocessing"]
+    specs, number = record["columns"], np.dtype(record["dtype"])
+    widths = [encoded_width(spec) for spec in specs]
+    parts = [np.empty((len(y), sum(widths)), number) for y in (plan.y_train, plan.y_test)]
+    tables = [source] if held_out is None else [source, held_out]
+    unknown = [UnknownValues(str(table.path), strict > 0) for strict, table in enumerate(tables)]
+    by_name = {spec["name"]: spec for spec in specs}
+    first = 0
+    for group in source.column_groups(list(by_name)):
+        chosen = [by_name[name] for name in group]
+        width, done = sum(map(encoded_width, chosen)), [0, 0]
+        for place, table in enumerate(tables):
+            for start, chunk in numbered_chunks(table, group):
+                encoded = encode(chunk.table, chosen, width, number, unknown=unknown[place])
+                for part, rows in enumerate(plan.split(encoded, None if place else start)):
+                    parts[part][done[part] : done[part] + len(rows), first : first + width] = rows
+                    done[part] += len(rows)
+        if done != [len(part) for part in parts]:
+            raise DataError(f"{source.path} has changed while it was read; load it again.")
+        first += width
+    for one in unknown:
+        one.report()
+    return parts
 
 
 def _raw_bytes(table: Table) -> np.ndarray | None:
