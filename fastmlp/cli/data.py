@@ -19,6 +19,7 @@ from ..datasets import Dataset, available, load
 from ..datasets.dialect import SEPARATORS, non_numeric
 from ..datasets.evaluation import load_as_trained, load_labeled
 from ..datasets.loading import table_path
+from ..datasets.pack_cache import is_large, load_mapped
 from ..datasets.packed import is_packed, open_packed
 from ..modules import Module
 from .options import NOTE, UsageError, as_options
@@ -105,13 +106,23 @@ def load_data(options: Mapping[str, Any], dtype: str = "float32") -> Dataset:
     if is_named(options["dataset"]):
         return load(options["dataset"], data_dir=options.get("data_dir"))
     table = {key: options[key] for key in _TABLE_OPTIONS if options.get(key) is not None}
+    path = table_path(options["dataset"], options.get("data_dir"))
     with print_data_warnings():
-        return load(options["dataset"], data_dir=options.get("data_dir"), dtype=dtype, center_target=True, **table)
+        if is_large(path, options.get("test")):
+            return load_mapped(path, announce=_print_note, dtype=dtype, **table)
+        return load(path, dtype=dtype, center_target=True, **table)
+
+
+def _print_note(text: str) -> None:
+    """Print a note before work that takes long."""
+    print(f"{NOTE}{text}", file=sys.stderr, flush=True)
 
 
 def with_table_format(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
     """Add the detected format of a table to the options of a run, so that later commands do not detect it again."""
     record = data.preprocessing
+    if data.digest is not None:  # a packed table, which is found by the options as they are
+        return options
     if record is None or Path(options["dataset"]).suffix.lower() not in SEPARATORS:
         return options
     found = {key: record[key] for key in ("header", "separator", "decimal")}
@@ -129,6 +140,11 @@ def load_run_data(options: Mapping[str, Any], saved: Saved) -> Dataset:
     path = table_path(options["dataset"], options.get("data_dir"))
     if is_packed(path):
         return packed_as_trained(path, saved)
+    if is_large(path, options.get("test")):
+        record = saved.preprocessing or {}
+        data = load_data(options, record.get("dtype", "float32"))
+        if _is_as_trained(data, saved):
+            return data
     with print_data_warnings():
         return load_as_trained(path, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **table_format)
 
@@ -136,14 +152,19 @@ def load_run_data(options: Mapping[str, Any], saved: Saved) -> Dataset:
 def packed_as_trained(folder: Path, saved: Saved) -> Dataset:
     """Open a packed folder; raise DataError if its features or classes are not those of a model."""
     data = open_packed(folder)
-    classes = None if data.classes is None else list(data.classes)
-    if (data.preprocessing, classes) != (saved.preprocessing, labels_of(saved.model)):
+    if not _is_as_trained(data, saved):
         what = "classes" if data.preprocessing == saved.preprocessing else "preprocessing"
         raise DataError(
             f"{folder} was packed with another {what} than that of the model; expected the folder of its training, or "
             "the table itself."
         )
     return data
+
+
+def _is_as_trained(data: Dataset, saved: Saved) -> bool:
+    """Return whether features and classes are those of a model."""
+    classes = None if data.classes is None else list(data.classes)
+    return (data.preprocessing, classes) == (saved.preprocessing, labels_of(saved.model))
 
 
 def load_labeled_rows(path: str, options: Mapping[str, Any], saved: Saved) -> tuple[np.ndarray, np.ndarray]:
@@ -155,9 +176,8 @@ def load_labeled_rows(path: str, options: Mapping[str, Any], saved: Saved) -> tu
     if is_packed(file):
         reject_table_options(path, {key: options.get(key) for key in _TABLE_OPTIONS})
         return packed_as_trained(file, saved)[2:]
-    if not file.is_file():
-        seen = "is not a file" if file.exists() else "does not exist"
-        raise DataError(f"{path or repr(path)} {seen}; expected a table, or one of {', '.join(available())}.")
+    if not file.exists():
+        raise DataError(f"{path or repr(path)} does not exist; expected a table, or one of {', '.join(available())}.")
     with print_data_warnings():
         return load_labeled(file, classes=labels_of(saved.model), preprocessing=saved.preprocessing, **options)
 

@@ -198,8 +198,8 @@ def add_data_options(
         "--dataset",
         default=default,
         metavar="NAME|FILE",
-        help="digits, cifar10, mnist, fashion-mnist, or a table: .csv, .tsv, .parquet, .npz, .npy, or a packed "
-        f"folder (default: {default_text})",
+        help="digits, cifar10, mnist, fashion-mnist, or a table: .csv, .tsv, .parquet, .npz, .npy, a folder of such, "
+        f"or a packed folder (default: {default_text})",
     )
     group.add_argument(
         "--data-dir",

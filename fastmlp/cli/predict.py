@@ -7,20 +7,24 @@ import csv
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._common.errors import DataError
+from .._common.validation import finite_features
 from .._kernels import get_backend, use_backend
 from ..datasets import apply_preprocessing, load
 from ..datasets.dialect import TextFormat
+from ..datasets.evaluation import load_rows
+from ..datasets.pack_cache import is_large
 from ..datasets.packed import is_packed
 from ..datasets.table_files import is_text_file, read_numbers, reject_format
 from ..inference.kernels import inference_kernels
 from ..inference.predictor import Predictor
-from ..io.array_files import read_npy, read_npz
+from ..io.array_files import map_npy, read_npz
 from ..io.files import atomic_write
 from ..training.evaluator import Evaluator
 from .data import is_named, packed_as_trained, print_data_warnings, reject_table_options
@@ -28,6 +32,8 @@ from .options import UsageError, add_backend_option, add_format_options
 from .runs import Saved, loss_for, open_saved
 
 __all__ = ["add_parser"]
+
+_BLOCK = 1 << 16  # rows whose predictions are in memory at once
 
 
 def add_parser(commands: Any) -> None:
@@ -43,8 +49,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="rows to predict: .npy, .npz (array X), .csv, .tsv, .parquet; or a data set or packed folder, "
-        "for its test rows",
+        help="rows to predict: .npy, .npz (array X), .csv, .tsv, .parquet, or a folder of such; or a data set or "
+        "packed folder, for its test rows",
     )
     parser.add_argument("--data-dir", "--data_dir", metavar="DIR", help="folder of the files of a named data set")
     parser.add_argument("--output", metavar="CSV", help="file to write (default: standard output)")
@@ -65,35 +71,40 @@ def run(args: argparse.Namespace) -> int:
         predictor = Evaluator(saved.model, loss) if chosen else Predictor(saved.model)
     if args.proba and saved.model.task == "regression":
         raise UsageError("--proba is for classification; this model is for regression.")
-    X = _rows(args, saved)
-    predictions = predictor.predict(X)
-    offset = (saved.preprocessing or {}).get("target_offset", 0)
-    if offset:
-        predictions = predictions.astype(np.float64) + offset
-    columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
-    names = ["prediction"] if predictions.ndim == 1 else [f"prediction_{number}" for number in range(len(columns))]
-    if args.proba:
-        probabilities = predictor.predict_proba(X)
-        labels = saved.model.classes if saved.model.task == "classification" else None
-        names += [f"p_{label}" for label in (labels or range(probabilities.shape[1]))]
-        columns += list(probabilities.T)
-    text = _csv(names, columns)
+    X = finite_features(_rows(args, saved), saved.model.in_width, saved.model.dtype, "predict: X")
     if args.output is None:
-        sys.stdout.write(text)
+        for text in _csv(predictor, X, saved, args.proba):
+            sys.stdout.write(text)
     else:
         with atomic_write(args.output) as stream:
-            stream.write(text.encode())
-        print(f"saved {args.output}: {len(predictions):,} predictions")
+            for text in _csv(predictor, X, saved, args.proba):
+                stream.write(text.encode())
+        print(f"saved {args.output}: {len(X):,} predictions")
     return 0
 
 
-def _csv(names: list[str], columns: list[np.ndarray]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    # str() of a NumPy number is the shortest text that converts back to the same number.
-    writer.writerows(zip(*(map(str, column) for column in columns), strict=True))
-    return text.getvalue()
+def _csv(predictor: Evaluator | Predictor, X: Any, saved: Saved, proba: bool) -> Iterator[str]:
+    """Yield the predictions as CSV, by blocks of rows: texts take many times the memory of numbers."""
+    offset = (saved.preprocessing or {}).get("target_offset", 0)
+    for start in range(0, max(1, len(X)), _BLOCK):
+        rows = X[start : start + _BLOCK]
+        predictions = predictor.predict(rows)
+        if offset:
+            predictions = predictions.astype(np.float64) + offset
+        columns = [predictions] if predictions.ndim == 1 else list(predictions.T)
+        names = ["prediction"] if predictions.ndim == 1 else [f"prediction_{number}" for number in range(len(columns))]
+        if proba:
+            probabilities = predictor.predict_proba(rows)
+            labels = saved.model.classes if saved.model.task == "classification" else None
+            names += [f"p_{label}" for label in (labels or range(probabilities.shape[1]))]
+            columns += list(probabilities.T)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not start:
+            writer.writerow(names)
+        # str() of a NumPy number is the shortest text that converts back to the same number.
+        writer.writerows(zip(*(map(str, column) for column in columns), strict=True))
+        yield text.getvalue()
 
 
 def _rows(args: argparse.Namespace, saved: Saved) -> Any:
@@ -108,6 +119,8 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
         reject_table_options(args.file, given)
         return packed_as_trained(path, saved).X_test
     with print_data_warnings():
+        if is_large(path) and not (saved.preprocessing is None and path.suffix.lower() == ".npy"):
+            return load_rows(path, saved.preprocessing, **given)
         if saved.preprocessing is not None:
             return apply_preprocessing(path, saved.preprocessing, **given)
         reject_format(path, TextFormat(**given))
@@ -116,7 +129,7 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
         raise DataError(f"{path} has an unknown suffix; expected .npy, .npz, .csv or .tsv.")
-    X = read_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
+    X = map_npy(path) if suffix == ".npy" else read_npz(path, ("X",)).get("X")
     if X is None or X.ndim == 0:
         raise DataError(f"{path} has no array of rows; expected an array, in .npz files with the name X.")
     return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]

@@ -30,13 +30,18 @@ class ChunkPlan(NamedTuple):
     in_train : ndarray of bool of shape (N,)
         Mask of the rows in the training part.
     y_train, y_test : ndarray
-        Targets of both parts.
+        Targets of both parts; indices of classes in the smallest dtype that has them, see `targets`.
     """
 
     described: dict[str, Any]
     in_train: np.ndarray
     y_train: np.ndarray
     y_test: np.ndarray
+
+    def targets(self) -> Iterator[np.ndarray]:
+        """Yield the targets of the training and of the test part as those of `Dataset`."""
+        for y in (self.y_train, self.y_test):
+            yield y if y.dtype.kind == "f" else y.astype(np.int64)
 
     def split(self, rows: np.ndarray, start: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the training and the test part of the rows from number ``start`` on; None for those of a test file."""
@@ -83,30 +88,34 @@ def make_plan(
     """
     number = np.dtype(dtype)
     target_column, raw = _scan(source)
-    progress(f"{source.path}: {len(target_column):,} rows")
+    every = len(target_column)
+    progress(f"{source.path}: {every:,} rows")
     chosen = choose_task(target_column, task)
     classes = class_names(target_column) if chosen == "classification" else None
     require_variation(target_column, classes)
-    labels = None if classes is None else class_indices(target_column, classes)
+    offset: float = 0
+    if classes is not None:
+        # Here and below, arrays with a number for each row may be as large as all else in memory together.
+        labels = class_indices(target_column, classes).astype(np.min_scalar_type(len(classes)))
+        del target_column
+    in_train = np.ones(every, bool)
     if held_out is None:
-        train, _ = split_rows(len(target_column), test_size, seed, labels)
-        in_train = np.zeros(len(target_column), bool)
-        in_train[train] = True
-        test_column = target_column.take(~in_train)
+        in_train[split_rows(every, test_size, seed, None if classes is None else labels)[1]] = False
+        test_column = None if classes is not None else target_column.take(~in_train)
     else:
         held_out.texts |= source.texts
-        in_train = np.ones(len(target_column), bool)
         test_column, test_raw = _scan(held_out)
         raw = raw and test_raw
         check_target(test_column, regression=classes is None)
-    train_column = target_column.take(in_train)
-    offset: float = 0
     if classes is None:
+        assert test_column is not None
+        train_column = target_column.take(in_train)
         offset = target_offset(train_column, number, center_target)
         y_train = regression_targets(train_column, offset)
         y_test = regression_targets(test_column, offset).astype(y_train.dtype)
     else:
-        y_train, y_test = (class_indices(column, classes) for column in (train_column, test_column))
+        y_train = labels[in_train]
+        y_test = labels[~in_train] if test_column is None else class_indices(test_column, classes)
     described: dict[str, Any] = {"task": chosen, "classes": None if classes is None else list(classes)}
     described |= {"image_shape": source.image_shape, "feature_names": None, "preprocessing": None}
     if raw and categorical == "auto" and not drop and not index and source.target_name is None and not offset:
@@ -114,7 +123,7 @@ def make_plan(
 
     names, as_categories = choose_features(source, source.names, categorical, drop, index)
     _require_columns(held_out, names, source)
-    rows = len(train_column)
+    rows = len(y_train)
     specs: list[dict[str, Any]] = []
     for group in source.column_groups(names):
         statistics = TableStatistics(
@@ -137,8 +146,9 @@ def _scan(source: ChunkedTable) -> tuple[Column, bool]:
     targets: list[Column] = []
     kinds: dict[str, set[str]] = {name: set() for name in source.names}
     raw = True
-    for table, target_column in source.chunks([] if source.header is None else None):
-        targets.append(target_column)
+    for chunk in source.chunks([] if source.header is None else None):
+        table = chunk.table
+        targets.append(chunk.target_column)
         raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
         if source.header is not None:
             for name in source.names:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
-from ..io.array_files import ARRAY_SUFFIXES, map_npy, read_npz
+from ..io.array_files import map_npy, read_npz
 from .columns import ArrayTable, Column, FrameTable, Table, import_optional
 from .dialect import UNKNOWN_FORMAT, TextFormat
-from .source import TABLE_SUFFIXES, array_pair, require_arrays, resolve_column, target_file
+from .shards import files_of, labels_of_folder, require_shards, source_files
+from .source import array_pair, require_arrays, resolve_column, target_file
 from .table_files import TextFile, first_line_of, is_text_file, reject_format
 
-__all__ = ["Chunk", "ChunkedTable"]
+__all__ = ["Chunk", "ChunkedTable", "as_matrix", "open_tables"]
 
 # A chunk has at most this many cells: 16 MiB in float64.
 _CELLS = 1 << 21
@@ -28,10 +30,16 @@ _COLUMN_GROUPS, _LEAST_COLUMNS = 32, 4
 
 
 class Chunk(NamedTuple):
-    """Some rows of a table, with their target."""
+    """Some rows of a table, with their target if it has one."""
 
     table: Table
-    target_column: Column
+    target: Column | None
+
+    @property
+    def target_column(self) -> Column:
+        """The target of a table that has one."""
+        assert self.target is not None
+        return self.target
 
 
 Reader = Callable[[list[str] | None], Iterator[Chunk]]
@@ -48,13 +56,15 @@ class ChunkedTable:
         See `source.TableSource`.
     given, likely : TextFormat
         See `detect_format`.
-    texts : collection of str
-        Columns to read as texts even if they look like numbers.
+    labeled : bool
+        Whether the table has targets; without them `Chunk.target_column` is None.
 
     Attributes
     ----------
     path : Path
     files : list of Path
+    sources : list of Path
+        The files, and those of their targets.
     names : list of str
         Names of all columns.
     target_name : str or None
@@ -67,6 +77,8 @@ class ChunkedTable:
         Whether the first line of a text file names the columns; None for other sources.
     image_shape : tuple of int or None
         (channels, height, width) of a row, for arrays of images.
+    matrix : ndarray or None
+        All features, for a single file of an array with targets of its own or none.
     test_part : ChunkedTable or None
         The rows of ``X_test`` and ``y_test`` of an ``.npz`` file.
     texts : set of str
@@ -84,20 +96,29 @@ class ChunkedTable:
         target: str | int | None = None,
         given: TextFormat = UNKNOWN_FORMAT,
         likely: TextFormat = UNKNOWN_FORMAT,
+        labeled: bool = True,
     ) -> None:
-        self.path, self.files = path, _files_of(path)
+        self._labeled = labeled
+        self.sources = source_files(path, target)
+        self.path, self.files = path, files_of(path, target)
         self.names: list[str] = []
         self.target_name: str | None = None
         self.format = TextFormat(header=False)
         self.row_labels: str | None = None
         self.header: bool | None = None
         self.image_shape: tuple[int, int, int] | None = None
+        self.matrix: np.ndarray | None = None
         self.test_part: ChunkedTable | None = None
         self.texts: set[str] = set()
         self._target, self._given, self._likely = target, given, likely
+        labels = labels_of_folder(path, target)
+        self._labels = None if labels is None else _SharedLabels(labels)
+        require_shards(self.files)
         for file in self.files:
             reject_format(file, given)
         self._readers = [self._reader(file) for file in self.files]
+        if self._labels is not None:
+            self._labels.require_end(path)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yield the rows in chunks; every iteration yields the same chunks, except for `texts`."""
@@ -137,7 +158,9 @@ class ChunkedTable:
                 f"{len(self.names)} columns of {self.files[0]}."
             )
 
-    def _resolve_target(self, file: Path) -> str:
+    def _resolve_target(self, file: Path) -> str | None:
+        if not self._labeled:
+            return None
         return resolve_column(-1 if self._target is None else self._target, self.names, "target", str(file))
 
     def _text_reader(self, file: Path) -> Reader:
@@ -176,7 +199,8 @@ class ChunkedTable:
         self.target_name = self._resolve_target(file)
 
         def read(columns: list[str] | None) -> Iterator[Chunk]:
-            wanted = names if columns is None else list(dict.fromkeys([*columns, str(self.target_name)]))
+            target = [] if self.target_name is None else [self.target_name]
+            wanted = names if columns is None else list(dict.fromkeys([*columns, *target]))
             rows = max(1, _CELLS // 4 // len(wanted))
             try:
                 # Without these options whole groups of rows are in memory, which may be all of the file.
@@ -195,12 +219,15 @@ class ChunkedTable:
         return read
 
     def _split_target(self, table: FrameTable) -> Chunk:
-        assert self.target_name is not None
-        return Chunk(table, table.column(self.target_name))
+        return Chunk(table, None if self.target_name is None else table.column(self.target_name))
 
     def _npy_reader(self, file: Path) -> Reader:
-        beside = target_file(file, self._target)
         X = map_npy(file)
+        if not self._labeled:
+            return self._unlabeled_reader(file, X)
+        if self._labels is not None:
+            return self._arrays_reader(file, X, self._labels.next_rows(len(X)), str(self._labels.path))
+        beside = target_file(file, self._target)
         if beside is not None:
             return self._arrays_reader(file, X, map_npy(beside), str(beside))
         if X.ndim != 2 or self._target is None:
@@ -220,6 +247,11 @@ class ChunkedTable:
         return read
 
     def _npz_reader(self, file: Path) -> Reader:
+        if not self._labeled:
+            arrays = read_npz(file, ("X",))
+            if "X" not in arrays:
+                raise DataError(f"{file} has no array X; expected the rows under this key.")
+            return self._unlabeled_reader(file, arrays["X"])
         arrays = read_npz(file, ("X", "y", "X_test", "y_test"))
         require_arrays(file, arrays)
         read = self._arrays_reader(file, arrays["X"], arrays["y"], f"{file}[y]")
@@ -230,12 +262,27 @@ class ChunkedTable:
             self.test_part._readers = [self._arrays_reader(file, arrays["X_test"], arrays["y_test"], f"{file}[y_test]")]
         return read
 
+    def _unlabeled_reader(self, file: Path, X: np.ndarray) -> Reader:
+        matrix = as_matrix(X)
+        self._set_columns(file, [str(index) for index in range(matrix.shape[1])])
+        self._set_matrix(matrix)
+
+        def read(columns: list[str] | None) -> Iterator[Chunk]:
+            for rows in _slices(matrix):
+                yield Chunk(ArrayTable(matrix[rows], str(file)), None)
+
+        return read
+
+    def _set_matrix(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix if len(self.files) == 1 and matrix.dtype != np.bool_ else None
+
     def _arrays_reader(self, file: Path, X: np.ndarray, y: np.ndarray, y_label: str) -> Reader:
         width = int(np.prod(X.shape[1:]))
         self._set_columns(file, [str(index) for index in range(width)])
         self.image_shape = array_pair(X[:0], y[:0], str(file), y_label)[2]
         if len(y) != len(X):
             raise DataError(f"{y_label} has shape {y.shape}; expected ({len(X)},), one target a row.")
+        self._set_matrix(X.reshape(len(X), width))
 
         def read(columns: list[str] | None) -> Iterator[Chunk]:
             for rows in _slices(X):
@@ -244,33 +291,54 @@ class ChunkedTable:
         return read
 
 
+class _SharedLabels:
+    """Targets of several arrays of features in one file, in the order of these arrays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._y, self._taken = path, map_npy(path), 0
+
+    def next_rows(self, rows: int) -> np.ndarray:
+        """Return the targets of the next array."""
+        start, self._taken = self._taken, self._taken + rows
+        if self._taken > len(self._y):  # the message needs the rows of the arrays behind this one
+            return np.broadcast_to(self._y[:1], (rows,))
+        return self._y[start : self._taken]
+
+    def require_end(self, folder: Path) -> None:
+        """Raise DataError unless each target has its row."""
+        if self._taken != len(self._y):
+            raise DataError(
+                f"{self.path} has shape {self._y.shape}; expected ({self._taken},), one target for each row of the "
+                f"files in {folder}."
+            )
+
+
+def as_matrix(X: np.ndarray) -> np.ndarray:
+    """Return an array of rows as a matrix: a row with all its dimensions, or one number a row."""
+    return X.reshape(len(X), -1) if X.ndim > 1 else X[:, None]
+
+
 def _slices(X: np.ndarray) -> Iterator[slice]:
     size = max(1, _CELLS // max(1, int(np.prod(X.shape[1:]))))
     for start in range(0, len(X), size):
         yield slice(start, start + size)
 
 
-def _files_of(path: Path) -> list[Path]:
-    """Return the tables of a folder, sorted by name, or the file itself."""
-    if path.is_file():
-        if path.suffix.lower() not in TABLE_SUFFIXES:
-            raise DataError(f"{path} is not a table; expected a name that ends in {', '.join(TABLE_SUFFIXES)}.")
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist; expected a table, or a folder of tables.")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLE_SUFFIXES)
-    found = [file for file in found if not _is_target(file, found)]
-    kinds = sorted({file.suffix.lower() for file in found})
-    if len(kinds) != 1:
-        seen = f"tables of several kinds ({', '.join(kinds)})" if kinds else "no table"
-        raise DataError(f"{path} has {seen}; expected tables of one kind: {', '.join(TABLE_SUFFIXES)}.")
-    return found
+def open_tables(
+    path: Path, target: str | int | None, test: str | os.PathLike[str] | None, given: TextFormat
+) -> tuple[ChunkedTable, ChunkedTable | None]:
+    """Return a table and its test part: that of an ``.npz`` file, the table ``test``, or None.
 
-
-def _is_target(file: Path, others: Sequence[Path]) -> bool:
-    """Whether a file has the targets of another one: part_y.npy beside part_X.npy."""
-    return (
-        file.suffix.lower() in ARRAY_SUFFIXES
-        and file.stem.endswith("_y")
-        and file.with_name(f"{file.stem.removesuffix('_y')}_X.npy") in others
-    )
+    Raises
+    ------
+    DataError
+        As `ChunkedTable`, or if there are two test parts.
+    """
+    source = ChunkedTable(path, target, given)
+    if test is None:
+        return source, source.test_part
+    if source.test_part is not None:
+        raise DataError(f"{path} has a test part of its own (X_test, y_test); expected none by test=.")
+    held_out = Path(os.path.expanduser(test))
+    text = given if is_text_file(files_of(held_out)[0]) else UNKNOWN_FORMAT
+    return source, ChunkedTable(held_out, source.target_name, text, source.format)

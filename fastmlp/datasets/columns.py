@@ -20,12 +20,15 @@ __all__ = [
     "FrameTable",
     "Table",
     "array_column",
+    "distinct_labels",
     "distinct_texts",
+    "distinct_values",
     "import_optional",
     "join_columns",
     "ordered_texts",
 ]
 
+_BLOCK = 1 << 20  # values whose distinct ones are found at once
 _NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
 
@@ -103,11 +106,38 @@ def distinct_texts(column: Column) -> tuple[list[str | None], np.ndarray]:
 
     A text for each row would take several times the memory of numbers.
     """
-    plain = column.kind in ("integer", "number") and column.values.dtype != object and not column.missing().any()
-    if not plain:
+    if not _is_plain(column):
         return column.texts(), np.arange(len(column))
-    values, places = np.unique(column.values, return_inverse=True)
-    return replace(column, values=values, missing_mask=None).texts(), places.reshape(-1)
+    values = distinct_values(column)
+    places = np.empty(len(column), np.min_scalar_type(len(values)))
+    for start in range(0, len(column), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        places[rows] = np.searchsorted(values, column.values[rows])
+    return replace(column, values=values, missing_mask=None).texts(), places
+
+
+def distinct_labels(column: Column) -> list[str]:
+    """Return the distinct texts of a column without missing values, as `ordered_texts`."""
+    if _is_plain(column):
+        column = replace(column, values=distinct_values(column), missing_mask=None)
+    return ordered_texts([text for text in column.texts() if text is not None])
+
+
+def _is_plain(column: Column) -> bool:
+    return column.kind in ("integer", "number") and column.values.dtype != object and not column.missing().any()
+
+
+def distinct_values(column: Column) -> np.ndarray:
+    """Return the sorted distinct values of a column of numbers or integers.
+
+    They are found by blocks, since `numpy.unique` takes several times the memory of its values.
+    """
+    found, start = column.values[:0], 0
+    while start < len(column):
+        size = max(_BLOCK, len(found))
+        found = np.union1d(found, column.values[start : start + size])
+        start += size
+    return found
 
 
 def join_columns(columns: Sequence[Column]) -> Column:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._common.errors import DataError
-from .columns import ArrayTable, Column, Table
+from .categories import UnknownValues
+from .chunks import ChunkedTable
+from .columns import ArrayTable, Column, Table, join_columns
 from .dataset import Dataset, Task
 from .dialect import is_number, validate_format
 from .fitting import check_finite
+from .pack_cache import cache_folder, is_large
 from .preprocessing import encode_new, format_of, text_columns
+from .row_file import map_rows
 from .source import TableSource
 from .target import check_target, class_indices, regression_targets
 from .train_test import read_train_test
 
-__all__ = ["load_as_trained", "load_labeled"]
+__all__ = ["load_as_trained", "load_labeled", "load_rows"]
 
 
 def load_labeled(
@@ -69,6 +73,14 @@ def load_labeled(
         if choice is not None and not (named and likely.header):
             choice = preprocessing["all_columns"].index(choice)
     text_target = classes is not None and not all(map(_is_read_back, classes))
+    if is_large(path):
+        chunked = ChunkedTable(path, choice, given, likely)
+        chunked.texts.update(text_columns(preprocessing))
+        if text_target and chunked.target_name is not None:
+            chunked.texts.add(chunked.target_name)
+        X, target_column = _encode_in_chunks(chunked, preprocessing)
+        assert target_column is not None
+        return X, _encode_target(target_column, classes, preprocessing)
     source = TableSource(path, choice, given, likely, text_columns(preprocessing), text_target)
     table, target_column = source.test_part or (source.table, source.target_column)
     return _encode(table, target_column, source.target_name, classes, preprocessing)
@@ -108,6 +120,53 @@ def load_as_trained(
     return Dataset(*arrays, name=path.name, task=task, classes=None if classes is None else tuple(classes))
 
 
+def load_rows(
+    path: Path,
+    preprocessing: dict[str, Any] | None,
+    *,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+) -> np.ndarray:
+    """Read the features of a large table, see `is_large`, in the encoding of a trained model.
+
+    Parameters
+    ----------
+    path : Path
+    preprocessing, header, separator, decimal
+        See `load_labeled`.
+
+    Returns
+    -------
+    ndarray of shape (N, features)
+        In a mapped file.
+
+    Raises
+    ------
+    DataError
+        As `load_labeled`.
+    """
+    given = validate_format(header, separator, decimal)
+    table = ChunkedTable(path, None, given, format_of(preprocessing), labeled=False)
+    table.texts.update(text_columns(preprocessing))
+    return _encode_in_chunks(table, preprocessing)[0]
+
+
+def _encode_in_chunks(table: ChunkedTable, preprocessing: dict[str, Any] | None) -> tuple[np.ndarray, Column | None]:
+    """Return the features, in a mapped file, and the target of all rows."""
+    unknown, targets = UnknownValues(str(table.path), True), []
+
+    def features() -> Iterator[np.ndarray]:
+        for chunk in table:
+            if chunk.target is not None:
+                targets.append(chunk.target)
+            yield _encode_features(chunk.table, table.target_name, preprocessing, unknown=unknown)
+
+    X = map_rows(features(), cache_folder(), str(table.path), table.matrix)
+    unknown.report()
+    return X, join_columns(targets) if targets else None
+
+
 def _encode(
     table: Table,
     target_column: Column,
@@ -117,14 +176,33 @@ def _encode(
     *,
     strict: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
+    # Encode the features first: if the header was misjudged, their errors are clearer than those of the target.
+    X = _encode_features(table, target, preprocessing, strict=strict)
+    return X, _encode_target(target_column, classes, preprocessing)
+
+
+def _encode_features(
+    table: Table,
+    target: str | None,
+    preprocessing: dict[str, Any] | None,
+    *,
+    strict: bool = True,
+    unknown: UnknownValues | None = None,
+) -> np.ndarray:
     if target is not None and (preprocessing is None or preprocessing.get("target") is None):
         table = table.without(target)  # the model was trained on arrays
-    # Encode the features first: if the header was misjudged, their errors are clearer than those of the target.
-    X = _plain_numbers(table) if preprocessing is None else encode_new(table, preprocessing, strict=strict)
+    if preprocessing is None:
+        return _plain_numbers(table)
+    return encode_new(table, preprocessing, strict=strict, unknown=unknown)
+
+
+def _encode_target(
+    target_column: Column, classes: Sequence[str] | None, preprocessing: dict[str, Any] | None
+) -> np.ndarray:
     check_target(target_column, regression=classes is None)
     if classes is not None:
-        return X, class_indices(target_column, classes)
-    return X, regression_targets(target_column, (preprocessing or {}).get("target_offset", 0))
+        return class_indices(target_column, classes)
+    return regression_targets(target_column, (preprocessing or {}).get("target_offset", 0))
 
 
 def _plain_numbers(table: Table) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class TableStatistics:
             np.asarray(np.isin(filled, (0, 1)).all(axis=0)).tolist(),
             strict=True,
         )  # fmt: skip
-        values = np.ascontiguousarray(matrix[sample].T, np.float64)
+        values = np.ascontiguousarray(matrix[sample].T)  # in its own dtype, as samples may take much memory
         narrow = matrix.dtype.itemsize < 8
         for one, column, (most, missing, empty, whole, binary) in zip(self._columns, values, facts, strict=True):
             label = f"{table.source}: column {one.name}"
@@ -201,6 +202,8 @@ class _ColumnStatistics:
                 "text": self._text,
             }
         column = join_columns(self._sample)
+        if column.kind == "number":
+            column = replace(column, values=column.values.astype(np.float64))
         missing = column.missing()
         if missing.all():  # in the sample alone
             raise DataError(f"{self._label} has hardly a value in the training part; leave it out with drop=.")

@@ -11,6 +11,7 @@ from .cifar10 import load_cifar10
 from .dataset import Dataset
 from .digits import load_digits
 from .mnist import load_mnist
+from .pack_cache import load_mapped
 from .packed import is_packed, open_packed
 from .registry import SOURCES
 from .table import TABLE_OPTIONS, TABLE_SUFFIXES, load_table
@@ -39,6 +40,7 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
+    mapped: bool = False,
     **table_options: Any,
 ) -> Dataset:
     """Load a data set as ``X, y, X_test, y_test``.
@@ -52,12 +54,17 @@ def load(
         - ``.npz`` with the arrays ``X``, ``y`` and optionally ``X_test``, ``y_test``
         - ``.npy`` with the features; the targets are in the file ``target="labels.npy"``, or in ``<stem>_y.npy``
           beside ``<stem>_X.npy``
+        - a folder of such files of one kind, which are read in the order of their names, as by `pack`
         - a folder that `pack` wrote, whose arrays are mapped
     data_dir : path-like, optional
         Folder of the files of a named set, and of tables with a relative path. Default: the environment variable
         FASTMLP_DATA, else the cache folder of the platform.
     download : bool
         Whether missing files of a named set may be downloaded.
+    mapped : bool
+        Whether to pack a table (see `pack`) into the folder ``packed`` beside the downloaded sets, unless it is there
+        already, and to map its arrays. Memory then does not limit its size. Targets are centered as with
+        ``center_target=True``. A table is packed again after a change of its files.
     **table_options
         For tables only:
 
@@ -115,7 +122,7 @@ def load(
     DataError
         If the name is unknown, a file is missing or damaged, or an option does not fit the data.
     TypeError
-        If an option does not exist, or a table option is given for a named set.
+        If an option does not exist, or an option of tables is given for a named set.
 
     Examples
     --------
@@ -130,6 +137,8 @@ def load(
     source = SOURCES.get(name) if isinstance(name, str) else None
     if source is None:
         path = table_path(name, data_dir)
+        if not is_packed(path) and mapped:
+            return _load_mapped(path, table_options)
         if not is_packed(path):
             return load_table(path, **table_options)
         chosen = sorted(set(table_options) - {"dtype", "center_target"})
@@ -138,6 +147,10 @@ def load(
         return open_packed(path)
     if table_options:
         raise TypeError(f"{source.name} takes no option {sorted(table_options)[0]!r}: it is for tables.")
+    if mapped:
+        raise TypeError(
+            f"mapped=True is for tables; expected mapped=False for {source.name}, which is read into memory."
+        )
     if source.name == "digits":
         return load_digits()
     if source.name == "cifar10":
@@ -145,15 +158,19 @@ def load(
     return load_mnist(source, data_dir, download=download)
 
 
+def _load_mapped(path: Path, options: dict[str, Any]) -> Dataset:
+    if options.get("center_target") is False:
+        raise TypeError("mapped=True centers targets; expected no center_target=False, or mapped=False.")
+    return load_mapped(path, **{key: value for key, value in options.items() if key != "center_target"})
+
+
 def table_path(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
     """Return the path of a table, which may be relative to the data folder."""
     path = Path(os.path.expanduser(name))
-    if path.suffix.lower() not in TABLE_SUFFIXES and not path.is_file() and not is_packed(path):
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; expected a table, or a folder that fastmlp pack wrote.")
+    if path.suffix.lower() not in TABLE_SUFFIXES and not path.exists():
         raise DataError(
             f"There is no data set named {str(name)!r}; known are {', '.join(SOURCES)}, and a path to a "
-            f"table ({', '.join(TABLE_SUFFIXES)}) is accepted too."
+            f"table ({', '.join(TABLE_SUFFIXES)}) or a folder of tables is accepted too."
         )
     if not path.exists() and data_dir is not None:
         beside = Path(os.path.expanduser(data_dir)) / path

@@ -16,15 +16,16 @@ from numpy.lib import format as npy
 from .._common.errors import DataError
 from ..io.files import atomic_write, try_lock
 from .categories import UnknownValues
-from .chunk_plan import encode_chunk, make_plan, numbered_chunks
-from .chunks import Chunk, ChunkedTable
+from .chunk_plan import ChunkPlan, encode_chunk, make_plan, numbered_chunks
+from .chunks import Chunk, ChunkedTable, open_tables
 from .dialect import validate_format
 from .packed import ARRAYS, BLOCK, DESCRIPTION, FORMAT, BlockDigests, is_packed
 
-__all__ = ["pack"]
+__all__ = ["LOCK", "PACKING", "pack"]
 
 _PROGRESS = "packing.json"
-_LOCK = "lock"
+LOCK = "lock"
+PACKING = ".packing"  # end of the name of an unfinished folder
 _PARTS = ("train", "test")
 
 
@@ -56,7 +57,8 @@ def pack(
     ----------
     path : path-like
         A ``.csv``, ``.tsv``, ``.parquet``, ``.npy`` or ``.npz`` file, or a folder of such files of one kind, which are
-        read in the order of their names.
+        read in the order of their names. Each ``.npy`` file of a folder has its targets in ``<stem>_y.npy`` beside
+        ``<stem>_X.npy`` or in a column, or ``target="labels.npy"`` has those of all files.
     out : path-like
         The folder. It must not exist; it appears when it is complete. An interrupted call leaves ``<out>.packing``,
         with which the same call goes on.
@@ -91,12 +93,7 @@ def pack(
         packed = " (a packed folder)" if is_packed(folder) else ""
         raise DataError(f"{folder} exists{packed}; expected the name of a new folder.")
     given = validate_format(header, separator, decimal)
-    source = ChunkedTable(table, target, given)
-    held_out = source.test_part
-    if test is not None:
-        if held_out is not None:
-            raise DataError(f"{table} has a test part of its own (X_test, y_test); expected none by test=.")
-        held_out = ChunkedTable(Path(os.path.expanduser(test)), source.target_name, given, source.format)
+    source, held_out = open_tables(table, target, test, given)
     options = {
         "target": target, "categorical": categorical if categorical == "auto" else list(categorical),
         "drop": list(drop) if not isinstance(drop, (str, int)) else drop, "index": index, "format": list(given),
@@ -110,7 +107,7 @@ def pack(
                 source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed,
                 task=task, dtype=dtype, center_target=True, progress=progress,
             )  # fmt: skip
-            packing.begin(*plan)
+            packing.begin(plan)
         packing.write(progress)
         packing.finish()
     return folder
@@ -124,11 +121,11 @@ class _Packing:
 
     def __init__(self, final: Path, tables: list[ChunkedTable], options: dict[str, Any]) -> None:
         self._final, self._tables = final, tables
-        self.folder = final.with_name(f"{final.name}.packing")
+        self.folder = final.with_name(f"{final.name}{PACKING}")
         self._identity = json.loads(json.dumps({"files": self._files(), "options": options, "format": FORMAT}))
         self._state: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(self.folder / _LOCK)
+        lock = try_lock(self.folder / LOCK)
         if lock is None:
             raise DataError(f"{self.folder} is in use by another process that packs; expected another folder.")
         self._lock = lock
@@ -140,14 +137,14 @@ class _Packing:
     def __exit__(self, *error: object) -> None:
         self._lock.close()  # Windows deletes closed files only
         with contextlib.suppress(OSError):  # the folder has its final name, or files to go on with
-            (self.folder / _LOCK).unlink()
+            (self.folder / LOCK).unlink()
             self.folder.rmdir()
 
     def _files(self) -> list[list[Any]]:
         """Return what tells whether the tables have changed."""
         found = []
         for table in self._tables:
-            for file in table.files:
+            for file in table.sources:
                 status = file.stat()
                 found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
         return found
@@ -169,17 +166,17 @@ class _Packing:
         self._state = state
         return True
 
-    def begin(self, described: dict[str, Any], in_train: np.ndarray, y_train: np.ndarray, y_test: np.ndarray) -> None:
+    def begin(self, plan: ChunkPlan) -> None:
         """Make the folder, with the targets and without features."""
         for old in self.folder.iterdir():
-            if old.name != _LOCK:
+            if old.name != LOCK:
                 old.unlink()
-        np.save(self.folder / "in_train.npy", in_train)
-        np.save(self.folder / "y_train.npy", y_train)
-        np.save(self.folder / "y_test.npy", y_test)
+        np.save(self.folder / "in_train.npy", plan.in_train)
+        for part, y in zip(_PARTS, plan.targets(), strict=True):
+            np.save(self.folder / f"y_{part}.npy", y)
         self._state = {
             "identity": self._identity, "texts": [sorted(table.texts) for table in self._tables],
-            "dataset": described, "chunks": 0, "rows": [0, 0], "sizes": [0, 0], "digests": [[], []],
+            "dataset": plan.described, "chunks": 0, "rows": [0, 0], "sizes": [0, 0], "digests": [[], []],
         }  # fmt: skip
         self._save_progress()
 
@@ -250,7 +247,7 @@ class _Packing:
         with atomic_write(self.folder / DESCRIPTION) as stream:
             stream.write(json.dumps(described, indent=1).encode())
         self._lock.close()
-        for name in (_PROGRESS, _LOCK):
+        for name in (_PROGRESS, LOCK):
             (self.folder / name).unlink()
         self.folder.rename(self._final)
 

@@ -63,12 +63,14 @@ def is_packed(path: Path) -> bool:
     return (path / DESCRIPTION).is_file()
 
 
-def open_packed(folder: Path) -> Dataset:
+def open_packed(folder: Path, name: str | None = None) -> Dataset:
     """Map the arrays of a packed folder.
 
     Parameters
     ----------
     folder : Path
+    name : str, optional
+        Name of the data set (default: that of the folder).
 
     Returns
     -------
@@ -87,7 +89,7 @@ def open_packed(folder: Path) -> Dataset:
     try:
         return Dataset(
             *arrays,
-            name=folder.name,
+            name=name or folder.name,
             task=entries["task"],
             classes=None if entries["classes"] is None else tuple(entries["classes"]),
             feature_names=None if entries["feature_names"] is None else tuple(entries["feature_names"]),

@@ -93,8 +93,10 @@ def format_of(preprocessing: dict[str, Any] | None) -> TextFormat:
         raise _no_record(error) from error
 
 
-def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = True) -> np.ndarray:
-    """Encode the rows of an open table as `apply_preprocessing` does; ``strict`` as for `encode`."""
+def encode_new(
+    table: Table, preprocessing: dict[str, Any], *, strict: bool = True, unknown: UnknownValues | None = None
+) -> np.ndarray:
+    """Encode the rows of an open table as `apply_preprocessing` does; ``strict`` and ``unknown`` as for `encode`."""
     try:
         specs = list(preprocessing["columns"])
         wanted = [spec["name"] for spec in specs]
@@ -123,7 +125,7 @@ def encode_new(table: Table, preprocessing: dict[str, Any], *, strict: bool = Tr
         hint = "; header=False reads its first line as a row" if is_row else ""
         raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_join_names(table.names)}{hint}.")
     specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
-    return encode(table, specs, sum(widths), dtype, strict=strict)
+    return encode(table, specs, sum(widths), dtype, strict=strict, unknown=unknown)
 
 
 def _no_record(error: Exception) -> DataError:

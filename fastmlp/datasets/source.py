@@ -171,7 +171,7 @@ def target_file(path: Path, target: str | int | None) -> Path | None:
     """Return the file of the targets of a ``.npy`` file, or None if the target is a column."""
     if isinstance(target, str) and target.lower().endswith(".npy"):
         named = Path(os.path.expanduser(target))
-        return named if named.is_absolute() or named.exists() else path.with_name(target)
+        return named if named.is_absolute() or named.exists() else path.parent / target
     if target is None and path.stem.endswith("_X"):
         return path.with_name(path.stem.removesuffix("_X") + "_y.npy")
     return None

@@ -61,12 +61,15 @@ def split_rows(
     if labels is None:
         chosen = np.argsort(keys, kind="stable")[:count]
     else:
+        labels = labels.astype(np.min_scalar_type(labels.max()))
         quotas = _quotas(np.bincount(labels), count)
         order = np.lexsort((keys, labels))
         starts = np.concatenate(([0], np.cumsum(np.bincount(labels))[:-1]))
         chosen = np.concatenate([order[s : s + q] for s, q in zip(starts, quotas, strict=True)])
+        del order
     in_test = np.zeros(rows, dtype=bool)
     in_test[chosen] = True
+    del keys, chosen  # each has a number for each row
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 

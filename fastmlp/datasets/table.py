@@ -12,13 +12,15 @@ import numpy as np
 from .._common.errors import DataError
 from .._common.memory import available_memory, format_bytes
 from .categories import UnknownValues
-from .chunk_plan import ChunkPlan, make_plan, numbered_chunks
-from .chunks import ChunkedTable
+from .chunk_plan import ChunkPlan, encode_chunk, make_plan, numbered_chunks
+from .chunks import ChunkedTable, open_tables
 from .columns import ArrayTable, Table
 from .dataset import Dataset
+from .dialect import validate_format
 from .features import choose_features, preprocessing_record, target_offset
 from .fitting import fit_columns
 from .preprocessing import encode, encoded_names, encoded_width
+from .shards import files_of
 from .source import TABLE_SUFFIXES
 from .target import class_indices, regression_targets
 from .train_test import read_train_test
@@ -52,9 +54,11 @@ def load_table(
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
     _require_memory(path)
-    if _is_parquet(path) and all(_is_parquet(value) for key, value in reading.items() if key == "test" and value):
-        if all(reading.get(key) is None for key in ("header", "separator", "decimal")):
-            return _load_in_chunks(path, target, categorical, drop, index, dtype, center_target, **reading)
+    test = reading.get("test")
+    if path.is_dir() or (test is not None and Path(os.path.expanduser(test)).is_dir()):
+        return _load_in_chunks(path, target, categorical, drop, index, dtype, center_target, **reading)
+    if _is_parquet(path) and (test is None or _is_parquet(test)):
+        return _load_in_chunks(path, target, categorical, drop, index, dtype, center_target, **reading)
     split = read_train_test(path, target=target, **reading)
     source, number = split.source, np.dtype(dtype)
     offset: float = 0
@@ -92,7 +96,8 @@ def load_table(
 
 def _require_memory(path: Path) -> None:
     """Raise DataError if a table is larger than the free memory, in which it would take several times its size."""
-    size, free = path.stat().st_size, available_memory()
+    files, free = files_of(path) if path.is_dir() else [path], available_memory()
+    size = sum(file.stat().st_size for file in files)
     if free is not None and size > free:
         raise DataError(
             f"{path} has {format_bytes(size)}, more than the free memory of {format_bytes(free)}; fastmlp pack "
@@ -117,21 +122,21 @@ def _load_in_chunks(
     test_size: float = 0.2,
     seed: int = 0,
     task: str = "auto",
-    header: None = None,
-    separator: None = None,
-    decimal: None = None,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
 ) -> Dataset:
     """Read a table several times, chunk by chunk, so that little more than the result is in memory."""
-    source = ChunkedTable(path, target)
-    held_out = None if test is None else ChunkedTable(Path(os.path.expanduser(test)), source.target_name)
+    source, held_out = open_tables(path, target, test, validate_format(header, separator, decimal))
     plan = make_plan(
         source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed, task=task,
         dtype=dtype, center_target=center_target,
     )  # fmt: skip
     parts = _encode_in_groups(source, held_out, plan)
     described = plan.described
+    y_train, y_test = plan.targets()
     return Dataset(
-        parts[0], plan.y_train, parts[1], plan.y_test,
+        parts[0], y_train, parts[1], y_test,
         name=path.name, task=described["task"],
         classes=None if described["classes"] is None else tuple(described["classes"]),
         feature_names=None if described["feature_names"] is None else tuple(described["feature_names"]),
@@ -142,19 +147,20 @@ def _load_in_chunks(
 def _encode_in_groups(source: ChunkedTable, held_out: ChunkedTable | None, plan: ChunkPlan) -> list[np.ndarray]:
     """Return the features of both parts, which are filled by groups of columns, chunk by chunk."""
     record = plan.described["preprocessing"]
-    specs, number = record["columns"], np.dtype(record["dtype"])
-    widths = [encoded_width(spec) for spec in specs]
-    parts = [np.empty((len(y), sum(widths)), number) for y in (plan.y_train, plan.y_test)]
     tables = [source] if held_out is None else [source, held_out]
     unknown = [UnknownValues(str(table.path), strict > 0) for strict, table in enumerate(tables)]
-    by_name = {spec["name"]: spec for spec in specs}
+    specs = {} if record is None else {spec["name"]: spec for spec in record["columns"]}
+    number = np.dtype(np.uint8 if record is None else record["dtype"])
+    columns = len(source.names) if record is None else sum(map(encoded_width, specs.values()))
+    parts = [np.empty((len(y), columns), number) for y in (plan.y_train, plan.y_test)]
     first = 0
-    for group in source.column_groups(list(by_name)):
-        chosen = [by_name[name] for name in group]
-        width, done = sum(map(encoded_width, chosen)), [0, 0]
+    for group in source.column_groups(list(specs)):
+        described = {"preprocessing": record and {**record, "columns": [specs[name] for name in group]}}
+        done, width = [0, 0], 0
         for place, table in enumerate(tables):
             for start, chunk in numbered_chunks(table, group):
-                encoded = encode(chunk.table, chosen, width, number, unknown=unknown[place])
+                encoded = encode_chunk(chunk.table, described, unknown[place])
+                width = encoded.shape[1]
                 for part, rows in enumerate(plan.split(encoded, None if place else start)):
                     parts[part][done[part] : done[part] + len(rows), first : first + width] = rows
                     done[part] += len(rows)

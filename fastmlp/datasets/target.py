@@ -8,7 +8,7 @@ import numpy as np
 
 from .._common.errors import DataError
 from .categories import find_categories
-from .columns import Column, distinct_texts, ordered_texts
+from .columns import Column, distinct_labels, distinct_texts, distinct_values
 from .dataset import Task
 
 __all__ = ["check_target", "choose_task", "class_indices", "class_names", "regression_targets", "require_variation"]
@@ -43,9 +43,11 @@ def choose_task(target: Column, task: str) -> Task:
         return "classification" if task == "classification" else "regression"
     if target.kind in ("bool", "text"):
         return "classification"
-    distinct = len(np.unique(target.values))
+    if target.kind != "integer":
+        return "regression"
+    distinct = len(distinct_values(target))
     few = distinct <= _MOST_CLASSES and distinct <= max(2, len(target) // _ROWS_PER_CLASS)
-    return "classification" if target.kind == "integer" and few else "regression"
+    return "classification" if few else "regression"
 
 
 def check_target(target: Column, *, regression: bool) -> None:
@@ -73,7 +75,7 @@ def check_target(target: Column, *, regression: bool) -> None:
 
 def class_names(target: Column) -> tuple[str, ...]:
     """Return the distinct labels, numbers sorted by value and texts by code points."""
-    return tuple(ordered_texts([text for text in distinct_texts(target)[0] if text is not None]))
+    return tuple(distinct_labels(target))
 
 
 def class_indices(target: Column, classes: Sequence[str]) -> np.ndarray:

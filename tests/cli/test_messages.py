@@ -34,7 +34,7 @@ PRINTED_BY = {
     "datasets/source.py": {"train", "evaluate", "pack"},
     "datasets/target.py": {"train", "evaluate", "pack"},
     "datasets/evaluation.py": {"evaluate"},
-    "datasets/chunks.py": {"pack"},
+    "datasets/chunks.py": {"train", "pack"},
     "datasets/pack.py": {"pack"},
     "datasets/split.py": {"train", "evaluate", "pack"},
 } | {
@@ -45,6 +45,8 @@ PRINTED_BY = {
 ONLY_IN_PYTHON = {
     ("datasets/fetch.py", "download"): "the commands always allow a download",
     ("datasets/features.py", "center_target"): "the commands always center the target",
+    ("datasets/loading.py", "center_target"): "the commands always center the target",
+    ("datasets/loading.py", "mapped"): "the commands choose it by the size of the table",
     ("callbacks/saving.py", "average"): "train adds this callback only beside an average",
     ("training/trainer.py", "average"): "train asks for averages only where it keeps them",
     ("training/fit.py", "epochs"): "--epochs and --steps exclude each other",

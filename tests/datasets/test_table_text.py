@@ -220,7 +220,7 @@ def test_paths(tmp_path, written, monkeypatch):
     with pytest.raises(DataError, match=r"not a table; expected a name that ends in \.csv"):
         load("people.xyz")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="folder.csv has no table; expected tables of one kind"):
         load("folder.csv")
 
 
