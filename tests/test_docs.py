@@ -86,7 +86,7 @@ def test_the_page_on_large_data(tmp_path, monkeypatch):
     names: dict = {}
     for block in blocks("large-data.md", "python"):
         exec(compile(block, "large-data.md", "exec"), names)
-    assert names["trainer"].steps == 157 and names["trainer"].order.kind == "windows"
+    assert names["trainer"].steps == 125 and names["trainer"].order.kind == "windows"
 
 
 @pytest.mark.slow

@@ -374,7 +374,7 @@ def test_paths_in_the_place_of_arrays(tmp_path, rng):
             trainer.predict_proba(data[0]).tolist(), [record["val_loss"] for record in trainer.history.records],
         ))  # fmt: skip
     assert results[0] == results[1]
-    with pytest.raises(fm.DataError, match=r"fit: X is the path 'rows.csv'; expected an array or the path of a .npy"):
+    with pytest.raises(fm.DataError, match=r"fit: X is the path 'rows.csv'; expected an array, or the path of a .npy"):
         trainer.fit("rows.csv", y)
     with pytest.raises(fm.DataError, match="gone.npy cannot be read: No such file"):
         trainer.predict(tmp_path / "gone.npy")

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._common.errors import DataWarning, warn_user
+import numpy as np
+from numpy.lib import format as npy
+
+from .._common.errors import DataError, DataWarning, warn_user
 from .._common.memory import format_bytes
-from ..io.files import try_lock
+from ..io.array_files import map_npy
+from ..io.files import atomic_write, try_lock
 from .dataset import Dataset
 from .fetch import data_folder
 from .pack import LOCK, PACKING, pack
 from .packed import FORMAT, is_packed, open_packed
-from .shards import source_files
+from .shards import files_of, require_shards, source_files
+from .source import target_file
 
-__all__ = ["LARGE", "cache_folder", "is_large", "load_mapped"]
+__all__ = ["LARGE", "cache_folder", "is_large", "load_joined", "load_mapped"]
 
 # Tables beyond this size are packed by the commands. Their reading would take several times as much memory.
 LARGE = 1 << 25
+_BLOCK = 1 << 24  # bytes of rows to write at once
 _WAIT = 0.2  # seconds between two looks at a lock
 
 
@@ -75,34 +82,130 @@ def load_mapped(
     OSError
         If the cache folder cannot be written to, or the disk is full.
     """
+
+    def write(folder: Path) -> None:
+        pack(path, folder, **options)
+
+    return open_packed(_cached(path, options, announce, "", write), name=path.name)
+
+
+def load_joined(
+    folder: Path, announce: Callable[[str], None] = lambda text: warn_user(text, DataWarning)
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Map the arrays of a folder, which are joined in the cache folder, unless they are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of ``.npy`` files, which are joined in the order of their names.
+    announce : function of a str, optional
+        See `load_mapped`.
+
+    Returns
+    -------
+    X : ndarray of shape (N, ...)
+        Read-only and mapped.
+    y : ndarray of shape (N, ...) or None
+        Targets, if there is a file ``part_y.npy`` beside each ``part_X.npy``.
+
+    Raises
+    ------
+    DataError
+        If the folder has other tables, or arrays of different widths or dtypes.
+    OSError
+        If the cache folder cannot be written to, or the disk is full.
+    """
+    files = files_of(folder)
+    require_shards(files)
+    if files[0].suffix.lower() != ".npy":
+        raise DataError(
+            f"{folder} has {files[0].suffix} tables; expected .npy files. fastmlp.load reads such folders, and maps "
+            "their arrays with mapped=True."
+        )
+    labels = [label for file in files if (label := target_file(file, None)) is not None]
+    if labels and len(labels) != len(files):
+        alone = next(file for file in files if target_file(file, None) is None)
+        raise DataError(f"{alone} has no targets beside it; expected a name such as {alone.stem}_X.npy.")
+    rows, targets = _arrays_to_join(files), _arrays_to_join(labels)
+    if labels and sum(map(len, rows)) != sum(map(len, targets)):
+        raise DataError(
+            f"{folder} has {sum(map(len, targets))} targets in its files *_y.npy; expected {sum(map(len, rows))}, one "
+            "for each row."
+        )
+    X, y = (_join(folder, kind, arrays, announce) for kind, arrays in (("X", rows), ("y", targets)))
+    assert X is not None
+    return X, y
+
+
+def _join(folder: Path, kind: str, arrays: list[np.ndarray], announce: Callable[[str], None]) -> np.ndarray | None:
+    """Return arrays one after the other in a mapped file; None if there are none."""
+    if len(arrays) < 2:
+        return arrays[0] if arrays else None
+    return map_npy(_cached(folder, {"joined": kind}, announce, ".npy", functools.partial(_write_joined, arrays)))
+
+
+def _arrays_to_join(files: Sequence[Path]) -> list[np.ndarray]:
+    """Map arrays; raise DataError if they differ by more than the number of rows."""
+    arrays = [map_npy(file) for file in files]
+    for file, array in zip(files, arrays, strict=True):
+        if (array.shape[1:], array.dtype) != (arrays[0].shape[1:], arrays[0].dtype):
+            expected = ", ".join(["N", *map(str, arrays[0].shape[1:])])
+            raise DataError(
+                f"{file} has shape {array.shape} and dtype {array.dtype}; expected ({expected}) and "
+                f"{arrays[0].dtype} as in {files[0]}."
+            )
+    return arrays
+
+
+def _write_joined(arrays: Sequence[np.ndarray], path: Path) -> None:
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    header = {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(arrays[0].dtype)}
+    with atomic_write(path) as stream:
+        npy.write_array_header_1_0(stream, header)
+        for array in arrays:
+            step = max(1, _BLOCK // max(1, array[:1].nbytes))
+            for start in range(0, len(array), step):
+                stream.write(np.ascontiguousarray(array[start : start + step]).data.cast("B"))
+
+
+def _cached(
+    path: Path, options: dict[str, Any], announce: Callable[[str], None], suffix: str, write: Callable[[Path], None]
+) -> Path:
+    """Return the entry of the cache for a table and options, after ``write`` has written it if it is not there."""
     place, version, size = _identify(path, options)
     root = cache_folder()
-    stem = re.sub(r"[^\w.-]", "_", path.stem)[:40]
-    folder = root / f"{stem}-{place}-{version}"
-    if not is_packed(folder):
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f"{folder.name}.lock", lambda: announce(f"{path} is being packed by another process.")):
-            if not is_packed(folder):
-                _remove_others(root.glob(f"{stem}-{place}-*"), folder.name)
-                announce(
-                    f"{path} ({format_bytes(size)}) is packed into {folder}, which is mapped from now on; the folder "
-                    "can be deleted when it is not in use."
-                )
-                pack(path, folder, **options)
-    return open_packed(folder, name=path.name)
+    stem = re.sub(r"[^\w.-]", "_", path.resolve().stem)[:40]
+    name = f"{stem}-{place}-{version}"
+    entry = root / f"{name}{suffix}"
+    if entry.exists():
+        return entry
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / f"{name}.lock", lambda: announce(f"{path} is being packed by another process.")):
+        if not entry.exists():
+            _remove_others(root.glob(f"{stem}-{place}-*"), name)
+            announce(
+                f"{path} ({format_bytes(size)}) is packed into {entry}, which is mapped from now on; it can be deleted "
+                "when it is not in use."
+            )
+            write(entry)
+    return entry
 
 
 def _remove_others(folders: Iterable[Path], kept: str) -> None:
-    """Remove the packed folders of a table before it changed, except for one that another process is writing."""
+    """Remove the entries of a table before it changed, except for one that another process is writing."""
     for old in folders:
-        if not old.is_dir() or old.name.startswith(kept):
+        if old.name.startswith(kept) or old.suffix == ".lock":
             continue
         if old.name.endswith(PACKING):
             lock = try_lock(old / LOCK)
             if lock is None:
                 continue
             lock.close()
-        shutil.rmtree(old, ignore_errors=True)
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                old.unlink()
 
 
 def _identify(path: Path, options: dict[str, Any]) -> tuple[str, str, int]:

@@ -24,7 +24,7 @@ from .._kernels import BACKENDS
 from ..callbacks.base import as_callbacks
 from ..callbacks.progress import ProgressBar
 from ..inference.predictor import Predictor
-from ..io.array_files import open_rows
+from ..io.row_paths import open_rows, open_rows_and_targets
 from ..losses import Loss
 from ..modules import Module
 from ..training.batches import RowSubset, check_rows
@@ -139,10 +139,10 @@ class BaseMLP(OnlineMLP):
     _place: tuple[Any, ...] | None  # see `_training_position`
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
+        X, y = open_rows_and_targets(X, y, "fit")
+        X_val, y_val = open_rows_and_targets(X_val, y_val, "fit", "test", "X_val y_val")
         sizes = require_options(self, incremental, X_val, y_val)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        named = {"X": X, "y": y, "X_val": X_val, "y_val": y_val}
-        X, y, X_val, y_val = (open_rows(rows, f"fit: {name}") for name, rows in named.items())
         X, Y = self._validate_input(X, y, incremental, reset=first)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)

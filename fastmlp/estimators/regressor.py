@@ -241,15 +241,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return X, y
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> MLPRegressor:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> MLPRegressor:
         """Fit the model to rows and their targets.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The path of a .npy
-            file stands for its array, which is mapped.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The paths that
+            `Trainer.fit` takes stand for arrays, which are mapped.
         y : array-like of shape (N,) or (N, outputs)
+            None takes the targets of the folder ``X``; those of a packed classification are indices of classes.
         sample_weight : array-like of shape (N,), optional
         X_val, y_val : optional
             Rows to evaluate on after each epoch, "sgd" and "adam" only. Early stopping uses them instead of held-out
@@ -275,8 +278,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (N, features)
-            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The path of a .npy
-            file stands for its array, which is mapped.
+            float32 and dense uint8 are used as they are, other dtypes are converted to float64. The paths that
+            `Trainer.fit` takes stand for arrays, which are mapped.
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
 

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from .._common.errors import DataError
 
-__all__ = ["ARRAY_SUFFIXES", "map_npy", "open_rows", "read_npy", "read_npz"]
+__all__ = ["ARRAY_SUFFIXES", "map_npy", "read_npy", "read_npz"]
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 # Largest compression ratio of deflate.
@@ -81,36 +81,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def open_rows(rows: Any, what: str) -> Any:
-    """Map the ``.npy`` file whose path is given instead of an array; return other values unchanged.
-
-    Parameters
-    ----------
-    rows : array-like or path-like
-    what : str
-        Name of the argument, for messages.
-
-    Raises
-    ------
-    DataError
-        As `map_npy`, or if the path is that of another file.
-
-    Examples
-    --------
-    >>> open_rows([[1.0]], "X")
-    [[1.0]]
-    """
-    if not isinstance(rows, (str, os.PathLike)):
-        return rows
-    path = Path(os.path.expanduser(rows))
-    if path.suffix.lower() != ".npy":
-        raise DataError(
-            f"{what} is the path {str(rows)!r}; expected an array or the path of a .npy file. fastmlp.datasets.pack "
-            "converts other tables."
-        )
-    return map_npy(path)
-
-
 def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Read some arrays of a ``.npz`` file.
 
@@ -131,7 +101,7 @@ def read_npz(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     DataError
         If the archive or one of the arrays is damaged, or an array holds objects.
     """
-    import zipfile  # these take as long to import as a step of a small fit takes; `open_rows` does without
+    import zipfile  # these take as long to import as a step of a small fit takes; `map_npy` does without
     import zlib
 
     arrays = {}

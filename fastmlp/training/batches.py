@@ -111,6 +111,8 @@ def check_rows(
     ValueError
         If an argument has another shape, a value that is not finite, or no rows.
     """
+    if y is None:
+        raise ValueError(f"{where}: y is None; expected targets, unless X is the path of a folder that has them.")
     X, index = (X.X, X.index) if isinstance(X, RowSubset) else (X, None)
     features = finite_features(X, model.in_width, model.dtype, f"{where}: X")
     require_rows(len(features), f"{where}: X")

@@ -7,8 +7,8 @@ from typing import Any
 
 from .._common.outputs import decode_outputs
 from .._common.validation import Array, as_integer, finite_features
-from ..io.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
+from ..io.row_paths import open_rows, open_rows_and_targets
 from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData, check_rows, require_weight
@@ -47,13 +47,15 @@ class Evaluator:
                 raise ValueError(f"{type(self).__name__} expected a {kind.__name__}, got {value!r}.")
         self.model, self.loss = model, loss
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, *, batch_size: int | None = None) -> dict[str, float]:
+    def evaluate(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int | None = None
+    ) -> dict[str, float]:
         """Compute the loss and the accuracy or R2 of the model on some rows.
 
         Parameters
         ----------
         X, y, sample_weight
-            See `Trainer.fit`. Targets are not rounded to the model's dtype.
+            See `Trainer.fit`; of a packed folder the test part is used. Targets are not rounded to the model's dtype.
         batch_size : int, optional
             Rows to compute at once. None chooses by the widest layer.
 
@@ -69,8 +71,8 @@ class Evaluator:
             If an argument has another shape or a value that is not finite.
         """
         size = None if batch_size is None else as_integer(batch_size, "batch_size")
-        named = {"X": X, "y": y, "sample_weight": sample_weight}
-        X, y, sample_weight = (open_rows(rows, f"evaluate: {name}") for name, rows in named.items())
+        X, y = open_rows_and_targets(X, y, "evaluate", "test")
+        sample_weight = open_rows(sample_weight, "evaluate: sample_weight")
         with GuardedReads((X, y, sample_weight)):
             rows = self._check(X, y, sample_weight, "evaluate", measured=True)
             require_weight(rows, self.loss)
@@ -81,7 +83,8 @@ class Evaluator:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
+        X : array-like or sparse matrix of shape (N, features), or path-like
+            See `Trainer.fit`; of a packed folder the test part is used.
 
         Returns
         -------
@@ -101,7 +104,8 @@ class Evaluator:
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
+        X : array-like or sparse matrix of shape (N, features), or path-like
+            See `Trainer.fit`; of a packed folder the test part is used.
 
         Returns
         -------

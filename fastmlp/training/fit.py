@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from .row_order import choose_order
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Fit", "unpack_validation"]
+__all__ = ["Fit"]
 
 _BLOCK = 1 << 24  # bytes of rows per block of a digest
 
@@ -203,15 +203,6 @@ class Fit:
                 raise ResumeError(
                     f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
                 )
-
-
-def unpack_validation(validation: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Return (X, y, sample_weight or None) of the argument ``validation``."""
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        seen = f"{len(validation)} entries" if isinstance(validation, (tuple, list)) else type(validation).__name__
-        raise ValueError(f"validation is not a pair (X, y), or (X, y, sample_weight); got {seen}.")
-    X, y, weight = (*validation, None)[:3]
-    return X, y, weight
 
 
 def _fingerprint(rows: TrainingData) -> str:

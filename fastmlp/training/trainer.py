@@ -16,15 +16,15 @@ from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
 from ..callbacks.history import History, Record
-from ..io.array_files import open_rows
 from ..io.mapped_reads import GuardedReads
+from ..io.row_paths import open_rows, open_rows_and_targets, open_validation
 from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
 from .batches import RowSubset, require_weight
 from .evaluation import evaluate_rows
-from .fit import Fit, unpack_validation
+from .fit import Fit
 from .module_steps import QUIET
 from .short_fits import ShortFits
 
@@ -193,9 +193,9 @@ class Trainer(ShortFits):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
-        validation: Sequence[Any] | None = None,
+        validation: Sequence[Any] | str | os.PathLike[str] | None = None,
         batch_size: int = 32,
         epochs: int | None = None,
         max_steps: int | None = None,
@@ -217,13 +217,15 @@ class Trainer(ShortFits):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (N, features), or path of a .npy file, which is mapped
+        X : array-like or sparse matrix of shape (N, features), or path-like
             Features in any real dtype and memory layout, memory-mapped arrays included. Batches are cast to the
-            model's dtype.
-        y : array-like of shape (N,) or (N, O)
-            Targets, see the loss.
-        validation : (X, y) or (X, y, sample_weight), optional
-            Rows to evaluate on.
+            model's dtype. Files are mapped: a .npy file, a folder of .npy files (joined in the order of their names),
+            or the training part of a packed folder (see `fastmlp.datasets.pack`).
+        y : array-like of shape (N,) or (N, O), or path-like
+            Targets, see the loss. None takes those of the folder ``X``: a packed one, or one with ``part_y.npy`` beside
+            each ``part_X.npy``.
+        validation : (X, y), (X, y, sample_weight) or path of a packed folder, optional
+            Rows to evaluate on; of a packed folder the test part.
         batch_size : int
             Rows of a batch. The last batch of an epoch may be smaller.
         epochs, max_steps : int, optional
@@ -279,18 +281,16 @@ class Trainer(ShortFits):
             If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
             DivergenceError.
         """
-        named = {"X": X, "y": y, "sample_weight": sample_weight}
-        X, y, sample_weight = (open_rows(rows, f"fit: {name}") for name, rows in named.items())
-        held_out_arrays: list[Any] = []
-        if isinstance(validation, (tuple, list)):
-            validation = held_out_arrays = [open_rows(rows, "validation") for rows in validation]
+        X, y = open_rows_and_targets(X, y, "fit")
+        sample_weight = open_rows(sample_weight, "fit: sample_weight")
+        held_out_rows = open_validation(validation)
         features = X.X if isinstance(X, RowSubset) else X
-        with GuardedReads((features, y, sample_weight, *held_out_arrays)) as reads:
+        with GuardedReads((features, y, sample_weight, *(held_out_rows or ()))) as reads:
             train = self._check(X, y, sample_weight, "fit")
             require_weight(train, self.loss)
             held_out = None
-            if validation is not None:
-                held_out = self._check(*unpack_validation(validation), "validation", measured=True)
+            if held_out_rows is not None:
+                held_out = self._check(*held_out_rows, "validation", measured=True)
                 require_weight(held_out, self.loss)
             state = None if resume is None else read_training_state(resume)
             fit = Fit(

@@ -47,6 +47,8 @@ ONLY_IN_PYTHON = {
     ("datasets/features.py", "center_target"): "the commands always center the target",
     ("datasets/loading.py", "center_target"): "the commands always center the target",
     ("datasets/loading.py", "mapped"): "the commands choose it by the size of the table",
+    ("datasets/pack_cache.py", "mapped"): "of arrays for a Trainer or an estimator",
+    ("io/row_paths.py", "mapped"): "of arrays for a Trainer or an estimator",
     ("callbacks/saving.py", "average"): "train adds this callback only beside an average",
     ("training/trainer.py", "average"): "train asks for averages only where it keeps them",
     ("training/fit.py", "epochs"): "--epochs and --steps exclude each other",

@@ -499,5 +499,5 @@ def test_paths_of_arrays(tmp_path, rng):
         for data in ((X, y), (tmp_path / "X.npy", str(tmp_path / "y.npy")))
     )
     np.testing.assert_array_equal(ref.predict_proba(X), comp.predict_proba(tmp_path / "X.npy"))
-    with pytest.raises(fm.DataError, match="fit: y is the path 'y.csv'; expected an array or the path of a .npy file"):
+    with pytest.raises(fm.DataError, match="fit: y is the path 'y.csv'; expected an array, or the path of a .npy file"):
         comp.fit(X, "y.csv")
