@@ -1,6 +1,7 @@
 # Public names, written once: __init__.py reads this file, and imports a name from its file when it is first used.
 # "needs" names the library without which a name is left out of __all__.
 
+from . import datasets as datasets
 from ._common.errors import BackendError as BackendError
 from ._common.errors import DataError as DataError
 from ._common.errors import DataWarning as DataWarning

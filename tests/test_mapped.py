@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp._common import mapped, validation
+from fastmlp._common import digests, mapped, validation
+from fastmlp._common.digests import array_digests
 from fastmlp._common.mapped import AHEAD, SINGLE_PAGES, Facts, MappedFiles, file_identity, mapping_of
-from fastmlp.training import fit as fit_module
 from fastmlp.training import row_order
 
 ROWS, WIDTH = 60, 5
@@ -341,16 +341,17 @@ def test_a_file_is_checked_once_until_it_changes(stored, monkeypatch):
             validation.finite_features(np.load(stored, mmap_mode="r"), 4, None, "X")
 
 
-def test_the_fingerprint_of_a_file_is_that_of_its_rows(stored):
+def test_the_digests_of_a_file_are_those_of_its_rows(stored, monkeypatch):
+    monkeypatch.setattr(digests, "BLOCK", 1000)
     X = np.load(stored, mmap_mode="r")
-    y = np.arange(300)
-    ref = fit_module._digest((np.array(X), y, None))
-    assert fit_module._digest((X, y, None)) == fit_module._digest((X, y, None)) == ref
-    assert fit_module._digest((X, y[::-1], None)) == fit_module._digest((np.array(X), y[::-1], None)) != ref
-    assert fit_module._digest((y, X)) == fit_module._digest((y, np.array(X)))
+    ref = array_digests(np.array(X))
+    assert len(ref) == -(-X.nbytes // 1000)
+    assert array_digests(X) == array_digests(X) == array_digests(np.asfortranarray(X)) == ref
+    assert array_digests(X[:, ::-1]) == array_digests(np.array(X)[:, ::-1]) != ref
     np.save(stored, np.array(X)[::-1])
     X = np.load(stored, mmap_mode="r")
-    assert fit_module._digest((X, y, None)) == fit_module._digest((np.array(X), y, None)) != ref
+    assert array_digests(X) == array_digests(np.array(X)) != ref
+    assert array_digests(np.array(3.0)) == array_digests(np.array([3.0])) and array_digests(X[:0]) == []
 
 
 def test_few_facts_are_kept():

@@ -52,6 +52,11 @@ def test_each_name_is_there(name):
     assert getattr(fm, name) is not None and name in dir(fm)
 
 
+def test_the_package_of_data_sets_is_there():
+    code = "import fastmlp as fm; print(fm.datasets.pack.__name__, 'pandas' in __import__('sys').modules)"
+    assert run(code) == "pack False\n"
+
+
 def test_names_of_the_issue():
     activations = {kind.__name__ for kind in activation_types()}
     optimizers = {kind.__name__ for kind in optimizer_types().values()}

@@ -33,7 +33,9 @@ __all__ = [
     "as_state",
     "as_vector",
     "finite_features",
+    "keep_finite",
     "require_finite",
+    "require_finite_once",
     "require_rows",
     "sparse_rows",
 ]
@@ -239,11 +241,24 @@ def finite_features(X: Any, width: int | None, dtype: np.dtype[Any] | None, what
         return rows  # type: ignore[return-value]
     array = as_real_array(X, what)
     array = as_features(array, width, array.dtype, what)
+    require_finite_once(array, what, dtype)
+    return array
+
+
+def require_finite_once(array: Array, what: str, dtype: np.dtype[Any] | None = None) -> None:
+    """Call `require_finite`, but not for a mapped file that has not changed since a check in this process."""
     identity = file_identity(array)
     if identity is None or (identity, dtype) not in _finite_files:
         require_finite(array, what, dtype)
         _finite_files.keep(None if identity is None else (identity, dtype), True)
-    return array
+
+
+def keep_finite(array: Array) -> None:
+    """Note that an array in a mapped file is known to be finite, in its own dtype and wider ones."""
+    identity = file_identity(array)
+    if identity is not None:
+        for dtype in (None, _FLOAT64, *([_FLOAT32] if array.dtype != _FLOAT64 else [])):
+            _finite_files.keep((identity, dtype), True)
 
 
 _finite_files = Facts()

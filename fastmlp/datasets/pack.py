@@ -13,17 +13,19 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.lib import format as npy
 
+from .._common.digests import BLOCK, BlockDigests, array_digests
 from .._common.errors import DataError
 from ..io.files import atomic_write, try_lock
 from .categories import UnknownValues
 from .chunk_plan import ChunkPlan, encode_chunk, make_plan, numbered_chunks
 from .chunks import Chunk, ChunkedTable, open_tables
 from .dialect import validate_format
-from .packed import ARRAYS, BLOCK, DESCRIPTION, FORMAT, BlockDigests, is_packed
+from .packed import ARRAYS, DESCRIPTION, FORMAT, describe_array, is_packed
 
 __all__ = ["LOCK", "PACKING", "pack"]
 
 _PROGRESS = "packing.json"
+_READ = 1 << 20
 LOCK = "lock"
 PACKING = ".packing"  # end of the name of an unfinished folder
 _PARTS = ("train", "test")
@@ -233,15 +235,12 @@ class _Packing:
         """Write the description, and give the folder its final name."""
         arrays = {}
         for name in ARRAYS:
-            array = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            digests = BlockDigests()
+            path = self.folder / f"{name}.npy"
             if name.startswith("X"):
-                number = name == "X_test"
-                digests = _digests_to_end(self.folder / f"{name}.npy", self._state["digests"][number])
+                digests = _resumed_digests(path, self._state["digests"][name == "X_test"]).all()
             else:
-                digests.update((self.folder / f"{name}.npy").read_bytes())
-            arrays[name] = {"shape": list(array.shape), "dtype": array.dtype.name, "digests": digests.all()}
-            del array
+                digests = array_digests(np.load(path, mmap_mode="r", allow_pickle=False))
+            arrays[name] = describe_array(path, digests)
         (self.folder / "in_train.npy").unlink()
         described = {"format": FORMAT, "arrays": arrays, "dataset": self._state["dataset"], "block": BLOCK}
         with atomic_write(self.folder / DESCRIPTION) as stream:
@@ -253,16 +252,13 @@ class _Packing:
 
 
 class _GrowingFile:
-    """``.npy`` file that grows by rows, with the digests of its blocks; the rest of an interrupted write is removed."""
+    """``.npy`` file that grows by rows, with digests of its numbers; the rest of an interrupted write is removed."""
 
     def __init__(self, path: Path, size: int, digests: list[str]) -> None:
         self._stream: BinaryIO = path.open("r+b" if size else "wb")
         self._stream.truncate(size)
-        self.digests = BlockDigests(digests)
-        if size:
-            self._stream.seek(len(digests) * BLOCK)
-            while data := self._stream.read(1 << 20):
-                self.digests.update(data)
+        self.digests = _resumed_digests(path, digests) if size else BlockDigests()
+        self._stream.seek(size)
 
     def __enter__(self) -> _GrowingFile:
         return self
@@ -271,14 +267,9 @@ class _GrowingFile:
         self._stream.close()
 
     def write_header(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        start = self._stream.tell()
         npy.write_array_header_1_0(
             self._stream, {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
         )
-        self._stream.flush()
-        with open(self._stream.name, "rb") as stream:
-            stream.seek(start)
-            self.digests.update(stream.read())
 
     def append(self, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
@@ -292,10 +283,13 @@ class _GrowingFile:
         return self._stream.tell()
 
 
-def _digests_to_end(path: Path, finished: list[str]) -> BlockDigests:
-    """Return the digests of a file whose first blocks are known."""
+def _resumed_digests(path: Path, finished: list[str]) -> BlockDigests:
+    """Return the digests of the numbers of an unfinished ``.npy`` file whose first blocks are known."""
     digests = BlockDigests(finished)
     with path.open("rb") as stream:
-        stream.seek(len(finished) * BLOCK)
-        digests.update(stream.read())
+        npy.read_magic(stream)
+        npy.read_array_header_1_0(stream)
+        stream.seek(len(finished) * BLOCK, os.SEEK_CUR)
+        while data := stream.read(_READ):
+            digests.update(data)
     return digests

@@ -16,7 +16,7 @@ from .._common.validation import (
     as_number,
     as_real_array,
     as_vector,
-    require_finite,
+    require_finite_once,
     require_rows,
 )
 from .base import Module
@@ -93,7 +93,7 @@ class Normalize(Module):
         if X.ndim != 2 or X.shape[1] == 0:
             raise ValueError(f"Normalize.fit expected X of shape (N, features), got {X.shape}.")
         require_rows(len(X), "Normalize.fit: X")
-        require_finite(X, "Normalize.fit: X")
+        require_finite_once(X, "Normalize.fit: X")
         # Subtracting the first row makes a constant column sum to exactly 0, so that its mean is exact.
         first = X[0].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # the constructor rejects results that are not finite

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._common.arithmetic import ceil_div
+from .._common.digests import array_digests
 from .._common.errors import ResumeError, warn_user
-from .._common.mapped import AHEAD, SINGLE_PAGES, Facts, MappedFiles, file_identity
+from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
 from ..engine.denominators import loss_denominators
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Fit"]
 
 _BLOCK = 1 << 24  # bytes of rows per block of a digest
+_BY_BLOCKS = "by blocks "  # start of the fingerprint of rows; those of earlier versions have none
 
 
 class Fit:
@@ -190,6 +192,9 @@ class Fit:
             raise ResumeError(
                 f"{where} cannot be resumed: another version of fastmlp wrote it; they differ in {others}."
             )
+        for key, rows in (("training rows", self.train), ("validation rows", self.held_out)):
+            if isinstance(identity[key], str) and not identity[key].startswith(_BY_BLOCKS) and rows is not None:
+                ours[key] = _digest(_arrays_of(rows))
         for key in ours:
             if ours[key] == identity[key]:
                 continue
@@ -207,33 +212,35 @@ class Fit:
 
 def _fingerprint(rows: TrainingData) -> str:
     """Return the digest of features, targets and weights, and of a subset of the rows that the weights do not give."""
+    digest = hashlib.sha256()
+    for array in _arrays_of(rows):
+        digest.update(b"none;" if array is None else _header(array) + "".join(array_digests(array)).encode())
+    return f"{_BY_BLOCKS}{digest.hexdigest()[:16]}"
+
+
+def _arrays_of(rows: TrainingData) -> list[Any]:
     given = () if rows.weight is None else np.flatnonzero(rows.weight)
     chosen = [] if rows.index is None or np.array_equal(rows.index, given) else [rows.index]
-    return _digest((rows.X, rows.y, rows.weight, *chosen))
+    return [rows.X, rows.y, rows.weight, *chosen]
+
+
+def _header(array: Any) -> bytes:
+    return f"{tuple(array.shape)} {array.dtype.str};".encode()
 
 
 def _digest(arrays: Iterable[Any]) -> str:
     """Return a SHA-256 digest of arrays that is independent of their memory layout."""
     digest = hashlib.sha256()
-    for number, array in enumerate(arrays):
-        identity = None if number else file_identity(array)
-        known = _digests.get(identity)
-        if known is not None:  # of the first array, in a mapped file that has not changed since
-            digest = known.copy()
-            continue
+    for array in arrays:
         if array is None:
             digest.update(b"none;")
             continue
-        digest.update(f"{tuple(array.shape)} {array.dtype.str};".encode())
+        digest.update(_header(array))
         array = array if array.shape else array.reshape(1)
         step = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
         for start in range(0, len(array), step):
             digest.update(np.ascontiguousarray(array[start : start + step]).data)
-        _digests.keep(identity, digest.copy())
     return digest.hexdigest()[:16]
-
-
-_digests = Facts()
 
 
 def _kernels(trainer: Trainer) -> str:

@@ -11,9 +11,12 @@ import sys
 import numpy as np
 import pytest
 
+import fastmlp as fm
+from fastmlp._common import digests, validation
+from fastmlp._common.digests import BlockDigests
 from fastmlp._common.errors import DataError, DataWarning
 from fastmlp.datasets import chunks, fitting, load, pack, packed
-from fastmlp.datasets.packed import BlockDigests, open_packed, verify_packed
+from fastmlp.datasets.packed import open_packed, verify_packed
 from fastmlp.io.files import try_lock
 
 pandas = pytest.importorskip("pandas")
@@ -98,9 +101,7 @@ def test_the_data_set_is_that_of_the_table(folder, monkeypatch, case, cells):
     assert isinstance(comp.X, np.memmap) and not comp.X.flags.writeable
     assert sorted(os.listdir("out")) == ["X_test.npy", "X_train.npy", "packed.json", "y_test.npy", "y_train.npy"]
     assert not os.path.exists("out.packing")
-    assert sum(size for _, size in verify_packed(folder / "out")) == sum(
-        (folder / "out" / f"{name}.npy").stat().st_size for name in packed.ARRAYS
-    )
+    assert sum(size for _, size in verify_packed(folder / "out")) == sum(array.nbytes for array in comp)
 
 
 @pytest.mark.parametrize("cells", [1 << 21, 900])
@@ -158,8 +159,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("lines", [0, 1, 2, 4])
 def test_an_interrupted_run_goes_on(folder, monkeypatch, path, lines):
     monkeypatch.setattr(chunks, "_CELLS", 900)
-    monkeypatch.setattr(packed, "BLOCK", 256)
-    monkeypatch.setattr(pack_module, "BLOCK", 256)
+    for module in (digests, packed, pack_module):
+        monkeypatch.setattr(module, "BLOCK", 256)
     seen = []
 
     def kill(line):
@@ -278,7 +279,7 @@ def test_a_damaged_folder(folder, name):
         open_packed(folder / "out")
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     open_packed(folder / "out")  # sizes only: a digest of all rows would take as long as to read them
-    with pytest.raises(DataError, match=rf"{name}.npy is damaged: its bytes 0 to {len(whole)} are not those"):
+    with pytest.raises(DataError, match=rf"{name}.npy is damaged: its bytes 128 to {len(whole)} are not those"):
         list(verify_packed(folder / "out"))
     path.unlink()
     with pytest.raises(DataError, match=f"{name}.npy cannot be read: No such file"):
@@ -297,6 +298,7 @@ def test_a_damaged_folder(folder, name):
         (lambda text: json.dumps({**json.loads(text), "arrays": {}}), "does not describe X_train"),
         (lambda text: json.dumps({**json.loads(text), "dataset": {}}), "'task' is missing"),
         (lambda text: json.dumps({**json.loads(text), "dataset": None}), "describes no arrays"),
+        (lambda text: json.dumps({**json.loads(text), "block": 0}), "damaged: the size of its blocks is 0"),
     ],
 )
 def test_a_damaged_description(folder, change, expected):
@@ -313,9 +315,92 @@ def test_load_takes_no_options_of_tables(folder):
         load("out", target=1)
 
 
+@pytest.fixture
+def forget():
+    """A function that forgets the facts about files, as a new process has none."""
+
+    def forget():
+        validation._finite_files.clear(), digests.known_digests.clear()
+
+    forget()
+    yield forget
+    forget()
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Shapes of the mapped arrays that are read as a whole."""
+    seen = []
+    require, update = validation.require_finite, digests.BlockDigests.update
+
+    def check(array, *arguments):
+        seen.append(array.shape)
+        require(array, *arguments)
+
+    def add(self, data):
+        seen.append(memoryview(data).nbytes)
+        update(self, data)
+
+    monkeypatch.setattr(validation, "require_finite", check)
+    monkeypatch.setattr(digests.BlockDigests, "update", add)
+    return seen
+
+
+def fit(X, y, state, **options):
+    trainer = fm.Trainer(fm.MLP(X.shape[1], [4], 3, rng=0), fm.CrossEntropyLoss(), fm.Adam(0.01))
+    trainer.fit(X, y, batch_size=10, callbacks=[fm.SaveState(state)], rng=1, **{"epochs": 2, **options})
+    return trainer
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_process_reads_no_file_for_its_checks(folder, forget, reads, dtype):
+    """Unless its time has changed; the fingerprint is then the same."""
+    pack("n_X.npy", "out", dtype=dtype)
+    forget(), reads.clear()
+    data = load("out")
+    fm.Normalize.fit(data.X, dtype=dtype)
+    fit(data.X, data.y, "a.state")
+    # The packed numbers may be too large for a model of a narrower dtype.
+    assert reads == ([] if dtype == "float32" else [data.X.shape])
+    forget(), reads.clear()
+    os.utime("out/X_train.npy", (1, 1))
+    changed = load("out")
+    fit(changed.X, changed.y, "b.state")
+    assert data.X.nbytes in reads and data.X.shape in reads
+    reads.clear()
+    for X, y in ((data.X, data.y), (changed.X, changed.y), (np.array(data.X), np.array(data.y))):
+        for state in ("a.state", "b.state"):
+            assert fit(X, y, "c.state", resume=state).steps == 64
+    y = np.roll(data.y, 1)
+    with pytest.raises(fm.ResumeError, match="its training rows is"):
+        fit(data.X, y, "c.state", resume="a.state")
+
+
+def test_folders_of_the_first_format(folder, forget, reads):
+    """Their digests are those of whole files, which say nothing of the numbers alone."""
+    pack("n_X.npy", "out")
+    path = folder / "out" / "packed.json"
+    described = json.loads(path.read_text())
+    described["format"] = "fastmlp-packed-1"
+    for name, entry in described["arrays"].items():
+        of_file = BlockDigests()
+        of_file.update((folder / "out" / f"{name}.npy").read_bytes())
+        del entry["size"], entry["mtime_ns"]
+        entry["digests"] = of_file.all()
+    path.write_text(json.dumps(described))
+    forget(), reads.clear()
+    data = load("out")
+    assert_same(data, load("n_X.npy"))
+    assert sum(size for _, size in verify_packed(folder / "out")) == sum(
+        (folder / "out" / f"{name}.npy").stat().st_size for name in packed.ARRAYS
+    )
+    fit(data.X, data.y, "a.state")
+    assert data.X.shape in reads
+
+
 @pytest.mark.parametrize("sizes", [[0], [1], [5, 5], [10], [3, 20, 1], [7, 0, 13]])
 def test_block_digests(sizes, monkeypatch):
-    monkeypatch.setattr(packed, "BLOCK", 10)
+    monkeypatch.setattr(digests, "BLOCK", 10)
     data = bytes(range(sum(sizes)))
     ref, comp = [], BlockDigests()
     for start in range(0, len(data), 10):
