@@ -203,24 +203,23 @@ def windowed(monkeypatch):
 
 @needs_advice
 def test_windows_of_a_file_larger_than_memory(tmp_path, X, y, available, monkeypatch):
-    """The blocks of a window are read before its rows are used, and those of the next one, if two have room."""
+    """The blocks of a window are read before its rows are used, and those of the next one, as far as there is room."""
     windowed(monkeypatch)
     X = np.repeat(X, 20, axis=0)  # 1200 rows of 20 bytes: 150 windows of 8 rows
     y = np.repeat(y, 20)
     ref = trainer()
     ref.fit(X, y, batch_size=16, epochs=2, rng=0, shuffle="windows")
-    for free in (X.nbytes - 1, 100, None):
+    window = 8 * WIDTH * X.itemsize
+    ahead, alone = 2 * (2 * len(X) - 8), 2 * len(X)  # rows of two epochs in their window, and after the window before
+    for free, ref_reads in ((X.nbytes - 1, ahead), (4 * window, ahead), (2 * window, alone), (window, 0), (None, 0)):
         available(free)
         rows, comp = mapped_rows(tmp_path, X), trainer()
         comp.fit(rows, y, batch_size=16, epochs=2, rng=0)
         assert comp.order.kind == "windows" and bits(comp) == bits(ref)
         calls = mapping_of(rows).calls
         reads = [call[1:] for call in calls if not isinstance(call, int)]
-        if free == X.nbytes - 1:
-            assert len(reads) == 2 * (2 * len(X) - 8)  # each row in its window, and after the window before
-            assert {call for call in calls if isinstance(call, int)} == {mmap.MADV_RANDOM, mmap.MADV_NORMAL}
-        else:
-            assert calls == []
+        assert len(reads) == ref_reads
+        assert {call for call in calls if isinstance(call, int)} == {mmap.MADV_RANDOM, mmap.MADV_NORMAL}
 
 
 @needs_advice

@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         if trainer.threads and (trainer.mean_threads or 1) < _FEWER * trainer.threads:
             print(
                 f"trained on {trainer.mean_threads:.1f} of {trainer.threads} threads on average, "
-                "as other processes used the processors"
+                "as threads waited for other processes or for a disk"
             )
         if code == INTERRUPTED and (folder / STATE).is_file():
             print(f"to resume: fastmlp train --resume {folder}")

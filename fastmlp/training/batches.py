@@ -155,6 +155,8 @@ class BatchSampler:
         Number of finished epochs, and of rows taken from the current one.
     announce : callable or None
         Called with the ranges of rows that come next in an order of blocks, see `WindowedOrder`.
+    windows_ahead : int
+        Number of windows after the present one whose ranges it is called with.
 
     Examples
     --------
@@ -170,6 +172,7 @@ class BatchSampler:
         self._rows, self._used = 1, 1
         self._block: int | None = None
         self.announce: Callable[[int, int], None] | None = None
+        self.windows_ahead = 1
         self._drawn: tuple[int, Array | WindowedOrder] | None = None
         self._coming: dict[int, Future[Array]] = {}
         self._next: tuple[Any, tuple[Array, Array], tuple[int, int]] | None = None
@@ -280,7 +283,7 @@ class BatchSampler:
         if self._seed is None:
             return np.arange(self._rows)
         if self._block is not None:
-            return WindowedOrder(self._seed, epoch, self._rows, self._block, self._announce)
+            return WindowedOrder(self._seed, epoch, self._rows, self._block, self._announce, self.windows_ahead)
         if not epochs:
             return _drawer()(self._seed, epoch, self._rows)
         draw, drawers = _order_pool()

@@ -120,15 +120,18 @@ class Fit:
         Rows in random order of a file that does not fit into the memory are read by single pages: most of what the
         system would read around them would leave the memory before it is used.
         """
-        scattered = self.order.kind == "full" and self._mapped.exceed_memory
-        return self._mapped.advised(SINGLE_PAGES if scattered or self.reads_blocks else AHEAD)
+        scattered = self.order.kind != "none" and self._mapped.exceed_memory
+        return self._mapped.advised(SINGLE_PAGES if scattered else AHEAD)
 
     @property
-    def reads_blocks(self) -> bool:
-        """Whether `read_block` reads the blocks of an order in windows before the steps that use their rows."""
+    def windows_ahead(self) -> int | None:
+        """Number of windows after the present one of which `read_block` reads the blocks; None to read no blocks."""
+        if self.order.kind != "windows" or not self._mapped.exceed_memory:
+            return None
         window = self._mapped.nbytes * self.order.window_rows // len(self.train.X)
-        free = self._mapped.free or 0  # a window, the next one, and as much for the rest of the process
-        return self.order.kind == "windows" and self._mapped.exceed_memory and 4 * window <= free
+        free = self._mapped.free or 0
+        # Each needs as much again, as the rest of the process and pages that were read before take memory too.
+        return 1 if 4 * window <= free else 0 if 2 * window <= free else None
 
     def read_block(self, first: int, last: int) -> None:
         """Ask the system to read the training rows ``first`` to ``last - 1`` from mapped files soon."""

@@ -106,7 +106,9 @@ class WindowedOrder:
     block : int
         Rows of a block, a power of 2. The last block may be smaller.
     announce : callable, optional
-        Called with the first row and the end of each block of a window that is drawn, and of the window after it.
+        Called with the first row and the end of each block of a window that is drawn, and of ``ahead`` windows after
+        it.
+    ahead : int
 
     Examples
     --------
@@ -116,9 +118,16 @@ class WindowedOrder:
     """
 
     def __init__(
-        self, seed: int, epoch: int, rows: int, block: int, announce: Callable[[int, int], None] | None = None
+        self,
+        seed: int,
+        epoch: int,
+        rows: int,
+        block: int,
+        announce: Callable[[int, int], None] | None = None,
+        ahead: int = 1,
     ) -> None:
         self._seed, self._epoch, self._rows, self._block, self._announce = seed, epoch, rows, block, announce
+        self._ahead = ahead
         count = ceil_div(rows, block)
         self._blocks = shuffle_order(derive_seed(seed, BLOCKS, 0), epoch, count)
         sizes = np.where(self._blocks == count - 1, rows - block * (count - 1), block)
@@ -143,8 +152,9 @@ class WindowedOrder:
     def _window(self, number: int) -> Array:
         if self._drawn[0] != number:
             if self._announce is not None:
-                for first, last in (*self._ranges(number), *self._ranges(number + 1)):
-                    self._announce(first, last)
+                for window in range(number, number + 1 + self._ahead):
+                    for first, last in self._ranges(window):
+                        self._announce(first, last)
             self._drawn = number, shuffle_ranges(self._seed, self._epoch, self._ranges(number))
         return self._drawn[1]
 

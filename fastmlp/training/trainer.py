@@ -306,7 +306,8 @@ class Trainer(ShortFits):
                 self.seed = as_seed(rng)
             self.order = fit.order
             self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
-            self._order.announce = fit.read_block if fit.reads_blocks else None
+            self._order.announce = None if fit.windows_ahead is None else fit.read_block
+            self._order.windows_ahead = fit.windows_ahead or 0
             session = self._open_session(threads, min(fit.size, fit.used))
             if session is not None and not session.makes(train, fit.accumulate):
                 self._warn_slower("all rows of a step would have to be in memory at once")
