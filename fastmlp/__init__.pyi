@@ -96,6 +96,7 @@ from .optim.sgd import SGD as SGD
 from .training.augmentation import GaussianNoise as GaussianNoise
 from .training.augmentation import HorizontalFlip as HorizontalFlip
 from .training.augmentation import Mixup as Mixup
+from .training.fit_many import fit_many as fit_many
 from .training.single_steps import Stepper as Stepper
 from .training.single_steps import TargetNetwork as TargetNetwork
 from .training.trainer import Trainer as Trainer

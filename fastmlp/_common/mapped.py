@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -72,12 +73,17 @@ class Facts(dict[Any, Any]):
 
     MOST = 64
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
     def keep(self, key: Any, fact: Any) -> None:
         """Keep a fact, unless the key is None."""
         if key is not None:
-            self[key] = fact
-            while len(self) > self.MOST:
-                del self[next(iter(self))]
+            with self._lock:
+                self[key] = fact
+                while len(self) > self.MOST:
+                    del self[next(iter(self))]
 
 
 class MappedFiles:

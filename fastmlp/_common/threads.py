@@ -6,6 +6,7 @@ call once before a loop.
 
 from __future__ import annotations
 
+import contextvars
 import os
 from dataclasses import dataclass
 
@@ -13,12 +14,23 @@ from .cgroups import ControlGroup, control_groups
 from .errors import BackendError
 from .validation import as_integer
 
-__all__ = ["ROWS_PER_THREAD", "WORK_PER_THREAD", "Limit", "choose_threads", "most_threads", "usable_threads"]
+__all__ = [
+    "ROWS_PER_THREAD",
+    "WORK_PER_THREAD",
+    "Limit",
+    "choose_threads",
+    "limit_threads",
+    "most_threads",
+    "thread_limit",
+    "usable_threads",
+]
 
 # Floating-point operations per thread and step below which synchronization costs more than a further thread gains.
 WORK_PER_THREAD = 1_500_000
 # Rows per thread below which more than two threads gain little, as each thread reads all weights for its rows.
 ROWS_PER_THREAD = 24
+
+_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("fastmlp_threads", default=None)
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,8 @@ class Limit:
 def usable_threads() -> Limit:
     """Return the number of threads that can run at once in this process.
 
-    The number is the minimum of the processors, the processor affinity, the quota of the control groups (rounded down)
-    and FASTMLP_NUM_THREADS, or OMP_NUM_THREADS if the former is not set.
+    The number is the minimum of the processors, the processor affinity, the quota of the control groups (rounded down),
+    FASTMLP_NUM_THREADS, or OMP_NUM_THREADS if the former is not set, and `limit_threads`.
 
     Returns
     -------
@@ -69,8 +81,21 @@ def usable_threads() -> Limit:
         bounds.append((max(1, int(quota)), f"cgroup quota of {quota:g}"))
     if asked is not None:
         bounds.append(asked)
+    limit = _limit.get()
+    if limit is not None:
+        bounds.append((limit, "share of one of several models"))
     count, why = min(bounds, key=lambda bound: bound[0])  # the first of several minima
     return Limit(count, f"{count} processor{'' if count == 1 else 's'} usable ({why})")
+
+
+def limit_threads(count: int) -> None:
+    """Let `usable_threads` return at most ``count`` in the current context, such as a thread among several."""
+    _limit.set(count)
+
+
+def thread_limit() -> int | None:
+    """Return the number set by `limit_threads` in the current context, or None."""
+    return _limit.get()
 
 
 def choose_threads(requested: int | None, work: float, rows: int) -> Limit:

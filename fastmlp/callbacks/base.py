@@ -96,7 +96,7 @@ class CallbackList:
         self.remembering: list[Any] = []
         for callback in as_callbacks(callbacks):
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
-            if not methods and callable(callback):
+            if self.is_function(callback):
                 methods = {"on_evaluation": callback}
             if not methods or isinstance(callback, type):
                 raise ValueError(
@@ -113,6 +113,11 @@ class CallbackList:
                         self.may_change_model = True
                     if event == "on_step" or (event == "on_progress" and getattr(callback, "looks_at_model", True)):
                         self.looks_at_model = True
+
+    @classmethod
+    def is_function(cls, callback: Any) -> bool:
+        """Whether a callback is called as ``f(trainer, record)``, as it has none of the methods."""
+        return callable(callback) and not any(hasattr(callback, event) for event in cls._EVENTS)
 
     def listens(self, event: str) -> bool:
         """Whether one of the callbacks handles ``event``."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._common.threads import choose_threads
+from .._common.threads import choose_threads, thread_limit
 from .._common.validation import Array
 from .._kernels.cpu.jit import DISABLED
 from ..losses import Loss
@@ -93,6 +93,7 @@ class Session:
         self.engine: Engine = engine  # or a GpuEngine, which has the same methods
         self.chunk: int | None = None
         self._key = (model, loss, optimizer, requested, batch)
+        self._limit = thread_limit()
         self._place = (model.backend_name, model.precision)
         self._settings = settings(self.engine.layers, loss, optimizer)
         self.lock = threading.RLock()
@@ -105,7 +106,10 @@ class Session:
         self._step_seconds, self._compiles = 0.0, model.backend_name == "cuda"
 
     def fits(self, *key: Any) -> bool:
-        """Return whether the session is valid for these arguments and their current settings and backend."""
+        """Return whether the session is valid for these arguments, their current settings and the limit of threads."""
+        return self._limit == thread_limit() and self._is_valid(*key)
+
+    def _is_valid(self, *key: Any) -> bool:
         if any(a is not b and a != b for a, b in zip(self._key, key, strict=True)):
             return False
         if self._place != (key[0].backend_name, key[0].precision):
@@ -117,7 +121,7 @@ class Session:
 
         In contrast to `fits`, the number of threads and the size of the batch do not matter on the CPU.
         """
-        return self.fits(*key) if self._place[0] == "cuda" else self.fits(*key[:3], *self._key[3:])
+        return self._is_valid(*key) if self._place[0] == "cuda" else self._is_valid(*key[:3], *self._key[3:])
 
     def makes(self, rows: TrainingData, accumulate: int) -> bool:
         """Return whether the engine supports steps of ``accumulate`` batches on these rows.

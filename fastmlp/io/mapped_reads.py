@@ -57,8 +57,13 @@ class GuardedReads:
             if error is None or (isinstance(error, ValueError) and not isinstance(error, MappedFileError)):
                 self.check()
         finally:
-            for _, guard in self._guards:
-                guard.release()
+            self.release()
+
+    def release(self) -> None:
+        """Guard nothing any more, and forget the failed reads."""
+        for _, guard in self._guards:
+            guard.release()
+        self._guards = []
 
     def check(self) -> None:
         """Raise the error if a page could not be read so far."""

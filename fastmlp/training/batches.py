@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +68,18 @@ class TrainingData:
             rows = self.index[rows]
         return self.y[rows], None if self.weight is None else self.weight[rows]
 
+    def subset(self, index: Array) -> TrainingData:
+        """Return the rows of these numbers, less those of weight 0, without a copy of the arrays.
+
+        Raises
+        ------
+        ValueError
+            If their weights sum to 0.
+        """
+        if self.weight is not None:
+            index = index[as_sample_weight(self.weight[index], len(index)) > 0]
+        return replace(self, index=index)
+
 
 @dataclass(frozen=True)
 class RowSubset:
@@ -126,11 +138,9 @@ def check_rows(
     if sample_weight is None:
         return TrainingData(features, target, None, index, width, dtype)
     weight = as_sample_weight(sample_weight, len(features))
-    if index is not None:
-        index = index[as_sample_weight(weight[index], len(index)) > 0]
-    elif not weight.all():
-        index = np.flatnonzero(weight)
-    return TrainingData(features, target, weight, index, width, dtype)
+    used = None if weight.all() else np.flatnonzero(weight)
+    rows = TrainingData(features, target, weight, used, width, dtype)
+    return rows if index is None else rows.subset(index)
 
 
 def require_weight(rows: TrainingData, loss: Loss) -> None:

@@ -22,7 +22,7 @@ from ..io.training_state import read_training_state
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .batches import RowSubset, require_weight
+from .batches import RowSubset, TrainingData, require_weight
 from .evaluation import evaluate_rows
 from .fit import Fit
 from .module_steps import QUIET
@@ -292,35 +292,50 @@ class Trainer(ShortFits):
             if held_out_rows is not None:
                 held_out = self._check(*held_out_rows, "validation", measured=True)
                 require_weight(held_out, self.loss)
-            state = None if resume is None else read_training_state(resume)
-            fit = Fit(
-                self, train, held_out, batch_size=batch_size, accumulate=accumulate, epochs=epochs, max_steps=max_steps,
-                eval_every=eval_every, shuffle=shuffle, drop_last=drop_last, augment=augment, callbacks=callbacks,
-                saved_shuffle=None if state is None else state["identity"].get("shuffle"), reads=reads,
+            return self.fit_checked(
+                train, held_out, reads, batch_size=batch_size, epochs=epochs, max_steps=max_steps,
+                eval_every=eval_every, callbacks=callbacks, rng=rng, threads=threads, shuffle=shuffle,
+                drop_last=drop_last, accumulate=accumulate, augment=augment, resume=resume,
             )  # fmt: skip
-            if threads is not None:
-                as_integer(threads, "threads")
-            if state is not None and rng is None:
-                rng = state["identity"].get("seed")
-            if rng is not None or self.seed is None:
-                self.seed = as_seed(rng)
-            self.order = fit.order
-            self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
-            self._order.announce = None if fit.windows_ahead is None else fit.read_block
-            self._order.windows_ahead = fit.windows_ahead or 0
-            session = self._open_session(threads, min(fit.size, fit.used))
-            if session is not None and not session.makes(train, fit.accumulate):
-                self._warn_slower("all rows of a step would have to be in memory at once")
-                self._session = session = None
-            self.threads = 1 if session is None else session.threads
-            self.history = History()
-            self.planned_steps, self.restored, self._stopping = fit.planned, None, False
-            self._window = (0.0, 0, 0)
-            self._fit = fit
-            try:
-                return self._make_steps(fit, None if state is None else (state, resume), session)
-            finally:
-                self._fit = self._order.announce = None
+
+    def fit_checked(
+        self,
+        train: TrainingData,
+        held_out: TrainingData | None,
+        reads: GuardedReads,
+        *,
+        rng: Rng,
+        threads: int | None,
+        resume: str | os.PathLike[str] | None,
+        **options: Any,
+    ) -> History:
+        """Train on rows that were checked, see `fit`; ``reads`` guards their mapped files."""
+        state = None if resume is None else read_training_state(resume)
+        saved_shuffle = None if state is None else state["identity"].get("shuffle")
+        fit = Fit(self, train, held_out, saved_shuffle=saved_shuffle, reads=reads, **options)
+        if threads is not None:
+            as_integer(threads, "threads")
+        if state is not None and rng is None:
+            rng = state["identity"].get("seed")
+        if rng is not None or self.seed is None:
+            self.seed = as_seed(rng)
+        self.order = fit.order
+        self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
+        self._order.announce = None if fit.windows_ahead is None else fit.read_block
+        self._order.windows_ahead = fit.windows_ahead or 0
+        session = self._open_session(threads, min(fit.size, fit.used))
+        if session is not None and not session.makes(train, fit.accumulate):
+            self._warn_slower("all rows of a step would have to be in memory at once")
+            self._session = session = None
+        self.threads = 1 if session is None else session.threads
+        self.history = History()
+        self.planned_steps, self.restored, self._stopping = fit.planned, None, False
+        self._window = (0.0, 0, 0)
+        self._fit = fit
+        try:
+            return self._make_steps(fit, None if state is None else (state, resume), session)
+        finally:
+            self._fit = self._order.announce = None
 
     def _make_steps(self, fit: Fit, state: tuple[dict[str, Any], Any] | None, session: Session | None) -> History:
         """Steps and evaluations until the end of ``fit``; ``state`` to go on from, and where it was read."""
