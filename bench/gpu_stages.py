@@ -10,6 +10,7 @@ the steps.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from pathlib import Path
@@ -19,7 +20,7 @@ from gpu import nets
 
 from fastmlp import Trainer, use_backend
 from fastmlp._kernels import PRECISIONS, get_backend
-from fastmlp._kernels.cuda import grid, machine, steps, table
+from fastmlp._kernels.cuda import grid, table
 from fastmlp._kernels.cuda.assembly import instruction
 from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
@@ -30,23 +31,31 @@ _FIRST = table.CONTROL + 8  # in another cache line than the barrier's counter
 _clock = instruction("mov.u64 $0, %clock64;", "=l,~{memory}", (), ("int64",), False)
 
 
-@device
-def timed_wait(control, turn):
-    """Run `grid.wait_for_grid` and store the clock before and after it."""
-    cuda.syncthreads()
-    leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
-    before = _clock()
-    grid.wait_for_grid(control, turn)
-    at = _FIRST - table.CONTROL + 2 * turn
-    if leads and at + 1 < CLOCKS - table.CONTROL:
-        control[at], control[at + 1] = before, _clock()
+@functools.cache
+def timed_wait(entries: int) -> Any:
+    """Return a grid barrier that stores the clock before and after it in a launch header of ``entries`` entries.
+
+    The cache key of a kernel includes the barrier and what it captures, so no kernel without the clock is loaded.
+    """
+    first, end = _FIRST - table.CONTROL, entries - table.CONTROL
+
+    @device
+    def wait(control: Any, turn: int) -> None:
+        cuda.syncthreads()
+        leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
+        before = _clock()
+        grid.wait_for_grid(control, turn)
+        at = first + 2 * turn
+        if leads and at + 1 < end:
+            control[at], control[at + 1] = before, _clock()
+
+    return wait
 
 
 def install_timed_barrier() -> None:
-    """Compile kernels with `timed_wait` from now on, and enlarge the launch header for its output."""
-    machine.wait_for_grid = timed_wait
-    # The cache key of a kernel includes the barrier function, so no kernel without the clock is loaded.
-    table.LISTS = steps.LISTS = CLOCKS
+    """Launch kernels with `timed_wait` from now on, with a launch header that has room for its output."""
+    gpu = get_backend("cuda").machine()
+    gpu.wait, gpu.header = timed_wait(CLOCKS), CLOCKS
 
 
 def stages_of(case: Case, precision: str) -> list[dict[str, Any]]:

@@ -400,7 +400,7 @@ class Compiled(Simulated):
         self._machine = Machine()
 
     def _kernel(self, spec):
-        return steps.steps_kernel(spec, wait=wait_for_grid)
+        return steps.steps_kernel(spec, wait=wait_for_grid, header=self.header)
 
 
 def replace_gpu():

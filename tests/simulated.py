@@ -28,6 +28,7 @@ from fastmlp._kernels.cuda import (
 )
 from fastmlp._kernels.cuda.jit import device
 from fastmlp._kernels.cuda.runtime import cuda
+from fastmlp._kernels.cuda.table import LISTS
 from fastmlp._kernels.cuda.tiles import Geometry
 
 NAMES = "data labels targets row_weights order work weights ints reals results".split()
@@ -56,6 +57,7 @@ class Simulated:
 
     narrow, wide, each_item = Geometry(2, 2, 2), Geometry(2, 4, 4), 2
     wide_dtypes, blocks_per_sm, copies_later = ("float32", "float64"), 2, True
+    header = LISTS
 
     def __init__(self, blocks=2, grid_size=None, room=1 << 40):
         self.blocks, self.grid_size, self._room = blocks, grid_size or blocks, room
@@ -114,7 +116,7 @@ class Simulated:
         self.launches += 1
 
     def _kernel(self, spec):
-        return steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item)
+        return steps.steps_kernel(spec, self.narrow, self.wide, wait_for_all, self.each_item, self.header)
 
     def _work(self):
         """Execute the queued kernels."""

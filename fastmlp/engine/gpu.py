@@ -300,7 +300,7 @@ class GpuEngine:
             drawn is not None, plan.by_column,
         )  # fmt: skip
         sums = 2 * plan.sums if l2.any() or plan.clip_params[table.CLIP_NORM] > 0 else 0
-        header = np.zeros(table.LISTS, np.int64)
+        header = np.zeros(machine.header, np.int64)
         header[table.STEPS], header[table.HYPER] = steps, numbers.shape[1]
         header[table.COUNTERS] = plan.counters
         header[table.ROW_COUNT] = len(order) if sent is None else 0

@@ -334,6 +334,14 @@ def test_a_gpu_that_copies_at_once():
     assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.05), data, batch=33, machine=machine)
 
 
+def test_a_longer_launch_header():
+    """As in measurements, whose barrier writes into the header."""
+    machine = Simulated()
+    machine.header = table.LISTS + 5
+    model = partial(fm.MLP, 5, [6], 3, "tanh", dtype="float64", rng=0)
+    assert_same_steps(model, fm.CrossEntropyLoss, partial(fm.SGD, 0.1), rows_of(), machine=machine)
+
+
 @pytest.mark.slow
 def test_bits_do_not_depend_on_the_grid():
     X, y = rows_of(21, 9)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import assert_matches
 from compiled import NATIVE
 from same_gpu_steps import assert_same_steps, rows_of
 
 import fastmlp as fm
+from fastmlp._kernels import get_backend
 from fastmlp._kernels.cuda import table
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="needs FASTMLP_NATIVE_CUDA=1")
@@ -99,17 +101,34 @@ def test_targets_in_rows():
 
 
 def test_cuda_stages_are_timed(monkeypatch, capsys, tmp_path):
-    """`bench/gpu_stages.py`, as on a GPU but for the clock."""
+    """`bench/gpu_stages.py`, as on a GPU but for the clock; the timed kernel makes the same steps."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
     stages = importlib.import_module("gpu_stages")
-    for module, name in ((stages.machine, "wait_for_grid"), (stages.table, "LISTS"), (stages.steps, "LISTS")):
-        monkeypatch.setattr(module, name, getattr(module, name))  # registers the restoration by monkeypatch
+    gpu = get_backend("cuda").machine()
+    for name in ("wait", "header"):
+        monkeypatch.setattr(gpu, name, getattr(gpu, name))  # registers the restoration by monkeypatch
     # Room for the barriers of four steps of two stages and those before the first step.
     monkeypatch.setattr(stages, "CLOCKS", stages._FIRST + 2 * 10)
     tiny = stages.Case("tiny", (5, 6, 3), "relu", "cross entropy", "Adam", 4, rows=8)
+    trainers = []
+
+    def trainer(*given, **options):
+        trainers.append(fm.Trainer(*given, **options))
+        return trainers[-1]
+
+    # The usual kernel is compiled first, as Numba reuses device functions in later kernels.
+    data = stages.make_data(tiny)
+    with fm.use_backend("cuda"):
+        ref = trainer(tiny.model(data), tiny.make_loss(), tiny.make_optimizer())
+    for steps in (2, 4):
+        ref.fit(data.X, data.y, max_steps=steps, batch_size=tiny.batch, rng=stages.SEED, drop_last=True)
+    monkeypatch.setattr(stages, "Trainer", trainer)
     monkeypatch.setitem(stages.CASES, "tiny", tiny)
     monkeypatch.setattr("sys.argv", ["gpu_stages.py", "tiny", "--json", str(tmp_path / "stages.json")])
     stages.main()
+    _, comp = trainers
+    for name, array in ref.model.state_dict().items():
+        assert_matches(array, comp.model.state_dict()[name], 0, name)
     chain, spread = json.loads((tmp_path / "stages.json").read_text())["tiny"]
     assert [chain["kind"], spread["kind"]] == ["chain", "spread"]
     assert chain["jobs"][0] == "FORWARD 0, 1 tiles along" and spread["jobs"][-1] == "GATHER 0, 1 tiles along"

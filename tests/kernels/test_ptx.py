@@ -301,6 +301,7 @@ for changes in (
     {"augments": True},
 ):
     print(steps.steps_kernel(spec._replace(**changes))._cache._described)
+print(steps.steps_kernel(spec, header=64)._cache._described)
 """
 
 
@@ -317,7 +318,7 @@ def test_kernels_are_kept_for_other_processes(compiler, tmp_path):
 
     [one, other], names = run()
     assert one[0] == other[0] == "0" and one[2] == other[2] == "True" and one[1] != other[1]
-    assert len(set(names)) == 7
+    assert len(set(names)) == 8
     kept = sorted(tmp_path.glob("*/*.nbc"))
     assert len(kept) == 2
     assert run() == ([["1", *one[1:]], ["1", *other[1:]]], names)

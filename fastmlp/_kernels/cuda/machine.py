@@ -15,6 +15,7 @@ from .grid import most_blocks, wait_for_grid
 from .runtime import cuda
 from .spec import Spec
 from .steps import BLOCKS_PER_SM, EACH_ITEM, steps_kernel
+from .table import LISTS
 from .tiles import NARROW, WIDE_TILES
 from .updates import mark_if_not_finite
 
@@ -43,6 +44,10 @@ class Machine:
         Dtypes that support wide tiles.
     copies_later : bool
         Whether the GPU supports async copies to shared memory, which need compute capability 8.0.
+    wait : device function
+        Grid barrier of the kernels, `grid.wait_for_grid` or a replacement with measurements.
+    header : int
+        Number of entries of ``ints`` before the tables: `table.LISTS`, or more for the output of a replaced barrier.
     launched : dict of Spec to kernel
         Kernels launched so far, for inspection of the compiled code.
     sent_ahead : object or None
@@ -59,6 +64,7 @@ class Machine:
         self.lock = threading.RLock()
         device = cuda.get_current_device()
         self.blocks, self.copies_later = int(device.MULTIPROCESSOR_COUNT), tuple(device.compute_capability) >= (8, 0)
+        self.wait, self.header = wait_for_grid, LISTS
         self.launched: dict[Spec, Any] = {}
         self._kept: dict[str, Any] = {}
         self._pinned: dict[str, Any] = {}
@@ -164,7 +170,7 @@ class Machine:
 
     def run(self, spec: Spec, arguments: tuple[Any, ...], blocks: int) -> None:
         """Launch a run of steps on at most ``blocks`` blocks, asynchronously."""
-        kernel = self.launched[spec] = steps_kernel(spec, wait=wait_for_grid)
+        kernel = self.launched[spec] = steps_kernel(spec, wait=self.wait, header=self.header)
         types = tuple(numba.typeof(argument) for argument in arguments)
         if types not in kernel.overloads:
             kernel.compile(types)

@@ -123,51 +123,61 @@ def size_of_tables(ints):
     return RUN_PARAMS + ints[OP_COUNT] * OP_COLUMNS + ints[JOB_COUNT] * JOB_COLUMNS + ints[STAGE_COUNT] * STAGE_COLUMNS
 
 
-@device
-def lists_of(near, data, labels, targets, row_weights, order, work, weights, ints, reals, results):
-    """Return the `Memory` and the `Launch` of a kernel's arguments, views of the packed lists, see `table`.
+@functools.cache
+def lists_of(header):
+    """Return f(near, ..., results) that returns the `Memory` and the `Launch` of a kernel's arguments.
 
-    The tables are copied to ``near`` in the block's shared memory if they fit: they are read often, and each grid
-    barrier invalidates the L1 cache.
+    ``header`` is the number of entries of ``ints`` before the tables, usually LISTS. It is captured, not global,
+    because Numba compiles a device function once for its argument types, with the values of globals at that time.
     """
-    count, per_step, size = ints[STEPS], ints[HYPER], size_of_tables(ints)
-    tables = vector(ints, LISTS, size)
-    if size <= TABLES:
-        for i in range(cuda.threadIdx.x, size, cuda.blockDim.x):
-            near[i] = tables[i]
-        tables = vector(near, 0, size)
-    cuda.syncthreads()
-    run_params = vector(tables, 0, RUN_PARAMS)
-    ops = matrix(tables, RUN_PARAMS, ints[OP_COUNT], OP_COLUMNS)
-    at = RUN_PARAMS + ints[OP_COUNT] * OP_COLUMNS
-    jobs = matrix(tables, at, ints[JOB_COUNT], JOB_COLUMNS)
-    at += ints[JOB_COUNT] * JOB_COLUMNS
-    stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
-    at = LISTS + size
-    bounds = vector(ints, at, count + 1)
-    at += count + 1
-    counters = vector(ints, at, ints[COUNTERS])
-    at += ints[COUNTERS]
-    shifts = vector(ints, at, ints[SHARES])
-    if ints[ROW_COUNT] > 0:
-        order = vector(ints, at + ints[SHARES], ints[ROW_COUNT])
-    clip_params, denominators = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
-    penalties = vector(reals, CLIPS + count, count)
-    at = CLIPS + 2 * count
-    numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
-    at += ints[OP_COUNT] * NUMBERS
-    hyperparameters = vector(reals, at, count * per_step)
-    at += count * per_step
-    shares, deviations = vector(reals, at, ints[SHARES]), vector(reals, at + ints[SHARES], ints[DEVIATIONS])
-    losses, shown = vector(results, 1, count), vector(results, 1 + count, count)
-    at = 1 + 2 * count
-    sums = vector(results, at, ints[SUM_COUNT])
-    parts = vector(results, at + ints[SUM_COUNT], results.size - at - ints[SUM_COUNT])
-    on = Memory(
-        data, order, labels, targets, row_weights, hyperparameters, clip_params, ops, numbers, jobs, run_params, work,
-        weights, sums, parts, counters, shares, shifts, deviations,
-    )  # fmt: skip
-    return on, Launch(stages, bounds, vector(ints, CONTROL, 1), denominators, penalties, losses, shown)
+
+    @device
+    def unpack(near, data, labels, targets, row_weights, order, work, weights, ints, reals, results):
+        """Return views of the packed lists, see `table`.
+
+        The tables are copied to ``near`` in the block's shared memory if they fit: they are read often, and each grid
+        barrier invalidates the L1 cache.
+        """
+        count, per_step, size = ints[STEPS], ints[HYPER], size_of_tables(ints)
+        tables = vector(ints, header, size)
+        if size <= TABLES:
+            for i in range(cuda.threadIdx.x, size, cuda.blockDim.x):
+                near[i] = tables[i]
+            tables = vector(near, 0, size)
+        cuda.syncthreads()
+        run_params = vector(tables, 0, RUN_PARAMS)
+        ops = matrix(tables, RUN_PARAMS, ints[OP_COUNT], OP_COLUMNS)
+        at = RUN_PARAMS + ints[OP_COUNT] * OP_COLUMNS
+        jobs = matrix(tables, at, ints[JOB_COUNT], JOB_COLUMNS)
+        at += ints[JOB_COUNT] * JOB_COLUMNS
+        stages = matrix(tables, at, ints[STAGE_COUNT], STAGE_COLUMNS)
+        at = header + size
+        bounds = vector(ints, at, count + 1)
+        at += count + 1
+        counters = vector(ints, at, ints[COUNTERS])
+        at += ints[COUNTERS]
+        shifts = vector(ints, at, ints[SHARES])
+        if ints[ROW_COUNT] > 0:
+            order = vector(ints, at + ints[SHARES], ints[ROW_COUNT])
+        clip_params, denominators = vector(reals, 0, CLIPS), vector(reals, CLIPS, count)
+        penalties = vector(reals, CLIPS + count, count)
+        at = CLIPS + 2 * count
+        numbers = matrix(reals, at, ints[OP_COUNT], NUMBERS)
+        at += ints[OP_COUNT] * NUMBERS
+        hyperparameters = vector(reals, at, count * per_step)
+        at += count * per_step
+        shares, deviations = vector(reals, at, ints[SHARES]), vector(reals, at + ints[SHARES], ints[DEVIATIONS])
+        losses, shown = vector(results, 1, count), vector(results, 1 + count, count)
+        at = 1 + 2 * count
+        sums = vector(results, at, ints[SUM_COUNT])
+        parts = vector(results, at + ints[SUM_COUNT], results.size - at - ints[SUM_COUNT])
+        on = Memory(
+            data, order, labels, targets, row_weights, hyperparameters, clip_params, ops, numbers, jobs, run_params,
+            work, weights, sums, parts, counters, shares, shifts, deviations,
+        )  # fmt: skip
+        return on, Launch(stages, bounds, vector(ints, CONTROL, 1), denominators, penalties, losses, shown)
+
+    return unpack
 
 
 @functools.cache
@@ -277,8 +287,9 @@ def steps_kernel(
     wide: Geometry = WIDE_TILES,
     wait: Any = wait_for_grid,
     each_item: int = EACH_ITEM,
+    header: int = LISTS,
 ) -> Any:
-    """Return the persistent kernel for ``spec``; simulated machines override the other arguments.
+    """Return the persistent kernel for ``spec``; simulators and measurements override the other arguments.
 
     The kernel's parameters are (data, labels, targets, row_weights, order, work, weights, ints, reals, results):
 
@@ -295,15 +306,13 @@ def steps_kernel(
     """
     T, double = np.dtype(spec.dtype).type, np.float64
     zero, one, TILE, THREADS = T(0), T(1), narrow.tile, narrow.threads
-    scratch, total_of = scratch_of(spec, narrow, wide), sum_by_block(THREADS)
+    unpack, scratch, total_of = lists_of(header), scratch_of(spec, narrow, wide), sum_by_block(THREADS)
     first_rows, work_through = gather_first(spec, narrow), stage_of(spec, narrow, wide, each_item)
 
     @alone(None if spec.blocks_per_sm == 1 else _REGISTERS // (spec.blocks_per_sm * THREADS))
     def steps(data, labels, targets, row_weights, order, work, weights, ints, reals, results):
         near = cuda.shared.array(TABLES, numba.int64)
-        on, lists = lists_of(
-            near, data, labels, targets, row_weights, order, work, weights, ints, reals, results
-        )  # fmt: skip
+        on, lists = unpack(near, data, labels, targets, row_weights, order, work, weights, ints, reals, results)
         smem, stages, sums = scratch(), lists.stages, on.sums
         leads = cuda.blockIdx.x == 0 and cuda.threadIdx.x == 0
         turn, made, alive = 0, 0, True
