@@ -93,6 +93,9 @@ from .optim.lion import Lion as Lion
 from .optim.radam import RAdam as RAdam
 from .optim.rmsprop import RMSprop as RMSprop
 from .optim.sgd import SGD as SGD
+from .tabular import ColumnEncoder as ColumnEncoder  # needs sklearn
+from .tabular import TabularClassifier as TabularClassifier  # needs sklearn
+from .tabular import TabularRegressor as TabularRegressor  # needs sklearn
 from .training.augmentation import GaussianNoise as GaussianNoise
 from .training.augmentation import HorizontalFlip as HorizontalFlip
 from .training.augmentation import Mixup as Mixup

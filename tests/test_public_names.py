@@ -80,7 +80,10 @@ def test_without_the_libraries_of_extras():
         "    except (ImportError, fastmlp.BackendError) as error:\n"
         "        print(error)"
     )
-    lacking = "MLPClassifier MLPRegressor from_torch register_skl2onnx to_torch"
+    lacking = (
+        "ColumnEncoder MLPClassifier MLPRegressor TabularClassifier TabularRegressor from_torch register_skl2onnx "
+        "to_torch"
+    )
     sklearn = "fastmlp.estimators needs scikit-learn, which is not installed: pip install 'fastmlp[sklearn]'."
     torch = "This needs the package torch, which is not installed: pip install torch."
     assert run(code).splitlines() == [lacking, lacking, sklearn, sklearn, torch]

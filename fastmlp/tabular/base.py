@@ -1,0 +1,221 @@
+"""Common base of TabularClassifier and TabularRegressor: an ensemble of networks on encoded columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from .._common.arithmetic import ceil_div
+from .._common.validation import Array
+from ..callbacks.early_stopping import EarlyStopping
+from ..inference.predictor import Predictor
+from ..losses import Loss
+from ..modules import MLP
+from ..optim.adam import Adam
+from ..training.fit_many import fit_many
+from ..training.trainer import Trainer
+from .encoder import ColumnEncoder
+from .presets import PRESETS, Preset
+
+__all__ = ["BaseTabular"]
+
+_FEWEST_HELD_OUT = 2  # rows of a held-out part; with fewer, all rows are for training
+
+
+class BaseTabular(BaseEstimator):  # type: ignore[misc]
+    """Base class of the estimators for tables; not for direct use."""
+
+    _parameter_constraints: dict[str, Any] = {
+        "preset": [StrOptions(set(PRESETS))],
+        "n_nets": [Interval(Integral, 1, None, closed="left"), None],
+        "hidden_layer_sizes": ["array-like", None],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), None],
+        "alpha": [Interval(Real, 0, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "validation_fraction": [Interval(Real, 0, 0.5, closed="left")],
+        "encoder": [ColumnEncoder, None],
+        "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "random_state": ["random_state"],
+        "threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        preset: str = "balanced",
+        *,
+        n_nets: int | None = None,
+        hidden_layer_sizes: Any = None,
+        learning_rate_init: float | None = None,
+        alpha: float | None = None,
+        batch_size: int | None = None,
+        max_iter: int | None = None,
+        n_iter_no_change: int | None = None,
+        validation_fraction: float = 0.1,
+        encoder: ColumnEncoder | None = None,
+        time_limit: float | None = None,
+        random_state: Any = None,
+        threads: int | None = None,
+    ) -> None:
+        self.preset, self.n_nets, self.hidden_layer_sizes = preset, n_nets, hidden_layer_sizes
+        self.learning_rate_init, self.alpha, self.batch_size = learning_rate_init, alpha, batch_size
+        self.max_iter, self.n_iter_no_change, self.validation_fraction = max_iter, n_iter_no_change, validation_fraction
+        self.encoder, self.time_limit, self.random_state, self.threads = encoder, time_limit, random_state, threads
+
+    # ------------------------------------------------------------------- methods of the derived classes
+
+    def _make_loss(self) -> Loss:
+        raise NotImplementedError
+
+    def _groups(self, targets: Array) -> Array:
+        """Return a number for each row; each held-out part has the same share of rows of each number."""
+        raise NotImplementedError
+
+    # ----------------------------------------------------------------------------------------- fitting
+
+    def _fit(self, X: Any, targets: Array, outputs: int, sample_weight: Any) -> None:
+        """Fit encoder and nets to rows and ``targets`` as the loss expects them."""
+        began, preset = time.monotonic(), self._settings()
+        random_state = check_random_state(self.random_state)
+        self.encoder_ = clone(self.encoder) if self.encoder is not None else ColumnEncoder()
+        features = self.encoder_.fit_transform(X)
+        self._take_names()
+        if len(features) != len(targets):
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: {[len(features), len(targets)]}"
+            )
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, features, dtype=np.float64)
+        if not features.shape[1]:  # all columns are constant
+            features = np.zeros((len(features), 1), np.float32)
+        held_out = self._held_out_parts(targets, preset.n_nets, random_state)
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=preset.n_nets)
+        trainers, each = [], []
+        for seed, held in zip(seeds.tolist(), held_out, strict=True):
+            model = MLP(features.shape[1], preset.hidden, outputs, rng=seed)
+            trainers.append(Trainer(model, self._make_loss(), Adam(preset.lr), l2=preset.alpha))
+            each.append({"rng": seed, **self._options(preset, targets, held, began)})
+        fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=self.threads)
+        self.nets_ = [trainer.model for trainer in trainers]
+        self.n_iter_ = max(len(trainer.history) for trainer in trainers)
+        self._predict_held_out(features, held_out)
+
+    def _settings(self) -> Preset:
+        given: dict[str, Any] = {
+            "n_nets": self.n_nets, "lr": self.learning_rate_init, "alpha": self.alpha, "batch_size": self.batch_size,
+            "epochs": self.max_iter, "patience": self.n_iter_no_change,
+        }  # fmt: skip
+        if self.hidden_layer_sizes is not None:
+            given["hidden"] = tuple(np.atleast_1d(self.hidden_layer_sizes).tolist())
+        # A given number holds as it is, without the least number of updates.
+        if self.max_iter is not None or self.n_iter_no_change is not None:
+            given["updates"] = 0
+        return replace(PRESETS[self.preset], **{name: value for name, value in given.items() if value is not None})
+
+    def _take_names(self) -> None:
+        self.n_features_in_ = self.encoder_.n_features_in_
+        if hasattr(self.encoder_, "feature_names_in_"):
+            self.feature_names_in_ = self.encoder_.feature_names_in_
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _held_out_parts(self, targets: Array, n_nets: int, random_state: np.random.RandomState) -> list[Array | None]:
+        """Return the row numbers that each net holds out, or None where there are too few rows."""
+        parts = round(1 / self.validation_fraction) if self.validation_fraction else 0
+        if not parts or len(targets) < _FEWEST_HELD_OUT * parts:
+            return [None] * n_nets
+        found: list[Array | None] = []
+        groups = self._groups(targets)
+        while len(found) < n_nets:
+            # Rows in random order within their groups, dealt out to the parts in turns.
+            order = random_state.permutation(len(targets))
+            order = order[np.argsort(groups[order], kind="stable")]
+            found += [np.sort(order[part::parts]) for part in random_state.permutation(parts)]
+        return found[:n_nets]
+
+    def _options(self, preset: Preset, targets: Array, held: Array | None, began: float) -> dict[str, Any]:
+        """Return a net's options of `fit_many`."""
+        rows = np.arange(len(targets)) if held is None else np.setdiff1d(np.arange(len(targets)), held)
+        size = min(preset.batch_size, len(rows))
+        an_epoch = ceil_div(len(rows), size)
+        patience = max(preset.patience, ceil_div(preset.updates, an_epoch))
+        options: dict[str, Any] = {
+            "rows": rows,
+            "batch_size": size,
+            "epochs": max(preset.epochs, ceil_div(5 * preset.updates, an_epoch)),
+            "callbacks": [EarlyStopping(patience)],
+        }
+        if held is not None:
+            options["validation_rows"] = held
+        if self.time_limit is not None:
+            options["callbacks"].append(_stop_at(began + self.time_limit))
+        return options
+
+    def _predict_held_out(self, features: Array, held_out: list[Array | None]) -> None:
+        """Set the means of the predictions of the nets that held a row out, NaN where no net did."""
+        total, count = None, np.zeros(len(features))
+        for number, held in enumerate(held_out):
+            if held is None:
+                continue
+            found = self._predict_encoded(features[held], [number])
+            if total is None:
+                total = np.zeros((len(features), *found.shape[1:]))
+            total[held] += found
+            count[held] += 1
+        self._held_out_predictions: Array | None = None
+        if total is not None:
+            with np.errstate(invalid="ignore"):
+                self._held_out_predictions = total / count.reshape(-1, *[1] * (total.ndim - 1))
+
+    # -------------------------------------------------------------------------------------- prediction
+
+    def _predict_encoded(self, features: Array, numbers: list[int] | None = None) -> Array:
+        """Return the mean of the predictions of some nets, float64."""
+        predictors = self._predictors()
+        chosen = range(len(predictors)) if numbers is None else numbers
+        total: Array = sum(self._decode(predictors[number](features)) for number in chosen)  # type: ignore[assignment]
+        return total / len(chosen)
+
+    def _decode(self, outputs: Array) -> Array:
+        """Convert outputs of a net to probabilities or values, float64."""
+        raise NotImplementedError
+
+    def _encode(self, X: Any) -> Array:
+        check_is_fitted(self)
+        features = self.encoder_.transform(X)
+        return features if features.shape[1] else np.zeros((len(features), 1), np.float32)
+
+    def _predictors(self) -> list[Predictor]:
+        made: list[Predictor] | None = self.__dict__.get("_made")
+        if made is None:
+            made = self._made = [Predictor(net, threads=self.threads) for net in self.nets_]
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_made", None)  # compiled code
+        return state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
+
+def _stop_at(end: float) -> Callable[[Trainer, Any], None]:
+    """Return a callback that ends a fit at a time of the monotonic clock."""
+
+    def stop(trainer: Trainer, record: Any) -> None:
+        if time.monotonic() >= end:
+            trainer.stop()
+
+    return stop

@@ -1,0 +1,276 @@
+"""Encodings of single columns as columns of a matrix, fitted to the training rows; their state is JSON-able."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._common.validation import Array
+from .frames import Categories, Column, Dates, Numbers
+
+__all__ = [
+    "CategoryEncoding", "DateEncoding", "Encoding", "NumberEncoding", "encoding_from_state", "encoding_state",
+    "fit_encoding",
+]  # fmt: skip
+
+_LARGEST = 1e100  # scaled numbers, whose square is finite
+_RARE, _MISSING = "(rare)", "(missing)"
+_PARTS = ("year", "month", "day", "weekday", "day of year", "hour", "seconds", "days")
+
+
+@dataclass(frozen=True)
+class NumberEncoding:
+    """Scaled number, its piecewise-linear code over quantile bins, and an indicator of missing numbers.
+
+    A number x is scaled to z = (x - median) / (upper - lower quartile), with half the range in place of a distance of
+    0, and clipped smoothly to z / sqrt(1 + (z / 3)^2), as in Holzmüller, Grinsztajn and Steinwart, "Better by
+    default", 2024. Bin b of the code is (x - lower edge) / (upper edge - lower edge), clipped to [0, 1], as in
+    Gorishniy, Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", 2022.
+
+    Attributes
+    ----------
+    median, factor : float
+        Offset and reciprocal of the scale.
+    missing : bool
+        Whether training rows lack the number; the code of a missing number is that of the median.
+    edges : tuple of float
+        Edges of the bins, ascending; none for a column with fewer than two bins.
+    """
+
+    median: float
+    factor: float
+    missing: bool
+    edges: tuple[float, ...]
+
+    kind: ClassVar[str] = Numbers.kind
+
+    @classmethod
+    def fit(cls, column: Numbers, bins: int) -> NumberEncoding:
+        """Return the encoding of the training rows."""
+        known = column.values[~np.isnan(column.values)]
+        if not len(known):
+            return cls(0.0, 0.0, False, ())
+        filled = np.where(np.isnan(column.values), np.median(known), column.values)
+        low, median, high = np.quantile(filled, [0.25, 0.5, 0.75])
+        scale = high - low or 0.5 * (filled.max() - filled.min())
+        with np.errstate(over="ignore", divide="ignore"):
+            factor = float(1 / scale)
+        edges = _bin_edges(filled, bins)
+        return cls(
+            float(median),
+            factor if np.isfinite(factor) else 0.0,
+            len(known) < len(column.values),
+            tuple(map(float, edges)) if len(edges) > 2 else (),
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.factor != 0) + int(self.missing) + max(0, len(self.edges) - 1)
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of the columns."""
+        found = [name] if self.factor else []
+        found += [f"{name}_missing"] if self.missing else []
+        return found + [f"{name}_bin{number}" for number in range(len(self.edges) - 1)]
+
+    def write(self, column: Numbers, out: Array) -> None:
+        """Write the columns of some rows to ``out (N, width)``."""
+        missing = np.isnan(column.values)
+        x, at = np.where(missing, self.median, column.values), 0
+        if self.factor:
+            with np.errstate(over="ignore"):
+                z = np.clip((x - self.median) * self.factor, -_LARGEST, _LARGEST)
+            out[:, at] = z / np.sqrt(1 + (z / 3) ** 2)
+            at += 1
+        if self.missing:
+            out[:, at] = missing
+            at += 1
+        if self.edges:
+            edges = np.array(self.edges)
+            with np.errstate(over="ignore"):
+                out[:, at:] = np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+
+    def describe(self) -> str:
+        """Return a phrase for a summary."""
+        if not self.factor:
+            return "constant, left out"
+        return f"scaled{f', {len(self.edges) - 1} bins' if self.edges else ''}"
+
+
+@dataclass(frozen=True)
+class CategoryEncoding:
+    """One column for each frequent level, one for all rare levels and one for missing values, if there are some.
+
+    A column with two codes in all is one column of +1 and -1. A level that training rows do not have is rare, or has
+    zeros everywhere if no level is rare.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Frequent levels.
+    rare : bool
+        Whether training rows have levels that are not frequent.
+    missing : bool
+        Whether values of training rows are missing.
+    """
+
+    levels: tuple[str, ...]
+    rare: bool
+    missing: bool
+
+    kind: ClassVar[str] = Categories.kind
+
+    @classmethod
+    def fit(cls, column: Categories, min_frequency: int, max_levels: int) -> CategoryEncoding:
+        """Return the encoding of the training rows."""
+        counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.levels))
+        order = np.argsort(-counts, kind="stable")[:max_levels]
+        kept = np.sort(order[counts[order] >= min_frequency])
+        return cls(
+            tuple(column.levels[place] for place in kept),
+            bool(counts.sum() > counts[kept].sum()),
+            bool((column.codes < 0).any()),
+        )
+
+    @property
+    def _codes(self) -> int:
+        return len(self.levels) + self.rare + self.missing
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return {0: 0, 1: 0, 2: 1}.get(self._codes, self._codes)
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of the columns."""
+        every = [*self.levels, *[_RARE] * self.rare, *[_MISSING] * self.missing]
+        return [f"{name}_{level}" for level in every[: self.width]]
+
+    def write(self, column: Categories, out: Array) -> None:
+        """Write the columns of some rows to ``out (N, width)``."""
+        if not self.width:
+            return
+        index = {level: place for place, level in enumerate(self.levels)}
+        other = len(self.levels) if self.rare else -1
+        known = [index.get(level, other) for level in column.levels]
+        absent = len(self.levels) + self.rare if self.missing else -1
+        codes = np.array([*known, absent], np.int64)[column.codes]
+        out[:] = 0
+        if self._codes == 2:
+            out[:, 0] = np.array([1.0, -1.0, 0.0])[codes]
+            return
+        rows = np.flatnonzero(codes >= 0)
+        out[rows, codes[rows]] = 1
+
+    def describe(self) -> str:
+        """Return a phrase for a summary."""
+        if not self.width:
+            return "constant, left out"
+        return f"{len(self.levels)} levels{' and rare ones' if self.rare else ''}, one-hot"
+
+
+@dataclass(frozen=True)
+class DateEncoding:
+    """Parts of a point in time, each encoded as a number; parts that are constant are left out.
+
+    Attributes
+    ----------
+    parts : tuple of (str, NumberEncoding)
+    """
+
+    parts: tuple[tuple[str, NumberEncoding], ...]
+
+    kind: ClassVar[str] = Dates.kind
+
+    @classmethod
+    def fit(cls, column: Dates, bins: int) -> DateEncoding:
+        """Return the encoding of the training rows."""
+        fitted = [(part, NumberEncoding.fit(Numbers(_part(column.values, part)), bins)) for part in _PARTS]
+        parts = [(part, encoding) for part, encoding in fitted if encoding.factor]
+        # One indicator of a missing date is enough.
+        return cls(tuple((part, replace(one, missing=one.missing and not n)) for n, (part, one) in enumerate(parts)))
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return sum(encoding.width for _, encoding in self.parts)
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of the columns."""
+        return [label for part, encoding in self.parts for label in encoding.names(f"{name}_{part.replace(' ', '_')}")]
+
+    def write(self, column: Dates, out: Array) -> None:
+        """Write the columns of some rows to ``out (N, width)``."""
+        at = 0
+        for part, encoding in self.parts:
+            encoding.write(Numbers(_part(column.values, part)), out[:, at : at + encoding.width])
+            at += encoding.width
+
+    def describe(self) -> str:
+        """Return a phrase for a summary."""
+        return ", ".join(part for part, _ in self.parts) or "constant, left out"
+
+
+Encoding = NumberEncoding | CategoryEncoding | DateEncoding
+_KINDS = {"number": NumberEncoding, "category": CategoryEncoding, "date": DateEncoding}
+
+
+def fit_encoding(column: Column, bins: int, min_frequency: int, max_levels: int) -> Encoding:
+    """Return the encoding of a column's training rows."""
+    if isinstance(column, Numbers):
+        return NumberEncoding.fit(column, bins)
+    if isinstance(column, Dates):
+        return DateEncoding.fit(column, bins)
+    return CategoryEncoding.fit(column, min_frequency, max_levels)
+
+
+def encoding_state(encoding: Encoding) -> dict[str, Any]:
+    """Return the JSON-able state of an encoding."""
+    return {"kind": encoding.kind, **asdict(encoding)}
+
+
+def encoding_from_state(state: dict[str, Any]) -> Encoding:
+    """Return the encoding of a state, also after a round trip through JSON."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in state.items() if key != "kind"}
+    if state["kind"] == "date":
+        parts = ((part, NumberEncoding(**{**one, "edges": tuple(one["edges"])})) for part, one in state["parts"])
+        return DateEncoding(tuple(parts))
+    made: Encoding = _KINDS[state["kind"]](**values)
+    return made
+
+
+def _bin_edges(values: Array, bins: int) -> Array:
+    """Return the ascending edges of at most ``bins`` bins, quantiles of the values; none if ``bins`` is 0.
+
+    A value counts for at most one bin, so that frequent values, such as zeros, leave bins to the others.
+    """
+    if not bins:
+        return np.zeros(0)
+    distinct, counts = np.unique(values, return_counts=True)
+    reached = np.cumsum(np.minimum(counts, len(values) / bins))
+    places = np.searchsorted(reached, np.linspace(0, reached[-1], bins + 1)[1:-1])
+    edges: Array = np.unique(np.concatenate([distinct[:1], distinct[places], distinct[-1:]]))
+    return edges
+
+
+def _part(values: Array, part: str) -> Array:
+    """Return a part of points in time as float64, NaN where one is missing."""
+    missing = np.isnat(values)
+    known = np.where(missing, np.datetime64(0, "s"), values)
+    days, months, years = (known.astype(f"datetime64[{unit}]") for unit in "DMY")
+    seconds = (known - days).astype(np.int64)
+    found = {
+        "year": years.astype(np.int64) + 1970,
+        "month": (months - years).astype(np.int64) + 1,
+        "day": (days - months).astype(np.int64) + 1,
+        "weekday": (days.astype(np.int64) + 3) % 7,  # 1970-01-01 was a Thursday; Monday is 0
+        "day of year": (days - years).astype(np.int64) + 1,
+        "hour": seconds // 3600,
+        "seconds": seconds,
+        "days": days.astype(np.int64),
+    }[part]
+    result: Array = np.where(missing, np.nan, found.astype(np.float64))
+    return result

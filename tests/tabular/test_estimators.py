@@ -1,0 +1,149 @@
+"""TabularClassifier and TabularRegressor."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from checks import assert_matches
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fastmlp as fm
+from fastmlp.tabular.presets import PRESETS
+
+pd = pytest.importorskip("pandas")
+
+FAST = {"n_nets": 2, "hidden_layer_sizes": (16,), "max_iter": 30, "learning_rate_init": 0.01}
+REASON = "a repeated row changes the batches and the held-out rows"
+XFAIL = {"check_sample_weight_equivalence_on_dense_data": REASON}
+
+
+def table(rows=400, seed=0):
+    """A frame of all kinds of columns, labels and values that follow from them."""
+    generator = np.random.default_rng(seed)
+    size, color = generator.normal(size=rows), generator.choice(["red", "green", "blue"], rows)
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(generator.integers(0, 700, rows), unit="D")
+    frame = pd.DataFrame({"size": size, "color": color, "day": day, "flag": generator.random(rows) < 0.5})
+    score = size + (color == "red") - (color == "blue") + frame["flag"] * 0.5
+    frame.loc[generator.random(rows) < 0.1, "size"] = np.nan
+    frame.loc[generator.random(rows) < 0.1, "color"] = None
+    return frame, np.where(score > 0, "yes", "no"), score.to_numpy()
+
+
+@parametrize_with_checks(
+    [fm.TabularClassifier("fast", max_iter=60), fm.TabularRegressor("fast", max_iter=60)],
+    expected_failed_checks=lambda estimator: XFAIL,
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_mixed_columns_with_missing_values():
+    frame, labels, values = table()
+    train, test = slice(0, 300), slice(300, 400)
+    classifier = fm.TabularClassifier("fast", random_state=0).fit(frame[train], labels[train])
+    assert classifier.score(frame[test], labels[test]) > 0.85
+    regressor = fm.TabularRegressor("fast", random_state=0).fit(frame[train], values[train])
+    assert regressor.score(frame[test], values[test]) > 0.7
+    assert classifier.feature_names_in_.tolist() == ["size", "color", "day", "flag"]
+    shuffled = frame[["flag", "day", "size", "color"]]
+    assert_matches(classifier.predict_proba(frame[test]), classifier.predict_proba(shuffled[test]))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_results_depend_on_the_seed_alone(threads):
+    frame, labels, _ = table(150)
+    ref = fm.TabularClassifier(**FAST, random_state=3, threads=1).fit(frame, labels).predict_proba(frame)
+    comp = fm.TabularClassifier(**FAST, random_state=3, threads=threads).fit(frame, labels).predict_proba(frame)
+    other = fm.TabularClassifier(**FAST, random_state=4, threads=1).fit(frame, labels).predict_proba(frame)
+    assert_matches(ref, comp)
+    assert not np.array_equal(ref, other)
+
+
+def test_predictions_are_means_over_the_nets():
+    frame, labels, values = table(120)
+    classifier = fm.TabularClassifier(**FAST, random_state=0).fit(frame, labels)
+    features = classifier.encoder_.transform(frame)
+    outputs = [net.infer(features).astype(np.float64) for net in classifier.nets_]
+    ref = np.mean([np.exp(o) / np.exp(o).sum(axis=1, keepdims=True) for o in outputs], axis=0)
+    assert_matches(ref, classifier.predict_proba(frame), 1e-5)
+    regressor = fm.TabularRegressor(**FAST, random_state=0).fit(frame, values)
+    outputs = [net.infer(features)[:, 0].astype(np.float64) for net in regressor.nets_]
+    assert_matches(np.mean(outputs, axis=0) * values.std() + values.mean(), regressor.predict(frame), 1e-4)
+
+
+def test_nets_hold_out_other_rows_of_each_class():
+    frame = table(200)[0]
+    labels = np.where(np.arange(200) < 20, "rare", "common")
+    model = fm.TabularClassifier(**{**FAST, "n_nets": 10}, random_state=0).fit(frame, labels)
+    oof = model.oof_predict_proba_
+    assert oof.shape == (200, 2) and np.isfinite(oof).all()
+    assert_matches(np.ones(200), oof.sum(axis=1), 1e-12)
+    two = fm.TabularClassifier(**FAST, random_state=0).fit(frame, labels).oof_predict_proba_
+    held = np.isfinite(two[:, 0])
+    assert held.sum() == 40 and (held & (labels == "rare")).sum() == 4
+    without = fm.TabularClassifier(**FAST, validation_fraction=0).fit(frame, labels)
+    assert without.oof_predict_proba_ is None
+
+
+def test_several_targets():
+    frame, _, values = table(200)
+    both = np.column_stack([values, 100 - 5 * values])
+    model = fm.TabularRegressor("fast", random_state=0).fit(frame, both)
+    assert model.predict(frame).shape == (200, 2) == model.oof_prediction_.shape
+    assert model.score(frame, both) > 0.7
+
+
+def test_weights_of_rows_and_classes():
+    frame, labels, _ = table(300)
+    options = {**FAST, "random_state": 0}
+    ref = fm.TabularClassifier(**options).fit(frame, labels, sample_weight=np.where(labels == "yes", 3.0, 1.0))
+    comp = fm.TabularClassifier(**options, class_weight={"yes": 3.0}).fit(frame, labels)
+    assert_matches(ref.predict_proba(frame), comp.predict_proba(frame))
+    plain = fm.TabularClassifier(**options).fit(frame, labels)
+    yes = comp.classes_.tolist().index("yes")
+    assert comp.predict_proba(frame)[:, yes].mean() > plain.predict_proba(frame)[:, yes].mean()
+
+
+def test_pickle_clone_and_cross_validation():
+    frame, labels, _ = table(200)
+    model = fm.TabularClassifier(**FAST, random_state=0).fit(frame, labels)
+    ref = model.predict_proba(frame)
+    assert_matches(ref, pickle.loads(pickle.dumps(model)).predict_proba(frame))
+    assert_matches(ref, clone(model).fit(frame, labels).predict_proba(frame))
+    assert cross_val_score(model, frame, labels, cv=3).mean() > 0.7
+
+
+def test_a_time_limit():
+    frame, labels, _ = table(200)
+    model = fm.TabularClassifier("fast", max_iter=10**6, n_iter_no_change=10**6, time_limit=0.2).fit(frame, labels)
+    assert 1 <= model.n_iter_ < 10**6
+
+
+def test_constant_columns_and_few_rows():
+    model = fm.TabularClassifier("fast", max_iter=5, random_state=0).fit({"a": [1.0] * 4}, ["x", "x", "x", "y"])
+    assert model.predict({"a": [1.0, 2.0]}).tolist() == ["x", "x"]
+    single = fm.TabularRegressor("fast", max_iter=5).fit({"a": [1.0]}, [3.0])
+    assert_matches([3.0], single.predict({"a": [None]}), 1.0)
+
+
+def test_presets():
+    assert PRESETS["balanced"].n_nets > PRESETS["fast"].n_nets
+    frame, labels, _ = table(100)
+    model = fm.TabularClassifier("fast", random_state=0, max_iter=2, encoder=fm.ColumnEncoder(bins=4)).fit(
+        frame, labels
+    )
+    assert len(model.nets_) == 2 and model.encoder_.bins == 4
+    with pytest.raises(ValueError, match="preset"):
+        fm.TabularClassifier("slow").fit(frame, labels)
+
+
+@pytest.mark.parametrize(
+    "y, message", [([1.5, 2.5, 3.5], "Unknown label type"), (["a", None, "b"], "NaN or None"), ([1, 2], "inconsistent")]
+)
+def test_errors_of_targets(y, message):
+    with pytest.raises(ValueError, match=message):
+        fm.TabularClassifier("fast").fit({"a": [1.0, 2.0, 3.0]}, y)
