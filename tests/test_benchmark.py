@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -203,7 +204,7 @@ def test_the_command(capsys, peers, tmp_path):
     rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("|")]
     assert rows[0][4:9] == ["fastmlp", "PyTorch", "torch.compile", "JAX", "scikit-learn"]
     assert [row[0] for row in rows[2:]] == ["bytes", "adam"]
-    assert rows[2][6:9] == ["failed", "wrong", "-"] and len(rows[2]) == 11
+    assert rows[2][6:9] == ["failed", "wrong", "-"] and len(rows[2]) == 12
     assert "torch.compile in bytes: failed, RuntimeError: no compiler." in out
     assert bench(capsys, "--table", "r.json") == (0, out, "")
 
@@ -222,9 +223,27 @@ def test_files_get_names_by_date(capsys, monkeypatch, tmp_path):
     quick = ("--cases", "number", "--peers", "", "--rounds", 1, "--seconds", "1e-3")
     assert bench(capsys, *quick)[0] == bench(capsys, *quick)[0] == 0
     day = json.loads(next(tmp_path.glob("bench-*.json")).read_text())["date"][:10]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"bench-{day}-2.json", f"bench-{day}.json"]
+    first, second = sorted((path.name for path in tmp_path.iterdir()), key=len)
+    assert re.fullmatch(rf"bench-[a-z0-9-]+-{day}\.json", first) and second == first.replace(".json", "-2.json")
     (tmp_path / "bench" / "results").mkdir(parents=True)
-    assert f"bench-{day}.json" in bench(capsys, *quick)[2].split("results/")[1]
+    assert first in bench(capsys, *quick)[2].split("results/")[1]
+
+
+def test_the_best_rate_is_that_of_all_runs_on_the_same_processor(tmp_path):
+    def document(cpu, threads, *rates):
+        return {"machine": {"cpu": cpu}, "threads": threads, "cases": [{"peak_gflops": rate} for rate in rates]}
+
+    others = [document("this", 2, 50.0, 400.0), document("other", 2, 900.0), document("this", 1, 800.0), [1], {}]
+    for number, other in enumerate(others):
+        (tmp_path / f"{number}.json").write_text(json.dumps(other))
+    (tmp_path / "damaged.json").write_text("{")
+    for rates, ref in (((300.0, None), 400.0), ((500.0,), 500.0)):
+        mine = document("this", 2, *rates)
+        report.add_best_rate(mine, tmp_path)
+        assert mine["best_gflops"] == ref
+    alone = document("unknown", 2)
+    report.add_best_rate(alone, tmp_path)
+    assert alone["best_gflops"] is None
 
 
 def test_wrong_results_fail_the_command(capsys, monkeypatch):

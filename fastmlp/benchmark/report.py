@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from ..io.files import atomic_write
@@ -11,7 +13,7 @@ from . import first_fit, inference
 from .contender import OURS, PEERS
 from .runner import FORMAT
 
-__all__ = ["read", "table", "write"]
+__all__ = ["add_best_rate", "read", "table", "write"]
 
 _FORMER_NAMES = {"seed": "cifar10"}  # of cases in older files
 _TITLES = {"torch": "PyTorch", "torch.compile": "torch.compile", "jax": "JAX", "scikit-learn": "scikit-learn"}
@@ -46,6 +48,31 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(document)
 
 
+def add_best_rate(document: dict[str, Any], folder: Path) -> None:
+    """Add the best rate of the micro-kernel in this run and in earlier ones on the same processor.
+
+    A run beside other processes measures a low rate, which would make its fractions look good.
+
+    Parameters
+    ----------
+    document : dict
+        Result of `run_cases`; ``best_gflops`` is added.
+    folder : Path
+        Files of earlier runs; other files in it are ignored.
+    """
+
+    def rates(other: dict[str, Any]) -> list[float]:
+        if (other["machine"]["cpu"], other["threads"]) != (document["machine"]["cpu"], document["threads"]):
+            return []
+        return [case["peak_gflops"] for case in other["cases"] if case.get("peak_gflops")]
+
+    found = rates(document)
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
+            found += rates(json.loads(path.read_bytes()))
+    document["best_gflops"] = max(found, default=None)
+
+
 def table(document: dict[str, Any]) -> str:
     """Format the results as a Markdown table, in microseconds per step or call, followed by notes."""
     if document["format"] == inference.FORMAT:
@@ -56,14 +83,17 @@ def table(document: dict[str, Any]) -> str:
     shown = [name for name in PEERS if any(name in case["contenders"] for case in cases)]
     heading = ["case", "net", "batch", "update", OURS, *(_TITLES[name] for name in shown)]
     heading += ["speedup over the best peer", "fraction of the micro-kernel's rate"]
+    best = document.get("best_gflops")
+    heading += [] if best is None else ["fraction of the best rate seen on this processor"]
     lines = [_row(heading), _row(["---"] * len(heading))]
     for case in cases:
         contenders = case["contenders"]
         cells = [case["name"], case["net"], str(case["batch"]), case["optimizer"]]
         cells += [_cell(contenders.get(name)) for name in (OURS, *shown)]
         cells += [_number(case["ratio"]), _number(case["fraction_of_peak"])]
+        cells += [] if best is None else [_number(case["gflops"] and case["gflops"] / best)]
         lines.append(_row(cells))
-    lines += ["", f"Microseconds per training step, medians of {document['rounds']} rounds; float32, "
+    lines += ["", f"Microseconds per training step, medians of {document['rounds']} rounds (quartiles); float32, "
         f"{document['threads']} {'thread' if document['threads'] == 1 else 'threads'}; {document['date'][:10]}, "
         f"{machine['cpu']}, {machine['cores']} cores; "
         + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "."]  # fmt: skip
@@ -86,7 +116,10 @@ def _time(us: float) -> str:
 def _cell(numbers: dict[str, Any] | None) -> str:
     if numbers is None or numbers["status"] == "left out":
         return "-"
-    return _time(numbers["us"]) if numbers["status"] == "ok" else str(numbers["status"])
+    if numbers["status"] != "ok":
+        return str(numbers["status"])
+    low, high = numbers["quartiles"]
+    return f"{_time(numbers['us'])} ({_time(low)} to {_time(high)})"
 
 
 def _is_disturbed(case: dict[str, Any], document: dict[str, Any]) -> bool:

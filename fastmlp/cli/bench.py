@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from .._common.processor import processor
 from ..benchmark import CASES, Settings, first_fit, growth, inference, memory, report
 from ..benchmark import run as run_cases
 from ..benchmark.contender import OURS, PEERS
@@ -59,7 +61,7 @@ def add_parser(commands: Any) -> None:
         "--startup", action="store_true", help="time processes up to the end of a first small fit instead of training"
     )
     parser.add_argument(
-        "--out", metavar="FILE", help="JSON file (default: bench-DATE.json, in bench/results if it exists)"
+        "--out", metavar="FILE", help="JSON file (default: bench-PROCESSOR-DATE.json, in bench/results if it exists)"
     )
     parser.add_argument("--table", metavar="FILE", help="print the table of an existing JSON file, without timing")
 
@@ -87,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--threads is {settings.threads}; expected at most {usable_cores()}, the usable cores.")
     out = _out(args.out)
     document = run_cases(cases, settings, _log)
+    report.add_best_rate(document, out.parent)
     report.write(document, out)  # before the optional parts, which may fail
     if args.memory:
         document["memory"] = memory.measure(threads=settings.threads)
@@ -153,7 +156,8 @@ def _out(out: str | None, kind: str = "bench") -> Path:
         raise UsageError("--out is empty; expected a file.")
     if out is None:
         results = Path("bench", "results")
-        folder, stem = results if results.is_dir() else Path(), f"{kind}-{time.strftime('%Y-%m-%d')}"
+        folder = results if results.is_dir() else Path()
+        stem = f"{kind}-{re.sub('[^a-z0-9]+', '-', processor().lower()).strip('-')}-{time.strftime('%Y-%m-%d')}"
         names = (f"{stem}-{number}.json" if number > 1 else f"{stem}.json" for number in itertools.count(1))
         return next(folder / name for name in names if not (folder / name).exists())
     path = Path(os.path.expanduser(out))
