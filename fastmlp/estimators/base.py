@@ -3,45 +3,35 @@
 from __future__ import annotations
 
 import copy
-import threading
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import is_classifier
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import train_test_split
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .._common.errors import DivergenceError
 from .._common.validation import Array
 from .._kernels import BACKENDS
-from ..callbacks.base import as_callbacks
-from ..callbacks.progress import ProgressBar
 from ..inference.predictor import Predictor
 from ..io.row_paths import open_rows, open_rows_and_targets
-from ..losses import Loss
 from ..modules import Module
-from ..training.batches import RowSubset, check_rows
+from ..training.batches import check_rows
 from ..training.evaluator import Evaluator
 from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
-from .online import OnlineMLP
 from .options import STOCHASTIC, require_options
-from .solver import FitMonitor, Solver
+from .stochastic import NOT_FINITE, StochasticMLP, as_rows
 
 __all__ = ["BaseMLP"]
 
-_NOT_FINITE = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
-)
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
+# Attributes that all nets of an estimator have in common.
+_SHARED_ATTRIBUTES = ("_label_binarizer", "classes_", "n_features_in_", "n_outputs_")
 # Attributes of a fit by "sgd" or "adam", which "lbfgs" does not set.
 _STOCHASTIC_ATTRIBUTES = (
     "_optimizer", "_trainer", "_place", "_seeded_by", "_no_improvement_count", "loss_curve_",
@@ -49,7 +39,7 @@ _STOCHASTIC_ATTRIBUTES = (
 )  # fmt: skip
 
 
-class BaseMLP(OnlineMLP):
+class BaseMLP(StochasticMLP):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict[str, Any] = {
@@ -81,6 +71,7 @@ class BaseMLP(OnlineMLP):
         "augment": "no_validation",
         "scoring": [str, callable, None],
         "callbacks": "no_validation",
+        "n_nets": [Interval(Integral, 1, None, closed="left")],
         "progress_bar": ["boolean"],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
         "backend": [StrOptions(set(BACKENDS)), None],
@@ -94,12 +85,7 @@ class BaseMLP(OnlineMLP):
 
     # ------------------------------------------------------------------- methods of the derived classes
 
-    def _loss(self) -> Loss:
-        """Return the training loss; ``loss_`` is ``_loss_scale`` times its value plus ``_loss_constant``."""
-        raise NotImplementedError
-
-    def _targets(self, Y: Array) -> Array:
-        """Convert ``Y (N, O)`` to the form that the loss expects."""
+    def _output_activation(self) -> str:
         raise NotImplementedError
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
@@ -122,21 +108,11 @@ class BaseMLP(OnlineMLP):
         """Return whether scikit-learn's validation would return the rows of a further call as they are."""
         return type(y) is np.ndarray and self._is_validated(X) and len(X) == len(y)
 
-    def _output_activation(self) -> str:
-        raise NotImplementedError
-
     def _balance(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         """Multiply sample weights by class weights."""
         return sample_weight
 
-    def _score_held_out(self, outputs: Array, Y: Array, weight: Array | None) -> float:
-        """Return the default score of outputs for held-out rows."""
-        raise NotImplementedError
-
     # ----------------------------------------------------------------------------------------- fitting
-
-    _seeded_by: Any  # the random_state from which the trainer's seed was drawn
-    _place: tuple[Any, ...] | None  # see `_training_position`
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
         X, y = open_rows_and_targets(X, y, "fit")
@@ -152,18 +128,50 @@ class BaseMLP(OnlineMLP):
         random_state = check_random_state(self.random_state)
         if first:
             self.n_outputs_ = Y.shape[1]
-            self._start(X, sizes, random_state)
+            self._make_others(random_state)
         else:
             self._require_same_net(sizes, Y.shape[1])
+        nets = [self, *self._others()]
+        random_states = [random_state, *(check_random_state(net.random_state) for net in nets[1:])]
+        if first:
+            for net, state in zip(nets, random_states, strict=True):
+                net._start(X, sizes, state)
         if incremental and weight is not sample_weight and weight is not None and not weight.any():
-            self.n_iter_, self.loss_ = 1, 0.0  # all rows are of classes of weight 0
+            for net in nets:
+                net.n_iter_, net.loss_ = 1, 0.0  # all rows are of classes of weight 0
         elif self.solver == "lbfgs":
-            self._fit_lbfgs(X, Y, weight)
+            for net in nets:
+                net._fit_lbfgs(X, Y, weight)
         else:
-            self._fit_stochastic(X, Y, weight, random_state, incremental, held_out, continued=not first)
-        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
-            raise ValueError(_NOT_FINITE)
+            self._fit_stochastic(X, Y, weight, random_states, incremental, held_out, continued=not first)
+        if not all(np.isfinite(array).all() for net in nets for array in (*net.coefs_, *net.intercepts_)):
+            raise ValueError(NOT_FINITE)
         return self
+
+    def _make_others(self, random_state: np.random.RandomState) -> None:
+        """Set ``other_nets_``, whose random states are drawn without an effect on those of the first net."""
+        self._clear("other_nets_")
+        if self.n_nets == 1:
+            return
+        self.other_nets_ = []
+        for seed in copy.deepcopy(random_state).randint(np.iinfo(np.int32).max, size=self.n_nets - 1):
+            net = type(self)(**{**self.get_params(deep=False), "n_nets": 1, "random_state": int(seed)})
+            for name in _SHARED_ATTRIBUTES:
+                if name in self.__dict__:
+                    setattr(net, name, self.__dict__[name])
+            self.other_nets_.append(net)
+
+    def _others(self) -> list[BaseMLP]:
+        """Return ``other_nets_`` with the present parameters; empty for a single net."""
+        others: list[BaseMLP] = self.__dict__.get("other_nets_", [])
+        if others:
+            parameters = self.get_params(deep=False)
+            for name in ("n_nets", "random_state"):
+                del parameters[name]
+            for net in others:
+                for name, value in parameters.items():
+                    setattr(net, name, value)
+        return others
 
     def _require_same_net(self, sizes: list[int], outputs: int) -> None:
         fitted = [len(c) for c in self.coefs_[1:]], np.shape(self.coefs_[-1])[1]
@@ -171,6 +179,12 @@ class BaseMLP(OnlineMLP):
             raise ValueError(
                 f"The fitted net has hidden layers {fitted[0]} and {fitted[1]} outputs; expected {sizes} and {outputs} "
                 "to continue its training."
+            )
+        nets = 1 + len(self.__dict__.get("other_nets_", ()))
+        if nets != self.n_nets:
+            raise ValueError(
+                f"The fitted estimator has n_nets={nets}, its parameters require {self.n_nets}; expected the same to "
+                "continue its training, or warm_start=False."
             )
         activation = self._output_activation()
         if activation != self.out_activation_:
@@ -197,136 +211,6 @@ class BaseMLP(OnlineMLP):
         if self.solver in STOCHASTIC:
             self._init_curves()
 
-    def _clear(self, *names: str) -> None:
-        """Delete attributes that exist."""
-        for name in names:
-            self.__dict__.pop(name, None)
-
-    def _init_curves(self) -> None:
-        """Initialize the curves of a stochastic fit, and the scores if the kind of early stopping changed."""
-        if not hasattr(self, "loss_curve_"):
-            self.loss_curve_: list[float] = []
-            self.validation_loss_curve_: list[float] = []
-        early = bool(self.early_stopping)
-        if not hasattr(self, "best_loss_") or early != (self.best_loss_ is None):
-            self._no_improvement_count = 0
-            self.validation_scores_: list[float] | None = [] if early else None
-            self.best_validation_score_: float | None = -np.inf if early else None
-            self.best_loss_: float | None = None if early else np.inf
-
-    def _fit_stochastic(
-        self,
-        X: Any,
-        Y: Array,
-        weight: Array | None,
-        random_state: np.random.RandomState,
-        incremental: bool,
-        held_out: tuple[Any, Array, Array | None] | None,
-        continued: bool,
-    ) -> None:
-        self._init_curves()
-        given, features, targets, weights = held_out is not None, as_rows(X), Y, weight
-        if self.early_stopping and held_out is None:
-            chosen, held_out = self._split(features, Y, weight, random_state)
-            features = RowSubset(features, chosen)
-            Y, weight = Y[chosen], None if weight is None else weight[chosen]
-        rows = len(Y)
-        batch = min(200, rows) if self.batch_size == "auto" else int(self.batch_size)
-        if batch > rows:
-            warnings.warn(
-                f"batch_size is {batch}, the training set has {rows} rows: they make one batch.", stacklevel=4
-            )
-            batch = rows
-        self._set_loss_constant(Y, weight)
-        network = self._sync_network()
-        trainer = self._prepare_trainer(network, incremental)
-        seed = None
-        if trainer.seed is None or not _same(self.random_state, self._seeded_by):
-            seed, self._seeded_by = int(random_state.randint(np.iinfo(np.int32).max)), self.random_state
-        used = rows if weight is None else int(np.count_nonzero(weight))
-        validation = None
-        if held_out is not None and (given or self.scoring == "loss"):
-            validation = (as_rows(held_out[0]), self._targets(held_out[1]), held_out[2])
-        score = self._scorer(held_out) if self.early_stopping and held_out is not None else None
-        of_loss = self._loss_scale, self._loss_constant
-        assert self._optimizer is not None
-        monitor = FitMonitor(
-            self, self._optimizer, of_loss, used, min(batch, used), score, continued, self._no_improvement_count
-        )
-        self.n_iter_ = 0
-        listeners = [monitor, *as_callbacks(self.callbacks), *([ProgressBar()] if self.progress_bar else ())]
-        try:
-            trainer.fit(
-                features, self._targets(targets), validation=validation, batch_size=batch,
-                epochs=1 if incremental else int(self.max_iter), sample_weight=weights, callbacks=listeners, rng=seed,
-                threads=self._thread_count(), shuffle=self.shuffle, augment=self.augment,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        except DivergenceError as error:
-            if score is None:
-                raise ValueError(f"{_NOT_FINITE} {error}") from error
-            assert self.validation_scores_ is not None
-            self.validation_scores_.append(float("nan"))
-            kept = "" if monitor.best is None else " The best weights are kept."
-            warnings.warn(f"{error}{kept}", ConvergenceWarning, stacklevel=4)
-        else:
-            if not incremental and self.n_iter_ == self.max_iter and not monitor.converged:
-                warnings.warn(
-                    f"Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=4,
-                )
-        finally:
-            self._no_improvement_count = monitor.no_improvement_count
-        if score is not None and monitor.best is None and self.validation_scores_:
-            self.best_validation_score_ = float("nan")
-            warnings.warn(
-                "No validation score is a number: the weights are the last ones, not the best ones.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        network.refresh()
-        self._expose_weights(network)
-        self._rest = network.other_arrays()
-
-    def _prepare_trainer(self, network: Network, incremental: bool) -> Trainer:
-        """Return the trainer with the present parameters; `partial_fit` continues with that of the previous call."""
-        solver: Solver | None = self.__dict__.get("_optimizer") if incremental else None
-        if solver is not None and solver.settings != Solver.settings_of(self):
-            solver = Solver(self, previous=solver)
-        if solver is None or not solver.matches_model(network.model):
-            solver = Solver(self)
-        self._optimizer = solver
-        loss, trainer = self._loss(), self.__dict__.get("_trainer") if incremental else None
-        if trainer is None or trainer.model is not network.model:
-            trainer = Trainer(network.model, loss, solver.optimizer, classes=self._labels())
-            if incremental and self._place is not None:
-                trainer.place = self._place
-            self._trainer = trainer
-        elif type(trainer.loss) is not type(loss) or trainer.loss.settings() != loss.settings():
-            trainer.loss = loss
-        trainer.optimizer, trainer.l2 = solver.optimizer, float(self.alpha)
-        return trainer
-
-    def _split(
-        self, X: Any, Y: Array, weight: Array | None, random_state: Any
-    ) -> tuple[Array, tuple[Any, Array, Array | None]]:
-        """Return the numbers of the training rows and the held-out rows, by scikit-learn's random numbers."""
-        stratify = Y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
-        train, held = train_test_split(
-            np.arange(len(Y)), random_state=random_state, test_size=self.validation_fraction, stratify=stratify
-        )
-        held_weight = None if weight is None else weight[held]
-        if len(held) < 2 or (held_weight is not None and not held_weight.any()):
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        return train, (X[held], Y[held], held_weight)
-
-    _loss_scale = 1.0
-    _loss_constant = 0.0
-
     def _scorer(self, held_out: tuple[Any, Array, Array | None]) -> Callable[[], float]:
         """Return a function that computes the score of the held-out rows for early stopping."""
         X, Y, weight = held_out
@@ -349,23 +233,12 @@ class BaseMLP(OnlineMLP):
         answers = self._decode_targets(Y)
 
         def score() -> float:
-            twin = copy.copy(self)  # without feature names, which these validated rows lack
-            twin.__dict__.pop("feature_names_in_", None)
+            twin = copy.copy(self)  # without the other nets, and feature names, which these validated rows lack
+            for name in ("feature_names_in_", "other_nets_"):
+                twin.__dict__.pop(name, None)
             return float(scorer(twin, X, answers, **({} if weight is None else {"sample_weight": weight})))
 
         return score
-
-    def _decode_targets(self, Y: Array) -> Array:
-        """Convert encoded targets back to the user's labels or values."""
-        return Y
-
-    def _thread_count(self) -> int | None:
-        """Return the number of threads: one inside a worker thread of joblib or dask, else None for the default."""
-        if self.threads is not None or threading.current_thread() is threading.main_thread():
-            return None if self.threads is None else int(self.threads)
-        from joblib.parallel import get_active_backend
-
-        return 1 if (get_active_backend()[0].nesting_level or 0) > 0 else None
 
     def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None) -> None:
         loss, dtype = self._loss(), self.coefs_[0].dtype
@@ -435,12 +308,25 @@ class BaseMLP(OnlineMLP):
             if found is not None:
                 return found
         plain = self._is_validated(X)
-        if not plain:  # scikit-learn converts the rows or raises its usual errors
-            X = as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=kept_dtypes(X), reset=False))
+        if not plain:
+            X = self._validate_rows(X)
         if plain and len(X) == 1:
             out: Array = network.model.backend.to_numpy(network.model.infer(X))
             return out
         return Evaluator(network.model, self._loss())._outputs(X, "X")
+
+    def _validate_rows(self, X: Any) -> Any:
+        """Convert rows to be predicted, or raise scikit-learn's usual errors."""
+        return as_rows(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=kept_dtypes(X), reset=False))
+
+    def _mean_over_nets(self, X: Any, convert: Callable[[Array], Array]) -> Array:
+        """Return the mean of ``convert(outputs)`` over all nets."""
+        others = self._others()
+        if not others:
+            return convert(self._outputs(X))
+        X = self._validate_rows(open_rows(X, "predict: X"))
+        models = [net._sync_network().model for net in (self, *others)]
+        return mean(convert(Evaluator(model, self._loss())._outputs(X, "X")) for model in models)
 
     def compiled_predict(self) -> Callable[[Any], Array]:
         """Return a fast version of `predict` with the present weights, without scikit-learn's validation.
@@ -462,16 +348,16 @@ class BaseMLP(OnlineMLP):
         """
         if not hasattr(self, "coefs_"):
             raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        network = self._sync_network()
-        network.model.task = self._loss().task
-        network.model.classes = self._labels()
-        return self._compiled(Predictor(network.model))
+        predictors = []
+        for net in (self, *self._others()):
+            model = net._sync_network().model
+            model.task, model.classes = self._loss().task, self._labels()
+            predictors.append(Predictor(model))
+        return self._compiled(predictors)
 
-    def _compiled(self, predictor: Predictor) -> Callable[[Any], Array]:
-        return predictor.predict
-
-    def _labels(self) -> list[Any] | None:
-        return None
+    def _compiled(self, predictors: list[Predictor]) -> Callable[[Any], Array]:
+        """Return `predict` with the nets' predictors."""
+        raise NotImplementedError
 
     def _solver_is_stochastic(self) -> bool:
         if self.solver not in STOCHASTIC:
@@ -497,22 +383,20 @@ class BaseMLP(OnlineMLP):
         return tags
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values of ``random_state`` are the same object or equal integers."""
-    return one is other or (isinstance(one, Integral) and isinstance(other, Integral) and one == other)
-
-
 def kept_dtypes(X: Any) -> list[np.dtype[Any]]:
     """Return the dtypes that features are used in without a conversion; others are converted to the first."""
     # A sparse matrix may have several entries at one place, whose sum may be too large for uint8.
     return [*_FLOATS] if sparse.issparse(X) else [*_FLOATS, np.dtype(np.uint8)]
 
 
-def as_rows(X: Any) -> Any:
-    """Convert a sparse matrix to CSR format; return other values unchanged."""
-    return sparse.csr_array(X) if sparse.issparse(X) else X
+def mean(arrays: Iterable[Array]) -> Array:
+    """Return the mean of arrays of equal shape, in their order."""
+    total, *rest = arrays
+    if rest:
+        total = sum(rest, total) / (1 + len(rest))
+    return total
 
 
-def model_of(estimator: BaseMLP) -> Module:
-    """The model of a fitted estimator, by its present parameters and weights."""
-    return estimator._sync_network().model
+def models_of(estimator: BaseMLP) -> list[Module]:
+    """Return the models of all nets of a fitted estimator, by its present parameters and weights."""
+    return [net._sync_network().model for net in (estimator, *estimator._others())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,13 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from sklearn.utils.validation import validate_data
 
 from .._common.validation import Array
+from ..inference.predictor import Predictor
 from ..losses import Loss
 from ..losses.bce import BCEWithLogitsLoss
 from ..losses.cross_entropy import CrossEntropyLoss
+from ..modules import Module
 from ..training.evaluation import normalize_outputs
-from .base import BaseMLP, kept_dtypes
+from .base import BaseMLP, kept_dtypes, mean
 from .online import on_prepared_steps
 
 __all__ = ["MLPClassifier"]
@@ -99,6 +102,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Whether to show a progress bar. "sgd" and "adam" only.
     threads : int or None
         Number of threads, see `Trainer.fit`. None: all usable ones, but one inside a worker thread of joblib or dask.
+    n_nets : int
+        Number of nets, which are trained at once, one on each processor (`fastmlp.fit_many`), and whose probabilities
+        are averaged. They differ in their random numbers; the first net is that of ``n_nets=1``. Each stops early on
+        its own. "lbfgs" trains one after the other. Above 1, ``callbacks`` and ``progress_bar`` are not supported.
     backend : str or None
         "numba", "numpy" or "cuda"; None for the current one.
 
@@ -126,6 +133,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Activation of the outputs.
     classes_ : ndarray
         Labels in the order of the columns of `predict_proba`.
+    other_nets_ : list of estimators
+        With ``n_nets`` above 1: the nets after the first, as estimators of one net. The other attributes are those of
+        the first net.
 
     Examples
     --------
@@ -176,6 +186,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = None,
         progress_bar: bool = False,
         threads: int | None = None,
+        n_nets: int = 1,
         backend: str | None = None,
     ) -> None:
         self._store_params(locals())
@@ -372,7 +383,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, labels)
         """
+        if "other_nets_" in self.__dict__:
+            return self._decode_probabilities(self.predict_proba(X))
         return self._decode_outputs(self._outputs(X))
+
+    def _decode_probabilities(self, found: Array) -> Array:
+        """Convert probabilities, see `predict_proba`, to classes (N,) or labels (N, O)."""
+        if has_several_labels(self):
+            labels: Array = self._label_binarizer.inverse_transform((found > 0.5).astype(np.int64))
+            return labels
+        last = len(self.classes_) - 1
+        answers: Array = self.classes_[np.minimum(found.argmax(axis=1), last)]  # a single class has two columns
+        return answers
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probabilities of the classes.
@@ -386,9 +408,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ndarray of shape (N, classes)
             In the order of ``classes_``; for multilabel targets the probability of each label.
         """
-        outputs = self._outputs(X)
+        return self._mean_over_nets(X, self._probabilities)
+
+    def _probabilities(self, outputs: Array, model: Module | None = None) -> Array:
+        """Return the probabilities for a net's outputs; ``model`` gives the backend."""
+        model = self._network.model if model is None else model
         task = "classification" if self.out_activation_ == "softmax" else "binary"
-        found = normalize_outputs(self._network.model, task, outputs)
+        found = normalize_outputs(model, task, outputs)
         if self.n_outputs_ > 1:
             return found
         both: Array = np.empty((len(found), 2), found.dtype)
@@ -415,8 +441,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         single = self.out_activation_ == "softmax" or self.n_outputs_ == 1
         return list(self.classes_) if single and len(self.classes_) > 1 else None
 
-    def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
-        classes = self.classes_
+    def _compiled(self, predictors: list[Predictor]) -> Callable[[Any], Array]:
+        if len(predictors) > 1:
+            twin, model = copy.copy(self), self._network.model  # the present classes, whatever comes later
+
+            def predict(X: Any) -> Array:
+                found = mean(twin._probabilities(predictor(X), model) for predictor in predictors)
+                return twin._decode_probabilities(found)
+
+            return predict
+        predictor, classes = predictors[0], self.classes_
         if self._labels() is None:
             return lambda X: self._decode_outputs(predictor(X))
         if self.out_activation_ == "softmax":

@@ -112,6 +112,8 @@ class OnlineMLP(BaseEstimator):  # type: ignore[misc]
             return False
         if any(getattr(self, name) is not None for name in ("augment", "callbacks", "scoring")):
             return False
+        if self.n_nets > 1:  # whose steps would be those of the first net alone
+            return False
         if hasattr(self, "feature_names_in_"):  # arrays have none, which is a warning
             return False
         if self.shuffle == "windows":  # epochs on prepared steps are shuffled fully, or not

@@ -51,6 +51,9 @@ def require_options(net: BaseMLP, incremental: bool, X_val: Any, y_val: Any) -> 
         "scoring": net.scoring is not None,
         "X_val": X_val is not None,
     }
+    for name in ("callbacks", "progress_bar"):
+        if for_steps[name] and net.n_nets > 1:
+            raise ValueError(f"{name} is for a single net, got n_nets={net.n_nets}; expected n_nets=1.")
     for name, used in for_steps.items():
         if used and net.solver not in STOCHASTIC:
             raise ValueError(f"{name} is for the solvers sgd and adam, not for {net.solver}.")

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from .._common.validation import Array
+from ..inference.predictor import Predictor
 from ..losses import Loss
 from ..losses.huber import HuberLoss
 from ..losses.l1 import L1Loss
@@ -22,7 +23,7 @@ from ..losses.log_cosh import LogCoshLoss
 from ..losses.mse import MSELoss
 from ..losses.poisson import PoissonLoss
 from ..losses.quantile import QuantileLoss
-from .base import BaseMLP, kept_dtypes
+from .base import BaseMLP, kept_dtypes, mean
 from .online import on_prepared_steps
 
 __all__ = ["MLPRegressor"]
@@ -103,6 +104,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Whether to show a progress bar. "sgd" and "adam" only.
     threads : int or None
         Number of threads, see `Trainer.fit`. None: all usable ones, but one inside a worker thread of joblib or dask.
+    n_nets : int
+        Number of nets, which are trained at once, one on each processor (`fastmlp.fit_many`), and whose predictions are
+        averaged. They differ in their random numbers; the first net is that of ``n_nets=1``. Each stops early on its
+        own. "lbfgs" trains one after the other. Above 1, ``callbacks`` and ``progress_bar`` are not supported.
     backend : str or None
         "numba", "numpy" or "cuda"; None for the current one.
 
@@ -128,6 +133,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Names of the features, if X has names.
     out_activation_ : str
         Activation of the outputs.
+    other_nets_ : list of estimators
+        With ``n_nets`` above 1: the nets after the first, as estimators of one net. The other attributes are those of
+        the first net.
 
     Examples
     --------
@@ -184,6 +192,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = None,
         progress_bar: bool = False,
         threads: int | None = None,
+        n_nets: int = 1,
         backend: str | None = None,
     ) -> None:
         self._store_params(locals())
@@ -309,7 +318,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         -------
         ndarray of shape (N,) or (N, outputs)
         """
-        return self._decode_outputs(self._outputs(X))
+        return self._mean_over_nets(X, self._decode_outputs)
 
-    def _compiled(self, predictor: Any) -> Callable[[Any], Array]:
-        return lambda X: self._decode_outputs(predictor(X))
+    def _compiled(self, predictors: list[Predictor]) -> Callable[[Any], Array]:
+        if len(predictors) == 1:
+            predictor = predictors[0]
+            return lambda X: self._decode_outputs(predictor(X))
+        return lambda X: mean(self._decode_outputs(predictor(X)) for predictor in predictors)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..modules import Activation
+from ..modules import Activation, Module
 from ..modules.lowering import iter_layers
 from ..modules.onnx_node import onnx_nodes
 from . import MLPClassifier, MLPRegressor
-from .base import model_of
+from .base import models_of
 from .classifier import has_several_labels
 
 __all__ = ["register_skl2onnx"]
@@ -114,31 +114,46 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         container.add_initializer(name, kind, list(array.shape), array.ravel().tolist())
         return name
 
-    x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
-    for _, module in iter_layers(model_of(net), evaluation=True):
-        entered = x
-        narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
-        for step in onnx_nodes(module):
-            if step.version > container.target_opset:
-                raise ValueError(
-                    f"{step.operator} of this net comes with opset {step.version}, got target_opset="
-                    f"{container.target_opset}; give a newer step."
-                )
-            more = [entered] if step.with_input else [constant(array) for array in step.constants]
-            x = node("Cast", [x], to=TensorProto.FLOAT, op_version=9) if narrow else x
-            x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
-            x = node("Cast", [x], to=number, op_version=9) if narrow else x
+    def outputs_of(model: Module) -> str:
+        x = node("Cast", [operator.inputs[0].full_name], to=number, op_version=9)
+        for _, module in iter_layers(model, evaluation=True):
+            entered = x
+            narrow = wide and isinstance(module, Activation) and not module.onnx_runtime_float64
+            for step in onnx_nodes(module):
+                if step.version > container.target_opset:
+                    raise ValueError(
+                        f"{step.operator} of this net comes with opset {step.version}, got target_opset="
+                        f"{container.target_opset}; give a newer step."
+                    )
+                more = [entered] if step.with_input else [constant(array) for array in step.constants]
+                x = node("Cast", [x], to=TensorProto.FLOAT, op_version=9) if narrow else x
+                x = node(step.operator, [x, *more], op_version=step.version, **step.attributes)
+                x = node("Cast", [x], to=number, op_version=9) if narrow else x
+        return x
+
+    def values_of(x: str) -> str:
+        """Return the values or probabilities of a net's outputs."""
+        if isinstance(net, MLPRegressor):
+            return node("Exp", [x], op_version=6) if net.out_activation_ == "exp" else x
+        if net.out_activation_ == "softmax":
+            version = 13 if container.target_opset >= 13 else 1  # equal for two dimensions
+            return node("Softmax", [x], axis=1, op_version=version)
+        found = node("Sigmoid", [x], op_version=6)
+        if net.n_outputs_ > 1:
+            return found
+        one = constant(np.ones((1, 1)))
+        return node("Concat", [node("Sub", [one, found], op_version=7), found], axis=1, op_version=4)
+
+    of_nets = [values_of(outputs_of(model)) for model in models_of(net)]
+    probability = of_nets[0]  # or the values of a regressor
+    for other in of_nets[1:]:
+        probability = node("Add", [probability, other], op_version=7)
+    if len(of_nets) > 1:
+        probability = node("Div", [probability, constant(np.full((1, 1), float(len(of_nets))))], op_version=7)
     outputs = [variable.full_name for variable in operator.outputs]
     if isinstance(net, MLPRegressor):
-        x = node("Exp", [x], op_version=6) if net.out_activation_ == "exp" else x
-        node("Identity", [x], outputs[0], op_version=1)
+        node("Identity", [probability], outputs[0], op_version=1)
         return
-    softmax = net.out_activation_ == "softmax"
-    version = 13 if container.target_opset >= 13 else 1  # equal for two dimensions
-    probability = node("Softmax", [x], axis=1, op_version=version) if softmax else node("Sigmoid", [x], op_version=6)
-    if not softmax and net.n_outputs_ == 1:
-        one = constant(np.ones((1, 1)))
-        probability = node("Concat", [node("Sub", [one, probability], op_version=7), probability], axis=1, op_version=4)
     node("Identity", [probability], outputs[1], op_version=1)
     labels = _labels(scope, net)
     if labels is None:

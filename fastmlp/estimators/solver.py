@@ -123,6 +123,8 @@ class FitMonitor(Callback):
         Whether the weights that the fit begins with are an earlier fit's: then they may be the best ones.
     no_improvement_count : int
         Epochs without an improvement before this fit.
+    name : str
+        Beginning of the lines that ``verbose`` prints.
     """
 
     def __init__(
@@ -135,7 +137,9 @@ class FitMonitor(Callback):
         score: Callable[[], float] | None,
         continued: bool,
         no_improvement_count: int,
+        name: str = "",
     ) -> None:
+        self.name = name
         self.estimator, self.solver, (self.scale, self.constant) = estimator, solver, of_loss
         self.rows, self.batch, self.score, self.continued = rows, batch, score, continued
         self.no_improvement_count, self.converged = no_improvement_count, False
@@ -179,7 +183,7 @@ class FitMonitor(Callback):
         if val_loss is not None:
             est.validation_loss_curve_.append(val_loss * self.scale + self.constant)
         if est.verbose:
-            print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
+            self._print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.score is not None:
             self._update_by_score(trainer)
         else:
@@ -190,13 +194,16 @@ class FitMonitor(Callback):
         if self.no_improvement_count > est.n_iter_no_change:
             if self.solver.should_stop():
                 if est.verbose:
-                    print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
+                    self._print(f"Stopping: no improvement by tol={est.tol:f} for {est.n_iter_no_change} epochs.")
                 trainer.stop()
                 self.converged = True
             else:
                 if est.verbose:
-                    print(f"Learning rate is now {self.solver.learning_rate:g}")
+                    self._print(f"Learning rate is now {self.solver.learning_rate:g}")
                 self.no_improvement_count = 0
+
+    def _print(self, line: str) -> None:
+        print(f"{self.name}{line}\n", end="")  # in one piece, as other nets may print at the same time
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Restore the best weights, before the user's callbacks save the model."""
@@ -210,7 +217,7 @@ class FitMonitor(Callback):
         score = float(self.score())
         est.validation_scores_.append(score)
         if est.verbose:
-            print(f"Validation score: {score:f}")
+            self._print(f"Validation score: {score:f}")
         better = score >= est.best_validation_score_ + est.tol  # NaN is not
         self.no_improvement_count = 0 if better else self.no_improvement_count + 1
         self._track_best(trainer, score)

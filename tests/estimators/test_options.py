@@ -136,7 +136,7 @@ FOR_STEPS = {
     "progress_bar": True,
     "scoring": "loss",
 }
-EVERYWHERE = {"class_weight", "layer_norm", "threads", "backend", "delta", "quantile"}
+EVERYWHERE = {"n_nets", "class_weight", "layer_norm", "threads", "backend", "delta", "quantile"}
 OF_SOLVERS = {  # scikit-learn's, with the words of its docs
     "batch_size": "lbfgs", "learning_rate": 'solver="sgd"', "learning_rate_init": 'solver="sgd" or "adam"',
     "power_t": 'solver="sgd"', "shuffle": 'solver="sgd" or "adam"', "momentum": 'solver="sgd"',
