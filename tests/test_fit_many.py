@@ -200,12 +200,13 @@ def test_an_error_of_a_callback():
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_ends_all(threads):
-    comps, first = [make(k) for k in range(4)], threading.Event()
+    comps, begun = [make(k) for k in range(4)], threading.Barrier(threads)
 
     def press(trainer, record):
-        if trainer is comps[0] and not first.is_set() and (threads == 1 or comps[1].steps):
-            first.set()
-            os.kill(os.getpid(), signal.SIGINT)
+        if len(trainer.history) == 1:
+            begun.wait(60)
+            if trainer is comps[0]:
+                os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -229,6 +230,24 @@ def test_an_exception_that_ends_the_process_ends_all():
     with pytest.raises(SystemExit):
         fm.fit_many(comps, X, Y, epochs=10**6, threads=2, each=[{}, {"callbacks": leave}, {}])
     assert comps[2].steps == 0
+
+
+def test_fits_are_resumed(tmp_path):
+    def stop(trainer, record):
+        if record["step"] == 16:
+            raise OSError("no room")
+
+    refs, comps = ([make(k) for k in range(3)] for _ in range(2))
+    for k, ref in enumerate(refs):
+        ref.fit(X, Y, **OPTIONS, rng=k)
+    paths = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    each = [{"rng": k, "callbacks": [fm.SaveState(path), stop]} for k, path in enumerate(paths)]
+    errors = fm.fit_many(comps, X, Y, **OPTIONS, each=each, return_errors=True)
+    assert [str(error) for error in errors] == ["no room"] * 3
+    each = [{"resume": path, "callbacks": [fm.SaveState(path)]} for path in paths]
+    comps = [make(k + 7) for k in range(3)]
+    fm.fit_many(comps, X, Y, **OPTIONS, each=each)
+    assert [bits(comp) for comp in comps] == [bits(ref) for ref in refs]
 
 
 # ----------------------------------------------------------------------------------------- wrong arguments
@@ -288,7 +307,7 @@ def test_shared_callbacks():
 )
 def test_wrong_options_are_seen_before_the_first_step(options, message):
     trainers = [make(0), make(1)]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(TypeError if {"epoch", "rows"} & set(options) else ValueError, match=message):
         fm.fit_many(trainers, X, Y, **options)
     assert [trainer.steps for trainer in trainers] == [0, 0]
 
@@ -321,18 +340,18 @@ def test_jobs_run_in_the_context():
 
 @pytest.mark.usefixtures("interruptible")
 def test_jobs_inside_jobs_end_too():
-    inner, started = [make(k) for k in range(2)], threading.Event()
+    inner, begun = [make(k) for k in range(2)], threading.Barrier(3)
 
     def press(trainer, record):
-        if not started.is_set() and all(trainer.steps for trainer in inner):
-            started.set()
-            os.kill(os.getpid(), signal.SIGINT)
+        if len(trainer.history) == 1:
+            begun.wait(60)
+            if trainer is inner[0]:
+                os.kill(os.getpid(), signal.SIGINT)
 
-    def wait():
-        started.wait()
-        make(5).fit(X, Y, epochs=10**6)
+    def fit():
+        make(5).fit(X, Y, epochs=10**6, callbacks=press)
 
-    jobs = [wait, lambda: fm.fit_many(inner, X, Y, epochs=10**6, callbacks=press, threads=2)]
+    jobs = [fit, lambda: fm.fit_many(inner, X, Y, epochs=10**6, callbacks=press, threads=2)]
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, 2)
     assert all(trainer.steps for trainer in inner)

@@ -85,6 +85,8 @@ def fit_many(
     ------
     ValueError
         If an argument is out of range or does not fit the trainers, before the first step.
+    TypeError
+        If `Trainer.fit` has no such option.
     DivergenceError, MappedFileError, OSError
         The first error of a fit, in the order of the trainers, with the number of fits that failed. An error of one
         fit does not end the others: it is raised when they are complete, and `Trainer.history` has their evaluations.
@@ -162,7 +164,8 @@ def _merge_options(count: int, each: Any, options: dict[str, Any]) -> list[dict[
         wrong = [name for name in own if name not in known]
         if wrong:
             hint = {"threads": "; fit_many has it for all fits together", "rows": "; give it in each"}.get(wrong[0], "")
-            raise ValueError(f"{where} got the option {wrong[0]!r}; expected some of {', '.join(known)}{hint}.")
+            kind = ValueError if number else TypeError
+            raise kind(f"{where} got the option {wrong[0]!r}; expected some of {', '.join(known)}{hint}.")
         own = {
             **own,
             **({"callbacks": as_callbacks(own["callbacks"])} if "callbacks" in own else {}),
