@@ -52,8 +52,8 @@ def fit_many(
     bits as from its own `Trainer.fit`. The rows are checked once and are in memory once. If there are more processors
     than trainers, a fit may take several of them.
 
-    The callbacks of different trainers are called in different threads at the same time. Models on the backend "cuda"
-    are trained one after the other.
+    The callbacks of different trainers are called in different threads at the same time. If a model is on the backend
+    "cuda", all are trained one after the other.
 
     Parameters
     ----------
