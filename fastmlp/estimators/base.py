@@ -366,6 +366,9 @@ class BaseMLP(StochasticMLP):
 
     # -------------------------------------------------------------------------------------- copying
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"n_nets": 1, **state})  # of estimators that were saved before they had the parameter
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "_trainer" in state:

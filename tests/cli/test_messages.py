@@ -51,6 +51,7 @@ ONLY_IN_PYTHON = {
     ("io/row_paths.py", "mapped"): "of arrays for a Trainer or an estimator",
     ("callbacks/saving.py", "average"): "train adds this callback only beside an average",
     ("training/trainer.py", "average"): "train asks for averages only where it keeps them",
+    ("training/fit_many.py", "each"): "no command calls fit_many",
     ("training/fit.py", "epochs"): "--epochs and --steps exclude each other",
     ("training/fit.py", "max_steps"): "--epochs and --steps exclude each other",
     ("estimators/skl2onnx.py", "target_opset"): "of a function of skl2onnx",
