@@ -14,7 +14,7 @@ from .columns import ArrayTable, Column, Table, join_columns
 from .features import choose_features, preprocessing_record, target_offset
 from .fitting import TableStatistics, sample_step
 from .preprocessing import encode, encoded_names
-from .split import split_rows
+from .split import draw_test_rows
 from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
 
 __all__ = ["ChunkPlan", "encode_chunk", "make_plan", "numbered_chunks"]
@@ -98,11 +98,11 @@ def make_plan(
         # Here and below, arrays with a number for each row may be as large as all else in memory together.
         labels = class_indices(target_column, classes).astype(np.min_scalar_type(len(classes)))
         del target_column
-    in_train = np.ones(every, bool)
     if held_out is None:
-        in_train[split_rows(every, test_size, seed, None if classes is None else labels)[1]] = False
+        in_train = ~draw_test_rows(every, test_size, seed, None if classes is None else labels)
         test_column = None if classes is not None else target_column.take(~in_train)
     else:
+        in_train = np.ones(every, bool)
         held_out.texts |= source.texts
         test_column, test_raw = _scan(held_out)
         raw = raw and test_raw
@@ -110,6 +110,7 @@ def make_plan(
     if classes is None:
         assert test_column is not None
         train_column = target_column.take(in_train)
+        del target_column
         offset = target_offset(train_column, number, center_target)
         y_train = regression_targets(train_column, offset)
         y_test = regression_targets(test_column, offset).astype(y_train.dtype)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks import assert_matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmlp._common.errors import DataError
+from fastmlp.datasets import split
 from fastmlp.datasets.split import split_rows
 
 
@@ -35,6 +37,24 @@ def test_parts_are_disjoint_and_complete(labels, size, seed, stratified):
         assert len(test) == min(max(1, int(np.ceil(len(codes) * size - 1e-9))), most, len(codes) - 1)
     else:
         assert len(train) and len(test)
+
+
+@pytest.mark.parametrize("distinct", [1, 3, 10**9])
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("block", [7, 1000])
+def test_the_rows_of_the_smallest_keys_are_chosen(monkeypatch, distinct, classes, block):
+    """Of rows with equal keys, the first ones."""
+    generator = np.random.default_rng(distinct)
+    keys, labels = generator.integers(0, distinct, 90).astype(np.uint64), generator.integers(0, classes, 90)
+    monkeypatch.setattr(split, "_keys", lambda rows, seed: keys.copy())
+    monkeypatch.setattr(split, "_BLOCK", block)
+    comp = split.draw_test_rows(90, 0.3, 0, None if classes == 1 else labels)
+    ref = np.zeros(90, bool)
+    for label in range(classes):
+        rows = np.flatnonzero(labels == label)
+        ref[rows[np.argsort(keys[rows], kind="stable")[: comp[rows].sum()]]] = True
+    assert_matches(ref, comp)
+    assert comp.sum() == 27
 
 
 def test_each_class_gets_its_share():
