@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -25,6 +26,10 @@ from ..training.fit_many import fit_many
 from ..training.trainer import Trainer
 from .encoder import ColumnEncoder
 from .presets import PRESETS, Preset
+from .saving import read_ensemble, write_ensemble
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BaseTabular"]
 
@@ -175,6 +180,77 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if total is not None:
             with np.errstate(invalid="ignore"):
                 self._held_out_predictions = total / count.reshape(-1, *[1] * (total.ndim - 1))
+
+    # ------------------------------------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted estimator in a safetensors file with the encoder in its metadata, without pickle.
+
+        The predictions of held-out rows are not saved.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, by convention ``.safetensors``. It is written whole or not at all.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If labels or parameters are of other than plain types.
+        OSError
+            If the file cannot be written; an existing file is not changed.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False)
+        if parameters["encoder"] is not None:
+            parameters["encoder"] = parameters["encoder"].get_params()
+        if not isinstance(parameters["random_state"], Integral):
+            parameters["random_state"] = None  # the present state of a generator says nothing about the fit
+        entries = {"parameters": parameters, "encoder": self.encoder_.state(), "fitted": self._fitted_state()}
+        write_ensemble(path, type(self).__name__, self.nets_, entries)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load an estimator of this class that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        estimator
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, of a newer format, or not an estimator of this class.
+        OSError
+            If the file cannot be read.
+        """
+
+        def make(entries: dict[str, Any], nets: list[Any]) -> BaseTabular:
+            parameters = entries["parameters"]
+            if parameters["encoder"] is not None:
+                parameters["encoder"] = ColumnEncoder(**parameters["encoder"])
+            made = cls(**parameters)
+            made.encoder_, made.nets_ = ColumnEncoder.from_state(entries["encoder"]), nets
+            made._take_names()
+            made._set_fitted_state(entries["fitted"])
+            return made
+
+        loaded: Self = read_ensemble(path, cls.__name__, make)
+        return loaded
+
+    def _fitted_state(self) -> dict[str, Any]:
+        """Return what predictions need besides encoder and nets, JSON-able."""
+        return {"n_iter": self.n_iter_}
+
+    def _set_fitted_state(self, state: dict[str, Any]) -> None:
+        self.n_iter_ = int(state["n_iter"])
+        self._held_out_predictions = None
 
     # -------------------------------------------------------------------------------------- prediction
 

@@ -149,6 +149,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
     def _groups(self, targets: Array) -> Array:
         return targets
 
+    def _fitted_state(self) -> dict[str, Any]:
+        return {**super()._fitted_state(), "classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
+
+    def _set_fitted_state(self, state: dict[str, Any]) -> None:
+        super()._set_fitted_state(state)
+        self.classes_ = np.array(state["classes"], dtype=state["dtype"])
+
     def _decode(self, outputs: Array) -> Array:
         shifted = outputs.astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)

@@ -85,6 +85,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         found: Array = ranks * _GROUPS // len(ranks)
         return found
 
+    def _fitted_state(self) -> dict[str, Any]:
+        scaling = {"offset": self._offset.tolist(), "scale": self._scale.tolist(), "single": self._single}
+        return {**super()._fitted_state(), **scaling}
+
+    def _set_fitted_state(self, state: dict[str, Any]) -> None:
+        super()._set_fitted_state(state)
+        self._offset, self._scale, self._single = np.array(state["offset"]), np.array(state["scale"]), state["single"]
+
     def _decode(self, outputs: Array) -> Array:
         values: Array = outputs.astype(np.float64) * self._scale + self._offset
         return values[:, 0] if self._single else values

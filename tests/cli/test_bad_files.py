@@ -56,7 +56,7 @@ def test_names_that_are_none(refused, trained):
         ("predict", trained, "~no-such-user/x.csv"),
     ):
         assert "~no-such-user" in refused(1, *arguments)
-    assert refused(1, "evaluate", trained, "--dataset", ".").startswith(". is not a file; expected a table")
+    assert refused(1, "evaluate", trained, "--dataset", ".").startswith(". has no table; expected tables of one kind")
     assert refused(1, "predict", trained, "digits", "--output", "").startswith("'': ")
     assert "--target applies to tables only; leave it out for digits" in refused(
         2, "evaluate", trained, "--target", "x"

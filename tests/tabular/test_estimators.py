@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from checks import assert_matches
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -115,6 +116,51 @@ def test_pickle_clone_and_cross_validation():
     assert_matches(ref, pickle.loads(pickle.dumps(model)).predict_proba(frame))
     assert_matches(ref, clone(model).fit(frame, labels).predict_proba(frame))
     assert cross_val_score(model, frame, labels, cv=3).mean() > 0.7
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], [1, 7], [2.0, 3.0], [False, True], np.array(["a", "b"], object)])
+def test_a_saved_classifier(tmp_path, labels):
+    frame, answers, _ = table(150)
+    y = np.asarray(labels)[(answers == "yes").astype(int)]
+    model = fm.TabularClassifier(**FAST, random_state=0, encoder=fm.ColumnEncoder(bins=8)).fit(frame, y)
+    model.save(tmp_path / "model.safetensors")
+    comp = fm.TabularClassifier.load(tmp_path / "model.safetensors")
+    assert_matches(model.predict_proba(frame), comp.predict_proba(frame))
+    assert comp.classes_.dtype == model.classes_.dtype and comp.predict(frame).tolist() == model.predict(frame).tolist()
+    ref = {**model.get_params(), "hidden_layer_sizes": [16]}  # JSON has no tuples
+    assert str(comp.get_params()) == str(ref) and comp.feature_names_in_.tolist() == list(frame)
+    assert comp.encoder_.summary() == model.encoder_.summary() and comp.oof_predict_proba_ is None
+    first = (tmp_path / "model.safetensors").read_bytes()
+    comp.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == first
+
+
+def test_a_saved_regressor(tmp_path):
+    frame, _, values = table(150)
+    for y in (values, np.column_stack([values, -values])):
+        model = fm.TabularRegressor(**FAST, random_state=np.random.RandomState(0)).fit(frame, y)
+        model.save(tmp_path / "model.safetensors")
+        assert_matches(model.predict(frame), fm.TabularRegressor.load(tmp_path / "model.safetensors").predict(frame))
+
+
+def test_files_that_cannot_be_loaded(tmp_path):
+    frame, labels, _ = table(60)
+    path, other = tmp_path / "model.safetensors", tmp_path / "net.safetensors"
+    with pytest.raises(NotFittedError):
+        fm.TabularClassifier().save(path)
+    fm.TabularClassifier(**FAST).fit(frame, labels).save(path)
+    with pytest.raises(fm.ModelFileError, match="is a TabularClassifier; expected a TabularRegressor"):
+        fm.TabularRegressor.load(path)
+    fm.save(fm.MLP(2, [3], 1), other)
+    with pytest.raises(fm.ModelFileError, match="is no saved estimator for tables"):
+        fm.TabularClassifier.load(other)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(fm.ModelFileError, match="damaged"):
+        fm.TabularClassifier.load(path)
+    with pytest.raises(FileNotFoundError):
+        fm.TabularClassifier.load(tmp_path / "none")
 
 
 def test_a_time_limit():
