@@ -24,6 +24,7 @@ import pandas as pd
 import tabular_sets
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 import fastmlp as fm
 from fastmlp._common.processor import processor
@@ -62,10 +63,14 @@ def plain(package: Any) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
+        options = {"threads": threads} if package is fm else {}  # scikit-learn's threads are those of the BLAS
         if task == "classification":
-            return make_pipeline(one_hot(X), package.MLPClassifier(random_state=seed)).fit(X, y)
-        net = TransformedTargetRegressor(package.MLPRegressor(random_state=seed), transformer=StandardScaler())
-        return make_pipeline(one_hot(X), net).fit(X, y)
+            net = package.MLPClassifier(random_state=seed, **options)
+        else:
+            regressor = package.MLPRegressor(random_state=seed, **options)
+            net = TransformedTargetRegressor(regressor, transformer=StandardScaler())
+        with threadpool_limits(threads):
+            return make_pipeline(one_hot(X), net).fit(X, y)
 
     return fit
 
@@ -253,9 +258,10 @@ def main() -> None:
     document = {"date": today, "processor": str(processor()), "threads": args.threads, "results": results}
     out = Path(args.out or Path(__file__).parent / "results" / f"tabular-{today}.json")
     out.write_text(json.dumps(document, indent=1))
+    base = args.base if args.base in methods else methods[0]
     for key in ("loss", "error", "calibration", "cpu_s", "predict_s"):
-        if lines := ratios(results, key, args.base if args.base in methods else methods[0]):
-            print(f"\n{key}\n\n| method | geometric mean of the ratio to {args.base} | 90 % interval |\n|---|---|---|")
+        if lines := ratios(results, key, base):
+            print(f"\n{key}\n\n| method | geometric mean of the ratio to {base} | 90 % interval |\n|---|---|---|")
             print("\n".join(lines))
     print(f"saved {out}")
 

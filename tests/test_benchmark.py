@@ -235,8 +235,9 @@ def test_the_best_rate_is_that_of_all_runs_on_the_same_processor(tmp_path):
 
     others = [document("this", 2, 50.0, 400.0), document("other", 2, 900.0), document("this", 1, 800.0), [1], {}]
     for number, other in enumerate(others):
-        (tmp_path / f"{number}.json").write_text(json.dumps(other))
-    (tmp_path / "damaged.json").write_text("{")
+        (tmp_path / f"bench-{number}.json").write_text(json.dumps(other))
+    (tmp_path / "other.json").write_text(json.dumps(document("this", 2, 950.0)))
+    (tmp_path / "bench-damaged.json").write_text("{")
     for rates, ref in (((300.0, None), 400.0), ((500.0,), 500.0)):
         mine = document("this", 2, *rates)
         report.add_best_rate(mine, tmp_path)

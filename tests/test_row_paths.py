@@ -1,4 +1,4 @@
-"""Paths in the place of arrays: folders of arrays, and packed folders."""
+"""Paths instead of arrays: folders of arrays, and packed folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trainer():
 
 
 def results(X, y, X_test, y_test, validation):
-    """What a fit and the evaluation give."""
+    """Return the losses of a fit, and the results of the evaluation."""
     one = trainer()
     one.fit(X, y, validation=validation, epochs=2, rng=0)
     return (

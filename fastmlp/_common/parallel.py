@@ -33,7 +33,7 @@ def run_jobs(jobs: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
     Returns
     -------
     list
-        What the functions return; an `Exception` that a function raises is its result.
+        Results of the functions, in their order; an `Exception` that a function raises is its result.
 
     Raises
     ------

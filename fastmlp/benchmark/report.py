@@ -58,7 +58,7 @@ def add_best_rate(document: dict[str, Any], folder: Path) -> None:
     document : dict
         Result of `run_cases`; ``best_gflops`` is added.
     folder : Path
-        Files of earlier runs; other files in it are ignored.
+        Folder with files of earlier runs, ``bench-*.json``; files of other content are ignored.
     """
 
     def rates(other: dict[str, Any]) -> list[float]:
@@ -67,7 +67,7 @@ def add_best_rate(document: dict[str, Any], folder: Path) -> None:
         return [case["peak_gflops"] for case in other["cases"] if case.get("peak_gflops")]
 
     found = rates(document)
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("bench-*.json")):
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
             found += rates(json.loads(path.read_bytes()))
     document["best_gflops"] = max(found, default=None)

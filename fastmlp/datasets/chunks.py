@@ -24,7 +24,7 @@ __all__ = ["Chunk", "ChunkedTable", "as_matrix", "open_tables"]
 # A chunk has at most this many cells: 16 MiB in float64.
 _CELLS = 1 << 21
 _BUFFER = 1 << 16  # bytes of a column of a Parquet file to read at once
-# Parts in which the columns of a Parquet file are read, at least so many columns at once: while rows are read, some
+# The columns of a Parquet file are read in at most 32 groups, of at least 4 columns: while rows are read, some
 # pages of each column are in memory, which together may be as large as the table.
 _COLUMN_GROUPS, _LEAST_COLUMNS = 32, 4
 

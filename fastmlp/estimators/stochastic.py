@@ -26,7 +26,7 @@ from .network import Network
 from .online import OnlineMLP
 from .solver import FitMonitor, Solver
 
-__all__ = ["NOT_FINITE", "StochasticMLP", "as_rows"]
+__all__ = ["NOT_FINITE", "StochasticMLP", "as_rows", "thread_count"]
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -277,12 +277,16 @@ class StochasticMLP(OnlineMLP):
         return train, (X[held], Y[held], held_weight)
 
     def _thread_count(self) -> int | None:
-        """Return the number of threads: one inside a worker thread of joblib or dask, else None for the default."""
-        if self.threads is not None or threading.current_thread() is threading.main_thread():
-            return None if self.threads is None else int(self.threads)
-        from joblib.parallel import get_active_backend
+        return thread_count(self.threads)
 
-        return 1 if (get_active_backend()[0].nesting_level or 0) > 0 else None
+
+def thread_count(threads: int | None) -> int | None:
+    """Return the given number of threads; without one, 1 in a worker thread of joblib or dask, else None (default)."""
+    if threads is not None or threading.current_thread() is threading.main_thread():
+        return None if threads is None else int(threads)
+    from joblib.parallel import get_active_backend
+
+    return 1 if (get_active_backend()[0].nesting_level or 0) > 0 else None
 
 
 def _same(one: Any, other: Any) -> bool:

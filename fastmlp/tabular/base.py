@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from .._common.arithmetic import ceil_div
 from .._common.validation import Array
 from ..callbacks.early_stopping import EarlyStopping
+from ..estimators.stochastic import thread_count
 from ..inference.predictor import Predictor
 from ..losses import Loss
 from ..modules import MLP
@@ -28,10 +29,9 @@ from .encoder import ColumnEncoder
 from .presets import PRESETS, Preset
 from .saving import read_ensemble, write_ensemble
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = ["BaseTabular"]
+
+_T = TypeVar("_T", bound="BaseTabular")
 
 _FEWEST_HELD_OUT = 2  # rows of a held-out part; with fewer, all rows are for training
 
@@ -109,7 +109,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             model = MLP(features.shape[1], preset.hidden, outputs, rng=seed)
             trainers.append(Trainer(model, self._make_loss(), Adam(preset.lr), l2=preset.alpha))
             each.append({"rng": seed, **self._options(preset, targets, held, began)})
-        fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=self.threads)
+        fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=thread_count(self.threads))
         self.nets_ = [trainer.model for trainer in trainers]
         self.n_iter_ = max(len(trainer.history) for trainer in trainers)
         self._predict_held_out(features, held_out)
@@ -212,7 +212,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         write_ensemble(path, type(self).__name__, self.nets_, entries)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls: type[_T], path: str | os.PathLike[str]) -> _T:
         """Load an estimator of this class that `save` wrote.
 
         Parameters
@@ -241,7 +241,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             made._set_fitted_state(entries["fitted"])
             return made
 
-        loaded: Self = read_ensemble(path, cls.__name__, make)
+        loaded: _T = read_ensemble(path, cls.__name__, make)
         return loaded
 
     def _fitted_state(self) -> dict[str, Any]:
@@ -271,10 +271,11 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         return features if features.shape[1] else np.zeros((len(features), 1), np.float32)
 
     def _predictors(self) -> list[Predictor]:
-        made: list[Predictor] | None = self.__dict__.get("_made")
-        if made is None:
-            made = self._made = [Predictor(net, threads=self.threads) for net in self.nets_]
-        return made
+        threads = thread_count(self.threads)
+        made: tuple[int | None, list[Predictor]] | None = self.__dict__.get("_made")
+        if made is None or made[0] != threads:
+            made = self._made = threads, [Predictor(net, threads=threads) for net in self.nets_]
+        return made[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from .._common.validation import Array
 from ..losses import Loss
 from ..losses.cross_entropy import CrossEntropyLoss
+from ..training.evaluation import normalize_outputs
 from .base import BaseTabular
 
 __all__ = ["TabularClassifier"]
@@ -43,7 +44,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
     n_iter_no_change : int, optional
         Epochs without a lower loss of the held-out rows after which a net is complete.
     validation_fraction : float
-        Share of the rows that each net holds out, a part of each class; 0 for none.
+        Share of the rows that each net holds out, a part of each class, rounded to 1/2, 1/3 and so on; 0 for none.
     class_weight : dict, "balanced" or None
         Weight of each class by label.
     encoder : ColumnEncoder, optional
@@ -157,11 +158,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         self.classes_ = np.array(state["classes"], dtype=state["dtype"])
 
     def _decode(self, outputs: Array) -> Array:
-        shifted = outputs.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        np.exp(shifted, out=shifted)
-        shifted /= shifted.sum(axis=1, keepdims=True)
-        return shifted
+        return normalize_outputs(self.nets_[0], "classification", outputs.astype(np.float64))
 
     @property
     def oof_predict_proba_(self) -> Array | None:

@@ -168,7 +168,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(column, Numbers) and encoding.kind == "category":
             return column.as_categories()
         if isinstance(column, Categories) and encoding.kind == "number":
-            numbers = column.as_numbers()
+            numbers = column.as_numbers(self._names()[place])
             if numbers is not None:
                 return numbers
         example = column.levels[0] if isinstance(column, Categories) else column.values[~column.missing()][0]

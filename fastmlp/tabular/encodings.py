@@ -17,7 +17,6 @@ __all__ = [
 
 _LARGEST = 1e100  # scaled numbers, whose square is finite
 _RARE, _MISSING = "(rare)", "(missing)"
-_PARTS = ("year", "month", "day", "weekday", "day of year", "hour", "seconds", "days")
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class NumberEncoding:
         if not len(known):
             return cls(0.0, 0.0, False, ())
         filled = np.where(np.isnan(column.values), np.median(known), column.values)
-        low, median, high = np.quantile(filled, [0.25, 0.5, 0.75])
-        scale = high - low or 0.5 * (filled.max() - filled.min())
-        with np.errstate(over="ignore", divide="ignore"):
-            factor = float(1 / scale)
+        # Distances may overflow, and quantiles between numbers that are far apart; their column is left out.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            low, median, high = np.quantile(filled, [0.25, 0.5, 0.75])
+            factor = float(1 / (high - low or 0.5 * (filled.max() - filled.min())))
         edges = _bin_edges(filled, bins)
         return cls(
             float(median),
@@ -96,7 +95,7 @@ class NumberEncoding:
     def describe(self) -> str:
         """Return a phrase for a summary."""
         if not self.factor:
-            return "constant, left out"
+            return "indicator of missing numbers" if self.missing else "constant, left out"
         return f"scaled{f', {len(self.edges) - 1} bins' if self.edges else ''}"
 
 
@@ -169,7 +168,8 @@ class CategoryEncoding:
         """Return a phrase for a summary."""
         if not self.width:
             return "constant, left out"
-        return f"{len(self.levels)} levels{' and rare ones' if self.rare else ''}, one-hot"
+        levels = f"{len(self.levels)} levels{' and rare ones' if self.rare else ''}"
+        return f"{levels}, {'one column of signs' if self.width == 1 else 'one-hot'}"
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ class DateEncoding:
     @classmethod
     def fit(cls, column: Dates, bins: int) -> DateEncoding:
         """Return the encoding of the training rows."""
-        fitted = [(part, NumberEncoding.fit(Numbers(_part(column.values, part)), bins)) for part in _PARTS]
+        found = _parts(column.values)
+        fitted = [(part, NumberEncoding.fit(Numbers(values), bins)) for part, values in found.items()]
         parts = [(part, encoding) for part, encoding in fitted if encoding.factor]
         # One indicator of a missing date is enough.
         return cls(tuple((part, replace(one, missing=one.missing and not n)) for n, (part, one) in enumerate(parts)))
@@ -204,9 +205,9 @@ class DateEncoding:
 
     def write(self, column: Dates, out: Array) -> None:
         """Write the columns of some rows to ``out (N, width)``."""
-        at = 0
+        found, at = _parts(column.values), 0
         for part, encoding in self.parts:
-            encoding.write(Numbers(_part(column.values, part)), out[:, at : at + encoding.width])
+            encoding.write(Numbers(found[part]), out[:, at : at + encoding.width])
             at += encoding.width
 
     def describe(self) -> str:
@@ -256,8 +257,8 @@ def _bin_edges(values: Array, bins: int) -> Array:
     return edges
 
 
-def _part(values: Array, part: str) -> Array:
-    """Return a part of points in time as float64, NaN where one is missing."""
+def _parts(values: Array) -> dict[str, Array]:
+    """Return the parts of points in time as float64, NaN where one is missing."""
     missing = np.isnat(values)
     known = np.where(missing, np.datetime64(0, "s"), values)
     days, months, years = (known.astype(f"datetime64[{unit}]") for unit in "DMY")
@@ -271,6 +272,5 @@ def _part(values: Array, part: str) -> Array:
         "hour": seconds // 3600,
         "seconds": seconds,
         "days": days.astype(np.int64),
-    }[part]
-    result: Array = np.where(missing, np.nan, found.astype(np.float64))
-    return result
+    }
+    return {part: np.where(missing, np.nan, numbers.astype(np.float64)) for part, numbers in found.items()}

@@ -65,13 +65,19 @@ class Categories:
         mask: Array = self.codes < 0
         return mask
 
-    def as_numbers(self) -> Numbers | None:
-        """Return the numbers that the texts stand for, or None if one is not a number."""
+    def as_numbers(self, name: Any) -> Numbers | None:
+        """Return the numbers that the texts stand for, or None if one is not a number.
+
+        Raises
+        ------
+        ValueError
+            If a number is infinite; the message has the ``name`` of the column.
+        """
         try:
             numbers = [float(level) for level in self.levels]
         except ValueError:
             return None
-        return Numbers(np.array([*numbers, np.nan])[self.codes])
+        return Numbers(_finite(np.array([*numbers, np.nan])[self.codes], name))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Preset:
     patience : int
         Epochs without a lower loss of the held-out rows after which a net is complete.
     updates : int
-        Least number of updates in ``patience`` epochs, and a fifth of that in all: small sets would stop too early.
+        Least number of updates in ``patience`` epochs; ``epochs`` have at least five times as many. Without it, nets
+        for small sets would stop too early.
     """
 
     n_nets: int
@@ -39,6 +40,6 @@ class Preset:
     updates: int = 400
 
 
-# Widths, rate and number of nets were compared on inner splits of public tables; alpha, batch_size and epochs are the
-# defaults of scikit-learn's MLPClassifier.
+# Widths and rate were compared on inner splits of public tables; alpha, batch_size and epochs are the defaults of
+# scikit-learn's MLPClassifier.
 PRESETS = {"fast": Preset(n_nets=2), "balanced": Preset(n_nets=8)}

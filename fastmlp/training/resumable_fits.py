@@ -36,7 +36,7 @@ class ResumableFits(ShortFits):
         Raises
         ------
         ValueError
-            If there is none.
+            If no `fit` is running.
         """
         if self._fit is None:
             raise ValueError("The trainer is in no fit; there is no state to save.")

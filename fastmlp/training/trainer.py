@@ -304,7 +304,23 @@ class Trainer(ResumableFits):
         resume: str | os.PathLike[str] | None,
         **options: Any,
     ) -> History:
-        """Train on rows that were checked, see `fit`; ``reads`` guards their mapped files."""
+        """Train on rows that were checked.
+
+        Parameters
+        ----------
+        train : TrainingData
+            Training rows.
+        held_out : TrainingData or None
+            Rows of the validation.
+        reads : GuardedReads
+            Reads of the mapped files of both.
+        rng, threads, resume, **options
+            As for `fit`.
+
+        Returns
+        -------
+        History
+        """
         state = None if resume is None else read_training_state(resume)
         saved_shuffle = None if state is None else state["identity"].get("shuffle")
         fit = Fit(self, train, held_out, saved_shuffle=saved_shuffle, reads=reads, **options)

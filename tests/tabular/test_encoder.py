@@ -189,6 +189,24 @@ def test_errors_of_training_rows(X, error, message):
         ColumnEncoder().fit(X)
 
 
+def test_infinite_numbers_in_texts_of_new_rows():
+    encoder = ColumnEncoder().fit({"x": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="'x' has inf .infinity. in row 1"):
+        encoder.transform({"x": ["1", "inf"]})
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e300, np.finfo(np.float64).max])
+def test_numbers_far_apart(largest):
+    rows = ColumnEncoder().fit_transform({"x": [-largest, -largest, 0.0, largest, largest], "y": [0, 1, 2, 3, 4]})
+    assert np.isfinite(rows).all()
+
+
+def test_summary_describes_the_encoding():
+    columns = {"some": [1.0, 1.0, np.nan, 1.0], "two": ["a", "a", "b", "b"], "same": ["a"] * 4}
+    _, some, two, same = ColumnEncoder().fit(columns).summary().splitlines()
+    assert "indicator of missing numbers" in some and "one column of signs" in two and "left out" in same
+
+
 def test_summary_names_identifiers():
     rows = 60
     frame = pd.DataFrame({"id": [f"u{i}" for i in range(rows)], "row": np.arange(rows), "x": np.arange(rows) % 7.0})

@@ -176,6 +176,15 @@ def test_constant_columns_and_few_rows():
     assert_matches([3.0], single.predict({"a": [None]}), 1.0)
 
 
+def test_nets_for_few_rows_have_a_least_number_of_updates():
+    frame, labels, _ = table(100)
+    preset = PRESETS["fast"]  # 90 training rows are one batch
+    model = fm.TabularClassifier("fast", random_state=0).fit(frame, labels)
+    assert model.n_iter_ > preset.updates > preset.epochs
+    given = fm.TabularClassifier("fast", random_state=0, n_iter_no_change=2, max_iter=50).fit(frame, labels)
+    assert given.n_iter_ <= 50
+
+
 def test_presets():
     assert PRESETS["balanced"].n_nets > PRESETS["fast"].n_nets
     frame, labels, _ = table(100)

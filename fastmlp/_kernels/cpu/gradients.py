@@ -72,7 +72,7 @@ def weight_gradient(op, first, stop, column, n, params, work, weights, out, spar
 
 @inline
 def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spare, none, unit, fetches, block):
-    """Compute `weight_gradient` of few outputs, transposed: a vector has inputs, of which no lane is without one.
+    """Compute `weight_gradient` of few outputs, transposed: lanes are inputs, so that none is idle.
 
     Each element is the same chain of multiply-adds as in `weight_gradient`.
     """
