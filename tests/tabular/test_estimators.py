@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 from checks import assert_matches
@@ -13,6 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastmlp as fm
+from fastmlp.tabular import base
 from fastmlp.tabular.presets import PRESETS
 
 pd = pytest.importorskip("pandas")
@@ -62,6 +64,28 @@ def test_results_depend_on_the_seed_alone(threads):
     other = fm.TabularClassifier(**FAST, random_state=4, threads=1).fit(frame, labels).predict_proba(frame)
     assert_matches(ref, comp)
     assert not np.array_equal(ref, other)
+
+
+def test_one_thread_in_a_worker_thread(monkeypatch):
+    frame, labels, _ = table(60)
+    found = []
+
+    def fit_many(*arguments, threads, **options):
+        found.append(threads)
+        return fm.fit_many(*arguments, threads=threads, **options)
+
+    monkeypatch.setattr(base, "fit_many", fit_many)
+    models = [fm.TabularClassifier(**FAST, random_state=0), fm.TabularClassifier(**FAST, random_state=0, threads=2)]
+    for model in models:
+        model.fit(frame, labels)
+    ref = models[0].predict_proba(frame)
+
+    def comp(model):
+        return model.fit(frame, labels).predict_proba(frame)
+
+    for result in joblib.Parallel(2, backend="threading")(joblib.delayed(comp)(model) for model in models):
+        assert_matches(ref, result)
+    assert found[:2] == [None, 2] and sorted(found[2:]) == [1, 2]
 
 
 def test_predictions_are_means_over_the_nets():
