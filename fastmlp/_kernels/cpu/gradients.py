@@ -89,6 +89,7 @@ def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spa
         while b < n:
             length = min(block, n - b)
             start = op[DY] + column * rows + b * half
+            # The number of lanes is a constant of the compiler; times `unit` it is none, see `linear`.
             product(
                 Left(work_p, start, unit, half * unit, 0, 0, 0, start, unit, half * unit, length),
                 Right(work_p, op[X] + i * rows, rows, b), 2 if b == 0 else 0, np.int64(0),

@@ -43,7 +43,7 @@ class Left(NamedTuple):
     data: Any
     start: int
     row: int
-    unit: int  # always 1, see `linear`
+    unit: int  # no constant of the compiler, see `linear`
     panel: int  # distance of consecutive panels
     full: int
     inner: int
