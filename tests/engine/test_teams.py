@@ -113,13 +113,37 @@ def test_a_run_never_waits_for_the_threads_of_another(monkeypatch):
     assert len(threads_left()) == 3
 
 
+def wait_for_helpers():
+    """Wait until all threads wait; those that are too many end."""
+    until = time.monotonic() + 60
+    while len(threads_left()) > len(thread_pool.POOL._waiting) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
 def test_a_predictor_takes_its_helpers_from_the_same_threads():
     predictor = fm.Predictor(fm.MLP(100, [300], 5, rng=0), threads=3)
     rows = np.ones((3000, 100), np.float32)
+    threads = None
     for _ in range(20):
         trainer_of(3)
         predictor(rows)
-    assert len(threads_left()) <= 4  # two are taken anew if the helpers of the call before still look for work
+        wait_for_helpers()
+        assert len(threads_left()) == 2 and threads in (None, threads_left())
+        threads = threads_left()
+
+
+def test_threads_that_were_needed_beside_late_helpers_end(monkeypatch):
+    """A helper that the system has not run yet is still taken when the next run begins, which starts other threads."""
+    monkeypatch.setattr(thread_pool, "_PROCESSORS", 2)
+    monkeypatch.setattr(thread_pool.POOL, "_largest", 0)
+    go_on = threading.Event()
+    for _ in range(4):
+        thread_pool.POOL.start(lambda: go_on.wait(60))
+    trainer_of(3)
+    assert len(threads_left()) == 6
+    go_on.set()
+    wait_for_helpers()
+    assert len(threads_left()) == 2
 
 
 def test_an_error_does_not_stay_in_a_waiting_thread():
