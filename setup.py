@@ -138,6 +138,7 @@ setup(
         f"numba>={OLDEST_NUMBA}",
         "safetensors>=0.4.3",
         "pooch>=1.8",
+        "platformdirs>=2.5",
         "tqdm>=4.65",
         "tomli>=2.0; python_version < '3.11'",
     ],

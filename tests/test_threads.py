@@ -10,7 +10,8 @@ import pytest
 
 from fastmlp._common import cgroups, threads
 from fastmlp._common.errors import BackendError
-from fastmlp._common.threads import WORK_PER_THREAD, choose_threads, usable_threads
+from fastmlp._common.threads import choose_threads, usable_threads
+from fastmlp._common.tuning import tuned
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +146,7 @@ def test_a_request_is_not_bounded(monkeypatch):
 
 def test_the_automatic_choice_follows_the_work():
     for share, count in ((0, 1), (0.5, 1), (1.99, 1), (2, 2), (3.5, 3), (12, 12), (1000, 12), (float("inf"), 12)):
-        assert choose_threads(None, share * WORK_PER_THREAD, 1000).count == count
+        assert choose_threads(None, share * tuned("flops_per_thread"), 1000).count == count
     assert "a step has 0 Mflop, less than" in choose_threads(None, 0, 64).reason
     reason = choose_threads(None, 1e9, 1000).reason
     assert reason.startswith("a step has 1000 Mflop, at least") and reason.endswith(

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from .cgroups import ControlGroup, control_groups
 from .errors import BackendError
+from .tuning import tuned
 from .validation import as_integer
 
 __all__ = [
-    "ROWS_PER_THREAD",
-    "WORK_PER_THREAD",
     "Limit",
     "choose_threads",
     "limit_threads",
@@ -24,11 +23,6 @@ __all__ = [
     "thread_limit",
     "usable_threads",
 ]
-
-# Floating-point operations per thread and step below which synchronization costs more than a further thread gains.
-WORK_PER_THREAD = 1_500_000
-# Rows per thread below which more than two threads gain little, as each thread reads all weights for its rows.
-ROWS_PER_THREAD = 24
 
 _limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("fastmlp_threads", default=None)
 
@@ -107,9 +101,9 @@ def choose_threads(requested: int | None, work: float, rows: int) -> Limit:
         The user's choice, which is used whatever the number of processors.
     work : float
         Floating-point operations of a step. If ``requested`` is None, there are as many threads as have
-        `WORK_PER_THREAD` each, at most `usable_threads`.
+        the choice ``flops_per_thread`` (see `tuning`) each, at most `usable_threads`.
     rows : int
-        Rows of a step. If ``requested`` is None, more than two threads have `ROWS_PER_THREAD` each.
+        Rows of a step. If ``requested`` is None, more than two threads have the choice ``rows_per_thread`` each.
 
     Returns
     -------
@@ -120,7 +114,7 @@ def choose_threads(requested: int | None, work: float, rows: int) -> Limit:
     ValueError
         If ``requested`` is not a positive integer.
     BackendError
-        As `usable_threads`.
+        As `usable_threads` and `tuned`.
 
     Examples
     --------
@@ -131,18 +125,20 @@ def choose_threads(requested: int | None, work: float, rows: int) -> Limit:
         count = as_integer(requested, "threads")
         return Limit(count, f"threads={count} was asked for")
     _environment()  # report an invalid FASTMLP_NUM_THREADS even where the work allows one thread only
-    step, share = f"a step has {_mega(work)} Mflop", _mega(WORK_PER_THREAD)
-    if work < 2 * WORK_PER_THREAD:
+    least = tuned("flops_per_thread")
+    step, share = f"a step has {_mega(work)} Mflop", _mega(least)
+    if work < 2 * least:
         return Limit(1, f"{step}, less than {share} for each of two threads")
     usable, most = usable_threads(), most_threads(work, rows)
-    if min(usable.count, work // WORK_PER_THREAD) > most:
-        return Limit(most, f"a step has {rows} rows, at least {ROWS_PER_THREAD} for each of more than two threads")
+    if min(usable.count, work // least) > most:
+        fewest = tuned("rows_per_thread")
+        return Limit(most, f"a step has {rows} rows, at least {fewest} for each of more than two threads")
     return Limit(min(usable.count, most), f"{step}, at least {share} for each thread; {usable.reason}")
 
 
 def most_threads(work: float, rows: int) -> int:
     """Return the number of threads, at least 1, that are worth their synchronization; see `choose_threads`."""
-    return int(max(1, min(work / WORK_PER_THREAD, max(2, rows // ROWS_PER_THREAD))))
+    return int(max(1, min(work / tuned("flops_per_thread"), max(2, rows // tuned("rows_per_thread")))))
 
 
 def _mega(work: float) -> str:

@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 _COMMANDS = (
     "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
+    "tune",
 )  # fmt: skip
 
 

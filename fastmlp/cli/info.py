@@ -13,12 +13,13 @@ from typing import Any
 from .. import __version__
 from .._common.errors import BackendError, DataError
 from .._common.processor import processor, version_of
-from .._common.threads import WORK_PER_THREAD, usable_threads
+from .._common.threads import usable_threads
+from .._common.tuning import CHOICES, tuned, tuned_value
 from .._kernels import BACKENDS, cache_files, get_backend
 from ..datasets.fetch import data_folder
 from ..inference.kernels import inference_kernels
 
-__all__ = ["add_parser", "kernel_cache"]
+__all__ = ["add_parser", "kernel_cache", "tuning"]
 
 # Features of x86 and ARM: those that `host` uses, and others that identify the machine.
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw", "neon", "sve")
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     lines += [("backend", _backend()), ("cpu", processor()), ("features", _features()), ("vectors", _vectors())]
     lines += [
         ("threads", _threads()),
+        ("tuning", tuning()),
         ("training", _training()),
         ("predictor", _predictor()),
         ("kernel cache", kernel_cache(count=True)),
@@ -130,10 +132,20 @@ def _predictor() -> str:
 
 def _threads() -> str:
     try:
-        usable = usable_threads()
+        usable, least = usable_threads(), tuned("flops_per_thread")
     except BackendError as error:
         return f"none: {error}"
-    return f"{usable}; at most one per {WORK_PER_THREAD / 1e6:g} Mflop of a step"
+    return f"{usable}; at most one per {least / 1e6:g} Mflop of a step"
+
+
+def tuning() -> str:
+    """Return the choices that `fastmlp tune` measures, and others of their kind, with the source of each."""
+    try:
+        derived = {"batch_block": importlib.import_module("fastmlp.engine.cpu_plan").derived_batch_block()}
+        values = {name: tuned_value(name, derived.get(name)) for name in CHOICES}
+    except (BackendError, ImportError) as error:
+        return f"none: {error}"
+    return ", ".join(f"{name} {value.value} ({value.source})" for name, value in values.items())
 
 
 def kernel_cache(count: bool = False) -> str:

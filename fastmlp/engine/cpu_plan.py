@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._common.tuning import tuned
 from .._common.validation import Array
 from .._kernels.cpu import augment as augmented
 from .._kernels.cpu import columns, elementwise, loss_operations, losses, operations, table, updates
@@ -17,6 +18,7 @@ from .._kernels.cpu.engine import (
     BIAS_PANEL,
     ITEM_COLUMNS,
     LOSSES,
+    NEAR,
     OWN_GRADIENT,
     RUN_PARAMS,
     SCRATCH,
@@ -41,12 +43,18 @@ from .support import rule
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
 
-__all__ = ["CpuPlan"]
+__all__ = ["CpuPlan", "derived_batch_block"]
 
 _PAGE = 4096
 _MOST_PANELS = 4  # panels of inputs in a block of weights
 _L1_LEFT = 14 << 10  # bytes of L1 reserved for a block of weights, beside one panel of A and one of B
 _GROUP_BYTES = 1 << 18  # bytes of output gradients in cache during a pass over the inputs
+_NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
+
+
+def derived_batch_block() -> int:
+    """Return the rows of the batch for which a panel of A, one of B and a block of weights fit in L1."""
+    return (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
 
 
 class _Backward(NamedTuple):
@@ -197,7 +205,7 @@ class CpuPlan:
         op = self._add(
             table.LINEAR, outputs, IN=self._width, X=self._value, Y=self._arena.matrix(self.capacity, outputs),
             WEIGHT=self._row_of(weight), BIAS=self._row_of(bias),
-            TRANSPOSED=self.weights.copies.get((self._index, weight), -1),
+            TRANSPOSED=self.weights.copies.get((self._index, weight), -1), AHEAD=tuned("panel_prefetch"),
         )  # fmt: skip
         op[table.PRE] = op[table.Y]
         self._after_product = True
@@ -399,7 +407,8 @@ class CpuPlan:
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clip_params = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
         run_params[ACCUMULATE] = int(accumulates)
-        run_params[BATCH_BLOCK] = (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
+        run_params[BATCH_BLOCK] = tuned("batch_block", derived_batch_block())
+        run_params[NEAR] = _NEAR if tuned("weight_prefetch") else 1 << 62
         if optimizer.clip_norm is not None or accumulates:
             params = self.weights.params
             for row in range(len(params)):

@@ -16,7 +16,8 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.mapped import address_of
-from .._common.threads import WORK_PER_THREAD, choose_threads, most_threads
+from .._common.threads import choose_threads, most_threads
+from .._common.tuning import tuned
 from .._common.validation import Array
 from .._kernels.cpu import engine as kernels
 from .._kernels.cpu import loss_operations, operations, table
@@ -87,7 +88,7 @@ class PreparedSteps:
         self._fewest = self._threads if threads is not None else 1
         self.rows_alone = capacity if self._threads == 1 else 0
         if self._fewest < self._threads:
-            self.rows_alone = ceil_div(2 * WORK_PER_THREAD, int(self._row_work)) - 1
+            self.rows_alone = ceil_div(2 * tuned("flops_per_thread"), int(self._row_work)) - 1
         self.rows_brief = int(_BRIEF / self._row_work)
         plan = CpuPlan(weights.layers, weights, loss, optimizer, capacity, source, by_index, self._threads)
         self._plan, self.dropouts = plan, plan.dropouts

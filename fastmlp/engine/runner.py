@@ -227,6 +227,10 @@ class Engine:
             self._plan, self._key = plan, key
         return plan
 
+    def renew_plan(self) -> None:
+        """Make the tables of the next run anew, with the choices of `tuning` that hold then."""
+        self._plan = None
+
     def _launch(
         self,
         plan: CpuPlan,

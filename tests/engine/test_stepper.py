@@ -314,8 +314,7 @@ def test_several_threads(way, rng):
 
 
 def test_larger_batches_use_more_threads(rng, monkeypatch):
-    monkeypatch.setattr(prepared, "WORK_PER_THREAD", 6 * 4000)  # of the work of a row
-    monkeypatch.setattr("fastmlp._common.threads.WORK_PER_THREAD", 6 * 4000)
+    monkeypatch.setenv("FASTMLP_TUNING", f"flops_per_thread={6 * 4000}")  # of the work of a row
     monkeypatch.setattr("fastmlp._common.threads.usable_threads", lambda: mock.Mock(count=3, reason=""))
     trainers = pair_of(plain(), fm.CrossEntropyLoss, fm.Adam)
     batches = [(features(rng, rows), rng.integers(0, 3, rows)) for rows in (400, 1, 30, 100, 400)]

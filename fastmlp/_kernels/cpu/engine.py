@@ -37,6 +37,7 @@ from .panels import panel_stride
 from .products import Epilogue, even_block, rows_product, transposed_product
 from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
 from .table import (
+    AHEAD,
     AVERAGE,
     BACKWARD,
     BIAS,
@@ -64,18 +65,18 @@ from .tile import transpose_block
 
 __all__ = [
     "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST_OPERATION", "ITEM_COLUMNS",
-    "LOSSES", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE", "WEIGHT_BLOCK",
-    "train",
+    "LOSSES", "NEAR", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE",
+    "WEIGHT_BLOCK", "train",
 ]  # fmt: skip
 
 
 FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as long as the gradient
-NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a single thread
 
 # Entries of ``run_params``, the integer parameters of a run. The forward pass begins at FIRST_OPERATION: a step whose
-# activations are in ``work`` already computes the last operation only.
-UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST_OPERATION = range(9)
-RUN_PARAMS = 9
+# activations are in ``work`` already computes the last operation only. A single thread prefetches no weights if these
+# and their state have at most NEAR bytes.
+UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST_OPERATION, NEAR = range(10)
+RUN_PARAMS = 10
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
@@ -137,7 +138,7 @@ def _forward(o, ops, params, numbers, work, weights, r0, r1, s, unit):
         bias, begin = params[op[BIAS], 0], 1
     rows_product(
         work_p, op[X], op[IN], params[op[WEIGHT], 0], begin, bias, op[PRE], op[OUT], weights_p, op[CAPACITY], r0, r1,
-        _epilogue(op[FORWARD], o, ops, numbers, weights), unit,
+        _epilogue(op[FORWARD], o, ops, numbers, weights), unit, op[AHEAD] != 0,
     )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
     if op[TRANSPOSED] >= 0:
         rows_product(
             work_p, op[DY], op[OUT], op[TRANSPOSED], np.int64(2), np.int64(0), op[DX], op[IN], weights_p,
-            op[CAPACITY], r0, r1, epilogue, unit,
+            op[CAPACITY], r0, r1, epilogue, unit, op[AHEAD] != 0,
         )  # fmt: skip
     else:
         transposed_product(
@@ -385,7 +386,7 @@ def train(
         s = done
         h, factor = s * hyperparams.shape[1], 1.0
         block = even_block(n, run_params[BATCH_BLOCK], 1)
-        fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > NEAR)
+        fetches = n >= FETCH_ROWS and (threads > 1 or weights.size * weights.itemsize > run_params[NEAR])
         # Clipping by norm requires all gradients before the first update.
         for stage in range(stages if ends_step else 1):
             for m in range(splits[thread], splits[thread + 1]):

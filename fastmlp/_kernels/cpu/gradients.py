@@ -65,7 +65,7 @@ def weight_gradient(op, first, stop, column, n, params, work, weights, out, spar
             product(
                 Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
                 Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
-                Target(work_p, out + (i - first) * stride, 0, 0, m, width, False), none,
+                Target(work_p, out + (i - first) * stride, 0, 0, m, width, False, False), none,
             )  # fmt: skip
         b += block
 
@@ -93,7 +93,7 @@ def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spa
             product(
                 Left(work_p, start, unit, half * unit, 0, 0, 0, start, unit, half * unit, length),
                 Right(work_p, op[X] + i * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
-                Target(work_p, spare, 0, 0, width, m, False), none,
+                Target(work_p, spare, 0, 0, width, m, False, False), none,
             )  # fmt: skip
             b += block
         for v in range(0, step, half):

@@ -6,9 +6,9 @@ import functools
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 
 from ..._common.errors import BackendError
+from ..._common.processor import cache_sizes
 from ..compiled.library import LEVEL_BYTES, chosen_level, host_level
 
 __all__ = ["LANES", "TILE_ROWS", "VECTOR_BYTES", "l1_bytes", "width_of"]
@@ -68,11 +68,7 @@ _L1 = 32 << 10, 48 << 10  # smallest size in use, largest size with measurements
 @functools.cache
 def l1_bytes(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
     """Return the size of the L1 data cache in bytes, clamped to 32 to 48 KiB; 32 KiB if the system reports none."""
-    for entry in sorted(Path(folder).glob("index*")):
-        try:
-            level, kind, size = ((entry / name).read_text().strip() for name in ("level", "type", "size"))
-        except (OSError, UnicodeDecodeError):
-            continue
-        if level == "1" and kind != "Instruction" and size[:-1].isdecimal() and size.endswith("K"):
+    for name, size in cache_sizes(folder).items():
+        if name.startswith("L1 ") and name != "L1 Instruction" and size[:-1].isdecimal() and size.endswith("K"):
             return min(max(int(size[:-1]) << 10, _L1[0]), _L1[1])
     return _L1[0]

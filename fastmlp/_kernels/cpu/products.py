@@ -72,6 +72,7 @@ class Target(NamedTuple):
     m: int
     width: int
     far: bool  # whether to prefetch C
+    ahead: bool  # whether to prefetch B's next panel
 
 
 class Epilogue(NamedTuple):
@@ -123,12 +124,12 @@ def _height(m, most):
 
 @inline
 def _ask_ahead(left, right, target, column, c, at, row, r, height):
-    """Prefetch the part of B's next panel that matches this tile's share of C, and a far C's next tile."""
+    """Prefetch what `Target` asks for: the next tile of C, and this tile's share of B's next panel."""
     m, line = target.m, 64 // c.itemsize
     if target.far:
         for i in range(at + (r + height) * row, at + min(r + 2 * height, m) * row, line):
             prefetch(c, i)
-    if target.width - column >= 2 * row:  # the next panel is as wide as this one
+    if target.ahead and target.width - column >= 2 * row:  # the next panel is as wide as this one
         start = right.start + (column + row) * right.rows + right.first * row
         b, size = carray(right.data, _ALL), (left.full * left.inner + left.tail) * row
         for i in range(start + size * r // m, start + size * (r + height) // m, line):
@@ -217,11 +218,11 @@ def even_block(length, most, unit):
 
 
 @compiled_once
-def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, epilogue, unit):
+def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, epilogue, unit, ahead):
     """Compute rows r0 .. r1 of C = A B (+ bias), with A (rows, k) and C (rows, width) in panels.
 
     A and C are at ``a`` and ``c`` of ``data``. B (k, width) is at ``b`` of ``weights``, with its rows padded to whole
-    vectors. ``begin`` is that of `product`; ``unit`` is 1.
+    vectors. ``begin`` is that of `product`; ``unit`` is 1. ``ahead``: see `Target`.
     """
     panel = 2 * lanes(carray(data, 1))
     room = ceil_div(k, panel // 2) * (panel // 2)
@@ -238,7 +239,7 @@ def rows_product(data, a, k, b, begin, bias, c, width, weights, rows, r0, r1, ep
                 Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                      a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                 Right(weights, b, room, first), begin if first == 0 else 0, bias,
-                Target(data, c, rows, row, m, width, m * width >= FAR),
+                Target(data, c, rows, row, m, width, m * width >= FAR, ahead),
                 Epilogue(
                     epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                     epilogue.numbers, 0,
@@ -281,7 +282,7 @@ def transposed_product(data, a, k, b, c, width, weights, rows, r0, r1, epilogue,
                     Left(data, a + first * rows + row * panel, panel, unit, rows * panel, full, panel,
                          a + (first + full * panel) * rows + row * tail_row, tail_row, unit, tail),
                     Right(data, scratch, 0, 0), 2 if first == 0 else 0, np.int64(0),
-                    Target(data, c + column * rows, rows, row, m, min(panel, width - column), m * width >= FAR),
+                    Target(data, c + column * rows, rows, row, m, min(panel, width - column), m * width >= FAR, False),
                     Epilogue(
                         epilogue.address if first + length == k else 0, epilogue.weights, epilogue.table,
                         epilogue.numbers, column,

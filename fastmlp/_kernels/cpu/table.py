@@ -26,12 +26,12 @@ from ..op_columns import (
 )  # fmt: skip
 
 __all__ = [
-    "ACTIVATION", "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BOUNDS", "CAPACITY", "CLASS_WEIGHT", "COLUMNS",
-    "COUNTS", "DERIVATIVE", "DX", "DY", "EPILOGUE", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY", "KIND",
-    "LAYER", "LINEAR", "LOSS", "LOSS_DENOMINATORS", "MEAN", "MEANS", "NOISE", "NUMBERS", "ORDER", "OUT", "OWN", "PAGE",
-    "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS", "ROW_LOSSES", "ROW_SIZE", "RSTDS", "SAMPLE_WEIGHT",
-    "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET", "THRESHOLD",
-    "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
+    "ACTIVATION", "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BOUNDS", "CAPACITY", "CLASS_WEIGHT",
+    "COLUMNS", "COUNTS", "DERIVATIVE", "DX", "DY", "EPILOGUE", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY",
+    "KIND", "LAYER", "LINEAR", "LOSS", "LOSS_DENOMINATORS", "MEAN", "MEANS", "NOISE", "NUMBERS", "ORDER", "OUT", "OWN",
+    "PAGE", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS", "ROW_LOSSES", "ROW_SIZE", "RSTDS",
+    "SAMPLE_WEIGHT", "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
+    "THRESHOLD", "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine computes itself; functions of one panel; functions of rows.
@@ -47,13 +47,15 @@ LINEAR, PANELS, ROWS = range(3)
 # - EPILOGUE: operation whose BACKWARD is applied to each panel of this LINEAR's DX, -1 for none;
 # - TRANSPOSED: transposed copy of the weight in weights: panels over I, O rows; -1 for no copy;
 # - SCRATCH: offset in work of the scratch memory of a function of rows or by column;
-# - OWN: whether a LINEAR calls its own BACKWARD, because no other operation's epilogue does.
+# - OWN: whether a LINEAR calls its own BACKWARD, because no other operation's epilogue does;
+# - AHEAD: whether a LINEAR prefetches the next panel of its weights.
 (
     KIND, CAPACITY, DY, DX, FORWARD, BACKWARD, GRADIENT, ACTIVATION, DERIVATIVE, EPILOGUE, TRANSPOSED, SCRATCH, OWN,
-) = range(OWN_COLUMNS, OWN_COLUMNS + 13)  # fmt: skip
+    AHEAD,
+) = range(OWN_COLUMNS, OWN_COLUMNS + 14)  # fmt: skip
 
 # Columns whose meaning depends on the operation.
-_FREE = OWN_COLUMNS + 13
+_FREE = OWN_COLUMNS + 14
 # A GATHER: the source of the rows; bytes of the system's pages; steps of this run, if the source is a file and the next
 # batch is to be read ahead, else 0.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, PAGE, STEPS = range(_FREE, _FREE + 6)
