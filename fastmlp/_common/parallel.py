@@ -17,7 +17,7 @@ __all__ = ["run_jobs"]
 _LOOK = 0.1  # seconds between two looks for Ctrl-C on systems where it does not end the wait for a lock
 
 
-def run_jobs(jobs: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
+def run_jobs(jobs: Sequence[Callable[[], Any]], threads: int, at_once: int | None = None) -> list[Any]:
     """Call functions at once, and return their results in order.
 
     The calling thread and others of the pool take the functions one after the other. Each has an equal share of the
@@ -29,6 +29,8 @@ def run_jobs(jobs: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
         Without arguments.
     threads : int
         Threads of all functions together.
+    at_once : int, optional
+        Functions at a time; default: as many as threads.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def run_jobs(jobs: Sequence[Callable[[], Any]], threads: int) -> list[Any]:
     [1, 2]
     """
     run = _Run(jobs)
-    workers = max(1, min(threads, len(jobs)))
+    workers = max(1, min(threads if at_once is None else at_once, len(jobs)))
     share = max(1, threads // workers)
     helpers = 0
     try:

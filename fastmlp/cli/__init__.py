@@ -17,7 +17,10 @@ from .. import __version__
 from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
-__all__ = ["main"]
+__all__ = ["ERROR", "EXPECTED", "describe", "main", "print_notes"]
+
+ERROR = "fastmlp: error: "
+EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, ValueError
 
 _COMMANDS = (
     "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
@@ -66,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.argv = arguments
         with warnings.catch_warnings():
-            warnings.showwarning = _print_notes(warnings.showwarning)
+            warnings.showwarning = print_notes(warnings.showwarning)
             code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -78,13 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return _fail("interrupted.", INTERRUPTED)
-    except (BackendError, DivergenceError, ImportError, MemoryError, OSError, ValueError) as error:
+    except EXPECTED as error:
         if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
             raise
-        return _fail(_describe(error), 2 if isinstance(error, UsageError) else 1)
+        return _fail(describe(error), 2 if isinstance(error, UsageError) else 1)
 
 
-def _print_notes(default: Any) -> Any:
+def print_notes(default: Any) -> Any:
     """Return a ``showwarning`` that prints a PerformanceWarning as one line, and passes others to ``default``."""
 
     def show(message: Any, category: type[Warning], *place: Any) -> None:
@@ -97,11 +100,12 @@ def _print_notes(default: Any) -> Any:
 
 
 def _fail(text: str, code: int = 1) -> int:
-    print(f"fastmlp: error: {text}", file=sys.stderr)
+    print(f"{ERROR}{text}", file=sys.stderr)
     return code
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """Return the message of one of the `EXPECTED` errors as one line."""
     if isinstance(error, OSError) and error.strerror:
         return (
             f"{error.filename or repr('')}: {error.strerror}." if error.filename is not None else f"{error.strerror}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..io.files import atomic_write
 
 __all__ = ["draw_comparison", "draw_curves"]
 
+_lock = threading.Lock()  # matplotlib is not made for several threads
 _TRAIN, _VALIDATION = "#1f77b4", "#d62728"
 
 
@@ -32,6 +34,11 @@ def draw_curves(history: History, title: str, path: Path) -> str | None:
     """
     if not len(history):
         return "no evaluation was reached"
+    with _lock:
+        return _draw_curves(history, title, path)
+
+
+def _draw_curves(history: History, title: str, path: Path) -> str | None:
     with_accuracy = history["val_accuracy"][0] is not None
     axes = _panels(with_accuracy)
     if axes is None:

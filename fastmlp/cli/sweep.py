@@ -7,28 +7,21 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 
-from .._common.errors import ModelFileError
+from .._common.errors import BackendError, ModelFileError
 from .._common.threads import usable_threads
+from .._kernels import get_backend
 from ..callbacks.history import History
 from ..io.files import atomic_write, try_lock
 from . import train
 from .compare import history_of, print_ranking
-from .options import INTERRUPTED, NOTE, Parser, UsageError, at_least
-from .runs import STATE
+from .options import INTERRUPTED, Parser, UsageError, at_least
+from .sweep_processes import Children
 
 __all__ = ["add_parser"]
 
@@ -76,32 +69,24 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.out).expanduser()
     _holds_sweep(folder, runs)  # check the folder before it is locked
     ended: dict[str, str | None] = {}
-    children = _Children()
+    children = Children()
     with _locked(folder) as lock:
         resumed = _holds_sweep(folder, runs)
         with atomic_write(folder / _PLAN) as stream:
             stream.write(json.dumps(runs, indent=2).encode() + b"\n")
-        usable = usable_threads().count
-        jobs = min(args.jobs or usable, len(runs))
-        environment = {**os.environ, "FASTMLP_NUM_THREADS": str(max(1, usable // jobs))}
+        jobs = min(args.jobs or usable_threads().count, len(runs))
         noun = "run" if len(runs) == 1 else "runs"
         print(f"{len(runs)} {noun}, {jobs} at a time, in {folder}{', resumed' if resumed else ''}", flush=True)
-
-        def run_one(item: tuple[str, list[str]]) -> str | None:
-            return children.run(_command(folder / item[0], item[1]), environment, lock.fileno())
-
-        with children.forward_signals(), ThreadPoolExecutor(jobs) as pool:
-            try:
-                for name, problem in zip(runs, pool.map(run_one, runs.items()), strict=True):
-                    if children.ending:
-                        break
-                    out = str(folder / name)
-                    ended[out] = problem
-                    note = "" if problem is None else f": {problem}"
-                    print(f"{'done  ' if problem is None else 'failed'} {out}{note}", flush=True)
-            except BaseException:
-                children.end(signal.SIGTERM)
-                raise
+        places = [(folder / name, options) for name, options in runs.items()]
+        train_all = children.train_together if _may_share_process(args) else children.train_apart
+        with children.forward_signals(), contextlib.closing(train_all(places, jobs, lock.fileno())) as problems:
+            for name, problem in zip(runs, problems, strict=True):
+                if children.ending:
+                    break
+                out = str(folder / name)
+                ended[out] = problem
+                note = "" if problem is None else f": {problem}"
+                print(f"{'done  ' if problem is None else 'failed'} {out}{note}", flush=True)
     histories = _histories([out for out, problem in ended.items() if problem is None])
     if not histories and not children.ending:
         raise ModelFileError("No run of the sweep succeeded; see the messages above.")
@@ -112,6 +97,19 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nstopped after {len(ended)} of {len(runs)} runs; repeat the command to resume")
         return INTERRUPTED if children.ending == signal.SIGINT else 128 + children.ending
     return 0 if len(histories) == len(runs) else 1
+
+
+def _may_share_process(args: argparse.Namespace) -> bool:
+    """Return whether all runs can train in one process: their steps leave the GIL to others, and none has a GPU."""
+    parser = Parser(prog="fastmlp", allow_abbrev=False)
+    train.add_parser(parser.add_subparsers())
+    common = parser.parse_args(["train", *args.train])
+    if common.config is not None or any(_axis(text)[0] == "backend" for text in args.grid):
+        return False
+    try:
+        return bool(get_backend(common.backend).name == "numba")
+    except BackendError:  # each run reports it
+        return False
 
 
 def _histories(folders: list[str]) -> dict[str, History]:
@@ -207,100 +205,3 @@ def _locked(folder: Path) -> BinaryIO:
         if attempt < _PATIENCE:
             time.sleep(1)
     raise FileExistsError(f"{folder} is in use by another sweep; give another --out.")
-
-
-def _command(out: Path, options: list[str]) -> list[str]:
-    """Return the command that starts or resumes a run; resuming a complete run changes nothing."""
-    train_ = [sys.executable, "-c", _RUN, "train", "--quiet"]
-    if (out / STATE).is_file():
-        return [*train_, "--resume", str(out)]
-    return [*train_, *options, "--out", str(out), *(["--force"] if out.exists() else [])]
-
-
-# A run stops, as after Ctrl-C, at the end of its standard input: when the sweep closes it or dies. It sets its own
-# SIGINT handler, as the runs of a sweep in the background of a shell inherit an ignored SIGINT.
-_RUN = """
-import os, signal, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)
-def watch():
-    os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=watch, daemon=True).start()
-from fastmlp.cli import main
-sys.exit(main())
-"""
-
-
-class _Children:
-    """Processes of the runs, which end with this process.
-
-    Attributes
-    ----------
-    ending : int or None
-        Signal that stops the sweep.
-    """
-
-    def __init__(self) -> None:
-        self.ending: int | None = None
-        self._lock = threading.Lock()
-        self._running: list[subprocess.Popen[str]] = []
-        self._printed: set[str] = set()
-
-    def run(self, command: list[str], environment: dict[str, str], lock: int) -> str | None:
-        """Run a process; return None, or the last line of its errors."""
-        with self._lock:
-            if self.ending:
-                return "not started"
-            # In a new session, so that Ctrl-C in the terminal reaches only this process, which forwards it once.
-            child = subprocess.Popen(
-                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                text=True, errors="replace", start_new_session=True, pass_fds=(lock,) if os.name == "posix" else (),
-            )  # fmt: skip
-            self._running.append(child)
-        assert child.stderr is not None
-        with child.stderr:
-            errors = child.stderr.read()
-        child.wait()
-        with self._lock:
-            self._running.remove(child)
-            _close(child)
-            for line in errors.splitlines():  # runs on the same table print the same notes
-                if line.startswith(NOTE) and line not in self._printed:
-                    self._printed.add(line)
-                    print(line, file=sys.stderr, flush=True)
-        return None if child.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
-
-    @contextmanager
-    def forward_signals(self) -> Iterator[None]:
-        """Forward Ctrl-C and SIGTERM to the runs: first as Ctrl-C, so that they save their states, later as SIGTERM."""
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            first, self.ending = self.ending is None, number
-            # In another thread, as this one may hold the lock.
-            threading.Thread(target=self.end, args=(number if first else signal.SIGTERM, first)).start()
-
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for number, handler in before.items():
-                if handler != signal.SIG_IGN:
-                    signal.signal(number, forward)
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def end(self, number: int, gently: bool = False) -> None:
-        """Start no other run, and end the running ones; ``gently`` like Ctrl-C."""
-        with self._lock:
-            self.ending = self.ending or number
-            for child in self._running:
-                if gently:
-                    _close(child)
-                else:
-                    child.terminate()
-
-
-def _close(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,18 @@ def add_parser(commands: Any) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset] = load_data) -> int:
+    """Run the command; ``load`` returns the data set of `data_options`."""
     if args.config is not None:
         args = _with_config(args)
     resumed = None if args.resume is None else _load_resumed(args)
     if resumed is None:
         source = data_options(args)
-        data = load_data(source, args.dtype)
+        data = load(source, args.dtype)
         source, options = with_table_format(source, data), resolve(args, data)
     else:
         folder, source, options = resumed
-        data = load_data(source, options["dtype"])
+        data = load(source, options["dtype"])
         args.tensorboard, args.backend = bool(options["tensorboard"]), options["backend"]
     try:
         model, loss, optimizer, trainer = make_trainer(args.backend, options, data)

@@ -12,7 +12,9 @@ import pytest
 
 import fastmlp as fm
 from fastmlp.callbacks.history import KEYS, History
+from fastmlp.cli import sweep_group
 from fastmlp.cli.compare import print_ranking
+from fastmlp.cli.data import load_data
 
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
 
@@ -85,6 +87,36 @@ def test_sweep(fastmlp, folder):
     assert runs == ["lr=0.0001,hidden=4", "lr=0.0001,hidden=8,8", "lr=0.01,hidden=4", "lr=0.01,hidden=8,8"]
     best = min(runs, key=lambda run: json.loads((folder / "sweep" / run / "metrics.jsonl").read_text())["val_loss"])
     assert out.splitlines()[-4].startswith(os.path.join("sweep", best))
+
+
+def test_runs_of_a_sweep_have_the_bits_of_a_single_run(fastmlp, folder, monkeypatch):
+    common = ["--epochs", 1, "--hidden", 4]
+    grid = ["--grid", "lr=1e30,0.02", "--jobs", 2]
+    code, out, err = fastmlp("sweep", *grid, "--out", "together", "--", *common)
+    assert (code, err) == (1, "") and out.count("done ") == 1
+    assert "failed together/lr=1e30: fastmlp: error: Training diverged" in out
+    monkeypatch.setattr("fastmlp.cli.sweep._may_share_process", lambda args: False)
+    apart = fastmlp("sweep", *grid, "--out", "apart", "--", *common)
+    assert apart[0] == 1 and apart[1].splitlines()[1:3] == out.replace("together", "apart").splitlines()[1:3]
+    fastmlp("train", "--lr", 0.02, *common, "--out", "alone", "--quiet")
+    ref = (folder / "alone" / "model.safetensors").read_bytes()
+    for way in ("together", "apart"):
+        assert (folder / way / "lr=0.02" / "model.safetensors").read_bytes() == ref
+
+
+def test_data_of_a_sweep_are_loaded_once(monkeypatch, folder, capfd):
+    loaded = []
+
+    def load(source, dtype):
+        loaded.append(dtype)
+        return load_data(source, dtype)
+
+    monkeypatch.setattr(sweep_group, "load_data", load)
+    options = [["--epochs", "1", "--hidden", "3", *more] for more in ([], ["--lr=0.1"], ["--dtype=float64"])]
+    runs = [(str(folder / str(number)), one) for number, one in enumerate(options)]
+    assert sweep_group.main(json.dumps({"jobs": 1, "runs": runs}).encode()) == 0
+    assert loaded == ["float32", "float64"]
+    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [[0, None], [1, None], [2, None]]
 
 
 @pytest.mark.slow

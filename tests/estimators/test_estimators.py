@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import QuantileRegressor
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
@@ -276,6 +276,18 @@ def test_pipeline_and_grid_search(digits):
     np.testing.assert_array_equal(*scores)
     assert found["loky"].best_score_ > 0.8
     assert clone(pipeline)[-1].get_params() == small(max_iter=40).get_params()
+
+
+def test_cross_validation_in_threads(digits):
+    X, y = digits
+    net = small(max_iter=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ref = cross_validate(net, X[:300], y[:300], cv=3, return_train_score=True)
+        with joblib.parallel_config(backend="threading", n_jobs=2):
+            comp = cross_validate(net, X[:300], y[:300], cv=3, return_train_score=True)
+    for name in ("test_score", "train_score"):
+        np.testing.assert_array_equal(ref[name], comp[name])
 
 
 def test_joblib_threads_share(digits):
