@@ -98,6 +98,7 @@ class Children:
         """Train all runs in the threads of one process, where the same data are in memory once; see `train_apart`."""
         child = self._start([_ALL], lock, stdout=subprocess.PIPE)
         if child is None:
+            yield from ["not started"] * len(runs)
             return
         assert child.stdin is not None and child.stdout is not None
         plan = {"jobs": jobs, "runs": [(str(out), options) for out, options in runs]}

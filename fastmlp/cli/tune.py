@@ -10,7 +10,7 @@ from typing import Any
 
 from .._common.errors import BackendError
 from .._common.processor import processor
-from .._common.tuning import VARIABLE, file_content, forget, tuning_file
+from .._common.tuning import CHOICES, VARIABLE, file_content, forget, tuning_file
 from ..io.files import atomic_write
 from ..training.tune import measure
 from .info import tuning
@@ -22,6 +22,7 @@ _LEAST = 0.85  # share of the time for which the threads must have run
 
 def add_parser(commands: Any) -> None:
     """Add the command's parser."""
+    choices = "".join(f"  {name:17s} {choice.meaning}\n" for name, choice in CHOICES.items())
     parser = commands.add_parser(
         "tune",
         help="measure once how this processor trains fastest",
@@ -33,6 +34,7 @@ def add_parser(commands: Any) -> None:
         "  fastmlp tune --json   the same, for programs\n"
         "  fastmlp tune --reset  delete the values of this processor\n"
         "  fastmlp info          the values in use, and where each comes from\n\n"
+        f"choices:\n{choices}\n"
         f"The environment variable {VARIABLE} overrides values, such as\n"
         f"{VARIABLE}=flops_per_thread=500000,panel_prefetch=0, or ignores the measured ones\n"
         f"({VARIABLE}=off).",
