@@ -74,6 +74,7 @@ from .modules.activations.sigmoid import Sigmoid as Sigmoid
 from .modules.activations.silu import SiLU as SiLU
 from .modules.activations.softplus import Softplus as Softplus
 from .modules.activations.tanh import Tanh as Tanh
+from .modules.binned_linear import BinnedLinear as BinnedLinear
 from .modules.saving import load_model as load_model
 from .modules.saving import save as save
 from .modules.scale import Scale as Scale

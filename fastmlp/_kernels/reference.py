@@ -23,6 +23,7 @@ import numpy as np
 from .._common.arithmetic import ceil_div
 from .._common.philox import DROPOUT, philox4x32
 from . import formulas
+from .reference_binned import binned_linear_backward, binned_linear_forward  # noqa: F401
 
 name = "numpy"
 

@@ -11,7 +11,7 @@ import numpy as np
 from .._common.tuning import tuned
 from .._common.validation import Array
 from .._kernels.cpu import augment as augmented
-from .._kernels.cpu import columns, elementwise, loss_operations, losses, operations, table, updates
+from .._kernels.cpu import binned, columns, elementwise, loss_operations, losses, operations, table, updates
 from .._kernels.cpu.engine import (
     ACCUMULATE,
     BATCH_BLOCK,
@@ -23,6 +23,7 @@ from .._kernels.cpu.engine import (
     RUN_PARAMS,
     SCRATCH,
     SCRATCH_SIZE,
+    TABLE_BLOCK,
     TRAINING,
     UPDATE,
     WEIGHT_BLOCK,
@@ -60,7 +61,8 @@ def derived_batch_block() -> int:
 class _Backward(NamedTuple):
     """Gradient functions of an operation.
 
-    ``dx`` computes the gradient of the input, and with ``in_place`` it may overwrite the gradient of the output.
+    ``dx`` computes the gradient of the input, and with ``in_place`` it may overwrite the gradient of the output. It is
+    None if both are equal.
     ``gradient`` computes the gradients of the parameters of an operation that is not a matrix product.
     """
 
@@ -146,7 +148,7 @@ class CpuPlan:
     def _add(self, kind: int, width: int, /, *numbers: float, **columns: int) -> list[int]:
         """Append an operation whose output has ``width`` columns; return its row of the table."""
         row = [-1] * table.COLUMNS
-        row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = 0
+        row[table.FORWARD] = row[table.BACKWARD] = row[table.GRADIENT] = row[table.OWN] = row[table.REFRESH] = 0
         row[table.KIND], row[table.CAPACITY], row[table.OUT] = kind, self.capacity, width
         row[table.IN] = width
         for name, value in columns.items():
@@ -209,6 +211,26 @@ class CpuPlan:
         )  # fmt: skip
         op[table.PRE] = op[table.Y]
         self._after_product = True
+
+    def binned_linear(self, outputs: int, bins: Array, weight: str, table_name: str, bias: str | None) -> None:
+        """Append the separation of the dense inputs, their product, and the rows of the table, which add to it."""
+        dense, rows = self._width - len(bins), int(bins[:, 1].sum())
+        self._bins = np.ascontiguousarray(bins, np.int64)
+        columns = {
+            "BINS": self._bins.ctypes.data, "BINS_COUNT": len(bins),
+            "CELLS": self._arena.allocate(2 * len(bins) * self.capacity),
+        }  # fmt: skip
+        self._add(
+            table.ROWS, dense, IN=self._width, X=self._value, Y=self._arena.matrix(self.capacity, dense),
+            FORWARD=binned.split.address(self.dtype), **columns,
+        )  # fmt: skip
+        self.linear(outputs, weight, bias)
+        self._add(
+            table.PANELS, outputs, IN=rows, X=self._value, Y=self._value, WEIGHT=self._row_of(table_name),
+            FORWARD=binned.panel_forward.address(self.dtype), REFRESH=binned.panel_sums.address(self.dtype),
+            TABLE=self._offset_of(table_name), SUMS=self._arena.matrix(round_up(rows, self.dtype), outputs), **columns,
+        )  # fmt: skip
+        self._backwards[len(self._ops) - 1] = _Backward(None, binned.panel_gradient)
 
     def activation(self, kind: str, alpha: float) -> None:
         """Append an activation: the epilogue of the previous product, or else a separate operation."""
@@ -334,7 +356,8 @@ class CpuPlan:
             op[table.DY] = op[table.DX] = gradient
             in_place = backward is not None and backward.in_place
             if op[table.KIND] == table.LINEAR or o > lowest:
-                op[table.BACKWARD] = 0 if backward is None else backward.dx.address(self.dtype)
+                dx = None if backward is None else backward.dx
+                op[table.BACKWARD] = 0 if dx is None else dx.address(self.dtype)
             if op[table.KIND] == table.LINEAR:
                 address, in_place = op[table.BACKWARD], False
                 if address and above is not None and above[table.KIND] == table.LINEAR:
@@ -375,6 +398,11 @@ class CpuPlan:
                     for column in panels:
                         items.append((BIAS_PANEL, o, column, 0, 1, len(items)))
                         costs.append(4 * panel)
+            elif op[table.REFRESH]:
+                for column in panels:
+                    for row, count, _ in self._bins.tolist():
+                        items.append((TABLE_BLOCK, o, column, row, row + count, len(items)))
+                        costs.append((count // 4 + 12) * min(panel, round_up(outputs - column, self.dtype)))
             else:
                 for column in panels:
                     for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
@@ -398,7 +426,8 @@ class CpuPlan:
 
     def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
         panel = 2 * LANES[self.dtype.itemsize]
-        block = max(_MOST_PANELS * panel, MAX_BLOCK_ROWS) * panel
+        longest = max((item[4] - item[3] for item in self.work_items.tolist()), default=0)
+        block = max(_MOST_PANELS * panel, MAX_BLOCK_ROWS, longest) * panel
         run_params = self.run_params
         run_params[TRAINING] = 1
         run_params[UPDATE] = updates.update_function(rule(optimizer)).address(self.dtype)

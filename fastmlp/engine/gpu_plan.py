@@ -17,7 +17,7 @@ from .._kernels.formulas import output_suffices
 from ..losses import Loss
 from ..modules.lowering import Layer, Masks
 from ..optim import Optimizer
-from .support import state_kinds
+from .support import Unsupported, state_kinds
 
 __all__ = ["ALIGNED", "GpuPlan", "Layout"]
 
@@ -230,6 +230,10 @@ class GpuPlan:
         op = self._begin(_Jobs(table.FORWARD, table.DELTA), outputs)
         op[table.WEIGHT], op[table.BIAS] = self._offset_of(weight), self._offset_of(bias)
         self._after_product = True
+
+    def binned_linear(self, outputs: int, bins: Array, weight: str, table: str, bias: str | None) -> None:
+        """Refuse, since there are no kernels for GPUs."""
+        raise Unsupported("the module BinnedLinear has no kernels for GPUs")
 
     def activation(self, kind: str, alpha: float) -> None:
         """Append an activation: the epilogue of the previous product, or else a separate operation."""

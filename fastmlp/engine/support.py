@@ -45,6 +45,11 @@ def layers_of(model: Module) -> list[Layer]:
     unknown = [module for module in model.modules() if not is_registered_module(type(module))]
     for module in (*unknown, *(layer.module for layer in layers if not can_lower(layer.module))):
         raise Unsupported(f"the module {type(module).__name__} is not one that the engine knows")
+    trained = False
+    for layer in layers:
+        if trained and layer.module.reads_features:
+            raise Unsupported(f"the module {type(layer.module).__name__} is not the first one that has parameters")
+        trained = trained or bool(layer.module.params)
     if model.in_width is None or model.dtype is None:
         raise Unsupported("the model has no layer of a fixed width")
     return layers
@@ -57,9 +62,13 @@ def require_loss(loss: Loss) -> None:
 
 
 def work_of(layers: list[Layer], batch: int) -> float:
-    """Return the floating-point operations of a training step: two per multiplication of the matrix products."""
+    """Return the floating-point operations of a training step: two per multiplication of the matrix products.
+
+    The few rows of a table that a step reads are left out.
+    """
     # `local` avoids a synchronization, since another trainer of the model may own the numbers.
-    arrays = (layer.module.params.local(name) for layer in layers for name in layer.module.params)
+    modules = [layer.module for layer in layers]
+    arrays = (module.params.local(name) for module in modules for name in module.params if name not in module.tables)
     products = [float(array.size) for array in arrays if array.ndim == 2]
     return 2.0 * batch * (3 * sum(products) - products[0]) if products else 0.0
 

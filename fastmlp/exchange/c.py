@@ -13,6 +13,7 @@ from .. import __version__
 from .._common.validation import Array
 from .._kernels.formulas import find
 from .._kernels.formulas.c import HELPERS, MATH, functions
+from .._kernels.reference_binned import sums_and_rows
 from ..inference.plan import require_model
 from ..io.files import atomic_write
 from ..modules import Module
@@ -24,7 +25,7 @@ __all__ = ["c_source", "export_c"]
 _TAKEN = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main x y "
-    "linear layer_norm softmax normalize buffers inline".split()
+    "binned linear layer_norm softmax normalize buffers inline".split()
 ).union(HELPERS)
 _MATH = re.compile(rf"({'|'.join(MATH)})[fl]?|c\d+|h_\w+")
 _LINEAR = """static void linear(const T *x, int inputs, int outputs, const T *weight, const T *bias, T *y) {
@@ -32,6 +33,30 @@ _LINEAR = """static void linear(const T *x, int inputs, int outputs, const T *we
         T sum = 0;
         for (int i = 0; i < inputs; i++) sum += x[i] * weight[o * (long)inputs + i];
         y[o] = bias ? sum + bias[o] : sum;
+    }
+}
+"""
+_BINNED = """static void binned(const T *x, int inputs, int outputs, int dense, const T *bins, const T *weight,
+                   const T *bias, const T *rows, T *y) {
+    for (int o = 0; o < outputs; o++) {
+        T sum = bias ? bias[o] : 0;
+        for (int i = 0; i < dense; i++) sum += x[i] * weight[o * (long)dense + i];
+        y[o] = sum;
+    }
+    for (int c = 0; c < inputs - dense; c++) {
+        int first = (int)bins[3 * c], count = (int)bins[3 * c + 1], row;
+        T p = x[dense + c];
+        if (bins[3 * c + 2] == 0) {
+            if (!(p >= 0 && p < (T)count)) continue;
+            row = (int)p;
+            p = (T)row;
+        } else {
+            p = p < 0 ? 0 : p > (T)count ? (T)count : p;
+            row = p >= 0 ? (int)p : 0;
+            if (row == count) row--;
+        }
+        const T *sum = rows + (first + row) * 2L * outputs, *own = sum + outputs;
+        for (int o = 0; o < outputs; o++) y[o] += sum[o] + (p - (T)row) * own[o];
     }
 }
 """
@@ -209,6 +234,13 @@ class _Body:
         """See `PlanBuilder`, as for all that follow."""
         self.function(_LINEAR)
         self.call_into(outputs, "linear", *self._constants(weight, bias))
+
+    def binned_linear(self, outputs: int, bins: Array, weight: str, table: str, bias: str | None) -> None:
+        """A call, with the running sums of the table's rows."""
+        self.function(_BINNED)
+        starts = self.constant(bins)
+        first, last, rows = *self._constants(weight, bias), self.constant(sums_and_rows(self._arrays[table], bins))
+        self.call_into(outputs, "binned", str(self.width - len(bins)), starts, first, last, rows)
 
     def activation(self, kind: str, alpha: float) -> None:
         """The formula as C."""

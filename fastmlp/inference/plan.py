@@ -8,6 +8,7 @@ import numpy as np
 
 from .._common.validation import Array
 from .._kernels.formulas import is_registered
+from .._kernels.reference_binned import sums_and_rows
 from ..modules import Module
 from ..modules.lowering import Masks, can_lower, iter_layers
 from .kernels import Kernels
@@ -58,6 +59,19 @@ class InferencePlan:
         packed = self._kernels.packed(self._arrays[weight].astype(self._dtype, copy=False))
         begin = self._kernels.padded(self._array(bias), outputs, self._dtype)
         self.steps.append(("linear", self._width, outputs, packed, begin, -np.inf, 0, 0.0))
+        self._width = outputs
+
+    def binned_linear(self, outputs: int, bins: Array, weight: str, table: str, bias: str | None) -> None:
+        """A step, with the rows of the table and their running sums padded to whole vectors."""
+        packed = self._kernels.packed(self._arrays[weight].astype(self._dtype, copy=False))
+        rows = sums_and_rows(self._arrays[table].astype(self._dtype, copy=False), bins)
+        begin = self._kernels.padded(self._array(bias), outputs, self._dtype)
+        room = np.zeros((*rows.shape[:2], len(begin)), self._dtype)
+        room[..., :outputs] = rows
+        address = self._kernels.address("inference", "binned_rows", self._dtype)
+        self.steps.append(
+            ("binned", self._width - len(bins), outputs, packed, begin, address, bins, room.reshape(-1))
+        )  # fmt: skip
         self._width = outputs
 
     def activation(self, kind: str, alpha: float) -> None:

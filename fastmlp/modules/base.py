@@ -54,6 +54,12 @@ class Module(HasBackend):
     is_container = False
     passes_through = False
     gives_probabilities = False
+    # reads_features: the engine supports the module only where no module before it has parameters.
+    reads_features = False
+    # Names of the parameters to which an L2 penalty applies.
+    penalized: ClassVar[tuple[str, ...]] = ()
+    # Names of the parameters of which a row of inputs reads a few entries only.
+    tables: ClassVar[tuple[str, ...]] = ()
     # Name of the equivalent PyTorch class, in torch.nn or `exchange.pytorch`, which is built from `torch_arguments`.
     torch: ClassVar[str | None] = None
 

@@ -54,6 +54,7 @@ class Linear(Module):
     in_features: int
     out_features: int
     torch = "Linear"
+    penalized = ("weight",)
 
     def __init__(
         self,

@@ -36,6 +36,9 @@ class PlanBuilder(Protocol):
     def linear(self, outputs: int, weight: str, bias: str | None) -> None:
         """Append Y = X Wᵀ + b; an activation right after it runs as its epilogue."""
 
+    def binned_linear(self, outputs: int, bins: Array, weight: str, table: str, bias: str | None) -> None:
+        """Append Y = code(X) [weight table]ᵀ + b, see `_kernels.reference_binned`."""
+
     def activation(self, kind: str, alpha: float) -> None:
         """Append y = h(x, alpha); ``kind`` is a name of `_kernels.formulas.activations`."""
 

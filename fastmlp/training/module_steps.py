@@ -9,7 +9,7 @@ import numpy as np
 
 from .._common.validation import Array
 from ..losses import Loss
-from ..modules import Dropout, Linear, Module
+from ..modules import Dropout, Module
 from ..optim import Optimizer
 from .augmentation import Augmentations
 from .batches import TrainingData
@@ -134,7 +134,7 @@ class ModuleSteps:
         """Add the gradient of the L2 penalty to the gradients of the weights, and return the penalty."""
         squares, backend = 0.0, self.model.backend
         for module in self.model.modules():
-            if isinstance(module, Linear):
-                backend.add_scaled(module.params["weight"], l2 / count, module.grads["weight"])
-                squares += backend.sum_of_squares(module.params["weight"])
+            for name in module.penalized:
+                backend.add_scaled(module.params[name], l2 / count, module.grads[name])
+                squares += backend.sum_of_squares(module.params[name])
         return l2 / (2 * count) * squares

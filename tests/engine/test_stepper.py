@@ -145,11 +145,15 @@ def test_layers(kind, dtype, way, rng):
 
         def model(example=example):
             layer = kind.examples_of_width(6, dtype, np.random.default_rng(1))[example]
+            if layer.reads_features:
+                return fm.Sequential(layer, fm.Linear(layer.out_width, 6, dtype=dtype, rng=0))
             return fm.Sequential(fm.Linear(WIDTH, 6, dtype=dtype, rng=0), layer)
 
-        outputs = model().infer(features(rng, 1)).shape[1]
+        width = model().in_width
+        outputs = model().infer(rng.normal(size=(1, width))).shape[1]
         trainers = pair_of(model, fm.MSELoss, lambda: fm.Adam(0.01))
-        batches = [(features(rng, rows, dtype), rng.normal(size=(rows, outputs))) for rows in (3, 3, 1, 2)]
+        sizes = (3, 3, 1, 2)
+        batches = [(rng.normal(size=(rows, width)).astype(dtype), rng.normal(size=(rows, outputs))) for rows in sizes]
         assert_same_steps(trainers, batches, way)
 
 

@@ -80,11 +80,15 @@ ctypedef void (*linear_t)(
     int64_t rows, int64_t k, int64_t width, int64_t first, int64_t last, int64_t unit) noexcept nogil
 ctypedef void (*convert_t)(int64_t address, int64_t step, int64_t width, void *row) noexcept nogil
 ctypedef void (*activation_t)(double alpha, const void *x, void *y, int64_t size, int64_t size_of_y) noexcept nogil
+ctypedef void (*binned_t)(
+    const void *a, int64_t lda, int64_t dense, const int64_t *bins, int64_t count, const void *rows, void *c,
+    int64_t ldc, int64_t m, int64_t width) noexcept nogil
 ctypedef void (*row_t)(
     void *row, const void *first, const void *second, double number, int64_t width) noexcept nogil
 
 cdef enum:
     LINEAR
+    BINNED  # a Linear of the dense columns, followed by the rows of the coded ones
     ACTIVATION
     ROW
 
@@ -100,6 +104,10 @@ cdef struct Step:
     row_t function
     const char *first         # weights, or the first parameter of a function of a row
     const char *second        # bias, or the second
+    binned_t binned
+    const int64_t *bins       # of the coded columns, three numbers each
+    Py_ssize_t coded          # their number
+    const char *rows          # of the table
 
 cdef struct Net:
     Step *steps
@@ -147,6 +155,18 @@ cdef inline void _linear(const Net *net, const Step *step, Py_ssize_t first, Py_
             step.activation(step.number, row, row, columns, columns)
 
 
+cdef inline void _binned(const Net *net, const Step *step, Py_ssize_t rows, const char *a, Py_ssize_t lda,
+                         char *c) noexcept nogil:
+    """Compute c (rows, width) from the dense and the coded columns of a."""
+    _linear(net, step, 0, step.width, rows, a, lda, c)
+    step.binned(a, lda, step.inputs, step.bins, step.coded, step.rows, c, net.stride, rows, step.width)
+
+
+cdef inline bint _writes_elsewhere(const Step *step) noexcept nogil:
+    """Return whether the step writes to the other buffer; all others work in place."""
+    return step.kind == LINEAR or step.kind == BINNED
+
+
 cdef inline void _row_step(const Net *net, const Step *step, Py_ssize_t rows, char *a) noexcept nogil:
     """Apply a step other than Linear in place."""
     cdef Py_ssize_t r, columns = _round_up(step.width, net.lanes)
@@ -178,11 +198,11 @@ cdef void _gather(const Job *job, Py_ssize_t row, char *to) noexcept nogil:
 
 cdef inline const char *_source(const Job *job, Py_ssize_t start, Py_ssize_t rows, char *buffer,
                                 Py_ssize_t *lda) noexcept nogil:
-    """Return rows of x as the first step reads them: in place for a Linear if possible, otherwise in a buffer."""
+    """Return rows of x as the first step reads them: in place for a product if possible, otherwise in a buffer."""
     cdef const Net *net = job.net
     cdef Py_ssize_t r
-    # A Linear reads rows at any distance whose columns are neighbors. Other steps work in place.
-    if net.count and net.steps[0].kind == LINEAR and not job.as_bytes and job.column_bytes == net.size:
+    # A product reads rows at any distance whose columns are neighbors. Other steps work in place.
+    if net.count and _writes_elsewhere(&net.steps[0]) and not job.as_bytes and job.column_bytes == net.size:
         if rows == 1 or job.row_bytes % net.size == 0:
             lda[0] = job.row_bytes // net.size
             return job.x + start * job.row_bytes
@@ -203,22 +223,25 @@ cdef void _rows(const Job *job, Py_ssize_t start, Py_ssize_t rows, char *buffer)
     cdef const Step *step
     for i in range(net.count):
         step = &net.steps[i]
-        if step.kind == LINEAR:
+        if _writes_elsewhere(step):
             target = other if a == buffer else buffer
-            _linear(net, step, 0, step.width, rows, a, lda, target)
+            if step.kind == LINEAR:
+                _linear(net, step, 0, step.width, rows, a, lda, target)
+            else:
+                _binned(net, step, rows, a, lda, target)
             a, lda = target, net.stride
-        else:  # a Linear or `_source` has put the rows into a buffer
+        else:  # a product or `_source` has put the rows into a buffer
             _row_step(net, step, rows, <char *> a)
     for r in range(rows):
         memcpy(out + r * net.outputs * net.size, a + r * lda * net.size, net.outputs * net.size)
 
 
 cdef char *_buffer_after(const Net *net, Py_ssize_t step, char *buffers) noexcept nogil:
-    """Return the one of two buffers that holds a single row before ``step``: each Linear writes to the other one."""
-    cdef Py_ssize_t linears = 0, i
+    """Return the one of two buffers that holds a single row before ``step``: each product writes to the other one."""
+    cdef Py_ssize_t products = 0, i
     for i in range(step):
-        linears += net.steps[i].kind == LINEAR
-    return buffers + (linears % 2) * net.stride * net.size
+        products += _writes_elsewhere(&net.steps[i])
+    return buffers + (products % 2) * net.stride * net.size
 
 
 cdef void _panels(Job *job, Py_ssize_t chunk) noexcept nogil:
@@ -237,6 +260,8 @@ cdef void _panels(Job *job, Py_ssize_t chunk) noexcept nogil:
         first = (chunk - job.firsts[i]) * columns
         _linear(net, step, first, min(step.width, first + columns), 1, a, net.stride,
                 _buffer_after(net, i + 1, job.buffers))
+    elif step.kind == BINNED:
+        _binned(net, step, 1, a, net.stride, _buffer_after(net, i + 1, job.buffers))
     else:
         _row_step(net, step, 1, a)
 

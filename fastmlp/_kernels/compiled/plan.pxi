@@ -26,7 +26,8 @@ cdef class Plan:
     linear, convert : int
         Addresses of `cpu.inference.linear` and `convert_bytes`.
     steps : sequence of tuple
-        ``("linear", inputs, width, weight in panels, bias, lowest, activation, alpha)``, ``("activation", width,
+        ``("linear", inputs, width, weight in panels, bias, lowest, activation, alpha)``, ``("binned", dense inputs,
+        width, weight in panels, bias, address of `cpu.inference.binned_rows`, bins, rows)``, ``("activation", width,
         activation, alpha)`` or ``("row", width, function, first, second, number)``, whose widths fit each other.
         Activations and functions of a row are addresses, an activation of 0 is none. Arrays are flat, padded to whole
         panels of columns, and copied.
@@ -89,6 +90,14 @@ cdef class Plan:
             step.first, step.second = self._keep(weight), self._keep(bias)
             self.net.work += <double> step.width * step.inputs
             chunks = _round_up(step.width, 2 * PANELS_AT_ONCE * self.net.lanes) // (2 * PANELS_AT_ONCE * self.net.lanes)
+        elif kind == "binned":
+            step.kind, step.lowest = BINNED, -np.inf
+            _, step.inputs, step.width, weight, bias, address, bins, rows = described
+            step.binned, step.coded = <binned_t> <uintptr_t> address, len(bins)
+            step.first, step.second, step.rows = self._keep(weight), self._keep(bias), self._keep(rows)
+            self.arrays.append(np.array(bins, np.int64))
+            step.bins = <const int64_t *> cnp.PyArray_DATA(<cnp.ndarray> self.arrays[len(self.arrays) - 1])
+            self.net.work += <double> step.width * (step.inputs + 2 * step.coded)
         elif kind == "activation":
             step.kind = ACTIVATION
             _, step.width, address, step.number = described

@@ -13,12 +13,13 @@ import numpy as np
 
 from ..formulas.optimizers import MOST_NUMBERS, MOST_STATES
 from ..reference import empty, from_numpy, probability_floor, to_numpy, zeros
-from . import columns, elementwise, linear, rows, updates
+from . import binned, columns, elementwise, linear, rows, updates
 from . import losses as loss_kernels
 from .gemm import PANEL_BYTES
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "classwise_loss", "clip", "columns_backward",
+    "activation_backward", "activation_forward", "add_scaled", "binned_linear_backward", "binned_linear_forward",
+    "classwise_loss", "clip", "columns_backward",
     "columns_forward", "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
     "from_numpy", "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward",
     "linear_forward", "normalize", "optimizer_update", "scale", "softmax_backward", "softmax_forward",
@@ -108,6 +109,21 @@ def linear_backward(dy, x, weight, dx, dweight, dbias):
         _scratch.packed[size],
         1,
     )
+
+
+def binned_linear_forward(x, bins, weight, table, bias, out):
+    size, shape = out.itemsize, table.shape[::-1]
+    binned.binned_linear_forward(
+        _plain(x), bins, _plain(weight), _plain(table), _vector(bias, out), out, np.empty(shape, out.dtype),
+        np.empty(shape, out.dtype), _scratch.packed[size], 1,
+    )  # fmt: skip
+
+
+def binned_linear_backward(dy, x, bins, weight, table, dx, dweight, dtable, dbias):
+    binned.binned_linear_backward(
+        _plain(dy), _plain(x), bins, _plain(weight), _plain(table), _matrix(dx, dweight), dweight, dtable,
+        _vector(dbias, dweight), np.empty(table.shape[::-1], dweight.dtype), _scratch.packed[dweight.itemsize], 1,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- activations and rows

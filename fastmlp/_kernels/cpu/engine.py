@@ -57,6 +57,7 @@ from .table import (
     PANELS,
     PARAM_COLUMNS,
     PRE,
+    REFRESH,
     TRANSPOSED,
     WEIGHT,
     X,
@@ -65,7 +66,8 @@ from .tile import transpose_block
 
 __all__ = [
     "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST_OPERATION", "ITEM_COLUMNS",
-    "LOSSES", "NEAR", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TRAINING", "UPDATE",
+    "LOSSES", "NEAR", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TABLE_BLOCK", "TRAINING",
+    "UPDATE",
     "WEIGHT_BLOCK", "train",
 ]  # fmt: skip
 
@@ -82,8 +84,8 @@ ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
 # Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
 # weights, the first input and the end of the inputs (exclusive). The last column is the item's place in sums over all
-# items, which does not depend on the order of the items.
-WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT = range(3)
+# items, which does not depend on the order of the items. A TABLE_BLOCK has the rows of one coded column of a table.
+WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT, TABLE_BLOCK = range(4)
 ITEM_COLUMNS = 6
 
 
@@ -120,6 +122,24 @@ def _call(address, o, ops, numbers, work, weights, first, last, extra):
 @inline
 def _epilogue(address, o, ops, numbers, weights):
     return Epilogue(address, pointer(weights, 0), pointer(ops, o * COLUMNS), pointer(numbers, o * NUMBERS), 0)
+
+
+@inline
+def _is_matrix(item):
+    """Return whether an item has rows of a matrix of weights."""
+    return item[0] == WEIGHT_BLOCK or item[0] == TABLE_BLOCK
+
+
+@inline
+def _refresh(ops, numbers, work, weights):
+    """Recompute all that follows from the weights, which the caller may have changed since the last run.
+
+    Each thread writes all of it, and the same numbers, so that none has to wait.
+    """
+    for o in range(ops.shape[0]):
+        if ops[o, REFRESH] != 0:
+            for column in range(0, ops[o, OUT], 2 * lanes(work)):
+                _call(ops[o, REFRESH], o, ops, numbers, work, weights, 0, ops[o, IN], column)
 
 
 @inline
@@ -192,6 +212,8 @@ def _gradient(item, o, ops, params, numbers, n, work, weights, out, spare, s, un
         weight_gradient(op, item[3], item[4], item[2], n, params, work, weights, out, spare, none, unit, fetches, block)
     elif item[0] == BIAS_PANEL:
         bias_gradient(op, item[2], n, work, out)
+    elif item[0] == TABLE_BLOCK:
+        _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, (item[2] << 32) + item[3])
     else:  # OWN_GRADIENT; item[3] is 0 for the weight and 1 for the bias
         _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, item[2] * 2 + item[3])
 
@@ -200,7 +222,7 @@ def _gradient(item, o, ops, params, numbers, n, work, weights, out, spare, s, un
 def _place(item, op, work):
     """Return (row of params, offset in its array) of an item."""
     width = lanes(work)
-    if item[0] == WEIGHT_BLOCK:
+    if _is_matrix(item):
         rows = ceil_div(op[IN], width) * width
         return op[WEIGHT], item[2] * rows + item[3] * panel_stride(work, op[OUT], item[2])
     return (op[BIAS] if item[0] == BIAS_PANEL or item[3] == 1 else op[WEIGHT]), item[2]
@@ -221,8 +243,8 @@ def _part(weights, start, at, size):
 
 
 @inline
-def _update(item, o, ops, params, hyperparams, h, address, share, work, weights, gradient, size):
-    """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy."""
+def _update(item, o, ops, numbers, params, hyperparams, h, address, share, work, weights, gradient, size):
+    """Apply the gradient at work[gradient] to an item's weights and refresh their transposed copy or running sums."""
     op = ops[o]
     row, at = _place(item, op, work)
     stride = panel_stride(work, op[OUT], item[2])
@@ -238,6 +260,8 @@ def _update(item, o, ops, params, hyperparams, h, address, share, work, weights,
         for column in range(PARAM_COLUMNS - 1):
             if params[row, column] >= 0:
                 _clear(weights, params[row, column] + at, size, filled, stride)
+    if op[REFRESH] != 0:
+        _call(op[REFRESH], o, ops, numbers, work, weights, item[3], item[4], item[2])
     if item[0] == WEIGHT_BLOCK and op[TRANSPOSED] >= 0:
         width = lanes(work)
         copy_rows = ceil_div(op[OUT], width) * width
@@ -355,6 +379,7 @@ def train(
     spare = scratch + run_params[SCRATCH_SIZE] // 2  # after the gradient of a narrow panel
     norm_clipped, accumulates = clip_params[CLIP_NORM] > 0.0, run_params[ACCUMULATE] != 0
     stages, alive, fresh = 2 if norm_clipped else 1, True, True
+    _refresh(ops, numbers, work, weights)
     for b in range(bounds.size - 1):
         n = bounds[b + 1] - bounds[b]
         r0, r1 = 0, n
@@ -402,7 +427,7 @@ def train(
                         _add(work, out, to, size)
                     if not ends_step:
                         continue
-                    if penalties[s] != 0.0 and item[0] == WEIGHT_BLOCK:
+                    if penalties[s] != 0.0 and _is_matrix(item):
                         row, at = _place(item, ops[o], work)
                         squares[work_items.shape[0] + item[5]] = _penalize(
                             work, out, weights, params[row, 0] + at, size, penalties[s]
@@ -418,6 +443,7 @@ def train(
                     item,
                     o,
                     ops,
+                    numbers,
                     params,
                     hyperparams,
                     h,

@@ -12,7 +12,7 @@ __all__ = ["declare_all"]
 
 
 # Modules whose kernels are all at the top level, and declared by the import.
-_PLAIN = ("engine", "linear", "peak", "rows", "shuffle")
+_PLAIN = ("binned", "engine", "linear", "peak", "rows", "shuffle")
 
 
 def declare_all() -> None:

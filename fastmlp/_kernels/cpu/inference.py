@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 
+from .arithmetic import ceil_div
+from .binned import cell_of
 from .elementwise import formula, map_columns
 from .gemm import Matrix, Panel, narrow_panel, wide_panel
 from .jit import carray, function_pointer, inline
 from .native import bytes_at, pointer, prefetch_to_read
 from .rows import layer_norm_row_forward, normalize_row, softmax_forward_rows
-from .simd import element, lanes, load_as, set_element, store
+from .simd import element, fma, lanes, load, load_as, set_element, store
 from .tile import at_least, load_tile, multiply_add_row, new_tile, store_tile, strides
 
-__all__ = ["columns_row", "convert_bytes", "layer_norm_row", "linear", "normalized_row", "softmax_row"]
+__all__ = ["binned_rows", "columns_row", "convert_bytes", "layer_norm_row", "linear", "normalized_row", "softmax_row"]
 
 _ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
 
@@ -72,6 +74,31 @@ def linear(a_p, lda, weight_p, bias_p, lowest, c_p, ldc, rows, k, width, first, 
         else:
             narrow_panel(rows, Matrix(a, 0, lda, unit), panel, bias, Matrix(c, 0, ldc, unit))
         column += 2 * half
+
+
+@functools.partial(
+    function_pointer,
+    arguments=("real*", "int64", "int64", "int64*", "int64", "real*", "real*", "int64", "int64", "int64"),
+)
+def binned_rows(a_p, lda, dense, bins_p, count, rows_p, c_p, ldc, m, width):
+    """Add the rows of the ``count`` coded columns of A, which follow the dense ones, to C (m, width).
+
+    ``rows`` is `reference_binned.sums_and_rows`, with the width padded to whole vectors.
+    """
+    a, bins, rows, c = carray(a_p, _ALL), carray(bins_p, _ALL), carray(rows_p, _ALL), carray(c_p, _ALL)
+    room = ceil_div(width, lanes(c)) * lanes(c)
+    for r in range(m):
+        for column in range(count):
+            position = element(a, r * lda + dense + column)
+            row, fraction = cell_of(position, bins[3 * column], bins[3 * column + 1], bins[3 * column + 2])
+            if row < 0:
+                continue
+            source, scale = 2 * row * room, c.dtype.type(fraction)
+            for v in range(0, room, lanes(c)):
+                total = load(c, r * ldc + v) + load(rows, source + v)
+                if fraction != 0.0:
+                    total = fma(load(rows, source + room + v), scale, total)
+                store(c, r * ldc + v, total)
 
 
 @functools.partial(function_pointer, arguments=("int64", "int64", "int64", "real*"))

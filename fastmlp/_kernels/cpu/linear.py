@@ -13,7 +13,7 @@ from .gemm import Matrix, multiply
 from .jit import inline, kernel
 from .simd import lanes, load, load_tail, store
 
-__all__ = ["linear_activation_forward", "linear_backward", "linear_forward"]
+__all__ = ["column_sums", "linear_activation_forward", "linear_backward", "linear_forward"]
 
 
 @inline
@@ -43,7 +43,7 @@ def linear_activation_forward(x, weight, bias, function, alpha, pre, out, packed
 
 
 @inline
-def _column_sums(a, out):
+def column_sums(a, out):
     """Compute out (C,) = sum of the rows of a (N, C), added in row order."""
     rows, columns = a.shape
     width = lanes(a)
@@ -87,4 +87,4 @@ def linear_backward(dy, x, weight, dx, dweight, dbias, packed, unit):
         outputs, inputs, n, packed,
     )  # fmt: skip
     if dbias.size > 0:
-        _column_sums(dy, dbias)
+        column_sums(dy, dbias)

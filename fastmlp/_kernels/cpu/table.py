@@ -26,12 +26,12 @@ from ..op_columns import (
 )  # fmt: skip
 
 __all__ = [
-    "ACTIVATION", "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BOUNDS", "CAPACITY", "CLASS_WEIGHT",
-    "COLUMNS", "COUNTS", "DERIVATIVE", "DX", "DY", "EPILOGUE", "FIRST", "FLIP", "FORWARD", "GRADIENT", "IN", "KEY",
-    "KIND", "LAYER", "LINEAR", "LOSS", "LOSS_DENOMINATORS", "MEAN", "MEANS", "NOISE", "NUMBERS", "ORDER", "OUT", "OWN",
-    "PAGE", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "ROWS", "ROW_LOSSES", "ROW_SIZE", "RSTDS",
-    "SAMPLE_WEIGHT", "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS", "SOURCE", "SOURCE_ROW", "STEPS", "TARGET",
-    "THRESHOLD", "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
+    "ACTIVATION", "AHEAD", "AVERAGE", "BACKWARD", "BIAS", "BIAS_OFFSET", "BINS", "BINS_COUNT", "BOUNDS", "CAPACITY",
+    "CELLS", "CLASS_WEIGHT", "COLUMNS", "COUNTS", "DERIVATIVE", "DX", "DY", "EPILOGUE", "FIRST", "FLIP", "FORWARD",
+    "GRADIENT", "IN", "KEY", "KIND", "LAYER", "LINEAR", "LOSS", "LOSS_DENOMINATORS", "MEAN", "MEANS", "NOISE",
+    "NUMBERS", "ORDER", "OUT", "OWN", "PAGE", "PANELS", "PARAM_COLUMNS", "PIXEL", "PIXELS", "PRE", "REFRESH", "ROWS",
+    "ROW_LOSSES", "ROW_SIZE", "RSTDS", "SAMPLE_WEIGHT", "SCALE", "SCRATCH", "SECOND", "SHARES", "SHIFTS", "SOURCE",
+    "SOURCE_ROW", "STEPS", "SUMS", "TABLE", "TARGET", "THRESHOLD", "TRANSPOSED", "WEIGHT", "WEIGHT_OFFSET", "X", "Y",
 ]  # fmt: skip
 
 # Kinds of operations: products, which the engine computes itself; functions of one panel; functions of rows.
@@ -48,14 +48,15 @@ LINEAR, PANELS, ROWS = range(3)
 # - TRANSPOSED: transposed copy of the weight in weights: panels over I, O rows; -1 for no copy;
 # - SCRATCH: offset in work of the scratch memory of a function of rows or by column;
 # - OWN: whether a LINEAR calls its own BACKWARD, because no other operation's epilogue does;
-# - AHEAD: whether a LINEAR prefetches the next panel of its weights.
+# - AHEAD: whether a LINEAR prefetches the next panel of its weights;
+# - REFRESH: address of a function that recomputes what follows from some rows of the weight, 0 for none.
 (
     KIND, CAPACITY, DY, DX, FORWARD, BACKWARD, GRADIENT, ACTIVATION, DERIVATIVE, EPILOGUE, TRANSPOSED, SCRATCH, OWN,
-    AHEAD,
-) = range(OWN_COLUMNS, OWN_COLUMNS + 14)  # fmt: skip
+    AHEAD, REFRESH,
+) = range(OWN_COLUMNS, OWN_COLUMNS + 15)  # fmt: skip
 
 # Columns whose meaning depends on the operation.
-_FREE = OWN_COLUMNS + 14
+_FREE = OWN_COLUMNS + 15
 # A GATHER: the source of the rows; bytes of the system's pages; steps of this run, if the source is a file and the next
 # batch is to be read ahead, else 0.
 SOURCE, SOURCE_ROW, ORDER, BOUNDS, PAGE, STEPS = range(_FREE, _FREE + 6)
@@ -70,7 +71,10 @@ KEY, COUNTS = _FREE + 12, _FREE + 14
 SHARES, SHIFTS = _FREE + 15, _FREE + 16
 # A function of rows: elements of SCRATCH for each row. A layer normalization: offsets of its parameters in weights.
 ROW_SIZE, WEIGHT_OFFSET, BIAS_OFFSET = range(_FREE, _FREE + 3)
-COLUMNS = 40
+# A BinnedLinear, see `binned`: address of the bins and number of coded columns; offsets of the cells and the sums in
+# work, and of the table in weights.
+BINS, BINS_COUNT, CELLS, SUMS, TABLE = range(_FREE, _FREE + 5)
+COLUMNS = 48
 
 NUMBERS = 8  # columns of ``numbers``, the function-specific floats
 

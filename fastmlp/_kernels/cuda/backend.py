@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..._common.errors import BackendError
 from . import columns, elementwise, products, rows
 from .elementwise import normalize as _normalize
 from .machine import Machine
@@ -18,7 +19,8 @@ from .runtime import SIMULATED, check, empty, from_numpy, to_numpy, zeros
 from .updates import add_scaled, clip, optimizer_update, scale, sum_of_squares
 
 __all__ = [
-    "activation_backward", "activation_forward", "add_scaled", "check", "classwise_loss", "clip", "columns_backward",
+    "activation_backward", "activation_forward", "add_scaled", "binned_linear_backward",
+    "binned_linear_forward", "check", "classwise_loss", "clip", "columns_backward",
     "columns_forward", "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
     "from_numpy", "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward",
     "linear_forward", "machine", "normalize", "optimizer_update", "scale", "softmax_backward", "softmax_forward",
@@ -80,6 +82,16 @@ def with_precision(precision):
         setattr(variant, operation.__name__, operation)
     variant.__getattr__ = functools.partial(getattr, sys.modules[__name__])
     return variant
+
+
+def binned_linear_forward(x, bins, weight, table, bias, out):
+    raise BackendError(
+        "BinnedLinear has no kernels for GPUs; expected the backend 'numba' or 'numpy', or `to_linear()`."
+    )
+
+
+def binned_linear_backward(dy, x, bins, weight, table, dx, dweight, dtable, dbias):
+    binned_linear_forward(x, bins, weight, table, dbias, dy)
 
 
 def normalize(x, mean, scale, out):
