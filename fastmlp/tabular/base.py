@@ -21,11 +21,11 @@ from ..callbacks.early_stopping import EarlyStopping
 from ..estimators.stochastic import thread_count
 from ..inference.predictor import Predictor
 from ..losses import Loss
-from ..modules import MLP
 from ..optim.adam import Adam
 from ..training.fit_many import fit_many
 from ..training.trainer import Trainer
 from .encoder import ColumnEncoder
+from .networks import make_network, network_inputs, reads_positions
 from .presets import PRESETS, Preset
 from .saving import read_ensemble, write_ensemble
 
@@ -93,20 +93,20 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         began, preset = time.monotonic(), self._settings()
         random_state = check_random_state(self.random_state)
         self.encoder_ = clone(self.encoder) if self.encoder is not None else ColumnEncoder()
-        features = self.encoder_.fit_transform(X)
+        self.encoder_.fit(X)
         self._take_names()
+        positions = reads_positions(make_network(self.encoder_, preset.hidden, outputs, 0))
+        features = network_inputs(self.encoder_, X, positions)
         if len(features) != len(targets):
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: {[len(features), len(targets)]}"
             )
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, features, dtype=np.float64)
-        if not features.shape[1]:  # all columns are constant
-            features = np.zeros((len(features), 1), np.float32)
         held_out = self._held_out_parts(targets, preset.n_nets, random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=preset.n_nets)
         trainers, each = [], []
         for seed, held in zip(seeds.tolist(), held_out, strict=True):
-            model = MLP(features.shape[1], preset.hidden, outputs, rng=seed)
+            model = make_network(self.encoder_, preset.hidden, outputs, seed)
             trainers.append(Trainer(model, self._make_loss(), Adam(preset.lr), l2=preset.alpha))
             each.append({"rng": seed, **self._options(preset, targets, held, began)})
         fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=thread_count(self.threads))
@@ -267,8 +267,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _encode(self, X: Any) -> Array:
         check_is_fitted(self)
-        features = self.encoder_.transform(X)
-        return features if features.shape[1] else np.zeros((len(features), 1), np.float32)
+        return network_inputs(self.encoder_, X, reads_positions(self.nets_[0]))
 
     def _predictors(self) -> list[Predictor]:
         threads = thread_count(self.threads)

@@ -62,7 +62,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         Labels in the order of the columns of `predict_proba`.
     encoder_ : ColumnEncoder
         ``encoder_.summary()`` describes the columns.
-    nets_ : list of MLP
+    nets_ : list of Sequential
+        Their inputs are the encoded columns, or `ColumnEncoder.transform_to_inputs` if the first layer is a
+        `BinnedLinear`, which computes the same from positions.
     oof_predict_proba_ : ndarray of shape (N, classes) or None
         Probabilities of the training rows by nets that held them out, NaN where no net did. None without held-out rows.
     n_features_in_, feature_names_in_, n_iter_

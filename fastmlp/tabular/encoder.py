@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._common.validation import Array
-from .encodings import Encoding, encoding_from_state, encoding_state, fit_encoding
+from .encodings import FEWEST_CODED, Encoding, InputColumn, encoding_from_state, encoding_state, fit_encoding
 from .frames import Categories, Column, Dates, Numbers, empty_column, has_names, read_columns, read_matrix, to_frame
 
 __all__ = ["ColumnEncoder"]
@@ -96,6 +96,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.encodings_: list[Encoding] = [
             fit_encoding(column, self.bins, self.min_frequency, self.max_levels) for column in columns
         ]
+        self._fewest_coded = FEWEST_CODED
         self._shares = [float(column.missing().mean()) for column in columns]
         self._identifiers = [_looks_like_identifier(column) for column in columns]
         return self
@@ -117,16 +118,49 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If a column is missing, or is of another kind than in the training rows.
         """
-        check_is_fitted(self)
-        columns, _ = self._open(X, fitted=True)
-        rows = len(columns[0].missing())
-        out: Array = np.zeros((rows, sum(encoding.width for encoding in self.encodings_)), np.float32)
+        columns = self._fitted_columns(X)
+        out: Array = np.zeros((len(columns[0].missing()), sum(one.width for one in self.encodings_)), np.float32)
         at = 0
-        for place, (column, encoding) in enumerate(zip(columns, self.encodings_, strict=True)):
-            column = self._as_fitted(column, encoding, place)
+        for column, encoding in zip(columns, self.encodings_, strict=True):
             encoding.write(column, out[:, at : at + encoding.width])  # type: ignore[arg-type]
             at += encoding.width
         return out
+
+    def inputs(self) -> list[InputColumn]:
+        """Return the columns of `transform_to_inputs`: dense ones, then those of bins, then those of levels."""
+        check_is_fitted(self)
+        return sorted(
+            (one for encoding in self.encodings_ for one in encoding.inputs(self._fewest_coded)),
+            key=lambda one: one.kind,
+        )
+
+    def transform_to_inputs(self, X: Any) -> Array:
+        """Encode rows as inputs of a `BinnedLinear`: like `transform`, with a position in place of a long code.
+
+        Parameters and errors are those of `transform`.
+
+        Returns
+        -------
+        ndarray of float32, of shape (N, inputs)
+            The columns that `inputs` describes. A position among bins is the number of the bin plus the fraction of it;
+            a level is its number, or -1.
+        """
+        columns = self._fitted_columns(X)
+        kinds = [one.kind for encoding in self.encodings_ for one in encoding.inputs(self._fewest_coded)]
+        found: Array = np.zeros((len(columns[0].missing()), len(kinds)), np.float32)
+        at = 0
+        for column, encoding in zip(columns, self.encodings_, strict=True):
+            width = len(encoding.inputs(self._fewest_coded))
+            encoding.write_inputs(column, found[:, at : at + width], self._fewest_coded)  # type: ignore[arg-type]
+            at += width
+        return np.ascontiguousarray(found[:, np.argsort(kinds, kind="stable")])
+
+    def _fitted_columns(self, X: Any) -> list[Column]:
+        """Return the columns of a table as those of the training rows."""
+        check_is_fitted(self)
+        columns, _ = self._open(X, fitted=True)
+        pairs = zip(columns, self.encodings_, strict=True)
+        return [self._as_fitted(column, encoding, place) for place, (column, encoding) in enumerate(pairs)]
 
     def _open(self, X: Any, fitted: bool = False) -> tuple[list[Column], list[Any] | None]:
         """Return the columns of a table, in the order of the training rows, and their names."""
@@ -221,6 +255,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "names": list(map(str, self.feature_names_in_)) if hasattr(self, "feature_names_in_") else None,
             "columns": [encoding_state(encoding) for encoding in self.encodings_],
             "missing": self._shares, "identifiers": self._identifiers, "parameters": self.get_params(),
+            "fewest_coded": self._fewest_coded,
         }  # fmt: skip
 
     @classmethod
@@ -240,6 +275,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         made.n_features_in_ = len(made.encodings_)
         if state["names"] is not None:
             made.feature_names_in_ = np.array(state["names"], dtype=object)
+        made._fewest_coded = state.get("fewest_coded", FEWEST_CODED)  # missing in files with encoded columns only
         made._shares, made._identifiers = list(state["missing"]), list(state["identifiers"])
         return made
 

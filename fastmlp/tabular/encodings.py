@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,25 @@ from .._common.validation import Array
 from .frames import Categories, Column, Dates, Numbers
 
 __all__ = [
-    "CategoryEncoding", "DateEncoding", "Encoding", "NumberEncoding", "encoding_from_state", "encoding_state",
-    "fit_encoding",
+    "BINS", "DENSE", "FEWEST_CODED", "LEVELS", "CategoryEncoding", "DateEncoding", "Encoding", "InputColumn",
+    "NumberEncoding",
+    "encoding_from_state", "encoding_state", "fit_encoding",
 ]  # fmt: skip
 
 _LARGEST = 1e100  # scaled numbers, whose square is finite
 _RARE, _MISSING = "(rare)", "(missing)"
+# Kinds of input columns, in the order in which BinnedLinear reads them.
+DENSE, BINS, LEVELS = range(3)
+# Fewest bins or levels of a column for which rows of a table are faster than the product with its code: on Zen 5 and
+# 20 columns, a step takes 0.97 of the time with 8 bins, 1.26 with 4.
+FEWEST_CODED = 8
+
+
+class InputColumn(NamedTuple):
+    """Column of the inputs of a `BinnedLinear`: its kind, and the number of its bins or levels (1 for DENSE)."""
+
+    kind: int
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,31 @@ class NumberEncoding:
 
     def write(self, column: Numbers, out: Array) -> None:
         """Write the columns of some rows to ``out (N, width)``."""
+        x = self._write_dense(column, out)
+        if self.edges:
+            edges = np.array(self.edges)
+            with np.errstate(over="ignore"):
+                out[:, self.width - len(edges) + 1 :] = np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+
+    def inputs(self, fewest: int) -> list[InputColumn]:
+        """Return the columns that `write_inputs` writes; codes of ``fewest`` columns or more are one position."""
+        bins = max(0, len(self.edges) - 1)
+        if bins < fewest:
+            return [InputColumn(DENSE)] * self.width
+        return [InputColumn(DENSE)] * (self.width - bins) + [InputColumn(BINS, bins)]
+
+    def write_inputs(self, column: Numbers, out: Array, fewest: int) -> None:
+        """Write the columns of some rows to ``out (N, inputs)``, with a position among the bins for their code."""
+        if len(self.edges) - 1 < fewest:
+            self.write(column, out)
+            return
+        x, edges = self._write_dense(column, out), np.array(self.edges)
+        place = np.searchsorted(edges[1:-1], x, side="right")
+        with np.errstate(over="ignore"):
+            out[:, -1] = place + np.clip((x - edges[place]) / np.diff(edges)[place], 0, 1)
+
+    def _write_dense(self, column: Numbers, out: Array) -> Array:
+        """Write scaled number and indicator to the first columns; return the numbers without missing ones."""
         missing = np.isnan(column.values)
         x, at = np.where(missing, self.median, column.values), 0
         if self.factor:
@@ -86,11 +124,7 @@ class NumberEncoding:
             at += 1
         if self.missing:
             out[:, at] = missing
-            at += 1
-        if self.edges:
-            edges = np.array(self.edges)
-            with np.errstate(over="ignore"):
-                out[:, at:] = np.clip((x[:, None] - edges[:-1]) / np.diff(edges), 0, 1)
+        return x
 
     def describe(self) -> str:
         """Return a phrase for a summary."""
@@ -152,17 +186,33 @@ class CategoryEncoding:
         """Write the columns of some rows to ``out (N, width)``."""
         if not self.width:
             return
-        index = {level: place for place, level in enumerate(self.levels)}
-        other = len(self.levels) if self.rare else -1
-        known = [index.get(level, other) for level in column.levels]
-        absent = len(self.levels) + self.rare if self.missing else -1
-        codes = np.array([*known, absent], np.int64)[column.codes]
+        codes = self._levels_of(column)
         out[:] = 0
         if self._codes == 2:
             out[:, 0] = np.array([1.0, -1.0, 0.0])[codes]
             return
         rows = np.flatnonzero(codes >= 0)
         out[rows, codes[rows]] = 1
+
+    def inputs(self, fewest: int) -> list[InputColumn]:
+        """Return the columns that `write_inputs` writes."""
+        return [InputColumn(LEVELS, self.width)] if self.width >= fewest else [InputColumn(DENSE)] * self.width
+
+    def write_inputs(self, column: Categories, out: Array, fewest: int) -> None:
+        """Write the columns of some rows to ``out (N, inputs)``, with the number of a level for its code."""
+        if self.width < fewest:
+            self.write(column, out)
+        else:
+            out[:, 0] = self._levels_of(column)
+
+    def _levels_of(self, column: Categories) -> Array:
+        """Return the code of each row, -1 for none."""
+        index = {level: place for place, level in enumerate(self.levels)}
+        other = len(self.levels) if self.rare else -1
+        known = [index.get(level, other) for level in column.levels]
+        absent = len(self.levels) + self.rare if self.missing else -1
+        codes: Array = np.array([*known, absent], np.int64)[column.codes]
+        return codes
 
     def describe(self) -> str:
         """Return a phrase for a summary."""
@@ -209,6 +259,18 @@ class DateEncoding:
         for part, encoding in self.parts:
             encoding.write(Numbers(found[part]), out[:, at : at + encoding.width])
             at += encoding.width
+
+    def inputs(self, fewest: int) -> list[InputColumn]:
+        """Return the columns that `write_inputs` writes."""
+        return [one for _, encoding in self.parts for one in encoding.inputs(fewest)]
+
+    def write_inputs(self, column: Dates, out: Array, fewest: int) -> None:
+        """Write the columns of some rows to ``out (N, inputs)``."""
+        found, at = _parts(column.values), 0
+        for part, encoding in self.parts:
+            width = len(encoding.inputs(fewest))
+            encoding.write_inputs(Numbers(found[part]), out[:, at : at + width], fewest)
+            at += width
 
     def describe(self) -> str:
         """Return a phrase for a summary."""

@@ -1,4 +1,4 @@
-"""BinnedLinear beside the Linear on its dense code: results, gradients, the engine, Predictor, files, edges and errors."""
+"""BinnedLinear beside the Linear on its dense code: results, gradients, engine, Predictor, exports, edges, errors."""
 
 from functools import partial
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastmlp import ColumnEncoder
+from fastmlp import BinnedLinear, ColumnEncoder
+from fastmlp.tabular.encodings import BINS, DENSE, LEVELS
 
 pd = pytest.importorskip("pandas")
 
@@ -234,3 +235,25 @@ def test_any_table_survives_json(data):
     comp = ColumnEncoder.from_state(json.loads(json.dumps(encoder.state())))
     assert_matches(ref, comp.transform(frame))
     assert comp.summary() == encoder.summary()
+
+
+def test_inputs_of_a_binned_linear(rng):
+    """Their code has the columns of `transform`, in another order."""
+    rows = 200
+    X = {
+        "few": rng.choice(["a", "b", "c"], rows), "many": rng.choice(list("abcdefghijk"), rows),
+        "x": np.where(rng.random(rows) < 0.1, np.nan, rng.normal(size=rows)), "y": rng.integers(0, 5, rows),
+        "day": np.datetime64("2024-01-01") + rng.integers(0, 700, rows),
+    }  # fmt: skip
+    encoder = ColumnEncoder(bins=16).fit(X)
+    inputs, features = encoder.inputs(), encoder.transform_to_inputs(X)
+    sizes = {kind: [one.size for one in inputs if one.kind == kind] for kind in (DENSE, BINS, LEVELS)}
+    assert features.shape == (rows, len(inputs)) and sizes[LEVELS] == [11] and 16 in sizes[BINS]
+    layer = BinnedLinear(len(sizes[DENSE]), sizes[BINS], 1, levels=sizes[LEVELS], rng=0)
+    ref, comp = encoder.transform(X), layer.code(features)
+    assert comp.shape == ref.shape
+    # The same columns: sorted by their numbers, with a position's rounding.
+    ref, comp = (array[:, np.lexsort(np.round(array, 3))] for array in (ref, comp))
+    assert_matches(ref, comp, 4e-6)
+    unseen = encoder.transform_to_inputs({**X, "many": np.full(rows, "new")})
+    assert (unseen[:, -1] == -1).all()

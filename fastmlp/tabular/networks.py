@@ -1,0 +1,52 @@
+"""Networks of the estimators for tables, and the inputs that they read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._common.validation import Array
+from .._kernels import get_backend
+from ..modules import MLP, Linear, Module, Sequential
+from ..modules.activations.relu import ReLU
+from ..modules.binned_linear import BinnedLinear
+from .encoder import ColumnEncoder
+from .encodings import BINS, DENSE, LEVELS
+
+__all__ = ["make_network", "network_inputs", "reads_positions"]
+
+
+def make_network(encoder: ColumnEncoder, hidden: Sequence[int], outputs: int, seed: int) -> Sequential:
+    """Return a network of rectified units for the `network_inputs` of a fitted encoder.
+
+    It is an MLP on the encoded columns, or the same function with a `BinnedLinear` if columns have many bins or levels.
+    """
+    # A subclass may encode in another way, and BinnedLinear has no kernels for GPUs.
+    is_coded = type(encoder) is ColumnEncoder and get_backend().name != "cuda"
+    inputs = encoder.inputs() if is_coded else []
+    dense, bins, levels = ([one.size for one in inputs if one.kind == kind] for kind in (DENSE, BINS, LEVELS))
+    if not bins and not levels:
+        return MLP(max(1, len(encoder.get_feature_names_out())), hidden, outputs, rng=seed)
+    first, *widths = *hidden, outputs
+    modules: list[Module] = [BinnedLinear(max(1, len(dense)), bins, first, levels=levels, rng=seed)]
+    for layer, (before, after) in enumerate(itertools.pairwise((first, *widths)), 1):
+        modules += [ReLU(), Linear(before, after, rng=seed, layer=layer)]
+    return Sequential(*modules)
+
+
+def reads_positions(network: Module) -> bool:
+    """Return whether a network, such as that of a saved file, reads positions instead of encoded columns."""
+    return any(isinstance(module, BinnedLinear) for module in network.modules())
+
+
+def network_inputs(encoder: ColumnEncoder, X: Any, positions: bool) -> Array:
+    """Return the encoded columns of a table, or with ``positions`` the inputs of a `BinnedLinear`.
+
+    A column of zeros stands for dense columns where there are none.
+    """
+    features: Array = encoder.transform_to_inputs(X) if positions else encoder.transform(X)
+    needs_column = encoder.inputs()[0].kind != DENSE if positions else not features.shape[1]
+    return np.pad(features, ((0, 0), (1, 0))) if needs_column else features
