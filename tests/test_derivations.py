@@ -20,6 +20,7 @@ import pytest
 from activations import EXAMPLES as ACTIVATIONS
 from activations import KINKED, curve
 from checks import C, assert_matches, eps, floor, product_bound
+from compiled import SIMULATED
 from optimizers import EXAMPLES, update
 
 import fastmlp as fm
@@ -204,6 +205,37 @@ def sigma(x):
 
 def positive(x):
     return complex(x).real > 0
+
+
+@pytest.mark.skipif(SIMULATED, reason="no kernels for GPUs")
+def test_binned_linear(backend, rng):
+    """One column of BINS bins beside a dense one, and one of as many levels."""
+    bins = 4
+    layer = fm.BinnedLinear(1, [bins], OUT, levels=[bins], dtype=FLOAT, rng=0)
+    table = layer.state_dict()["table"].T
+    p, levels = np.array([0.25, 2.5, 3.75, 1.5]), np.array([3, 0, 2, 2])
+    dy = rng.normal(size=(N, OUT))
+    r, f = np.floor(p).astype(int), p - np.floor(p)
+    S = entries((bins, OUT), lambda i, n: add(lambda k: table[k, n], i))
+    share = entries((N, OUT), lambda m, n: S[r[m], n] + f[m] * table[r[m], n] + table[bins + levels[m], n])
+    state = layer.state_dict()
+    x = np.column_stack([rng.normal(size=N), p, levels])
+    y = x[:, :1] @ state["weight"].T + state["bias"] + share
+    assert_matches(y, layer.forward(x), bound(4, 4 * (np.abs(y) + 1)))
+    dx = layer.backward(dy)
+
+    def sums(places):
+        return entries((bins, OUT), lambda k, j: add(lambda m: delta(k, places[m]) * dy[m, j], N))
+
+    G = sums(r)
+    dT = entries(
+        (bins, OUT),
+        lambda i, j: add(lambda m: f[m] * delta(i, r[m]) * dy[m, j], N) + add(lambda k: (k > i) * G[k, j], bins),
+    )
+    ref = np.concatenate([dT, sums(levels)]).T
+    assert_matches(ref, layer.grads["table"], bound(N, np.abs(dy).sum()))
+    dp = entries((N,), lambda m: add(lambda n: dy[m, n] * table[r[m], n], OUT))
+    assert_matches(np.column_stack([dy @ state["weight"], dp, 0 * dp]), dx, bound(OUT, np.abs(dy).sum()))
 
 
 @pytest.mark.parametrize("kind", formulas.names("activations"))

@@ -155,14 +155,14 @@ class BinnedLinear(Module):
         assert self.in_width is not None and self.dtype is not None
         state, dense, width = self.state_dict(), self.dense_features, self.in_width
         largest = np.finfo(self.dtype).max
-        selected, offsets, weights = [*range(dense)], [0.0] * dense, [*state["weight"].T]
+        selected, offsets, weights = [*range(dense)], [0] * dense, [*state["weight"].T]
         for column, (first, count, is_binned) in enumerate(self._bins.tolist(), dense):
-            for k in range(count):
-                row = state["table"][:, first + k]
-                selected, offsets, weights = [*selected, column], [*offsets, -k], [*weights, row]
-                if not is_binned:
-                    selected, offsets, weights = [*selected, column], [*offsets, 1 - k], [*weights, row]
-                    weights[-2] = -row
+            for k, row in enumerate(state["table"].T[first : first + count]):
+                ramps = [(-k, row)] if is_binned else [(-k, -row), (1 - k, row)]
+                for offset, weight in ramps:
+                    selected.append(column)
+                    offsets.append(offset)
+                    weights.append(weight)
         clipped = np.arange(len(selected)) >= dense
         bias = (state["bias"],) if "bias" in state else ()
         nodes = [

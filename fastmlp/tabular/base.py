@@ -25,7 +25,7 @@ from ..optim.adam import Adam
 from ..training.fit_many import fit_many
 from ..training.trainer import Trainer
 from .encoder import ColumnEncoder
-from .networks import make_network, network_inputs, reads_positions
+from .networks import coded_inputs, make_network, network_inputs, reads_positions
 from .presets import PRESETS, Preset
 from .saving import read_ensemble, write_ensemble
 
@@ -95,8 +95,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         self.encoder_ = clone(self.encoder) if self.encoder is not None else ColumnEncoder()
         self.encoder_.fit(X)
         self._take_names()
-        positions = reads_positions(make_network(self.encoder_, preset.hidden, outputs, 0))
-        features = network_inputs(self.encoder_, X, positions)
+        features = network_inputs(self.encoder_, X, bool(coded_inputs(self.encoder_)))
         if len(features) != len(targets):
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: {[len(features), len(targets)]}"

@@ -12,8 +12,7 @@ from .frames import Categories, Column, Dates, Numbers
 
 __all__ = [
     "BINS", "DENSE", "FEWEST_CODED", "LEVELS", "CategoryEncoding", "DateEncoding", "Encoding", "InputColumn",
-    "NumberEncoding",
-    "encoding_from_state", "encoding_state", "fit_encoding",
+    "NumberEncoding", "encoding_from_state", "encoding_state", "fit_encoding",
 ]  # fmt: skip
 
 _LARGEST = 1e100  # scaled numbers, whose square is finite

@@ -14,9 +14,18 @@ from ..modules import MLP, Linear, Module, Sequential
 from ..modules.activations.relu import ReLU
 from ..modules.binned_linear import BinnedLinear
 from .encoder import ColumnEncoder
-from .encodings import BINS, DENSE, LEVELS
+from .encodings import BINS, DENSE, LEVELS, InputColumn
 
-__all__ = ["make_network", "network_inputs", "reads_positions"]
+__all__ = ["coded_inputs", "make_network", "network_inputs", "reads_positions"]
+
+
+def coded_inputs(encoder: ColumnEncoder) -> list[InputColumn]:
+    """Return the inputs of a network with a `BinnedLinear`; empty if a network reads encoded columns."""
+    # A subclass may encode in another way, and BinnedLinear has no kernels for GPUs.
+    if type(encoder) is not ColumnEncoder or get_backend().name == "cuda":
+        return []
+    inputs = encoder.inputs()
+    return inputs if any(one.kind != DENSE for one in inputs) else []
 
 
 def make_network(encoder: ColumnEncoder, hidden: Sequence[int], outputs: int, seed: int) -> Sequential:
@@ -24,12 +33,10 @@ def make_network(encoder: ColumnEncoder, hidden: Sequence[int], outputs: int, se
 
     It is an MLP on the encoded columns, or the same function with a `BinnedLinear` if columns have many bins or levels.
     """
-    # A subclass may encode in another way, and BinnedLinear has no kernels for GPUs.
-    is_coded = type(encoder) is ColumnEncoder and get_backend().name != "cuda"
-    inputs = encoder.inputs() if is_coded else []
-    dense, bins, levels = ([one.size for one in inputs if one.kind == kind] for kind in (DENSE, BINS, LEVELS))
-    if not bins and not levels:
+    inputs = coded_inputs(encoder)
+    if not inputs:
         return MLP(max(1, len(encoder.get_feature_names_out())), hidden, outputs, rng=seed)
+    dense, bins, levels = ([one.size for one in inputs if one.kind == kind] for kind in (DENSE, BINS, LEVELS))
     first, *widths = *hidden, outputs
     modules: list[Module] = [BinnedLinear(max(1, len(dense)), bins, first, levels=levels, rng=seed)]
     for layer, (before, after) in enumerate(itertools.pairwise((first, *widths)), 1):

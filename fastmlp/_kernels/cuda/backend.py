@@ -20,8 +20,8 @@ from .updates import add_scaled, clip, optimizer_update, scale, sum_of_squares
 
 __all__ = [
     "activation_backward", "activation_forward", "add_scaled", "binned_linear_backward",
-    "binned_linear_forward", "check", "classwise_loss", "clip", "columns_backward",
-    "columns_forward", "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
+    "binned_linear_forward", "check", "classwise_loss", "clip", "columns_backward", "columns_forward",
+    "cross_entropy", "cross_entropy_probabilities", "dropout", "elementwise_loss", "empty",
     "from_numpy", "layer_norm_backward", "layer_norm_forward", "linear_activation_forward", "linear_backward",
     "linear_forward", "machine", "normalize", "optimizer_update", "scale", "softmax_backward", "softmax_forward",
     "sum_of_squares", "to_numpy", "with_precision", "zeros",
