@@ -100,7 +100,7 @@ extras = {
     "plot": ["matplotlib>=3.7"],
     "sklearn": ["scikit-learn>=1.6", "scipy>=1.10"],
     "tensorboard": ["tensorboardX>=2.6"],
-    "tables": ["pandas>=2.0", "pyarrow>=14"],
+    "tables": ["pandas>=2.0", "pyarrow>=14", "scikit-learn>=1.6", "scipy>=1.10"],
 }
 # Pinned to the CPU build, as later releases of torch install gigabytes of CUDA libraries.
 peers = [

@@ -36,21 +36,33 @@ def run(args: argparse.Namespace) -> int:
     histories = {name: history_of(Path(name).expanduser()) for name in names}
     print_ranking(histories)
     data = [_data_of(Path(name).expanduser()) for name in names]
-    if len({sha for _, sha in data}) > 1:
-        shown = ", ".join(dict.fromkeys(name for name, _ in data))
+    # Ensembles encode the columns in their own way, so that the rows are the same if the targets are.
+    shas = (
+        {targets for _, _, targets in data} if any(_is_ensemble(Path(name).expanduser()) for name in names) else set()
+    )
+    if len(shas or {sha for _, sha, _ in data}) > 1:
+        shown = ", ".join(dict.fromkeys(name for name, _, _ in data))
         print(f"\nThe runs use different data ({shown}), so their losses are not comparable.")
     missing = draw_comparison(histories, Path(args.out))
     print(f"\nno {args.out}: {missing}" if missing else f"\nsaved {args.out}")
     return 0
 
 
-def _data_of(folder: Path) -> tuple[str, str]:
-    """Return the name and the fingerprint of the data set of a run."""
+def _data_of(folder: Path) -> tuple[str, str, str]:
+    """Return the name of the data set of a run, its fingerprint, and that of its targets."""
     try:
         config = read_config(folder / CONFIG)
-        return Path(config["data"]["dataset"]).name, str(config["dataset"]["sha256"])
+        of_data = config["dataset"]
+        return Path(config["data"]["dataset"]).name, str(of_data["sha256"]), str(of_data.get("targets_sha256"))
     except (OSError, ValueError, KeyError):
-        return "unknown", "unknown"
+        return "unknown", "unknown", "unknown"
+
+
+def _is_ensemble(folder: Path) -> bool:
+    try:
+        return "estimator" in read_config(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
 
 
 def history_of(folder: Path) -> History:
@@ -68,6 +80,8 @@ def history_of(folder: Path) -> History:
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
+            if "net" in record:  # a net of an ensemble, whose last line is that of all nets
+                continue
             if tuple(record) != KEYS or not all(_is_number(record[key]) for key in KEYS):
                 raise ValueError(f"a line has {line[:40]!r}")
             history.append(record)

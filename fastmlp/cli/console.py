@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import math
+import shutil
 import sys
+import threading
 
 from ..callbacks.base import Callback
 from ..callbacks.history import Record
 from ..training.trainer import Trainer
 
-__all__ = ["MetricsTable", "format_metric"]
+__all__ = ["MetricsTable", "NetsTable", "format_metric"]
 
 
 class MetricsTable(Callback):
@@ -51,6 +53,91 @@ class MetricsTable(Callback):
         else:
             print(line)
         sys.stdout.flush()
+
+
+class NetsTable:
+    """Table with a line for each net of an ensemble, printed when its fit has ended.
+
+    Parameters
+    ----------
+    nets : int
+    bar : bool
+        Whether to draw a progress bar, above which the lines are printed.
+    quiet : bool
+        Whether to print nothing.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Held while one of the nets, which are trained in several threads, prints.
+    """
+
+    def __init__(self, nets: int, *, bar: bool, quiet: bool) -> None:
+        self.lock = threading.Lock()
+        self._quiet, self._empty, self._bar = quiet, True, None
+        if bar:
+            self._bar = importlib.import_module("tqdm").tqdm(
+                total=nets, file=sys.stderr, unit="net", leave=False, ncols=shutil.get_terminal_size().columns
+            )
+
+    def watch(self, number: int) -> Callback:
+        """Return a callback for a net."""
+        return _NetCallback(self, number)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def show_epoch(self, number: int, record: Record) -> None:
+        """Show the epoch of a net at the end of the bar."""
+        if self._bar is not None:
+            with self.lock:
+                self._bar.set_postfix_str(f"net {number + 1}: epoch {record['epoch']:.0f}")
+
+    def add(self, number: int, trainer: Trainer) -> None:
+        """Print the line of a net whose fit has ended."""
+        records = list(trainer.history)
+        if not records:
+            return
+        last = records[-1]
+        kept = next((one for one in records if one["step"] == trainer.restored), last)
+        loss = "-" if kept["val_loss"] is None else _format_loss(kept["val_loss"]).strip()
+        accuracy = "" if kept["val_accuracy"] is None else f"{kept['val_accuracy']:14.4f}"
+        with self.lock:
+            if self._empty and not self._quiet:
+                title = "  held-out acc" if accuracy else ""
+                self._print(f"    net  epochs  kept epoch  held-out loss{title}  seconds")
+            self._empty = False
+            if not self._quiet:
+                self._print(
+                    f"{number + 1:7d} {last['epoch']:7.0f} {kept['epoch']:11.0f} {loss:>14}{accuracy} "
+                    f"{last['seconds']:8.1f}"
+                )
+            if self._bar is not None:
+                self._bar.update()
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            importlib.import_module("tqdm").tqdm.write(line, file=sys.stdout)
+        else:
+            print(line)
+        sys.stdout.flush()
+
+
+class _NetCallback(Callback):
+    may_change_model = looks_at_model = False
+
+    def __init__(self, table: NetsTable, number: int) -> None:
+        self._table, self._number = table, number
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """Show the epoch."""
+        self._table.show_epoch(self._number, record)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Print the line of the net."""
+        self._table.add(self._number, trainer)
 
 
 def format_metric(value: float, digits: int) -> str:

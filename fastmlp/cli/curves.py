@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ..callbacks.history import History
+from ..callbacks.history import History, Record
 from ..io.files import atomic_write
 
-__all__ = ["draw_comparison", "draw_curves"]
+__all__ = ["draw_comparison", "draw_curves", "draw_nets"]
 
 _lock = threading.Lock()  # matplotlib is not made for several threads
 _TRAIN, _VALIDATION = "#1f77b4", "#d62728"
@@ -61,6 +61,28 @@ def _draw_curves(history: History, title: str, path: Path) -> str | None:
         panels[1].set_ylabel("accuracy")
         panels[1].set_title("Accuracy")
     _save(figure, panels, title, path, integer_ticks=epochs[-1] >= 5)
+    return None
+
+
+def draw_nets(nets: list[list[Record]], title: str, path: Path) -> str | None:
+    """Draw the held-out losses of the nets of an ensemble, and their accuracies; return as `draw_curves`."""
+    if not all(nets):
+        return "no evaluation was reached"
+    metrics = [name for name in ("val_loss", "val_accuracy") if nets[0][0][name] is not None] or ["train_loss"]
+    axes = _panels(len(metrics) > 1)
+    if axes is None:
+        return _NO_MATPLOTLIB
+    figure, panels = axes
+    for panel, metric in zip(panels, metrics, strict=True):
+        label = {"val_loss": "held-out loss", "val_accuracy": "held-out accuracy", "train_loss": "training loss"}[
+            metric
+        ]
+        for number, records in enumerate(nets):
+            epochs = [record["epoch"] for record in records]
+            panel.plot(epochs, [record[metric] for record in records], linewidth=1.2, label=f"net {number + 1}")
+        panel.set_ylabel(label)
+        panel.set_title(label.capitalize())
+    _save(figure, panels, title, path, integer_ticks=True)
     return None
 
 

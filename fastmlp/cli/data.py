@@ -8,7 +8,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .._common.errors import DataError, DataWarning
 from ..datasets import Dataset, available, load
-from ..datasets.dialect import SEPARATORS, non_numeric
+from ..datasets.dialect import SEPARATORS, is_number, non_numeric
 from ..datasets.evaluation import load_as_trained, load_labeled
 from ..datasets.loading import table_path
 from ..datasets.pack_cache import is_large, load_mapped
@@ -28,6 +28,7 @@ from .runs import Saved
 __all__ = [
     "DATA_OPTIONS",
     "check_data_options",
+    "check_test_rows",
     "data_options",
     "describe_columns",
     "fingerprint",
@@ -35,9 +36,12 @@ __all__ = [
     "load_labeled_rows",
     "load_run_data",
     "load_data",
+    "merge_options",
     "packed_as_trained",
     "print_data_warnings",
     "reject_table_options",
+    "require_no_split",
+    "targets_digest",
     "with_table_format",
 ]
 
@@ -74,6 +78,23 @@ def check_data_options(options: dict[str, Any]) -> dict[str, Any]:
         if options[key] is not None:
             options[key] = os.path.abspath(os.path.expanduser(options[key]))
     return options
+
+
+def merge_options(args: argparse.Namespace, recorded: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the data options that are given, and those of a run changed by them."""
+    changed = {key: value for key in DATA_OPTIONS if (value := getattr(args, key, None)) is not None}
+    options = {**dict.fromkeys(DATA_OPTIONS), **recorded}
+    if "test" in changed or "test_size" in changed:  # the two exclude each other
+        options |= {"test": None, "test_size": None}
+    return changed, check_data_options({**options, **changed})
+
+
+def require_no_split(args: argparse.Namespace) -> None:
+    """Raise `UsageError` if options of a split are given with the file of --dataset."""
+    given = next((key for key in ("test", "test_size") if getattr(args, key) is not None), None)
+    if given is not None:
+        option = given.replace("_", "-")
+        raise UsageError(f"--{option} cannot be combined with --dataset FILE, which evaluates all rows of the file.")
 
 
 def reject_table_options(dataset: str, options: Mapping[str, Any]) -> None:
@@ -118,11 +139,8 @@ def _print_note(text: str) -> None:
     print(f"{NOTE}{text}", file=sys.stderr, flush=True)
 
 
-def with_table_format(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """Add the detected format of a table to the options of a run, so that later commands do not detect it again."""
-    record = data.preprocessing
-    if data.digest is not None:  # a packed table, which is found by the options as they are
-        return options
+def with_table_format(options: dict[str, Any], record: dict[str, Any] | None) -> dict[str, Any]:
+    """Add the detected format of a table, from its record, to the options of a run, for later commands."""
     if record is None or Path(options["dataset"]).suffix.lower() not in SEPARATORS:
         return options
     found = {key: record[key] for key in ("header", "separator", "decimal")}
@@ -200,6 +218,32 @@ def fingerprint(data: Dataset) -> str:
         digest.update(f"{array.shape} {array.dtype.str};".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def targets_digest(y: np.ndarray, y_test: np.ndarray, classes: Sequence[str] | None) -> str:
+    """Return the SHA-256 of the targets of both parts: labels, class indices or numbers."""
+    digest = hashlib.sha256()
+    for targets in (y, y_test):
+        if classes is None:
+            targets = targets.astype(np.float64)
+        elif targets.dtype.kind == "U":
+            place = {label: number for number, label in enumerate(classes)}
+            targets = np.array([place[label] for label in targets.tolist()], np.int64)
+        digest.update(np.ascontiguousarray(targets).data)
+        digest.update(str(len(targets)).encode())
+    return digest.hexdigest()
+
+
+def check_test_rows(name: str, y: np.ndarray, y_test: np.ndarray, classes: Sequence[str] | None) -> None:
+    """Raise `DataError` if there are no test rows, with the likely reason."""
+    if len(y_test):
+        return
+    classes = classes or ()
+    if len(classes) == len(y) and sum(map(is_number, classes)) > len(classes) / 2:
+        text = non_numeric(classes)
+        hint = f", as {text[0][:40]!r} is not a number" if text else "; expected --task regression"
+        raise DataError(f"{name} has a class for each of its {len(y)} rows{hint}.")
+    raise DataError(f"{name} has {len(y)} rows, too few to hold out test rows; expected more rows, or --test FILE.")
 
 
 def describe_columns(data: Dataset) -> list[str]:

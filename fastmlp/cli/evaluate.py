@@ -7,19 +7,24 @@ import os
 import sys
 from typing import Any
 
+from .._common.validation import Array
 from .._kernels import get_backend, use_backend
+from ..modules.saving import is_ensemble
 from ..training.evaluator import Evaluator
 from .console import format_metric
 from .data import (
-    DATA_OPTIONS,
-    check_data_options,
+    check_test_rows,
     data_options,
     fingerprint,
     is_named,
     load_data,
     load_labeled_rows,
     load_run_data,
+    merge_options,
+    print_data_warnings,
+    require_no_split,
 )
+from .ensembles import SavedEnsemble, data_errors, measure, refuse_backend, rows_digest
 from .options import NOTE, UsageError, add_backend_option, add_data_options
 from .runs import Saved, loss_for, open_saved
 
@@ -43,6 +48,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if is_ensemble(args.model):
+        return _run_ensemble(args)
     with use_backend(args.backend or get_backend().name):
         saved = open_saved(args.model)
         loss = loss_for(saved.model)
@@ -58,12 +65,7 @@ def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
     """Return (description of the rows, X, y)."""
     recorded = (saved.config or {}).get("data")
     if args.dataset is not None and not is_named(args.dataset):
-        given = next((key for key in ("test", "test_size") if getattr(args, key) is not None), None)
-        if given is not None:
-            option = given.replace("_", "-")
-            raise UsageError(
-                f"--{option} cannot be combined with --dataset FILE, which evaluates all rows of the file."
-            )
+        require_no_split(args)
         options = {key: getattr(args, key) for key in ("target", "header", "separator", "decimal")}
         if options["target"] is None and recorded is not None:
             if recorded["dataset"] == os.path.abspath(args.dataset):
@@ -74,12 +76,49 @@ def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
         return f"the test rows of {data.name}", data.X_test, data.y_test
     if recorded is None:
         raise UsageError(f"{saved.path} is not in a run folder whose config.json names its data; give --dataset.")
-    changed = {key: value for key in DATA_OPTIONS if (value := getattr(args, key, None)) is not None}
-    options = {**dict.fromkeys(DATA_OPTIONS), **recorded}
-    if "test" in changed or "test_size" in changed:  # the two exclude each other
-        options |= {"test": None, "test_size": None}
-    data = load_run_data(check_data_options({**options, **changed}), saved)
+    changed, options = merge_options(args, recorded)
+    data = load_run_data(options, saved)
     known = (saved.config or {}).get("dataset", {}).get("sha256")
     if not changed and known is not None and known != fingerprint(data):
         print(f"{NOTE}{data.name} has changed since the model was trained.", file=sys.stderr)
     return f"the test rows of {data.name}", data.X_test, data.y_test
+
+
+def _run_ensemble(args: argparse.Namespace) -> int:
+    """Evaluate an ensemble for tables."""
+    refuse_backend(args)
+    saved = SavedEnsemble(args.model)
+    recorded = (saved.config or {}).get("data")
+    if args.dataset is not None:
+        require_no_split(args)
+        options = {key: getattr(args, key) for key in ("target", "header", "separator", "decimal")}
+        if options["target"] is None and recorded is not None and recorded["dataset"] == os.path.abspath(args.dataset):
+            options["target"] = recorded.get("target")
+        source = args.dataset
+        with print_data_warnings(), data_errors(source):
+            parts = [(saved.predict(X), y) for X, y in saved.frames(source, options) if y is not None]
+    else:
+        if recorded is None:
+            raise UsageError(f"{saved.path} is not in a run folder whose config.json names its data; give --dataset.")
+        source, parts = _test_part(args, recorded, saved)
+    found = measure(parts, saved.classes)
+    rows = sum(len(y) for _, y in parts)
+    print(f"{saved.path} on {source}, {rows:,} {'row' if rows == 1 else 'rows'}")
+    for key, value in found.items():
+        print(f"{key:9s} {format_metric(value, 6)}")
+    return 0
+
+
+def _test_part(
+    args: argparse.Namespace, recorded: dict[str, Any], saved: SavedEnsemble
+) -> tuple[str, list[tuple[Array, Array]]]:
+    """Return a description of the test rows of a run, and their predictions and targets."""
+    changed, options = merge_options(args, recorded)
+    data = saved.load_run(options)
+    check_test_rows(data.name, data.y, data.y_test, data.classes)
+    with data_errors(data.name):
+        predicted = saved.predict(data.X_test)
+        known = (saved.config or {}).get("dataset", {}).get("sha256")
+        if not changed and known is not None and known != rows_digest(saved.estimator, data):
+            print(f"{NOTE}{data.name} has changed since the model was trained.", file=sys.stderr)
+    return f"the test rows of {data.name}", [(predicted, data.y_test)]

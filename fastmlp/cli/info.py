@@ -30,16 +30,25 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "info",
-        help="print versions, backends, processor and folders",
+        help="describe this machine, or a saved model",
         description="Print the versions, backends, processor features, threads and folders that fastmlp uses on this "
-        "machine.",
+        "machine; or with RUN_OR_MODEL the layers, classes and columns of a saved model.",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="RUN_OR_MODEL",
+        help="run folder, or saved model (default: this machine)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.model is not None:
+        # Only then, as a description of the machine needs no model.
+        return int(importlib.import_module("fastmlp.cli.model_info").describe(args.model))
     lines = [("fastmlp", f"{__version__} in {Path(__file__).parents[1]}")]
     lines.append(("python", f"{platform.python_version()} on {platform.platform()}"))
     lines += [(package, version_of(package) or "not installed") for package in _PACKAGES]

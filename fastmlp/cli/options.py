@@ -22,6 +22,7 @@ __all__ = [
     "as_options",
     "at_least",
     "config_arguments",
+    "given_options",
     "number",
     "widths",
 ]
@@ -172,6 +173,15 @@ def config_arguments(path: str, parser: Parser) -> list[str]:
         else:
             found.append(f"{option}={','.join(map(str, value)) if isinstance(value, list) else value}")
     return found
+
+
+def given_options(args: argparse.Namespace) -> set[str]:
+    """Return the destinations of the options that were given to a command, with or without their default value."""
+    nothing = object()
+    blank = dict.fromkeys(vars(args.parser.parse_args([])), nothing)
+    arguments = getattr(args, "arguments", args.argv[1:])  # with those of a file of options
+    found = vars(args.parser.parse_args(arguments, argparse.Namespace(**blank)))
+    return {name for name, value in found.items() if value is not nothing and name in blank}
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._common.errors import DataError
-from .._common.validation import finite_features
+from .._common.validation import Array, finite_features
 from .._kernels import get_backend, use_backend
 from ..datasets import apply_preprocessing, load
 from ..datasets.dialect import TextFormat
@@ -25,10 +22,12 @@ from ..datasets.table_files import is_text_file, read_numbers, reject_format
 from ..inference.kernels import inference_kernels
 from ..inference.predictor import Predictor
 from ..io.array_files import map_npy, read_npz
-from ..io.files import atomic_write
+from ..modules.saving import is_ensemble
 from ..training.evaluator import Evaluator
 from .data import is_named, packed_as_trained, print_data_warnings, reject_table_options
+from .ensembles import SavedEnsemble, data_errors, refuse_backend
 from .options import UsageError, add_backend_option, add_format_options
+from .predictions import predictions_as_csv, write_predictions
 from .runs import Saved, loss_for, open_saved
 
 __all__ = ["add_parser"]
@@ -61,6 +60,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if is_ensemble(args.model):
+        return _run_ensemble(args)
     # Without an explicit backend, Predictor is used if its kernels are compiled, as it needs no JIT compilation.
     kernels = inference_kernels()
     compiled = kernels is not None and kernels.ahead_of_time
@@ -72,13 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if args.proba and saved.model.task == "regression":
         raise UsageError("--proba is for classification; this model is for regression.")
     X = finite_features(_rows(args, saved), saved.model.in_width, saved.model.dtype, "predict: X")
-    if args.output is None:
-        for text in _csv(predictor, X, saved, args.proba):
-            sys.stdout.write(text)
-    else:
-        with atomic_write(args.output) as stream:
-            for text in _csv(predictor, X, saved, args.proba):
-                stream.write(text.encode())
+    write_predictions(_csv(predictor, X, saved, args.proba), args.output)
+    if args.output is not None:
         print(f"saved {args.output}: {len(X):,} predictions")
     return 0
 
@@ -98,13 +94,7 @@ def _csv(predictor: Evaluator | Predictor, X: Any, saved: Saved, proba: bool) ->
             labels = saved.model.classes if saved.model.task == "classification" else None
             names += [f"p_{label}" for label in (labels or range(probabilities.shape[1]))]
             columns += list(probabilities.T)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if not start:
-            writer.writerow(names)
-        # str() of a NumPy number is the shortest text that converts back to the same number.
-        writer.writerows(zip(*(map(str, column) for column in columns), strict=True))
-        yield text.getvalue()
+        yield predictions_as_csv(names, columns, heading=not start)
 
 
 def _rows(args: argparse.Namespace, saved: Saved) -> Any:
@@ -133,3 +123,40 @@ def _rows(args: argparse.Namespace, saved: Saved) -> Any:
     if X is None or X.ndim == 0:
         raise DataError(f"{path} has no array of rows; expected an array, in .npz files with the name X.")
     return X.reshape(len(X), -1) if X.ndim > 1 else X[None, :]
+
+
+def _run_ensemble(args: argparse.Namespace) -> int:
+    """Predict with an ensemble for tables."""
+    if args.data_dir is not None:
+        raise UsageError("--data-dir is for named data sets, which have no columns of a table.")
+    refuse_backend(args)
+    saved = SavedEnsemble(args.model)
+    if args.proba and saved.classes is None:
+        raise UsageError("--proba is for classification; this model is for regression.")
+    options = {key: getattr(args, key) for key in ("header", "separator", "decimal")}
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        with data_errors(args.file):
+            for X, _ in saved.frames(args.file, options, labeled=False):
+                yield predictions_as_csv(*_columns(saved, X, args.proba), heading=not count)
+                count += len(X)
+
+    with print_data_warnings():
+        write_predictions(lines(), args.output)
+    if args.output is not None:
+        print(f"saved {args.output}: {count:,} predictions")
+    return 0
+
+
+def _columns(saved: SavedEnsemble, X: Any, proba: bool) -> tuple[list[str], list[Array]]:
+    """Return the names and the columns of the predictions of some rows."""
+    found = saved.predict(X)
+    if saved.classes is None:
+        several = found.ndim > 1
+        names = [f"prediction_{number}" for number in range(found.shape[1])] if several else ["prediction"]
+        return names, list(found.T) if several else [found]
+    labels = np.array(saved.classes)[found.argmax(axis=1)]
+    extra = list(found.T) if proba else []
+    return ["prediction", *(f"p_{label}" for label in saved.classes[: len(extra)])], [labels, *extra]

@@ -76,8 +76,9 @@ class _Group:
         try:
             parser = Parser(prog="fastmlp", allow_abbrev=False)
             train.add_parser(parser.add_subparsers())
-            args = parser.parse_args(train_options(Path(folder), options))
-            args.argv = []
+            arguments = train_options(Path(folder), options)
+            args = parser.parse_args(arguments)
+            args.argv = arguments
             if train.run(args, self._load) == INTERRUPTED:
                 raise KeyboardInterrupt  # ends the other runs too
         except EXPECTED as error:

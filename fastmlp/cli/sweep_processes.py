@@ -17,8 +17,9 @@ from types import FrameType
 from typing import Any
 
 from .._common.threads import usable_threads
+from ..modules.saving import is_ensemble
 from .options import NOTE
-from .runs import STATE
+from .runs import MODEL, STATE
 
 __all__ = ["Children", "train_options"]
 
@@ -27,7 +28,8 @@ Runs = list[tuple[Path, list[str]]]
 
 def train_options(out: Path, options: list[str]) -> list[str]:
     """Return the arguments that start or resume a run; resuming a complete run changes nothing."""
-    if (out / STATE).is_file():
+    # The model of an ensemble is saved when it is complete.
+    if (out / STATE).is_file() or ((out / MODEL).is_file() and is_ensemble(out)):
         return ["train", "--quiet", "--resume", str(out)]
     return ["train", "--quiet", *options, "--out", str(out), *(["--force"] if out.exists() else [])]
 

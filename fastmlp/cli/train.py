@@ -13,14 +13,13 @@ import numpy as np
 
 from .. import __version__, optim
 from .._common.arithmetic import ceil_div
-from .._common.errors import DataError, DivergenceError, ModelFileError
+from .._common.errors import DivergenceError, ModelFileError
 from .._common.processor import version_of
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..callbacks.loggers import TensorBoard
 from ..callbacks.progress import ProgressBar
 from ..callbacks.saving import SaveState
 from ..datasets import Dataset
-from ..datasets.dialect import is_number, non_numeric
 from ..losses import Loss
 from ..modules import Module
 from ..modules.saving import save
@@ -28,14 +27,25 @@ from ..training.augmentation import Augmentations
 from ..training.evaluator import Evaluator
 from ..training.row_order import RowOrder
 from ..training.trainer import Trainer
+from . import train_tabular
 from .console import MetricsTable, format_metric
 from .curves import draw_curves
-from .data import DATA_OPTIONS, data_options, describe_columns, fingerprint, load_data, with_table_format
+from .data import (
+    DATA_OPTIONS,
+    check_test_rows,
+    data_options,
+    describe_columns,
+    fingerprint,
+    load_data,
+    targets_digest,
+    with_table_format,
+)
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
 from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, make_folder, read_config, remove_old_run, write_config
 from .train_options import SHUFFLES, add_options, resolve, row_order
 from .train_parts import augmentations, make_trainer
+from .train_tabular import takes_ensemble
 
 __all__ = ["add_parser"]
 
@@ -45,10 +55,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model on a data set",
-        description="Train a multilayer perceptron, and save it in a run folder with its\n"
-        "configuration, metrics and curves. It is evaluated on the test rows of the data\n"
-        "set. Without kernels that were compiled during the installation (see fastmlp\n"
-        "info) the first run on a machine also compiles them, for about 20 s.",
+        description="Train a multilayer perceptron, or an ensemble on a table (.csv, .tsv, .parquet),\n"
+        "and save it in a run folder with its configuration, metrics and curves. It is\n"
+        "evaluated on the test rows of the data set. Without kernels that were compiled\n"
+        "during the installation (see fastmlp info) the first run on a machine also\n"
+        "compiles them, for about 20 s.",
         epilog=describe_defaults(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -62,11 +73,18 @@ def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset]
     """Run the command; ``load`` returns the data set of `data_options`."""
     if args.config is not None:
         args = _with_config(args)
+    if args.resume is None and takes_ensemble(args):
+        return train_tabular.run(args)
+    if args.resume is not None and _is_complete_ensemble(args):
+        return 0
     resumed = None if args.resume is None else _load_resumed(args)
     if resumed is None:
         source = data_options(args)
         data = load(source, args.dtype)
-        source, options = with_table_format(source, data), resolve(args, data)
+        source, options = (
+            with_table_format(source, data.preprocessing if data.digest is None else None),
+            resolve(args, data),
+        )
     else:
         folder, source, options = resumed
         data = load(source, options["dtype"])
@@ -81,7 +99,7 @@ def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset]
     order = row_order(options["shuffle"], data)
     options["shuffle"] = order.kind
 
-    _check_test_rows(data)
+    check_test_rows(data.name, data.y, data.y_test, data.classes)
     augment = augmentations(options, data)
     Augmentations(augment, model, data.X.shape[1], model.out_width or 1, model.dtype or np.dtype("float32"))
     if resumed is None:
@@ -154,22 +172,8 @@ def _with_config(args: argparse.Namespace) -> argparse.Namespace:
         lengths = tuple(f"{spelling}=" for spelling in ("--steps", "--max_steps", "--epochs"))
         from_file = [option for option in from_file if not option.startswith(lengths)]
     merged: argparse.Namespace = parser.parse_args([*from_file, *args.argv[1:]])
-    merged.argv = args.argv
+    merged.argv, merged.arguments = args.argv, [*from_file, *args.argv[1:]]
     return merged
-
-
-def _check_test_rows(data: Dataset) -> None:
-    """Raise `DataError` if there are no test rows, with the likely reason."""
-    if len(data.y_test):
-        return
-    classes = data.classes or ()
-    if len(classes) == len(data.y) and sum(map(is_number, classes)) > len(classes) / 2:
-        text = non_numeric(classes)
-        hint = f", as {text[0][:40]!r} is not a number" if text else "; expected --task regression"
-        raise DataError(f"{data.name} has a class for each of its {len(data.y)} rows{hint}.")
-    raise DataError(
-        f"{data.name} has {len(data.y)} rows, too few to hold out test rows; expected more rows, or --test FILE."
-    )
 
 
 def _callbacks(
@@ -193,8 +197,21 @@ _FEWER = 0.9  # mean number of threads, as a share of the largest, below which t
 _WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes")
 
 
-def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """Return (folder, data options, training options) of the run of --resume."""
+def _is_complete_ensemble(args: argparse.Namespace) -> bool:
+    """Return whether --resume names the run of a complete ensemble, and say so; raise ModelFileError for others."""
+    folder = Path(args.resume).expanduser()
+    if (folder / STATE).is_file() or not (folder / CONFIG).is_file() or "estimator" not in read_config(folder / CONFIG):
+        return False
+    _reject_others(args)
+    if not (folder / MODEL).is_file():
+        raise ModelFileError(f"{folder} has no {MODEL}; ensembles are not resumed, train it again with --force.")
+    if not args.quiet:
+        print(f"done: this run was already complete, see fastmlp info {folder}")
+    return True
+
+
+def _reject_others(args: argparse.Namespace) -> None:
+    """Raise UsageError for an option that cannot be combined with --resume."""
     blank = vars(args.parser.parse_args([]))
     other = next(
         (key for key, value in vars(args).items() if key in blank and value != blank[key] and key not in _WITH_RESUME),
@@ -204,6 +221,11 @@ def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[
         raise UsageError(
             f"--{other.replace('_', '-')} cannot be combined with --resume, which uses the options of the run."
         )
+
+
+def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return (folder, data options, training options) of the run of --resume."""
+    _reject_others(args)
     folder = Path(args.resume).expanduser()
     if not (folder / STATE).is_file():
         seen = f"has no {STATE}" if folder.is_dir() else "is not a folder"
@@ -246,6 +268,7 @@ def _config(
             "classes": None if data.classes is None else list(data.classes),
             "shapes": {part: list(getattr(data, part).shape) for part in ("X", "y", "X_test", "y_test")},
             "sha256": fingerprint(data),
+            "targets_sha256": None if data.digest is not None else targets_digest(data.y, data.y_test, data.classes),
         },
         "versions": {"fastmlp": __version__, "python": platform.python_version()}
         | {package: version_of(package) for package in ("numpy", "numba", "safetensors")},

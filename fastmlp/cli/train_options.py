@@ -17,13 +17,28 @@ from .defaults import defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
 from .train_parts import SCHEDULES
 
-__all__ = ["SHUFFLES", "add_options", "resolve", "row_order"]
+__all__ = ["ENSEMBLE_OPTIONS", "SHUFFLES", "add_options", "resolve", "row_order"]
 
+ENSEMBLE_OPTIONS = ("preset", "nets", "time_limit")
 SHUFFLES = ("full", "windows", "none")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the model, the training and the output."""
+    ensemble = parser.add_argument_group("ensembles (tables in .csv, .tsv and .parquet files)")
+    ensemble.add_argument(
+        "--plain", action="store_true", help="train a single network on one-hot columns and scaled numbers instead"
+    )
+    ensemble.add_argument(
+        "--preset", metavar="NAME", help="fast (2 nets), balanced (8 nets, the default) or another of docs/tabular.md"
+    )
+    ensemble.add_argument("--nets", type=at_least(1), metavar="N", help="number of nets (default: by the preset)")
+    ensemble.add_argument(
+        "--time-limit",
+        type=number(0, above=True),
+        metavar="SECONDS",
+        help="time of the training, after which the nets stop at the end of their epoch",
+    )
     model = parser.add_argument_group("model")
     model.add_argument(
         "--hidden",

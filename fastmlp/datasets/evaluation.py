@@ -23,7 +23,7 @@ from .source import TableSource
 from .target import check_target, class_indices, regression_targets
 from .train_test import read_train_test
 
-__all__ = ["load_as_trained", "load_labeled", "load_rows"]
+__all__ = ["choose_target", "is_text_target", "load_as_trained", "load_labeled", "load_rows"]
 
 
 def load_labeled(
@@ -66,13 +66,8 @@ def load_labeled(
     """
     path = Path(os.path.expanduser(file))
     given, likely = validate_format(header, separator, decimal), format_of(preprocessing)
-    choice: str | int | None = target
-    if target is None and preprocessing is not None:
-        choice = preprocessing.get("target")
-        named = likely.header if header is None else header
-        if choice is not None and not (named and likely.header):
-            choice = preprocessing["all_columns"].index(choice)
-    text_target = classes is not None and not all(map(_is_read_back, classes))
+    choice = choose_target(target, preprocessing, likely.header, header)
+    text_target = is_text_target(classes)
     if is_large(path):
         chunked = ChunkedTable(path, choice, given, likely)
         chunked.texts.update(text_columns(preprocessing))
@@ -84,6 +79,24 @@ def load_labeled(
     source = TableSource(path, choice, given, likely, text_columns(preprocessing), text_target)
     table, target_column = source.test_part or (source.table, source.target_column)
     return _encode(table, target_column, source.target_name, classes, preprocessing)
+
+
+def choose_target(
+    target: str | None, record: dict[str, Any] | None, trained_header: bool | None, header: bool | None
+) -> str | int | None:
+    """Return the target column of a new file: that of the option, or that of the training, by name or position."""
+    if target is not None or record is None:
+        return target
+    choice: str | int | None = record.get("target")
+    named = trained_header if header is None else header
+    if choice is not None and not (named and trained_header):
+        choice = int(record["all_columns"].index(choice))
+    return choice
+
+
+def is_text_target(classes: Sequence[str] | None) -> bool:
+    """Return whether labels have to be read as texts, since they would change as numbers or booleans."""
+    return classes is not None and not all(map(_is_read_back, classes))
 
 
 def load_as_trained(

@@ -17,7 +17,10 @@ from .dialect import UNKNOWN_FORMAT, TextFormat, is_number, validate_format
 from .fitting import check_finite
 from .table_files import FRAME_SUFFIXES, TextFile, is_text_file, read_parquet, reject_format
 
-__all__ = ["apply_preprocessing", "encode", "encode_new", "encoded_names", "encoded_width", "format_of", "text_columns"]
+__all__ = [
+    "apply_preprocessing", "encode", "encode_new", "encoded_names", "encoded_width", "format_of", "match_columns",
+    "text_columns",
+]  # fmt: skip
 
 
 def apply_preprocessing(
@@ -99,12 +102,30 @@ def encode_new(
     """Encode the rows of an open table as `apply_preprocessing` does; ``strict`` and ``unknown`` as for `encode`."""
     try:
         specs = list(preprocessing["columns"])
-        wanted = [spec["name"] for spec in specs]
-        named, dtype = bool(preprocessing["header"]), np.dtype(preprocessing["dtype"])
-        every, target = list(preprocessing["all_columns"]), preprocessing["target"]
+        dtype = np.dtype(preprocessing["dtype"])
         widths = [encoded_width(spec) for spec in specs]
         specs = [{**s, "median": float(s["median"])} if s["kind"] == "numeric" else s for s in specs]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _no_record(error) from error
+    position = match_columns(table, preprocessing)
+    specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
+    return encode(table, specs, sum(widths), dtype, strict=strict, unknown=unknown)
+
+
+def match_columns(table: Table, record: dict[str, Any]) -> dict[str, str]:
+    """Return the name in a table of each feature of a record.
+
+    Columns are matched by name, or by position if the training file or this one has no names.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or ``record`` is not one of a table.
+    """
+    try:
+        wanted = [spec["name"] for spec in record["columns"]]
+        named, every, target = bool(record["header"]), list(record["all_columns"]), record["target"]
+    except (KeyError, TypeError, AttributeError) as error:
         raise _no_record(error) from error
     unnamed = table.header is False or isinstance(table, ArrayTable)
     if unnamed or not (named or set(wanted) <= set(table.names)):
@@ -124,8 +145,7 @@ def encode_new(
         is_row = table.header and any(map(is_number, table.names))
         hint = "; header=False reads its first line as a row" if is_row else ""
         raise DataError(f"{table.source} lacks the column {absent[0]!r}; it has {_join_names(table.names)}{hint}.")
-    specs = [{**spec, "at": position[spec["name"]]} for spec in specs]
-    return encode(table, specs, sum(widths), dtype, strict=strict, unknown=unknown)
+    return {name: position[name] for name in wanted}
 
 
 def _no_record(error: Exception) -> DataError:

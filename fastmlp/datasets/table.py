@@ -25,7 +25,7 @@ from .source import TABLE_SUFFIXES
 from .target import class_indices, regression_targets
 from .train_test import read_train_test
 
-__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table"]
+__all__ = ["TABLE_OPTIONS", "TABLE_SUFFIXES", "load_table", "require_memory"]
 
 TABLE_OPTIONS = (
     "target", "categorical", "drop", "index", "header", "separator", "decimal", "test_size", "test", "seed", "task",
@@ -53,7 +53,7 @@ def load_table(
     """
     if dtype not in ("float32", "float64"):
         raise DataError(f"dtype is {dtype!r}; expected 'float32' or 'float64'.")
-    _require_memory(path)
+    require_memory(path)
     test = reading.get("test")
     if path.is_dir() or (test is not None and Path(os.path.expanduser(test)).is_dir()):
         return _load_in_chunks(path, target, categorical, drop, index, dtype, center_target, **reading)
@@ -94,7 +94,7 @@ def load_table(
     )
 
 
-def _require_memory(path: Path) -> None:
+def require_memory(path: Path) -> None:
     """Raise DataError if a table is larger than the free memory, in which it would take several times its size."""
     files, free = files_of(path) if path.is_dir() else [path], available_memory()
     size = sum(file.stat().st_size for file in files)

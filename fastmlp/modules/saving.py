@@ -18,9 +18,10 @@ from .._common.errors import ModelFileError
 from ..io.tensor_file import read_tensors, write_tensors
 from . import Module, module_from_config
 
-__all__ = ["MODEL", "find_model", "load_model", "model_info", "save"]
+__all__ = ["ENSEMBLE_FORMAT", "MODEL", "find_model", "is_ensemble", "load_model", "model_info", "save"]
 
 FORMAT, FORMAT_VERSION = "fastmlp-model", 1
+ENSEMBLE_FORMAT = "fastmlp-tabular"  # of the estimators for tables, see `tabular.saving`
 MODEL = "model.safetensors"  # name in a run folder
 
 
@@ -80,6 +81,18 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     if not os.path.lexists(found):
         raise ModelFileError(f"{found} does not exist; expected a run folder or a saved model.")
     return found
+
+
+def is_ensemble(path: str | os.PathLike[str]) -> bool:
+    """Return whether a saved model, or that of a run folder, is an estimator for tables.
+
+    Raises
+    ------
+    ModelFileError, OSError
+        As `load_model`.
+    """
+    metadata, _ = read_tensors(find_model(path), ENSEMBLE_FORMAT, 0, with_tensors=False)
+    return metadata.get("format") == ENSEMBLE_FORMAT
 
 
 def load_model(path: str | os.PathLike[str]) -> Module:
@@ -151,6 +164,11 @@ def _plain(value: Any) -> Any:
 
 
 def _parse(metadata: dict[str, str], path: str | os.PathLike[str]) -> dict[str, Any]:
+    if metadata.get("format") == ENSEMBLE_FORMAT:
+        estimator = metadata.get("estimator", "TabularClassifier")
+        raise ModelFileError(
+            f"{path} holds an ensemble for tables; expected a model, or {estimator}.load(path) to read it."
+        )
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
             f"{path} was not saved by fastmlp: its format is {metadata.get('format')!r}, expected {FORMAT!r}."

@@ -88,7 +88,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     # ----------------------------------------------------------------------------------------- fitting
 
-    def _fit(self, X: Any, targets: Array, outputs: int, sample_weight: Any) -> None:
+    def _fit(self, X: Any, targets: Array, outputs: int, sample_weight: Any, callbacks: Any) -> None:
         """Fit encoder and nets to rows and ``targets`` as the loss expects them."""
         began, preset = time.monotonic(), self._settings()
         random_state = check_random_state(self.random_state)
@@ -108,6 +108,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             model = make_network(self.encoder_, preset.hidden, outputs, seed)
             trainers.append(Trainer(model, self._make_loss(), Adam(preset.lr), l2=preset.alpha))
             each.append({"rng": seed, **self._options(preset, targets, held, began)})
+            if callbacks is not None:
+                each[-1]["callbacks"] += callbacks(len(each) - 1, trainers[-1])
         fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=thread_count(self.threads))
         self.nets_ = [trainer.model for trainer in trainers]
         self.n_iter_ = max(len(trainer.history) for trainer in trainers)
@@ -182,7 +184,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------------------- files
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, preprocessing: dict[str, Any] | None = None) -> None:
         """Save the fitted estimator in a safetensors file with the encoder in its metadata, without pickle.
 
         The predictions of held-out rows are not saved.
@@ -191,6 +193,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         ----------
         path : path-like
             The file, by convention ``.safetensors``. It is written whole or not at all.
+        preprocessing : dict, optional
+            Description of the file of the training rows, which the command line uses to read others like it.
 
         Raises
         ------
@@ -208,6 +212,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if not isinstance(parameters["random_state"], Integral):
             parameters["random_state"] = None  # the present state of a generator says nothing about the fit
         entries = {"parameters": parameters, "encoder": self.encoder_.state(), "fitted": self._fitted_state()}
+        entries["preprocessing"] = preprocessing
         write_ensemble(path, type(self).__name__, self.nets_, entries)
 
     @classmethod

@@ -112,7 +112,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         self.class_weight = class_weight
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TabularClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, callbacks: Any = None) -> TabularClassifier:
         """Fit encoder and nets.
 
         Parameters
@@ -121,6 +121,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         y : array-like of shape (N,)
             Labels.
         sample_weight : array-like of shape (N,), optional
+        callbacks : callable, optional
+            ``callbacks(number, trainer)`` returns a list of callbacks for each net, see `Callback`. Those of different
+            nets are called in different threads at the same time.
 
         Returns
         -------
@@ -143,7 +146,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
             weight = compute_sample_weight(self.class_weight, labels)
             if sample_weight is not None:
                 weight = weight * _check_sample_weight(sample_weight, labels)
-        self._fit(X, targets.reshape(-1), len(self.classes_), weight)
+        self._fit(X, targets.reshape(-1), len(self.classes_), weight, callbacks)
         return self
 
     def _make_loss(self) -> Loss:

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._common.validation import Array
+from ..datasets.dialect import is_number
 from .encodings import FEWEST_CODED, Encoding, InputColumn, encoding_from_state, encoding_state, fit_encoding
 from .frames import Categories, Column, Dates, Numbers, empty_column, has_names, read_columns, read_matrix, to_frame
 
@@ -205,7 +206,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             numbers = column.as_numbers(self._names()[place])
             if numbers is not None:
                 return numbers
-        example = column.levels[0] if isinstance(column, Categories) else column.values[~column.missing()][0]
+        example = column.values[~column.missing()][0] if not isinstance(column, Categories) else _first_text(column)
         raise ValueError(
             f"Column {self._names()[place]!r} has values such as {str(example)!r}; expected a {encoding.kind} as in "
             "the training rows."
@@ -287,6 +288,11 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _first_text(column: Categories) -> str:
+    """Return the first level that is not a number, or else the first one."""
+    return next((level for level in column.levels if not is_number(level)), column.levels[0])
 
 
 def _looks_like_identifier(column: Column) -> bool:

@@ -49,7 +49,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TabularRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, callbacks: Any = None) -> TabularRegressor:
         """Fit encoder and nets.
 
         Parameters
@@ -57,6 +57,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         X : data frame (pandas or polars), Arrow table, dict of columns, or array-like, of shape (N, columns)
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
+        callbacks : callable, optional
+            ``callbacks(number, trainer)`` returns a list of callbacks for each net, see `Callback`. Those of different
+            nets are called in different threads at the same time.
 
         Returns
         -------
@@ -74,7 +77,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         targets = targets.reshape(len(targets), -1)
         self._offset, deviation = targets.mean(axis=0), targets.std(axis=0)
         self._scale = np.where(deviation > 0, deviation, 1.0)
-        self._fit(X, (targets - self._offset) / self._scale, targets.shape[1], sample_weight)
+        self._fit(X, (targets - self._offset) / self._scale, targets.shape[1], sample_weight, callbacks)
         return self
 
     def _make_loss(self) -> Loss:

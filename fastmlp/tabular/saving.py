@@ -14,10 +14,12 @@ from typing import Any
 from .._common.errors import ModelFileError
 from ..io.tensor_file import read_tensors, write_tensors
 from ..modules import Module, module_from_config
+from ..modules.saving import ENSEMBLE_FORMAT
 
-__all__ = ["read_ensemble", "write_ensemble"]
+__all__ = ["ensemble_info", "read_ensemble", "write_ensemble"]
 
-_FORMAT, _VERSION = "fastmlp-tabular", 1
+_FORMAT, _VERSION = ENSEMBLE_FORMAT, 1
+_TEXTS = ("format", "format_version", "fastmlp_version", "estimator")  # entries that are not JSON
 
 
 def write_ensemble(
@@ -77,15 +79,10 @@ def read_ensemble(
         If the file cannot be read.
     """
     metadata, tensors = read_tensors(path, _FORMAT, _VERSION)
-    if metadata.get("format") != _FORMAT:
-        raise ModelFileError(f"{path} is no saved estimator for tables; expected a file of {estimator}.save.")
-    if (version := metadata.get("format_version")) != str(_VERSION):
-        raise ModelFileError(f"{path} has the format version {version!r}; expected {_VERSION}, or a newer fastmlp.")
-    if (seen := metadata["estimator"]) != estimator:
+    entries = _parse(path, metadata)
+    if (seen := entries["estimator"]) != estimator:
         raise ModelFileError(f"{path} is a {seen}; expected a {estimator}.")
-    texts = ("format", "format_version", "fastmlp_version", "estimator")
     try:
-        entries = {name: json.loads(value) for name, value in metadata.items() if name not in texts}
         nets = []
         for number in range(entries["nets"]):
             prefix, net = f"net{number}.", module_from_config(entries["model"])
@@ -94,6 +91,36 @@ def read_ensemble(
         return make(entries, nets)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFileError(f"{path} cannot be loaded: {type(error).__name__}: {error}.") from error
+
+
+def ensemble_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the entries of a file of `write_ensemble`, without reading the weights.
+
+    Returns
+    -------
+    dict
+        ``estimator``, ``fastmlp_version``, ``model`` (config of a net), ``nets`` (their number), and the entries of the
+        estimator.
+
+    Raises
+    ------
+    ModelFileError, OSError
+        As `read_ensemble`.
+    """
+    return _parse(path, read_tensors(path, _FORMAT, _VERSION, with_tensors=False)[0])
+
+
+def _parse(path: str | os.PathLike[str], metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the entries of the metadata."""
+    if metadata.get("format") != _FORMAT:
+        raise ModelFileError(f"{path} is no saved estimator for tables; expected a file of TabularClassifier.save.")
+    if (version := metadata.get("format_version")) != str(_VERSION):
+        raise ModelFileError(f"{path} has the format version {version!r}; expected {_VERSION}, or a newer fastmlp.")
+    try:
+        entries: dict[str, Any] = {key: json.loads(text) for key, text in metadata.items() if key not in _TEXTS}
+        return {**entries, **{key: metadata[key] for key in ("estimator", "fastmlp_version")}}
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its description is not complete ({error}).") from error
 
 
 def _plain(value: Any) -> Any:

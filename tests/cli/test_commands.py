@@ -82,7 +82,7 @@ def test_predict_writes_probabilities(fastmlp, run, folder):
 
 
 def test_tables_go_through_the_saved_preprocessing(fastmlp, table, folder):
-    fastmlp("train", "--dataset", table, "--epochs", 40, "--out", "run", "--quiet")
+    fastmlp("train", "--plain", "--dataset", table, "--epochs", 40, "--out", "run", "--quiet")
     lines = table.read_text().splitlines()
     # Other columns in another order, an empty cell, a color never seen, and no label.
     (folder / "new.csv").write_text("color,other,age\nred,1,70\nblue,2,70\n,3,\ngreen,4,10\n")

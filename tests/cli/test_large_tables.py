@@ -12,7 +12,7 @@ import pytest
 
 from fastmlp.datasets import chunks, pack_cache
 
-OPTIONS = ("--epochs", 2, "--hidden", 8, "--quiet", "--no-progress")
+OPTIONS = ("--plain", "--epochs", 2, "--hidden", 8, "--quiet", "--no-progress")
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,9 @@ PRINTED_BY = {
     "cli/train_options.py": {"train"},
     "cli/train_parts.py": {"train"},
     "cli/curves.py": {"train", "compare"},
+    "cli/ensembles.py": {"evaluate", "predict"},
+    "cli/train_tabular.py": {"train"},
+    "datasets/mixed.py": {"train", "evaluate", "predict"},
     "datasets/table.py": {"train", "pack"},
     "datasets/fitting.py": {"train", "pack"},
     "datasets/features.py": {"train", "pack"},
@@ -178,7 +181,7 @@ def test_arguments_in_messages_exist_in_python_and_in_the_commands(spellings):
 
 def test_evaluation_learns_nothing(fastmlp, table, monkeypatch):
     """What PRINTED_BY says of the files that learn: evaluate and predict do not call them."""
-    assert fastmlp("train", "--dataset", table, "--epochs", 1, "--out", "run", "--quiet")[0] == 0
+    assert fastmlp("train", "--plain", "--dataset", table, "--epochs", 1, "--out", "run", "--quiet")[0] == 0
 
     def learn(*arguments, **options):
         raise AssertionError("a table was learnt from")
@@ -241,7 +244,7 @@ def followed(folder):
 def test_following_a_message_helps(fastmlp, folder, monkeypatch):
     monkeypatch.setenv("FASTMLP_BACKEND", "numpy")
     for number, (dataset, more, words) in enumerate(followed(folder)):
-        command = ["train", "--quiet", "--epochs", 1, "--out", f"r{number}", "--dataset", *dataset]
+        command = ["train", "--plain", "--quiet", "--epochs", 1, "--out", f"r{number}", "--dataset", *dataset]
         code, _, err = fastmlp(*command)
         assert code == 1 and words in err, err
         if more is None:

@@ -30,7 +30,7 @@ def test_packed_data_train_as_the_table(fastmlp, folder, table):
     assert "packed: 0.0 MB, X (160, 5) float32, X_test (40, 5), classification" in out
     options = ("--epochs", 3, "--hidden", 8, "--quiet")
     for name, dataset in (("one", "t.csv"), ("two", "packed")):
-        assert fastmlp("train", "--dataset", dataset, "--out", name, *options)[0] == 0
+        assert fastmlp("train", "--plain", "--dataset", dataset, "--out", name, *options)[0] == 0
     ref, comp = ((folder / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "two"))
     drop = ("seconds", "time")
     for a, b in zip(ref, comp, strict=True):
@@ -94,7 +94,7 @@ def test_mistakes(fastmlp, table, folder, arguments, code, expected):
 
 
 def test_another_preprocessing_than_in_training(fastmlp, folder, table):
-    assert fastmlp("train", "--dataset", "t.csv", "--epochs", 1, "--quiet", "--out", "run")[0] == 0
+    assert fastmlp("train", "--plain", "--dataset", "t.csv", "--epochs", 1, "--quiet", "--out", "run")[0] == 0
     fastmlp("pack", "t.csv", "--out", "other", "--drop", "c")
     for command in (("evaluate", "run", "--dataset", "other"), ("predict", "run", "other")):
         code, _, err = fastmlp(*command)

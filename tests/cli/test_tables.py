@@ -42,7 +42,11 @@ def accuracy(out):
 @pytest.fixture
 def trained(fastmlp):
     """A run on a plain table."""
-    assert fastmlp("train", "--dataset", write("plain.csv"), "--epochs", 12, "--out", "run", "--quiet") == (0, "", "")
+    assert fastmlp("train", "--plain", "--dataset", write("plain.csv"), "--epochs", 12, "--out", "run", "--quiet") == (
+        0,
+        "",
+        "",
+    )
     return "run"
 
 
@@ -62,7 +66,7 @@ FORMATS = {
 def test_every_format_gives_the_same_model(fastmlp, trained, folder, options, said):
     """A guess is one line; it is saved, and made no second time by evaluate, predict and --resume."""
     write("t.csv", **options)
-    code, out, err = fastmlp("train", "--dataset", "t.csv", "--epochs", 12, "--out", "other")
+    code, out, err = fastmlp("train", "--plain", "--dataset", "t.csv", "--epochs", 12, "--out", "other")
     assert code == 0 and "240 training and 60 test rows, 4 features (float32), 2 classes" in out
     assert err.count("\n") == len(said) and all(text in err and err.startswith(NOTE) for text in said)
     models = [fm.load_model(run).state_dict() for run in ("run", "other")]
@@ -84,7 +88,11 @@ def test_every_format_gives_the_same_model(fastmlp, trained, folder, options, sa
 def test_formats_may_be_given(fastmlp, trained):
     options = ("--separator", ";", "--decimal", ",", "--no-header")
     write("t.csv", sep=";", decimal=",", header=False)
-    assert fastmlp("train", "--dataset", "t.csv", *options, "--epochs", 12, "--out", "other", "--quiet") == (0, "", "")
+    assert fastmlp("train", "--plain", "--dataset", "t.csv", *options, "--epochs", 12, "--out", "other", "--quiet") == (
+        0,
+        "",
+        "",
+    )
     saved, expected = data_options("other"), {"separator": ";", "decimal": ",", "header": False, "index": False}
     assert {key: saved[key] for key in expected} == expected
     for command in (("evaluate", "run", "--dataset"), ("predict", "run")):
@@ -98,7 +106,7 @@ def test_formats_may_be_given(fastmlp, trained):
 
 def test_formats_in_a_file_of_options(fastmlp, folder):
     write("t.csv", header=False)
-    lines = ('dataset = "t.csv"', "header = false", "index = false", 'drop = ["0", "2"]', "epochs = 1")
+    lines = ("plain = true", 'dataset = "t.csv"', "header = false", "index = false", 'drop = ["0", "2"]', "epochs = 1")
     (folder / "run.toml").write_text("\n".join(lines))
     code, out, err = fastmlp("train", "--config", "run.toml", "--out", "run")
     assert (code, err) == (0, "") and "1 feature (float32)" in out
@@ -108,7 +116,7 @@ def test_formats_in_a_file_of_options(fastmlp, folder):
 @pytest.mark.slow
 def test_a_sweep_passes_notes_on_once(fastmlp, start):
     write("t.csv", header=False)
-    table = ("--", "--dataset", "t.csv", "--epochs", 1)
+    table = ("--", "--plain", "--dataset", "t.csv", "--epochs", 1)
     with start("sweep", "--grid", "index=true,false", "--out", "s", *table) as process:
         err = process.communicate(timeout=120)[1]
     assert process.returncode == 0 and err.count("\n") == 1 and "--header reads it as column names" in err
@@ -121,7 +129,7 @@ def test_headers_that_are_not_as_in_training(fastmlp, trained):
     assert code == 1 and err.endswith("; --no-header reads its first line as a row.\n")
     code, _, err = fastmlp("predict", "run", "bare.csv")
     assert code == 1 and err.endswith("; --no-header reads its first line as a row.\n")
-    fastmlp("train", "--dataset", "bare.csv", "--no-header", "--epochs", 1, "--out", "bare", "--quiet")
+    fastmlp("train", "--plain", "--dataset", "bare.csv", "--no-header", "--epochs", 1, "--out", "bare", "--quiet")
     for command in (("evaluate", "bare", "--dataset", "plain.csv"), ("predict", "bare", "plain.csv")):
         code, _, err = fastmlp(*command)
         assert code == 1 and err.endswith("; --header reads the first line as column names.\n")
@@ -150,7 +158,10 @@ def test_evaluation_asks_for_nothing_that_only_training_needs(fastmlp, trained):
     code, out, err = fastmlp("evaluate", "run", "--dataset", "one.csv")
     assert (code, err) == (0, "") and "one.csv, 1 row\n" in out and accuracy(out) in (0, 1)
     for part in ("yes.csv", "one.csv"):
-        assert fastmlp("train", "--dataset", "plain.csv", "--test", part, "--epochs", 1, "--out", part[:3])[0] == 0
+        assert (
+            fastmlp("train", "--plain", "--dataset", "plain.csv", "--test", part, "--epochs", 1, "--out", part[:3])[0]
+            == 0
+        )
         assert fastmlp("evaluate", "run", "--test", part)[0] == 0
     write("plain.csv", FRAME[FRAME["label"] == "yes"])  # what the run was trained on
     code, out, err = fastmlp("evaluate", "run")
@@ -162,20 +173,24 @@ def test_evaluation_asks_for_nothing_that_only_training_needs(fastmlp, trained):
 
 def test_evaluation_of_numbers(fastmlp, folder):
     frame = pandas.DataFrame({"a": A, "b": B, "y": 2 * A})
-    fastmlp("train", "--dataset", write("t.csv", frame), "--epochs", 12, "--out", "run", "--quiet")
+    fastmlp("train", "--plain", "--dataset", write("t.csv", frame), "--epochs", 12, "--out", "run", "--quiet")
     code, out, err = fastmlp("evaluate", "run", "--dataset", write("one.csv", frame[:1]))
     assert (code, err) == (0, "") and out.endswith("r2        undefined (it needs at least two rows)\n")
     code, out, err = fastmlp("evaluate", "run", "--dataset", write("constant.csv", frame.assign(y=5.0)))
     assert (code, err) == (0, "") and "r2        0.000000" in out
-    code, out, err = fastmlp("train", "--dataset", "t.csv", "--test", "one.csv", "--epochs", 1, "--out", "other")
+    code, out, err = fastmlp(
+        "train", "--plain", "--dataset", "t.csv", "--test", "one.csv", "--epochs", 1, "--out", "other"
+    )
     assert (code, err) == (0, "") and "test r2 undefined (it needs at least two rows)" in out
-    code, _, err = fastmlp("train", "--dataset", write("c.csv", frame.assign(y=5.0)), "--out", "third")
+    code, _, err = fastmlp("train", "--plain", "--dataset", write("c.csv", frame.assign(y=5.0)), "--out", "third")
     assert code == 1 and "is the target and is 5.0 in every row" in err
 
 
 def test_large_losses_are_short(fastmlp):
     write("t.csv", pandas.DataFrame({"a": A, "y": 1e20 * A}))
-    code, out, _ = fastmlp("train", "--dataset", "t.csv", "--dtype", "float64", "--epochs", 1, "--out", "run")
+    code, out, _ = fastmlp(
+        "train", "--plain", "--dataset", "t.csv", "--dtype", "float64", "--epochs", 1, "--out", "run"
+    )
     assert code == 0 and "e+39, test r2" in out.split("done: test loss ")[1]
     assert "e+39" in fastmlp("evaluate", "run")[1]
 
@@ -213,7 +228,7 @@ def test_booleans_in_another_spelling(fastmlp, trained, true, false):
         code, out, err = fastmlp(*command, "t.csv")
         ref = fastmlp(*command, "plain.csv")[1]
         assert (code, err) == (0, "") and out.splitlines()[1:] == ref.splitlines()[1:]
-    code, _, err = fastmlp("train", "--dataset", "t.csv", "--epochs", 1, "--out", "other", "--quiet")
+    code, _, err = fastmlp("train", "--plain", "--dataset", "t.csv", "--epochs", 1, "--out", "other", "--quiet")
     assert (code, err) == (0, "")
     assert fastmlp("evaluate", "other", "--dataset", "plain.csv")[::2] == (0, "")
 
@@ -221,8 +236,8 @@ def test_booleans_in_another_spelling(fastmlp, trained, true, false):
 def test_unknown_values_are_said(fastmlp, trained):
     write("some.csv", FRAME.assign(flag=["maybe"] * 3 + [str(flag) for flag in FLAG[3:]]))
     write("all.csv", FRAME.assign(flag="maybe"))
-    for command in (("evaluate", "run", "--dataset"), ("predict", "run"), ("train", "--dataset", "plain.csv", "--out",
-                    "other", "--epochs", "1", "--quiet", "--test")):  # fmt: skip
+    for command in (("evaluate", "run", "--dataset"), ("predict", "run"), ("train", "--plain", "--dataset", "plain.csv",
+                    "--out", "other", "--epochs", "1", "--quiet", "--test")):  # fmt: skip
         code, _, err = fastmlp(*command, "some.csv")
         assert code == 0 and err.startswith(NOTE) and err.count("\n") == 1
         assert "values that training did not see have only zeros as features: column 'flag' in 3 of 300 rows" in err
@@ -239,10 +254,10 @@ def test_digits_are_not_lost(fastmlp, folder, dtype):
     write("feature.csv", pandas.DataFrame({"t": t, "b": B, "label": np.where(t > 1_700_000_050, "late", "early")}))
     write("target.csv", pandas.DataFrame({"a": A, "b": B, "y": y}))
     options = ("--epochs", 40, "--dtype", dtype)
-    code, out, _ = fastmlp("train", "--dataset", "feature.csv", *options, "--out", "f")
+    code, out, _ = fastmlp("train", "--plain", "--dataset", "feature.csv", *options, "--out", "f")
     assert code == 0 and float(out.split("test accuracy ")[1].split()[0]) > 0.97
     assert ("centered   t (minus 17000000" in out) == (dtype == "float32")
-    code, out, _ = fastmlp("train", "--dataset", "target.csv", *options, "--out", "t")
+    code, out, _ = fastmlp("train", "--plain", "--dataset", "target.csv", *options, "--out", "t")
     assert code == 0 and float(out.split("test r2 ")[1].split()[0]) > 0.99
     assert ("centered   the target (minus 1" in out) == (dtype == "float32")
     assert fm.load_model("t").dtype == model_info("t")["preprocessing"]["dtype"] == dtype
@@ -265,7 +280,7 @@ def test_integers_keep_their_value_as_labels(fastmlp, folder):
     labels = np.array([2**53, 2**53 + 1, 123456789012345679])[np.arange(ROWS) % 3]
     write("t.csv", pandas.DataFrame({"a": np.arange(ROWS) % 3, "label": labels}))
     options = ("--task", "classification", "--epochs", 40, "--out", "run")
-    code, out, _ = fastmlp("train", "--dataset", "t.csv", *options)
+    code, out, _ = fastmlp("train", "--plain", "--dataset", "t.csv", *options)
     assert code == 0 and "3 classes" in out
     assert fm.load_model("run").classes == list(map(str, sorted(set(labels.tolist()))))
     assert fastmlp("predict", "run", "t.csv")[1].splitlines()[1:4] == list(map(str, labels[:3]))

@@ -214,7 +214,7 @@ def test_augmented_and_averaged(fastmlp, folder):
 
 
 def test_flips_are_for_images(fastmlp, table):
-    code, out, err = fastmlp("train", "--dataset", table, "--flip", "--out", "run")
+    code, out, err = fastmlp("train", "--plain", "--dataset", table, "--flip", "--out", "run")
     assert code == 2 and err.endswith("error: --flip applies to images only; the rows of t.csv are not images.\n")
 
 
@@ -231,7 +231,9 @@ def test_images_with_their_channels_last():
 
 
 def test_a_table_of_classes(fastmlp, table, folder):
-    code, out, err = fastmlp("train", "--dataset", table, "--target", "label", "--epochs", 40, "--out", "run")
+    code, out, err = fastmlp(
+        "train", "--plain", "--dataset", table, "--target", "label", "--epochs", 40, "--out", "run"
+    )
     assert (code, err) == (0, "") and "2 classes" in out
     info = model_info(folder / "run" / "model.safetensors")
     assert info["classes"] == ["no", "yes"] and info["preprocessing"]["target"] == "label"
@@ -243,7 +245,7 @@ def test_the_heading_tells_what_became_of_columns(fastmlp, folder):
     pytest.importorskip("pandas")
     rows = [f"{20 + i % 60},{'' if i == 9 else i},{'ab'[i % 2]},{i * 0.37:.2f}" for i in range(200)]
     (folder / "t.csv").write_text("age,size,kind,price\n" + "\n".join(rows).replace("30,10,", "3O,10,") + "\n")
-    out = fastmlp("train", "--dataset", "t.csv", "--test", "t.csv", "--epochs", 1, "--out", "run")[1]
+    out = fastmlp("train", "--plain", "--dataset", "t.csv", "--test", "t.csv", "--epochs", 1, "--out", "run")[1]
     assert "text       age (61), kind (2): one-hot encoded\n" in out
     assert "missing    values of size: replaced by the column's median\n" in out
     assert "note       age is read as text because of '3O'; its other values are numbers\n" in out
