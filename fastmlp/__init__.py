@@ -30,8 +30,8 @@ __all__ += [name for name, (_, library) in _NAMES.items() if not library or _is_
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":  # the package that users name, as in fm.datasets.pack
-        return importlib.import_module(".datasets", __name__)
+    if name in ("datasets", "distributed"):  # packages that users name, as in fm.datasets.pack
+        return importlib.import_module(f".{name}", __name__)
     if name not in _NAMES:
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_NAMES[name][0]}", __name__), name)

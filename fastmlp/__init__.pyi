@@ -2,6 +2,7 @@
 # "needs" names the library without which a name is left out of __all__.
 
 from . import datasets as datasets
+from . import distributed as distributed
 from ._common.errors import BackendError as BackendError
 from ._common.errors import DataError as DataError
 from ._common.errors import DataWarning as DataWarning
