@@ -11,6 +11,7 @@ from ._common.errors import GradientCheckError as GradientCheckError
 from ._common.errors import MappedFileError as MappedFileError
 from ._common.errors import ModelFileError as ModelFileError
 from ._common.errors import PerformanceWarning as PerformanceWarning
+from ._common.errors import RankError as RankError
 from ._common.errors import ResumeError as ResumeError
 from ._kernels import get_backend as get_backend
 from ._kernels import set_backend as set_backend

@@ -17,6 +17,7 @@ __all__ = [
     "MappedFileError",
     "ModelFileError",
     "PerformanceWarning",
+    "RankError",
     "ResumeError",
     "warn_user",
 ]
@@ -40,6 +41,10 @@ class ModelFileError(ValueError):
 
 class ResumeError(ValueError):
     """A training state belongs to a fit with other data, arguments or components."""
+
+
+class RankError(RuntimeError):
+    """Another rank of a fit raised an exception; the message names the rank and its host."""
 
 
 class BackendError(RuntimeError):

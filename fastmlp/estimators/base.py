@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from .._common.group import Group
 from .._common.validation import Array
 from .._kernels import BACKENDS
 from ..inference.predictor import Predictor
@@ -114,7 +115,18 @@ class BaseMLP(StochasticMLP):
 
     # ----------------------------------------------------------------------------------------- fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, X_val: Any = None, y_val: Any = None) -> Any:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        X_val: Any = None,
+        y_val: Any = None,
+        group: Group | None = None,
+    ) -> Any:
+        if group is not None and self.solver != "lbfgs":
+            raise ValueError(f"group is for solver='lbfgs', got solver={self.solver!r}; Trainer.fit takes a group too.")
         X, y = open_rows_and_targets(X, y, "fit")
         X_val, y_val = open_rows_and_targets(X_val, y_val, "fit", "test", "X_val y_val")
         sizes = require_options(self, incremental, X_val, y_val)
@@ -141,7 +153,7 @@ class BaseMLP(StochasticMLP):
                 net.n_iter_, net.loss_ = 1, 0.0  # all rows are of classes of weight 0
         elif self.solver == "lbfgs":
             for net in nets:
-                net._fit_lbfgs(X, Y, weight)
+                net._fit_lbfgs(X, Y, weight, group)
         else:
             self._fit_stochastic(X, Y, weight, random_states, incremental, held_out, continued=not first)
         if not all(np.isfinite(array).all() for net in nets for array in (*net.coefs_, *net.intercepts_)):
@@ -240,13 +252,13 @@ class BaseMLP(StochasticMLP):
 
         return score
 
-    def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None) -> None:
+    def _fit_lbfgs(self, X: Any, Y: Array, weight: Array | None, group: Group | None) -> None:
         loss, dtype = self._loss(), self.coefs_[0].dtype
         self._set_loss_constant(Y, weight)
         network = Network.from_estimator(self, np.dtype(np.float64))
         rows = check_rows(as_rows(X), self._targets(Y), weight, network.model, loss, "fit")
         objective = Objective(
-            network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count()
+            network, loss, rows, float(self.alpha), self._loss_scale, self._loss_constant, self._thread_count(), group
         )
         from sklearn.utils.optimize import _check_optimize_result
 

@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from .._common.group import Group
 from .._common.validation import Array
 from ..inference.predictor import Predictor
 from ..losses import Loss
@@ -299,7 +300,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        group: Group | None = None,
     ) -> MLPClassifier:
         """Fit the model to rows and their classes.
 
@@ -314,6 +321,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         X_val, y_val : optional
             Rows to evaluate on after each epoch, "sgd" and "adam" only. Early stopping uses them instead of held-out
             rows and needs at least two.
+        group : Group, optional
+            Ranks that share the rows, "lbfgs" only, see `fastmlp.distributed.mpi`. All call this method with the same
+            arguments.
 
         Returns
         -------
@@ -324,7 +334,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
-        return self._fit(X, y, sample_weight, False, X_val, y_val)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, False, X_val, y_val, group)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._solver_is_stochastic)
     @on_prepared_steps
