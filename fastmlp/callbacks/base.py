@@ -29,6 +29,9 @@ class Callback:
     looks_at_model : bool
         Whether `on_progress` may read or write these arrays. Set to False to skip their synchronization with the
         engine, and the copy of the arrays of the last evaluation.
+    every_rank : bool
+        Whether the callback is called on each rank of a fit over a group; by default rank 0 alone calls it, and what
+        it changes in the model and the optimizer's state reaches the others.
 
     Examples
     --------
@@ -42,6 +45,7 @@ class Callback:
 
     may_change_model: bool = True
     looks_at_model: bool = True
+    every_rank: bool = False
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Called before the first step; ``trainer.planned_steps`` is the number of steps to come."""
@@ -75,12 +79,19 @@ def as_callbacks(callbacks: Any) -> list[Any]:
 class CallbackList:
     """Callbacks of one fit, by event.
 
+    Parameters
+    ----------
+    callbacks
+        See `as_callbacks`.
+    leads : bool
+        Whether this process calls all of them, not only those of every rank.
+
     Attributes
     ----------
     may_change_model, looks_at_model : bool
         Whether one of the callbacks may, see `Callback`.
     remembering : list
-        Callbacks with a ``state_dict``, which is part of a saved training state.
+        Callbacks with a ``state_dict``, which is part of a saved training state; those of all ranks.
 
     Raises
     ------
@@ -90,7 +101,7 @@ class CallbackList:
 
     _EVENTS = ("on_fit_begin", "on_step", "on_progress", "on_evaluation", "on_fit_end")
 
-    def __init__(self, callbacks: Any) -> None:
+    def __init__(self, callbacks: Any, leads: bool = True) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
         self.may_change_model = self.looks_at_model = False
         self.remembering: list[Any] = []
@@ -105,6 +116,8 @@ class CallbackList:
                 )
             if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
                 self.remembering.append(callback)
+            if not (leads or getattr(callback, "every_rank", False)):
+                continue
             for event, method in methods.items():
                 # Do not call methods that a subclass inherits unchanged.
                 if getattr(method, "__func__", None) is not getattr(Callback, event):

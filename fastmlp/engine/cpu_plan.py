@@ -14,15 +14,25 @@ from .._kernels.cpu import augment as augmented
 from .._kernels.cpu import binned, columns, elementwise, loss_operations, losses, operations, table, updates
 from .._kernels.cpu.engine import (
     ACCUMULATE,
+    ALL_PIECES,
     BATCH_BLOCK,
     BIAS_PANEL,
+    FIRST_PIECE,
+    FLAT,
+    FLAT_SIZE,
     ITEM_COLUMNS,
     LOSSES,
+    MOST_LEVELS,
     NEAR,
     OWN_GRADIENT,
+    PIECE_LOSSES,
+    PIECES,
+    REDUCER,
     RUN_PARAMS,
     SCRATCH,
     SCRATCH_SIZE,
+    SLOT,
+    SUM,
     TABLE_BLOCK,
     TRAINING,
     UPDATE,
@@ -44,7 +54,7 @@ from .support import rule
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
 
-__all__ = ["CpuPlan", "derived_batch_block"]
+__all__ = ["CpuPlan", "Pieces", "derived_batch_block"]
 
 _PAGE = 4096
 _MOST_PANELS = 4  # panels of inputs in a block of weights
@@ -56,6 +66,15 @@ _NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a singl
 def derived_batch_block() -> int:
     """Return the rows of the batch for which a panel of A, one of B and a block of weights fit in L1."""
     return (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
+
+
+class Pieces(NamedTuple):
+    """Pieces ``first`` to ``end - 1`` of ``total`` of a batch; ``reducer`` adds over ranks, or is 0."""
+
+    first: int
+    end: int
+    total: int
+    reducer: int
 
 
 class _Backward(NamedTuple):
@@ -91,11 +110,15 @@ class CpuPlan:
     augment : Augmentations or None
     accumulates : bool
         Whether a step may accumulate the gradients of several batches.
+    pieces : Pieces or None
+        The pieces of a batch that this process computes; None for batches in one piece.
 
     Attributes
     ----------
     ops, numbers, work_items : ndarray
         See `_kernels.cpu.table` and `_kernels.cpu.engine`.
+    params : ndarray
+        Those of the weights, with the offsets of this plan's gradients.
     work : ndarray
         Activations, gradients and scratch.
     """
@@ -112,9 +135,11 @@ class CpuPlan:
         threads: int,
         augment: Augmentations | None = None,
         accumulates: bool = False,
+        pieces: Pieces | None = None,
     ) -> None:
         self.weights, self.dtype, self.threads, self.batch = weights, weights.dtype, threads, batch
         self._arena = Arena(self.dtype)
+        self.params = weights.params.copy()
         self.capacity = batch
         if batch * 2 * VECTOR_BYTES % _PAGE == 0:  # a panel stride of whole pages would cause conflict misses in L1
             self.capacity = batch + 1
@@ -138,7 +163,7 @@ class CpuPlan:
         self.run_params = np.zeros(RUN_PARAMS, np.int64)
         self._items(optimizer)
         if optimizer is not None:
-            self._training(optimizer, accumulates)
+            self._training(optimizer, accumulates, pieces)
         self.ops = np.array(self._ops, np.int64)
         self.numbers = np.array(self._numbers, np.float64)
         self.work = self._arena.array()
@@ -424,7 +449,7 @@ class CpuPlan:
         splits[0], splits[-1] = 0, len(self.work_items)
         return splits
 
-    def _training(self, optimizer: Optimizer, accumulates: bool) -> None:
+    def _training(self, optimizer: Optimizer, accumulates: bool, pieces: Pieces | None) -> None:
         panel = 2 * LANES[self.dtype.itemsize]
         longest = max((item[4] - item[3] for item in self.work_items.tolist()), default=0)
         block = max(_MOST_PANELS * panel, MAX_BLOCK_ROWS, longest) * panel
@@ -432,13 +457,36 @@ class CpuPlan:
         run_params[TRAINING] = 1
         run_params[UPDATE] = updates.update_function(rule(optimizer)).address(self.dtype)
         run_params[LOSSES] = self.row_losses
-        run_params[SCRATCH], run_params[SCRATCH_SIZE] = self._arena.allocate(self.threads * block), block
+        slots = 1 if pieces is None else (pieces.end - pieces.first).bit_length()
+        run_params[SLOT], run_params[SCRATCH_SIZE] = block, slots * block
+        run_params[SCRATCH] = self._arena.allocate(self.threads * slots * block)
         share = 0.0 if optimizer.average is None else 1 - optimizer.average
         self.clip_params = np.array([optimizer.clip_value or 0.0, optimizer.clip_norm or 0.0, share])
         run_params[ACCUMULATE] = int(accumulates)
         run_params[BATCH_BLOCK] = tuned("batch_block", derived_batch_block())
         run_params[NEAR] = _NEAR if tuned("weight_prefetch") else 1 << 62
         if optimizer.clip_norm is not None or accumulates:
-            params = self.weights.params
-            for row in range(len(params)):
-                params[row, -1] = self._arena.allocate(self.weights.size(row))
+            self._reserve_gradients()
+        if pieces is not None:
+            self._cut(pieces, accumulates)
+
+    def _cut(self, pieces: Pieces, accumulates: bool) -> None:
+        """Set the parameters of pieces, whose gradients are apart from the sums over the batches of a step."""
+        run_params, sums = self.run_params, self.params[0, -1]
+        self._reserve_gradients()
+        places = self.params[:, -1]
+        run_params[PIECES], run_params[FIRST_PIECE], run_params[ALL_PIECES] = (
+            pieces.end - pieces.first,
+            pieces.first,
+            pieces.total,
+        )
+        run_params[REDUCER], run_params[FLAT] = pieces.reducer, places[0]
+        run_params[FLAT_SIZE] = self.weights.gradient_size
+        run_params[SUM] = sums - places[0] if accumulates else 0
+        self.piece_losses = np.zeros(MOST_LEVELS + 2)
+        run_params[PIECE_LOSSES] = self.piece_losses.ctypes.data
+
+    def _reserve_gradients(self) -> None:
+        """Reserve memory for the gradients of all parameters, whose offsets are the last column of ``params``."""
+        for row in range(len(self.params)):
+            self.params[row, -1] = self._arena.allocate(self.weights.size(row))

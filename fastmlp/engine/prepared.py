@@ -134,7 +134,7 @@ class PreparedSteps:
         if key not in self.calls:
             plan, weights = self._plan, self._weights
             self.calls[key] = kernels.train.bind(
-                thread, threads, self.tables[which], plan.numbers, weights.params, plan.work_items,
+                thread, threads, self.tables[which], plan.numbers, plan.params, plan.work_items,
                 plan.splits_for(threads), self._run_params[which], plan.clip_params, self.hyperparams, self.bounds,
                 self.ends, self.losses, self.penalties, self._squares, self._control, plan.work, weights.data, 1,
             )  # fmt: skip
@@ -302,7 +302,7 @@ class PreparedInference:
         first[table.ORDER], first[table.STEPS] = address_of(self._order), 0
         none, nothing = np.zeros(0), np.zeros(0, np.int64)
         self.call = kernels.train.bind(
-            0, 1, plan.ops, plan.numbers, weights.params, plan.work_items, plan.splits_for(1),
+            0, 1, plan.ops, plan.numbers, plan.params, plan.work_items, plan.splits_for(1),
             plan.run_params, np.zeros(3), np.zeros((1, 1)), self.bounds, nothing, none, none, none,
             np.zeros(kernels.CONTROLS, np.int64), plan.work, weights.data, 1,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
 from .active_threads import ActiveThreads
-from .cpu_plan import CpuPlan
+from .cpu_plan import CpuPlan, Pieces
 from .denominators import loss_denominators
 from .features import dtype_name, reads_in_place, source_of
 from .prepared import PreparedSteps
@@ -80,6 +80,7 @@ class Engine:
             optimizer.prepare(model)
         self.weights.allocate()
         self.active = ActiveThreads(threads, fixed)
+        self.pieces: Pieces | None = None  # of the batches of `run`
         self._plan: CpuPlan | None = None
         self._key: tuple[Any, ...] | None = None
         self._inference: dict[str, CpuPlan] = {}
@@ -217,12 +218,12 @@ class Engine:
 
     def _prepare(self, source: str, by_index: bool, augment: Augmentations | None, accumulates: bool) -> CpuPlan:
         """Return a plan for such data, the last one if it fits."""
-        key = (source, by_index, accumulates, self.optimizer and self.optimizer.clip_norm)
+        key = (source, by_index, accumulates, self.pieces, self.optimizer and self.optimizer.clip_norm)
         plan = self._plan
         if plan is None or key != self._key or plan.augment is not augment:
             plan = CpuPlan(
                 self.layers, self.weights, self.loss, self.optimizer, self.batch, source, by_index, self.threads,
-                augment, accumulates,
+                augment, accumulates, self.pieces,
             )  # fmt: skip
             self._plan, self._key = plan, key
         return plan
@@ -246,7 +247,7 @@ class Engine:
         self._control[:] = 0
         squares = np.zeros(2 * len(plan.work_items))
         fixed = (
-            threads, plan.ops, plan.numbers, self.weights.params, plan.work_items, plan.splits_for(threads),
+            threads, plan.ops, plan.numbers, plan.params, plan.work_items, plan.splits_for(threads),
             plan.run_params, plan.clip_params, hyperparams, bounds, ends, losses, penalties, squares, self._control,
             plan.work, self.weights.data, 1,
         )  # fmt: skip

@@ -42,6 +42,7 @@ from .support import Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
     from ..training.batches import BatchSampler, TrainingData
+    from .cpu_plan import Pieces
     from .storage import Weights
 
 __all__ = ["Session", "native_infer", "open_session"]
@@ -144,6 +145,20 @@ class Session:
         """Begin a new mean of the number of threads."""
         if isinstance(self.engine, Engine):
             self.engine.active.restart()
+
+    def cut(self, pieces: Pieces | None) -> None:
+        """Compute batches in pieces from now on, or in one piece for None."""
+        self.engine.pieces = pieces
+
+    @property
+    def gradient_size(self) -> int:
+        """Number of elements that a reducer adds."""
+        return self.engine.weights.gradient_size
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no array was read or changed since the last step or the last `sync_to_engine`."""
+        return self._current
 
     # --------------------------------------------------------------------------------- the arrays
 

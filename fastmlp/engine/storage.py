@@ -112,6 +112,14 @@ class Weights:
         rows = 1 if len(shape) == 1 else panels.round_up(shape[1], self.dtype)
         return int(panels.size(rows, shape[0], self.dtype))
 
+    @property
+    def gradient_size(self) -> int:
+        """Number of elements that the gradients of all parameters take, one after the other."""
+        arena, end = Arena(self.dtype), 0
+        for row in range(len(self.params)):
+            end = arena.allocate(self.size(row)) + self.size(row)
+        return end
+
     def constant(self, values: Array) -> int:
         """Reserve memory for a vector that training does not change and return its offset; before `allocate`."""
         place = self._arena.matrix(1, len(values))

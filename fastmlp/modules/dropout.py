@@ -36,6 +36,8 @@ class Dropout(Module):
         Index of the module among the Dropouts of the outermost `Sequential`.
     step : int
         Step of the next mask; incremented by each `forward` in training.
+    first_row : int
+        Number of the input's first row among the rows of the mask; above 0 for a part of a batch.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class Dropout(Module):
 
     torch = "Dropout"
     passes_through = True
+    first_row = 0
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class Dropout(Module):
             self._frozen = before
 
     def _compute(self, x: Array, keep: bool) -> Array:
-        position = (self.seed, self.layer, self.step) if keep and self.training else None
+        position = (self.seed, self.layer, self.step, self.first_row) if keep and self.training else None
         if keep:
             self._saved = (x, position)
         if position is None:
@@ -93,10 +96,14 @@ class Dropout(Module):
         position = self._saved[1]
         return dy if position is None else self._mask(dy, position)
 
-    def _mask(self, x: Array, position: tuple[int, int, int]) -> Array:
+    def _mask(self, x: Array, position: tuple[int, int, int, int]) -> Array:
+        *place, first = position
+        if first:
+            whole = np.concatenate([np.zeros((first, x.shape[1]), x.dtype), self.backend.to_numpy(x)])
+            x = self.backend.from_numpy(whole)
         out: Array = self.backend.empty(x.shape, x.dtype)
-        self.backend.dropout(x, self.p, *position, out)
-        return out
+        self.backend.dropout(x, self.p, *place, out)
+        return out[first:]
 
     def lower(self, builder: PlanBuilder) -> None:
         """Append a dropout operation, whose masks depend on this module."""

@@ -11,6 +11,7 @@ from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
 from .batches import TrainingData
+from .ranks import Ranks
 
 __all__ = ["R2", "Accuracy", "evaluate_rows", "compute_outputs", "compute_probabilities", "normalize_outputs"]
 
@@ -22,25 +23,24 @@ class Accuracy:
     """Weighted share of correct predictions: of the largest output, or for binary tasks of the sign of each logit."""
 
     name = "accuracy"
+    width = 2
 
     def __init__(self, binary: bool) -> None:
         self.binary = binary
-        self._right = 0.0
-        self._all = 0.0
 
-    def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
-        """Add a block: outputs (N, C), target (N,) of indices or (N, C), weight (N,) or None."""
+    def of_block(self, outputs: Array, target: Array, weight: Array | None) -> list[float]:
+        """Return the weights of the right rows and of all: outputs (N, C), target (N,) of indices or (N, C)."""
         if self.binary:
             right = ((outputs > 0) == (target >= 0.5)).mean(axis=1)
         else:
             expected = target if target.ndim == 1 else target.argmax(axis=1)
             right = outputs.argmax(axis=1) == expected
-        self._right += float(right.sum() if weight is None else right @ weight)
-        self._all += float(len(right) if weight is None else weight.sum())
+        found = right.sum() if weight is None else right @ weight
+        return [float(found), float(len(right) if weight is None else weight.sum())]
 
-    def value(self) -> float:
-        """Return the accuracy, from 0 to 1."""
-        return self._right / self._all
+    def value(self, sums: Array) -> float:
+        """Return the accuracy, from 0 to 1, for the sums of the numbers of all blocks."""
+        return float(sums[0] / sums[1])
 
 
 class R2:
@@ -61,25 +61,27 @@ class R2:
     def __init__(self, target: Array, weight: Array | None) -> None:
         self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
         self._constant = (target == target[0]).all(axis=0)  # the rounded mean may differ from the constant
-        self._residual = np.zeros(target.shape[1])
-        self._spread = np.zeros(target.shape[1])
-        self._rows = 0
+        self.width = 2 * target.shape[1]
+        self._rows = len(target)
 
-    def add(self, outputs: Array, target: Array, weight: Array | None) -> None:
-        """Add a block: outputs and target (N, O), weight (N,) or None."""
+    def of_block(self, outputs: Array, target: Array, weight: Array | None) -> list[float]:
+        """Return the residual and the spread of each output (N, O)."""
         scale = 1.0 if weight is None else weight[:, None]
         exact = target.astype(np.float64)
-        self._residual += (scale * (outputs - exact) ** 2).sum(axis=0)
-        self._spread += (scale * (exact - self._mean) ** 2).sum(axis=0)
-        self._rows += len(target)
+        residual, spread = scale * (outputs - exact) ** 2, scale * (exact - self._mean) ** 2
+        return [*residual.sum(axis=0), *spread.sum(axis=0)]
 
-    def value(self) -> float:
-        """Return R2, at most 1; NaN for fewer than two rows. A constant target counts as 1 if met exactly, else 0."""
+    def value(self, sums: Array) -> float:
+        """Return R2, at most 1, for the sums of the numbers of all blocks.
+
+        It is NaN for fewer than two rows. A constant target counts as 1 if met exactly, else 0.
+        """
         if self._rows < 2:
             return math.nan
-        constant = self._constant | (self._spread == 0)
-        ratio = self._residual / np.where(constant, 1.0, self._spread)
-        return float(np.where(constant, self._residual == 0, 1 - ratio).mean())
+        residual, spread = sums.reshape(2, -1)
+        constant = self._constant | (spread == 0)
+        ratio = residual / np.where(constant, 1.0, spread)
+        return float(np.where(constant, residual == 0, 1 - ratio).mean())
 
 
 def evaluate_rows(
@@ -89,6 +91,7 @@ def evaluate_rows(
     batch_size: int | None = None,
     between: Callable[[], None] = lambda: None,
     infer: Callable[[Array], Array] | None = None,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Compute the loss over all rows, and the accuracy or R2.
 
@@ -103,6 +106,8 @@ def evaluate_rows(
         Called without arguments after each block.
     infer : callable, optional
         Replacement for ``model.infer``.
+    ranks : Ranks, optional
+        Ranks that share the blocks. The result is that of one process.
 
     Returns
     -------
@@ -115,9 +120,10 @@ def evaluate_rows(
         measure = R2(*rows.labels(slice(None)))
     else:
         measure = Accuracy(loss.task == "binary")
-    total = denominator = 0.0
-    for block in _blocks(model, len(rows), batch_size):
-        x, y, weight = rows.take(block)
+    blocks = list(_blocks(model, len(rows), batch_size))
+
+    def of_block(number: int) -> Array:
+        x, y, weight = rows.take(blocks[number])
         there = infer(x)
         outputs = model.backend.to_numpy(there)
         share = loss.denominator(y, weight)
@@ -125,11 +131,16 @@ def evaluate_rows(
         measured = outputs.astype(y.dtype) if y.dtype.kind == "f" and y.dtype != outputs.dtype else there
         # With label smoothing a block of weight 0 has a loss. The argument is passed only where it is needed, since
         # user-defined losses may lack it.
-        total += loss.forward(measured, y, weight, **({} if share else {"denominator": 1.0})) * (share or 1.0)
-        denominator += share
-        measure.add(outputs, y, weight)
+        value = loss.forward(measured, y, weight, **({} if share else {"denominator": 1.0})) * (share or 1.0)
         between()
-    return {"loss": total / denominator, measure.name: measure.value()}
+        return np.array([value, share, *measure.of_block(outputs, y, weight)], np.float64)
+
+    if ranks is not None and ranks.several:
+        found = ranks.deal(len(blocks), 2 + measure.width, of_block)
+    else:
+        found = np.array([of_block(number) for number in range(len(blocks))])
+    sums = np.cumsum(found, axis=0)[-1]  # in the order of the blocks
+    return {"loss": float(sums[0] / sums[1]), measure.name: measure.value(sums[2:])}
 
 
 def compute_outputs(model: Module, X: Array, infer: Callable[[Array], Array] | None = None) -> Array:

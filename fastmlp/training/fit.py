@@ -16,6 +16,7 @@ import numpy as np
 from .._common.arithmetic import ceil_div
 from .._common.digests import array_digests
 from .._common.errors import ResumeError, warn_user
+from .._common.group import Group
 from .._common.mapped import AHEAD, SINGLE_PAGES, MappedFiles
 from .._common.validation import Array, as_integer
 from ..callbacks.base import CallbackList
@@ -23,6 +24,7 @@ from ..engine.denominators import loss_denominators
 from ..io.mapped_reads import GuardedReads
 from .augmentation import Augmentations
 from .batches import TrainingData
+from .ranks import Ranks
 from .row_order import choose_order
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Fit:
         Steps of the whole fit, and from one evaluation to the next.
     order : RowOrder
         Order of the rows in each epoch.
+    ranks : Ranks or None
+        Pieces of the batches and the ranks that compute them; None for batches in one piece.
     end : int
         Number of the last step.
     began : float
@@ -86,9 +90,14 @@ class Fit:
         callbacks: Any,
         saved_shuffle: str | None,
         reads: GuardedReads,
+        group: Group | None = None,
+        pieces: int | str | None = None,
     ) -> None:
         self._trainer, self.train, self.held_out = trainer, train, held_out
-        self.reads, self.listeners = reads, CallbackList(callbacks)
+        self.reads, self.listeners = reads, CallbackList(callbacks, group is None or group.rank == 0)
+        # Of the callbacks of all ranks, see `agree_on_callbacks`.
+        self.may_change_model, self.looks_at_model = self.listeners.may_change_model, self.listeners.looks_at_model
+        self._listens_to_steps = False
         rows = len(train)
         self.size, self.accumulate = as_integer(batch_size, "batch_size"), as_integer(accumulate, "accumulate")
         size = self.size * self.accumulate
@@ -100,6 +109,7 @@ class Fit:
         # A batch larger than the data set is the whole set.
         self.size = min(self.size, rows)
         self.accumulate = min(self.accumulate, ceil_div(rows, self.size))
+        self.ranks = None if group is None and pieces is None else Ranks(group, pieces, self.size)
         an_epoch = ceil_div(self.used, self.size * self.accumulate)
         self.planned = an_epoch * as_integer(10 if epochs is None else epochs, "epochs")
         if max_steps is not None:
@@ -113,6 +123,22 @@ class Fit:
             self.train = replace(train, index=np.sort(train.index))
         self.end = trainer.steps + self.planned
         self.began = time.perf_counter()
+
+    @property
+    def group(self) -> Group | None:
+        """Group of the ranks, None for a fit in one piece."""
+        return None if self.ranks is None else self.ranks.group
+
+    def agree_on_callbacks(self) -> None:
+        """Find out what the callbacks of all ranks together do."""
+        assert self.ranks is not None
+        ours = self.may_change_model, self.looks_at_model, self.listens("on_step")
+        found = [number > 0 for number in self.ranks.agree(None, *map(float, ours))]
+        self.may_change_model, self.looks_at_model, self._listens_to_steps = found
+
+    def listens(self, event: str) -> bool:
+        """Whether a callback of any rank handles "on_step", or one of this rank another event."""
+        return self.listeners.listens(event) or (event == "on_step" and self._listens_to_steps)
 
     def reads_of_steps(self) -> AbstractContextManager[None]:
         """Advise the system how the steps read mapped files.
@@ -185,11 +211,13 @@ class Fit:
             "training rows": training_rows,
             "validation rows": validation_rows,
             "kernels": _kernels(trainer),
+            "pieces": None if self.ranks is None else self.ranks.label,
         }
 
     def require_same(self, identity: dict[str, Any], where: Any) -> None:
         """Raise `ResumeError` unless the fit that was saved in ``where`` is this one; warn where its kernels differ."""
         ours: dict[str, Any] = json.loads(json.dumps(self.identity))
+        identity = {"pieces": None, **identity}  # states of earlier versions
         if set(ours) != set(identity):
             others = ", ".join(sorted(set(ours) ^ set(identity)))
             raise ResumeError(
@@ -210,6 +238,18 @@ class Fit:
             else:
                 raise ResumeError(
                     f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
+                )
+
+    def require_equal_ranks(self) -> None:
+        """Raise ValueError on a rank whose arguments, data, model or kernels are not those of rank 0."""
+        assert self.ranks is not None
+        ours = json.loads(json.dumps(self.identity))
+        theirs = self.ranks.group.share(ours)
+        for key, value in ours.items():
+            if value != theirs[key]:
+                raise ValueError(
+                    f"The {key} differ between ranks: {_short(value)} here, {_short(theirs[key])} on rank 0; expected "
+                    "the same on all ranks."
                 )
 
 

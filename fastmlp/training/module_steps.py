@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from .._common.group import tree_sum
 from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Dropout, Module
 from ..optim import Optimizer
 from .augmentation import Augmentations
 from .batches import TrainingData
+from .ranks import Ranks
 
 __all__ = ["QUIET", "ModuleSteps"]
 
@@ -30,10 +32,12 @@ class ModuleSteps:
     optimizer : Optimizer
     batch : int
         Rows that pass through the model at once.
+    ranks : Ranks, optional
+        Pieces of a batch, and the ranks that compute them.
     """
 
-    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int) -> None:
-        self.model, self.loss, self.optimizer, self.batch = model, loss, optimizer, batch
+    def __init__(self, model: Module, loss: Loss, optimizer: Optimizer, batch: int, ranks: Ranks | None = None) -> None:
+        self.model, self.loss, self.optimizer, self.batch, self.ranks = model, loss, optimizer, batch, ranks
         self._dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
 
     def run(
@@ -75,6 +79,8 @@ class ModuleSteps:
         self, rows: TrainingData, index: Array, seed: int | None, number: int, augment: Augmentations | None
     ) -> float:
         """Compute the gradient of the loss of some rows in the modules, and return the loss."""
+        if self.ranks is not None:
+            return self._over_ranks(self.ranks, rows, index, seed, number, augment)
         starts = range(0, len(index), self.batch)
         whole = None if len(starts) == 1 else self._denominator(rows, index, augment)
         loss = 0.0
@@ -98,6 +104,60 @@ class ModuleSteps:
         for name, gradient in self.model.named_gradients() if sums else ():
             self.model.backend.scale(sums[name], 1.0, gradient)
         return loss
+
+    def _over_ranks(
+        self, ranks: Ranks, rows: TrainingData, index: Array, seed: int | None, number: int,
+        augment: Augmentations | None,
+    ) -> float:  # fmt: skip
+        """Compute `_gradients` as a binary tree over the pieces of each batch, and over the ranks."""
+        whole = self._denominator(rows, index, augment)
+        loss, total = 0.0, np.zeros(0)
+        for place, start in enumerate(range(0, len(index), self.batch)):
+            x, y, weight = rows.take(index[start : start + self.batch])
+            if augment is not None:
+                assert seed is not None
+                x, y, weight = augment.apply(x, y, weight, seed, number + place)
+            parts = [
+                self._of_piece(x[a:b], y[a:b], None if weight is None else weight[a:b], a, seed, number + place, whole)
+                for a, b in ranks.bounds(len(y))
+            ]
+            part, gradient = tree_sum([one for one, _ in parts]), tree_sum([one for _, one in parts])
+            ranks.group.sum(gradient, part)
+            loss += float(part[0])
+            if not math.isfinite(loss):
+                return loss
+            total = gradient if place == 0 else total + gradient
+        at = 0
+        for _, array in self.model.named_gradients():
+            array[...] = total[at : at + array.size].reshape(array.shape)
+            at += array.size
+        return loss
+
+    def _of_piece(
+        self, x: Array, y: Array, weight: Array | None, first: int, seed: int | None, number: int, whole: float
+    ) -> tuple[Array, Array]:
+        """Return the loss (1,) of some rows of a batch, from row ``first`` on, and its gradient (P,)."""
+        loss = 0.0
+        if len(y):
+            for dropout in self._dropouts:
+                dropout.set_position(seed, number)
+                dropout.first_row = first
+            try:
+                loss, gradient = self.loss.forward_backward(self.model.forward(x), y, weight, denominator=whole)
+                self.model.backward(gradient, need_dx=False)
+            finally:
+                for dropout in self._dropouts:
+                    del dropout.first_row  # back to the class's 0
+        size = self.gradient_size
+        flat = np.zeros(size, self.model.dtype)
+        if len(y):
+            flat = np.concatenate([array.ravel() for _, array in self.model.named_gradients()] or [flat])
+        return np.array([float(loss)]), flat
+
+    @property
+    def gradient_size(self) -> int:
+        """Number of elements of all gradients."""
+        return sum(array.size for _, array in self.model.named_parameters())
 
     def _add_gradients(self, sums: dict[str, Array]) -> None:
         backend = self.model.backend

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .._common.errors import DivergenceError, RankError
 from .._common.group import Group, is_power_of_two
-from .._common.validation import as_integer
+from .._common.threads import choose_threads, usable_threads
+from .._common.validation import Array, as_integer
 
-__all__ = ["Ranks", "default_pieces"]
+if TYPE_CHECKING:
+    from ..modules import Module
+
+__all__ = ["Ranks", "agree", "default_pieces", "together"]
 
 _ROWS = 64  # least rows of a piece by default
 _MESSAGE = 400  # most bytes of the message of another rank's exception
@@ -102,52 +112,122 @@ class Ranks:
         return list(zip(places, places[1:], strict=False))
 
     def agree(self, error: BaseException | None = None, *numbers: float) -> list[float]:
-        """Raise on all ranks if one of them has an exception; else return the sum of each number over the ranks.
+        """Return the sum of each number over the ranks, or raise on all of them; see `agree`."""
+        return agree(self.group, error, *numbers)
 
-        This rank's exception is raised as it is, and that of another rank as a `RankError`. A rank that diverged
-        because another one failed raises that one's exception too. Ctrl-C on one rank interrupts all.
+    def threads(self, model: Module, batch: int) -> int:
+        """Return the default number of threads: a share of the processors, or as many as a step is worth."""
+        from ..engine.support import Unsupported, layers_of, work_of
 
-        Raises
-        ------
-        RankError
-            If another rank raised an exception.
-        KeyboardInterrupt
-            If another rank was interrupted.
+        usable = usable_threads().count
+        if usable >= (os.cpu_count() or 1):  # no rank is bound to some of the processors
+            usable = max(1, usable // self.group.local_size)
+        try:
+            work = work_of(layers_of(model), batch) / self.group.size
+        except Unsupported:
+            return 1
+        return min(usable, choose_threads(None, work, max(1, batch // self.group.size)).count)
+
+    @contextlib.contextmanager
+    def summing(self, batches: int, size: int, dtype: Any) -> Iterator[None]:
+        """Context of steps that sum ``size`` numbers and a loss for each of a number of batches.
+
+        If this rank raises before it has made all sums, one sum of NaN lets the other ranks leave theirs.
         """
-        if not self.several:
-            if error is not None:
-                raise error
-            return list(numbers)
-        group, size = self.group, self.group.size
-        if group.failure is not None:  # ranks may wait for a message that does not come
-            group.abort(describe(group.failure))
-        slots = np.zeros(3 * size + len(numbers))
-        kind = (
-            0 if isinstance(error, (DivergenceError, RankError)) else 1 if isinstance(error, KeyboardInterrupt) else 2
-        )
-        if error is not None:
-            slots[kind * size + group.rank] = 1
-        slots[3 * size :] = numbers
-        group.sum(slots)
-        if slots[2 * size : 3 * size].any():
-            self._raise_of(int(slots[2 * size :].argmax()), error)
-        if slots[size : 2 * size].any():
-            raise KeyboardInterrupt if not isinstance(error, KeyboardInterrupt) else error
-        if error is not None:  # all have diverged
-            raise error
-        return [float(value) for value in slots[3 * size :]]
+        before = self.group.sums
+        try:
+            yield
+        except DivergenceError:
+            raise  # all ranks have the same loss
+        except BaseException:
+            if self.several and self.group.failure is None and self.group.sums < before + batches:
+                self.group.sum(np.full(size, np.nan, dtype), np.full(1, np.nan))
+            raise
 
-    def _raise_of(self, failed: int, error: BaseException | None) -> None:
-        """Raise the exception of the rank ``failed`` or, on a rank with one, its own."""
-        group, text = self.group, np.zeros(_MESSAGE)
-        if group.rank == failed:
-            assert error is not None
-            data = f"{group.name}: {describe(error)}".encode()[:_MESSAGE]
-            text[: len(data)] = list(data)
-        group.sum(text)
-        if error is not None and _is_own(error):
+    def deal(self, count: int, width: int, work: Callable[[int], Array]) -> Array:
+        """Return the results (count, width) of ``work(0)`` to ``work(count - 1)``, of which each rank computes some."""
+        found, error = np.zeros((count, width)), None
+        try:
+            for number in range(self.group.rank, count, self.group.size):
+                found[number] = work(number)
+        except BaseException as raised:
+            error = raised
+        self.agree(error)
+        flat = found.reshape(-1)  # each number is that of one rank plus zeros
+        self.group.sum(flat)
+        return found
+
+    @contextlib.contextmanager
+    def entered(self, manager: AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter and leave a context manager on all ranks, which all raise if one of them does."""
+        with contextlib.ExitStack() as stack:
+            with together(self.group):
+                stack.enter_context(manager)
+            yield
+            with together(self.group):
+                stack.close()
+
+
+@contextlib.contextmanager
+def together(group: Group | None) -> Iterator[None]:
+    """Context in which an exception of one rank becomes one of all, at its end; none for a single process."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        if group is None or group.size == 1:
+            raise
+        error = raised
+    if group is not None:
+        agree(group, error)
+
+
+def agree(group: Group, error: BaseException | None = None, *numbers: float) -> list[float]:
+    """Raise on all ranks if one of them has an exception; else return the sum of each number over the ranks.
+
+    This rank's exception is raised as it is, and that of another rank as a `RankError`. A rank that diverged because
+    another one failed raises that one's exception too. Ctrl-C on one rank interrupts all.
+
+    Raises
+    ------
+    RankError
+        If another rank raised an exception.
+    KeyboardInterrupt
+        If another rank was interrupted.
+    """
+    if group.size == 1:
+        if error is not None:
             raise error
-        raise RankError(bytes(text[text > 0].astype(np.uint8)).decode(errors="replace")) from None
+        return list(numbers)
+    size = group.size
+    if group.failure is not None:  # ranks may wait for a message that does not come
+        group.abort(describe(group.failure))
+    slots = np.zeros(3 * size + len(numbers))
+    if error is not None:
+        kind = 2 if _is_own(error) else 1 if isinstance(error, KeyboardInterrupt) else 0
+        slots[kind * size + group.rank] = 1
+    slots[3 * size :] = numbers
+    group.sum(slots)
+    if slots[2 * size : 3 * size].any():
+        _raise_of(group, int(slots[2 * size : 3 * size].argmax()), error)
+    if slots[size : 2 * size].any():
+        raise error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt
+    if error is not None:  # all have diverged
+        raise error
+    return [float(value) for value in slots[3 * size :]]
+
+
+def _raise_of(group: Group, failed: int, error: BaseException | None) -> None:
+    """Raise the exception of the rank ``failed`` or, on a rank with one, its own."""
+    text = np.zeros(_MESSAGE)
+    if group.rank == failed:
+        assert error is not None
+        data = f"{group.name}: {describe(error)}".encode()[:_MESSAGE]
+        text[: len(data)] = list(data)
+    group.sum(text)
+    if error is not None and _is_own(error):
+        raise error
+    raise RankError(bytes(text[text > 0].astype(np.uint8)).decode(errors="replace")) from None
 
 
 def _is_own(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from ..modules import Module
 from ..optim import Optimizer
 from .evaluator import Evaluator
 from .module_steps import QUIET, ModuleSteps
+from .ranks import Ranks
 from .step_inputs import as_step_inputs
 from .step_path import StepPath
 
@@ -144,8 +145,8 @@ class SingleSteps(Evaluator):
         with held_interrupts():
             return native.step(self, *arrays, any_threads=True)
 
-    def _by_modules(self, batch: int) -> ModuleSteps:
-        return ModuleSteps(self.model, self.loss, self.optimizer, batch)
+    def _by_modules(self, batch: int, ranks: Ranks | None = None) -> ModuleSteps:
+        return ModuleSteps(self.model, self.loss, self.optimizer, batch, ranks)
 
     @contextlib.contextmanager
     def _on_session(self, session: Session, path: StepPath) -> Iterator[None]:

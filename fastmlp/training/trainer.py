@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._common.arithmetic import ceil_div
 from .._common.errors import DivergenceError, MappedFileError
+from .._common.group import Group
 from .._common.interrupts import held_interrupts
 from .._common.random import Rng, as_seed
 from .._common.validation import Array, as_integer, as_number
@@ -25,8 +28,10 @@ from ..optim import Optimizer
 from .batches import RowSubset, TrainingData, require_weight
 from .evaluation import evaluate_rows
 from .fit import Fit
+from .fits_over_ranks import FitsOverRanks
 from .module_steps import QUIET
-from .resumable_fits import ResumableFits
+from .rank_state import require_cpu
+from .ranks import together
 
 if TYPE_CHECKING:
     from ..engine.session import Session
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer(ResumableFits):
+class Trainer(FitsOverRanks):
     """Train a model, predict with it and measure it (see `Evaluator`).
 
     Parameters
@@ -135,7 +140,6 @@ class Trainer(ResumableFits):
             model.classes = list(classes)
         self.planned_steps = 0
         self._made: list[tuple[Array, Array]] = []
-        self.restored: int | None = None
         self.threads: int | None = None
         self.mean_threads: float | None = None
         self.order: RowOrder | None = None
@@ -204,6 +208,8 @@ class Trainer(ResumableFits):
         accumulate: int = 1,
         augment: Augmentation | Iterable[Augmentation] | None = (),
         resume: str | os.PathLike[str] | None = None,
+        group: Group | None = None,
+        pieces: int | str | None = None,
     ) -> History:
         """Train the model; a second call continues with the optimizer's state.
 
@@ -253,7 +259,16 @@ class Trainer(ResumableFits):
         resume : path-like, optional
             Training state, saved by `SaveState`, from which to continue. With the same data, arguments, model, loss,
             optimizer and callbacks the fit ends with the same bits as an uninterrupted one. ``rng`` may be left out,
-            and ``threads`` may differ.
+            and ``threads`` may differ, as may the number of ranks.
+        group : Group, optional
+            Ranks that train the model together, see `fastmlp.distributed.mpi`; on the CPU only. All call `fit` with the
+            same arguments. Each computes some pieces of each batch, and all end with the same weights, whose bits do
+            not depend on the number of ranks. Rank 0 alone calls the callbacks, but those with ``every_rank``.
+        pieces : int or "off", optional
+            Number of pieces of a batch, a power of two that the number of ranks divides. The gradient of a batch is
+            their sum as a binary tree, which has other last bits than the one sum of a fit without pieces and group.
+            Default with a group: the largest number that leaves at least 64 rows each. "off" makes one for each rank,
+            so that any number of ranks is possible and results depend on it.
 
         Returns
         -------
@@ -272,25 +287,29 @@ class Trainer(ResumableFits):
             If ``resume`` is the state of a fit with other data, arguments or components.
         ModelFileError, OSError
             If ``resume`` is damaged or cannot be read.
+        RankError
+            If another rank of the group raised an exception; all leave after the same step.
         MappedFileError
             If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
             DivergenceError.
         """
-        X, y = open_rows_and_targets(X, y, "fit")
-        sample_weight = open_rows(sample_weight, "fit: sample_weight")
-        held_out_rows = open_validation(validation)
-        features = X.X if isinstance(X, RowSubset) else X
-        with GuardedReads((features, y, sample_weight, *(held_out_rows or ()))) as reads:
-            train = self._check(X, y, sample_weight, "fit")
-            require_weight(train, self.loss)
-            held_out = None
-            if held_out_rows is not None:
-                held_out = self._check(*held_out_rows, "validation", measured=True)
-                require_weight(held_out, self.loss)
+        with contextlib.ExitStack() as stack:
+            with together(group):
+                X, y = open_rows_and_targets(X, y, "fit")
+                sample_weight = open_rows(sample_weight, "fit: sample_weight")
+                held_out_rows = open_validation(validation)
+                features = X.X if isinstance(X, RowSubset) else X
+                reads = stack.enter_context(GuardedReads((features, y, sample_weight, *(held_out_rows or ()))))
+                train = self._check(X, y, sample_weight, "fit")
+                require_weight(train, self.loss)
+                held_out = None
+                if held_out_rows is not None:
+                    held_out = self._check(*held_out_rows, "validation", measured=True)
+                    require_weight(held_out, self.loss)
             return self.fit_checked(
                 train, held_out, reads, batch_size=batch_size, epochs=epochs, max_steps=max_steps,
                 eval_every=eval_every, callbacks=callbacks, rng=rng, threads=threads, shuffle=shuffle,
-                drop_last=drop_last, accumulate=accumulate, augment=augment, resume=resume,
+                drop_last=drop_last, accumulate=accumulate, augment=augment, resume=resume, group=group, pieces=pieces,
             )  # fmt: skip
 
     def fit_checked(
@@ -321,23 +340,33 @@ class Trainer(ResumableFits):
         -------
         History
         """
-        state = None if resume is None else read_training_state(resume)
-        saved_shuffle = None if state is None else state["identity"].get("shuffle")
-        fit = Fit(self, train, held_out, saved_shuffle=saved_shuffle, reads=reads, **options)
-        if threads is not None:
-            as_integer(threads, "threads")
-        if state is not None and rng is None:
-            rng = state["identity"].get("seed")
-        if rng is not None or self.seed is None:
-            self.seed = as_seed(rng)
+        group: Group | None = options.get("group")
+        with together(group):
+            state = None if resume is None else read_training_state(resume)
+            saved_shuffle = None if state is None else state["identity"].get("shuffle")
+            fit = Fit(self, train, held_out, saved_shuffle=saved_shuffle, reads=reads, **options)
+            if threads is not None:
+                as_integer(threads, "threads")
+            if state is not None and rng is None:
+                rng = state["identity"].get("seed")
+            if rng is not None or self.seed is None:
+                self.seed = as_seed(rng)
+            if fit.ranks is not None:
+                require_cpu(self.model)
+        if group is not None:
+            self.seed = group.share(self.seed)
         self.order = fit.order
         self._order.start(None if fit.order.kind == "none" else self.seed, len(train), fit.used, fit.order.block)
         self._order.announce = None if fit.windows_ahead is None else fit.read_block
         self._order.windows_ahead = fit.windows_ahead or 0
-        session = self._open_session(threads, min(fit.size, fit.used))
-        if session is not None and not session.makes(train, fit.accumulate):
-            self._warn_slower("all rows of a step would have to be in memory at once")
-            self._session = session = None
+        with together(group):
+            session = self._session_of(fit, threads)
+            if group is not None and group.size > 1:
+                with fit.reads_of_passes():
+                    fit.identity  # noqa: B018
+        if group is not None and group.size > 1:
+            with together(group):
+                fit.require_equal_ranks()
         self.threads = 1 if session is None else session.threads
         self.history = History()
         self.planned_steps, self.restored, self._stopping = fit.planned, None, False
@@ -347,37 +376,45 @@ class Trainer(ResumableFits):
             return self._make_steps(fit, None if state is None else (state, resume), session)
         finally:
             self._fit = self._order.announce = None
+            if session is not None and fit.ranks is not None:
+                session.cut(None)
 
     def _make_steps(self, fit: Fit, state: tuple[dict[str, Any], Any] | None, session: Session | None) -> History:
         """Steps and evaluations until the end of ``fit``; ``state`` to go on from, and where it was read."""
         listeners, history = fit.listeners, self.history
         if state is not None:
-            for listener in listeners.remembering:  # on_fit_begin resets the state that is then restored
-                if hasattr(listener, "on_fit_begin"):
-                    listener.on_fit_begin(self)
-            if session is not None:
-                session.detach()
-            self._resume(fit, *state)
+            with together(fit.group):
+                for listener in listeners.remembering:  # on_fit_begin resets the state that is then restored
+                    if hasattr(listener, "on_fit_begin"):
+                        listener.on_fit_begin(self)
+                if session is not None:
+                    session.detach()
+                self._resume(fit, *state)
         self.model.train()
-        running = listeners.running(self, resumed=state is not None)
+        running = self._over_ranks(fit, listeners.running(self, resumed=state is not None))
         with held_interrupts() as check_interrupt, fit.reads_of_steps(), running:
             if session is not None:
                 session.detach()  # of earlier steps; and a listener may have changed the weights
                 session.begin_fit()
             # Listeners may change the arrays: then these are no copy of the last good ones.
-            apart = session is None or listeners.may_change_model or listeners.looks_at_model
+            apart = session is None or fit.may_change_model or fit.looks_at_model
             good = self._snapshot(apart)
             try:
                 while self.steps < fit.end and not self._stopping:
                     count = min(fit.every, fit.end - self.steps + self._window[1])
                     with np.errstate(**QUIET):
                         mean = self._run_steps(fit, count, check_interrupt)
-                        history.append(self._evaluation(mean, fit, check_interrupt))
+                        with together(fit.group):
+                            record = self._evaluation(mean, fit, check_interrupt)
+                        history.append(record)
                     self._window = (0.0, 0, 0)
                     good = self._snapshot(apart)
-                    listeners.on_evaluation(self, history[-1])
-                    if session is not None and listeners.may_change_model:
-                        session.detach()
+                    with self._agreement(fit):
+                        listeners.on_evaluation(self, history[-1])
+                        if session is not None and listeners.may_change_model:
+                            session.detach()
+                    if fit.may_change_model:
+                        self._share_state(fit)
             except (DivergenceError, MappedFileError) as error:
                 self._restore(good)
                 kept = f"The model keeps the weights of step {self.steps}"
@@ -392,38 +429,50 @@ class Trainer(ResumableFits):
 
     def _run_steps(self, fit: Fit, count: int, check_interrupt: Callable[[], None]) -> float:
         """Make ``count`` steps, or fewer after `stop`, and return the mean of their losses."""
+        self._made = []
+        while self._window[1] < count and not self._stopping:
+            with self._agreement(fit):
+                self._run_some(fit, count - self._window[1])
+                check_interrupt()
+            if self._is_changed:
+                self._share_state(fit)
+        total, done, empty = self._window
+        return total / max(1, done - empty)
+
+    def _run_some(self, fit: Fit, most: int) -> None:
+        """Make the steps of one native call, or one step module by module, at most ``most``."""
         listeners, session = fit.listeners, self._session
         size = fit.size * fit.accumulate
+        most = 1 if fit.listens("on_step") else most
+        if session is None:
+            index, bounds = self._order.take(size, 1)
+        elif fit.ranks is not None and fit.ranks.several:
+            index, bounds = self._order.take(size, min(most, self._chunk))
+        else:
+            index, bounds = session.take(self._order, fit.train, size, most)
+        steps = self._by_modules(fit.size, fit.ranks) if session is None else session
+        arguments = (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate)
+        with contextlib.ExitStack() as stack:
+            if fit.ranks is not None:
+                batches = int(ceil_div(np.diff(bounds), fit.size).sum())
+                stack.enter_context(fit.ranks.summing(batches, steps.gradient_size, self.model.dtype))
+            losses, penalties = self._advance(steps.run, arguments)
+        if session is not None and listeners.listens("on_step"):
+            session.detach()  # they may look at the weights, and change them
+        fit.reads.check()
+        self._made.append((losses, penalties))
+        weightless = fit.weightless(index, bounds)
+        counted = losses if weightless is None else losses[~weightless[: len(losses)]]
+        # A sequential sum, which does not depend on the number of steps per native call.
         total, done, empty = self._window
-        self._made = []
-        while done < count and not self._stopping:
-            most = 1 if listeners.listens("on_step") else count - done
-            if session is None:
-                index, bounds = self._order.take(size, 1)
-            else:
-                index, bounds = session.take(self._order, fit.train, size, most)
-            losses, penalties = self._advance(
-                (self._by_modules(fit.size) if session is None else session).run,
-                (fit.train, index, bounds, self.seed, self.steps, self.l2, fit.augment or None, fit.accumulate),
-            )
-            if session is not None and listeners.listens("on_step"):
-                session.detach()  # they may look at the weights, and change them
-            fit.reads.check()
-            self._made.append((losses, penalties))
-            weightless = fit.weightless(index, bounds)
-            counted = losses if weightless is None else losses[~weightless[: len(losses)]]
-            # A sequential sum, which does not depend on the number of steps per native call.
-            total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
-            empty += len(losses) - len(counted)
-            self._window = (total, done, empty)
-            if listeners.listens("on_step"):
-                listeners.on_step(self, self.steps, float(losses[-1]))
-            if listeners.listens("on_progress"):
-                if session is not None and listeners.looks_at_model:
-                    session.share()
-                listeners.on_progress(self)
-            check_interrupt()
-        return total / max(1, done - empty)
+        total, done = float(np.cumsum(np.append(total, counted))[-1]), done + len(losses)
+        self._window = (total, done, empty + len(losses) - len(counted))
+        if listeners.listens("on_step"):
+            listeners.on_step(self, self.steps, float(losses[-1]))
+        if listeners.listens("on_progress"):
+            if session is not None and listeners.looks_at_model:
+                session.share()
+            listeners.on_progress(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_fit": None}
@@ -434,7 +483,11 @@ class Trainer(ResumableFits):
         session, held_out = self._session, fit.held_out
         infer = None if session is None else session.infer
         with fit.reads_of_passes():  # the held-out rows may be in the file of the training rows
-            measured = {} if held_out is None else evaluate_rows(self.model, self.loss, held_out, None, check, infer)
+            measured = (
+                {}
+                if held_out is None
+                else evaluate_rows(self.model, self.loss, held_out, None, check, infer, fit.ranks)
+            )
         fit.reads.check()
         if session is not None:
             finite = session.weights_are_finite()

@@ -21,7 +21,7 @@ from .gemm import Matrix, multiply
 from .jit import carray, function_pointer, inline, kernel
 from .linear import column_sums
 from .native import integers_at
-from .operations import ALL
+from .operations import ALL, first_and_end
 from .panels import offset_of, panel_stride
 from .simd import element, fma, keep_first, lanes, load, load_tail, set_element, store
 from .table import BINS, BINS_COUNT, CAPACITY, CELLS, DY, IN, OUT, SUMS, TABLE, X, Y
@@ -254,13 +254,14 @@ def panel_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
 
 
 @function_pointer
-def panel_gradient(work_p, weights_p, table_p, numbers_p, out, n, place):
-    """Write the gradient of one coded column's rows of a panel to work[out].
+def panel_gradient(work_p, weights_p, table_p, numbers_p, out, packed, place):
+    """Write the gradient of one coded column's rows of a panel, over some rows of the batch, to work[out].
 
-    ``place`` is the panel's first column times 2^32 plus the first row of the coded column.
+    ``packed`` is `pack_rows` of the first row and the end of the rows; ``place`` is the panel's first column times 2^32 plus the first row of the coded column.
     """
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     bins = carray(integers_at(table[BINS]), ALL)
+    r0, r1 = first_and_end(packed)
     column, first, unit = place // _COLUMN, place % _COLUMN, lanes(work)
     stride = panel_stride(work, table[OUT], column)
     c = 0
@@ -271,7 +272,7 @@ def panel_gradient(work_p, weights_p, table_p, numbers_p, out, n, place):
     zeros = load_tail(work, 0, 0)
     for i in range(0, count * stride, unit):
         store(work, out + i, zeros)
-    for r in range(n):
+    for r in range(r0, r1):
         row = np.int64(element(work, cells + 2 * r)) - first
         if row >= 0:
             for v in range(0, stride, unit):
@@ -286,7 +287,7 @@ def panel_gradient(work_p, weights_p, table_p, numbers_p, out, n, place):
             own = load(work, at)
             store(work, at, total)
             total = total + own
-    for r in range(n):
+    for r in range(r0, r1):
         at = out + (np.int64(element(work, cells + 2 * r)) - first) * stride
         fraction = element(work, cells + 2 * r + 1)
         for v in range(0, stride, unit):

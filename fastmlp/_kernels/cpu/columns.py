@@ -7,7 +7,7 @@ import functools
 from .declare import MATRIX, VECTOR
 from .elementwise import formula, load_some, map_columns, store_some
 from .jit import carray, function_pointer, inline, kernel
-from .operations import ALL, clear_last
+from .operations import ALL, clear_last, first_and_end
 from .panels import offset_of, panel_stride
 from .simd import fma, keep_first, lanes, load, load_tail, store
 from .table import CAPACITY, DX, DY, FIRST, OUT, SCRATCH, SECOND, X, Y
@@ -74,7 +74,10 @@ def _numbers(weights, table, column):
 
 @functools.cache
 def panel_forward(kind):
-    """Return the function y = f(x, a, b) on a panel; it saves trained a and b for `panel_gradient`."""
+    """Return the function y = f(x, a, b) on a panel; it saves trained a and b for `panel_gradient`.
+
+    Each thread saves them, as only some of the ranks of a group have the first row of the batch.
+    """
     f, *_ = _functions(kind)
 
     @function_pointer.made_with(kind)
@@ -84,7 +87,7 @@ def panel_forward(kind):
         x, y = table[X] + column * table[CAPACITY], table[Y] + column * table[CAPACITY]
         for c in range(0, stride, unit):
             a, b = _numbers(weights, table, column + c)
-            if first == 0 and table[SCRATCH] >= 0:
+            if table[SCRATCH] >= 0:
                 store(work, table[SCRATCH] + 2 * (column + c), a)
                 store(work, table[SCRATCH] + 2 * (column + c) + unit, b)
             for i in range(first * stride + c, last * stride, stride):
@@ -117,13 +120,14 @@ def panel_backward(kind):
 def panel_gradient(kind):
     """Return the function that writes the gradient of a panel of a (``which`` even) or b (odd) to work[out].
 
-    The panel's first column is ``which`` // 2. The function reads the a and b saved by `panel_forward`, because another
-    thread may be updating the parameters.
+    The panel's first column is ``which`` // 2, and the rows are those of `first_and_end`. The function reads the a and
+    b saved by `panel_forward`, because another thread may be updating the parameters.
     """
     _, _, of_a, of_b = _functions(kind)
 
     @function_pointer.made_with(kind)
-    def gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
+    def gradient(work_p, weights_p, table_p, numbers_p, out, rows_of, which):
+        r0, r1 = first_and_end(rows_of)
         work, table = carray(work_p, ALL), carray(table_p, ALL)
         width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
         stride = panel_stride(work, width, column)
@@ -132,7 +136,7 @@ def panel_gradient(kind):
             a, b, total = load(work, kept), load(work, kept + unit), load_tail(work, 0, 0)
             x = offset_of(work, table[X], rows, width, 0, column) + c
             dy = offset_of(work, table[DY], rows, width, 0, column) + c
-            for i in range(0, n * stride, stride):
+            for i in range(r0 * stride, r1 * stride, stride):
                 v, g = load(work, x + i), load(work, dy + i)
                 total = fma(g, of_a(v, a, b) if which % 2 == 0 else of_b(v, a, b), total)
             store(work, out + c, keep_first(total, width - column - c, 0.0))

@@ -4,6 +4,9 @@ A step has two phases (see docs/performance.md). In phase 1, a thread owns some 
 forward and backward pass through the whole model. In phase 2, a thread owns some weights, computes their gradient over
 the whole batch and updates them at once, one block at a time. Threads synchronize only at the barriers between phases.
 
+With pieces, phase 2 first computes the gradients of some rows of the batch, as a binary tree over pieces of them, and a
+function adds them over the ranks of a group; the update follows. See `_piece_gradients` for the order of the sum.
+
 Results do not depend on the number of threads. Rows are independent of each other in phase 1, and so are blocks in
 phase 2. Each thread computes every sum over rows or blocks itself, in index order.
 """
@@ -28,11 +31,13 @@ from .native import (
     atomic_load,
     call_pointer,
     flush_denormals,
+    numbers_at,
     pause,
     pointer,
     restore_float_mode,
     yield_processor,
 )  # fmt: skip
+from .operations import pack_rows
 from .panels import panel_stride
 from .products import Epilogue, even_block, rows_product, transposed_product
 from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
@@ -65,9 +70,9 @@ from .table import (
 from .tile import transpose_block
 
 __all__ = [
-    "ABORT", "ACCUMULATE", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST_OPERATION", "ITEM_COLUMNS",
-    "LOSSES", "NEAR", "OWN_GRADIENT", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "STRIPE", "TABLE_BLOCK", "TRAINING",
-    "UPDATE",
+    "ABORT", "ACCUMULATE", "ALL_PIECES", "BATCH_BLOCK", "BIAS_PANEL", "CONTROLS", "FIRST_OPERATION", "FIRST_PIECE",
+    "FLAT", "FLAT_SIZE", "ITEM_COLUMNS", "LOSSES", "MOST_LEVELS", "NEAR", "OWN_GRADIENT", "PIECES", "PIECE_LOSSES",
+    "REDUCER", "RUN_PARAMS", "SCRATCH", "SCRATCH_SIZE", "SLOT", "STRIPE", "SUM", "TABLE_BLOCK", "TRAINING", "UPDATE",
     "WEIGHT_BLOCK", "train",
 ]  # fmt: skip
 
@@ -77,8 +82,14 @@ FETCH_ROWS = 16  # rows of the batch; with fewer rows, the prefetches take as lo
 # Entries of ``run_params``, the integer parameters of a run. The forward pass begins at FIRST_OPERATION: a step whose
 # activations are in ``work`` already computes the last operation only. A single thread prefetches no weights if these
 # and their state have at most NEAR bytes.
+# SCRATCH_SIZE is a multiple of SLOT, the room for the gradient of an item. With PIECES of this rank, of ALL_PIECES from
+# FIRST_PIECE on, the gradients of a batch are FLAT_SIZE elements of ``work`` at FLAT. REDUCER is the address of the
+# function that adds them over the ranks, or 0. SUM is the distance from there to the sum over the batches of a step, 0
+# if steps have one batch. PIECE_LOSSES is the address of float64 numbers: the loss of a batch, and scratch.
 UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK, FIRST_OPERATION, NEAR = range(10)
-RUN_PARAMS = 10
+SLOT, PIECES, FIRST_PIECE, ALL_PIECES, FLAT, FLAT_SIZE, REDUCER, SUM, PIECE_LOSSES = range(10, 19)
+RUN_PARAMS = 19
+MOST_LEVELS = 62  # of a tree over pieces
 # Entries of ``control``, each on a separate cache line to avoid false sharing.
 ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
@@ -204,18 +215,77 @@ def _backward(o, ops, params, numbers, work, weights, r0, r1, s, unit, scratch):
 
 
 @inline
-def _gradient(item, o, ops, params, numbers, n, work, weights, out, spare, s, unit, fetches, block):
-    """Write an item's gradient to work[out]; ``fetches``: prefetch the item's weights meanwhile."""
+def _gradient(item, o, ops, params, numbers, r0, r1, work, weights, out, spare, unit, fetches, block):
+    """Write an item's gradient over rows r0 .. r1 to work[out]; ``fetches``: prefetch the item's weights meanwhile."""
     op = ops[o]
     if item[0] == WEIGHT_BLOCK:
         none = _epilogue(0, 0, ops, numbers, weights)
-        weight_gradient(op, item[3], item[4], item[2], n, params, work, weights, out, spare, none, unit, fetches, block)
+        weight_gradient(
+            op, item[3], item[4], item[2], r0, r1, params, work, weights, out, spare, none, unit, fetches, block
+        )
     elif item[0] == BIAS_PANEL:
-        bias_gradient(op, item[2], n, work, out)
+        bias_gradient(op, item[2], r0, r1, work, out)
     elif item[0] == TABLE_BLOCK:
-        _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, (item[2] << 32) + item[3])
+        _call(op[GRADIENT], o, ops, numbers, work, weights, out, pack_rows(r0, r1), (item[2] << 32) + item[3])
     else:  # OWN_GRADIENT; item[3] is 0 for the weight and 1 for the bias
-        _call(op[GRADIENT], o, ops, numbers, work, weights, out, n, item[2] * 2 + item[3])
+        _call(op[GRADIENT], o, ops, numbers, work, weights, out, pack_rows(r0, r1), item[2] * 2 + item[3])
+
+
+@inline
+def _piece_start(run_params, n, piece):
+    """Return the first row of one of this rank's pieces of a batch of ``n`` rows; of piece PIECES: the end."""
+    return n * (run_params[FIRST_PIECE] + piece) // run_params[ALL_PIECES]
+
+
+@inline
+def _piece_gradients(
+    items, first, stop, ops, params, numbers, run_params, n, work, weights, scratch, spare, unit
+):  # fmt: skip
+    """Write the gradients of some items over this rank's pieces of the batch, added as a binary tree.
+
+    Sums of two neighbors are added to their neighbors and so on: a stack in ``scratch`` holds one sum of each level,
+    the lowest of them in place of the result.
+    """
+    room = run_params[SLOT]
+    for m in range(first, stop):
+        item, o = items[m], items[m, 1]
+        row, at = _place(item, ops[o], work)
+        out = params[row, PARAM_COLUMNS - 1] + at
+        size = (item[4] - item[3]) * panel_stride(work, ops[o, OUT], item[2])
+        top = 0
+        for piece in range(run_params[PIECES]):
+            r0, r1 = _piece_start(run_params, n, piece), _piece_start(run_params, n, piece + 1)
+            to = out if top == 0 else scratch + (top - 1) * room
+            if r1 > r0:
+                block = even_block(r1 - r0, run_params[BATCH_BLOCK], 1)
+                _gradient(item, o, ops, params, numbers, r0, r1, work, weights, to, spare, unit, False, block)
+            else:
+                _zero(work, to, size)
+            merges = piece + 1
+            while merges % 2 == 0:
+                top -= 1
+                into = out if top == 0 else scratch + (top - 1) * room
+                _add(work, into, scratch + top * room, size)
+                merges //= 2
+            top += 1
+
+
+@inline
+def _piece_loss(run_params, n, work):
+    """Set PIECE_LOSSES[0] to the sum of the losses of this rank's rows: of each piece in turn, then as a tree."""
+    sums = carray(numbers_at(run_params[PIECE_LOSSES]), MOST_LEVELS + 2)
+    top = 0
+    for piece in range(run_params[PIECES]):
+        total = 0.0
+        for r in range(_piece_start(run_params, n, piece), _piece_start(run_params, n, piece + 1)):
+            total += np.float64(work[run_params[LOSSES] + r])
+        sums[top] = total
+        merges = piece + 1
+        while merges % 2 == 0:
+            top -= 1
+            sums[top] += sums[top + 1]
+            merges //= 2
+        top += 1
 
 
 @inline
@@ -311,6 +381,19 @@ def _add(work, at, more, size):
 
 
 @inline
+def _zero(work, at, size):
+    zeros = load_tail(work, 0, 0)
+    for i in range(at, at + size, lanes(work)):
+        store(work, i, zeros)
+
+
+@inline
+def _copy(work, at, source, size):
+    for i in range(0, size, lanes(work)):
+        store(work, at + i, load(work, source + i))
+
+
+@inline
 def _clip(work, at, size, bound):
     for i in range(at, at + size, lanes(work)):
         store(work, i, clamp(load(work, i), bound))
@@ -376,14 +459,19 @@ def train(
     turn, done = 0, 0
     training = run_params[TRAINING] != 0
     scratch = run_params[SCRATCH] + thread * run_params[SCRATCH_SIZE]
-    spare = scratch + run_params[SCRATCH_SIZE] // 2  # after the gradient of a narrow panel
+    spare = scratch + run_params[SCRATCH_SIZE] - run_params[SLOT] // 2  # after the gradient of a narrow panel
     norm_clipped, accumulates = clip_params[CLIP_NORM] > 0.0, run_params[ACCUMULATE] != 0
+    pieces, apart = run_params[PIECES], run_params[SUM]
     stages, alive, fresh = 2 if norm_clipped else 1, True, True
     _refresh(ops, numbers, work, weights)
     for b in range(bounds.size - 1):
         n = bounds[b + 1] - bounds[b]
         r0, r1 = 0, n
-        if not training:  # no barriers: a thread must use its own rows, even for a short batch
+        if pieces > 0:
+            first = _piece_start(run_params, n, 0)
+            mine = _piece_start(run_params, n, pieces) - first
+            r0, r1 = first + mine * thread // threads, first + mine * (thread + 1) // threads
+        elif not training:  # no barriers: a thread must use its own rows, even for a short batch
             r0 = min(n, thread * run_params[STRIPE])
             r1 = min(n, r0 + run_params[STRIPE])
         elif threads > 1:
@@ -401,8 +489,29 @@ def train(
         if not _barrier(control, threads, turn):
             break
         total = 0.0
-        for r in range(n):
-            total += np.float64(work[run_params[LOSSES] + r])
+        if pieces == 0:
+            for r in range(n):
+                total += np.float64(work[run_params[LOSSES] + r])
+        else:
+            if thread == 0:
+                _piece_loss(run_params, n, work)
+            _piece_gradients(
+                work_items, splits[thread], splits[thread + 1], ops, params, numbers, run_params, n, work, weights,
+                scratch, spare, unit,
+            )  # fmt: skip
+            turn += 1
+            if not _barrier(control, threads, turn):
+                break
+            if run_params[REDUCER] != 0:
+                if thread == 0:
+                    call_pointer(
+                        run_params[REDUCER], pointer(work, 0), pointer(weights, 0), pointer(ops, 0),
+                        pointer(numbers, 0), run_params[FLAT], run_params[FLAT_SIZE], run_params[PIECE_LOSSES],
+                    )  # fmt: skip
+                turn += 1
+                if not _barrier(control, threads, turn):
+                    break
+            total = carray(numbers_at(run_params[PIECE_LOSSES]), 1)[0]
         if thread == 0:
             losses[b] = total
         if not math.isfinite(total):
@@ -417,14 +526,19 @@ def train(
             for m in range(splits[thread], splits[thread + 1]):
                 item, o = work_items[m], work_items[m, 1]
                 out, size = scratch, (item[4] - item[3]) * panel_stride(work, ops[o, OUT], item[2])
-                if norm_clipped or accumulates:
+                if norm_clipped or accumulates or pieces > 0:
                     row, at = _place(item, ops[o], work)
-                    out = params[row, PARAM_COLUMNS - 1] + at
+                    out = params[row, PARAM_COLUMNS - 1] + at + apart
                 if stage == 0:
-                    to = out if fresh else scratch
-                    _gradient(item, o, ops, params, numbers, n, work, weights, to, spare, b, unit, fetches, block)
-                    if not fresh:
-                        _add(work, out, to, size)
+                    if pieces == 0:
+                        to = out if fresh else scratch
+                        _gradient(item, o, ops, params, numbers, 0, n, work, weights, to, spare, unit, fetches, block)
+                        if not fresh:
+                            _add(work, out, to, size)
+                    elif apart != 0 and fresh:
+                        _copy(work, out, out - apart, size)
+                    elif apart != 0:
+                        _add(work, out, out - apart, size)
                     if not ends_step:
                         continue
                     if penalties[s] != 0.0 and _is_matrix(item):

@@ -39,39 +39,39 @@ def _fetch(op, params, weights, column, i, height, stride):
 
 
 @inline
-def weight_gradient(op, first, stop, column, n, params, work, weights, out, spare, none, unit, fetches, block):
+def weight_gradient(op, first, stop, column, r0, r1, params, work, weights, out, spare, none, unit, fetches, block):
     """Write the gradient of a block of weights to work[out].
 
-    The block consists of the inputs ``first`` .. ``stop`` and the panel of outputs at ``column``. The sum over the
-    batch proceeds in blocks of ``block`` rows. work[spare] has room for a square of a panel's width; ``none`` is an
-    `Epilogue` without a function.
+    The block consists of the inputs ``first`` .. ``stop`` and the panel of outputs at ``column``. The sum over the rows
+    r0 .. r1 of the batch, at least one, proceeds in blocks of ``block`` rows. work[spare] has room for a square of a
+    panel's width; ``none`` is an `Epilogue` without a function.
     """
     work_p = pointer(work, 0)
     rows, panel = op[CAPACITY], 2 * lanes(work)
     width = min(panel, op[OUT] - column)
-    if 4 * width < 3 * lanes(work) and n >= FEWEST_ROWS:
-        _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spare, none, unit, fetches, block)
+    if 4 * width < 3 * lanes(work) and r1 - r0 >= FEWEST_ROWS:
+        _narrow_gradient(op, first, stop, column, r0, r1, params, work, weights, out, spare, none, unit, fetches, block)
         return
     stride = panel_stride(work, op[OUT], column)
-    b = 0
-    while b < n:
-        length = min(block, n - b)
+    b = r0
+    while b < r1:
+        length = min(block, r1 - b)
         for i in range(first, stop, panel):
             m = min(panel, op[IN] - i)
             step = panel_stride(work, op[IN], i)
             start = op[X] + i * rows + b * step
-            if b == 0 and fetches:
+            if b == r0 and fetches:
                 _fetch(op, params, weights, column, i, m, stride)
             product(
                 Left(work_p, start, unit, step, 0, 0, 0, start, unit, step, length),
-                Right(work_p, op[DY] + column * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
+                Right(work_p, op[DY] + column * rows, rows, b), 2 if b == r0 else 0, np.int64(0),
                 Target(work_p, out + (i - first) * stride, 0, 0, m, width, False, False), none,
             )  # fmt: skip
         b += block
 
 
 @inline
-def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spare, none, unit, fetches, block):
+def _narrow_gradient(op, first, stop, column, r0, r1, params, work, weights, out, spare, none, unit, fetches, block):
     """Compute `weight_gradient` of few outputs, transposed: lanes are inputs, so that none is idle.
 
     Each element is the same chain of multiply-adds as in `weight_gradient`.
@@ -85,14 +85,14 @@ def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spa
             _fetch(op, params, weights, column, i, m, half)
         for j in range(spare + width * step, spare + half * step, half):  # rows of the transpose without an output
             store(work, j, load_tail(work, 0, 0))
-        b = 0
-        while b < n:
-            length = min(block, n - b)
+        b = r0
+        while b < r1:
+            length = min(block, r1 - b)
             start = op[DY] + column * rows + b * half
             # The number of lanes is a constant of the compiler; times `unit` it is none, see `linear`.
             product(
                 Left(work_p, start, unit, half * unit, 0, 0, 0, start, unit, half * unit, length),
-                Right(work_p, op[X] + i * rows, rows, b), 2 if b == 0 else 0, np.int64(0),
+                Right(work_p, op[X] + i * rows, rows, b), 2 if b == r0 else 0, np.int64(0),
                 Target(work_p, spare, 0, 0, width, m, False, False), none,
             )  # fmt: skip
             b += block
@@ -101,20 +101,20 @@ def _narrow_gradient(op, first, stop, column, n, params, work, weights, out, spa
 
 
 @inline
-def bias_gradient(op, column, n, work, out):
-    """Write the sums of a panel of DY over the batch to work[out], as four partial sums of every fourth row."""
+def bias_gradient(op, column, r0, r1, work, out):
+    """Write the sums of a panel of DY over rows r0 .. r1 to work[out], as four partial sums of every fourth row."""
     width = lanes(work)
     stride = panel_stride(work, op[OUT], column)
     at = op[DY] + column * op[CAPACITY]
     for v in range(0, stride, width):
         zeros = load_tail(work, 0, 0)
         a, b, c, d = zeros, zeros, zeros, zeros
-        i = at + v
-        for _ in range(n // 4):
+        i = at + v + r0 * stride
+        for _ in range((r1 - r0) // 4):
             a, b = a + load(work, i), b + load(work, i + stride)
             c, d = c + load(work, i + 2 * stride), d + load(work, i + 3 * stride)
             i += 4 * stride
-        for _ in range(n % 4):
+        for _ in range((r1 - r0) % 4):
             a = a + load(work, i)
             i += stride
         store(work, out + v, (a + b) + (c + d))

@@ -61,9 +61,9 @@ from .table import (
 
 __all__ = [
     "ALL", "POINTERS", "activation_backward", "activation_forward", "clear_last", "copy_in", "copy_out",
-    "dropout_backward", "dropout_forward", "emit", "gather", "layer_norm_backward", "layer_norm_forward",
-    "layer_norm_gradient", "mixing", "normalize_backward", "normalize_forward", "read_ahead", "row_at",
-    "softmax_backward", "softmax_forward",
+    "dropout_backward", "dropout_forward", "emit", "first_and_end", "gather", "layer_norm_backward",
+    "layer_norm_forward", "layer_norm_gradient", "mixing", "normalize_backward", "normalize_forward", "pack_rows",
+    "read_ahead", "row_at", "softmax_backward", "softmax_forward",
 ]  # fmt: skip
 
 ALL = 1 << 48  # placeholder shape of arrays made from pointers; never read
@@ -75,6 +75,18 @@ POINTERS = {"uint8": bytes_at, "float32": singles_at, "float64": numbers_at}
 def row_at(a, at, width):
     """Return a[at : at + width] as a matrix of one row."""
     return carray(pointer(a, at), (1, width))
+
+
+@inline
+def pack_rows(r0, r1):
+    """Return the range r0 .. r1 of rows of a batch as one integer."""
+    return (r0 << 32) | r1
+
+
+@inline
+def first_and_end(packed):
+    """Return (r0, r1) of `pack_rows`."""
+    return packed >> 32, packed & 0xFFFFFFFF
 
 
 @inline
@@ -315,18 +327,19 @@ def layer_norm_backward(work_p, weights_p, table_p, numbers_p, first, last, extr
 
 
 @function_pointer
-def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, n, which):
+def layer_norm_gradient(work_p, weights_p, table_p, numbers_p, out, rows_of, which):
     """Write the gradient of a panel of the weight (``which`` even) or the bias (odd) to work[out].
 
-    The panel's first column is ``which`` // 2.
+    The panel's first column is ``which`` // 2, and ``rows_of`` gives the rows, see `first_and_end`.
     """
+    r0, r1 = first_and_end(rows_of)
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     width, rows, unit, column = table[OUT], table[CAPACITY], lanes(work), which // 2
     for v in range(0, panel_stride(work, width, column), unit):
         total = load_tail(work, 0, 0)
-        at = offset_of(work, table[DY], rows, width, 0, column) + v
-        x = offset_of(work, table[X], rows, width, 0, column) + v
-        for r in range(n):
+        at = offset_of(work, table[DY], rows, width, r0, column) + v
+        x = offset_of(work, table[X], rows, width, r0, column) + v
+        for r in range(r0, r1):
             g = load(work, at)
             if which % 2 == 0:
                 z = normalized(load(work, x), element(work, table[MEANS] + r), element(work, table[RSTDS] + r))
