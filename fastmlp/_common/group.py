@@ -58,6 +58,8 @@ class Group:
         Number of calls of `sum` so far.
     failure : BaseException or None
         Exception of a sum that native code asked for.
+    parted : bool
+        Whether all ranks have left their common work by an exception of one of them.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class Group:
     def __init__(self) -> None:
         self.sums = 0
         self.failure: BaseException | None = None
+        self.parted = False
         self._reducers: dict[np.dtype[Any], tuple[Any, int]] = {}
 
     def __repr__(self) -> str:

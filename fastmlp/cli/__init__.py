@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning
+from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning, RankError
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["ERROR", "EXPECTED", "describe", "main", "print_notes"]
 
 ERROR = "fastmlp: error: "
-EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, ValueError
+EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, RankError, ValueError
 
 _COMMANDS = (
     "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",

@@ -7,13 +7,14 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import __version__, optim
 from .._common.arithmetic import ceil_div
 from .._common.errors import DivergenceError, ModelFileError
+from .._common.group import Group
 from .._common.processor import version_of
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..callbacks.loggers import TensorBoard
@@ -23,8 +24,9 @@ from ..datasets import Dataset
 from ..losses import Loss
 from ..modules import Module
 from ..modules.saving import save
-from ..training.augmentation import Augmentations
+from ..training.augmentation import Augmentation, Augmentations
 from ..training.evaluator import Evaluator
+from ..training.ranks import Ranks, together
 from ..training.row_order import RowOrder
 from ..training.trainer import Trainer
 from . import train_tabular
@@ -42,12 +44,15 @@ from .data import (
 )
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
+from .ranks import describe_ranks, open_group, run_on_ranks
 from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, make_folder, read_config, remove_old_run, write_config
 from .train_options import SHUFFLES, add_options, resolve, row_order
 from .train_parts import augmentations, make_trainer
 from .train_tabular import takes_ensemble
 
 __all__ = ["add_parser"]
+
+Loader = Callable[[dict[str, Any], str], Dataset]
 
 
 def add_parser(commands: Any) -> None:
@@ -69,15 +74,32 @@ def add_parser(commands: Any) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset] = load_data) -> int:
+def run(args: argparse.Namespace, load: Loader = load_data) -> int:
     """Run the command; ``load`` returns the data set of `data_options`."""
     if args.config is not None:
         args = _with_config(args)
-    if args.resume is None and takes_ensemble(args):
-        return train_tabular.run(args)
-    if args.resume is not None and _is_complete_ensemble(args):
-        return 0
+    group = open_group(args)
+    if group is None:
+        return _run(args, load, None)
+    return run_on_ranks(group, lambda: _run(args, load, group))
+
+
+class _Prepared(NamedTuple):
+    """Parts of a run, of which rank 0 alone has made the folder."""
+
+    data: Dataset
+    options: dict[str, Any]
+    order: RowOrder
+    trainer: Trainer
+    augment: list[Augmentation]
+    folder: Path
+    resumed: bool
+
+
+def _prepare(args: argparse.Namespace, load: Loader, group: Group | None) -> _Prepared:
+    """Load the data, and make the model and the run folder."""
     resumed = None if args.resume is None else _load_resumed(args)
+    folder = Path()
     if resumed is None:
         source = data_options(args)
         data = load(source, args.dtype)
@@ -98,23 +120,47 @@ def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset]
     options["backend"] = model.backend_name
     order = row_order(options["shuffle"], data)
     options["shuffle"] = order.kind
+    if group is not None or options["pieces"] is not None:
+        batch = min(options["batch_size"], len(data.y))
+        ranks = Ranks(group, options["pieces"], batch)
+        options["pieces"] = ranks.label
+        if group is not None and args.threads is None:
+            args.threads = ranks.threads(model, batch)
 
     check_test_rows(data.name, data.y, data.y_test, data.classes)
     augment = augmentations(options, data)
     Augmentations(augment, model, data.X.shape[1], model.out_width or 1, model.dtype or np.dtype("float32"))
-    if resumed is None:
+    if resumed is None and _leads(group):
         folder = make_folder(args.out, args.dataset, args.force)
         # If this fails, the run that --force overwrites is still complete.
         save(model, folder / MODEL, preprocessing=data.preprocessing)
         remove_old_run(folder)
         write_config(folder, _config(source, options, data, model, loss, optimizer))
-    bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
-    callbacks = _callbacks(args, options, data, trainer, folder)
+    return _Prepared(data, options, order, trainer, augment, folder, resumed is not None)
+
+
+def _leads(group: Group | None) -> bool:
+    return group is None or group.rank == 0
+
+
+def _run(args: argparse.Namespace, load: Loader, group: Group | None) -> int:
+    """Train a model as a single process, or as one of the ranks of a group."""
+    with together(group):
+        if args.resume is None and takes_ensemble(args):
+            return train_tabular.run(args)
+        if args.resume is not None and _is_complete_ensemble(args):
+            return 0
+        run = _prepare(args, load, group)
+    data, options, order, trainer, augment, folder, resumed = run
+    quiet = args.quiet or not _leads(group)
+    bar = not (quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
+    callbacks = _callbacks(args, options, data, trainer, folder) if _leads(group) else []
     if bar:
         callbacks.append(ProgressBar(lines=False))
     table = MetricsTable(bar)
-    if not args.quiet:
-        _print_header(data, options, order, model, folder)
+    if not quiet:
+        ranks = describe_ranks(group, args.threads, options["pieces"])
+        _print_header(data, options, order, trainer.model, folder, ranks)
         callbacks.append(table)
 
     ending, code = "done", 0
@@ -133,32 +179,44 @@ def run(args: argparse.Namespace, load: Callable[[dict[str, Any], str], Dataset]
             accumulate=options["accumulate"],
             shuffle=False if options["shuffle"] == "none" else options["shuffle"],
             augment=augment,
-            resume=None if resumed is None else folder / STATE,
+            resume=folder / STATE if resumed else None,
+            group=group,
+            pieces=options["pieces"],
         )
     except KeyboardInterrupt:
         ending, code = f"stopped by Ctrl-C after {trainer.steps:,} of {trainer.planned_steps:,} steps", INTERRUPTED
     except DivergenceError as error:
-        _draw(trainer, options, data.name, folder)
+        if _leads(group):
+            _draw(trainer, options, data.name, folder)
         raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
-    if ending == "done" and resumed is not None and table.empty:
+    if not _leads(group):
+        return code
+    if ending == "done" and resumed and table.empty:
         ending = f"this run was already complete after {trainer.steps:,} steps"
     elif ending == "done" and trainer.steps < trainer.planned_steps:
         ending = f"stopped early after {trainer.steps:,} of {trainer.planned_steps:,} steps"
     if trainer.restored is not None:
         ending += f", with the weights of step {trainer.restored:,}"
-    no_curves = _draw(trainer, options, data.name, folder)
-    if not args.quiet:
-        if not table.empty:
-            print()
-        _print_end(ending, trainer, data, folder, no_curves)
-        if trainer.threads and (trainer.mean_threads or 1) < _FEWER * trainer.threads:
-            print(
-                f"trained on {trainer.mean_threads:.1f} of {trainer.threads} threads on average, "
-                "as threads waited for other processes or for a disk"
-            )
-        if code == INTERRUPTED and (folder / STATE).is_file():
-            print(f"to resume: fastmlp train --resume {folder}")
+    _finish(run, ending, table, quiet, code)
     return code
+
+
+def _finish(run: _Prepared, ending: str, table: MetricsTable, quiet: bool, code: int) -> None:
+    """Draw the curves, and print the end of the run."""
+    trainer, folder = run.trainer, run.folder
+    no_curves = _draw(trainer, run.options, run.data.name, folder)
+    if quiet:
+        return
+    if not table.empty:
+        print()
+    _print_end(ending, trainer, run.data, folder, no_curves)
+    if trainer.threads and (trainer.mean_threads or 1) < _FEWER * trainer.threads:
+        print(
+            f"trained on {trainer.mean_threads:.1f} of {trainer.threads} threads on average, "
+            "as threads waited for other processes or for a disk"
+        )
+    if code == INTERRUPTED and (folder / STATE).is_file():
+        print(f"to resume: fastmlp train --resume {folder}")
 
 
 def _with_config(args: argparse.Namespace) -> argparse.Namespace:
@@ -194,7 +252,7 @@ def _callbacks(
 
 _FEWER = 0.9  # mean number of threads, as a share of the largest, below which the summary says so
 # Options that may be combined with --resume.
-_WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes")
+_WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes", "distributed", "timeout")
 
 
 def _is_complete_ensemble(args: argparse.Namespace) -> bool:
@@ -232,7 +290,8 @@ def _load_resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[
         raise ModelFileError(f"{folder} {seen}; expected a run folder of fastmlp train.")
     config = read_config(folder / CONFIG)
     options = config.get("options")
-    options = {"shuffle": "full", **options} if isinstance(options, dict) else options  # runs before --shuffle
+    if isinstance(options, dict):  # runs before --shuffle and --pieces
+        options = {"shuffle": "full", "pieces": None, **options}
     blank_options = resolve(args.parser.parse_args([]), None)  # the default data set has defaults by name
     if not isinstance(options, dict):
         raise ModelFileError(f"{folder / CONFIG} is damaged: it has no options; expected a file of fastmlp train.")
@@ -275,7 +334,9 @@ def _config(
     }
 
 
-def _print_header(data: Dataset, options: dict[str, Any], order: RowOrder, model: Module, folder: Path) -> None:
+def _print_header(
+    data: Dataset, options: dict[str, Any], order: RowOrder, model: Module, folder: Path, ranks: str
+) -> None:
     kind = f"{len(data.classes)} classes" if data.classes is not None else "regression"
     outputs = len(data.classes or (0,))
     sizes = "-".join(map(str, (data.X.shape[1], *options["hidden"], outputs)))
@@ -307,6 +368,7 @@ def _print_header(data: Dataset, options: dict[str, Any], order: RowOrder, model
         f"optimizer  {options['optimizer']}, lr {options['lr']:g}{extra}; {length}, {batches}\n"
         f"{order_line}"
         f"{augment_line}"
+        f"{ranks}"
         f"backend    {model.backend_name}{precision}, seed {options['seed']}\n"
         f"run        {folder}\n",
         flush=True,

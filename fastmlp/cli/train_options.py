@@ -15,6 +15,7 @@ from ..optim import optimizer_types
 from ..training.row_order import RowOrder, choose_order
 from .defaults import defaults_for
 from .options import UsageError, add_backend_option, at_least, number, widths
+from .ranks import add_rank_options
 from .train_parts import SCHEDULES
 
 __all__ = ["ENSEMBLE_OPTIONS", "SHUFFLES", "add_options", "resolve", "row_order"]
@@ -155,6 +156,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of threads; does not change the result (default: chosen by the work of a step)",
     )
+    add_rank_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--config", metavar="FILE", help="TOML file of options; options on the command line take precedence"
@@ -233,4 +235,5 @@ def resolve(args: argparse.Namespace, data: Any) -> dict[str, Any]:
         "tensorboard": args.tensorboard,
         "seed": args.seed,
         "threads": args.threads,
+        "pieces": args.pieces,
     }

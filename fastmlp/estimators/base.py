@@ -22,6 +22,7 @@ from ..io.row_paths import open_rows, open_rows_and_targets
 from ..modules import Module
 from ..training.batches import check_rows
 from ..training.evaluator import Evaluator
+from ..training.ranks import require_group
 from ..training.trainer import Trainer
 from .lbfgs import Objective, minimize
 from .network import ACTIVATIONS, Network, initial_weights
@@ -125,6 +126,7 @@ class BaseMLP(StochasticMLP):
         y_val: Any = None,
         group: Group | None = None,
     ) -> Any:
+        require_group(group)
         if group is not None and self.solver != "lbfgs":
             raise ValueError(f"group is for solver='lbfgs', got solver={self.solver!r}; Trainer.fit takes a group too.")
         X, y = open_rows_and_targets(X, y, "fit")

@@ -18,7 +18,7 @@ from .._common.validation import Array, as_integer
 if TYPE_CHECKING:
     from ..modules import Module
 
-__all__ = ["Ranks", "agree", "default_pieces", "together"]
+__all__ = ["Ranks", "agree", "default_pieces", "describe", "require_group", "together"]
 
 _ROWS = 64  # least rows of a piece by default
 _MESSAGE = 400  # most bytes of the message of another rank's exception
@@ -75,8 +75,7 @@ class Ranks:
     """
 
     def __init__(self, group: Group | None, pieces: int | str | None, batch: int) -> None:
-        if group is not None and not isinstance(group, Group):
-            raise ValueError(f"group is {group!r}; expected a Group, such as fastmlp.distributed.mpi(), or None.")
+        require_group(group)
         self.group = Group() if group is None else group
         self.label: int | str
         if isinstance(pieces, str):
@@ -168,6 +167,12 @@ class Ranks:
                 stack.close()
 
 
+def require_group(group: Any) -> None:
+    """Raise ValueError unless ``group`` is a group or None."""
+    if group is not None and not isinstance(group, Group):
+        raise ValueError(f"group is {group!r}; expected a Group, such as fastmlp.distributed.mpi(), or None.")
+
+
 @contextlib.contextmanager
 def together(group: Group | None) -> Iterator[None]:
     """Context in which an exception of one rank becomes one of all, at its end; none for a single process."""
@@ -208,6 +213,7 @@ def agree(group: Group, error: BaseException | None = None, *numbers: float) -> 
         slots[kind * size + group.rank] = 1
     slots[3 * size :] = numbers
     group.sum(slots)
+    group.parted = bool(slots[: 3 * size].any())
     if slots[2 * size : 3 * size].any():
         _raise_of(group, int(slots[2 * size : 3 * size].argmax()), error)
     if slots[size : 2 * size].any():

@@ -31,7 +31,7 @@ from .fit import Fit
 from .fits_over_ranks import FitsOverRanks
 from .module_steps import QUIET
 from .rank_state import require_cpu
-from .ranks import together
+from .ranks import require_group, together
 
 if TYPE_CHECKING:
     from ..engine.session import Session
@@ -293,6 +293,7 @@ class Trainer(FitsOverRanks):
             If a mapped file cannot be read any more, for example as it became shorter. The model is then reset as for a
             DivergenceError.
         """
+        require_group(group)
         with contextlib.ExitStack() as stack:
             with together(group):
                 X, y = open_rows_and_targets(X, y, "fit")

@@ -48,7 +48,8 @@ CASES = {
     "layer norm, dropout": (rich, fm.CrossEntropyLoss, lambda: fm.SGD(0.1, momentum=0.9), {}, {}),
     "scale": (scaled, fm.CrossEntropyLoss, lambda: fm.Adam(0.01), {}, {}),
     "l2, clipping, average": (
-        plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5, clip_value=0.1), {"l2": 0.1, "average": 0.9}, {},
+        plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5, clip_value=0.1), {"l2": 0.1, "average": 0.9},
+        {},
     ),
     "accumulate": (plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5), {"l2": 0.1}, {"accumulate": 3}),
     "weights": (plain, lambda: CLASSWISE, lambda: fm.Adam(0.01), {"l2": 0.1}, {"sample_weight": WEIGHTS}),
@@ -93,7 +94,8 @@ def test_same_bits_on_any_ranks_and_threads(case, dtype):
     ref = bits(fitted(case, Group(), dtype, pieces=8))
     assert bits(fitted(case, None, dtype, pieces=8, threads=2)) == ref
     for ranks, threads in ((2, 1), (2, 2), (4, 1), (8, 1)):
-        found, errors = on_threads(ranks, lambda group: bits(fitted(case, group, dtype, pieces=8, threads=threads)))
+        options = {"dtype": dtype, "pieces": 8, "threads": threads}
+        found, errors = on_threads(ranks, lambda group, options=options: bits(fitted(case, group, **options)))
         assert not errors, errors
         assert found == [ref] * ranks
 
