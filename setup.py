@@ -96,6 +96,7 @@ OLDEST_NUMBA, NEWEST_NUMBA = "0.63.1", "0.68.1"
 extras = {
     # For drivers from CUDA 12 on.
     "cuda": ["numba-cuda[cu12]>=0.28"],
+    "mpi": ["mpi4py>=4.0", "mpich>=4.3"],
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
     "sklearn": ["scikit-learn>=1.6", "scipy>=1.10"],

@@ -105,6 +105,7 @@ class CallbackList:
         self._listeners: dict[str, list[Callable[..., None]]] = {event: [] for event in self._EVENTS}
         self.may_change_model = self.looks_at_model = False
         self.remembering: list[Any] = []
+        self._leads, self._called = leads, set[int]()
         for callback in as_callbacks(callbacks):
             methods = {event: getattr(callback, event) for event in self._EVENTS if hasattr(callback, event)}
             if self.is_function(callback):
@@ -118,6 +119,7 @@ class CallbackList:
                 self.remembering.append(callback)
             if not (leads or getattr(callback, "every_rank", False)):
                 continue
+            self._called.add(id(callback))
             for event, method in methods.items():
                 # Do not call methods that a subclass inherits unchanged.
                 if getattr(method, "__func__", None) is not getattr(Callback, event):
@@ -145,6 +147,11 @@ class CallbackList:
 
         return call
 
+    @property
+    def resumed(self) -> list[Any]:
+        """Callbacks with a ``state_dict`` that this process calls."""
+        return [callback for callback in self.remembering if id(callback) in self._called]
+
     def state_dict(self) -> list[dict[str, Any]]:
         """Of each that remembers: ``type``, and what its ``state_dict`` gives, ``state`` and ``arrays``."""
         return [
@@ -156,18 +163,23 @@ class CallbackList:
     def load_state_dict(self, entries: list[dict[str, Any]], where: Any) -> None:
         """Give what `state_dict` gave, as it was read from ``where``.
 
+        A rank other than 0 may lack the callbacks that it does not call.
+
         Raises
         ------
         ResumeError
             If it is that of callbacks of other types.
         """
         there, here = [entry["type"] for entry in entries], [type(one).__name__ for one in self.remembering]
+        if there != here and not (self.resumed or self._leads):
+            return
         if there != here:
             raise ResumeError(
                 f"{where} cannot be resumed: it was saved with the callbacks {there}, here they are {here}."
             )
         for listener, entry in zip(self.remembering, entries, strict=True):
-            listener.load_state_dict(entry["state"], entry["arrays"])
+            if id(listener) in self._called:
+                listener.load_state_dict(entry["state"], entry["arrays"])
 
     @contextlib.contextmanager
     def running(self, trainer: Trainer, *, resumed: bool = False) -> Iterator[None]:

@@ -72,8 +72,8 @@ def open_group(args: argparse.Namespace) -> Group | None:
     group = mpi(args.timeout)
     usable, processors = usable_threads().count, os.cpu_count() or 1
     if usable == 1 < processors // group.local_size and args.threads is None:
-        note = f"{NOTE}{group.name} is bound to one of {processors} processors; Open MPI's --bind-to none frees it."
-        print(note, file=sys.stderr, flush=True)
+        note = f"{group.name} is bound to one of {processors} processors; Open MPI frees it by the option bind-to none."
+        print(f"{NOTE}{note}", file=sys.stderr, flush=True)
     return group
 
 

@@ -33,7 +33,8 @@ def mpi(timeout: float | None = None) -> MPIGroup:
     Parameters
     ----------
     timeout : float, optional
-        Seconds after which a rank that waits for others ends the run. None waits without an end.
+        Seconds after which a rank that waits for others ends the run. None keeps that of the last call; at first ranks
+        wait without an end.
 
     Returns
     -------
@@ -60,7 +61,8 @@ def mpi(timeout: float | None = None) -> MPIGroup:
         raise BackendError(f"mpi4py finds no MPI library ({error}): {_REMEDY}.") from error
     if not _GROUPS:
         _GROUPS.append(MPIGroup(MPI.COMM_WORLD))
-    _GROUPS[0].watch(seconds)
+    if seconds is not None:
+        _GROUPS[0].watch(seconds)
     return _GROUPS[0]
 
 
@@ -95,11 +97,11 @@ class MPIGroup(Group):
         # Another thread than the one that waits may call MPI_Abort.
         self._any_thread = MPI.Query_thread() >= MPI.THREAD_MULTIPLE
 
-    def watch(self, timeout: float | None) -> None:
-        """End the run if a sum or a share takes longer than ``timeout`` seconds; None waits without an end."""
+    def watch(self, timeout: float) -> None:
+        """End the run if a sum or a share takes longer than ``timeout`` seconds."""
         if self._watchdog is not None:
             self._watchdog.stop()
-        self._watchdog = None if timeout is None else Watchdog(timeout, self._expired)
+        self._watchdog = Watchdog(timeout, self._expired)
 
     def _expired(self, seconds: float) -> None:
         message = f"waited {seconds:g} s for other ranks, the timeout; the run ends."

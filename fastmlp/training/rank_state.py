@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from safetensors.numpy import load, save
 
 from .._common.validation import Array
 from ..modules import Module
@@ -24,6 +23,8 @@ def require_cpu(model: Module) -> None:
 
 def pack_state(model: Module, optimizer: Optimizer) -> bytes:
     """Return the weights and the state of the optimizer as bytes."""
+    from safetensors.numpy import save
+
     state = optimizer.state_dict()
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
     for name, kinds in state["state"].items():
@@ -35,6 +36,8 @@ def pack_state(model: Module, optimizer: Optimizer) -> bytes:
 
 def unpack_state(data: bytes, model: Module, optimizer: Optimizer) -> None:
     """Set the weights and the state that `pack_state` returned."""
+    from safetensors.numpy import load
+
     arrays = load(data)
     rest = json.loads(arrays.pop(_REST).tobytes())
     weights: dict[str, Array] = {}

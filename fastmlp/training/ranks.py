@@ -90,7 +90,7 @@ class Ranks:
             source = f"the default for batches of {batch} rows" if pieces is None else "as given"
             raise ValueError(
                 f"There are {self.group.size} ranks, and batches have {self.total} pieces ({source}); expected "
-                "ranks that divide the pieces, a larger power of two for pieces, or pieces='off'."
+                "ranks that divide the pieces, a larger power of two for pieces, or 'off'."
             )
         self.count = self.total // self.group.size
         self.first = self.group.rank * self.count

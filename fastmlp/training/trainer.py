@@ -385,7 +385,7 @@ class Trainer(FitsOverRanks):
         listeners, history = fit.listeners, self.history
         if state is not None:
             with together(fit.group):
-                for listener in listeners.remembering:  # on_fit_begin resets the state that is then restored
+                for listener in listeners.resumed:  # on_fit_begin resets the state that is then restored
                     if hasattr(listener, "on_fit_begin"):
                         listener.on_fit_begin(self)
                 if session is not None:

@@ -22,6 +22,7 @@ COMMANDS = set(_COMMANDS)
 PRINTED_BY = {
     "cli/data.py": {"train", "evaluate"},
     "cli/defaults.py": {"train"},
+    "cli/ranks.py": {"train"},
     "cli/runs.py": {"train"},
     "cli/train_options.py": {"train"},
     "cli/train_parts.py": {"train"},

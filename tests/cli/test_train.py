@@ -80,7 +80,7 @@ def test_every_option_arrives(fastmlp, folder):
         "--init", "he", "--normalize", "unit", "--seed", 7, "--backend", "numpy", "--threads", 2,
         "--dtype", "float64", "--early-stopping", 9, "--dropout", "0.25", "--layer-norm",
         "--noise", "0.1", "--mixup", "0.3", "--flip", "--average", "0.5", "--accumulate", 2, "--shuffle", "windows",
-        "--out", "run", "--no-progress",
+        "--pieces", 2, "--out", "run", "--no-progress",
     )  # fmt: skip
     assert (code, err) == (0, "")
     config = config_of(folder / "run")
@@ -90,7 +90,7 @@ def test_every_option_arrives(fastmlp, folder):
         "normalize": "unit", "seed": 7, "backend": "numpy", "threads": 2, "dtype": "float64", "early_stopping": 9,
         "dropout": 0.25, "layer_norm": True, "schedule": "constant", "tensorboard": False, "noise": 0.1, "mixup": 0.3,
         "flip": True, "average": 0.5, "accumulate": 2, "precision": "float32",
-        "shuffle": "windows",
+        "shuffle": "windows", "pieces": 2,
     }  # fmt: skip
     assert config["optimizer"]["type"] == "SGD" and config["optimizer"]["momentum"] == 0.9
     assert [record["step"] for record in metrics_of(folder / "run")] == [20, 30]

@@ -194,6 +194,26 @@ def test_resumed_on_another_number_of_ranks(before, after, backend, tmp_path):
     assert found == [(weights(ref), 32)] * after
 
 
+def test_callbacks_of_rank_0_resume_alone(tmp_path):
+    whole = trainer_of()
+    fit(whole, None, epochs=6, callbacks=fm.EarlyStopping(2, min_delta=0.02))
+
+    def work(group, epochs, resume):
+        trainer = trainer_of()
+        callbacks = [Notes(True)]
+        if group.rank == 0:
+            callbacks += [fm.EarlyStopping(2, min_delta=0.02), fm.SaveState(tmp_path / "state")]
+            callbacks += [] if resume else [lambda trainer, record: record["step"] == 16 and trainer.stop()]
+        fit(trainer, group, epochs=epochs, callbacks=callbacks, resume=tmp_path / "state" if resume else None)
+        return weights(trainer), trainer.steps, trainer.restored
+
+    _, errors = on_threads(2, lambda group: work(group, 6, False))
+    assert not errors, errors
+    found, errors = on_threads(2, lambda group: work(group, 6, True))
+    assert not errors, errors
+    assert found == [(weights(whole), whole.steps, whole.restored)] * 2
+
+
 def test_pieces_are_part_of_the_identity(tmp_path):
     fit(trainer_of(), None, epochs=1, callbacks=fm.SaveState(tmp_path / "state"))
     with pytest.raises(fm.ResumeError, match="its pieces is 4, here it is 8"):

@@ -1,5 +1,6 @@
 """Ranks of MPI, started by the mpiexec of the package mpich."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_command_line_reports_an_error_once(tmp_path):
     lines = [line for line in done.stderr.splitlines() if "nothing.csv" in line]
     assert done.returncode != 0 and len(lines) == 1 and lines[0].startswith("fastmlp: error: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_on_ranks_runs(tmp_path):
+    page = (HERE.parents[1] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "script.py").write_text(script + "print(trainer.steps, group.size)\n")
+    assert run_ranks(2, "-m", "mpi4py", tmp_path / "script.py").stdout == "12 2\n" * 2
 
 
 def test_distributed_without_mpiexec_says_how_to_start_it(capsys):
