@@ -1,9 +1,14 @@
 """Callbacks, errors, early stopping and resumed fits over ranks, which are threads here."""
 
+import copy
+
 import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.training.batches import check_rows
+from fastmlp.training.evaluation import evaluate_rows
+from fastmlp.training.ranks import Ranks
 
 from .launch import on_threads
 
@@ -275,3 +280,25 @@ def test_seed_and_weights_are_those_of_rank_0():
 
     found, errors = on_threads(2, work)
     assert not errors and found[0] == found[1]
+
+
+@pytest.mark.parametrize("loss", [fm.CrossEntropyLoss(label_smoothing=0.1), fm.MSELoss()])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_evaluation_shares_its_blocks(loss, ranks):
+    model = fm.MLP(8, [12], 3, rng=0)
+    targets = Y if loss.task == "classification" else X[:, :3]
+    rows = check_rows(X, targets, RNG.uniform(0, 2, ROWS), model, loss, "evaluate", measured=True)
+    ref = evaluate_rows(model, loss, rows, 20)
+    assert evaluate_rows(model, loss, rows, 20, ranks=Ranks(None, None, 32)) == ref
+
+    def work(group):
+        seen = []
+        twin = copy.deepcopy(model)
+        infer = lambda x: seen.append(1) or twin.infer(x)  # noqa: E731
+        found = evaluate_rows(twin, loss, rows, 20, infer=infer, ranks=Ranks(group, "off", 32))
+        return found, len(seen)
+
+    found, errors = on_threads(ranks, work)
+    assert not errors, errors
+    assert [measured for measured, _ in found] == [ref] * ranks
+    assert sum(count for _, count in found) == 13 and max(count for _, count in found) <= 13 // ranks + 1

@@ -257,7 +257,8 @@ def panel_forward(work_p, weights_p, table_p, numbers_p, first, last, column):
 def panel_gradient(work_p, weights_p, table_p, numbers_p, out, packed, place):
     """Write the gradient of one coded column's rows of a panel, over some rows of the batch, to work[out].
 
-    ``packed`` is `pack_rows` of the first row and the end of the rows; ``place`` is the panel's first column times 2^32 plus the first row of the coded column.
+    ``packed`` is `pack_rows` of those rows; ``place`` is the panel's first column times 2^32 plus the first row of the
+    coded column.
     """
     work, table = carray(work_p, ALL), carray(table_p, ALL)
     bins = carray(integers_at(table[BINS]), ALL)

@@ -20,10 +20,10 @@ import numpy as np
 from ..._common.arithmetic import CLIP_EPSILON
 from ..formulas.optimizers import MOST_NUMBERS
 from ..op_columns import CLIP_NORM, CLIP_VALUE, NEW_SHARE
+from . import blocks
 from .arithmetic import ceil_div
 from .calls import call_update
 from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
-from .elementwise import clamp
 from .gradients import bias_gradient, weight_gradient
 from .jit import carray, inline, kernel
 from .native import (
@@ -40,7 +40,7 @@ from .native import (
 from .operations import pack_rows
 from .panels import panel_stride
 from .products import Epilogue, even_block, rows_product, transposed_product
-from .simd import fma, keep_first, lane_sum, lanes, load, load_tail, store
+from .simd import lanes
 from .table import (
     AHEAD,
     AVERAGE,
@@ -260,12 +260,12 @@ def _piece_gradients(
                 block = even_block(r1 - r0, run_params[BATCH_BLOCK], 1)
                 _gradient(item, o, ops, params, numbers, r0, r1, work, weights, to, spare, unit, False, block)
             else:
-                _zero(work, to, size)
+                blocks.zero(work, to, size)
             merges = piece + 1
             while merges % 2 == 0:
                 top -= 1
                 into = out if top == 0 else scratch + (top - 1) * room
-                _add(work, into, scratch + top * room, size)
+                blocks.add(work, into, scratch + top * room, size)
                 merges //= 2
             top += 1
 
@@ -299,14 +299,6 @@ def _place(item, op, work):
 
 
 @inline
-def _clear(a, at, size, filled, stride):
-    """Zero the padding columns of ``a`` in the last vector of each row."""
-    width = lanes(a)
-    for i in range(at + stride - width, at + size, stride):
-        store(a, i, keep_first(load(a, i), filled - (stride - width), 0.0))
-
-
-@inline
 def _part(weights, start, at, size):
     """Return the elements of one of a parameter's arrays, or none if the array is absent."""
     return carray(pointer(weights, start + at), size if start >= 0 else 0)
@@ -325,11 +317,11 @@ def _update(item, o, ops, numbers, params, hyperparams, h, address, share, work,
         _part(weights, params[row, 3], at, size), _part(weights, params[row, 0], at, size),
     )  # fmt: skip
     if params[row, AVERAGE] >= 0:
-        _average(weights, params[row, 0] + at, params[row, AVERAGE] + at, size, share)
+        blocks.average(weights, params[row, 0] + at, params[row, AVERAGE] + at, size, share)
     if filled < stride:  # a formula may compute 0 / 0 in the padding
         for column in range(PARAM_COLUMNS - 1):
             if params[row, column] >= 0:
-                _clear(weights, params[row, column] + at, size, filled, stride)
+                blocks.clear(weights, params[row, column] + at, size, filled, stride)
     if op[REFRESH] != 0:
         _call(op[REFRESH], o, ops, numbers, work, weights, item[3], item[4], item[2])
     if item[0] == WEIGHT_BLOCK and op[TRANSPOSED] >= 0:
@@ -344,75 +336,6 @@ def _update(item, o, ops, numbers, params, hyperparams, h, address, share, work,
                     transpose_block(
                         weights, start + (i - item[3] + a) * stride + b, stride, weights, to + b * side + a, side
                     )
-
-
-@inline
-def _penalize(work, out, weights, at, size, factor):
-    """Add ``factor`` W to the gradient of a block W of weights; return the sum of W's squares."""
-    width = lanes(work)
-    zeros = load_tail(work, 0, 0)
-    a, b = zeros, zeros
-    for i in range(0, size - width, 2 * width):
-        v, w = load(weights, at + i), load(weights, at + i + width)
-        store(work, out + i, fma(v, factor, load(work, out + i)))
-        store(work, out + i + width, fma(w, factor, load(work, out + i + width)))
-        a, b = fma(v, v, a), fma(w, w, b)
-    if size % (2 * width) != 0:
-        i = size - width
-        v = load(weights, at + i)
-        store(work, out + i, fma(v, factor, load(work, out + i)))
-        a = fma(v, v, a)
-    return np.float64(lane_sum(a + b))
-
-
-@inline
-def _average(weights, at, average, size, share):
-    """Move an average toward the weights by the fraction ``share``."""
-    for i in range(0, size, lanes(weights)):
-        old = load(weights, average + i)
-        store(weights, average + i, fma(load(weights, at + i) - old, share, old))
-
-
-@inline
-def _add(work, at, more, size):
-    """Compute work[at ..] += work[more ..]."""
-    for i in range(0, size, lanes(work)):
-        store(work, at + i, load(work, at + i) + load(work, more + i))
-
-
-@inline
-def _zero(work, at, size):
-    zeros = load_tail(work, 0, 0)
-    for i in range(at, at + size, lanes(work)):
-        store(work, i, zeros)
-
-
-@inline
-def _copy(work, at, source, size):
-    for i in range(0, size, lanes(work)):
-        store(work, at + i, load(work, source + i))
-
-
-@inline
-def _clip(work, at, size, bound):
-    for i in range(at, at + size, lanes(work)):
-        store(work, i, clamp(load(work, i), bound))
-
-
-@inline
-def _scale(work, at, size, factor):
-    for i in range(at, at + size, lanes(work)):
-        store(work, i, load(work, i) * factor)
-
-
-@inline
-def _squares(work, at, size):
-    """Return the sum of the squares of work[at .. at + size] in float64, as four sums of every fourth element."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for i in range(at, at + size, 4):
-        a, b = a + np.float64(work[i]) ** 2, b + np.float64(work[i + 1]) ** 2
-        c, d = c + np.float64(work[i + 2]) ** 2, d + np.float64(work[i + 3]) ** 2
-    return (a + b) + (c + d)
 
 
 @kernel(
@@ -534,25 +457,25 @@ def train(
                         to = out if fresh else scratch
                         _gradient(item, o, ops, params, numbers, 0, n, work, weights, to, spare, unit, fetches, block)
                         if not fresh:
-                            _add(work, out, to, size)
+                            blocks.add(work, out, to, size)
                     elif apart != 0 and fresh:
-                        _copy(work, out, out - apart, size)
+                        blocks.copy(work, out, out - apart, size)
                     elif apart != 0:
-                        _add(work, out, out - apart, size)
+                        blocks.add(work, out, out - apart, size)
                     if not ends_step:
                         continue
                     if penalties[s] != 0.0 and _is_matrix(item):
                         row, at = _place(item, ops[o], work)
-                        squares[work_items.shape[0] + item[5]] = _penalize(
+                        squares[work_items.shape[0] + item[5]] = blocks.penalize(
                             work, out, weights, params[row, 0] + at, size, penalties[s]
                         )
                     if clip_params[CLIP_VALUE] > 0.0:
-                        _clip(work, out, size, clip_params[CLIP_VALUE])
+                        blocks.clip(work, out, size, clip_params[CLIP_VALUE])
                 if stage + 1 < stages:
-                    squares[item[5]] = _squares(work, out, size)
+                    squares[item[5]] = blocks.squares(work, out, size)
                     continue
                 if not factor >= 1.0:  # also true for NaN, which must propagate to the parameters
-                    _scale(work, out, size, factor)
+                    blocks.scale(work, out, size, factor)
                 _update(
                     item,
                     o,
