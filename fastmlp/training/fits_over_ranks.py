@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
-from .rank_state import pack_state, unpack_state
+from .rank_state import pack_state, require_cpu, unpack_state
 from .ranks import together
 from .resumable_fits import ResumableFits
 
@@ -34,18 +34,31 @@ class FitsOverRanks(ResumableFits):
     def _session_of(self, fit: Fit, threads: int | None) -> Session | None:
         """Return the session for the steps of a fit, None for steps module by module."""
         ranks, batch = fit.ranks, min(fit.size, fit.used)
+        if ranks is not None:
+            require_cpu(self.model)
         if ranks is not None and ranks.several and threads is None and self.model.backend_name == "numba":
             threads = ranks.threads(self.model, batch)
         session = self._open_session(threads, batch)
         if session is not None and not session.makes(fit.train, fit.accumulate):
             self._warn_slower("all rows of a step would have to be in memory at once")
             self._session = session = None
-        if session is not None and ranks is not None:
+        if session is not None and ranks is None:
+            session.cut(None)
+        elif session is not None and ranks is not None:
             from ..engine.cpu_plan import Pieces
 
             reducer = ranks.group.reducer(self.model.dtype)
             session.cut(Pieces(ranks.first, ranks.first + ranks.count, ranks.total, reducer))
         return session
+
+    def _compare_ranks(self, fit: Fit) -> None:
+        """Raise an exception on all ranks unless their fits are the same."""
+        if fit.ranks is None or not fit.ranks.several:
+            return
+        with together(fit.group), fit.reads_of_passes():
+            fit.identity  # noqa: B018
+        with together(fit.group):
+            fit.require_equal_ranks()
 
     @contextlib.contextmanager
     def _over_ranks(self, fit: Fit, running: AbstractContextManager[None]) -> Iterator[None]:
@@ -56,6 +69,8 @@ class FitsOverRanks(ResumableFits):
             return
         with fit.ranks.entered(running):
             fit.agree_on_callbacks()
+            with self._agreement(fit):
+                pass  # on_fit_begin may have called `stop`
             self._share_state(fit)
             yield
         self._share_state(fit)
@@ -72,12 +87,11 @@ class FitsOverRanks(ResumableFits):
             yield
         except BaseException as raised:
             error = raised
-        mine = [0.0, 0.0, 0.0]
+        touched = chunk = 0
         if ranks.leads and error is None:
-            touched = fit.looks_at_model and (session is None or not session.is_current)
+            touched = fit.listens("on_step") or (fit.looks_at_model and (session is None or not session.is_current))
             chunk = 1 if session is None else session.steps_at_once(fit.train, fit.size * fit.accumulate)
-            mine = [float(self._stopping), float(touched or fit.listens("on_step")), float(chunk)]
-        found = ranks.agree(error, *mine)
+        found = ranks.agree(error, float(self._stopping), float(touched), float(chunk))
         self._stopping, self._is_changed, self._chunk = found[0] > 0, found[1] > 0, int(found[2])
 
     def _share_state(self, fit: Fit) -> None:
@@ -86,11 +100,12 @@ class FitsOverRanks(ResumableFits):
         if ranks is None or not ranks.several:
             return
         data = None
-        if ranks.leads:
-            if session is not None:
-                session.detach()
-            self.optimizer.prepare(self.model)
-            data = pack_state(self.model, self.optimizer)
+        with together(ranks.group):
+            if ranks.leads:
+                if session is not None:
+                    session.detach()
+                self.optimizer.prepare(self.model)
+                data = pack_state(self.model, self.optimizer)
         told = {"restored": self.restored, "optimizer": self.optimizer.config()}
         told = ranks.group.share(json.loads(json.dumps(told)))
         data = ranks.group.share_bytes(data)

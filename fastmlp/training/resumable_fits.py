@@ -59,6 +59,11 @@ class ResumableFits(ShortFits):
 
     def _resume(self, fit: Fit, state: dict[str, Any], where: Any) -> None:
         """Go on with the fit whose `state_dict` was read from ``where``."""
+        for listener in fit.listeners.resumed:  # on_fit_begin resets the state that is then restored
+            if hasattr(listener, "on_fit_begin"):
+                listener.on_fit_begin(self)
+        if self._session is not None:
+            self._session.detach()
         fit.require_same(state["identity"], where)
         try:
             arrays: dict[str, dict[str, Array]] = {name: {} for name, _ in self.model.named_parameters()}

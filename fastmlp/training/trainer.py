@@ -30,7 +30,6 @@ from .evaluation import evaluate_rows
 from .fit import Fit
 from .fits_over_ranks import FitsOverRanks
 from .module_steps import QUIET
-from .rank_state import require_cpu
 from .ranks import require_group, together
 
 if TYPE_CHECKING:
@@ -352,8 +351,6 @@ class Trainer(FitsOverRanks):
                 rng = state["identity"].get("seed")
             if rng is not None or self.seed is None:
                 self.seed = as_seed(rng)
-            if fit.ranks is not None:
-                require_cpu(self.model)
         if group is not None:
             self.seed = group.share(self.seed)
         self.order = fit.order
@@ -362,12 +359,7 @@ class Trainer(FitsOverRanks):
         self._order.windows_ahead = fit.windows_ahead or 0
         with together(group):
             session = self._session_of(fit, threads)
-            if group is not None and group.size > 1:
-                with fit.reads_of_passes():
-                    fit.identity  # noqa: B018
-        if group is not None and group.size > 1:
-            with together(group):
-                fit.require_equal_ranks()
+        self._compare_ranks(fit)
         self.threads = 1 if session is None else session.threads
         self.history = History()
         self.planned_steps, self.restored, self._stopping = fit.planned, None, False
@@ -377,19 +369,12 @@ class Trainer(FitsOverRanks):
             return self._make_steps(fit, None if state is None else (state, resume), session)
         finally:
             self._fit = self._order.announce = None
-            if session is not None and fit.ranks is not None:
-                session.cut(None)
 
     def _make_steps(self, fit: Fit, state: tuple[dict[str, Any], Any] | None, session: Session | None) -> History:
         """Steps and evaluations until the end of ``fit``; ``state`` to go on from, and where it was read."""
         listeners, history = fit.listeners, self.history
         if state is not None:
             with together(fit.group):
-                for listener in listeners.resumed:  # on_fit_begin resets the state that is then restored
-                    if hasattr(listener, "on_fit_begin"):
-                        listener.on_fit_begin(self)
-                if session is not None:
-                    session.detach()
                 self._resume(fit, *state)
         self.model.train()
         running = self._over_ranks(fit, listeners.running(self, resumed=state is not None))

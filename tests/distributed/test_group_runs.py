@@ -227,6 +227,42 @@ def test_pieces_are_part_of_the_identity(tmp_path):
         fit(trainer_of(), None, epochs=1, resume=tmp_path / "state", pieces=None, callbacks=fm.SaveState("x"))
 
 
+@BACKENDS
+@pytest.mark.parametrize(
+    ("event", "rank", "steps"), [("on_fit_begin", 0, 0), ("on_step", 1, 3), ("on_evaluation", 1, 8)]
+)
+def test_a_callback_stops_all_ranks(event, rank, steps, backend):
+    def work(group):
+        class Stops(fm.Callback):
+            every_rank = event != "on_fit_begin"
+
+        def stop(trainer, *arguments):
+            if group.rank == rank and trainer.steps == steps:
+                trainer.stop()
+
+        callback, trainer = Stops(), trainer_of(backend)
+        setattr(callback, event, stop)
+        fit(trainer, group, callbacks=callback)
+        return trainer.steps, weights(trainer)
+
+    found, errors = on_threads(2, work)
+    assert not errors and found == [(steps, found[0][1])] * 2
+
+
+def test_a_fit_without_pieces_follows_one_with_pieces():
+    def work(*others):
+        trainer = trainer_of()
+        for pieces in others:
+            fit(trainer, None, pieces=pieces)
+        return weights(trainer)
+
+    twin = trainer_of()
+    fit(twin, None, pieces=None)
+    assert work(None) == weights(twin)
+    fit(twin, None, pieces=4)
+    assert work(None, 4) == weights(twin) != work(None, None)
+
+
 def test_callback_that_changes_the_model_of_rank_0():
     def work(group):
         def halve(trainer, record):
