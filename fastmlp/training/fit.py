@@ -248,7 +248,7 @@ class Fit:
         for key, value in ours.items():
             if value != theirs[key]:
                 raise ValueError(
-                    f"The {key} differ between ranks: {_short(value)} here, {_short(theirs[key])} on rank 0; expected "
+                    f"The ranks differ in {key}: {_short(value)} here, {_short(theirs[key])} on rank 0; expected "
                     "the same on all ranks."
                 )
 

@@ -4,7 +4,7 @@ import numpy as np
 from mpi4py import MPI
 
 from fastmlp._common.group import tree_sum
-from fastmlp.distributed import mpi
+from fastmlp.distributed import mpi, mpi_group
 
 group = mpi(timeout=60)
 assert group is mpi() and (group.rank, group.size) == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
@@ -17,7 +17,8 @@ def given(size, dtype, rank):
 
 
 chain_differs = False
-for dtype in (np.float32, np.float64):
+for dtype, block in ((np.float32, 1 << 30), (np.float64, 1 << 30), (np.float32, 1 << 12)):
+    mpi_group._BLOCK = block  # bytes of a message: of several messages an array too
     for size in (0, 1, 2, 3, 7, 1000, 9001, 50_001):
         parts = [given(size, dtype, rank) for rank in range(group.size)]
         slots = [given(3, np.float64, 100 + rank) for rank in range(group.size)]
@@ -32,6 +33,7 @@ address = group.reducer("float32")
 assert (address == 0) == (group.size == 1) and address == group.reducer(np.float32)
 assert group.share({"rank": group.rank}) == {"rank": 0}
 assert group.share_bytes(b"abc" if group.rank == 0 else None) == b"abc"
+assert group.share_bytes(bytes(10_000) if group.rank == 0 else None) == bytes(10_000)
 assert group.share_bytes(b"" if group.rank == 0 else None) == b""
 assert group.local_size == group.size
 if group.rank == 0:

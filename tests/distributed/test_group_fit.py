@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from checks import assert_matches
+from scipy import sparse
 
 import fastmlp as fm
 from fastmlp._common.group import Group
@@ -116,6 +117,18 @@ def test_pieces_are_close_to_one_piece(case):
     ref, comp = fitted(case, None, "float64"), fitted(case, None, "float64", pieces=8)
     for (name, array), (_, other) in zip(ref.model.named_parameters(), comp.model.named_parameters()):
         assert_matches(array, other, 1e-8, name)
+
+
+@pytest.mark.parametrize("convert", [sparse.csr_array, lambda X: X.astype(np.float16)], ids=["sparse", "float16"])
+def test_features_that_are_converted(convert):
+    def work(group):
+        X, y = data()
+        trainer = fm.Trainer(plain("float32"), fm.CrossEntropyLoss(), fm.Adam(0.01))
+        trainer.fit(convert(X), y, batch_size=32, epochs=2, rng=0, threads=1, pieces=4, group=group)
+        return bits(trainer)
+
+    found, errors = on_threads(4, work)
+    assert not errors and found == [work(None)] * 4
 
 
 def test_pieces_more_than_rows():

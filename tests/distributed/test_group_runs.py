@@ -281,9 +281,9 @@ def test_callback_that_changes_the_model_of_rank_0():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y": (Y + 1) % 3}, "The training rows differ between ranks"),
-        ({"epochs": 3}, "The steps differ between ranks: 24 here, 32 on rank 0"),
-        ({"eval_every": 3}, "The evaluation interval differ between ranks"),
+        ({"y": (Y + 1) % 3}, "The ranks differ in training rows: "),
+        ({"epochs": 3}, "The ranks differ in steps: 24 here, 32 on rank 0"),
+        ({"eval_every": 3}, "The ranks differ in evaluation interval: 3 here, 8 on rank 0"),
     ],
 )
 def test_ranks_with_other_arguments(change, message):
