@@ -125,10 +125,13 @@ class BaseMLP(StochasticMLP):
         X_val: Any = None,
         y_val: Any = None,
         group: Group | None = None,
+        pieces: int | str | None = None,
     ) -> Any:
         require_group(group)
-        if group is not None and self.solver != "lbfgs":
-            raise ValueError(f"group is for solver='lbfgs', got solver={self.solver!r}; Trainer.fit takes a group too.")
+        if pieces is not None and self.solver == "lbfgs":
+            raise ValueError(f"pieces is {pieces!r}; expected None for solver='lbfgs', which has all rows in a batch.")
+        if (group is not None or pieces is not None) and self.n_nets > 1:
+            raise ValueError(f"n_nets is {self.n_nets}; expected 1 with a group or pieces.")
         X, y = open_rows_and_targets(X, y, "fit")
         X_val, y_val = open_rows_and_targets(X_val, y_val, "fit", "test", "X_val y_val")
         sizes = require_options(self, incremental, X_val, y_val)
@@ -157,7 +160,8 @@ class BaseMLP(StochasticMLP):
             for net in nets:
                 net._fit_lbfgs(X, Y, weight, group)
         else:
-            self._fit_stochastic(X, Y, weight, random_states, incremental, held_out, continued=not first)
+            ranks = {name: value for name, value in (("group", group), ("pieces", pieces)) if value is not None}
+            self._fit_stochastic(X, Y, weight, random_states, incremental, held_out, not first, ranks)
         if not all(np.isfinite(array).all() for net in nets for array in (*net.coefs_, *net.intercepts_)):
             raise ValueError(NOT_FINITE)
         return self

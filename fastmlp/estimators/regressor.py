@@ -259,6 +259,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         group: Group | None = None,
+        pieces: int | str | None = None,
     ) -> MLPRegressor:
         """Fit the model to rows and their targets.
 
@@ -274,8 +275,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             Rows to evaluate on after each epoch, "sgd" and "adam" only. Early stopping uses them instead of held-out
             rows and needs at least two.
         group : Group, optional
-            Ranks that share the rows, "lbfgs" only, see `fastmlp.distributed.mpi`. All call this method with the same
-            arguments.
+            Ranks that train the net together, see `fastmlp.distributed.mpi`. All call this method with the same
+            arguments; for one net, not several.
+        pieces : int or "off", optional
+            Number of pieces of a batch, "sgd" and "adam" only, see `Trainer.fit`.
 
         Returns
         -------
@@ -286,7 +289,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             If an argument is out of range or of another shape, or a weight is not finite after the fit.
         """
-        return self._fit(X, y, sample_weight, False, X_val, y_val, group)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, False, X_val, y_val, group, pieces)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._solver_is_stochastic)
     @on_prepared_steps

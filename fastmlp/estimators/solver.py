@@ -125,7 +125,14 @@ class FitMonitor(Callback):
         Epochs without an improvement before this fit.
     name : str
         Beginning of the lines that ``verbose`` prints.
+
+    Attributes
+    ----------
+    leads : bool
+        Whether this process prints them, as rank 0 of a group does.
     """
+
+    every_rank = True  # the attributes of the estimator are those of each rank
 
     def __init__(
         self,
@@ -139,7 +146,7 @@ class FitMonitor(Callback):
         no_improvement_count: int,
         name: str = "",
     ) -> None:
-        self.name = name
+        self.name, self.leads = name, True
         self.estimator, self.solver, (self.scale, self.constant) = estimator, solver, of_loss
         self.rows, self.batch, self.score, self.continued = rows, batch, score, continued
         self.no_improvement_count, self.converged = no_improvement_count, False
@@ -203,7 +210,8 @@ class FitMonitor(Callback):
                 self.no_improvement_count = 0
 
     def _print(self, line: str) -> None:
-        print(f"{self.name}{line}\n", end="")  # in one piece, as other nets may print at the same time
+        if self.leads:
+            print(f"{self.name}{line}\n", end="")  # in one piece, as other nets may print at the same time
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Restore the best weights, before the user's callbacks save the model."""

@@ -122,8 +122,9 @@ class StochasticMLP(OnlineMLP):
         incremental: bool,
         held_out: tuple[Any, Array, Array | None] | None,
         continued: bool,
+        ranks: dict[str, Any],
     ) -> None:
-        """Fit this net, and those of ``other_nets_`` at the same time."""
+        """Fit this net, and those of ``other_nets_`` at the same time; ``ranks`` has options of `Trainer.fit`."""
         features, targets, validation = as_rows(X), self._targets(Y), None
         if held_out is not None:
             validation = as_rows(held_out[0]), self._targets(held_out[1]), held_out[2]
@@ -134,6 +135,7 @@ class StochasticMLP(OnlineMLP):
             fits.append(
                 net._prepare_fit(features, Y, weight, state, incremental, held_out, validation, continued, name)
             )
+            fits[-1].monitor.leads = ranks.get("group") is None or ranks["group"].rank == 0
         if self.batch_size != "auto" and self.batch_size > fits[0].batch:
             warnings.warn(
                 f"batch_size is {self.batch_size}, the training set has {fits[0].batch} rows: they make one batch.",
@@ -146,6 +148,7 @@ class StochasticMLP(OnlineMLP):
             "threads": self._thread_count(),
             "shuffle": self.shuffle,
             "augment": self.augment,
+            **ranks,
         }
         interrupted = False
         errors: list[DivergenceError | None] = [None] * len(fits)

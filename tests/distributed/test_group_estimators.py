@@ -1,4 +1,4 @@
-"""The solver "lbfgs" over ranks, which are threads here."""
+"""Estimators over ranks, which are threads here."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,32 @@ def test_exception_on_one_rank_ends_all(monkeypatch):
     assert str(found[0]).endswith(": a bad piece")
 
 
-def test_group_is_for_lbfgs():
+@pytest.mark.parametrize(
+    "arguments",
+    [{"solver": "adam", "early_stopping": True}, {"solver": "sgd", "learning_rate": "adaptive", "momentum": 0.5}],
+)
+def test_stochastic_solvers(arguments, capsys):
     X, y, _ = rows()
-    with pytest.raises(ValueError, match="group is for solver='lbfgs', got solver='adam'"):
-        fm.MLPClassifier((4,)).fit(X, y, group=Group())
+
+    def work(group):
+        net = fm.MLPClassifier((8,), max_iter=4, random_state=0, threads=1, verbose=True, **arguments)
+        net.fit(X, y, group=group, pieces=4)
+        return bits(net), net.loss_curve_, net.validation_scores_
+
+    ref = work(None)
+    printed = capsys.readouterr().out
+    assert printed.count("Iteration") == 4
+    for ranks in (2, 4):
+        found, errors = on_threads(ranks, work)
+        assert not errors and found == [ref] * ranks
+        assert capsys.readouterr().out == printed  # by rank 0
+
+
+def test_wrong_arguments():
+    X, y, _ = rows()
+    with pytest.raises(ValueError, match="group is 1; expected a Group"):
+        fm.MLPClassifier((4,)).fit(X, y, group=1)
+    with pytest.raises(ValueError, match="pieces is 4; expected None for solver='lbfgs'"):
+        fm.MLPClassifier((4,), solver="lbfgs").fit(X, y, pieces=4)
+    with pytest.raises(ValueError, match="n_nets is 2; expected 1"):
+        fm.MLPRegressor(hidden_layer_sizes=(4,), n_nets=2).fit(X, X[:, 0], group=Group())
