@@ -1,6 +1,7 @@
 """Ranks of MPI, started by the mpiexec of the package mpich."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_distributed_without_mpiexec_says_how_to_start_it(capsys):
     assert error.endswith("which mpiexec starts: mpiexec -n 4 fastmlp train --distributed --epochs 2\n")
     assert main(["train", "--timeout", "3"]) == 2
     assert "--timeout is for runs with --distributed" in capsys.readouterr().err
+
+
+def test_without_mpi4py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(fm.BackendError, match=r"needs the package mpi4py.*pip install \"fastmlp\[mpi\]\""):
+        fm.distributed.mpi()
 
 
 def test_timeout_is_checked():

@@ -243,8 +243,8 @@ def _piece_gradients(
 ):  # fmt: skip
     """Write the gradients of some items over this rank's pieces of the batch, added as a binary tree.
 
-    Sums of two neighbors are added to their neighbors and so on: a stack in ``scratch`` holds one sum of each level,
-    the lowest of them in place of the result.
+    The sum of two pieces is added to that of the next two, and so on. A stack holds one sum of each level: the first in
+    the place of the result, the others in ``scratch``.
     """
     room = run_params[SLOT]
     for m in range(first, stop):
@@ -360,6 +360,9 @@ def train(
       layers. Its gradient is added to the step's gradient, and its value overwrites penalties[s].
     - ``squares (2 M)``: scratch.
     - ``unit``: 1.
+
+    With PIECES of ``run_params``, this process computes some rows of each batch, and REDUCER adds gradients and loss
+    over all processes, see `_piece_gradients`; the losses are those of whole batches.
 
     If TRAINING of ``run_params`` is not set, the kernel computes the forward pass only, threads do not synchronize, and
     the result is the number of batches.
