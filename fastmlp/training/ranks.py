@@ -220,6 +220,8 @@ def agree(group: Group, error: BaseException | None = None, *numbers: float) -> 
         raise error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt
     if error is not None:  # all have diverged
         raise error
+    if slots[:size].any():
+        raise RankError(f"Rank {int(slots[:size].argmax())} has diverged, but not this one.")
     return [float(value) for value in slots[3 * size :]]
 
 
