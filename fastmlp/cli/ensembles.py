@@ -168,8 +168,8 @@ def measure(parts: Iterable[tuple[Array, Array]], classes: Sequence[str] | None)
     predicted, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     if classes is None:
         score = R2(y[:, None], None)
-        score.add(predicted[:, None], y[:, None], None)
-        return {"loss": float(np.mean((predicted - y) ** 2)), "r2": score.value()}
+        sums = np.array(score.of_block(predicted[:, None], y[:, None], None))
+        return {"loss": float(np.mean((predicted - y) ** 2)), "r2": score.value(sums)}
     place = {label: column for column, label in enumerate(classes)}
     columns = np.array([place[label] for label in y.tolist()])
     # A probability may be rounded to 0.

@@ -37,6 +37,11 @@ def scaled(dtype):
     return fm.Sequential(*layers, fm.Linear(20, CLASSES, dtype=dtype, rng=1))
 
 
+def binned(dtype):
+    first = fm.BinnedLinear(WIDTH - 3, [4, 3], 20, levels=[2], dtype=dtype, rng=0)
+    return fm.Sequential(first, fm.ReLU(), fm.Linear(20, CLASSES, dtype=dtype, rng=1))
+
+
 def regression(dtype):
     return fm.MLP(WIDTH, [10], 2, dtype=dtype, rng=0)
 
@@ -47,6 +52,7 @@ CLASSWISE = fm.CrossEntropyLoss(class_weight=[1.0, 0.0, 3.0], label_smoothing=0.
 CASES = {
     "dense": (plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01), {}, {}),
     "layer norm, dropout": (rich, fm.CrossEntropyLoss, lambda: fm.SGD(0.1, momentum=0.9), {}, {}),
+    "binned": (binned, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5), {"l2": 0.1}, {"accumulate": 2}),
     "scale": (scaled, fm.CrossEntropyLoss, lambda: fm.Adam(0.01), {}, {}),
     "l2, clipping, average": (
         plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5, clip_value=0.1), {"l2": 0.1, "average": 0.9},
