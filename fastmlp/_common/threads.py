@@ -17,6 +17,7 @@ from .validation import as_integer
 
 __all__ = [
     "Limit",
+    "assign_threads",
     "choose_threads",
     "limit_threads",
     "most_threads",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("fastmlp_threads", default=None)
+_assigned: contextvars.ContextVar[tuple[int, str] | None] = contextvars.ContextVar("fastmlp_assigned", default=None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def usable_threads() -> Limit:
     """Return the number of threads that can run at once in this process.
 
     The number is the minimum of the processors, the processor affinity, the quota of the control groups (rounded down),
-    FASTMLP_NUM_THREADS, or OMP_NUM_THREADS if the former is not set, and `limit_threads`.
+    FASTMLP_NUM_THREADS, or OMP_NUM_THREADS if the former is not set, `assign_threads` and `limit_threads`.
 
     Returns
     -------
@@ -85,6 +87,15 @@ def usable_threads() -> Limit:
 def limit_threads(count: int) -> None:
     """Let `usable_threads` return at most ``count`` in the current context, such as a thread among several."""
     _limit.set(count)
+
+
+def assign_threads(count: int, reason: str) -> None:
+    """Let `usable_threads` return at most ``count`` in the current context, whatever OMP_NUM_THREADS is.
+
+    For the task of a scheduler that sets OMP_NUM_THREADS=1 for all its workers and tells the number of threads of
+    each one in another way. FASTMLP_NUM_THREADS still counts.
+    """
+    _assigned.set((count, reason))
 
 
 def thread_limit() -> int | None:
@@ -155,13 +166,17 @@ def _affinity() -> int | None:
 
 
 def _environment() -> tuple[int, str] | None:
-    """Return (number, assignment) of the environment variable that sets the number of threads, or None."""
+    """Return (number, reason) that the environment or `assign_threads` sets for the number of threads, or None."""
+    assigned = _assigned.get()
     text = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
     if text:
         count = _positive(text)
         if count is None:
             raise BackendError(f"FASTMLP_NUM_THREADS is {text[:40]!r}; expected an integer of at least 1.")
-        return count, f"FASTMLP_NUM_THREADS={count}"
+        own = count, f"FASTMLP_NUM_THREADS={count}"
+        return own if assigned is None else min(own, assigned, key=lambda bound: bound[0])
+    if assigned is not None:
+        return assigned
     # A list gives the threads of nested parallel regions; the first entry is the outermost region's.
     count = _positive(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     return None if count is None else (count, f"OMP_NUM_THREADS={count}")
