@@ -96,6 +96,7 @@ OLDEST_NUMBA, NEWEST_NUMBA = "0.63.1", "0.68.1"
 extras = {
     # For drivers from CUDA 12 on.
     "cuda": ["numba-cuda[cu12]>=0.28"],
+    "dask": ["dask[distributed]>=2024.1"],
     "mpi": ["mpi4py>=4.0", "mpich>=4.3"],
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
@@ -109,9 +110,8 @@ peers = [
     "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "threadpoolctl>=3.1",
 ]  # fmt: skip
 test = [
-    *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
+    *extras["dask"], *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
     "onnxruntime>=1.17", "polars>=1.0", "skl2onnx>=1.18", "skops>=0.11",
-    "dask[distributed]>=2024.1",
     "hypothesis>=6.90", "mpmath>=1.3",
     "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2", "pytest-xdist>=3.5",
     "numba-cuda>=0.28; platform_system == 'Linux'",  # for its simulator, which needs no GPU

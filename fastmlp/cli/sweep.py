@@ -21,6 +21,7 @@ from ..io.files import atomic_write, try_lock
 from . import train
 from .compare import history_of, print_ranking
 from .options import INTERRUPTED, Parser, UsageError, at_least
+from .sweep_on_dask import add_dask_options, by_tasks, train_by_tasks
 from .sweep_processes import Children
 
 __all__ = ["add_parser"]
@@ -56,8 +57,14 @@ def add_parser(commands: Any) -> None:
         "--random", type=at_least(1), metavar="N", help="train N combinations, drawn at random (default: all)"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of --random (default: 0)")
-    parser.add_argument("--jobs", type=at_least(1), metavar="N", help="runs at a time (default: one per core)")
+    parser.add_argument(
+        "--jobs",
+        type=at_least(1),
+        metavar="N",
+        help="runs at a time (default: one per core, with Dask one per thread of a worker)",
+    )
     parser.add_argument("--out", default="sweep", metavar="DIR", help="folder for the run folders (default: sweep)")
+    add_dask_options(parser)
     parser.add_argument(
         "train", nargs="*", metavar="-- OPTION", help="options of all runs, after --; see fastmlp train --help"
     )
@@ -68,12 +75,15 @@ def run(args: argparse.Namespace) -> int:
     runs = _runs([_axis(text) for text in args.grid], args)
     folder = Path(args.out).expanduser()
     _holds_sweep(folder, runs)  # check the folder before it is locked
+    tasks = by_tasks(args)
     ended: dict[str, str | None] = {}
     children = Children()
     with _locked(folder) as lock:
         resumed = _holds_sweep(folder, runs)
         with atomic_write(folder / _PLAN) as stream:
             stream.write(json.dumps(runs, indent=2).encode() + b"\n")
+        if tasks:
+            return _summarize(*train_by_tasks(args, folder, runs, resumed), len(runs))
         jobs = min(args.jobs or usable_threads().count, len(runs))
         noun = "run" if len(runs) == 1 else "runs"
         print(f"{len(runs)} {noun}, {jobs} at a time, in {folder}{', resumed' if resumed else ''}", flush=True)
@@ -87,16 +97,31 @@ def run(args: argparse.Namespace) -> int:
                 ended[out] = problem
                 note = "" if problem is None else f": {problem}"
                 print(f"{'done  ' if problem is None else 'failed'} {out}{note}", flush=True)
+    return _summarize(ended, children.ending, len(runs))
+
+
+def _summarize(ended: dict[str, str | None], ending: int | None, count: int) -> int:
+    """Print the ranking of the runs that have ended; return the exit code.
+
+    Parameters
+    ----------
+    ended : dict
+        None or the error of each run that has ended, by its folder.
+    ending : int or None
+        Signal that stopped the sweep.
+    count : int
+        Number of runs of the sweep.
+    """
     histories = _histories([out for out, problem in ended.items() if problem is None])
-    if not histories and not children.ending:
+    if not histories and not ending:
         raise ModelFileError("No run of the sweep succeeded; see the messages above.")
     if histories:
         print()
         print_ranking(histories)
-    if children.ending:
-        print(f"\nstopped after {len(ended)} of {len(runs)} runs; repeat the command to resume")
-        return INTERRUPTED if children.ending == signal.SIGINT else 128 + children.ending
-    return 0 if len(histories) == len(runs) else 1
+    if ending:
+        print(f"\nstopped after {len(ended)} of {count} runs; repeat the command to resume")
+        return INTERRUPTED if ending == signal.SIGINT else 128 + ending
+    return 0 if len(histories) == count else 1
 
 
 def _may_share_process(args: argparse.Namespace) -> bool:

@@ -79,7 +79,7 @@ class _Group:
             arguments = train_options(Path(folder), options)
             args = parser.parse_args(arguments)
             args.argv = arguments
-            if train.run(args, self._load) == INTERRUPTED:
+            if train.run(args, train.Hooks(self._load)) == INTERRUPTED:
                 raise KeyboardInterrupt  # ends the other runs too
         except EXPECTED as error:
             message = ERROR + describe(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +50,7 @@ from .train_options import SHUFFLES, add_options, resolve, row_order
 from .train_parts import augmentations, make_trainer
 from .train_tabular import takes_ensemble
 
-__all__ = ["add_parser"]
-
-Loader = Callable[[dict[str, Any], str], Dataset]
+__all__ = ["Hooks", "add_parser", "run", "with_config"]
 
 
 def add_parser(commands: Any) -> None:
@@ -74,14 +72,38 @@ def add_parser(commands: Any) -> None:
     add_options(parser)
 
 
-def run(args: argparse.Namespace, load: Loader = load_data) -> int:
-    """Run the command; ``load`` returns the data set of `data_options`."""
+class Hooks(NamedTuple):
+    """Parts of a run that a sweep replaces.
+
+    Attributes
+    ----------
+    load : callable
+        Called with data options and a dtype; returns the data set.
+    source : dict or None
+        Data options with absolute file names; None for those of the command.
+    callbacks : sequence of callbacks
+        Called after those of the command.
+    curves : bool
+        Whether to draw the curves.
+    """
+
+    load: Callable[[dict[str, Any], str], Dataset] = load_data
+    source: dict[str, Any] | None = None
+    callbacks: Sequence[Any] = ()
+    curves: bool = True
+
+
+_NO_HOOKS = Hooks()
+
+
+def run(args: argparse.Namespace, hooks: Hooks = _NO_HOOKS) -> int:
+    """Run the command, and return its exit code."""
     if args.config is not None:
-        args = _with_config(args)
+        args = with_config(args)
     group = open_group(args)
     if group is None:
-        return _run(args, load, None)
-    return run_on_ranks(group, lambda: _run(args, load, group))
+        return _run(args, hooks, None)
+    return run_on_ranks(group, lambda: _run(args, hooks, group))
 
 
 class _Prepared(NamedTuple):
@@ -96,20 +118,20 @@ class _Prepared(NamedTuple):
     resumed: bool
 
 
-def _prepare(args: argparse.Namespace, load: Loader, group: Group | None) -> _Prepared:
+def _prepare(args: argparse.Namespace, hooks: Hooks, group: Group | None) -> _Prepared:
     """Load the data, and make the model and the run folder."""
     resumed = None if args.resume is None else _load_resumed(args)
     folder = Path()
     if resumed is None:
-        source = data_options(args)
-        data = load(source, args.dtype)
+        source = data_options(args) if hooks.source is None else hooks.source
+        data = hooks.load(source, args.dtype)
         source, options = (
             with_table_format(source, data.preprocessing if data.digest is None else None),
             resolve(args, data),
         )
     else:
         folder, source, options = resumed
-        data = load(source, options["dtype"])
+        data = hooks.load(source, options["dtype"])
         args.tensorboard, args.backend = bool(options["tensorboard"]), options["backend"]
     try:
         model, loss, optimizer, trainer = make_trainer(args.backend, options, data)
@@ -143,18 +165,18 @@ def _leads(group: Group | None) -> bool:
     return group is None or group.rank == 0
 
 
-def _run(args: argparse.Namespace, load: Loader, group: Group | None) -> int:
+def _run(args: argparse.Namespace, hooks: Hooks, group: Group | None) -> int:
     """Train a model as a single process, or as one of the ranks of a group."""
     with together(group):
         if args.resume is None and takes_ensemble(args):
             return train_tabular.run(args)
         if args.resume is not None and _is_complete_ensemble(args):
             return 0
-        run = _prepare(args, load, group)
+        run = _prepare(args, hooks, group)
     data, options, order, trainer, augment, folder, resumed = run
     quiet = args.quiet or not _leads(group)
     bar = not (quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
-    callbacks = _callbacks(args, options, data, trainer, folder) if _leads(group) else []
+    callbacks = [*_callbacks(args, options, data, trainer, folder), *hooks.callbacks] if _leads(group) else []
     if bar:
         callbacks.append(ProgressBar(lines=False))
     table = MetricsTable(bar)
@@ -186,7 +208,7 @@ def _run(args: argparse.Namespace, load: Loader, group: Group | None) -> int:
     except KeyboardInterrupt:
         ending, code = f"stopped by Ctrl-C after {trainer.steps:,} of {trainer.planned_steps:,} steps", INTERRUPTED
     except DivergenceError as error:
-        if _leads(group):
+        if _leads(group) and hooks.curves:
             _draw(trainer, options, data.name, folder)
         raise DivergenceError(f"{error} They are saved in {folder / MODEL}.") from error
     if not _leads(group):
@@ -197,16 +219,14 @@ def _run(args: argparse.Namespace, load: Loader, group: Group | None) -> int:
         ending = f"stopped early after {trainer.steps:,} of {trainer.planned_steps:,} steps"
     if trainer.restored is not None:
         ending += f", with the weights of step {trainer.restored:,}"
-    _finish(run, ending, table, quiet, code)
+    no_curves = _draw(trainer, options, data.name, folder) if hooks.curves else None
+    if not quiet:
+        _print_summary(run, ending, table, code, no_curves)
     return code
 
 
-def _finish(run: _Prepared, ending: str, table: MetricsTable, quiet: bool, code: int) -> None:
-    """Draw the curves, and print the end of the run."""
+def _print_summary(run: _Prepared, ending: str, table: MetricsTable, code: int, no_curves: str | None) -> None:
     trainer, folder = run.trainer, run.folder
-    no_curves = _draw(trainer, run.options, run.data.name, folder)
-    if quiet:
-        return
     if not table.empty:
         print()
     _print_end(ending, trainer, run.data, folder, no_curves)
@@ -219,7 +239,7 @@ def _finish(run: _Prepared, ending: str, table: MetricsTable, quiet: bool, code:
         print(f"to resume: fastmlp train --resume {folder}")
 
 
-def _with_config(args: argparse.Namespace) -> argparse.Namespace:
+def with_config(args: argparse.Namespace) -> argparse.Namespace:
     """Return the options of the file --config, overridden by those of the command line."""
     parser = args.parser
     from_file = config_arguments(args.config, parser)

@@ -1,4 +1,4 @@
-"""Training on several machines: groups of ranks.
+"""Training on several machines: groups of ranks, and sweeps on Dask clusters.
 
 A name is imported from its file when it is first used, since each one needs a library of its own.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_NAMES = {"Group": "mpi_group", "mpi": "mpi_group"}  # name: its file
+# name: its file
+_NAMES = {"Group": "mpi_group", "SweepRun": "sweeps", "mpi": "mpi_group", "sweep": "sweeps"}
 
 __all__ = list(_NAMES)
 

@@ -24,6 +24,7 @@ PRINTED_BY = {
     "cli/defaults.py": {"train"},
     "cli/ranks.py": {"train"},
     "cli/runs.py": {"train"},
+    "cli/sweep_on_dask.py": {"sweep"},
     "cli/train_options.py": {"train"},
     "cli/train_parts.py": {"train"},
     "cli/curves.py": {"train", "compare"},

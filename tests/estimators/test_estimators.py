@@ -303,18 +303,6 @@ def test_joblib_threads_share(digits):
     assert beside == [1, 1] and alone >= 1
 
 
-@pytest.mark.slow
-def test_dask(digits):
-    distributed = pytest.importorskip("dask.distributed")
-    X, y = digits
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cluster = distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
-        with cluster, joblib.parallel_config(backend="dask"):
-            search = GridSearchCV(small(max_iter=40), {"alpha": [1e-4, 1.0]}, cv=3).fit(X[:600], y[:600])
-    assert search.best_score_ > 0.8
-
-
 def test_without_convergence_and_by_ctrl_c(digits):
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(2\) reached"):
         small(max_iter=2).fit(*digits)
