@@ -156,7 +156,7 @@ def _prepare(runs: dict[str, list[str]], by_path: bool) -> tuple[list[Run], dict
             raise UsageError("fastmlp train --tensorboard is for runs in processes of this machine; leave it out here.")
         if takes_ensemble(args):
             raise UsageError(
-                f"{args.dataset} is trained as an ensemble, which --dask and --halving cannot do; give -- --plain."
+                f"{args.dataset} is trained as an ensemble; --dask and --halving need fastmlp train --plain."
             )
         source = data_options(args)
         key = json.dumps([source, args.dtype])

@@ -118,6 +118,8 @@ def test_failures_do_not_end_a_sweep(sweep, client, folder):
 
 
 def test_wrong_usage(sweep, folder):
+    table = folder / "table.csv"
+    table.write_text("a,b,label\n" + "1,x,0\n2,y,1\n" * 10)
     for arguments, message in (
         (["--tls", "a", "b", "c"], "--tls applies to --dask or --dask-file; give one of them"),
         (["--dask-data", "path"], "--dask-data applies to --dask or --dask-file"),
@@ -128,6 +130,7 @@ def test_wrong_usage(sweep, folder):
             ["--halving", 2, "--", "--tensorboard"],
             "fastmlp train --tensorboard is for runs in processes of this machine",
         ),
+        (["--halving", 2, "--", "--dataset", table], "is trained as an ensemble; --dask and --halving need"),
     ):
         code, _, err = sweep(*GRID, *arguments)
         assert code == 2 and message in err, arguments
