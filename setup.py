@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 here = Path(__file__).parent
+REPOSITORY = "https://github.com/fastmlp/fastmlp"
+VERSION = re.search(r'^__version__ = "(.+)"$', (here / "fastmlp/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 _OPTIONS = (
     ["/O2"]
     if sys.platform == "win32"
@@ -22,6 +25,12 @@ asked = os.environ.get("FASTMLP_BUILD", "").strip()
 if asked not in ("", "0", "1", "all"):
     raise SystemExit(f"FASTMLP_BUILD is {asked!r}; expected 0, 1 or all.")
 may_compile = asked != "0" and sys.platform != "win32"  # the build has no command for Microsoft's linker
+
+
+def long_description() -> str:
+    """Return README.md with absolute links, as the page of a package index has no other files."""
+    text = (here / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?://|#)", f"]({REPOSITORY}/blob/main/", text)
 
 
 def extensions() -> list[Extension]:
@@ -96,6 +105,7 @@ OLDEST_NUMBA, NEWEST_NUMBA = "0.63.1", "0.68.1"
 extras = {
     # For drivers from CUDA 12 on.
     "cuda": ["numba-cuda[cu12]>=0.28"],
+    "completion": ["shtab>=1.7"],
     "dask": ["dask[distributed]>=2024.1"],
     "mpi": ["mpi4py>=4.0", "mpich>=4.3"],
     "onnx": ["onnx>=1.16"],
@@ -110,7 +120,8 @@ peers = [
     "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "threadpoolctl>=3.1",
 ]  # fmt: skip
 test = [
-    *extras["dask"], *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], *extras["tensorboard"],
+    *extras["completion"], *extras["dask"], *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"],
+    *extras["tensorboard"],
     "onnxruntime>=1.17", "polars>=1.0", "skl2onnx>=1.18", "skops>=0.11",
     "hypothesis>=6.90", "mpmath>=1.3",
     "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2", "pytest-xdist>=3.5",
@@ -121,9 +132,9 @@ test = [
 
 setup(
     name="fastmlp",
-    version="0.1.0",
+    version=VERSION,
     description="Multilayer perceptrons from scratch: hand-written gradients, Numba kernels, one small package",
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
@@ -148,21 +159,32 @@ setup(
         **extras,
         "peers": peers,
         "test": test,
-        "dev": [*test, "build>=1.0", "cython>=3.1", "import-linter>=2.0", "mypy>=1.8", "ruff>=0.6"],
+        "dev": [*test, "build>=1.0", "cython>=3.1", "import-linter>=2.0", "mypy>=1.8", "pre-commit>=3.5", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["fastmlp = fastmlp.cli:main"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": OptionalExtensions},
     zip_safe=False,
-    keywords="mlp neural-network backpropagation numba simd",
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    },
+    keywords="mlp multilayer-perceptron neural-network backpropagation tabular-data scikit-learn numba simd onnx",
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
         "Intended Audience :: Education",
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
+        "Programming Language :: Cython",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: Implementation :: CPython",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Libraries :: Python Modules",
         "Typing :: Typed",
     ],
 )

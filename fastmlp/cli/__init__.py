@@ -6,6 +6,7 @@ line on standard error; ``FASTMLP_TRACEBACK=1`` adds the traceback.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
@@ -17,15 +18,22 @@ from .. import __version__
 from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning, RankError
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
-__all__ = ["ERROR", "EXPECTED", "describe", "main", "print_notes"]
+__all__ = ["ERROR", "EXPECTED", "describe", "main", "make_parser", "print_notes"]
 
 ERROR = "fastmlp: error: "
 EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, RankError, ValueError
 
 _COMMANDS = (
     "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
-    "tune",
+    "tune", "completion",
 )  # fmt: skip
+_EPILOG = """examples:
+  fastmlp train                                     a first model, on handwritten digits
+  fastmlp train --dataset table.csv --target price  a model for a table
+  fastmlp evaluate runs/digits-...                  its loss and accuracy on the test rows
+  fastmlp COMMAND --help                            options, defaults and examples of a command
+
+exit codes: 0 success, 1 a failed run, 2 wrong usage, 130 after Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,20 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = Parser(
-        prog="fastmlp",
-        description="Train and run multilayer perceptrons. 'fastmlp train' trains a first model on a data set of "
-        "handwritten digits that comes with fastmlp.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("-V", "--version", action="version", version=f"fastmlp {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Only the module of the given command is imported: the others would take longer than `info` or `compare` runs.
-    needed = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
-    for name in needed:
-        importlib.import_module(f".{name}", __name__).add_parser(commands)
-    for command in commands.choices.values():
-        command.set_defaults(parser=command)
+    parser = make_parser(arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS)
     if not arguments:
         parser.print_help(sys.stderr)
         return 2
@@ -85,6 +81,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FASTMLP_TRACEBACK", "") not in ("", "0"):
             raise
         return _fail(describe(error), 2 if isinstance(error, UsageError) else 1)
+
+
+def make_parser(names: Sequence[str] = _COMMANDS) -> Parser:
+    """Return the parser of the commands ``names``."""
+    parser = Parser(
+        prog="fastmlp",
+        description="Train and run multilayer perceptrons. 'fastmlp train' trains a first model on a data set of\n"
+        "handwritten digits that comes with fastmlp.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"fastmlp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in names:
+        importlib.import_module(f".{name}", __name__).add_parser(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
+    return parser
 
 
 def print_notes(default: Any) -> Any:

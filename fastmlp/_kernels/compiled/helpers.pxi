@@ -100,5 +100,3 @@ cdef int _run(Job *job, Py_ssize_t threads, bint keep_gil) except -1:
     if job.failed:
         raise MemoryError("Not enough memory for the activations of a block of rows.")
     return 0
-
-
