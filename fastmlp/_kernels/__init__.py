@@ -49,11 +49,28 @@ def get_backend(name: str | None = None, precision: str = PRECISIONS[0]) -> Modu
     The current backend is that of `use_backend`, else of `set_backend`, else of the environment variable
     ``FASTMLP_BACKEND``, else ``"numba"``, or ``"numpy"`` where numba is not installed.
 
+    Parameters
+    ----------
+    name : {"numba", "numpy", "cuda"}, optional
+    precision : {"float32", "bf16x6", "tf32", "bf16"}
+        Precision of matrix products; all but float32 need a GPU with tensor cores.
+
+    Returns
+    -------
+    module
+        Kernels with the names and signatures of the NumPy reference.
+
     Raises
     ------
     BackendError
         If the backend or the precision does not exist, if the backend does not support the precision, or if the
         required package or GPU is missing.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.get_backend("numpy").__name__
+    'fastmlp._kernels.reference'
     """
     if name is None:
         name = _current.get() or _process_wide or os.environ.get("FASTMLP_BACKEND") or _default()
@@ -119,6 +136,14 @@ def set_backend(name: str) -> None:
     ------
     BackendError
         As `get_backend`; the previous choice stays in effect.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.set_backend("numpy")
+    >>> fm.get_backend().__name__
+    'fastmlp._kernels.reference'
+    >>> fm.set_backend("numba")
     """
     global _process_wide
     get_backend(name)
@@ -137,6 +162,12 @@ def use_backend(name: str) -> Iterator[ModuleType]:
     ------
     BackendError
         As `get_backend`.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> with fm.use_backend("numpy"):
+    ...     model = fm.MLP(4, [8], 2, rng=0)  # its forward and backward run in NumPy
     """
     backend = get_backend(name)
     token = _current.set(name)

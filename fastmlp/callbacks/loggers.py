@@ -28,6 +28,16 @@ class MetricsFile(Callback):
     ----------
     path : path-like
         The file; an older one is overwritten when the fit begins.
+
+    Examples
+    --------
+    >>> import json
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.MetricsFile("log.jsonl")], rng=0)
+    >>> [json.loads(line)["epoch"] for line in open("log.jsonl")]
+    [1.0, 2.0]
     """
 
     may_change_model = False
@@ -66,6 +76,15 @@ class CSVFile(MetricsFile):
     ----------
     path : path-like
         The file; an older one is overwritten when the fit begins.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.CSVFile("log.csv")], rng=0)
+    >>> len(open("log.csv").readlines())
+    3
     """
 
     _heading = ",".join(KEYS)
@@ -88,6 +107,16 @@ class TensorBoard(Callback):
     ------
     ImportError
         If tensorboardX is not installed.
+
+    Examples
+    --------
+    >>> import os
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.TensorBoard("events")], rng=0)
+    >>> len(os.listdir("events"))
+    1
     """
 
     may_change_model = False

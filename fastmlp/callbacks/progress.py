@@ -27,6 +27,14 @@ class ProgressBar(Callback):
         Output stream. Default: ``sys.stderr`` at the beginning of the fit.
     lines : bool
         Whether to print the heading, and a line for each evaluation.
+
+    Examples
+    --------
+    >>> import sys
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.ProgressBar(sys.stderr)], rng=0)
     """
 
     may_change_model = looks_at_model = False

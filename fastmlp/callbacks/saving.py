@@ -46,6 +46,15 @@ class SaveModel(Callback):
         From `fit`, if ``average`` is True and the trainer keeps no averages.
     OSError
         From `fit`, if the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=1, callbacks=[fm.SaveModel("model.safetensors")], rng=0)
+    >>> fm.load_model("model.safetensors").out_width
+    10
     """
 
     may_change_model = False
@@ -138,6 +147,16 @@ class SaveState(Callback):
     Notes
     -----
     Saves between evaluations take place at the next `Callback.on_progress`, within some hundredths of a second.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.SaveState("state.safetensors")], rng=0)
+    >>> import os
+    >>> os.path.getsize("state.safetensors") > 0
+    True
     """
 
     may_change_model = False
@@ -210,6 +229,16 @@ class ModelCheckpoint(Callback):
         If an argument is out of range.
     OSError
         From `fit`, if a file cannot be written.
+
+    Examples
+    --------
+    >>> import os
+    >>> import fastmlp as fm
+    >>> X, y, X_test, y_test = fm.load("digits")
+    >>> trainer = fm.Trainer(fm.MLP(64, [16], 10, rng=0), fm.CrossEntropyLoss(), fm.Adam())
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fm.ModelCheckpoint("models")], rng=0)
+    >>> sorted(os.listdir("models"))
+    ['best.safetensors', 'last.safetensors']
     """
 
     may_change_model = False

@@ -59,6 +59,14 @@ class GradientReport:
         One for each parameter, one for ``x``, and one named "directions".
     tolerance : float
         Largest error accepted.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> model = fm.MLP(3, [4], 2, dtype="float64", rng=0)
+    >>> report = fm.check_gradients(model, fm.MSELoss(), [[1.0, 2.0, 3.0]], [[0.0, 1.0]])
+    >>> report.passed
+    True
     """
 
     tolerance: float

@@ -30,6 +30,14 @@ def register_loss(kind: type[Loss]) -> type[Loss]:
     ------
     ValueError
         If ``kind`` is not such a class, or its name is taken.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> @fm.register_loss
+    ... class HalfSquaredLoss(fm.MSELoss):
+    ...     def __init__(self):
+    ...         super().__init__(half=True)
     """
     return _registry.add(kind)
 

@@ -48,6 +48,12 @@ class Loss(HasBackend):
     ----------
     task : str
         Task of a model trained with the loss: "classification", "binary" or "regression".
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> isinstance(fm.MSELoss(), fm.Loss), fm.MSELoss().task
+    (True, 'regression')
     """
 
     task: str = "regression"

@@ -30,6 +30,13 @@ class BCEWithLogitsLoss(ElementwiseLoss):
     ------
     ValueError
         If a weight is not a number of at least 0.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.BCEWithLogitsLoss().forward_backward([[0.0], [2.0]], [0, 1])
+    >>> round(float(loss), 4)
+    0.41
     """
 
     kernel = "bce"

@@ -31,6 +31,13 @@ class FocalLoss(ClasswiseLoss):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.FocalLoss(gamma=2).forward_backward([[2.0, 0.0, 0.0]], [0])
+    >>> round(float(loss), 4)
+    0.0109
     """
 
     kernel = "focal"
@@ -68,6 +75,13 @@ class BinaryFocalLoss(ElementwiseLoss):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.BinaryFocalLoss(gamma=2, alpha=0.25).forward_backward([[0.0], [2.0]], [0, 1])
+    >>> round(float(loss), 4)
+    0.0652
     """
 
     kernel = "binary_focal"

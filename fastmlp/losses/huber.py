@@ -25,6 +25,13 @@ class HuberLoss(ElementwiseLoss):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.HuberLoss(delta=1.0).forward_backward([[0.0, 3.0]], [[0.5, 0.0]])
+    >>> round(float(loss), 4)
+    1.3125
     """
 
     kernel = "huber"

@@ -11,7 +11,20 @@ __all__ = ["L1Loss"]
 
 
 class L1Loss(ElementwiseLoss):
-    """Mean of |x - y| over all elements, with derivative 0 at 0; targets and ``reduction`` as in `ElementwiseLoss`."""
+    """Mean of |x - y| over all elements, with derivative 0 at 0; targets and ``reduction`` as in `ElementwiseLoss`.
+
+    Parameters
+    ----------
+    reduction
+        See `ElementwiseLoss`.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.L1Loss().forward_backward([[0.0, 3.0]], [[0.5, 0.0]])
+    >>> round(float(loss), 4)
+    1.75
+    """
 
     kernel = "l1"
 

@@ -15,6 +15,15 @@ class MSELoss(ElementwiseLoss):
     ----------
     half : bool
         Whether to halve the loss, so that the derivative of an element is x - y.
+    reduction
+        See `ElementwiseLoss`.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.MSELoss().forward_backward([[0.0, 3.0]], [[0.5, 0.0]])
+    >>> round(float(loss), 4)
+    4.625
     """
 
     kernel = "mse"

@@ -12,6 +12,18 @@ class PoissonLoss(ElementwiseLoss):
 
     Terms that do not depend on x are omitted, as in PyTorch's PoissonNLLLoss. Targets and ``reduction`` are as in
     `ElementwiseLoss`.
+
+    Parameters
+    ----------
+    reduction
+        See `ElementwiseLoss`.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.PoissonLoss().forward_backward([[0.0], [1.0]], [[2.0], [3.0]])
+    >>> round(float(loss), 4)
+    0.3591
     """
 
     kernel = "poisson"

@@ -27,6 +27,13 @@ class QuantileLoss(ElementwiseLoss):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> loss, gradient = fm.QuantileLoss(0.9).forward_backward([[0.0], [1.0]], [[2.0], [0.0]])
+    >>> round(float(loss), 4)
+    0.95
     """
 
     kernel = "quantile"

@@ -27,6 +27,16 @@ M = TypeVar("M", bound="Module")
 class Module(HasBackend):
     """Differentiable part of a model: ``forward(x) -> y`` and ``backward(dy) -> dx``.
 
+    Parameters
+    ----------
+    params : dict of str to array, optional
+        Trained arrays.
+    buffers : dict of str to array, optional
+        Arrays that are saved but not trained.
+    dtype : float32 or float64, optional
+    backend : module, optional
+        Result of `get_backend`; the current backend by default.
+
     Attributes
     ----------
     params, grads : dict of str to array
@@ -43,6 +53,20 @@ class Module(HasBackend):
         Labels of the outputs. Set by `Trainer` and kept in the saved file.
     task : str or None
         "classification", "binary" or "regression". Set by `Trainer` and kept in the saved file.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> class Double(fm.Module):
+    ...     def _compute(self, x, keep):
+    ...         if keep:
+    ...             self._saved = (x,)
+    ...         return 2 * x
+    ...     def _gradient(self, dy, need_dx):
+    ...         return 2 * dy
+    >>> layer = Double()
+    >>> layer([[1.0, 2.0]]), layer.backward([[1.0, 1.0]])
+    (array([[2., 4.]]), array([[2., 2.]]))
     """
 
     classes: list[Any] | None = None

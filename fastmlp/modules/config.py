@@ -57,6 +57,16 @@ def register_module(kind: type[Module]) -> type[Module]:
     ------
     ValueError
         If ``kind`` is not such a class, or its name is taken.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> @fm.register_module
+    ... class Narrow(fm.MLP):
+    ...     def __init__(self):
+    ...         super().__init__(4, [8], 2)
+    ...     def config(self):
+    ...         return {"type": "Narrow"}
     """
     if not (isinstance(kind, type) and issubclass(kind, Module)):
         raise ValueError(f"register_module expected a class derived from Module, got {kind!r}.")

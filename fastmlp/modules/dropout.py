@@ -43,6 +43,15 @@ class Dropout(Module):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> layer = fm.Dropout(0.5, rng=0)
+    >>> layer.training
+    True
+    >>> layer.eval()([[1.0, 2.0]])
+    array([[1., 2.]])
     """
 
     torch = "Dropout"

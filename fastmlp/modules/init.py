@@ -2,6 +2,11 @@
 
 Every initializer draws in float64 and rounds the result, so that a float32 and a float64 model of the same seed start
 with the same numbers. The bias starts at zero, except with `default`. Any callable of this signature is accepted.
+
+Examples
+--------
+>>> import fastmlp as fm
+>>> model = fm.MLP(4, [8], 2, init=fm.init.he_normal, rng=0)
 """
 
 from __future__ import annotations

@@ -43,6 +43,13 @@ class Normalize(Module):
     ------
     ValueError
         If lengths differ, a number is not finite in ``dtype``, or a scale is 0 in ``dtype``.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> scaling = fm.Normalize.fit([[0.0, 10.0], [2.0, 30.0]], kind="standard")
+    >>> scaling([[1.0, 30.0]])
+    array([[0., 1.]], dtype=float32)
     """
 
     takes_raw = True
@@ -179,6 +186,12 @@ class LayerNorm(Module):
     ------
     ValueError
         If an argument is invalid.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.LayerNorm(3)([[1.0, 2.0, 3.0]]).round(3)
+    array([[-1.225,  0.   ,  1.225]], dtype=float32)
     """
 
     torch = "LayerNorm"

@@ -47,6 +47,13 @@ def save(model: Module, path: str | os.PathLike[str], *, preprocessing: dict[str
         If the class labels or ``preprocessing`` cannot be written as JSON.
     OSError
         If the file cannot be written; an existing file is not changed.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.save(fm.MLP(4, [8], 2, rng=0), "model.safetensors")
+    >>> fm.load_model("model.safetensors")([[1.0, 2.0, 3.0, 4.0]]).shape
+    (1, 2)
     """
     from .. import __version__
 
@@ -114,6 +121,14 @@ def load_model(path: str | os.PathLike[str]) -> Module:
         If the file is damaged, of a newer format, or not a fastmlp model.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.save(fm.MLP(4, [8], 2, rng=0), "model.safetensors")
+    >>> model = fm.load_model("model.safetensors")
+    >>> model.training, model.in_width, model.out_width
+    (False, 4, 2)
     """
     path = _in_folder(path)
     metadata, tensors = read_tensors(path, FORMAT, FORMAT_VERSION)

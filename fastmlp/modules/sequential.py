@@ -27,6 +27,13 @@ class Sequential(Module):
     ------
     ValueError
         If widths of adjacent modules differ, dtypes or backends are mixed, or a module occurs twice.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> model = fm.Sequential(fm.Linear(3, 4, rng=0), fm.ReLU(), fm.Linear(4, 2, rng=1))
+    >>> model([[1.0, 2.0, 3.0]]).shape
+    (1, 2)
     """
 
     is_container = True

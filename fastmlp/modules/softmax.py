@@ -19,6 +19,12 @@ class Softmax(Module):
 
     The exponents are x_ij - max_k x_ik, so large logits do not overflow and -inf gives 0. The gradient is
     dx_ij = y_ij (dy_ij - sum_n dy_in y_in).
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.Softmax()([[0.0, 1.0, 2.0]]).round(3)
+    array([[0.09 , 0.245, 0.665]])
     """
 
     torch = "Softmax"

@@ -53,6 +53,14 @@ def register_optimizer(kind: type[Optimizer]) -> type[Optimizer]:
     ------
     ValueError
         If ``kind`` is not such a class, or its name is taken.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> @fm.register_optimizer
+    ... class SlowAdam(fm.Adam):
+    ...     def __init__(self, lr=1e-4):
+    ...         super().__init__(lr)
     """
     if isinstance(kind, type) and issubclass(kind, Optimizer) and kind._update is Optimizer._update:
         _require_formula(kind)

@@ -14,17 +14,33 @@ __all__ = ["Adagrad"]
 class Adagrad(Optimizer):
     """Adagrad: g += weight_decay p; s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
-    Duchi et al., JMLR 12, 2011. Further parameters are those of `Optimizer`.
+    Duchi et al., JMLR 12, 2011.
 
     Parameters
     ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
     lr_decay, eps, initial_accumulator_value : float
         At least 0; ``initial_accumulator_value`` is s before the first step.
+    weight_decay : float
+        At least 0; adds ``weight_decay p`` to g.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
 
     Raises
     ------
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.Adagrad(0.1))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     kernel = "adagrad"

@@ -18,19 +18,35 @@ class Adam(Optimizer):
     """Adam: p -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps).
 
     First g += weight_decay p, then m = b1 m + (1 - b1) g and s = b2 s + (1 - b2) g^2
-    (Kingma and Ba, arXiv:1412.6980). Further parameters are those of `Optimizer`.
+    (Kingma and Ba, arXiv:1412.6980).
 
     Parameters
     ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
     betas : pair of float
         b1 and b2, from 0 to below 1.
     eps : float
         At least 0.
+    weight_decay : float
+        At least 0; adds ``weight_decay p`` to g.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
 
     Raises
     ------
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.Adam(0.01))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     # Whether weight decay multiplies p by 1 - lr weight_decay (`AdamW`) instead of being added to g.
@@ -73,6 +89,29 @@ class AdamW(Adam):
     """Adam with decoupled weight decay: p *= 1 - lr weight_decay, then the update of `Adam` without decay.
 
     Loshchilov and Hutter, arXiv:1711.05101. Parameters and errors are those of `Adam`.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
+    betas : pair of float
+        b1 and b2, from 0 to below 1.
+    eps : float
+        At least 0.
+    weight_decay : float
+        At least 0; shrinks p directly.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.AdamW(0.01, weight_decay=0.1))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     decoupled_weight_decay = True

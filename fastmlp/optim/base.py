@@ -51,6 +51,16 @@ class Optimizer:
     ------
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> optimizer = fm.Adam(fm.Cosine(0.01, steps=100), clip_norm=1.0)
+    >>> optimizer.lr
+    0.01
+    >>> optimizer.lr = 0.001
+    >>> optimizer.steps, optimizer.lr
+    (0, 0.001)
     """
 
     # usual_lr: default of the command line. trains: whether the optimizer changes parameters.

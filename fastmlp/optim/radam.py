@@ -18,7 +18,31 @@ class RAdam(Adam):
     """Rectified Adam: p -= lr m / (1 - b1^t), times r_t sqrt(1 - b2^t) / (sqrt(s) + eps) if rho_t > 5.
 
     Liu et al., arXiv:1908.03265, define r_t and rho_t; m and s are those of `Adam`, as are parameters and errors.
-    ``decoupled_weight_decay``: whether weight decay shrinks p directly, as in `AdamW`, instead of being added to g.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
+    betas : pair of float
+        b1 and b2, from 0 to below 1.
+    eps : float
+        At least 0.
+    weight_decay : float
+        At least 0; adds ``weight_decay p`` to g.
+    decoupled_weight_decay : bool
+        Whether weight decay shrinks p directly, as in `AdamW`, instead of being added to g.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.RAdam(0.01))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     kernel = "radam"

@@ -15,21 +15,37 @@ class RMSprop(Optimizer):
     """RMSprop: g += weight_decay p; s = alpha s + (1 - alpha) g^2; u = g / (sqrt(s) + eps); p -= lr u.
 
     With ``centered``, s - m^2 replaces s, where m = alpha m + (1 - alpha) g. With momentum, v = momentum v + u and
-    p -= lr v (Hinton's lecture 6e, and Graves, arXiv:1308.0850). Further parameters are those of `Optimizer`.
+    p -= lr v (Hinton's lecture 6e, and Graves, arXiv:1308.0850).
 
     Parameters
     ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
     alpha : float
         From 0 to 1.
     eps, momentum : float
         At least 0.
     centered : bool
         Whether to divide g by an estimate of its standard deviation instead of its root mean square.
+    weight_decay : float
+        At least 0; adds ``weight_decay p`` to g.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
 
     Raises
     ------
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.RMSprop(0.01))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     kernel = "rmsprop"

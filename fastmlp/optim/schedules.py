@@ -35,7 +35,20 @@ def _rate(value: float, name: str = "lr") -> float:
 
 
 class Constant(Schedule):
-    """Constant learning rate lr."""
+    """Constant learning rate lr.
+
+    Parameters
+    ----------
+    lr : float
+        At least 0.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.Constant(0.1)
+    >>> [round(schedule(step), 6) for step in (0, 100)]
+    [0.1, 0.1]
+    """
 
     def __init__(self, lr: float) -> None:
         self.lr = _rate(lr)
@@ -49,10 +62,19 @@ class StepDecay(Schedule):
 
     Parameters
     ----------
+    lr : float
+        First rate, at least 0.
     every : int
         Number of steps between two cuts.
     factor : float
         Above 0.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.StepDecay(0.1, every=10)
+    >>> [round(schedule(step), 6) for step in (0, 9, 10, 20)]
+    [0.1, 0.1, 0.01, 0.001]
     """
 
     def __init__(self, lr: float, every: int, factor: float = 0.1) -> None:
@@ -69,10 +91,19 @@ class Exponential(Schedule):
 
     Parameters
     ----------
+    lr : float
+        First rate, at least 0.
     decay : float
         Factor of the rate over ``every`` steps, above 0.
     every : int
         At least 1.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.Exponential(0.1, decay=0.5, every=10)
+    >>> [round(schedule(step), 6) for step in (0, 5, 10)]
+    [0.1, 0.070711, 0.05]
     """
 
     def __init__(self, lr: float, decay: float, every: int = 1) -> None:
@@ -89,10 +120,19 @@ class Cosine(Schedule):
 
     Parameters
     ----------
+    lr : float
+        First rate, at least 0.
     steps : int
         Number of steps from lr to final.
     final : float
         At least 0.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.Cosine(0.1, steps=100)
+    >>> [round(schedule(step), 6) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     def __init__(self, lr: float, steps: int, final: float = 0.0) -> None:
@@ -120,6 +160,13 @@ class OneCycle(Schedule):
         From 0 to 1.
     div_factor, final_div_factor : float
         Above 0.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.OneCycle(0.1, steps=100)
+    >>> [round(schedule(step), 6) for step in (0, 29, 99)]
+    [0.004, 0.1, 0.0]
     """
 
     def __init__(
@@ -159,6 +206,13 @@ class LinearWarmup(Schedule):
         Number of steps of the warm-up.
     start : float
         From 0 to 1.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.LinearWarmup(fm.Cosine(0.1, steps=90), steps=10)
+    >>> [round(schedule(step), 6) for step in (0, 5, 10, 55)]
+    [0.0, 0.05, 0.1, 0.05]
     """
 
     def __init__(self, schedule: float | Schedule, steps: int, start: float = 0.0) -> None:
@@ -197,12 +251,23 @@ class ReduceOnPlateau(Schedule):
 
     Parameters
     ----------
+    lr : float
+        First rate, at least 0.
     factor : float
         From 0 to below 1.
     patience, cooldown : int
         Number of evaluations, at least 0.
     threshold, min_lr : float
         At least 0; ``min_lr`` is a lower bound of the rate.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> schedule = fm.ReduceOnPlateau(0.1, patience=1)
+    >>> for loss in (1.0, 0.8, 0.8, 0.8):
+    ...     schedule.update(loss)
+    >>> round(schedule(step=400), 4)
+    0.01
     """
 
     def __init__(

@@ -13,19 +13,34 @@ class SGD(Optimizer):
     """SGD: g += weight_decay p; v = momentum v + g; p -= lr v, or lr (g + momentum v) with ``nesterov``.
 
     Sutskever et al., ICML 2013, in PyTorch's form: v does not contain lr, so that a change of lr takes effect at once.
-    Further parameters are those of `Optimizer`.
 
     Parameters
     ----------
+    lr : float or Schedule
+        Learning rate, at least 0.
     momentum : float
         At least 0; 0 needs no state.
     nesterov : bool
         Whether to use Nesterov momentum; requires a momentum above 0.
+    weight_decay : float
+        At least 0; adds ``weight_decay p`` to g.
+    clip_norm, clip_value : float, optional
+        Above 0; largest norm of all gradients together, and largest absolute value of an entry.
 
     Raises
     ------
     ValueError
         If an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> trainer = fm.Trainer(fm.MLP(4, [8], 2, rng=0), fm.MSELoss(), fm.SGD(0.05, momentum=0.9, nesterov=True))
+    >>> x, y = np.ones((5, 4), np.float32), np.zeros((5, 2), np.float32)
+    >>> losses = [trainer.step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
     """
 
     kernel = "sgd"

@@ -30,6 +30,21 @@ def register_activation(kind: type[Activation]) -> type[Activation]:
     ------
     ValueError
         If ``kind`` is not such a class, one of its names is taken, or it has neither a formula nor a ``_compute``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmlp as fm
+    >>> @fm.register_activation
+    ... class Sine(fm.Activation):
+    ...     kind = "sine"
+    ...     def _compute(self, x, keep):
+    ...         if keep:
+    ...             self._saved = (x,)
+    ...         return np.sin(x)
+    ...     def _gradient(self, dy, need_dx):
+    ...         return dy * np.cos(self._saved[0])
+    >>> model = fm.MLP(4, [8], 2, activation="sine", rng=0)
     """
     computes = getattr(kind, "_compute", None) is not Activation._compute
     if not computes and not {kind.kind, *kind.names} & {*formulas.names("activations")}:

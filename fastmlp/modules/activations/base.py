@@ -38,6 +38,12 @@ class Activation(Module):
         Required values of further attributes of the operator.
     onnx_runtime_float64 : bool
         Whether ONNX Runtime supports float64 for the operator.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> issubclass(fm.ReLU, fm.Activation), fm.ReLU.kind
+    (True, 'relu')
     """
 
     kind: str = "identity"

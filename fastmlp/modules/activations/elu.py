@@ -22,6 +22,12 @@ class ELU(Activation):
     ------
     ValueError
         If alpha is not a finite number.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.ELU()([[-1.0, 0.0, 2.0]]).round(4)
+    array([[-0.6321,  0.    ,  2.    ]])
     """
 
     kind = "elu"

@@ -22,6 +22,12 @@ class GELU(Activation):
     ------
     ValueError
         If ``approximate`` is neither.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.GELU()([[-1.0, 0.0, 2.0]]).round(4)
+    array([[-0.1587,  0.    ,  1.9545]])
     """
 
     torch = "GELU"

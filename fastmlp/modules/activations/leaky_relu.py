@@ -22,6 +22,12 @@ class LeakyReLU(Activation):
     ------
     ValueError
         If negative_slope is not a finite number.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.LeakyReLU(0.1)([[-1.0, 0.0, 2.0]]).round(4)
+    array([[-0.1,  0. ,  2. ]])
     """
 
     kind = "leaky_relu"

@@ -9,7 +9,14 @@ __all__ = ["SELU"]
 
 
 class SELU(Activation):
-    """Scaled ELU: h(x) = s x if x > 0, else s a (exp(x) - 1); h'(0) = s a (Klambauer et al., arXiv:1706.02515)."""
+    """Scaled ELU: h(x) = s x if x > 0, else s a (exp(x) - 1); h'(0) = s a (Klambauer et al., arXiv:1706.02515).
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.SELU()([[-1.0, 0.0, 2.0]]).round(4)
+    array([[-1.1113,  0.    ,  2.1014]])
+    """
 
     kind = "selu"
     torch = "SELU"

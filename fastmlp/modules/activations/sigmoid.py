@@ -8,7 +8,14 @@ __all__ = ["Sigmoid"]
 
 
 class Sigmoid(Activation):
-    """Logistic function: h(x) = 1 / (1 + exp(-x))."""
+    """Logistic function: h(x) = 1 / (1 + exp(-x)).
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.Sigmoid()([[-1.0, 0.0, 2.0]]).round(4)
+    array([[0.2689, 0.5   , 0.8808]])
+    """
 
     kind = "sigmoid"
     torch = "Sigmoid"

@@ -11,7 +11,14 @@ __all__ = ["Softplus"]
 
 
 class Softplus(Activation):
-    """Softplus: h(x) = log(1 + exp(x)), without PyTorch's linear threshold (Dugas et al., NIPS 2000)."""
+    """Softplus: h(x) = log(1 + exp(x)), without PyTorch's linear threshold (Dugas et al., NIPS 2000).
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> fm.Softplus()([[-1.0, 0.0, 2.0]]).round(4)
+    array([[0.3133, 0.6931, 2.1269]])
+    """
 
     kind = "softplus"
     torch = "Softplus"
