@@ -129,6 +129,11 @@ test = [
     "greenlet>=3.0",  # threads of the simulator in tests/simt.py
     "threadpoolctl>=3.1",
 ]  # fmt: skip
+# The site runs the examples. MkDocs 2 has another plugin interface.
+docs = [
+    *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"], "onnxruntime>=1.17",
+    "mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27", "latex2mathml>=3.77",
+]  # fmt: skip
 
 setup(
     name="fastmlp",
@@ -159,6 +164,7 @@ setup(
         **extras,
         "peers": peers,
         "test": test,
+        "docs": docs,
         "dev": [*test, "build>=1.0", "cython>=3.1", "import-linter>=2.0", "mypy>=1.8", "pre-commit>=3.5", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["fastmlp = fastmlp.cli:main"]},

@@ -187,6 +187,16 @@ def train(agent, steps: int, seed: int, report: int = 0) -> tuple[list[float], f
     return returns, time.perf_counter() - began
 
 
+def play(policy: fm.Predictor, seed: int) -> float:
+    """Return the steps of an episode whose actions are those of the largest outputs of a frozen network."""
+    environment = CartPole(np.random.default_rng(seed))
+    state, total, over = environment.reset(), 0.0, False
+    while not over:
+        state, reward, fell, out_of_time = environment.step(int(policy(state).argmax()))
+        total, over = total + reward, fell or out_of_time
+    return total
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -205,8 +215,11 @@ def main() -> None:
         for name, found in rates.items():
             print(f"{name:8} {np.median(found):6.0f} steps/s")
         return
-    returns, seconds = train(Agent(args.seed), args.steps, args.seed, max(1, args.steps // 10))
+    agent = Agent(args.seed)
+    returns, seconds = train(agent, args.steps, args.seed, max(1, args.steps // 10))
     print(f"{len(returns)} episodes in {seconds:.0f} s; the last 10 lasted {np.mean(returns[-10:]):.0f} steps")
+    policy = fm.Predictor(agent.stepper.trainer.model)  # a copy for a service, which needs no trainer
+    print(f"episodes played by the policy: {', '.join(f'{play(policy, seed):.0f}' for seed in range(5))} steps")
 
 
 if __name__ == "__main__":

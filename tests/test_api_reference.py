@@ -61,3 +61,11 @@ def test_docstrings_are_complete(name):
         for method, function in vars(value).items():
             if not method.startswith("_") and (callable(function) or isinstance(function, property)):
                 assert inspect.getdoc(getattr(value, method)), method
+
+
+def test_the_reference_has_every_public_name_once():
+    pages = (Path(__file__).parents[1] / "docs/api").glob("*.md")
+    shown = [
+        name for page in pages for name in re.findall(r"^::: fastmlp\.(\w+)$", page.read_text(encoding="utf-8"), re.M)
+    ]
+    assert sorted(shown) == sorted(fm._NAMES)

@@ -1,4 +1,4 @@
-"""Command line of fastmlp, see `_COMMANDS`.
+"""Command line of fastmlp, see `COMMANDS`.
 
 Exit codes: 0 for success, 1 for a failed run, 2 for wrong usage, 130 after Ctrl-C. A user's mistake is reported as one
 line on standard error; ``FASTMLP_TRACEBACK=1`` adds the traceback.
@@ -18,12 +18,12 @@ from .. import __version__
 from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning, RankError
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
-__all__ = ["ERROR", "EXPECTED", "describe", "main", "make_parser", "print_notes"]
+__all__ = ["COMMANDS", "ERROR", "EXPECTED", "describe", "main", "make_parser", "print_notes"]
 
 ERROR = "fastmlp: error: "
 EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, RankError, ValueError
 
-_COMMANDS = (
+COMMANDS = (
     "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
     "tune", "completion",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w"))
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Only the module of the given command is imported: the others would take longer than `info` or `compare` runs.
-    parser = make_parser(arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS)
+    parser = make_parser(arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS)
     if not arguments:
         parser.print_help(sys.stderr)
         return 2
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(describe(error), 2 if isinstance(error, UsageError) else 1)
 
 
-def make_parser(names: Sequence[str] = _COMMANDS) -> Parser:
+def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
     """Return the parser of the commands ``names``."""
     parser = Parser(
         prog="fastmlp",

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
-from fastmlp.cli import _COMMANDS, main, options
+from fastmlp.cli import COMMANDS as NAMES
+from fastmlp.cli import main, options
 from fastmlp.cli.options import Parser, as_options
 
 PACKAGE = Path(fm.__file__).parent
-COMMANDS = set(_COMMANDS)
+COMMANDS = set(NAMES)
 # The commands that can print the messages of a file; those of fastmlp/cli/ are their command's where nothing is said.
 PRINTED_BY = {
     "cli/data.py": {"train", "evaluate"},
@@ -70,7 +71,7 @@ def parsers():
     """Each command's parser."""
     parser = Parser(prog="fastmlp")
     commands = parser.add_subparsers()
-    for name in _COMMANDS:
+    for name in NAMES:
         importlib.import_module(f"fastmlp.cli.{name}").add_parser(commands)
     return commands.choices
 
