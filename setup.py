@@ -110,6 +110,7 @@ extras = {
     "mpi": ["mpi4py>=4.0", "mpich>=4.3"],
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
+    "report": ["plotly>=5.18"],
     "sklearn": ["scikit-learn>=1.6", "scipy>=1.10"],
     "tensorboard": ["tensorboardX>=2.6"],
     "tables": ["pandas>=2.0", "pyarrow>=14", "scikit-learn>=1.6", "scipy>=1.10"],
@@ -120,8 +121,8 @@ peers = [
     "torch==2.13.0", "jax>=0.4.30", "onnxruntime>=1.17", "threadpoolctl>=3.1",
 ]  # fmt: skip
 test = [
-    *extras["completion"], *extras["dask"], *extras["onnx"], *extras["plot"], *extras["sklearn"], *extras["tables"],
-    *extras["tensorboard"],
+    *extras["completion"], *extras["dask"], *extras["onnx"], *extras["plot"], *extras["report"], *extras["sklearn"],
+    *extras["tables"], *extras["tensorboard"],
     "onnxruntime>=1.17", "polars>=1.0", "skl2onnx>=1.18", "skops>=0.11",
     "hypothesis>=6.90", "mpmath>=1.3",
     "pytest>=8.0", "pytest-benchmark>=4.0", "pytest-timeout>=2.2", "pytest-xdist>=3.5",

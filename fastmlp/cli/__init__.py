@@ -24,8 +24,8 @@ ERROR = "fastmlp: error: "
 EXPECTED = BackendError, DivergenceError, ImportError, MemoryError, OSError, RankError, ValueError
 
 COMMANDS = (
-    "train", "compare", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info", "bench", "warmup",
-    "tune", "completion",
+    "train", "compare", "report", "sweep", "evaluate", "predict", "pack", "export", "gradcheck", "info",
+    "bench", "warmup", "tune", "completion",
 )  # fmt: skip
 _EPILOG = """examples:
   fastmlp train                                     a first model, on handwritten digits

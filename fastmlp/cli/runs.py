@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from .._common.errors import ModelFileError
+from .._common.processor import processor, version_of
+from .._common.threads import usable_threads
 from ..io.files import atomic_write
 from ..io.training_state import STATE
 from ..losses import Loss
@@ -27,6 +31,7 @@ __all__ = [
     "MODEL",
     "STATE",
     "Saved",
+    "describe_machine",
     "remove_old_run",
     "loss_for",
     "make_folder",
@@ -72,6 +77,15 @@ def remove_old_run(folder: Path) -> None:
     """Remove the files of an older run, after its model has been replaced."""
     for name in (CONFIG, METRICS, CURVES, STATE, AVERAGE):
         (folder / name).unlink(missing_ok=True)
+
+
+def describe_machine(*packages: str) -> dict[str, Any]:
+    """Return the entries of config.json on this machine, and on the versions of fastmlp, Python and some packages."""
+    return {
+        "machine": {"processor": processor(), "usable threads": usable_threads().count, "system": platform.platform()},
+        "versions": {"fastmlp": __version__, "python": platform.python_version()}
+        | {name: version_of(name) for name in ("numpy", "numba", "safetensors", *packages)},
+    }
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__, optim
+from .. import optim
 from .._common.arithmetic import ceil_div
 from .._common.errors import DivergenceError, ModelFileError
 from .._common.group import Group
-from .._common.processor import version_of
 from ..callbacks import EarlyStopping, MetricsFile, SaveModel
 from ..callbacks.loggers import TensorBoard
 from ..callbacks.progress import ProgressBar
@@ -45,7 +43,19 @@ from .data import (
 from .defaults import describe_defaults
 from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
 from .ranks import describe_ranks, open_group, run_on_ranks
-from .runs import AVERAGE, CONFIG, CURVES, METRICS, MODEL, STATE, make_folder, read_config, remove_old_run, write_config
+from .runs import (
+    AVERAGE,
+    CONFIG,
+    CURVES,
+    METRICS,
+    MODEL,
+    STATE,
+    describe_machine,
+    make_folder,
+    read_config,
+    remove_old_run,
+    write_config,
+)  # fmt: skip
 from .train_options import SHUFFLES, add_options, resolve, row_order
 from .train_parts import augmentations, make_trainer
 from .train_tabular import takes_ensemble
@@ -349,8 +359,7 @@ def _config(
             "sha256": fingerprint(data),
             "targets_sha256": None if data.digest is not None else targets_digest(data.y, data.y_test, data.classes),
         },
-        "versions": {"fastmlp": __version__, "python": platform.python_version()}
-        | {package: version_of(package) for package in ("numpy", "numba", "safetensors")},
+        **describe_machine(),
     }
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from .._common.processor import version_of
 from .._kernels import get_backend, use_backend
 from ..callbacks.history import KEYS
 from ..datasets.dialect import non_numeric
@@ -35,7 +32,7 @@ from .data import (
 )
 from .ensembles import data_errors, describe_measures, measure, rows_digest
 from .options import INTERRUPTED, NOTE, UsageError, given_options
-from .runs import CONFIG, CURVES, METRICS, MODEL, make_folder, remove_old_run, write_config
+from .runs import CONFIG, CURVES, METRICS, MODEL, describe_machine, make_folder, remove_old_run, write_config
 from .train_options import ENSEMBLE_OPTIONS
 
 __all__ = ["run", "takes_ensemble"]
@@ -283,8 +280,7 @@ def _config(
             "rows": {"training": len(data.y), "test": len(data.y_test)},
             "columns": [spec["name"] for spec in data.record["columns"]],
         },
-        "versions": {"fastmlp": __version__, "python": platform.python_version()}
-        | {name: version_of(name) for name in ("numpy", "numba", "safetensors", "scikit-learn", "pandas")},
+        **describe_machine("scikit-learn", "pandas"),
     }
 
 

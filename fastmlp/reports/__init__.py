@@ -1,0 +1,6 @@
+"""HTML reports of training runs."""
+
+from .page import write_report
+from .run import RunReport
+
+__all__ = ["RunReport", "write_report"]
