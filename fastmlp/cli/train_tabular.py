@@ -35,10 +35,10 @@ from .options import INTERRUPTED, NOTE, UsageError, given_options
 from .runs import CONFIG, CURVES, METRICS, MODEL, describe_machine, make_folder, remove_old_run, write_config
 from .train_options import ENSEMBLE_OPTIONS
 
-__all__ = ["run", "takes_ensemble"]
+__all__ = ["PARAMETERS", "run", "takes_ensemble"]
 
 # Options of the ensemble and the parameters of the estimators; others need --plain.
-_PARAMETERS = {
+PARAMETERS = {
     "preset": "preset", "nets": "n_nets", "hidden": "hidden_layer_sizes", "lr": "learning_rate_init",
     "batch_size": "batch_size", "epochs": "max_iter", "early_stopping": "n_iter_no_change", "time_limit": "time_limit",
     "seed": "random_state", "threads": "threads",
@@ -121,14 +121,14 @@ def run(args: argparse.Namespace) -> int:
 def _parameters(args: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters of the estimator; raise UsageError for options that it does not have."""
     given = given_options(args)
-    foreign = next((name for name in sorted(given) if name not in (*_PARAMETERS, *_OTHERS, "plain")), None)
+    foreign = next((name for name in sorted(given) if name not in (*PARAMETERS, *_OTHERS, "plain")), None)
     if foreign is not None:
         raise UsageError(
             f"--{foreign.replace('_', '-')} is not for ensembles, which tables are trained as; --plain trains a single "
             "network with it."
         )
     presets = _tabular(".presets").PRESETS
-    found = {name: getattr(args, option) for option, name in _PARAMETERS.items()}
+    found = {name: getattr(args, option) for option, name in PARAMETERS.items()}
     found["preset"] = args.preset or "balanced"
     if found["preset"] not in presets:
         raise UsageError(f"--preset is {args.preset!r}; expected {', '.join(presets)}.")
@@ -220,7 +220,7 @@ def _chosen(estimator: Any) -> str:
     """Describe the parameters that differ from those of the preset."""
     names = ("learning_rate_init", "batch_size", "max_iter", "n_iter_no_change", "time_limit")
     given = {name: getattr(estimator, name) for name in names}
-    options = {parameter: option for option, parameter in _PARAMETERS.items()}
+    options = {parameter: option for option, parameter in PARAMETERS.items()}
     return "".join(
         f", {options[name].replace('_', '-')} {value:g}" for name, value in given.items() if value is not None
     )

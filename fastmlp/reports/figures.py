@@ -32,26 +32,28 @@ def graph_objects() -> Any:
 
 
 def curves(runs: list[RunReport], metric: str) -> Any:
-    """Return the curves of ``metric`` ("loss", "accuracy" or "lr") over the epochs, or None if no run has it.
+    """Return the curves of ``metric`` ("loss", "accuracy" or "lr") over the epochs.
 
-    Test values are drawn solid, training values dashed.
+    Values on training rows are drawn dashed. The result is None if no run has the metric, or all rates are constant.
     """
     go = graph_objects()
     figure = go.Figure()
     keys = {"loss": ("val_loss", "train_loss"), "accuracy": ("val_accuracy",), "lr": ("lr",)}[metric]
     for number, run in enumerate(runs):
-        for key in keys:
-            values = run.history.get(key) or [None]
-            if values[0] is None:
-                continue
-            name = {"val_loss": "test", "train_loss": "training"}.get(key, "")
-            label = " ".join(filter(None, [run.name if len(runs) > 1 else "", name])) or run.name
-            line = {"color": _color(number if len(runs) > 1 else len(figure.data)), "dash": _dash(key)}
-            mode = "lines+markers" if len(values) < 60 else "lines"
-            figure.add_trace(go.Scatter(x=run.history["epoch"], y=values, name=label, mode=mode, line=line))
+        for place, (net, history) in enumerate(run.histories.items()):
+            for key in keys:
+                values = history.get(key) or [None]
+                if values[0] is None or (metric == "lr" and len(set(values)) == 1):
+                    continue
+                rows = {"train_loss": "training", "lr": ""}.get(key, "held-out" if net else "test")
+                label = " ".join(filter(None, [run.name if len(runs) > 1 else "", net, rows])) or run.name
+                color = number if len(runs) > 1 else place if net else len(figure.data)
+                line = {"color": _color(color), "dash": _dash(key)}
+                mode = "lines+markers" if len(values) < 60 else "lines"
+                figure.add_trace(go.Scatter(x=history["epoch"], y=values, name=label, mode=mode, line=line))
     if not figure.data:
         return None
-    title = {"loss": "Loss", "accuracy": "Accuracy on the test rows", "lr": "Learning rate"}[metric]
+    title = {"loss": "Loss", "accuracy": "Accuracy", "lr": "Learning rate"}[metric]
     return _finished(figure, title, "epoch", {"lr": "learning rate"}.get(metric, metric), unified=True)
 
 
@@ -76,7 +78,10 @@ def confusion(run: RunReport) -> Any:
 
 
 def calibration(runs: list[RunReport]) -> Any:
-    """Return accuracy over confidence, with the diagonal of a calibrated model."""
+    """Return accuracy over confidence, with the diagonal of a calibrated model.
+
+    The areas of the points grow with the numbers of rows.
+    """
     go = graph_objects()
     figure = go.Figure()
     figure.add_trace(
@@ -87,6 +92,7 @@ def calibration(runs: list[RunReport]) -> Any:
         figure.add_trace(
             go.Scatter(
                 x=found.confidence, y=found.accuracy, customdata=found.rows, mode="lines+markers",
+                marker={"size": 4 + 16 * np.sqrt(found.rows / found.rows.max())},
                 line={"color": _color(number)}, name=f"{run.name} (error {found.error:.3f})",
                 hovertemplate="confidence %{x:.3f}, accuracy %{y:.3f}, %{customdata} rows",
             )
@@ -125,7 +131,9 @@ def histograms(values: dict[str, Array], title: str, axis: str) -> Any:
 def _finished(figure: Any, title: str, x: str, y: str, *, height: int = 420, unified: bool = False) -> Any:
     figure.update_layout(
         title=title, xaxis_title=x, yaxis_title=y, height=height, template="plotly_white",
-        showlegend=len(figure.data) > 1, margin={"l": 60, "r": 20, "t": 50, "b": 50}, hovermode="x unified" if unified else "closest",
+        showlegend=len(figure.data) > 1, margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        # In pixels; the epochs of a short run are far apart.
+        hovermode="x unified" if unified else "closest", hoverdistance=-1 if unified else 20,
         legend={"orientation": "h", "y": -0.22},
     )  # fmt: skip
     return figure

@@ -23,7 +23,8 @@ h1 { font-size: 1.6rem; } h2 { border-bottom: 1px solid #ddd; padding-bottom: .2
 table { border-collapse: collapse; margin: .6rem 0; } .wide { overflow-x: auto; }
 th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #eee; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; } .columns { display: flex; flex-wrap: wrap; gap: 2rem; }
+pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; } .columns { display: flex; flex-wrap: wrap; gap: 2rem;
+  align-items: flex-start; }
 details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 
@@ -50,7 +51,7 @@ def write_report(runs: Sequence[RunReport], path: str | os.PathLike[str]) -> Non
     >>> import numpy as np
     >>> from fastmlp.reports import RunReport, write_report
     >>> history = {"epoch": [1.0, 2.0], "train_loss": [0.9, 0.5], "val_loss": [0.8, 0.6]}
-    >>> run = RunReport("first", "regression", history, {"loss": 0.6}, np.zeros(3), np.ones((3, 1)))
+    >>> run = RunReport("first", "regression", {"": history}, {"loss": 0.6}, np.zeros(3), np.ones((3, 1)))
     >>> write_report([run], "report.html")
     """
     library("plotly", 'pip install "fastmlp[report]"')

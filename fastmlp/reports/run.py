@@ -21,8 +21,9 @@ class RunReport:
     name : str
         Title of the run.
     task : {"classification", "binary", "regression"}
-    history : dict of str to list
-        Columns epoch, train_loss, val_loss, val_accuracy and lr of the metrics; None where a value does not apply.
+    histories : dict of str to dict
+        Columns epoch, train_loss, val_loss, val_accuracy and lr of the metrics, with None where a value does not apply:
+        those of one network under the key "", those of an ensemble under the names of its nets, on held-out rows.
     scores : dict of str to float
         Metrics of the saved model on the test rows.
     targets : ndarray of shape (N,) or (N, O)
@@ -43,7 +44,7 @@ class RunReport:
 
     name: str
     task: str
-    history: dict[str, list[Any]]
+    histories: dict[str, dict[str, list[Any]]]
     scores: dict[str, float]
     targets: Array
     predictions: Array
