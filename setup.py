@@ -150,7 +150,7 @@ setup(
     # cached kernels that an uninstalled copy leaves behind.
     package_dir={"": "."},
     packages=find_packages(include=["fastmlp", "fastmlp.*"]),
-    package_data={"fastmlp": ["py.typed", "*.pyi"], "fastmlp.datasets": ["data/*"]},
+    package_data={"fastmlp": ["py.typed", "*.pyi"], "fastmlp.datasets": ["data/*"], "fastmlp.distributed": ["*.pyi"]},
     install_requires=[
         "numpy>=1.26",
         f"numba>={OLDEST_NUMBA}",

@@ -7,23 +7,14 @@ their files are those of ``__init__.pyi``.
 from __future__ import annotations
 
 import importlib
-import re
-from pathlib import Path
 from typing import Any
 
 from ._common.installed import is_installed as _is_installed
+from ._common.lazy_names import read_names as _read_names
 
 __version__ = "0.1.0"
 
-# name: (its file, the library without which it cannot be used or "")
-_NAMES = {
-    name: (file, library)
-    for file, name, library in re.findall(
-        r"^from \.([\w.]+) import (\w+) as \2(?:  # needs (\w+))?$",
-        Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-}
+_NAMES = _read_names(__file__)
 # A name that lacks its library still says so when it is used; but `import *`, `help` and the like ask for all names.
 __all__ = ["__version__"]
 __all__ += [name for name, (_, library) in _NAMES.items() if not library or _is_installed(library)]

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,12 @@ import fastmlp as fm
 
 # Runs in a process of its own, as examples register classes and change the backend.
 _DOCTESTS = """
-import doctest, sys
+import doctest, operator, sys
 import fastmlp as fm
 
 runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
 for name in sys.argv[1:]:
-    value = getattr(fm, name)
+    value = operator.attrgetter(name)(fm)
     module = value if inspect.ismodule(value) else sys.modules[value.__module__]
     for test in doctest.DocTestFinder(recurse=not inspect.ismodule(value)).find(value, name, module=module):
         runner.run(test)
@@ -32,7 +33,8 @@ sys.exit(bool(result.failed))
 
 def available():
     """Return the public names whose libraries are installed."""
-    return [name for name in fm.__all__ if name not in ("__version__", "datasets")]
+    names = [name for name in fm.__all__ if name not in ("__version__", "datasets", "distributed")]
+    return names + [f"distributed.{name}" for name in fm.distributed.__all__]
 
 
 def parameters(value):
@@ -50,7 +52,7 @@ def test_the_examples_run(tmp_path):
 
 @pytest.mark.parametrize("name", available())
 def test_docstrings_are_complete(name):
-    value = getattr(fm, name)
+    value = attrgetter(name)(fm)
     text = inspect.getdoc(value) or ""
     assert len(text.splitlines()[0]) > 10 and ">>>" in text
     if not callable(value) or (isinstance(value, type) and issubclass(value, (Exception, Warning))):
@@ -66,6 +68,9 @@ def test_docstrings_are_complete(name):
 def test_the_reference_has_every_public_name_once():
     pages = (Path(__file__).parents[1] / "docs/api").glob("*.md")
     shown = [
-        name for page in pages for name in re.findall(r"^::: fastmlp\.(\w+)$", page.read_text(encoding="utf-8"), re.M)
+        name
+        for page in pages
+        for name in re.findall(r"^::: fastmlp\.([\w.]+)$", page.read_text(encoding="utf-8"), re.M)
     ]
-    assert sorted(shown) == sorted(fm._NAMES)
+    inner = [f"distributed.{name}" for name in fm.distributed.__all__]
+    assert sorted(shown) == sorted([*fm._NAMES, *inner, "datasets.pack"])

@@ -86,7 +86,14 @@ class ResumeError(ValueError):
 
 
 class RankError(RuntimeError):
-    """Another rank of a fit raised an exception; the message names the rank and its host."""
+    """Another rank of a fit raised an exception; the message names the rank and its host.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> issubclass(fm.RankError, RuntimeError)
+    True
+    """
 
 
 class BackendError(RuntimeError):

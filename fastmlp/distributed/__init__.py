@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# name: its file
-_NAMES = {"Group": "mpi_group", "SweepRun": "sweeps", "mpi": "mpi_group", "sweep": "sweeps"}
+from .._common.lazy_names import read_names
+
+_NAMES = read_names(__file__)
 
 __all__ = list(_NAMES)
 
@@ -17,7 +18,7 @@ __all__ = list(_NAMES)
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'fastmlp.distributed' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_NAMES[name][0]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -132,6 +132,13 @@ class SweepRun:
         Reason why the run failed.
     stopped : bool
         Whether successive halving stopped the run early.
+
+    Examples
+    --------
+    >>> import fastmlp as fm
+    >>> from fastmlp.distributed import SweepRun
+    >>> SweepRun({"lr": 0.1}, fm.History(), None, "the loss is NaN").best_loss
+    inf
     """
 
     params: dict[str, Any]

@@ -1,0 +1,27 @@
+"""Public names of a package, written once in its ``__init__.pyi``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["read_names"]
+
+
+def read_names(init: str) -> dict[str, tuple[str, str]]:
+    """Return {name: (its file, the library without which it cannot be used or "")} for a package.
+
+    Parameters
+    ----------
+    init : str
+        Path of the package's ``__init__.py``. Lines ``from .file import name as name`` of the ``.pyi`` file beside it
+        are read, with ``# needs library`` after them where one is needed.
+    """
+    return {
+        name: (file, library)
+        for file, name, library in re.findall(
+            r"^from \.([\w.]+) import (\w+) as \2(?:  # needs (\w+))?$",
+            Path(init).with_suffix(".pyi").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    }
