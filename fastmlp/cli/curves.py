@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from ..callbacks.history import History, Record
 from ..io.files import atomic_write
 
-__all__ = ["draw_comparison", "draw_curves", "draw_nets"]
+__all__ = ["draw_comparison", "draw_curves", "draw_nets", "short_names"]
 
 _lock = threading.Lock()  # matplotlib is not made for several threads
+_LONGEST = 40  # characters of a name in a legend
 _TRAIN, _VALIDATION = "#1f77b4", "#d62728"
 
 
@@ -93,7 +95,7 @@ def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
     if axes is None:
         return _NO_MATPLOTLIB
     figure, panels = axes
-    for number, (name, history) in enumerate(histories.items()):
+    for number, (name, history) in enumerate(zip(short_names(list(histories)), histories.values(), strict=True)):
         style = {"color": f"C{number % 10}", "linewidth": 1.6, "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
         style |= _markers(history)
         panels[0].plot(history["epoch"], history["val_loss"], label=name, **style)
@@ -105,6 +107,16 @@ def draw_comparison(histories: dict[str, History], path: Path) -> str | None:
     longest = max(history["epoch"][-1] for history in histories.values())
     _save(figure, panels, None, path, integer_ticks=longest >= 5)
     return None
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Return the paths of runs without the folders that all of them have, and at most _LONGEST characters long.
+
+    A legend of long names leaves no room for the curves.
+    """
+    common = os.path.commonpath([os.path.abspath(os.path.dirname(name) or ".") for name in names])
+    relative = [os.path.relpath(name, common) for name in names]
+    return [name if len(name) <= _LONGEST else "..." + name[3 - _LONGEST :] for name in relative]
 
 
 def _markers(history: History) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import fastmlp as fm
 from fastmlp.callbacks.history import KEYS, History
 from fastmlp.cli import sweep_group
 from fastmlp.cli.compare import print_ranking
+from fastmlp.cli.curves import draw_comparison, short_names
 from fastmlp.cli.data import load_data
 
 RUN = ["--hidden", 8, "--epochs", 2, "--threads", 1, "--quiet"]
@@ -42,6 +43,19 @@ def test_compare(fastmlp, folder):
     last = json.loads((folder / "0.01" / "metrics.jsonl").read_text().splitlines()[-1])
     assert f"{last['val_loss']:.5f}" in lines[1]
     assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_pictures_of_runs_with_long_names(depth, tmp_path):
+    pytest.importorskip("matplotlib")
+    history = History()
+    history.append({**dict.fromkeys(KEYS), "step": 1, "epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.5})
+    parent = tmp_path.joinpath(*["folder" * 20] * depth)
+    for names in (["first"], ["first", "second" * 30], ["x/first" * 40, "y" * 200]):
+        assert draw_comparison({str(parent / name): history for name in names}, tmp_path / "picture.png") is None
+    assert short_names([str(parent / "a" / "x"), str(parent / "b" / "x")]) == [os.path.join(one, "x") for one in "ab"]
+    assert short_names(["runs/only"]) == ["only"]
+    assert short_names(["a", "b" * 50]) == ["a", "..." + "b" * 37]
 
 
 def test_nan_is_not_the_best_run(capsys):
