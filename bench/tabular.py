@@ -166,15 +166,6 @@ METHODS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def calibration_error(y: Any, found: Any, classes: Any, bins: int = 15) -> float:
-    """Return the expected calibration error of the most probable class, over bins of equal width."""
-    best, confidence = found.argmax(axis=1), found.max(axis=1)
-    right = classes[best] == np.asarray(y)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[place == b].mean() - confidence[place == b].mean()) * (place == b).mean() for b in set(place)]
-    return float(sum(gaps))
-
-
 def measure(model: Any, X: pd.DataFrame, y: Any, task: str) -> dict[str, float]:
     """Return the measures of a fitted model on test rows."""
     began = time.perf_counter()
@@ -190,7 +181,7 @@ def measure(model: Any, X: pd.DataFrame, y: Any, task: str) -> dict[str, float]:
         "loss": float(log_loss(y, found, labels=classes)),
         "error": float((classes[found.argmax(axis=1)] != np.asarray(y)).mean()),
         "auc": float(roc_auc_score(y, scores, multi_class="ovr", labels=classes)),
-        "calibration": calibration_error(y, found, classes),
+        "calibration": fm.calibration_error(y, found, classes=classes),
         "predict_s": seconds,
     }
 

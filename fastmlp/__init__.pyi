@@ -102,6 +102,7 @@ from .tabular import TabularRegressor as TabularRegressor  # needs sklearn
 from .training.augmentation import GaussianNoise as GaussianNoise
 from .training.augmentation import HorizontalFlip as HorizontalFlip
 from .training.augmentation import Mixup as Mixup
+from .training.calibration import calibration_error as calibration_error
 from .training.fit_many import fit_many as fit_many
 from .training.single_steps import Stepper as Stepper
 from .training.single_steps import TargetNetwork as TargetNetwork

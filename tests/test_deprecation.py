@@ -39,5 +39,5 @@ def test_a_renamed_argument_is_taken_with_a_warning():
 def test_both_names_at_once_are_an_error():
     with pytest.raises(TypeError, match="Example got both alpha= and rate=; expected rate= alone"):
         Example(1, alpha=0.1, rate=0.2)
-    with pytest.raises(TypeError, match="alhpa"):
-        Example(1, alhpa=0.1)
+    with pytest.raises(TypeError, match="alphas"):
+        Example(1, alphas=0.1)

@@ -8,8 +8,9 @@ import numpy as np
 
 from .._common.installed import library
 from .._common.validation import Array
+from ..training.calibration import reliability
 from .run import RunReport
-from .scores import confusion_matrix, reliability
+from .scores import confusion_matrix
 
 __all__ = ["calibration", "confusion", "curves", "histograms", "residuals"]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from .._common.installed import library
 from ..io.files import atomic_write
+from ..training.calibration import reliability
 from . import figures
 from .run import RunReport
-from .scores import class_scores, confusion_matrix, reliability
+from .scores import class_scores, confusion_matrix
 
 __all__ = ["write_report"]
 

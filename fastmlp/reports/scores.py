@@ -1,4 +1,4 @@
-"""Scores of predictions by class and by confidence."""
+"""Scores of predictions by class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from .._common.validation import Array
 
-__all__ = ["ClassScores", "Reliability", "class_scores", "confusion_matrix", "reliability"]
+__all__ = ["ClassScores", "class_scores", "confusion_matrix"]
 
 
 def confusion_matrix(targets: Array, labels: Array, classes: int) -> Array:
@@ -41,35 +41,3 @@ def class_scores(confusion: Array) -> list[ClassScores]:
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, recall, f1 = right / predicted, right / true, 2 * right / (predicted + true)
     return [ClassScores(*found) for found in zip(precision.tolist(), recall.tolist(), f1.tolist(), true.tolist())]
-
-
-class Reliability(NamedTuple):
-    """Confidence and accuracy by bin of the confidence, and the expected calibration error."""
-
-    confidence: Array
-    accuracy: Array
-    rows: Array
-    error: float
-
-
-def reliability(targets: Array, probabilities: Array, bins: int = 10) -> Reliability:
-    """Compare the confidence in the predicted class with the accuracy, in bins of equal width.
-
-    The expected calibration error is sum_b n_b / N |accuracy_b - confidence_b| (Guo et al., arXiv:1706.04599).
-
-    Parameters
-    ----------
-    targets : ndarray of int, shape (N,)
-    probabilities : ndarray of shape (N, C)
-    bins : int
-        Number of bins; those without rows are left out.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == targets
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    rows = np.bincount(place, minlength=bins)
-    kept = rows > 0
-    mean_confidence = np.bincount(place, confidence, bins)[kept] / rows[kept]
-    accuracy = np.bincount(place, right, bins)[kept] / rows[kept]
-    error = float((rows[kept] * np.abs(accuracy - mean_confidence)).sum() / len(targets))
-    return Reliability(mean_confidence, accuracy, rows[kept], error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -15,25 +14,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from .._common.arithmetic import ceil_div
 from .._common.validation import Array
-from ..callbacks.early_stopping import EarlyStopping
 from ..estimators.stochastic import thread_count
 from ..inference.predictor import Predictor
 from ..losses import Loss
-from ..optim.adam import Adam
 from ..training.fit_many import fit_many
-from ..training.trainer import Trainer
 from .encoder import ColumnEncoder
 from .networks import coded_inputs, make_network, network_inputs, reads_positions
 from .presets import PRESETS, Preset
 from .saving import read_ensemble, write_ensemble
+from .training import fit_options, held_out_parts, make_trainer, stop_at
 
 __all__ = ["BaseTabular"]
 
 _T = TypeVar("_T", bound="BaseTabular")
-
-_FEWEST_HELD_OUT = 2  # rows of a held-out part; with fewer, all rows are for training
 
 
 class BaseTabular(BaseEstimator):  # type: ignore[misc]
@@ -101,13 +95,15 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
                 f"Found input variables with inconsistent numbers of samples: {[len(features), len(targets)]}"
             )
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, features, dtype=np.float64)
-        held_out = self._held_out_parts(targets, preset.n_nets, random_state)
+        held_out = held_out_parts(self._groups(targets), preset.n_nets, self.validation_fraction, random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=preset.n_nets)
+        stop = [] if self.time_limit is None else [stop_at(began + self.time_limit)]
         trainers, each = [], []
         for seed, held in zip(seeds.tolist(), held_out, strict=True):
-            model = make_network(self.encoder_, preset.hidden, outputs, seed)
-            trainers.append(Trainer(model, self._make_loss(), Adam(preset.lr), l2=preset.alpha))
-            each.append({"rng": seed, **self._options(preset, targets, held, began)})
+            rows = np.arange(len(targets)) if held is None else np.setdiff1d(np.arange(len(targets)), held)
+            model = make_network(self.encoder_, preset.hidden, outputs, seed, preset.dropout)
+            trainers.append(make_trainer(preset, model, self._make_loss(), len(rows)))
+            each.append({"rng": seed, **fit_options(preset, rows, held, stop)})
             if callbacks is not None:
                 each[-1]["callbacks"] += callbacks(len(each) - 1, trainers[-1])
         fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=thread_count(self.threads))
@@ -133,38 +129,6 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = self.encoder_.feature_names_in_
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-
-    def _held_out_parts(self, targets: Array, n_nets: int, random_state: np.random.RandomState) -> list[Array | None]:
-        """Return the row numbers that each net holds out, or None where there are too few rows."""
-        parts = round(1 / self.validation_fraction) if self.validation_fraction else 0
-        if not parts or len(targets) < _FEWEST_HELD_OUT * parts:
-            return [None] * n_nets
-        found: list[Array | None] = []
-        groups = self._groups(targets)
-        while len(found) < n_nets:
-            # Rows in random order within their groups, dealt out to the parts in turns.
-            order = random_state.permutation(len(targets))
-            order = order[np.argsort(groups[order], kind="stable")]
-            found += [np.sort(order[part::parts]) for part in random_state.permutation(parts)]
-        return found[:n_nets]
-
-    def _options(self, preset: Preset, targets: Array, held: Array | None, began: float) -> dict[str, Any]:
-        """Return a net's options of `fit_many`."""
-        rows = np.arange(len(targets)) if held is None else np.setdiff1d(np.arange(len(targets)), held)
-        size = min(preset.batch_size, len(rows))
-        an_epoch = ceil_div(len(rows), size)
-        patience = max(preset.patience, ceil_div(preset.updates, an_epoch))
-        options: dict[str, Any] = {
-            "rows": rows,
-            "batch_size": size,
-            "epochs": max(preset.epochs, ceil_div(5 * preset.updates, an_epoch)),
-            "callbacks": [EarlyStopping(patience)],
-        }
-        if held is not None:
-            options["validation_rows"] = held
-        if self.time_limit is not None:
-            options["callbacks"].append(_stop_at(began + self.time_limit))
-        return options
 
     def _predict_held_out(self, features: Array, held_out: list[Array | None]) -> None:
         """Set the means of the predictions of the nets that held a row out, NaN where no net did."""
@@ -289,13 +253,3 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
-
-
-def _stop_at(end: float) -> Callable[[Trainer, Any], None]:
-    """Return a callback that ends a fit at a time of the monotonic clock."""
-
-    def stop(trainer: Trainer, record: Any) -> None:
-        if time.monotonic() >= end:
-            trainer.stop()
-
-    return stop

@@ -13,6 +13,7 @@ from .._kernels import get_backend
 from ..modules import MLP, Linear, Module, Sequential
 from ..modules.activations.relu import ReLU
 from ..modules.binned_linear import BinnedLinear
+from ..modules.dropout import Dropout
 from .encoder import ColumnEncoder
 from .encodings import BINS, DENSE, LEVELS, InputColumn
 
@@ -28,19 +29,24 @@ def coded_inputs(encoder: ColumnEncoder) -> list[InputColumn]:
     return inputs if any(one.kind != DENSE for one in inputs) else []
 
 
-def make_network(encoder: ColumnEncoder, hidden: Sequence[int], outputs: int, seed: int) -> Sequential:
+def make_network(
+    encoder: ColumnEncoder, hidden: Sequence[int], outputs: int, seed: int, dropout: float = 0.0
+) -> Sequential:
     """Return a network of rectified units for the `network_inputs` of a fitted encoder.
 
     It is an MLP on the encoded columns, or the same function with a `BinnedLinear` if columns have many bins or levels.
     """
     inputs = coded_inputs(encoder)
     if not inputs:
-        return MLP(max(1, len(encoder.get_feature_names_out())), hidden, outputs, rng=seed)
+        return MLP(max(1, len(encoder.get_feature_names_out())), hidden, outputs, dropout=dropout, rng=seed)
     dense, bins, levels = ([one.size for one in inputs if one.kind == kind] for kind in (DENSE, BINS, LEVELS))
     first, *widths = *hidden, outputs
     modules: list[Module] = [BinnedLinear(max(1, len(dense)), bins, first, levels=levels, rng=seed)]
     for layer, (before, after) in enumerate(itertools.pairwise((first, *widths)), 1):
-        modules += [ReLU(), Linear(before, after, rng=seed, layer=layer)]
+        modules.append(ReLU())
+        if dropout:
+            modules.append(Dropout(dropout, rng=seed))
+        modules.append(Linear(before, after, rng=seed, layer=layer))
     return Sequential(*modules)
 
 

@@ -38,6 +38,10 @@ class Preset:
     epochs: int = 200
     patience: int = 20
     updates: int = 400
+    cut: float | None = None
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    dropout: float = 0.0
 
 
 # Widths and rate were compared on inner splits of public tables; alpha, batch_size and epochs are the defaults of

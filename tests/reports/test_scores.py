@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fastmlp.reports.scores import class_scores, confusion_matrix, reliability
+from fastmlp.reports.scores import class_scores, confusion_matrix
 
 
 @pytest.mark.parametrize("rows", [2, 7, 300])
@@ -24,12 +24,3 @@ def test_confusion_matrix_and_scores(rows, classes, rng):
 def test_scores_of_a_class_without_rows():
     precision, recall, f1, rows = class_scores(np.array([[4, 0], [0, 0]]))[1]
     assert math.isnan(precision) and math.isnan(recall) and math.isnan(f1) and rows == 0
-
-
-def test_reliability():
-    probabilities = np.array([[0.95, 0.05], [0.91, 0.09], [0.2, 0.8], [1.0, 0.0]])
-    found = reliability(np.array([0, 1, 1, 0]), probabilities, bins=10)
-    np.testing.assert_allclose(found.confidence, [0.8, (0.95 + 0.91 + 1.0) / 3])
-    np.testing.assert_allclose(found.accuracy, [1, 2 / 3])
-    assert found.rows.tolist() == [1, 3]
-    assert found.error == pytest.approx(0.25 * 0.2 + 0.75 * (2.86 / 3 - 2 / 3))
