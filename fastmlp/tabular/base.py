@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -18,12 +20,15 @@ from .._common.validation import Array
 from ..estimators.stochastic import thread_count
 from ..inference.predictor import Predictor
 from ..losses import Loss
+from ..modules import Module
 from ..training.fit_many import fit_many
+from .compiled import CompiledEnsemble
 from .encoder import ColumnEncoder
 from .networks import coded_inputs, make_network, network_inputs, reads_positions
 from .presets import PRESETS, Preset
 from .saving import read_ensemble, write_ensemble
-from .training import fit_options, held_out_parts, make_trainer, stop_at
+from .scoring import as_score
+from .training import OnlineFits, fit_options, held_out_parts, make_trainer, stop_at
 
 __all__ = ["BaseTabular"]
 
@@ -44,10 +49,15 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 0.5, closed="left")],
         "encoder": [ColumnEncoder, None],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
     }
+
+    _online: OnlineFits | None = None
+    _held_out_predictions: Array | None = None
+    _made: tuple[int | None, list[Predictor]] | None = None
 
     def __init__(
         self,
@@ -62,6 +72,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         n_iter_no_change: int | None = None,
         validation_fraction: float = 0.1,
         encoder: ColumnEncoder | None = None,
+        scoring: Any = None,
         time_limit: float | None = None,
         random_state: Any = None,
         threads: int | None = None,
@@ -69,7 +80,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         self.preset, self.n_nets, self.hidden_layer_sizes = preset, n_nets, hidden_layer_sizes
         self.learning_rate_init, self.alpha, self.batch_size = learning_rate_init, alpha, batch_size
         self.max_iter, self.n_iter_no_change, self.validation_fraction = max_iter, n_iter_no_change, validation_fraction
-        self.encoder, self.time_limit, self.random_state, self.threads = encoder, time_limit, random_state, threads
+        self.encoder, self.scoring, self.time_limit = encoder, scoring, time_limit
+        self.random_state, self.threads = random_state, threads
 
     # ------------------------------------------------------------------- methods of the derived classes
 
@@ -82,34 +94,87 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     # ----------------------------------------------------------------------------------------- fitting
 
-    def _fit(self, X: Any, targets: Array, outputs: int, sample_weight: Any, callbacks: Any) -> None:
-        """Fit encoder and nets to rows and ``targets`` as the loss expects them."""
+    def _fit(
+        self,
+        X: Any,
+        targets: Array,
+        outputs: int,
+        sample_weight: Any,
+        callbacks: Any,
+        evaluation: tuple[Any, Array] | None,
+    ) -> None:
+        """Fit encoder and nets to rows and ``targets`` as the loss expects them; ``evaluation`` are rows like these."""
         began, preset = time.monotonic(), self._settings()
         random_state = check_random_state(self.random_state)
-        self.encoder_ = clone(self.encoder) if self.encoder is not None else ColumnEncoder()
-        self.encoder_.fit(X)
-        self._take_names()
-        features = network_inputs(self.encoder_, X, bool(coded_inputs(self.encoder_)))
-        if len(features) != len(targets):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {[len(features), len(targets)]}"
-            )
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, features, dtype=np.float64)
-        held_out = held_out_parts(self._groups(targets), preset.n_nets, self.validation_fraction, random_state)
+        self._fit_encoder(X)
+        positions = bool(coded_inputs(self.encoder_))
+        features, weight = self._read_rows(X, len(targets), sample_weight, positions)
+        count = len(features)
+        if evaluation is None:
+            held_out = held_out_parts(self._groups(targets), preset.n_nets, self.validation_fraction, random_state)
+        else:
+            others, _ = self._read_rows(evaluation[0], len(evaluation[1]), None, positions)
+            features, targets = np.concatenate([features, others]), np.concatenate([targets, evaluation[1]])
+            weight = None if weight is None else np.concatenate([weight, np.ones(len(others))])
+            held_out = [np.arange(count, len(features))] * preset.n_nets
         seeds = random_state.randint(np.iinfo(np.int32).max, size=preset.n_nets)
         stop = [] if self.time_limit is None else [stop_at(began + self.time_limit)]
         trainers, each = [], []
         for seed, held in zip(seeds.tolist(), held_out, strict=True):
-            rows = np.arange(len(targets)) if held is None else np.setdiff1d(np.arange(len(targets)), held)
+            rows = np.arange(count) if held is None else np.setdiff1d(np.arange(count), held)
             model = make_network(self.encoder_, preset.hidden, outputs, seed, preset.dropout)
             trainers.append(make_trainer(preset, model, self._make_loss(), len(rows)))
-            each.append({"rng": seed, **fit_options(preset, rows, held, stop)})
+            measured = rows if held is None else held
+            score = None if self.scoring is None else self._scorer(features[measured], targets[measured])
+            each.append({"rng": seed, **fit_options(preset, rows, held, score, stop)})
             if callbacks is not None:
                 each[-1]["callbacks"] += callbacks(len(each) - 1, trainers[-1])
         fit_many(trainers, features, targets, each=each, sample_weight=weight, threads=thread_count(self.threads))
         self.nets_ = [trainer.model for trainer in trainers]
         self.n_iter_ = max(len(trainer.history) for trainer in trainers)
-        self._predict_held_out(features, held_out)
+        self._online = None
+        self._measure_held_out(features, targets, weight, held_out, count)
+
+    def _partial_fit(self, X: Any, targets: Array, outputs: int, sample_weight: Any) -> None:
+        """Train all nets for one epoch over some rows; the first call without a fit fits the encoder to them."""
+        preset = self._settings()
+        if not hasattr(self, "nets_"):
+            self._fit_encoder(X)
+            seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=preset.n_nets)
+            self.nets_ = [make_network(self.encoder_, preset.hidden, outputs, seed) for seed in seeds.tolist()]
+            self.n_iter_ = 0
+        features, weight = self._read_rows(X, len(targets), sample_weight, reads_positions(self.nets_[0]))
+        if self._online is None:
+            trainers = [make_trainer(preset, net, self._make_loss(), len(features)) for net in self.nets_]
+            seed = int(self.random_state) if isinstance(self.random_state, Integral) else None
+            self._online = OnlineFits(trainers, seed)
+        self._online.fit(features, targets, weight, preset.batch_size, thread_count(self.threads))
+        self.n_iter_ += 1
+        self._held_out_predictions = None
+        self._made = None
+
+    def _evaluation(self, eval_set: Any, as_targets: Callable[[Any], Array]) -> tuple[Any, Array] | None:
+        """Return the rows (X, targets) of the argument ``eval_set``."""
+        if eval_set is None:
+            return None
+        pair = eval_set[0] if isinstance(eval_set, list) and len(eval_set) == 1 else eval_set
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"eval_set is a {type(eval_set).__name__}; expected (X, y), or a list with one such pair.")
+        return pair[0], as_targets(pair[1])
+
+    def _fit_encoder(self, X: Any) -> None:
+        self.encoder_ = clone(self.encoder) if self.encoder is not None else ColumnEncoder()
+        self.encoder_.fit(X)
+        self._take_names()
+
+    def _read_rows(self, X: Any, targets: int, sample_weight: Any, positions: bool) -> tuple[Array, Array | None]:
+        """Return the inputs of the nets for rows, and their weights."""
+        features = network_inputs(self.encoder_, X, positions)
+        if len(features) != targets:
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: {[len(features), targets]}")
+        if sample_weight is None:
+            return features, None
+        return features, _check_sample_weight(sample_weight, features, dtype=np.float64)
 
     def _settings(self) -> Preset:
         given: dict[str, Any] = {
@@ -130,9 +195,16 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _predict_held_out(self, features: Array, held_out: list[Array | None]) -> None:
-        """Set the means of the predictions of the nets that held a row out, NaN where no net did."""
-        total, count = None, np.zeros(len(features))
+    def _measure_held_out(
+        self, features: Array, targets: Array, weight: Array | None, held_out: list[Array | None], count: int
+    ) -> None:
+        """Predict the rows that nets held out, and calibrate by them.
+
+        For training rows, of which there are ``count``, these are the means of the nets that held a row out, NaN where
+        no net did; rows of evaluation are held out by all nets.
+        """
+        self._held_out_predictions = None
+        total, counts = None, np.zeros(len(features))
         for number, held in enumerate(held_out):
             if held is None:
                 continue
@@ -140,11 +212,27 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
             if total is None:
                 total = np.zeros((len(features), *found.shape[1:]))
             total[held] += found
-            count[held] += 1
-        self._held_out_predictions: Array | None = None
-        if total is not None:
-            with np.errstate(invalid="ignore"):
-                self._held_out_predictions = total / count.reshape(-1, *[1] * (total.ndim - 1))
+            counts[held] += 1
+        if total is None:
+            return
+        with np.errstate(invalid="ignore"):
+            total /= counts.reshape(-1, *[1] * (total.ndim - 1))
+        known = np.flatnonzero(counts)
+        self._calibrate(targets[known], total[known], None if weight is None else weight[known])
+        if len(features) == count:
+            self._held_out_predictions = total
+
+    def _calibrate(self, targets: Array, found: Array, weight: Array | None) -> None:
+        """Fit what is fitted to the predictions of held-out rows."""
+
+    def _scorer(self, features: Array, targets: Array) -> Callable[[Module], float]:
+        """Return the score of a net on encoded rows."""
+        classes = getattr(self, "classes_", None)
+        return as_score(self.scoring, self._decode, features, self._labels(targets), classes)
+
+    def _labels(self, targets: Array) -> Array:
+        """Return labels or values of targets as the loss expects them."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------- files
 
@@ -219,6 +307,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     def _set_fitted_state(self, state: dict[str, Any]) -> None:
         self.n_iter_ = int(state["n_iter"])
         self._held_out_predictions = None
+        self._online = None
 
     # -------------------------------------------------------------------------------------- prediction
 
@@ -226,12 +315,17 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         """Return the mean of the predictions of some nets, float64."""
         predictors = self._predictors()
         chosen = range(len(predictors)) if numbers is None else numbers
-        total: Array = sum(self._decode(predictors[number](features)) for number in chosen)  # type: ignore[assignment]
+        pairs = [(predictors[number](features), self.nets_[number]) for number in chosen]
+        total: Array = sum(self._decode(outputs, net) for outputs, net in pairs)  # type: ignore[assignment]
         return total / len(chosen)
 
-    def _decode(self, outputs: Array) -> Array:
+    def _decode(self, outputs: Array, net: Module) -> Array:
         """Convert outputs of a net to probabilities or values, float64."""
         raise NotImplementedError
+
+    def _compiled(self, answer: Callable[[Array], Array]) -> CompiledEnsemble:
+        """Return a frozen copy that gives the ``answer`` of mean outputs or probabilities."""
+        return CompiledEnsemble(self.encoder_, self.nets_, self._make_loss().task == "classification", answer)
 
     def _encode(self, X: Any) -> Array:
         check_is_fitted(self)
@@ -239,7 +333,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
 
     def _predictors(self) -> list[Predictor]:
         threads = thread_count(self.threads)
-        made: tuple[int | None, list[Predictor]] | None = self.__dict__.get("_made")
+        made = self._made
         if made is None or made[0] != threads:
             made = self._made = threads, [Predictor(net, threads=threads) for net in self.nets_]
         return made[1]
@@ -247,6 +341,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         state.pop("_made", None)  # compiled code
+        state["_online"] = None  # its optimizers
         return state
 
     def __sklearn_tags__(self) -> Any:

@@ -97,7 +97,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.encodings_: list[Encoding] = [
             fit_encoding(column, self.bins, self.min_frequency, self.max_levels) for column in columns
         ]
-        self._fewest_coded = FEWEST_CODED
+        self.fewest_coded_ = FEWEST_CODED
         self._shares = [float(column.missing().mean()) for column in columns]
         self._identifiers = [_looks_like_identifier(column) for column in columns]
         return self
@@ -131,7 +131,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the columns of `transform_to_inputs`: dense ones, then those of bins, then those of levels."""
         check_is_fitted(self)
         return sorted(
-            (one for encoding in self.encodings_ for one in encoding.inputs(self._fewest_coded)),
+            (one for encoding in self.encodings_ for one in encoding.inputs(self.fewest_coded_)),
             key=lambda one: one.kind,
         )
 
@@ -147,12 +147,12 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             a level is its number, or -1.
         """
         columns = self._fitted_columns(X)
-        kinds = [one.kind for encoding in self.encodings_ for one in encoding.inputs(self._fewest_coded)]
+        kinds = [one.kind for encoding in self.encodings_ for one in encoding.inputs(self.fewest_coded_)]
         found: Array = np.zeros((len(columns[0].missing()), len(kinds)), np.float32)
         at = 0
         for column, encoding in zip(columns, self.encodings_, strict=True):
-            width = len(encoding.inputs(self._fewest_coded))
-            encoding.write_inputs(column, found[:, at : at + width], self._fewest_coded)  # type: ignore[arg-type]
+            width = len(encoding.inputs(self.fewest_coded_))
+            encoding.write_inputs(column, found[:, at : at + width], self.fewest_coded_)  # type: ignore[arg-type]
             at += width
         return np.ascontiguousarray(found[:, np.argsort(kinds, kind="stable")])
 
@@ -256,7 +256,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "names": list(map(str, self.feature_names_in_)) if hasattr(self, "feature_names_in_") else None,
             "columns": [encoding_state(encoding) for encoding in self.encodings_],
             "missing": self._shares, "identifiers": self._identifiers, "parameters": self.get_params(),
-            "fewest_coded": self._fewest_coded,
+            "fewest_coded": self.fewest_coded_,
         }  # fmt: skip
 
     @classmethod
@@ -276,7 +276,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         made.n_features_in_ = len(made.encodings_)
         if state["names"] is not None:
             made.feature_names_in_ = np.array(state["names"], dtype=object)
-        made._fewest_coded = state.get("fewest_coded", FEWEST_CODED)  # missing in files with encoded columns only
+        made.fewest_coded_ = state.get("fewest_coded", FEWEST_CODED)  # missing in files with encoded columns only
         made._shares, made._identifiers = list(state["missing"]), list(state["identifiers"])
         return made
 

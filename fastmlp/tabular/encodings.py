@@ -11,11 +11,11 @@ from .._common.validation import Array
 from .frames import Categories, Column, Dates, Numbers
 
 __all__ = [
-    "BINS", "DENSE", "FEWEST_CODED", "LEVELS", "CategoryEncoding", "DateEncoding", "Encoding", "InputColumn",
+    "BINS", "DENSE", "FEWEST_CODED", "LARGEST", "LEVELS", "CategoryEncoding", "DateEncoding", "Encoding", "InputColumn",
     "NumberEncoding", "encoding_from_state", "encoding_state", "fit_encoding",
 ]  # fmt: skip
 
-_LARGEST = 1e100  # scaled numbers, whose square is finite
+LARGEST = 1e100  # scaled numbers, whose square is finite
 _RARE, _MISSING = "(rare)", "(missing)"
 # Kinds of input columns, in the order in which BinnedLinear reads them.
 DENSE, BINS, LEVELS = range(3)
@@ -118,7 +118,7 @@ class NumberEncoding:
         x, at = np.where(missing, self.median, column.values), 0
         if self.factor:
             with np.errstate(over="ignore"):
-                z = np.clip((x - self.median) * self.factor, -_LARGEST, _LARGEST)
+                z = np.clip((x - self.median) * self.factor, -LARGEST, LARGEST)
             out[:, at] = z / np.sqrt(1 + (z / 3) ** 2)
             at += 1
         if self.missing:
@@ -203,6 +203,19 @@ class CategoryEncoding:
             self.write(column, out)
         else:
             out[:, 0] = self._levels_of(column)
+
+    def inputs_of(self, code: int, fewest: int | None) -> list[float]:
+        """Return the columns of one row as `write` gives them, or with ``fewest`` as `write_inputs` does.
+
+        ``code`` is the place of the row's level among those that have codes, -1 for none.
+        """
+        if not self.width:
+            return []
+        if fewest is not None and self.width >= fewest:
+            return [float(code)]
+        if self._codes == 2:
+            return [(1.0, -1.0, 0.0)[code]]
+        return [float(place == code) for place in range(self.width)]
 
     def _levels_of(self, column: Categories) -> Array:
         """Return the code of each row, -1 for none."""

@@ -15,7 +15,8 @@ from .._common.validation import Array
 from ..datasets.columns import import_optional
 
 __all__ = [
-    "Categories", "Column", "Dates", "Numbers", "empty_column", "has_names", "read_columns", "read_matrix", "to_frame",
+    "Categories", "Column", "Dates", "Numbers", "empty_column", "has_names", "read_columns", "read_matrix", "text_of",
+    "to_frame",
 ]  # fmt: skip
 
 
@@ -40,7 +41,7 @@ class Numbers:
     def as_categories(self) -> Categories:
         """Return the numbers as texts."""
         values, codes = np.unique(self.values, return_inverse=True)
-        levels = [_text(value) for value in values.tolist()]
+        levels = [text_of(value) for value in values.tolist()]
         return Categories([level or "" for level in levels], np.where(self.missing(), -1, codes.reshape(-1)))
 
 
@@ -133,7 +134,7 @@ def to_frame(X: Any) -> Any:
     if isinstance(X, pandas.DataFrame):
         frame = X
     elif isinstance(X, Mapping):
-        frame = pandas.DataFrame({name: np.atleast_1d(np.asarray(column)) for name, column in X.items()})
+        frame = pandas.DataFrame({name: _as_column(column, name) for name, column in X.items()})
     elif hasattr(X, "to_pandas"):  # polars, Arrow
         frame = X.to_pandas()
     else:
@@ -142,6 +143,17 @@ def to_frame(X: Any) -> Any:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"X has two columns named {twice!r}; expected different names.")
     return frame
+
+
+def _as_column(values: Any, name: Any) -> Any:
+    """Return a column of a dict as a list or an array; a scalar is one row."""
+    if not isinstance(values, (list, tuple)):
+        return np.atleast_1d(np.asarray(values))
+    for value in values:
+        if isinstance(value, (list, tuple, dict)):
+            raise ValueError(f"Column {name!r} has a {type(value).__name__} in a row; expected a number, text or date.")
+    # NumPy would make an array of texts of a list of texts and NaN, with the text "nan".
+    return list(values)
 
 
 def read_columns(X: Any) -> list[Column]:
@@ -210,7 +222,7 @@ def _read_objects(series: Any, name: Any) -> Column:
             raise TypeError(
                 f"Column {name!r} has a value of type {kind}; argument must be a string, a date or a real number."
             )
-    levels, places = _merge([_text(value) for value in uniques])
+    levels, places = _merge([text_of(value) for value in uniques])
     return Categories(levels, np.append(places, -1)[codes])
 
 
@@ -225,7 +237,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a level as text, which is the same for 1 and 1.0; None if it is empty."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

@@ -11,7 +11,9 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from .._common.validation import Array
 from ..losses import Loss
 from ..losses.mse import MSELoss
+from ..modules import Module
 from .base import BaseTabular
+from .compiled import CompiledEnsemble
 
 __all__ = ["TabularRegressor"]
 
@@ -28,7 +30,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
     ----------
     preset, n_nets, hidden_layer_sizes, learning_rate_init, alpha, batch_size, max_iter, n_iter_no_change
         See `TabularClassifier`.
-    validation_fraction, encoder, time_limit, random_state, threads
+    validation_fraction, encoder, scoring, time_limit, random_state, threads
         See `TabularClassifier`.
 
     Attributes
@@ -49,7 +51,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, callbacks: Any = None) -> TabularRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, eval_set: Any = None, callbacks: Any = None
+    ) -> TabularRegressor:
         """Fit encoder and nets.
 
         Parameters
@@ -57,6 +61,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         X : data frame (pandas or polars), Arrow table, dict of columns, or array-like, of shape (N, columns)
         y : array-like of shape (N,) or (N, outputs)
         sample_weight : array-like of shape (N,), optional
+        eval_set : (X, y), optional
+            See `TabularClassifier.fit`.
         callbacks : callable, optional
             ``callbacks(number, trainer)`` returns a list of callbacks for each net, see `Callback`. Those of different
             nets are called in different threads at the same time.
@@ -70,15 +76,58 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         ValueError
             If an argument is out of range or of another shape, or a number is infinite.
         """
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        self._single = targets.ndim == 1 or targets.shape[1] == 1
-        targets = targets.reshape(len(targets), -1)
-        self._offset, deviation = targets.mean(axis=0), targets.std(axis=0)
-        self._scale = np.where(deviation > 0, deviation, 1.0)
-        self._fit(X, (targets - self._offset) / self._scale, targets.shape[1], sample_weight, callbacks)
+        values, self._single = _read_values(y)
+        self._standardize_by(values)
+        evaluation = self._evaluation(eval_set, self._targets)
+        self._fit(X, self._targets(values), values.shape[1], sample_weight, callbacks, evaluation)
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> TabularRegressor:
+        """Train all nets for one epoch over some rows, with the present weights and optimizers.
+
+        The encoder and the scale of the targets are fitted to the rows of the first call, or of `fit`, and stay as they
+        are: a category that the encoder has not seen is a rare or an unknown one. No rows are held out. Optimizers are
+        not saved by `save` or pickle.
+
+        Parameters
+        ----------
+        X : as for `fit`
+        y : array-like of shape (N,) or (N, outputs)
+        sample_weight : array-like of shape (N,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range or of another shape, or a number is infinite.
+        """
+        values, single = _read_values(y)
+        if not hasattr(self, "nets_"):
+            self._single = single
+            self._standardize_by(values)
+        self._partial_fit(X, self._targets(values), values.shape[1], sample_weight)
+        return self
+
+    def _standardize_by(self, values: Array) -> None:
+        """Take mean and deviation of the targets (N, outputs)."""
+        self._offset, deviation = values.mean(axis=0), values.std(axis=0)
+        self._scale = np.where(deviation > 0, deviation, 1.0)
+
+    def _targets(self, y: Any) -> Array:
+        """Return standardized targets (N, outputs)."""
+        values, _ = _read_values(y)
+        if values.shape[1] != len(self._offset):
+            raise ValueError(f"y has {values.shape[1]} outputs; expected {len(self._offset)} as in the other rows.")
+        found: Array = (values - self._offset) / self._scale
+        return found
+
+    def _labels(self, targets: Array) -> Array:
+        values: Array = targets * self._scale + self._offset
+        return values[:, 0] if self._single else values
 
     def _make_loss(self) -> Loss:
         return MSELoss()
@@ -96,9 +145,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         super()._set_fitted_state(state)
         self._offset, self._scale, self._single = np.array(state["offset"]), np.array(state["scale"]), state["single"]
 
-    def _decode(self, outputs: Array) -> Array:
-        values: Array = outputs.astype(np.float64) * self._scale + self._offset
-        return values[:, 0] if self._single else values
+    def _decode(self, outputs: Array, net: Module) -> Array:
+        return self._labels(outputs.astype(np.float64))
 
     @property
     def oof_prediction_(self) -> Array | None:
@@ -120,7 +168,33 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         """
         return self._predict_encoded(self._encode(X))
 
+    def compiled_predict(self) -> CompiledEnsemble:
+        """Return a fast version of `predict` with the present weights.
+
+        Returns
+        -------
+        callable
+            ``f(X)`` for rows as `fit` takes them, or a dict of scalars for one row. Later changes of the estimator have
+            no effect on it.
+        """
+        check_is_fitted(self)
+        scale, offset, single = self._scale, self._offset, self._single
+
+        def answer(found: Array) -> Array:
+            values: Array = found * scale + offset
+            return values[:, 0] if single else values
+
+        return self._compiled(answer)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _read_values(y: Any) -> tuple[Array, bool]:
+    """Return targets (N, outputs) as float64, and whether predictions have the shape (N,)."""
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None")
+    values: Array = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    return values.reshape(len(values), -1), values.ndim == 1 or values.shape[1] == 1

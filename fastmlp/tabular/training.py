@@ -10,16 +10,17 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.validation import Array
-from ..callbacks import Callback
 from ..callbacks.early_stopping import EarlyStopping
 from ..losses import Loss
 from ..modules import Module
 from ..optim.adam import AdamW
 from ..optim.schedules import ReduceOnPlateau
+from ..training.fit_many import fit_many
 from ..training.trainer import Trainer
 from .presets import Preset
+from .scoring import ScoreStopping
 
-__all__ = ["fit_options", "held_out_parts", "make_trainer", "stop_at"]
+__all__ = ["OnlineFits", "fit_options", "held_out_parts", "make_trainer", "stop_at"]
 
 _FEWEST_HELD_OUT = 2  # rows of a held-out part; with fewer, all rows are for training
 
@@ -64,7 +65,13 @@ def _patience(preset: Preset, rows: int) -> int:
     return max(preset.patience, ceil_div(preset.updates, ceil_div(rows, min(preset.batch_size, rows))))
 
 
-def fit_options(preset: Preset, rows: Array, held: Array | None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def fit_options(
+    preset: Preset,
+    rows: Array,
+    held: Array | None,
+    score: Callable[[Module], float] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
     """Return a net's options of `fit_many`.
 
     Parameters
@@ -72,20 +79,49 @@ def fit_options(preset: Preset, rows: Array, held: Array | None, callbacks: Sequ
     preset : Preset
     rows, held : ndarray of int
         Numbers of the training rows, and of the rows whose loss ends the fit; None for that of the training rows.
-    callbacks : sequence of Callback
+    score : callable, optional
+        Score of a net, in place of the loss.
+    callbacks : sequence of callbacks
         Called after early stopping.
     """
     size = min(preset.batch_size, len(rows))
     an_epoch = ceil_div(len(rows), size)
+    patience = _patience(preset, len(rows))
+    stopping = EarlyStopping(patience) if score is None else ScoreStopping(patience, score)
     options: dict[str, Any] = {
         "rows": rows,
         "batch_size": size,
         "epochs": max(preset.epochs, ceil_div(5 * preset.updates, an_epoch)),
-        "callbacks": [EarlyStopping(_patience(preset, len(rows))), *callbacks],
+        "callbacks": [stopping, *callbacks],
     }
     if held is not None:
         options["validation_rows"] = held
     return options
+
+
+class OnlineFits:
+    """Fits of one epoch each, of all nets, which go on from the weights and the optimizers of the last one.
+
+    Parameters
+    ----------
+    trainers : list of Trainer
+    seed : int or None
+        Seed of the orders of the rows; None draws one.
+    """
+
+    def __init__(self, trainers: list[Trainer], seed: int | None) -> None:
+        self._trainers, self._calls = trainers, 0
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+
+    def fit(self, features: Array, targets: Array, weight: Array | None, batch_size: int, threads: int | None) -> None:
+        """Train all nets for one epoch."""
+        seeds = np.random.default_rng([self._seed, self._calls]).integers(2**31, size=len(self._trainers))
+        each = [{"rng": seed} for seed in seeds.tolist()]
+        fit_many(
+            self._trainers, features, targets, each=each, sample_weight=weight, threads=threads, epochs=1,
+            batch_size=min(batch_size, len(features)),
+        )  # fmt: skip
+        self._calls += 1
 
 
 def stop_at(end: float) -> Callable[[Trainer, Any], None]:

@@ -178,7 +178,7 @@ def test_errors_of_new_rows(X, message):
     "X, error, message",
     [
         ({"a": [1j, 2j]}, ValueError, "Column 'a' has complex numbers"),
-        ({"a": [[1], [2]]}, ValueError, None),
+        ({"a": [[1], [2]]}, ValueError, "Column 'a' has a list in a row"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "two columns named 'a'"),
         (pd.DataFrame({"a": [object(), object()]}), TypeError, "Column 'a' has a value of type object"),
         (pd.DataFrame({"a": []}), ValueError, "0 sample"),
@@ -257,3 +257,12 @@ def test_inputs_of_a_binned_linear(rng):
     assert_matches(ref, comp, 4e-6)
     unseen = encoder.transform_to_inputs({**X, "many": np.full(rows, "new")})
     assert (unseen[:, -1] == -1).all()
+
+
+def test_lists_of_texts_with_nan_have_missing_values():
+    """As in a dict of columns that a data frame gives; NumPy makes the text "nan" of such a value."""
+    texts = ["red", "blue", float("nan"), None] * 10
+    ref = ColumnEncoder().fit(pd.DataFrame({"color": texts}))
+    comp = ColumnEncoder().fit({"color": texts})
+    assert ref.state() == comp.state() and comp.encodings_[0].missing
+    assert np.array_equal(ref.transform({"color": texts}), comp.transform(pd.DataFrame({"color": texts})))
