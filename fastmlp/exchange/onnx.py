@@ -18,7 +18,7 @@ from ..modules.lowering import iter_layers
 from ..modules.onnx_node import onnx_nodes
 from .onnx_chain import Chain
 
-__all__ = ["export_onnx", "import_onnx"]
+__all__ = ["IR_VERSION", "OPSET", "Graph", "export_onnx", "import_onnx"]
 
 OPSET = 20  # the first opset with Gelu
 IR_VERSION = 9  # of the same release of ONNX
@@ -58,7 +58,7 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
     require_model(model, "export_onnx", sized=True)
     assert model.dtype is not None
     onnx = _onnx()
-    graph = _Graph(onnx, model.dtype)
+    graph = Graph(onnx, model.dtype)
     for _, module in iter_layers(model, evaluation=True):
         graph.add(module)
     helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
@@ -80,14 +80,31 @@ def export_onnx(model: Module, path: str | os.PathLike[str]) -> None:
         stream.write(proto.SerializeToString(deterministic=True))
 
 
-class _Graph:
-    """Chain of nodes; ``now`` is the name of its last value."""
+class Graph:
+    """Chain of nodes; ``now`` is the name of its last value.
 
-    def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
-        self._onnx, self._dtype = onnx, dtype
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
-        self.now = "x"
+    Parameters
+    ----------
+    onnx : module
+    dtype : numpy.dtype
+        Dtype of the constants.
+    nodes, tensors : list, optional
+        Those of a larger graph, to which the chain is appended.
+    now : str
+        Name of the first value.
+    """
+
+    def __init__(
+        self,
+        onnx: Any,
+        dtype: np.dtype[Any],
+        nodes: list[Any] | None = None,
+        tensors: list[Any] | None = None,
+        now: str = "x",
+    ) -> None:
+        self._onnx, self._dtype, self.now = onnx, dtype, now
+        self.nodes: list[Any] = [] if nodes is None else nodes
+        self.tensors: list[Any] = [] if tensors is None else tensors
 
     def node(self, operator: str, *more: str, out: str | None = None, **attributes: Any) -> str:
         """Append the node operator(now, *more), and return the name of its output."""

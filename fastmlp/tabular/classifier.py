@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..training.calibration import fit_temperature, scale_by_temperature
 from ..training.evaluation import normalize_outputs
 from .base import BaseTabular
 from .compiled import CompiledEnsemble
+from .onnx import write_onnx
 
 __all__ = ["TabularClassifier"]
 
@@ -280,6 +282,30 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         found = self.predict_proba(X)
         labels: Array = self.classes_[found.argmax(axis=1)]
         return labels
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write encoder, nets and their mean as one ONNX graph, for ONNX Runtime.
+
+        The graph has an input (N, 1) for each column of the table, by its name: of numbers as float64, NaN where one is
+        missing; of categories as strings, without spaces around them and "" where one is missing (``"1"`` for 1,
+        ``"True"`` for True). Its outputs are ``label`` (N,) and ``probabilities`` (N, classes), float32.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, written whole or not at all.
+
+        Raises
+        ------
+        ValueError
+            If a column holds dates.
+        BackendError
+            If onnx is not installed.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        write_onnx(path, self.encoder_, self.nets_, classes=self.classes_, temperature=self.temperature_)
 
     def compiled_predict(self) -> CompiledEnsemble:
         """Return a fast version of `predict` with the present weights, see `compiled_predict_proba`."""

@@ -203,13 +203,13 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(column, Numbers) and encoding.kind == "category":
             return column.as_categories()
         if isinstance(column, Categories) and encoding.kind == "number":
-            numbers = column.as_numbers(self._names()[place])
+            numbers = column.as_numbers(self.column_names()[place])
             if numbers is not None:
                 return numbers
         example = column.values[~column.missing()][0] if not isinstance(column, Categories) else _first_text(column)
         raise ValueError(
-            f"Column {self._names()[place]!r} has values such as {str(example)!r}; expected a {encoding.kind} as in "
-            "the training rows."
+            f"Column {self.column_names()[place]!r} has values such as {str(example)!r}; expected a {encoding.kind} as "
+            "in the training rows."
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
@@ -225,7 +225,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of str
         """
         check_is_fitted(self)
-        names = self._names() if input_features is None else list(input_features)
+        names = self.column_names() if input_features is None else list(input_features)
         if len(names) != self.n_features_in_:
             raise ValueError(
                 "input_features should have length equal to number of features: "
@@ -241,7 +241,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         identifiers.
         """
         check_is_fitted(self)
-        names = [str(name) for name in self._names()]
+        names = [str(name) for name in self.column_names()]
         width = max(len("column"), *map(len, names))
         lines = [f"{'column':{width}}  {'kind':8}  missing  encoding"]
         for name, encoding, share, odd in zip(names, self.encodings_, self._shares, self._identifiers, strict=True):
@@ -280,7 +280,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         made._shares, made._identifiers = list(state["missing"]), list(state["identifiers"])
         return made
 
-    def _names(self) -> list[Any]:
+    def column_names(self) -> list[Any]:
+        """Return the names of the columns of a table: those of the training rows, or x0, x1, ..."""
         return list(getattr(self, "feature_names_in_", [f"x{place}" for place in range(self.n_features_in_)]))
 
     def __sklearn_tags__(self) -> Any:

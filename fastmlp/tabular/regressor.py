@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..losses.mse import MSELoss
 from ..modules import Module
 from .base import BaseTabular
 from .compiled import CompiledEnsemble
+from .onnx import write_onnx
 
 __all__ = ["TabularRegressor"]
 
@@ -167,6 +169,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         ndarray of float64, of shape (N,) or (N, outputs)
         """
         return self._predict_encoded(self._encode(X))
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write encoder, nets and their mean as one ONNX graph, see `TabularClassifier.export_onnx`.
+
+        Its output is ``prediction`` (N, outputs), float64.
+        """
+        check_is_fitted(self)
+        write_onnx(path, self.encoder_, self.nets_, scale=self._scale, offset=self._offset)
 
     def compiled_predict(self) -> CompiledEnsemble:
         """Return a fast version of `predict` with the present weights.
