@@ -123,7 +123,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         for seed, held in zip(seeds.tolist(), held_out, strict=True):
             rows = np.arange(count) if held is None else np.setdiff1d(np.arange(count), held)
             model = make_network(self.encoder_, preset.hidden, outputs, seed, preset.dropout)
-            trainers.append(make_trainer(preset, model, self._make_loss(), len(rows)))
+            trainers.append(make_trainer(preset, model, self._make_loss()))
             measured = rows if held is None else held
             score = None if self.scoring is None else self._scorer(features[measured], targets[measured])
             each.append({"rng": seed, **fit_options(preset, rows, held, score, stop)})
@@ -141,11 +141,13 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "nets_"):
             self._fit_encoder(X)
             seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=preset.n_nets)
-            self.nets_ = [make_network(self.encoder_, preset.hidden, outputs, seed) for seed in seeds.tolist()]
+            self.nets_ = [
+                make_network(self.encoder_, preset.hidden, outputs, seed, preset.dropout) for seed in seeds.tolist()
+            ]
             self.n_iter_ = 0
         features, weight = self._read_rows(X, len(targets), sample_weight, reads_positions(self.nets_[0]))
         if self._online is None:
-            trainers = [make_trainer(preset, net, self._make_loss(), len(features)) for net in self.nets_]
+            trainers = [make_trainer(preset, net, self._make_loss()) for net in self.nets_]
             seed = int(self.random_state) if isinstance(self.random_state, Integral) else None
             self._online = OnlineFits(trainers, seed)
         self._online.fit(features, targets, weight, preset.batch_size, thread_count(self.threads))

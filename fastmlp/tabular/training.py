@@ -13,8 +13,7 @@ from .._common.validation import Array
 from ..callbacks.early_stopping import EarlyStopping
 from ..losses import Loss
 from ..modules import Module
-from ..optim.adam import AdamW
-from ..optim.schedules import ReduceOnPlateau
+from ..optim.adam import Adam
 from ..training.fit_many import fit_many
 from ..training.trainer import Trainer
 from .presets import Preset
@@ -51,13 +50,9 @@ def held_out_parts(
     return found[:n_nets]
 
 
-def make_trainer(preset: Preset, model: Module, loss: Loss, rows: int) -> Trainer:
-    """Return the trainer of a net for a number of training rows."""
-    lr: Any = preset.lr
-    if preset.cut is not None:
-        lr = ReduceOnPlateau(preset.lr, preset.cut, patience=_patience(preset, rows) // 3, threshold=0.0)
-    optimizer = AdamW(lr, betas=(0.9, preset.beta2), weight_decay=preset.weight_decay)
-    return Trainer(model, loss, optimizer, l2=preset.alpha)
+def make_trainer(preset: Preset, model: Module, loss: Loss) -> Trainer:
+    """Return the trainer of a net."""
+    return Trainer(model, loss, Adam(preset.lr), l2=preset.alpha)
 
 
 def _patience(preset: Preset, rows: int) -> int:

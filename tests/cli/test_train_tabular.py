@@ -166,7 +166,7 @@ def test_resume_and_force(fastmlp, trained):
         (("--dropout", "0"), "--dropout is not for ensembles"),
         (("--steps", 3), "--steps is not for ensembles"),
         (("--tensorboard",), "--tensorboard is not for ensembles"),
-        (("--preset", "huge"), "--preset is 'huge'; expected fast, balanced"),
+        (("--preset", "huge"), "--preset is 'huge'; expected fast, balanced, best"),
         (("--seed", 2**32), "expected at most 4294967295"),
         (("--plain", "--nets", 3), "--nets is for ensembles and cannot be combined with --plain"),
     ],

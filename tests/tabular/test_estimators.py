@@ -257,6 +257,18 @@ def test_presets():
         fm.TabularClassifier("slow").fit(frame, labels)
 
 
+@pytest.mark.parametrize("encoder", [None, fm.ColumnEncoder(bins=4)])
+def test_best_has_dropout_in_training_only(encoder):
+    frame, labels, _ = table(100)
+    model = fm.TabularClassifier("best", random_state=0, n_nets=2, max_iter=3, encoder=encoder).fit(frame, labels)
+    for net in model.nets_:
+        dropouts = [module for module in net.modules() if isinstance(module, fm.Dropout)]
+        assert [module.p for module in dropouts] == [PRESETS["best"].dropout] * 2
+    assert np.array_equal(model.predict_proba(frame), model.predict_proba(frame))
+    again = fm.TabularClassifier("best", random_state=0, n_nets=2, max_iter=3, encoder=encoder, threads=1)
+    assert np.array_equal(model.predict_proba(frame), again.fit(frame, labels).predict_proba(frame))
+
+
 @pytest.mark.parametrize(
     "y, message", [([1.5, 2.5, 3.5], "Unknown label type"), (["a", None, "b"], "NaN or None"), ([1, 2], "inconsistent")]
 )
