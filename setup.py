@@ -107,12 +107,14 @@ extras = {
     "cuda": ["numba-cuda[cu12]>=0.28"],
     "completion": ["shtab>=1.7"],
     "dask": ["dask[distributed]>=2024.1"],
+    "mlflow": ["mlflow-skinny>=2.15", "sqlalchemy>=1.4", "alembic>=1.10"],
     "mpi": ["mpi4py>=4.0", "mpich>=4.3"],
     "onnx": ["onnx>=1.16"],
     "plot": ["matplotlib>=3.7"],
     "report": ["plotly>=5.18"],
     "sklearn": ["scikit-learn>=1.6", "scipy>=1.10"],
     "tensorboard": ["tensorboardX>=2.6"],
+    "wandb": ["wandb>=0.19"],
     "tables": ["pandas>=2.0", "pyarrow>=14", "scikit-learn>=1.6", "scipy>=1.10"],
 }
 # Pinned to the CPU build, as later releases of torch install gigabytes of CUDA libraries.

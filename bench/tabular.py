@@ -161,7 +161,8 @@ class Filled(Renamed):
 
 
 METHODS: dict[str, Any] = {
-    "fast": ours("fast"), "balanced": ours("balanced"), "best": ours("best"), "fastmlp MLP": plain(fm), "scikit-learn": scikit_learn,
+    "fast": ours("fast"), "balanced": ours("balanced"), "best": ours("best"), "fastmlp MLP": plain(fm),
+    "scikit-learn": scikit_learn,
     "lightgbm": lightgbm, "xgboost": xgboost, "catboost": catboost, "realmlp": realmlp,
 }  # fmt: skip
 

@@ -26,6 +26,8 @@ from .callbacks import ProgressBar as ProgressBar
 from .callbacks import SaveModel as SaveModel
 from .callbacks import SaveState as SaveState
 from .callbacks import TensorBoard as TensorBoard
+from .callbacks.trackers import MLflow as MLflow
+from .callbacks.trackers import WandB as WandB
 from .datasets import Dataset as Dataset
 from .datasets import load as load
 from .estimators import MLPClassifier as MLPClassifier  # needs sklearn

@@ -43,9 +43,9 @@ CHOICES = {
     "flops_per_thread": Choice(1_000, 10**12, 1_500_000, "fewest floating-point operations of a step for each thread"),
     # Each thread reads all weights for its rows.
     "rows_per_thread": Choice(1, 10**6, 24, "fewest rows of a step for each of more than two threads"),
-    "batch_block": Choice(8, 10**5, None, "rows of the batch whose share of a gradient is summed at once"),
+    "batch_block": Choice(8, 10**5, None, "rows of a batch whose gradient is summed at once"),
     "panel_prefetch": Choice(0, 1, 1, "1: a product prefetches the next panel of its weights"),
-    "weight_prefetch": Choice(0, 1, 1, "1: a single thread prefetches the weights whose gradient it computes"),
+    "weight_prefetch": Choice(0, 1, 1, "1: a single thread prefetches weights for gradients"),
 }
 
 

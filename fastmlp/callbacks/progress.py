@@ -70,7 +70,9 @@ class ProgressBar(Callback):
             self._bar.update(trainer.steps - self._first - self._bar.n)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        """Print the line of the record."""
+        """Print the line of the record, and show loss and learning rate at the end of the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join([*_measures(record)[:2], f"lr {record['lr']:.3g}"]), refresh=False)
         if not self.lines:
             return
         epoch = f"{record['epoch']:.2f}".rstrip("0").rstrip(".")

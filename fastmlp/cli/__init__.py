@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import __version__
 from .._common.errors import BackendError, DataError, DivergenceError, PerformanceWarning, RankError
+from .help import EXIT_CODES, finish_help
 from .options import INTERRUPTED, NOTE, Parser, UsageError, as_options
 
 __all__ = ["COMMANDS", "ERROR", "EXPECTED", "describe", "main", "make_parser", "print_notes"]
@@ -33,7 +34,7 @@ _EPILOG = """examples:
   fastmlp evaluate runs/digits-...                  its loss and accuracy on the test rows
   fastmlp COMMAND --help                            options, defaults and examples of a command
 
-exit codes: 0 success, 1 a failed run, 2 wrong usage, 130 after Ctrl-C"""
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +90,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
         prog="fastmlp",
         description="Train and run multilayer perceptrons. 'fastmlp train' trains a first model on a data set of\n"
         "handwritten digits that comes with fastmlp.",
-        epilog=_EPILOG,
+        epilog=_EPILOG + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -97,8 +98,9 @@ def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in names:
         importlib.import_module(f".{name}", __name__).add_parser(commands)
-    for command in commands.choices.values():
+    for name, command in commands.choices.items():
         command.set_defaults(parser=command)
+        finish_help(name, command)
     return parser
 
 

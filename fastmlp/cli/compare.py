@@ -11,6 +11,7 @@ from typing import Any
 from .._common.errors import ModelFileError
 from ..callbacks.history import KEYS, History, Record
 from .curves import draw_comparison
+from .options import add_json_option, print_json
 from .runs import CONFIG, METRICS, read_config
 
 __all__ = ["add_parser", "history_of", "print_ranking"]
@@ -27,6 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of fastmlp train")
+    add_json_option(parser, "print one line of JSON with the best evaluation of each run, and draw no picture")
     parser.add_argument("--out", default="compare.png", metavar="FILE", help="picture to write (default: compare.png)")
 
 
@@ -34,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     names = list(dict.fromkeys(args.runs))
     histories = {name: history_of(Path(name).expanduser()) for name in names}
+    if args.json:
+        print_json(runs=[{"run": name, **record} for name, record in rank(histories)])
+        return 0
     print_ranking(histories)
     data = [_data_of(Path(name).expanduser()) for name in names]
     # Ensembles encode the columns in their own way, so that the rows are the same if the targets are.
@@ -98,8 +103,8 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def print_ranking(histories: dict[str, History]) -> None:
-    """Print a line for each run, ordered by the best test loss."""
+def rank(histories: dict[str, History]) -> list[tuple[str, Record]]:
+    """Return the names of the runs and their best evaluations, the least test loss first."""
 
     def loss(record: Record) -> float:
         return (
@@ -109,11 +114,16 @@ def print_ranking(histories: dict[str, History]) -> None:
     def best(history: History) -> Record:
         return min(history, key=loss)
 
-    ranked = sorted(histories.items(), key=lambda item: loss(best(item[1])))
+    found = [(name, best(history)) for name, history in histories.items()]
+    return sorted(found, key=lambda item: loss(item[1]))
+
+
+def print_ranking(histories: dict[str, History]) -> None:
+    """Print a line for each run, ordered by the best test loss."""
     width = max(len("run"), *map(len, histories))
     print(f"{'run':{width}}   best loss  at step  val acc   last loss     steps  seconds")
-    for name, history in ranked:
-        record, last = best(history), history[-1]
+    for name, record in rank(histories):
+        last = histories[name][-1]
         accuracy = "-" if record["val_accuracy"] is None else f"{record['val_accuracy']:.4f}"
         print(
             f"{name:{width}} {record['val_loss']:11.5f} {record['step']:8d} {accuracy:>8} {last['val_loss']:11.5f} "

@@ -19,10 +19,6 @@ def add_parser(commands: Any) -> None:
         help="print a script that completes commands and options in a shell",
         description="Print a script for a shell, which then completes commands, options and their choices. "
         'This needs shtab: pip install "fastmlp[completion]".',
-        epilog="examples:\n"
-        "  fastmlp completion bash > ~/.local/share/bash-completion/completions/fastmlp\n"
-        "  fastmlp completion zsh > ~/.zfunc/_fastmlp    (with ~/.zfunc in fpath)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)

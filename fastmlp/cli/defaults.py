@@ -59,15 +59,27 @@ def describe_defaults() -> str:
     ):
         length = f"--epochs {d.epochs}" if d.epochs else f"--steps {d.steps}"
         hidden = ",".join(map(str, d.hidden))
-        lines.append(
-            f"  {name}: --hidden {hidden} --activation {d.activation} --optimizer {d.optimizer} --lr {d.lr:g}\n"
-            f"    --batch-size {d.batch_size} --normalize {d.normalize} --init {d.init} {length}"
-            + (f"\n    --eval-every {d.eval_every}" if d.eval_every else "")
-        )
+        options = [
+            f"--hidden {hidden}", f"--activation {d.activation}", f"--optimizer {d.optimizer}", f"--lr {d.lr:g}",
+            f"--batch-size {d.batch_size}", f"--normalize {d.normalize}", f"--init {d.init}", length,
+            *([f"--eval-every {d.eval_every}"] if d.eval_every else []),
+        ]  # fmt: skip
+        lines += _wrap(f"  {name}:", options)
     rates = ", ".join(f"{name} {kind.usual_lr:g}" for name, kind in optimizer_types().items())
     lines += [
         *textwrap.wrap(f"If --optimizer differs from these defaults, the default of --lr is: {rates}.", 79),
-        "With several hidden layers the default of --init is default, PyTorch's initializer.",
+        "With several hidden layers the default of --init is default, PyTorch's",
+        "initializer.",
         "Without --eval-every the model is evaluated after each epoch.",
     ]
     return "\n".join(lines)
+
+
+def _wrap(title: str, options: list[str]) -> list[str]:
+    """Return lines of at most 79 characters, which do not break between an option and its value."""
+    lines = [title]
+    for option in options:
+        if len(lines[-1]) + 1 + len(option) > 79:
+            lines.append("   ")
+        lines[-1] += f" {option}"
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from .._common.validation import Array
@@ -25,7 +26,7 @@ from .data import (
     require_no_split,
 )
 from .ensembles import SavedEnsemble, data_errors, measure, refuse_backend, rows_digest
-from .options import NOTE, UsageError, add_backend_option, add_data_options
+from .options import NOTE, UsageError, add_backend_option, add_data_options, add_json_option, print_json
 from .runs import Saved, loss_for, open_saved
 
 __all__ = ["add_parser"]
@@ -44,6 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("model", metavar="RUN_OR_MODEL", help="run folder of fastmlp train, or saved model")
     add_data_options(parser, None, "that of the run", to_train=False)
     add_backend_option(parser)
+    add_json_option(parser, "print one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,10 +57,17 @@ def run(args: argparse.Namespace) -> int:
         loss = loss_for(saved.model)
     source, X, y = _rows(args, saved)
     result = Evaluator(saved.model, loss).evaluate(X, y)
-    print(f"{saved.path} on {source}, {len(y):,} {'row' if len(y) == 1 else 'rows'}")
+    _print_result(args, saved.path, source, len(y), result)
+    return 0
+
+
+def _print_result(args: argparse.Namespace, model: Path, source: str, rows: int, result: dict[str, float]) -> None:
+    if args.json:
+        print_json(model=str(model), data=source, rows=rows, **result)
+        return
+    print(f"{model} on {source}, {rows:,} {'row' if rows == 1 else 'rows'}")
     for key, value in result.items():
         print(f"{key:9s} {format_metric(value, 6)}")
-    return 0
 
 
 def _rows(args: argparse.Namespace, saved: Saved) -> tuple[str, Any, Any]:
@@ -103,9 +112,7 @@ def _run_ensemble(args: argparse.Namespace) -> int:
         source, parts = _test_part(args, recorded, saved)
     found = measure(parts, saved.classes)
     rows = sum(len(y) for _, y in parts)
-    print(f"{saved.path} on {source}, {rows:,} {'row' if rows == 1 else 'rows'}")
-    for key, value in found.items():
-        print(f"{key:9s} {format_metric(value, 6)}")
+    _print_result(args, saved.path, source, rows, found)
     return 0
 
 

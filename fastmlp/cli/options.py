@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import json
 import math
 import re
 from typing import Any, NoReturn
@@ -19,11 +20,13 @@ __all__ = [
     "add_backend_option",
     "add_data_options",
     "add_format_options",
+    "add_json_option",
     "as_options",
     "at_least",
     "config_arguments",
     "given_options",
     "number",
+    "print_json",
     "widths",
 ]
 
@@ -173,6 +176,25 @@ def config_arguments(path: str, parser: Parser) -> list[str]:
         else:
             found.append(f"{option}={','.join(map(str, value)) if isinstance(value, list) else value}")
     return found
+
+
+def add_json_option(parser: Any, text: str) -> None:
+    """Add --json, after which nothing but JSON is printed to the standard output."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def print_json(**values: Any) -> None:
+    """Print an object as one line of JSON; numbers that are not finite become null."""
+    text = json.dumps(_finite(values), allow_nan=False)
+    print(text, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def given_options(args: argparse.Namespace) -> set[str]:

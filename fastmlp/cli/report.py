@@ -38,7 +38,6 @@ def add_parser(commands: Any) -> None:
         "scores by class, histograms of weights and outputs, machine, versions, seed, and the command that repeats the "
         "run. The file needs no network. Several runs are drawn into the same curves. "
         'This needs Plotly: pip install "fastmlp[report]".',
-        epilog="example: fastmlp report runs/digits-* --out report.html",
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)

@@ -38,8 +38,7 @@ def add_parser(commands: Any) -> None:
         help="train over a grid of options and rank the runs",
         description="Train once for each combination of options, several runs at a time, and rank\n"
         "the runs by test loss. Repeat the command to resume an interrupted sweep.",
-        epilog="example:\n  fastmlp sweep --grid lr=0.001,0.01 --grid hidden=50:100,50 -- --epochs 5\n\n"
-        "Values are separated by commas, or by colons if they contain commas. The values\n"
+        epilog="Values are separated by commas, or by colons if they contain commas. The values\n"
         "of an option without a value, such as --layer-norm, are true and false.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -41,7 +41,7 @@ def add_dask_options(parser: argparse.ArgumentParser) -> None:
         "so on",
     )
     group = parser.add_argument_group(
-        "Dask", "Runs as tasks of a Dask cluster, whose workers need no folder in common with this process."
+        "Dask", "Runs as tasks of a Dask cluster, whose workers need no folder in common with\n  this process."
     )
     where = group.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="scheduler, such as tcp://10.0.0.1:8786")

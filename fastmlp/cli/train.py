@@ -41,7 +41,7 @@ from .data import (
     with_table_format,
 )
 from .defaults import describe_defaults
-from .options import INTERRUPTED, UsageError, add_data_options, config_arguments
+from .options import INTERRUPTED, UsageError, add_data_options, config_arguments, print_json
 from .ranks import describe_ranks, open_group, run_on_ranks
 from .runs import (
     AVERAGE,
@@ -184,7 +184,7 @@ def _run(args: argparse.Namespace, hooks: Hooks, group: Group | None) -> int:
             return 0
         run = _prepare(args, hooks, group)
     data, options, order, trainer, augment, folder, resumed = run
-    quiet = args.quiet or not _leads(group)
+    quiet = args.quiet or args.json or not _leads(group)
     bar = not (quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
     callbacks = [*_callbacks(args, options, data, trainer, folder), *hooks.callbacks] if _leads(group) else []
     if bar:
@@ -194,6 +194,9 @@ def _run(args: argparse.Namespace, hooks: Hooks, group: Group | None) -> int:
         ranks = describe_ranks(group, args.threads, options["pieces"])
         _print_header(data, options, order, trainer.model, folder, ranks)
         callbacks.append(table)
+    if args.json and _leads(group):
+        print_json(event="start", run=str(folder), config=read_config(folder / CONFIG))
+        callbacks.append(lambda trainer, record: print_json(event="evaluation", **record))
 
     ending, code = "done", 0
     try:
@@ -230,9 +233,17 @@ def _run(args: argparse.Namespace, hooks: Hooks, group: Group | None) -> int:
     if trainer.restored is not None:
         ending += f", with the weights of step {trainer.restored:,}"
     no_curves = _draw(trainer, options, data.name, folder) if hooks.curves else None
-    if not quiet:
+    if args.json:
+        print_json(event="end", run=str(folder), ending=ending, **_last(trainer))
+    elif not quiet:
         _print_summary(run, ending, table, code, no_curves)
     return code
+
+
+def _last(trainer: Trainer) -> dict[str, Any]:
+    """Return the evaluation whose weights the model has; empty without one."""
+    kept = trainer.steps if trainer.restored is None else trainer.restored
+    return next((record for record in trainer.history if record["step"] == kept), {})
 
 
 def _print_summary(run: _Prepared, ending: str, table: MetricsTable, code: int, no_curves: str | None) -> None:
@@ -282,7 +293,7 @@ def _callbacks(
 
 _FEWER = 0.9  # mean number of threads, as a share of the largest, below which the summary says so
 # Options that may be combined with --resume.
-_WITH_RESUME = ("resume", "threads", "quiet", "no_progress", "save_minutes", "distributed", "timeout")
+_WITH_RESUME = ("resume", "threads", "quiet", "json", "no_progress", "save_minutes", "distributed", "timeout")
 
 
 def _is_complete_ensemble(args: argparse.Namespace) -> bool:

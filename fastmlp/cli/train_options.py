@@ -14,7 +14,7 @@ from ..modules.init import NAMES as INITIALIZERS
 from ..optim import optimizer_types
 from ..training.row_order import RowOrder, choose_order
 from .defaults import defaults_for
-from .options import UsageError, add_backend_option, at_least, number, widths
+from .options import UsageError, add_backend_option, add_json_option, at_least, number, widths
 from .ranks import add_rank_options
 from .train_parts import SCHEDULES
 
@@ -87,7 +87,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         choices=tuple(SCHEDULES),
         default="constant",
-        help="schedule of the learning rate: step divides it by 10 after each third of the run, plateau when the test "
+        metavar="NAME",
+        help=f"schedule of the learning rate: {', '.join(SCHEDULES)}; step divides it by 10 after each third of the run, plateau when the test "
         "loss has not improved for 5 evaluations (default: constant)",
     )
     training.add_argument(
@@ -175,7 +176,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--out", metavar="DIR", help="run folder (default: runs/DATASET-TIME)")
     output.add_argument("--force", action="store_true", help="overwrite an existing run in --out")
     output.add_argument("--no-progress", action="store_true", help="show no progress bar")
-    output.add_argument("--quiet", action="store_true", help="print errors and notes only")
+    told = output.add_mutually_exclusive_group()
+    told.add_argument("--quiet", action="store_true", help="print errors and notes only")
+    add_json_option(told, "print a line of JSON at the start, for each evaluation, and at the end")
 
 
 def row_order(shuffle: str | None, data: Dataset) -> RowOrder:

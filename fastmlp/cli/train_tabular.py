@@ -31,7 +31,7 @@ from .data import (
     with_table_format,
 )
 from .ensembles import data_errors, describe_measures, measure, rows_digest
-from .options import INTERRUPTED, NOTE, UsageError, given_options
+from .options import INTERRUPTED, NOTE, UsageError, given_options, print_json
 from .runs import CONFIG, CURVES, METRICS, MODEL, describe_machine, make_folder, remove_old_run, write_config
 from .train_options import ENSEMBLE_OPTIONS
 
@@ -43,7 +43,7 @@ PARAMETERS = {
     "batch_size": "batch_size", "epochs": "max_iter", "early_stopping": "n_iter_no_change", "time_limit": "time_limit",
     "seed": "random_state", "threads": "threads",
 }  # fmt: skip
-_OTHERS = (*DATA_OPTIONS, "backend", "config", "out", "force", "no_progress", "quiet", "run", "parser")
+_OTHERS = (*DATA_OPTIONS, "backend", "config", "out", "force", "json", "no_progress", "quiet", "run", "parser")
 _LARGEST_SEED = 2**32 - 1
 _SHOWN = 30  # columns in the heading of a run
 
@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     backend = args.backend or get_backend().name
     config = _config(with_table_format(source, data.record), parameters, backend, kind.__name__, data)
     write_config(folder, config)
+    if args.json:
+        print_json(event="start", run=str(folder), config=config)
     progress = _Progress(args, folder, estimator, data, backend)
     try:
         with use_backend(backend), data_errors(data.name):
@@ -103,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
             found = _measure_test(estimator, data)
         progress.write_result(found)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; no model is saved, as the nets are not complete")
+        if not args.json:
+            print("stopped by Ctrl-C; no model is saved, as the nets are not complete")
         return INTERRUPTED
     finally:
         progress.close()
@@ -113,7 +116,9 @@ def run(args: argparse.Namespace) -> int:
         folder, {**config, "results": {"test": found, "held_out": held_out}} | _digests(config, estimator, data)
     )
     no_curves = draw_nets(progress.records, f"{data.name}: {len(progress.records)} nets", folder / CURVES)
-    if not args.quiet:
+    if args.json:
+        print_json(event="end", run=str(folder), ending="done", test=found, held_out=held_out)
+    elif not args.quiet:
         _print_end(found, held_out, folder, no_curves)
     return 0
 
@@ -151,9 +156,10 @@ class _Progress:
     def __init__(self, args: argparse.Namespace, folder: Path, estimator: Any, data: MixedTable, backend: str) -> None:
         preset = _tabular(".presets").PRESETS[estimator.preset]
         self._nets = estimator.n_nets or preset.n_nets
-        bar = not (args.quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
-        self.table = NetsTable(self._nets, bar=bar, quiet=args.quiet)
-        self._quiet, self._folder, self._estimator = args.quiet, folder, estimator
+        quiet = args.quiet or args.json
+        bar = not (quiet or args.no_progress) and sys.stderr is not None and sys.stderr.isatty()
+        self.table = NetsTable(self._nets, bar=bar, quiet=quiet)
+        self._quiet, self._json, self._folder, self._estimator = quiet, args.json, folder, estimator
         self._data, self._backend = data, backend
         self.records: list[list[dict[str, Any]]] = []
         self._file = LineFile(folder / METRICS)
@@ -169,6 +175,8 @@ class _Progress:
             of_net.append(record)
             with self.table.lock:
                 self._file.write(json.dumps({"net": number + 1, **record}, allow_nan=False))
+                if self._json:
+                    print_json(event="evaluation", net=number + 1, **record)
 
         return [record_metrics, self.table.watch(number)]
 

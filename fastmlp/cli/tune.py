@@ -27,17 +27,14 @@ def add_parser(commands: Any) -> None:
         "tune",
         help="measure once how this processor trains fastest",
         description="Measure, in about 2 s, from which size of a step several threads are worth\n"
-        "while on this processor, and which memory is prefetched best. Later fits use the\n"
-        "values, which are kept for this kind of processor in the user's cache folder.\n"
+        "while on this processor, and which memory is prefetched best. Later fits use\n"
+        "the values, which are kept for this kind of processor in the user's cache\n"
+        "folder. "
         "Results do not depend on them.",
-        epilog="examples:\n  fastmlp tune          measure, and keep the values\n"
-        "  fastmlp tune --json   the same, for programs\n"
-        "  fastmlp tune --reset  delete the values of this processor\n"
-        "  fastmlp info          the values in use, and where each comes from\n\n"
-        f"choices:\n{choices}\n"
+        epilog=f"choices:\n{choices}\n"
         f"The environment variable {VARIABLE} overrides values, such as\n"
-        f"{VARIABLE}=flops_per_thread=500000,panel_prefetch=0, or ignores the measured ones\n"
-        f"({VARIABLE}=off).",
+        f"{VARIABLE}=flops_per_thread=500000,panel_prefetch=0, or ignores the\n"
+        f"measured ones ({VARIABLE}=off).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
