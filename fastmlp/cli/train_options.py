@@ -88,8 +88,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(SCHEDULES),
         default="constant",
         metavar="NAME",
-        help=f"schedule of the learning rate: {', '.join(SCHEDULES)}; step divides it by 10 after each third of the run, plateau when the test "
-        "loss has not improved for 5 evaluations (default: constant)",
+        help=f"schedule of the learning rate: {', '.join(SCHEDULES)}; step divides it by 10 after each third of the "
+        "run, plateau when the test loss has not improved for 5 evaluations (default: constant)",
     )
     training.add_argument(
         "--momentum", type=number(0), metavar="M", help=f"momentum of {' and '.join(_taking('momentum'))}"
