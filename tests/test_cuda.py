@@ -175,6 +175,25 @@ def test_whole_epochs_in_one_launch(engine):
 
 
 @here
+def test_parameter_groups_train_module_by_module(engine):
+    x = np.random.default_rng(5).normal(size=(9, 5))
+    y = (x[:, 0] > 0).astype(np.int64)
+
+    def trainer(backend):
+        groups = [{"params": "*.bias", "lr": 0.0}, {"params": "0.weight", "lr_scale": 0.1}]
+        with fm.use_backend(backend):
+            model = fm.MLP(5, [6], 2, "tanh", dtype=np.float64, rng=1)
+            return fm.Trainer(model, fm.CrossEntropyLoss(), fm.Adam(0.05, param_groups=groups))
+
+    ref, comp = trainer("numpy"), trainer("cuda")
+    ref.fit(x, y, batch_size=4, epochs=2, rng=3)
+    with pytest.warns(fm.PerformanceWarning, match="the engine for GPUs has no param_groups"):
+        comp.fit(x, y, batch_size=4, epochs=2, rng=3)
+    for name, array in ref.model.state_dict().items():
+        assert_matches(array, comp.model.state_dict()[name], 1e-9, name)
+
+
+@here
 def test_changed_rows_and_steps_of_several_batches(engine):
     for options in ({"augment": [fm.Mixup(), fm.GaussianNoise()]}, {"accumulate": 2}):
         options |= {"epochs": 1, "batch_size": 7, "validation": None}

@@ -44,6 +44,7 @@ from .._kernels.cpu.panels import round_up
 from .._kernels.cpu.products import MAX_BLOCK_ROWS
 from .._kernels.cpu.random import WORDS
 from .._kernels.formulas import output_suffices, sums_over_classes
+from .._kernels.formulas.optimizers import MOST_NUMBERS
 from .._kernels.reference import probability_floor
 from ..losses import Loss
 from ..modules.lowering import Layer, Masks
@@ -433,9 +434,22 @@ class CpuPlan:
                     for which in (0, 1) if op[table.BIAS] >= 0 else (0,):
                         items.append((OWN_GRADIENT, o, column, which, which + 1, len(items)))
                         costs.append(8 * panel)
-        self.work_items = np.array(items, np.int64).reshape(len(items), ITEM_COLUMNS)
+        self.work_items = np.array(self._with_numbers(items, optimizer), np.int64).reshape(len(items), ITEM_COLUMNS)
         self._costs = np.concatenate([[0], np.cumsum(costs)]) if costs else np.zeros(1)
         self._splits: dict[int, Array] = {}
+
+    def _with_numbers(self, items: list[tuple[int, ...]], optimizer: Optimizer | None) -> list[tuple[int, ...]]:
+        """Return the items with the offset of the update's numbers among those of a step."""
+        if optimizer is None or not optimizer.param_groups:
+            return [(*item, 0) for item in items]
+        names = self.weights.names()
+        groups, found = optimizer.groups_of(names), []
+        for item in items:
+            kind, op = item[0], self._ops[item[1]]
+            is_bias = kind == BIAS_PANEL or (kind == OWN_GRADIENT and item[3] == 1)
+            row = op[table.BIAS] if is_bias else op[table.WEIGHT]
+            found.append((*item, MOST_NUMBERS * groups[names[row]]))
+        return found
 
     def splits_for(self, threads: int) -> Array:
         """Return the bounds of the work items of each of ``threads`` threads, int64 (threads + 1,)."""

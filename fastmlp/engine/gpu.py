@@ -17,7 +17,7 @@ from ..modules.arrays import SharedDict
 from ..optim import Optimizer
 from .denominators import loss_denominators
 from .gpu_plan import GpuPlan, Layout
-from .support import hyperparameters, layers_of, require_loss, rule
+from .support import Unsupported, hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
@@ -123,6 +123,8 @@ class GpuEngine:
         self.model, self.loss, self.optimizer, self.dtype = model, loss, optimizer, model.dtype
         self.machine, self.batch, self.precision = machine, batch, model.precision
         self._rule = rule(optimizer)
+        if optimizer.param_groups:
+            raise Unsupported("the engine for GPUs has no param_groups")
         optimizer.prepare(model)
         layout = Layout(self.layers, optimizer)
         self.plan = self._plan(layout, batch)

@@ -106,6 +106,10 @@ class Weights:
         rows = 1 if len(shape) == 1 else panels.round_up(shape[1], self.dtype)
         return self._arena.matrix(rows, shape[0])
 
+    def names(self) -> list[str]:
+        """Return the names of the parameters in the order of ``params``."""
+        return [prefix + name for _, prefix, name, _ in self._entries]
+
     def size(self, row: int) -> int:
         """Return the number of elements of a parameter in panels."""
         shape = self._entries[row][3]

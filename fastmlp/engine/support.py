@@ -107,6 +107,10 @@ def state_kinds(optimizer: Optimizer) -> list[str | None]:
 
 
 def hyperparameters(optimizer: Optimizer, steps: int) -> tuple[Array, Array]:
-    """Return (learning rates (steps,), update numbers (steps, MOST_NUMBERS)) of the next ``steps`` steps."""
+    """Return (learning rates (S,), update numbers (S, groups * MOST_NUMBERS)) of the next ``steps`` steps.
+
+    The numbers of parameters without a group come first, see `Optimizer.numbers_by_group`.
+    """
     rates = _rates(optimizer, steps)
-    return rates, columns(optimizer.numbers(rates, optimizer.steps + 1), steps, MOST_NUMBERS)
+    tables = [columns(found, steps, MOST_NUMBERS) for found in optimizer.numbers_by_group(rates, optimizer.steps + 1)]
+    return rates, tables[0] if len(tables) == 1 else np.concatenate(tables, axis=1)

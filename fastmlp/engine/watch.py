@@ -27,7 +27,7 @@ _NOT_SETTINGS = frozenset(
     {"backend", "buffers", "classes", "has_gradients", "params", "seed", "step", "task", "training"}
 )
 # Attributes of an optimizer that the tables depend on; all others but the counter are hyperparameters.
-_STRUCTURE = ("clip_norm", "clip_value", "average", "_state", "_backend_name")
+_STRUCTURE = ("clip_norm", "clip_value", "average", "_state", "_backend_name", "_param_groups")
 _COUNTER = "steps"
 
 

@@ -91,4 +91,4 @@ def is_registered(kind: type[Optimizer]) -> bool:
     return kind in _registry.types()
 
 
-globals().update(_registry.add_files(__name__, __path__, skip=["base", "schedule", "schedules", "state"]))
+globals().update(_registry.add_files(__name__, __path__, skip=["base", "groups", "schedule", "schedules", "state"]))

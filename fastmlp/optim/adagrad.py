@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .._common.validation import Array, as_number
@@ -26,6 +28,8 @@ class Adagrad(Optimizer):
         At least 0; adds ``weight_decay p`` to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Raises
     ------
@@ -61,8 +65,11 @@ class Adagrad(Optimizer):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.lr_decay = as_number(lr_decay, "lr_decay", 0)
         self.eps = as_number(eps, "eps", 0)
         self.initial_accumulator_value = as_number(initial_accumulator_value, "initial_accumulator_value", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Adam(Optimizer):
         At least 0; adds ``weight_decay p`` to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Raises
     ------
@@ -68,8 +70,11 @@ class Adam(Optimizer):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.betas = as_betas(betas)
         self.eps = as_number(eps, "eps", 0)
 
@@ -102,6 +107,8 @@ class AdamW(Adam):
         At least 0; shrinks p directly.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Examples
     --------
@@ -125,5 +132,8 @@ class AdamW(Adam):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )

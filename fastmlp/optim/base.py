@@ -13,6 +13,7 @@ from .._common.validation import Array, as_integer, as_number, as_real_array
 from .._kernels import get_backend
 from .._kernels.formulas import find
 from ..modules.base import Module, is_plain
+from .groups import Groups, as_groups, group_of_names, variants
 from .schedules import Schedule, as_schedule
 from .state import OptimizerState
 
@@ -36,6 +37,8 @@ class Optimizer:
         arXiv:1211.5063).
     clip_value : float, optional
         Clip each element of the gradients to [-clip_value, clip_value].
+    param_groups : list of dict, optional
+        Groups of parameters with hyperparameters of their own, see `param_groups`.
 
     Attributes
     ----------
@@ -78,12 +81,14 @@ class Optimizer:
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
         self.schedule = as_schedule(lr)
         self.weight_decay = as_number(weight_decay, "weight_decay", 0)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", 0, open_low=True)
         self.clip_value = None if clip_value is None else as_number(clip_value, "clip_value", 0, open_low=True)
         self.average: float | None = None
+        self._param_groups: Groups = as_groups(param_groups, type(self))
         self._state = OptimizerState()
         self.steps = 0
         # Backend of the state's arrays.
@@ -116,7 +121,7 @@ class Optimizer:
         return {**self.__dict__, "_state": arrays, "_backend_name": name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"_param_groups": (), **state})  # missing in earlier versions
         self.__dict__.pop("_recall", None)  # present in files of earlier versions
         self._state = OptimizerState({name: self._present(kinds) for name, kinds in self._state.items()})
 
@@ -137,6 +142,46 @@ class Optimizer:
     @lr.setter
     def lr(self, lr: float | Schedule) -> None:
         self.schedule = as_schedule(lr)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with hyperparameters of their own, in the form of PyTorch's ``param_groups``.
+
+        Each group is a dict of ``params``, names of parameters (see `Module.named_parameters`) or patterns such as
+        ``"*.bias"``, and of options that replace those of the optimizer for them: its arguments besides clipping;
+        ``lr``, a constant rate; or ``lr_scale``, a factor of the optimizer's rate, with its schedule. All other
+        parameters have the options of the optimizer. An assigned list replaces the groups.
+
+        Examples
+        --------
+        >>> import fastmlp as fm
+        >>> groups = [{"params": "*.bias", "weight_decay": 0.0}, {"params": ["0.weight"], "lr_scale": 0.1}]
+        >>> fm.AdamW(fm.Cosine(0.01, steps=100), weight_decay=0.1, param_groups=groups).param_groups[1]
+        {'params': ['0.weight'], 'lr_scale': 0.1}
+        """
+        return [{**dict(group), "params": list(dict(group)["params"])} for group in self._param_groups]
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        self._param_groups = as_groups(groups, type(self))
+
+    def groups_of(self, names: list[str]) -> dict[str, int]:
+        """Return the number of each parameter's group, from 1; 0 for those of no group.
+
+        Raises
+        ------
+        ValueError
+            If a group names no parameter, or a parameter is in two groups.
+        """
+        return group_of_names(self._param_groups, names)
+
+    def numbers_by_group(self, rates: Array, step: int) -> list[Numbers]:
+        """Return `numbers` of the parameters of no group, and of those of each group."""
+        found = [self.numbers(rates, step)]
+        for optimizer, rate, factor in variants(self._param_groups, self):
+            own = rates * factor if rate is None else np.full(len(rates), rate)
+            found.append(optimizer.numbers(own, step))
+        return found
 
     def step(self, model: Module) -> None:
         """Clip the gradients of the last `backward` and update the parameters in place.
@@ -163,9 +208,11 @@ class Optimizer:
         self._clip(backend, [gradient for _, gradient in gradients])
         rates = np.array([self.current_lr])
         self.steps += 1
-        numbers = tuple(columns(self.numbers(rates, self.steps), 1)[0].tolist())
+        tables = self.numbers_by_group(rates, self.steps)
+        numbers = [tuple(columns(table, 1)[0].tolist()) for table in tables]
+        groups = self.groups_of([name for name, _ in gradients]) if self._param_groups else {}
         for (name, param), (_, gradient) in zip(model.named_parameters(), gradients, strict=True):
-            self._update(backend, gradient, numbers, self.state[name], param)
+            self._update(backend, gradient, numbers[groups.get(name, 0)], self.state[name], param)
             if self.average is not None:
                 average = self.state[name]["average"]
                 backend.scale(average, self.average, average)
@@ -241,7 +288,7 @@ class Optimizer:
 
     def settings(self) -> tuple[Any, ...]:
         """Return the values that the engine's tables depend on; a change makes the engine rebuild them."""
-        return self.kinds, self.clip_norm, self.clip_value, self.average
+        return self.kinds, self.clip_norm, self.clip_value, self.average, self._param_groups
 
     def _first_state(self, kind: str) -> float:
         """Return the initial value of a state."""
@@ -312,11 +359,13 @@ class Optimizer:
         arguments = {
             name: value for name, value in vars(self).items() if name not in hidden and not name.startswith("_")
         }
+        groups = {} if not self._param_groups else {"param_groups": self.param_groups}
         rate = self.schedule.config()
         return {
             "type": type(self).__name__,
             "lr": rate["lr"] if rate["type"] == "Constant" else rate,
             **arguments,
+            **groups,
         }
 
     def __repr__(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._common.validation import Array
 from .base import Numbers, Optimizer, as_betas
 from .schedules import Schedule
@@ -25,6 +27,8 @@ class Lion(Optimizer):
         At least 0; decoupled: the decay shrinks p directly instead of being added to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Raises
     ------
@@ -58,8 +62,11 @@ class Lion(Optimizer):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.betas = as_betas(betas)
 
     def numbers(self, rates: Array, step: int) -> Numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class RAdam(Adam):
         Whether weight decay shrinks p directly, as in `AdamW`, instead of being added to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Examples
     --------
@@ -62,8 +65,11 @@ class RAdam(Adam):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, betas, eps, weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.decoupled_weight_decay = bool(decoupled_weight_decay)
 
     def numbers(self, rates: Array, step: int) -> Numbers:

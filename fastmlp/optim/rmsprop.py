@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .._common.validation import Array, as_number
 from .base import Numbers, Optimizer
@@ -31,6 +31,8 @@ class RMSprop(Optimizer):
         At least 0; adds ``weight_decay p`` to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Raises
     ------
@@ -67,8 +69,11 @@ class RMSprop(Optimizer):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.alpha = as_number(alpha, "alpha", 0, 1)
         self.eps = as_number(eps, "eps", 0)
         self.momentum = as_number(momentum, "momentum", 0)

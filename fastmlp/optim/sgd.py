@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._common.validation import Array, as_number
 from .base import Numbers, Optimizer
 from .schedules import Schedule
@@ -26,6 +28,8 @@ class SGD(Optimizer):
         At least 0; adds ``weight_decay p`` to g.
     clip_norm, clip_value : float, optional
         Above 0; largest norm of all gradients together, and largest absolute value of an entry.
+    param_groups : list of dict, optional
+        Parameters with hyperparameters of their own, see `Optimizer.param_groups`.
 
     Raises
     ------
@@ -60,8 +64,11 @@ class SGD(Optimizer):
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        param_groups: Any = None,
     ) -> None:
-        super().__init__(lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(
+            lr, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value, param_groups=param_groups
+        )
         self.momentum = as_number(momentum, "momentum", 0)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:

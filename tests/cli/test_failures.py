@@ -278,7 +278,7 @@ def test_without_matplotlib_a_run_ends_well(start, folder):
         (
             "compare",
             "sorted(m[8:] for m in sys.modules if m.startswith(('fastmlp.cli.', 'fastmlp.training.trainer')))",
-            "['cli.compare', 'cli.curves', 'cli.options', 'cli.runs']",
+            "['cli.compare', 'cli.curves', 'cli.help', 'cli.options', 'cli.runs']",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from functools import partial
 import fastmlp as fm
 from fastmlp.optim import optimizer_types
 
-SHARED = {"lr", "clip_norm", "clip_value"}  # arguments that `Optimizer` itself deals with
+SHARED = {"lr", "clip_norm", "clip_value", "param_groups"}  # arguments that `Optimizer` itself deals with
 
 
 def update(optimizer):

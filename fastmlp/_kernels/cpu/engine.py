@@ -94,10 +94,11 @@ MOST_LEVELS = 62  # of a tree over pieces
 ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
 # Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
-# weights, the first input and the end of the inputs (exclusive). The last column is the item's place in sums over all
-# items, which does not depend on the order of the items. A TABLE_BLOCK has the rows of one coded column of a table.
+# weights, the first input and the end of the inputs (exclusive). Then come the item's place in sums over all items,
+# which does not depend on the order of the items, and the offset of its update's numbers among those of a step. A
+# TABLE_BLOCK has the rows of one coded column of a table.
 WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT, TABLE_BLOCK = range(4)
-ITEM_COLUMNS = 6
+ITEM_COLUMNS = 7
 
 
 @inline
@@ -312,7 +313,7 @@ def _update(item, o, ops, numbers, params, hyperparams, h, address, share, work,
     stride = panel_stride(work, op[OUT], item[2])
     filled = min(stride, op[OUT] - item[2])
     call_update(
-        address, carray(pointer(work, gradient), size), carray(pointer(hyperparams, h), MOST_NUMBERS),
+        address, carray(pointer(work, gradient), size), carray(pointer(hyperparams, h + item[6]), MOST_NUMBERS),
         _part(weights, params[row, 1], at, size), _part(weights, params[row, 2], at, size),
         _part(weights, params[row, 3], at, size), _part(weights, params[row, 0], at, size),
     )  # fmt: skip
