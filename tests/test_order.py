@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastmlp._common.philox import shuffle_order
+from fastmlp._common.philox import LargeOrder, shuffle_order
 from fastmlp.training import batches
 from fastmlp.training.batches import BatchSampler
 
@@ -87,3 +87,27 @@ def test_a_whole_epoch_is_that_of_its_batches(rows):
         comp.take(2, 1)
         before = comp.place
         assert comp.take_epoch() is None and comp.place == before
+
+
+@pytest.mark.parametrize("rows", [1, 2, 63, 500, 5000])
+def test_an_order_of_many_rows_is_the_same(monkeypatch, rows):
+    monkeypatch.setattr(LargeOrder, "PART", 64)
+    monkeypatch.setattr(LargeOrder, "BLOCK", 512)
+    ref, comp = shuffle_order(5, 2, rows), LargeOrder(5, 2, rows)
+    for start, stop in ((0, rows), (rows // 3, rows // 2), (rows, rows), (0, 1)):
+        np.testing.assert_array_equal(ref[start:stop], comp[start:stop], strict=True)
+
+
+@pytest.mark.parametrize("seed", [3, None])
+def test_batches_of_many_rows_are_the_same(monkeypatch, seed):
+    ref, comp = BatchSampler(), BatchSampler()
+    ref.start(seed, 100, 100)
+    refs = [ref.take(7, 20) for _ in range(3)]
+    monkeypatch.setattr(batches, "_LARGE", 10)
+    monkeypatch.setattr(LargeOrder, "PART", 32)
+    comp.start(seed, 100, 100)
+    assert comp.take_epoch() is None
+    for pair in refs:
+        for one, other in zip(pair, comp.take(7, 20), strict=True):
+            np.testing.assert_array_equal(one, other, strict=True)
+        comp = pickle.loads(pickle.dumps(comp))

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from .arithmetic import ceil_div
 
 __all__ = [
-    "BLOCKS", "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "derive_seed", "normal_pairs",
-    "normals", "philox4x32", "philox_words", "shuffle_order", "shuffle_ranges",
+    "BLOCKS", "DROPOUT", "FLIP", "INIT", "MIXUP", "NOISE", "ROUNDS", "SHUFFLE", "LargeOrder", "derive_seed",
+    "normal_pairs", "normals", "philox4x32", "philox_words", "shuffle_order", "shuffle_ranges",
 ]  # fmt: skip
 
 # Purposes, the top byte of the last counter word.
@@ -98,6 +98,63 @@ def shuffle_ranges(seed: int, epoch: int, ranges: Sequence[tuple[int, int]]) -> 
     return _sort_rows(seed, epoch, upper, np.concatenate([np.arange(start, stop) for start, stop in ranges]))
 
 
+class LargeOrder:
+    """Order of `shuffle_order` that takes 4 bytes a row: sorted by some leading bits of the keys, the rest on demand.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    n : int
+        Number of rows, below 2**32.
+
+    Examples
+    --------
+    >>> order = LargeOrder(3, 0, 1000)
+    >>> np.array_equal(order[300:500], shuffle_order(3, 0, 1000)[300:500])
+    True
+    """
+
+    PART = 1 << 17  # rows that are sorted at once, about: their keys and numbers fit in the L2 cache
+    BLOCK = 1 << 20  # rows that are divided into the parts at once
+
+    def __init__(self, seed: int, epoch: int, n: int) -> None:
+        self._seed, self._epoch = seed, epoch
+        bits = min(8, max(1, ceil_div(n, self.PART)).bit_length())
+        self._sorted: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        parts = np.empty(n, np.uint8)  # the part of each row: the leading bits of its key
+        blocks = [slice(start, min(n, start + self.BLOCK)) for start in range(0, n, self.BLOCK)]
+        for block in blocks:
+            words = _upper_words(seed, epoch, block.stop - block.start, block.start)
+            parts[block] = words >> np.uint32(32 - bits)
+        counts = [np.bincount(parts[block], minlength=1 << bits) for block in blocks]
+        self._starts = np.append(0, np.cumsum(np.sum(counts, axis=0)))
+        self._rows = np.empty(n, np.uint32)
+        places = self._starts[:-1].copy()
+        for block, sizes in zip(blocks, counts, strict=True):
+            rows = (np.argsort(parts[block], kind="stable") + block.start).astype(np.uint32)
+            for place, some in zip(places.tolist(), np.split(rows, np.cumsum(sizes)[:-1]), strict=True):
+                self._rows[place : place + len(some)] = some
+            places += sizes
+
+    def __getitem__(self, places: slice) -> np.ndarray:
+        """Return the row numbers at ``places``, a slice of step 1, int64."""
+        start, stop, _ = places.indices(len(self._rows))
+        found = []
+        for part in range(int(np.searchsorted(self._starts, start, "right")) - 1, len(self._starts) - 1):
+            first = int(self._starts[part])
+            if first >= stop:
+                break
+            found.append(self._part(part)[max(0, start - first) : stop - first])
+        return found[0] if len(found) == 1 else np.concatenate(found or [np.zeros(0, np.int64)])
+
+    def _part(self, number: int) -> np.ndarray:
+        if self._sorted[0] != number:
+            rows = self._rows[self._starts[number] : self._starts[number + 1]].astype(np.int64)
+            upper = _upper_words(self._seed, self._epoch, len(rows), rows=rows)
+            self._sorted = number, _sort_rows(self._seed, self._epoch, upper, rows)
+        return self._sorted[1]
+
+
 def _sort_rows(seed: int, epoch: int, upper: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     """Return ascending ``rows``, None for all from 0, sorted by their keys; ``upper`` has the first words of these.
 
@@ -119,12 +176,12 @@ def _sort_rows(seed: int, epoch: int, upper: np.ndarray, rows: np.ndarray | None
     return order
 
 
-def _upper_words(seed: int, epoch: int, n: int, first: int = 0) -> np.ndarray:
+def _upper_words(seed: int, epoch: int, n: int, first: int = 0, rows: np.ndarray | None = None) -> np.ndarray:
     """Return the first Philox word of the counters (row, row >> 32, epoch, SHUFFLE << 24), uint32 (n,).
 
-    The rows are those from ``first`` on, a multiple of a power of 2 that is at least ``n``. Computes `philox4x32` in
-    place, block by block. Within a block only the first word of the counter varies, so that half of the first round is
-    scalar; the last round computes only the word that is returned.
+    The rows are those from ``first`` on, a multiple of a power of 2 that is at least ``n``; or ``rows``, all of them
+    below 2**32. Computes `philox4x32` in place, block by block. Within a block only the first word of the counter
+    varies, so that half of the first round is scalar; the last round computes only the word that is returned.
     """
     words = np.empty(n, np.uint32)
     size = min(n, _BLOCK)
@@ -139,7 +196,11 @@ def _upper_words(seed: int, epoch: int, n: int, first: int = 0) -> np.ndarray:
         count = min(_BLOCK, n - start)
         c0, c1, c2, c3, p0, p1 = buffers[:, :count]
         row = first + start
-        np.bitwise_or(within[:count], np.uint64(row & 0xFFFFFFFF), out=c0)
+        if rows is None:
+            np.bitwise_or(within[:count], np.uint64(row & 0xFFFFFFFF), out=c0)
+        else:
+            c0[:] = rows[start : start + count]
+            row = 0  # for the upper half
         np.multiply(c0, m0, out=p0)
         c0[:] = product >> 32 ^ row >> 32 ^ int(keys0[0])
         c1[:] = product & 0xFFFFFFFF

@@ -6,12 +6,12 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .._common.arithmetic import ceil_div
-from .._common.philox import shuffle_order
+from .._common.philox import LargeOrder, shuffle_order
 from .._common.validation import (
     Array,
     as_sample_weight,
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchSampler", "RowSubset", "TrainingData", "check_rows", "require_weight"]
 
+_Order: TypeAlias = "Array | WindowedOrder | LargeOrder | range"
+
 _ROWS_AHEAD = 1 << 22  # most rows of all epochs whose order is drawn in advance
+_LARGE = 1 << 20  # orders of more rows are held in 4 bytes a row, as those of 8 take 24 while they are drawn
 
 
 @dataclass
@@ -183,7 +186,7 @@ class BatchSampler:
         self._block: int | None = None
         self.announce: Callable[[int, int], None] | None = None
         self.windows_ahead = 1
-        self._drawn: tuple[int, Array | WindowedOrder] | None = None
+        self._drawn: tuple[int, _Order] | None = None
         self._coming: dict[int, Future[Array]] = {}
         self._next: tuple[Any, tuple[Array, Array], tuple[int, int]] | None = None
 
@@ -221,12 +224,17 @@ class BatchSampler:
         self._seed, self._rows, self._used, self._block = seed, rows, used, block
 
     def take_epoch(self) -> Array | None:
-        """Return the row numbers of the next epoch, without bounds; None, without a change, in the midst of one."""
+        """Return the row numbers of the next epoch, without bounds.
+
+        None, without a change, in the midst of an epoch, or if its order is drawn in parts.
+        """
         epoch, row = self.position
-        if 0 < row < self._used or self._used < self._rows or self._block is not None:
+        parts_only = self._block is not None or self._rows > _LARGE
+        if 0 < row < self._used or self._used < self._rows or parts_only:
             return None
         epoch += row > 0
         order = self._draw(epoch, 0)
+        order = np.arange(self._rows) if isinstance(order, range) else order
         assert isinstance(order, np.ndarray)
         self._drawn, self.position = (epoch, order), (epoch, self._used)
         return order
@@ -265,7 +273,8 @@ class BatchSampler:
             count = min(steps, ceil_div(self._used - row, size))
             last = min(row + count * size, self._used)
             self.position = (epoch, last)
-            parts.append(self._drawn[1][row:last])
+            rows = self._drawn[1][row:last]
+            parts.append(np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows)
             bounds.append(np.minimum(np.arange(1, count + 1) * size, last - row) + taken)
             taken, steps = taken + last - row, steps - count
         return parts[0] if len(parts) == 1 else np.concatenate(parts), np.concatenate(bounds)
@@ -288,14 +297,15 @@ class BatchSampler:
     def _key(self, size: int) -> Any:
         return self.position, size, self._seed, self._rows, self._used, self._block
 
-    def _draw(self, epoch: int, epochs: int) -> Array | WindowedOrder:
+    def _draw(self, epoch: int, epochs: int) -> _Order:
         """Return the order of an epoch; ``epochs`` are needed at once, 0 to draw none in advance."""
         if self._seed is None:
-            return np.arange(self._rows)
+            return range(self._rows)
         if self._block is not None:
             return WindowedOrder(self._seed, epoch, self._rows, self._block, self._announce, self.windows_ahead)
         if not epochs:
-            return _drawer()(self._seed, epoch, self._rows)
+            large = _LARGE < self._rows < 1 << 32
+            return (LargeOrder if large else _drawer())(self._seed, epoch, self._rows)
         draw, drawers = _order_pool()
         # Draw as many epochs again, for the steps that are prepared while the GPU computes these.
         for number in range(epoch, epoch + 1 + max(1, min(2 * epochs, _ROWS_AHEAD // self._rows))):
