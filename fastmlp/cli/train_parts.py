@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import optim
 from .._common.arithmetic import ceil_div
+from .._common.sums import deviation
 from .._kernels import get_backend, use_backend
 from ..datasets import Dataset
 from ..losses import Loss
@@ -86,7 +87,7 @@ def _model_and_loss(options: dict[str, Any], data: Dataset) -> tuple[Module, Los
     if classification:
         return mlp, CrossEntropyLoss()
     # A final Normalize converts outputs of order 1 to the unit of the target: y = x std + mean.
-    mean, std = float(data.y.mean(dtype=np.float64)), float(data.y.std(dtype=np.float64))
+    mean, std = float(data.y.mean(dtype=np.float64)), deviation(data.y)
     return Sequential(mlp, Normalize([-mean / std], [1 / std], dtype)), MSELoss()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from .._common.errors import DataError
+from ..io.scratch import Empty
 from .categories import UnknownValues
 from .chunks import Chunk, ChunkedTable
 from .columns import ArrayTable, Column, Table, join_columns
@@ -17,7 +19,10 @@ from .preprocessing import encode, encoded_names
 from .split import draw_test_rows
 from .target import check_target, choose_task, class_indices, class_names, regression_targets, require_variation
 
-__all__ = ["ChunkPlan", "encode_chunk", "make_plan", "numbered_chunks"]
+__all__ = ["ChunkPlan", "dtype_of_targets", "encode_chunk", "make_plan", "numbered_chunks"]
+
+
+_JOINED = 1 << 20  # rows of targets that are joined at once
 
 
 class ChunkPlan(NamedTuple):
@@ -41,7 +46,7 @@ class ChunkPlan(NamedTuple):
     def targets(self) -> Iterator[np.ndarray]:
         """Yield the targets of the training and of the test part as those of `Dataset`."""
         for y in (self.y_train, self.y_test):
-            yield y if y.dtype.kind == "f" else y.astype(np.int64)
+            yield y.astype(dtype_of_targets(y), copy=False)
 
     def split(self, rows: np.ndarray, start: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the training and the test part of the rows from number ``start`` on; None for those of a test file."""
@@ -49,6 +54,11 @@ class ChunkPlan(NamedTuple):
             return rows[:0], rows
         mask = self.in_train[start : start + len(rows)]
         return rows[mask], rows[~mask]
+
+
+def dtype_of_targets(y: np.ndarray) -> np.dtype[Any]:
+    """Return the dtype in which a `Dataset` has the targets of a plan."""
+    return y.dtype if y.dtype.kind == "f" else np.dtype(np.int64)
 
 
 def make_plan(
@@ -64,6 +74,7 @@ def make_plan(
     dtype: str,
     center_target: bool,
     progress: Callable[[str], None] = lambda line: None,
+    empty: Empty = np.empty,
 ) -> ChunkPlan:
     """Read the targets and the statistics of a table.
 
@@ -76,6 +87,8 @@ def make_plan(
         See `fastmlp.datasets.load`.
     progress : function of a str, optional
         Called with a line after each stage.
+    empty : function, optional
+        Makes arrays with a number for each row, which may be as large as all else in memory together.
 
     Returns
     -------
@@ -87,7 +100,7 @@ def make_plan(
         If a table is damaged, or does not fit an option.
     """
     number = np.dtype(dtype)
-    target_column, raw = _scan(source)
+    target_column, raw = _scan(source, empty)
     every = len(target_column)
     progress(f"{source.path}: {every:,} rows")
     chosen = choose_task(target_column, task)
@@ -95,28 +108,26 @@ def make_plan(
     require_variation(target_column, classes)
     offset: float = 0
     if classes is not None:
-        # Here and below, arrays with a number for each row may be as large as all else in memory together.
-        labels = class_indices(target_column, classes).astype(np.min_scalar_type(len(classes)))
-        del target_column
+        target_column = replace(target_column, kind="integer", values=class_indices(target_column, classes, empty))
+    in_train = empty(every, bool)
     if held_out is None:
-        in_train = ~draw_test_rows(every, test_size, seed, None if classes is None else labels)
-        test_column = None if classes is not None else target_column.take(~in_train)
+        in_test = draw_test_rows(every, test_size, seed, None if classes is None else target_column.values, in_train)
+        test_column = target_column.compress(in_test, empty)
+        train_column = target_column.compress(np.logical_not(in_test, out=in_train), empty)
     else:
-        in_train = np.ones(every, bool)
+        in_train[:] = True
         held_out.texts |= source.texts
-        test_column, test_raw = _scan(held_out)
+        train_column, (test_column, test_raw) = target_column, _scan(held_out, empty)
         raw = raw and test_raw
         check_target(test_column, regression=classes is None)
+        if classes is not None:
+            test_column = replace(test_column, kind="integer", values=class_indices(test_column, classes, empty))
+    del target_column
+    y_train, y_test = train_column.values, test_column.values
     if classes is None:
-        assert test_column is not None
-        train_column = target_column.take(in_train)
-        del target_column
-        offset = target_offset(train_column, number, center_target)
-        y_train = regression_targets(train_column, offset)
-        y_test = regression_targets(test_column, offset).astype(y_train.dtype)
-    else:
-        y_train = labels[in_train]
-        y_test = labels[~in_train] if test_column is None else class_indices(test_column, classes)
+        offset = target_offset(train_column, number, center_target, empty)
+        y_train = regression_targets(train_column, offset, empty)
+        y_test = regression_targets(test_column, offset, empty).astype(y_train.dtype, copy=False)
     described: dict[str, Any] = {"task": chosen, "classes": None if classes is None else list(classes)}
     described |= {"image_shape": source.image_shape, "feature_names": None, "preprocessing": None}
     if raw and categorical == "auto" and not drop and not index and source.target_name is None and not offset:
@@ -142,14 +153,20 @@ def make_plan(
     return ChunkPlan(described, in_train, y_train, y_test)
 
 
-def _scan(source: ChunkedTable) -> tuple[Column, bool]:
+def _scan(source: ChunkedTable, empty: Empty) -> tuple[Column, bool]:
     """Return the target, and whether all features are bytes; make the types of columns in text files uniform."""
     targets: list[Column] = []
     kinds: dict[str, set[str]] = {name: set() for name in source.names}
-    raw = True
+    raw, joined = True, 0
     for chunk in source.chunks([] if source.header is None else None):
         table = chunk.table
         targets.append(chunk.target_column)
+        if sum(map(len, targets[joined:])) >= _JOINED and {one.kind for one in targets[joined:]} <= {
+            "integer",
+            "number",
+        }:
+            targets[joined:] = [join_columns(targets[joined:], empty)]
+            joined += 1
         raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
         if source.header is not None:
             for name in source.names:
@@ -162,7 +179,7 @@ def _scan(source: ChunkedTable) -> tuple[Column, bool]:
     source.unify_kinds(kinds)
     if source.target_name in source.texts - before:
         targets = [chunk.target_column for chunk in source]
-    return join_columns(targets), raw
+    return join_columns(targets, empty), raw
 
 
 def numbered_chunks(source: ChunkedTable, columns: list[str] | None = None) -> Iterator[tuple[int, Chunk]]:

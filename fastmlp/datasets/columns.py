@@ -6,15 +6,17 @@ import collections
 import decimal
 import importlib
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from .._common.errors import DataError
+from ..io.scratch import Empty
 
 __all__ = [
+    "BLOCK",
     "ArrayTable",
     "Column",
     "FrameTable",
@@ -28,7 +30,7 @@ __all__ = [
     "ordered_texts",
 ]
 
-_BLOCK = 1 << 20  # values whose distinct ones are found at once
+BLOCK = 1 << 20  # rows of a column to handle at once
 _NARROW = ("float16", "float32", "halffloat[pyarrow]", "float[pyarrow]")
 
 
@@ -59,11 +61,25 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, rows: np.ndarray) -> Column:
+    def take(self, rows: np.ndarray | slice) -> Column:
         """Return the column restricted to some rows."""
         return replace(
             self, values=self.values[rows], missing_mask=None if self.missing_mask is None else self.missing_mask[rows]
         )
+
+    def blocks(self) -> Iterator[Column]:
+        """Yield the column in parts of bounded size, at least one."""
+        for start in range(0, max(1, len(self)), BLOCK):
+            yield self.take(slice(start, start + BLOCK))
+
+    def compress(self, mask: np.ndarray, empty: Empty = np.empty) -> Column:
+        """Return the rows of a mask, in an array made by ``empty``; the column has no missing integers."""
+        values, done = empty(int(np.count_nonzero(mask)), self.values.dtype), 0
+        for start in range(0, len(self), BLOCK):
+            part = self.values[start : start + BLOCK][mask[start : start + BLOCK]]
+            values[done : done + len(part)] = part
+            done += len(part)
+        return replace(self, values=values)
 
     def missing(self) -> np.ndarray:
         """Return a boolean mask of the missing values, shape (rows,)."""
@@ -101,17 +117,17 @@ class Column:
         return list(self.values)
 
 
-def distinct_texts(column: Column) -> tuple[list[str | None], np.ndarray]:
+def distinct_texts(column: Column, empty: Empty = np.empty) -> tuple[list[str | None], np.ndarray]:
     """Return some texts of a column, each distinct one among them, and for each row its place in these texts.
 
-    A text for each row would take several times the memory of numbers.
+    A text for each row would take several times the memory of numbers. ``empty`` makes the array of the places.
     """
     if not _is_plain(column):
         return column.texts(), np.arange(len(column))
     values = distinct_values(column)
-    places = np.empty(len(column), np.min_scalar_type(len(values)))
-    for start in range(0, len(column), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    places = empty(len(column), np.min_scalar_type(len(values)))
+    for start in range(0, len(column), BLOCK):
+        rows = slice(start, start + BLOCK)
         places[rows] = np.searchsorted(values, column.values[rows])
     return replace(column, values=values, missing_mask=None).texts(), places
 
@@ -124,7 +140,8 @@ def distinct_labels(column: Column) -> list[str]:
 
 
 def _is_plain(column: Column) -> bool:
-    return column.kind in ("integer", "number") and column.values.dtype != object and not column.missing().any()
+    plain = column.kind in ("integer", "number") and column.values.dtype != object
+    return plain and not any(block.missing().any() for block in column.blocks())
 
 
 def distinct_values(column: Column) -> np.ndarray:
@@ -134,14 +151,14 @@ def distinct_values(column: Column) -> np.ndarray:
     """
     found, start = column.values[:0], 0
     while start < len(column):
-        size = max(_BLOCK, len(found))
+        size = max(BLOCK, len(found))
         found = np.union1d(found, column.values[start : start + size])
         start += size
     return found
 
 
-def join_columns(columns: Sequence[Column]) -> Column:
-    """Return the rows of columns one after the other.
+def join_columns(columns: Sequence[Column], empty: Empty = np.empty) -> Column:
+    """Return the rows of columns one after the other; ``empty`` makes the array of numbers.
 
     Integers become numbers if one of the columns has numbers. Otherwise all columns are of one kind, except for columns
     without a value.
@@ -157,13 +174,15 @@ def join_columns(columns: Sequence[Column]) -> Column:
     [kind] = kinds
     label, narrow = columns[0].label, all(column.narrow for column in present)
     if kind == "number":
-        return Column(label, kind, np.concatenate([_as_numbers(column) for column in columns]), narrow=narrow)
+        rows = sum(map(len, columns))
+        return Column(label, kind, _join_arrays(map(_as_numbers, columns), empty(rows, np.float64)), narrow=narrow)
     if kind == "integer":
-        masks = np.concatenate([column.missing() for column in columns])
         values = [np.zeros(len(column), np.int64) if column.kind != kind else column.values for column in columns]
-        return Column(label, kind, _join_integers(values), masks if masks.any() else None)
-    empty = [np.full(len(column), None, object) if column.kind != kind else column.values for column in columns]
-    return Column(label, kind, np.concatenate(empty))
+        gaps = any(column.kind != kind or column.missing_mask is not None for column in columns)
+        masks = np.concatenate([column.missing() for column in columns]) if gaps else None
+        return Column(label, kind, _join_integers(values, empty), masks if masks is not None and masks.any() else None)
+    texts = [np.full(len(column), None, object) if column.kind != kind else column.values for column in columns]
+    return Column(label, kind, np.concatenate(texts))
 
 
 def _as_numbers(column: Column) -> np.ndarray:
@@ -172,10 +191,18 @@ def _as_numbers(column: Column) -> np.ndarray:
     return np.full(len(column), np.nan)
 
 
-def _join_integers(values: Sequence[np.ndarray]) -> np.ndarray:
+def _join_integers(values: Sequence[np.ndarray], empty: Empty) -> np.ndarray:
     """Return integers in a common dtype; int64 and uint64 have none but Python's integers."""
     common = np.result_type(*values)
-    return np.concatenate([one.astype(object if common.kind == "f" else common) for one in values])
+    return _join_arrays(values, empty(sum(map(len, values)), object if common.kind == "f" else common))
+
+
+def _join_arrays(arrays: Iterable[np.ndarray], out: np.ndarray) -> np.ndarray:
+    done = 0
+    for array in arrays:
+        out[done : done + len(array)] = array
+        done += len(array)
+    return out
 
 
 class Table(Protocol):

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from .._common.errors import DataError, DataWarning, warn_user
+from .._common.sums import deviation
+from ..io.scratch import Empty
 from .chunks import ChunkedTable
 from .columns import Column
 from .fitting import centering_offset
@@ -79,8 +81,10 @@ def preprocessing_record(
     return {**record, "target_offset": offset} if offset else record
 
 
-def target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> float:
+def target_offset(target_column: Column, dtype: np.dtype[Any], center: bool, empty: Empty = np.empty) -> float:
     """Return the offset to subtract from the targets, so that a model of ``dtype`` can distinguish them.
+
+    ``empty`` makes arrays with a number for each row.
 
     Raises
     ------
@@ -88,22 +92,22 @@ def target_offset(target_column: Column, dtype: np.dtype[Any], center: bool) -> 
         If the targets are all equal, or too large or too close to each other for ``dtype``.
     """
     require_variation(target_column, None)
-    lost_by_float64 = centering_offset(target_column, np.dtype(np.float64))
+    lost_by_float64 = centering_offset(target_column, np.dtype(np.float64), empty)
     if lost_by_float64 and not center:
         warn_user(
             f"{target_column.label}: float64 loses digits of the target; center_target=True subtracts a median of it "
             "before.",
             DataWarning,
         )
-    offset = centering_offset(target_column, dtype) if center else 0
+    offset = centering_offset(target_column, dtype, empty) if center else 0
     more = ", or read the table with dtype='float64'" if dtype == np.float32 else ""
-    largest = float(np.abs(target_column.numbers(offset)).max())
+    largest = max(float(np.abs(block.numbers(offset)).max()) for block in target_column.blocks())
     if largest > float(np.finfo(dtype).max):
         raise DataError(
             f"{target_column.label} is the target and holds {largest:g}, too large for {dtype}; scale it{more}."
         )
     y = target_column.numbers(lost_by_float64)
-    if y.std() < float(np.finfo(dtype).tiny):  # squares of differences may underflow to 0
+    if deviation(y) < float(np.finfo(dtype).tiny):  # squares of differences may underflow to 0
         differ = f"differs by {np.ptp(y):g} at most"
         raise DataError(f"{target_column.label} is the target and {differ}, too little for {dtype}; scale it{more}.")
     return offset

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._common.arithmetic import ceil_div
 from .._common.errors import DataError
+from ..io.scratch import Empty
 from .columns import ArrayTable, Column, Table, join_columns, ordered_texts
 from .dialect import non_numeric
 
@@ -213,13 +214,13 @@ class _ColumnStatistics:
             "name": self.name,
             "kind": "numeric",
             "median": float(quartiles[1]),
-            "offset": _offset(column, missing, quartiles, self._dtype) if centered else 0,
+            "offset": _offset(column, quartiles, self._dtype) if centered else 0,
             "missing": self._missing,
             "binary": self._binary,
         }
 
 
-def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:
+def centering_offset(column: Column, dtype: np.dtype[Any], empty: Empty = np.empty) -> float:
     """Return the offset to subtract from a numeric column before it is rounded to ``dtype``.
 
     For example, times in seconds near 1.7e9 that differ by 100 are equal in float32. Minus their median they differ.
@@ -230,6 +231,8 @@ def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:
         Finite numbers or integers, at least one.
     dtype : dtype
         float32 or float64.
+    empty : function
+        Makes the array in which the numbers are sorted.
 
     Returns
     -------
@@ -237,24 +240,28 @@ def centering_offset(column: Column, dtype: np.dtype[Any]) -> float:
         A median of the column (an int for integers) if rounding may change values by more than a thousandth of the
         interquartile range, or of the standard deviation if that range is 0; else 0.
     """
-    missing = column.missing()
-    return _offset(column, missing, np.percentile(column.numbers()[~missing], (25, 50, 75)), dtype)
+    numbers, done = empty(len(column), np.float64), 0
+    for block in column.blocks():
+        present = block.numbers()[~block.missing()]
+        numbers[done : done + len(present)] = present
+        done += len(present)
+    return _offset(column, np.percentile(numbers[:done], (25, 50, 75), overwrite_input=True), dtype)
 
 
-def _offset(column: Column, missing: np.ndarray, quartiles: np.ndarray, dtype: np.dtype[Any]) -> float:
+def _offset(column: Column, quartiles: np.ndarray, dtype: np.dtype[Any]) -> float:
     low, median, high = quartiles.tolist()
     rounding = abs(median) * float(np.finfo(dtype).eps) / 2
     shift = int(median) if column.kind == "integer" and abs(median) >= 2**53 else 0
     if shift:  # compute differences of large integers exactly
-        low, high = np.percentile(column.numbers(shift)[~missing], (25, 75)).tolist()
+        low, high = np.percentile(column.numbers(shift)[~column.missing()], (25, 75)).tolist()
     spread = high - low
     if rounding and not spread:
-        spread = float(column.numbers(shift)[~missing].std())
+        spread = float(column.numbers(shift)[~column.missing()].std())
     if rounding <= _ROUNDING * spread or not 0 < spread < np.inf:
         return 0
     if column.kind == "number":
         return float(median)
-    exact = column.values[~missing].tolist()
+    exact = column.values[~column.missing()].tolist()
     return int(sorted(exact)[len(exact) // 2])
 
 

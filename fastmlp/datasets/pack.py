@@ -15,9 +15,11 @@ from numpy.lib import format as npy
 
 from .._common.digests import BLOCK, BlockDigests, array_digests
 from .._common.errors import DataError
+from ..io.array_files import map_npy
 from ..io.files import atomic_write, try_lock
+from ..io.scratch import scratch_in
 from .categories import UnknownValues
-from .chunk_plan import ChunkPlan, encode_chunk, make_plan, numbered_chunks
+from .chunk_plan import ChunkPlan, dtype_of_targets, encode_chunk, make_plan, numbered_chunks
 from .chunks import Chunk, ChunkedTable, open_tables
 from .dialect import validate_format
 from .packed import ARRAYS, DESCRIPTION, FORMAT, describe_array, is_packed
@@ -26,6 +28,7 @@ __all__ = ["LOCK", "PACKING", "pack"]
 
 _PROGRESS = "packing.json"
 _READ = 1 << 20
+_ROWS = 1 << 20  # targets that are converted at once
 LOCK = "lock"
 PACKING = ".packing"  # end of the name of an unfinished folder
 _PARTS = ("train", "test")
@@ -107,9 +110,10 @@ def pack(
         else:
             plan = make_plan(
                 source, held_out, categorical=categorical, drop=drop, index=index, test_size=test_size, seed=seed,
-                task=task, dtype=dtype, center_target=True, progress=progress,
+                task=task, dtype=dtype, center_target=True, progress=progress, empty=scratch_in(packing.folder),
             )  # fmt: skip
             packing.begin(plan)
+            del plan
         packing.write(progress)
         packing.finish()
     return folder
@@ -174,8 +178,11 @@ class _Packing:
             if old.name != LOCK:
                 old.unlink()
         np.save(self.folder / "in_train.npy", plan.in_train)
-        for part, y in zip(_PARTS, plan.targets(), strict=True):
-            np.save(self.folder / f"y_{part}.npy", y)
+        for part, y in zip(_PARTS, (plan.y_train, plan.y_test), strict=True):
+            with _GrowingFile(self.folder / f"y_{part}.npy", 0, []) as file:
+                file.write_header(y.shape, dtype_of_targets(y))
+                for start in range(0, len(y), _ROWS):
+                    file.append(y[start : start + _ROWS].astype(dtype_of_targets(y)))
         self._state = {
             "identity": self._identity, "texts": [sorted(table.texts) for table in self._tables],
             "dataset": plan.described, "chunks": 0, "rows": [0, 0], "sizes": [0, 0], "digests": [[], []],
@@ -188,7 +195,7 @@ class _Packing:
 
     def write(self, progress: Callable[[str], None]) -> None:
         """Encode and write the features that are missing."""
-        in_train = np.load(self.folder / "in_train.npy", allow_pickle=False)
+        in_train = map_npy(self.folder / "in_train.npy")
         wanted = [len(np.load(self.folder / f"y_{part}.npy", mmap_mode="r")) for part in _PARTS]
         with contextlib.ExitStack() as stack:
             files = [
@@ -266,7 +273,7 @@ class _GrowingFile:
     def __exit__(self, *error: object) -> None:
         self._stream.close()
 
-    def write_header(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    def write_header(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         npy.write_array_header_1_0(
             self._stream, {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(dtype)}
         )

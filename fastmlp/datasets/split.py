@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .._common.errors import DataError
 __all__ = ["draw_test_rows", "split_rows"]
 
 _BLOCK = 1 << 20  # rows that are compared at once
+_COUNTS = 1 << 20  # most counts of keys by label and leading bits
 
 
 def split_rows(
@@ -54,8 +56,10 @@ def split_rows(
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
 
 
-def draw_test_rows(rows: int, test_size: float, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """Return a mask of the test rows of `split_rows`, bool (rows,).
+def draw_test_rows(
+    rows: int, test_size: float, seed: int, labels: np.ndarray | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Return a mask of the test rows of `split_rows`, bool (rows,), or write it to ``out``.
 
     Examples
     --------
@@ -70,43 +74,67 @@ def draw_test_rows(rows: int, test_size: float, seed: int, labels: np.ndarray | 
         raise DataError(f"The table has {rows} row; a training and a test part need at least 2.")
     # The tolerance keeps a product such as 100 * 0.07 = 7.000000000000001 from being rounded up to 8.
     count = min(max(1, math.ceil(rows * test_size - 1e-9)), rows - 1)
+    in_test = np.empty(rows, bool) if out is None else out
     if labels is None:
-        labels, quotas = np.zeros(rows, np.uint8), np.array([count])
+        labels, quotas = np.broadcast_to(np.uint8(0), rows), np.array([count])
     else:
-        labels = labels.astype(np.min_scalar_type(labels.max()))
-        quotas = _quotas(np.bincount(labels), count)
-    return _smallest(rows, seed, labels, quotas)
-
-
-def _smallest(rows: int, seed: int, labels: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Return a mask of the ``quotas[label]`` rows with the smallest keys of each label; of equal keys the first."""
-    # One array with a number for each row at a time: the keys are drawn again instead of being sorted with the rows.
-    keys = _keys(rows, seed)
-    bounds = np.zeros(len(quotas), np.uint64)
-    if len(quotas) == 1:
-        keys.partition(quotas[0] - 1)
-        bounds[0] = keys[quotas[0] - 1]
-    else:
-        for label in np.flatnonzero(quotas):
-            chosen = keys[labels == label]
-            chosen.partition(quotas[label] - 1)
-            bounds[label] = chosen[quotas[label] - 1]
-    del keys
-    keys = _keys(rows, seed)
-    in_test = np.empty(rows, bool)
-    for start in range(0, rows, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        in_test[part] = (keys[part] <= bounds[labels[part]]) & (quotas > 0)[labels[part]]
-    for label in np.flatnonzero(np.bincount(labels[in_test], minlength=len(quotas)) > quotas):
-        equal = np.flatnonzero((labels == label) & (keys == bounds[label]))
-        surplus = int(np.count_nonzero(in_test & (labels == label)) - quotas[label])
-        in_test[equal[len(equal) - surplus :]] = False
+        most = int(labels.max())
+        sizes = sum(np.bincount(labels[at : at + _BLOCK], minlength=most + 1) for at in range(0, rows, _BLOCK))
+        quotas = _quotas(np.asarray(sizes), count)
+    _mark_smallest(in_test, seed, labels, quotas)
     return in_test
 
 
-def _keys(rows: int, seed: int) -> np.ndarray:
+def _mark_smallest(in_test: np.ndarray, seed: int, labels: np.ndarray, quotas: np.ndarray) -> None:
+    """Mark the ``quotas[label]`` rows with the smallest keys of each label; of equal keys the first."""
+    # The keys are drawn three times, as those of all rows would take much memory.
+    bounds, wanted = _largest_keys(len(in_test), seed, labels, quotas), quotas > 0
+    marked = np.zeros(len(quotas), np.int64)
+    for part, keys in _keys(len(in_test), seed):
+        of_rows = labels[part]
+        in_test[part] = (keys <= bounds[of_rows]) & wanted[of_rows]
+        marked += np.bincount(of_rows[in_test[part]], minlength=len(quotas))
+    surplus = marked - quotas
+    if surplus.any():
+        equal = [part.start + np.flatnonzero(keys == bounds[labels[part]]) for part, keys in _keys(len(in_test), seed)]
+        rows = np.concatenate(equal)
+        for label in np.flatnonzero(surplus):
+            in_test[rows[labels[rows] == label][-surplus[label] :]] = False
+
+
+def _largest_keys(rows: int, seed: int, labels: np.ndarray, quotas: np.ndarray) -> np.ndarray:
+    """Return the largest of the ``quotas[label]`` smallest keys of each label, uint64; 0 for a quota of 0.
+
+    The first pass counts keys by their leading bits, the second one collects those with the bits of the result.
+    """
+    bits = max(1, min(16, (_COUNTS // len(quotas)).bit_length() - 1))
+    shift = np.uint64(64 - bits)
+    counts = np.zeros((len(quotas), 1 << bits), np.int64)
+    for part, keys in _keys(rows, seed):
+        places = labels[part].astype(np.int64) << bits | (keys >> shift).astype(np.int64)
+        counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
+    through = counts.cumsum(axis=1)
+    leading = (through < quotas[:, None]).sum(axis=1)
+    chosen = np.flatnonzero(quotas)
+    ranks = quotas[chosen] - (through - counts)[chosen, leading[chosen]] - 1
+    found = []
+    for part, keys in _keys(rows, seed):
+        near = np.flatnonzero(keys >> shift == leading.astype(np.uint64)[labels[part]])
+        found.append((labels[part][near], keys[near]))
+    of_keys, keys = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    order = np.lexsort((keys, of_keys))
+    bounds = np.zeros(len(quotas), np.uint64)
+    bounds[chosen] = keys[order][np.searchsorted(of_keys[order], chosen) + ranks]
+    return bounds
+
+
+def _keys(rows: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield slices of the rows with their keys."""
     # NumPy guarantees the raw output of a bit generator across versions, but not shuffles and permutations.
-    return np.asarray(np.random.PCG64(int(seed)).random_raw(rows))
+    generator = np.random.PCG64(int(seed))
+    for start in range(0, rows, _BLOCK):
+        part = slice(start, min(rows, start + _BLOCK))
+        yield part, np.asarray(generator.random_raw(part.stop - start))
 
 
 def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from .._common.sums import sum_in_blocks
 from .._common.validation import Array
 from ..losses import Loss
 from ..modules import Module
@@ -59,7 +60,11 @@ class R2:
     name = "r2"
 
     def __init__(self, target: Array, weight: Array | None) -> None:
-        self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
+        if weight is None and target.shape[1] == 1:  # many rows: without a copy in float64
+            total = sum_in_blocks(len(target), lambda part: target[part, 0].astype(np.float64))
+            self._mean = np.array([total / len(target)])
+        else:
+            self._mean = np.average(target.astype(np.float64), axis=0, weights=weight)
         self._constant = (target == target[0]).all(axis=0)  # the rounded mean may differ from the constant
         self.width = 2 * target.shape[1]
         self._rows = len(target)

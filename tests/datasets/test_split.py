@@ -46,7 +46,8 @@ def test_the_rows_of_the_smallest_keys_are_chosen(monkeypatch, distinct, classes
     """Of rows with equal keys, the first ones."""
     generator = np.random.default_rng(distinct)
     keys, labels = generator.integers(0, distinct, 90).astype(np.uint64), generator.integers(0, classes, 90)
-    monkeypatch.setattr(split, "_keys", lambda rows, seed: keys.copy())
+    blocks = [slice(start, min(90, start + block)) for start in range(0, 90, block)]
+    monkeypatch.setattr(split, "_keys", lambda rows, seed: ((part, keys[part]) for part in blocks))
     monkeypatch.setattr(split, "_BLOCK", block)
     comp = split.draw_test_rows(90, 0.3, 0, None if classes == 1 else labels)
     ref = np.zeros(90, bool)
