@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import mmap
 import os
 import weakref
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -106,6 +108,28 @@ def test_advice_that_the_system_refuses(tmp_path, X, monkeypatch):
         files.read(0, ROWS)
 
 
+def test_reads_of_rows_of_a_named_file(tmp_path, monkeypatch):
+    """All bytes of the rows are read, at their place behind the header; a file that is gone is no error."""
+    np.save(tmp_path / "x.npy", np.arange(6000.0).reshape(1000, 6))
+    rows, seen = np.load(tmp_path / "x.npy", mmap_mode="r")[100:], []
+
+    class Recorded(io.FileIO):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            seen.append(bytes(buffer[:count]))
+            return count
+
+    monkeypatch.setattr(mapped.io, "FileIO", Recorded)
+    monkeypatch.setattr(mapped, "_READ", 1000)
+    files = MappedFiles([rows])
+    files.read(3, 50)
+    assert b"".join(seen) == rows[3:50].tobytes() and len(seen[0]) == 1000
+    files.close()
+    (tmp_path / "x.npy").unlink() if os.name == "posix" else None
+    files.read(0, 10)
+    files.close()
+
+
 @needs_advice
 def test_reads_of_rows(tmp_path):
     """The span begins at a page and ends with the rows; arrays in memory, and columns one by one, are left out."""
@@ -201,17 +225,31 @@ def windowed(monkeypatch):
     monkeypatch.setattr(row_order, "WINDOW", 8)
 
 
+class AtOnce:
+    """Executor without threads."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def submit(self, function, *args):
+        function(*args)
+
+    def shutdown(self, **options):
+        pass
+
+
 @needs_advice
 def test_windows_of_a_file_larger_than_memory(tmp_path, X, y, available, monkeypatch):
     """The blocks of a window are read before its rows are used, and those of the next one, as far as there is room."""
     windowed(monkeypatch)
+    monkeypatch.setattr(futures, "ThreadPoolExecutor", AtOnce)
     X = np.repeat(X, 20, axis=0)  # 1200 rows of 20 bytes: 150 windows of 8 rows
     y = np.repeat(y, 20)
     ref = trainer()
     ref.fit(X, y, batch_size=16, epochs=2, rng=0, shuffle="windows")
     window = 8 * WIDTH * X.itemsize
-    ahead, alone = 2 * (2 * len(X) - 8), 2 * len(X)  # rows of two epochs in their window, and after the window before
-    for free, ref_reads in ((X.nbytes - 1, ahead), (4 * window, ahead), (2 * window, alone), (window, 0), (None, 0)):
+    once = 2 * len(X)  # rows of two epochs
+    for free, ref_reads in ((X.nbytes - 1, once), (4 * window, once), (2 * window, once), (window, 0), (None, 0)):
         available(free)
         rows, comp = mapped_rows(tmp_path, X), trainer()
         comp.fit(rows, y, batch_size=16, epochs=2, rng=0)

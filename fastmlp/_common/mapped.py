@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import threading
@@ -17,6 +18,7 @@ __all__ = ["AHEAD", "SINGLE_PAGES", "Facts", "MappedFiles", "address_of", "byte_
 
 # Where a page is missing, AHEAD reads also those around it, up to megabytes; SINGLE_PAGES does not.
 AHEAD, SINGLE_PAGES = "MADV_NORMAL", "MADV_RANDOM"
+_READ = 1 << 21  # bytes of a request: a block of rows
 
 
 def mapping_of(array: Any) -> mmap.mmap | None:
@@ -113,6 +115,8 @@ class MappedFiles:
         self._arrays = [(array, mapping) for array in arrays if (mapping := mapping_of(array)) is not None]
         self.nbytes = sum(array.nbytes for array, _ in self._arrays)
         self._advice = AHEAD
+        self._files: dict[int, tuple[io.FileIO | None, int]] = {}
+        self._buffer = memoryview(b"")
         self.free = available_memory() if self.nbytes else None
         self.exceed_memory = self.nbytes > 0 and (self.free is None or self.nbytes > self.free)
 
@@ -131,20 +135,38 @@ class MappedFiles:
             self._set(before)
 
     def read(self, first: int, last: int) -> None:
-        """Ask the system to read the rows ``first`` to ``last - 1`` of each of the arrays soon.
+        """Bring the rows ``first`` to ``last - 1`` of each of the arrays into memory, for steps that use them soon.
 
-        The call returns while the disk still reads. Its time grows with the number of pages, also of those in memory.
+        The bytes of a file with a name are read, which also renews pages that are in memory: `mmap.MADV_WILLNEED`
+        leaves these to be the next ones that the system drops. It is used for other files.
         """
-        for array, mapping in self._arrays:
+        for number, (array, mapping) in enumerate(self._arrays):
             rows = array[first:last]
             # The bytes of some rows are near each other only if they follow one another.
-            if not (hasattr(mmap, "MADV_WILLNEED") and rows.size and rows.strides[0] == max(rows.strides)):
+            if not (rows.size and rows.strides[0] == max(rows.strides)):
                 continue
-            start = address_of(np.frombuffer(mapping, np.uint8))
-            first_byte, end = (at - start for at in byte_bounds(rows))
-            page = first_byte // mmap.PAGESIZE * mmap.PAGESIZE
+            low, high = byte_bounds(rows)
             with suppress(OSError):  # the system refuses: steps read the rows when they need them
-                mapping.madvise(mmap.MADV_WILLNEED, page, end - page)
+                if number not in self._files:
+                    self._files[number] = _open_file(array)
+                stream, address = self._files[number]
+                if stream is not None:
+                    self._buffer = self._buffer or memoryview(bytearray(_READ))
+                    stream.seek(low - address)
+                    left = high - low
+                    while left > 0 and (count := stream.readinto(self._buffer[:left])):
+                        left -= count
+                elif hasattr(mmap, "MADV_WILLNEED"):
+                    start = address_of(np.frombuffer(mapping, np.uint8))
+                    page = (low - start) // mmap.PAGESIZE * mmap.PAGESIZE
+                    mapping.madvise(mmap.MADV_WILLNEED, page, high - start - page)
+
+    def close(self) -> None:
+        """Close the files that `read` has opened."""
+        for stream, _ in self._files.values():
+            if stream is not None:
+                stream.close()
+        self._files = {}
 
     def _set(self, advice: str) -> None:
         if advice == self._advice:
@@ -155,6 +177,21 @@ class MappedFiles:
         for mapping in {id(mapping): mapping for _, mapping in self._arrays}.values():
             with suppress(OSError):  # the system refuses: reads are slower then
                 mapping.madvise(getattr(mmap, advice))
+
+
+def _open_file(array: Any) -> tuple[io.FileIO | None, int]:
+    """Open the file of a `numpy.memmap`; return it, None if it has no name, and the address of its first byte."""
+    start = None
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and getattr(array, "filename", None) is not None:
+            start = array
+        array = array.base
+    if start is None:
+        return None, 0
+    stream = io.FileIO(str(start.filename))
+    if hasattr(os, "posix_fadvise"):  # else the system reads megabytes behind each block, too
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    return stream, address_of(start) - int(start.offset)
 
 
 def address_of(array: Any) -> int:

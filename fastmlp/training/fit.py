@@ -6,8 +6,8 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from .ranks import Ranks
 from .row_order import choose_order
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from .trainer import Trainer
 
 __all__ = ["Fit"]
@@ -118,6 +120,7 @@ class Fit:
         self.augment = Augmentations(augment, trainer.model, train.X.shape[1], train.outputs, train.dtype)
         self.drop_last = bool(drop_last)
         self._mapped = MappedFiles((train.X, train.y, train.weight))
+        self._reader: ThreadPoolExecutor | None = None
         self.order = choose_order(shuffle, self._mapped, train.X.shape[1], saved_shuffle)
         if self.order.kind == "windows" and train.index is not None:  # blocks of rows that are near each other
             self.train = replace(train, index=np.sort(train.index))
@@ -140,14 +143,22 @@ class Fit:
         """Whether a callback of any rank handles "on_step", or one of this rank another event."""
         return self.listeners.listens(event) or (event == "on_step" and self._listens_to_steps)
 
-    def reads_of_steps(self) -> AbstractContextManager[None]:
-        """Advise the system how the steps read mapped files.
+    @contextmanager
+    def reads_of_steps(self) -> Iterator[None]:
+        """Advise the system how the steps read mapped files, and end `read_block` after the steps.
 
         Rows in random order of a file that does not fit into the memory are read by single pages: most of what the
         system would read around them would leave the memory before it is used.
         """
         scattered = self.order.kind != "none" and self._mapped.exceed_memory
-        return self._mapped.advised(SINGLE_PAGES if scattered else AHEAD)
+        try:
+            with self._mapped.advised(SINGLE_PAGES if scattered else AHEAD):
+                yield
+        finally:
+            if self._reader is not None:
+                self._reader.shutdown(cancel_futures=True)
+                self._reader = None
+            self._mapped.close()
 
     @property
     def windows_ahead(self) -> int | None:
@@ -160,11 +171,15 @@ class Fit:
         return 1 if 4 * window <= free else 0 if 2 * window <= free else None
 
     def read_block(self, first: int, last: int) -> None:
-        """Ask the system to read the training rows ``first`` to ``last - 1`` from mapped files soon."""
+        """Bring the training rows ``first`` to ``last - 1`` of mapped files into memory, by another thread."""
         index = self.train.index
         if index is not None:
             first, last = int(index[first]), int(index[last - 1]) + 1
-        self._mapped.read(first, last)
+        if self._reader is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="fastmlp-read")
+        self._reader.submit(self._mapped.read, first, last)
 
     def reads_of_passes(self) -> AbstractContextManager[None]:
         """Advise the system to read mapped files ahead, for a pass over the rows between steps."""

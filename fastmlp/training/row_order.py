@@ -106,8 +106,8 @@ class WindowedOrder:
     block : int
         Rows of a block, a power of 2. The last block may be smaller.
     announce : callable, optional
-        Called with the first row and the end of each block of a window that is drawn, and of ``ahead`` windows after
-        it.
+        Called once with the first row and the end of each block of a window that is drawn, and of ``ahead`` windows
+        after it.
     ahead : int
 
     Examples
@@ -152,7 +152,8 @@ class WindowedOrder:
     def _window(self, number: int) -> Array:
         if self._drawn[0] != number:
             if self._announce is not None:
-                for window in range(number, number + 1 + self._ahead):
+                follows = number > 0 and number == self._drawn[0] + 1
+                for window in range(number + self._ahead if follows else number, number + 1 + self._ahead):
                     for first, last in self._ranges(window):
                         self._announce(first, last)
             self._drawn = number, shuffle_ranges(self._seed, self._epoch, self._ranges(number))
