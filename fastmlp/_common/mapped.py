@@ -137,8 +137,8 @@ class MappedFiles:
     def read(self, first: int, last: int) -> None:
         """Bring the rows ``first`` to ``last - 1`` of each of the arrays into memory, for steps that use them soon.
 
-        The bytes of a file with a name are read, which also renews pages that are in memory: `mmap.MADV_WILLNEED`
-        leaves these to be the next ones that the system drops. It is used for other files.
+        The system is asked to read them. Rows that are in memory already would be the next ones that it drops, so that
+        these are read once more, if the file has a name.
         """
         for number, (array, mapping) in enumerate(self._arrays):
             rows = array[first:last]
@@ -151,15 +151,23 @@ class MappedFiles:
                     self._files[number] = _open_file(array)
                 stream, address = self._files[number]
                 if stream is not None:
-                    self._buffer = self._buffer or memoryview(bytearray(_READ))
-                    stream.seek(low - address)
-                    left = high - low
-                    while left > 0 and (count := stream.readinto(self._buffer[:left])):
-                        left -= count
+                    self._read_ahead(stream, low - address, high - low)
                 elif hasattr(mmap, "MADV_WILLNEED"):
                     start = address_of(np.frombuffer(mapping, np.uint8))
                     page = (low - start) // mmap.PAGESIZE * mmap.PAGESIZE
                     mapping.madvise(mmap.MADV_WILLNEED, page, high - start - page)
+
+    def _read_ahead(self, stream: io.FileIO, start: int, size: int) -> None:
+        self._buffer = self._buffer or memoryview(bytearray(_READ))
+        if hasattr(os, "RWF_NOWAIT"):
+            try:
+                os.preadv(stream.fileno(), [self._buffer[:1]], start, os.RWF_NOWAIT)
+            except BlockingIOError:  # the first page is not in memory
+                os.posix_fadvise(stream.fileno(), start, size, os.POSIX_FADV_WILLNEED)
+                return
+        stream.seek(start)
+        while size > 0 and (count := stream.readinto(self._buffer[:size])):
+            size -= count
 
     def close(self) -> None:
         """Close the files that `read` has opened."""
