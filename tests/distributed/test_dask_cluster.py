@@ -71,7 +71,7 @@ def test_tls(certificates, tmp_path):
     pairs = {f"tls_{who}_{kind}": path for who in ("client", "scheduler", "worker")
              for kind, path in (("cert", certificate), ("key", key))}  # fmt: skip
     security = distributed.Security(tls_ca_file=authority, require_encryption=True, **pairs)
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(security=security, protocol="tls", **options) as cluster:
         address = cluster.scheduler_address
         file = tmp_path / "scheduler.json"
