@@ -171,7 +171,7 @@ def test_errors_of_groups(groups, message):
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ([{"params": "0.weigth"}], "names '0.weigth', which is no parameter of the model; expected .*'0.weight'"),
+        ([{"params": "0.weights"}], "names '0.weights', which is no parameter of the model; expected .*'0.weight'"),
         ([{"params": "*.bias"}, {"params": "0.*"}], r"'0.bias' is in param_groups\[0\] and in param_groups\[1\]"),
     ],
 )
