@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._common.validation import Array
-from ..inference.predictor import Predictor
+from ..inference.ensemble import EnsemblePredictor
 from ..modules import Module, Sequential, Softmax
 from .encoder import ColumnEncoder
 from .networks import network_inputs, reads_positions
@@ -35,7 +35,7 @@ class CompiledEnsemble:
     ) -> None:
         self._encoder, self._answer = encoder, answer
         self._positions = reads_positions(nets[0])
-        self._predictors = [Predictor(Sequential(net, Softmax()) if softmax else net, threads=1) for net in nets]
+        self._nets = EnsemblePredictor([Sequential(net, Softmax()) if softmax else net for net in nets])
         named = type(encoder) is ColumnEncoder and hasattr(encoder, "feature_names_in_")
         self._encode_row = RowEncoder(encoder, self._positions) if named else None
 
@@ -58,7 +58,7 @@ class CompiledEnsemble:
         row = X
         if not isinstance(X, Mapping):
             if hasattr(X, "columns") and hasattr(X, "values") and len(X) == 1:
-                row = dict(zip(X.columns, X.values.tolist()[0]))
+                row = dict(zip(X.columns.tolist(), X.values.tolist()[0]))
             elif hasattr(X, "to_dict") and not hasattr(X, "columns"):  # a pandas Series
                 row = X = X.to_dict()
         if self._encode_row is not None and isinstance(row, Mapping):
@@ -69,6 +69,6 @@ class CompiledEnsemble:
 
     def mean_outputs(self, inputs: Array) -> Array:
         """Return the mean outputs or probabilities of the nets, float64, for encoded rows (N, I)."""
-        outputs = [predictor(inputs) for predictor in self._predictors]
+        outputs = self._nets(inputs)
         total: Array = np.add.reduce(outputs, axis=0, dtype=np.float64)
         return total / len(outputs)

@@ -122,18 +122,11 @@ cdef class Plan:
         cdef cnp.ndarray array, result
         cdef int kind
         cdef cnp.npy_intp shape[2]
-        cdef Job job
-        cdef void *memory = NULL
-        cdef Py_ssize_t threads
         if type(x) is not np.ndarray:
             return None
         array = x
         kind = cnp.PyArray_TYPE(array)
-        if cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 1) != self.net.inputs:
-            return None
-        if (kind != self.typenum and kind != cnp.NPY_UINT8) or not cnp.PyArray_ISNOTSWAPPED(array):
-            return None
-        if kind == self.typenum and <uintptr_t> cnp.PyArray_DATA(array) % self.net.size:
+        if not self._reads(array, kind):
             return None
         shape[0], shape[1] = cnp.PyArray_DIM(array, 0), self.net.outputs
         if out is None:
@@ -146,14 +139,30 @@ cdef class Plan:
                     or cnp.PyArray_DIM(result, 0) != shape[0] or cnp.PyArray_DIM(result, 1) != shape[1]
                     or not cnp.PyArray_ISCARRAY(result) or np.may_share_memory(array, result)):
                 return None
-        if shape[0] == 0:
-            return result
+        self._compute(array, kind, <char *> cnp.PyArray_DATA(result))
+        return result
+
+    cdef bint _reads(self, cnp.ndarray array, int kind):
+        """Whether the plan reads an array as it is: the shape, the dtype, the byte order and the alignment."""
+        if cnp.PyArray_NDIM(array) != 2 or cnp.PyArray_DIM(array, 1) != self.net.inputs:
+            return False
+        if (kind != self.typenum and kind != cnp.NPY_UINT8) or not cnp.PyArray_ISNOTSWAPPED(array):
+            return False
+        return kind != self.typenum or not <uintptr_t> cnp.PyArray_DATA(array) % self.net.size
+
+    cdef int _compute(self, cnp.ndarray array, int kind, char *out) except -1:
+        """Write the outputs (N, O) for an array that has been checked."""
+        cdef Job job
+        cdef void *memory = NULL
+        cdef Py_ssize_t threads
+        if cnp.PyArray_DIM(array, 0) == 0:
+            return 0
         job.net = &self.net
         job.x = <const char *> cnp.PyArray_DATA(array)
         job.row_bytes, job.column_bytes = cnp.PyArray_STRIDE(array, 0), cnp.PyArray_STRIDE(array, 1)
         job.as_bytes = kind == cnp.NPY_UINT8
-        job.out = <char *> cnp.PyArray_DATA(result)
-        job.rows = shape[0]
+        job.out = out
+        job.rows = cnp.PyArray_DIM(array, 0)
         job.next = job.done = job.failed = 0
         job.firsts = self.firsts
         job.by_panels = job.rows == 1 and self.row_threads > 1 and self.net.work >= SHARED_ROW
@@ -176,4 +185,27 @@ cdef class Plan:
                     job.out, _buffer_after(&self.net, self.net.count, job.buffers), self.net.outputs * self.net.size)
         finally:
             free(memory)
-        return result
+        return 0
+
+
+def call_each(list plans, x):
+    """Return the outputs (K, N, O) of K plans of the same widths for x (N, I), or None for an array that they cannot read.
+
+    x is as in `Plan.__call__`.
+    """
+    cdef Plan plan = plans[0]
+    cdef cnp.npy_intp shape[3]
+    cdef cnp.ndarray array, result, part
+    cdef Py_ssize_t k
+    if type(x) is not np.ndarray:
+        return None
+    array = x
+    cdef int kind = cnp.PyArray_TYPE(array)
+    if not plan._reads(array, kind):
+        return None
+    shape[0], shape[1], shape[2] = len(plans), cnp.PyArray_DIM(array, 0), plan.net.outputs
+    result = cnp.PyArray_EMPTY(3, shape, plan.typenum, 0)
+    for k in range(shape[0]):
+        plan = plans[k]
+        plan._compute(array, kind, <char *> cnp.PyArray_DATA(result) + k * shape[1] * shape[2] * plan.net.size)
+    return result

@@ -1,0 +1,40 @@
+"""Outputs of several networks for the same rows in one native call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._common.validation import Array
+from ..modules import Module
+from .kernels import inference_kernels
+from .plan import lower
+from .predictor import Predictor
+
+__all__ = ["EnsemblePredictor"]
+
+
+class EnsemblePredictor:
+    """Frozen copies of networks of the same widths, with one thread.
+
+    Parameters
+    ----------
+    models : sequence of Module
+        At least one.
+    """
+
+    def __init__(self, models: Sequence[Module]) -> None:
+        self._predictors = [Predictor(model, threads=1) for model in models]
+        kernels = inference_kernels()
+        lowered = [] if kernels is None else [lower(kernels, model) for model in models]
+        self._plans = [plan.compile() for plan in lowered if plan is not None]
+        self._native = kernels if len(self._plans) == len(self._predictors) else None
+
+    def __call__(self, x: Array) -> Array:
+        """Return the outputs (K, N, O) of K networks for rows x (N, I)."""
+        found = None if self._native is None else self._native.call_each(self._plans, x)
+        if found is None:
+            found = np.stack([predictor(x) for predictor in self._predictors])
+        outputs: Array = found
+        return outputs
