@@ -11,11 +11,13 @@ from typing import Any
 
 from ..io.files import atomic_write
 from ..modules import Module
-from ..modules.saving import find_model, load_model, model_info
-from .options import NOTE
+from ..modules.saving import find_model, is_ensemble, load_model, model_info
+from .ensembles import SavedEnsemble
+from .options import NOTE, UsageError
 
 __all__ = ["add_parser"]
 
+_OF_ENSEMBLES = ("c", "onnx")  # formats of an ensemble for tables, which include its encoder
 _SUFFIX = {"onnx": ".onnx", "torch": ".pt", "c": ".c", "npz": ".npz"}
 
 
@@ -40,10 +42,20 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     source = find_model(args.model)
-    model = load_model(source)
+    ensemble = is_ensemble(source)
+    if ensemble and args.to not in _OF_ENSEMBLES:
+        raise UsageError(
+            f"--to is {args.to}; expected {' or '.join(_OF_ENSEMBLES)} for {source}, an ensemble for tables."
+        )
+    model = SavedEnsemble(str(source)).estimator if ensemble else load_model(source)
     out = Path(os.path.expanduser(args.out)) if args.out else source.with_suffix(_SUFFIX[args.to])
     if not args.force and out.exists():
         raise FileExistsError(f"{out} exists; give another --out, or --force to overwrite it.")
+    if ensemble:
+        getattr(model, f"export_{args.to}")(out)
+        hint = "an input (N, 1) for each column." if args.to == "onnx" else _hint("c", out)
+        print(f"{out}: {out.stat().st_size} bytes; {hint}")
+        return 0
     _write(model, args.to, out)
     print(f"{out}: {out.stat().st_size} bytes; {_hint(args.to, out)}")
     note = _offsets(model_info(source)["preprocessing"])

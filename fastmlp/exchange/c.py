@@ -19,13 +19,13 @@ from ..io.files import atomic_write
 from ..modules import Module
 from ..modules.lowering import Masks, describes, iter_layers
 
-__all__ = ["c_source", "export_c"]
+__all__ = ["Body", "c_source", "export_c", "require_free_name"]
 
 # Keywords of C99, and names that the file defines; _MATH matches names of math.h and of generated functions.
 _TAKEN = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main x y "
-    "binned linear layer_norm softmax normalize buffers inline".split()
+    "binned linear layer_norm softmax normalize buffers inline number place inputs some numbers texts sum".split()
 ).union(HELPERS)
 _MATH = re.compile(rf"({'|'.join(MATH)})[fl]?|c\d+|h_\w+")
 _LINEAR = """static void linear(const T *x, int inputs, int outputs, const T *weight, const T *bias, T *y) {
@@ -125,10 +125,8 @@ def c_source(model: Module, name: str = "predict") -> str:
     """Return the C source that `export_c` writes."""
     require_model(model, "export_c", sized=True)
     assert model.in_width is not None and model.dtype is not None
-    right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
-    if not right or name in _TAKEN or _MATH.fullmatch(name):
-        raise ValueError(f"name is {name!r}; expected a free C identifier, such as 'predict'.")
-    body = _Body(model.dtype, model.in_width)
+    require_free_name(name)
+    body = Body(model.dtype, model.in_width)
     for _, module in iter_layers(model, evaluation=True):
         body.add(module)
     width = body.width
@@ -160,14 +158,35 @@ def c_source(model: Module, name: str = "predict") -> str:
     return "\n".join(lines)
 
 
-class _Body:
-    """Collects functions, constants and calls; a `CBody`."""
+def require_free_name(name: str) -> None:
+    """Raise ValueError if ``name`` is not a name that a function of the C file may have."""
+    right = isinstance(name, str) and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name)
+    if not right or name in _TAKEN or _MATH.fullmatch(name):
+        raise ValueError(f"name is {name!r}; expected a free C identifier, such as 'predict'.")
 
-    def __init__(self, dtype: np.dtype[Any], inputs: int) -> None:
+
+class Body:
+    """Collects functions, constants and calls; a `CBody`.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+    inputs : int
+    functions, constants : list of str, optional
+        Those of a file with several models, which are extended.
+    """
+
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        inputs: int,
+        functions: list[str] | None = None,
+        constants: list[str] | None = None,
+    ) -> None:
         self.dtype = dtype
         self.type, self.suffix = ("float", "f") if dtype == np.float32 else ("double", "")
-        self.functions: list[str] = []
-        self.constants: list[str] = []
+        self.functions: list[str] = [] if functions is None else functions
+        self.constants: list[str] = [] if constants is None else constants
         self.calls: list[str] = []
         self.now = 0  # the buffer that holds the row
         self.width = self.widest = inputs

@@ -19,6 +19,7 @@ from ..modules import Module
 from ..training.calibration import fit_temperature, scale_by_temperature
 from ..training.evaluation import normalize_outputs
 from .base import BaseTabular
+from .c import write_c
 from .compiled import CompiledEnsemble
 from .onnx import write_onnx
 
@@ -283,6 +284,31 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         found = self.predict_proba(X)
         labels: Array = self.classes_[found.argmax(axis=1)]
         return labels
+
+    def export_c(self, path: str | os.PathLike[str], name: str = "predict") -> None:
+        """Write encoder, nets and their mean as one C99 file that needs math.h and string.h only.
+
+        It has ``void predict(const double *numbers, const char *const *texts, double *y)`` for one row: the numbers of
+        the columns of numbers, NAN where one is missing; the texts of the columns of categories, as for `export_onnx`,
+        NULL where one is missing; and the probabilities. The comment at its head names the columns. All memory is
+        static, so that only one thread may call the function at a time.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, written whole or not at all.
+        name : str
+            Name of the function. The macros ``NAME_NUMBERS``, ``NAME_TEXTS`` and ``NAME_OUTPUTS`` give the widths.
+
+        Raises
+        ------
+        ValueError
+            If a column holds dates, or ``name`` is not a free name in C.
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        write_c(path, self.encoder_, self.nets_, name, temperature=self.temperature_)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write encoder, nets and their mean as one ONNX graph, for ONNX Runtime.

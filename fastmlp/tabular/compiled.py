@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._common.validation import Array
+from .._kernels import use_backend
 from ..inference.ensemble import EnsemblePredictor
 from ..modules import Module, Sequential, Softmax
 from .encoder import ColumnEncoder
@@ -35,7 +36,8 @@ class CompiledEnsemble:
     ) -> None:
         self._encoder, self._answer = encoder, answer
         self._positions = reads_positions(nets[0])
-        self._nets = EnsemblePredictor([Sequential(net, Softmax()) if softmax else net for net in nets])
+        with use_backend(nets[0].backend_name):
+            self._nets = EnsemblePredictor([Sequential(net, Softmax()) if softmax else net for net in nets])
         named = type(encoder) is ColumnEncoder and hasattr(encoder, "feature_names_in_")
         self._encode_row = RowEncoder(encoder, self._positions) if named else None
 

@@ -14,6 +14,7 @@ from ..losses import Loss
 from ..losses.mse import MSELoss
 from ..modules import Module
 from .base import BaseTabular
+from .c import write_c
 from .compiled import CompiledEnsemble
 from .onnx import write_onnx
 
@@ -169,6 +170,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
         ndarray of float64, of shape (N,) or (N, outputs)
         """
         return self._predict_encoded(self._encode(X))
+
+    def export_c(self, path: str | os.PathLike[str], name: str = "predict") -> None:
+        """Write encoder, nets and their mean as one C99 file, see `TabularClassifier.export_c`; y are the values."""
+        check_is_fitted(self)
+        write_c(path, self.encoder_, self.nets_, name, scale=self._scale, offset=self._offset)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write encoder, nets and their mean as one ONNX graph, see `TabularClassifier.export_onnx`.

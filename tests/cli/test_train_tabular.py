@@ -227,3 +227,19 @@ def test_a_sweep_of_presets(fastmlp, start):
         with start(*command) as process:
             out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and err == "" and "s/nets=2" in out
+
+
+def test_export_of_an_ensemble(fastmlp):
+    pytest.importorskip("onnx")
+    name = write("t.csv", FRAME.drop(columns="day"))
+    assert fastmlp("train", "--dataset", name, *FEW, "--out", "run", "--quiet")[0] == 0
+    for form in ("onnx", "c"):
+        code, out, err = fastmlp("export", "run", "--to", form)
+        assert (code, err) == (0, "") and Path(f"run/model.{form}").stat().st_size > 1000
+    code, out, err = fastmlp("export", "run", "--to", "npz")
+    assert code == 2 and "--to is npz; expected c or onnx for run/model.safetensors, an ensemble for tables" in err
+
+
+def test_export_of_dates_is_an_error(fastmlp, trained):
+    code, out, err = fastmlp("export", trained, "--to", "c")
+    assert code == 1 and "Column 'day' holds dates" in err

@@ -292,3 +292,11 @@ def test_permutation_importance_and_several_outputs():
     several = fm.TabularRegressor(**FAST).fit(X, np.stack([value, -value], axis=1))
     assert several.predict(X).shape == (240, 2) and several.score(X, np.stack([value, -value], axis=1)) > 0.5
     assert_matches(several.predict(X[:1]), several.compiled_predict()(X[:1]), 1e-6)
+
+
+def test_compiled_predictions_of_a_file_that_was_loaded_on_another_backend(tmp_path):
+    model, X, _ = made("classifier")
+    model.save(tmp_path / "model.safetensors")
+    with fm.use_backend("numpy"):
+        loaded = fm.TabularClassifier.load(tmp_path / "model.safetensors")
+    assert_matches(model.predict_proba(X), loaded.compiled_predict_proba()(X), 1e-6)
