@@ -92,6 +92,7 @@ def test_the_page_on_large_data(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("plotly")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for block in blocks("runs.md", "python"):
@@ -103,7 +104,6 @@ def test_the_page_on_runs(tmp_path, monkeypatch, capsys):
     commands = re.findall(r"^\$ fastmlp (.*)$", page, re.M)
     for command in commands:
         assert main(command.split()) == 0, command
-    assert (
-        len(commands) == 5 and (tmp_path / "compare.png").is_file() and len(list((tmp_path / "grid").glob("lr*"))) == 2
-    )
+    assert len(commands) == 6 and len(list((tmp_path / "grid").glob("lr*"))) == 2
+    assert (tmp_path / "compare.png").is_file() and (tmp_path / "report.html").is_file()
     assert capsys.readouterr().err == ""

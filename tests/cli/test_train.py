@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_defaults_follow_the_data_set(fastmlp, monkeypatch, folder):
     from fastmlp.cli.defaults import defaults_for
 
     digits = fm.load("digits")
-    monkeypatch.setattr(train, "load_data", lambda options, dtype: digits)
+    monkeypatch.setattr(train, "run", partial(train.run, hooks=train.Hooks(lambda options, dtype: digits)))
     fastmlp("train", "--dataset", "cifar10", "--out", "one", "--max_steps", 1)
     fastmlp("train", "--dataset", "cifar10", "--out", "three", "--steps", 1, "--hidden", "50,40,50")
     fastmlp("train", "--dataset", "cifar10", "--out", "own", "--steps", 1, "--hidden", "9,9", "--init", "normal")
