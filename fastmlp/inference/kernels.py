@@ -88,9 +88,9 @@ class Kernels:
         lanes = self._host.LANES[dtype.itemsize]
         return self._native.Plan(inputs, dtype, lanes, *addresses, steps, threads, row_threads)
 
-    def call_each(self, plans: list[Any], x: Array) -> Array | None:
-        """Return the outputs (K, N, O) of plans of the same widths, or None for an array that they cannot read."""
-        found: Array | None = self._native.call_each(plans, x)
+    def mean_of(self, plans: list[Any], x: Array) -> Array | None:
+        """Return the mean outputs (N, O) of plans of the same widths, or None for an array that they cannot read."""
+        found: Array | None = self._native.mean_of(plans, x)
         return found
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._common.validation import Array
 from .._kernels import use_backend
 from ..inference.ensemble import EnsemblePredictor
@@ -59,8 +57,8 @@ class CompiledEnsemble:
         """Return the inputs of the nets for rows, float32 of shape (N, I)."""
         row = X
         if not isinstance(X, Mapping):
-            if hasattr(X, "columns") and hasattr(X, "values") and len(X) == 1:
-                row = dict(zip(X.columns.tolist(), X.values.tolist()[0]))
+            if hasattr(X, "columns") and hasattr(X, "iloc") and len(X) == 1:  # pandas
+                row = dict(zip(X.columns.tolist(), X.iloc[0].tolist()))
             elif hasattr(X, "to_dict") and not hasattr(X, "columns"):  # a pandas Series
                 row = X = X.to_dict()
         if self._encode_row is not None and isinstance(row, Mapping):
@@ -71,6 +69,4 @@ class CompiledEnsemble:
 
     def mean_outputs(self, inputs: Array) -> Array:
         """Return the mean outputs or probabilities of the nets, float64, for encoded rows (N, I)."""
-        outputs = self._nets(inputs)
-        total: Array = np.add.reduce(outputs, axis=0, dtype=np.float64)
-        return total / len(outputs)
+        return self._nets(inputs)

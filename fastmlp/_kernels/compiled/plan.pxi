@@ -188,24 +188,36 @@ cdef class Plan:
         return 0
 
 
-def call_each(list plans, x):
-    """Return the outputs (K, N, O) of K plans of the same widths for x (N, I), or None for an array that they cannot read.
+def mean_of(list plans, x):
+    """Return the mean outputs (N, O) of plans of the same widths for x (N, I), float64, in the order of the plans.
 
-    x is as in `Plan.__call__`.
+    x is as in `Plan.__call__`; the result is None for an array that the plans cannot read.
     """
     cdef Plan plan = plans[0]
-    cdef cnp.npy_intp shape[3]
-    cdef cnp.ndarray array, result, part
-    cdef Py_ssize_t k
+    cdef cnp.npy_intp shape[2]
+    cdef cnp.ndarray array, some, result
+    cdef Py_ssize_t i, k, size, count = len(plans)
+    cdef double *total
     if type(x) is not np.ndarray:
         return None
     array = x
     cdef int kind = cnp.PyArray_TYPE(array)
     if not plan._reads(array, kind):
         return None
-    shape[0], shape[1], shape[2] = len(plans), cnp.PyArray_DIM(array, 0), plan.net.outputs
-    result = cnp.PyArray_EMPTY(3, shape, plan.typenum, 0)
-    for k in range(shape[0]):
+    shape[0], shape[1] = cnp.PyArray_DIM(array, 0), plan.net.outputs
+    size = shape[0] * shape[1]
+    some = cnp.PyArray_EMPTY(2, shape, plan.typenum, 0)
+    result = cnp.PyArray_ZEROS(2, shape, cnp.NPY_FLOAT64, 0)
+    total = <double *> cnp.PyArray_DATA(result)
+    for k in range(count):
         plan = plans[k]
-        plan._compute(array, kind, <char *> cnp.PyArray_DATA(result) + k * shape[1] * shape[2] * plan.net.size)
+        plan._compute(array, kind, <char *> cnp.PyArray_DATA(some))
+        if plan.typenum == cnp.NPY_FLOAT64:
+            for i in range(size):
+                total[i] += (<double *> cnp.PyArray_DATA(some))[i]
+        else:
+            for i in range(size):
+                total[i] += (<float *> cnp.PyArray_DATA(some))[i]
+    for i in range(size):
+        total[i] /= count
     return result
