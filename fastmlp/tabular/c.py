@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-import numpy as np
-
 from .. import __version__
 from .._common.validation import Array
 from ..exchange.c import Body, require_free_name
@@ -15,7 +13,7 @@ from ..modules import Module
 from ..modules.lowering import iter_layers
 from .encoder import ColumnEncoder
 from .encodings import DENSE, LARGEST, CategoryEncoding, DateEncoding, NumberEncoding
-from .networks import reads_positions
+from .networks import input_places, reads_positions
 
 __all__ = ["write_c"]
 
@@ -174,15 +172,7 @@ class _Columns:
 
     def __init__(self, encoder: ColumnEncoder, positions: bool) -> None:
         fewest = encoder.fewest_coded_ if positions else None
-        kinds: list[int] = []
-        places: list[range] = []
-        for encoding in encoder.encodings_:
-            inputs = [DENSE] * encoding.width if fewest is None else [one.kind for one in encoding.inputs(fewest)]
-            places.append(range(len(kinds), len(kinds) + len(inputs)))
-            kinds += inputs
-        empty = int(not kinds or (positions and DENSE not in kinds))  # a column of zeros, see `network_inputs`
-        order = np.argsort(np.argsort(kinds, kind="stable"), kind="stable").tolist() if kinds else []
-        self.width = len(kinds) + empty
+        places, self.width = input_places(encoder, positions)
         self.widest = max((len(one) for one in places), default=0)
         self.numbers: list[str] = []
         self.texts: list[str] = []
@@ -198,7 +188,7 @@ class _Columns:
                 self._number(str(name), encoding, fewest)
             else:
                 self._category(str(name), encoding, fewest)
-            self.calls += [f"    inputs[{order[one] + empty}] = some[{k}];" for k, one in enumerate(at)]
+            self.calls += [f"    inputs[{one}] = some[{k}];" for k, one in enumerate(at)]
 
     def functions(self) -> list[str]:
         """Return the functions that the calls need."""

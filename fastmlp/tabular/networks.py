@@ -17,7 +17,7 @@ from ..modules.dropout import Dropout
 from .encoder import ColumnEncoder
 from .encodings import BINS, DENSE, LEVELS, InputColumn
 
-__all__ = ["coded_inputs", "make_network", "network_inputs", "reads_positions"]
+__all__ = ["coded_inputs", "input_places", "make_network", "network_inputs", "reads_positions"]
 
 
 def coded_inputs(encoder: ColumnEncoder) -> list[InputColumn]:
@@ -63,3 +63,17 @@ def network_inputs(encoder: ColumnEncoder, X: Any, positions: bool) -> Array:
     features: Array = encoder.transform_to_inputs(X) if positions else encoder.transform(X)
     needs_column = encoder.inputs()[0].kind != DENSE if positions else not features.shape[1]
     return np.pad(features, ((0, 0), (1, 0))) if needs_column else features
+
+
+def input_places(encoder: ColumnEncoder, positions: bool) -> tuple[list[list[int]], int]:
+    """Return the places of each column of a table among the `network_inputs`, and the number of these."""
+    kinds: list[int] = []
+    places: list[range] = []
+    for encoding in encoder.encodings_:
+        inputs = [one.kind for one in encoding.inputs(encoder.fewest_coded_)] if positions else [DENSE] * encoding.width
+        places.append(range(len(kinds), len(kinds) + len(inputs)))
+        kinds += inputs
+    # Dense columns come first, bins next, levels last; a column of zeros before them if there are no dense ones.
+    empty = int(not kinds or (positions and DENSE not in kinds))
+    order: list[int] = (np.argsort(np.argsort(kinds, kind="stable"), kind="stable") + empty).tolist() if kinds else []
+    return [[order[place] for place in one] for one in places], len(kinds) + empty

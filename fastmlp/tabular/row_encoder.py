@@ -11,8 +11,9 @@ import numpy as np
 
 from .._common.validation import Array
 from .encoder import ColumnEncoder
-from .encodings import DENSE, LARGEST, CategoryEncoding, DateEncoding, NumberEncoding
+from .encodings import LARGEST, CategoryEncoding, DateEncoding, NumberEncoding
 from .frames import text_of
+from .networks import input_places
 
 __all__ = ["RowEncoder"]
 
@@ -38,16 +39,8 @@ class RowEncoder:
     def __init__(self, encoder: ColumnEncoder, positions: bool) -> None:
         fewest = encoder.fewest_coded_ if positions else None
         self._columns: list[tuple[Any, Write, list[int]]] = []
-        kinds: list[int] = []
-        places: list[range] = []
-        for encoding in encoder.encodings_:
-            inputs = [DENSE] * encoding.width if fewest is None else [one.kind for one in encoding.inputs(fewest)]
-            places.append(range(len(kinds), len(kinds) + len(inputs)))
-            kinds += inputs
-        # Dense columns come first, bins next, levels last.
-        order: Any = np.argsort(np.argsort(kinds, kind="stable"), kind="stable") if kinds else []
-        empty = int(not kinds or (positions and DENSE not in kinds))  # a column of zeros, see `network_inputs`
-        self._zeros = [0.0] * (len(kinds) + empty)
+        places, width = input_places(encoder, positions)
+        self._zeros = [0.0] * width
         self._has_dates = False
         for name, encoding, at in zip(encoder.feature_names_in_, encoder.encodings_, places, strict=True):
             if isinstance(encoding, DateEncoding):
@@ -57,7 +50,7 @@ class RowEncoder:
                 write = _number_writer(encoding, fewest)
             else:
                 write = _category_writer(encoding, fewest)
-            self._columns.append((name, write, [int(order[place]) + empty for place in at]))
+            self._columns.append((name, write, at))
 
     def __call__(self, row: Mapping[Any, Any]) -> Array | None:
         """Return the inputs (1, I) of a row, or None if a column is missing or a value needs `ColumnEncoder`.
