@@ -42,7 +42,8 @@ try:
         callbacks=[Fault(), fm.SaveState(state)], **options,
     )  # fmt: skip
 except (KeyboardInterrupt, RuntimeError, ValueError) as error:
-    print(f"rank {group.rank} at step {trainer.steps}: {type(error).__name__} {error}", flush=True)
+    line = f"rank {group.rank} at step {trainer.steps}: {type(error).__name__} {error}\n"
+    os.write(1, line.encode())  # in one piece, beside those of other ranks
     time.sleep(0.2)  # before mpiexec reads that a rank has ended
     sys.exit(1)
 weights = b"".join(array.tobytes() for array in trainer.model.state_dict().values())
