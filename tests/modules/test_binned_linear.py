@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from checks import assert_matches, linear_bound, product_bound
-from compiled import SIMULATED
+from compiled import NATIVE, SIMULATED
 from same_steps import assert_same_steps, modules_only
 
 import fastmlp as fm
@@ -13,8 +13,15 @@ from fastmlp._kernels.reference_binned import sums_and_rows
 from fastmlp.inference.kernels import inference_kernels
 
 BINS, LEVELS, DENSE = (4, 1, 37), (3, 5), 3
-on_cpu = pytest.mark.skipif(SIMULATED, reason="no kernels for GPUs")
+on_cpu = pytest.mark.skipif(SIMULATED or NATIVE, reason="no kernels for GPUs")
 widths = pytest.mark.parametrize("outputs", [1, 8, 17, 40])
+
+
+@pytest.fixture(autouse=True)
+def backends_with_kernels(request):
+    """Skip the cases of a GPU beside those of the other backends."""
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("backend") == "cuda":
+        pytest.skip("no kernels for GPUs")
 
 
 def layer_of(outputs, dtype, bias=True):
