@@ -240,16 +240,16 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of all libraries, on convergence and feature names
     there = [name for name in METHODS if name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name])]
     methods = args.methods.split(",") if args.methods else there
-    results = []
-    for name in args.sets.split(",") if args.sets else list(tabular_sets.SETS):
-        try:
-            results += run(name, methods, args.seeds, args.rows, args.threads)
-        except ImportError as error:
-            print(f"{name}: {error}")
+    results: list[dict[str, Any]] = []
     today = datetime.date.today().isoformat()
     document = {"date": today, "processor": str(processor()), "threads": args.threads, "results": results}
     out = Path(args.out or Path(__file__).parent / "results" / f"tabular-{today}.json")
-    out.write_text(json.dumps(document, indent=1))
+    for name in args.sets.split(",") if args.sets else list(tabular_sets.SETS):
+        try:
+            results += run(name, methods, args.seeds, args.rows, args.threads)
+            out.write_text(json.dumps(document, indent=1))  # a run that is stopped keeps the sets that are complete
+        except ImportError as error:
+            print(f"{name}: {error}")
     base = args.base if args.base in methods else methods[0]
     for key in ("loss", "error", "calibration", "cpu_s", "predict_s"):
         if lines := ratios(results, key, base):
