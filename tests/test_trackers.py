@@ -116,6 +116,16 @@ def test_exit_codes_of_wandb(runs, error, code):
     assert runs[0].exit_code == code and not runs[0].saved
 
 
+def test_a_fit_while_an_exception_is_handled_succeeds(runs):
+    try:
+        raise ValueError("the first try")
+    except ValueError:
+        fit(fm.WandB())
+        with pytest.raises(ZeroDivisionError):
+            fit(fm.WandB(), Fail(ZeroDivisionError()))
+    assert [run.exit_code for run in runs] == [0, 1]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_offline(tmp_path, monkeypatch):

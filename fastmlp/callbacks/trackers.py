@@ -33,9 +33,10 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _failure() -> type[BaseException] | None:
-    """Return the type of the exception that ends the present fit."""
-    return sys.exc_info()[0]
+def _failure(before: BaseException | None) -> BaseException | None:
+    """Return the exception that ends the present fit; ``before`` was already handled when it began."""
+    now = sys.exc_info()[1]
+    return None if now is before else now
 
 
 class MLflow(Callback):
@@ -95,9 +96,11 @@ class MLflow(Callback):
         self.experiment, self.run_name, self.params = experiment, run_name, dict(params or {})
         self.run_id, self.tracking_uri, self.model_file = run_id, tracking_uri, model_file
         self._client: Any = None
+        self._handled: BaseException | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Begin a run, or go on with it."""
+        self._handled = sys.exc_info()[1]
         # A client, since the present run of mlflow's own functions is one for the whole process.
         self._client = self._module.MlflowClient(tracking_uri=self.tracking_uri)
         if self.run_id is not None:
@@ -118,10 +121,10 @@ class MLflow(Callback):
         """End the run."""
         if self._client is None:
             return
-        failure, client, self._client = _failure(), self._client, None
+        failure, client, self._client = _failure(self._handled), self._client, None
         if self.model_file is not None and failure is None:
             client.log_artifact(self.run_id, os.fspath(self.model_file))
-        status = "FINISHED" if failure is None else "KILLED" if issubclass(failure, KeyboardInterrupt) else "FAILED"
+        status = "FINISHED" if failure is None else "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
         client.set_terminated(self.run_id, status)
 
 
@@ -174,9 +177,11 @@ class WandB(Callback):
         self.project, self.params, self.model_file, self.options = project, dict(params or {}), model_file, options
         self.run_id: str | None = None
         self._run: Any = None
+        self._handled: BaseException | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Begin a run."""
+        self._handled = sys.exc_info()[1]
         config = {**_settings(trainer), **self.params}
         self._run = self._module.init(project=self.project, config=config, reinit="create_new", **self.options)
         self.run_id = self._run.id
@@ -189,8 +194,8 @@ class WandB(Callback):
         """End the run."""
         if self._run is None:
             return
-        failure, run, self._run = _failure(), self._run, None
+        failure, run, self._run = _failure(self._handled), self._run, None
         if self.model_file is not None and failure is None:
             path = os.fspath(self.model_file)
             run.save(path, base_path=os.path.dirname(os.path.abspath(path)), policy="now")
-        run.finish(exit_code=0 if failure is None else 130 if issubclass(failure, KeyboardInterrupt) else 1)
+        run.finish(exit_code=0 if failure is None else 130 if isinstance(failure, KeyboardInterrupt) else 1)
