@@ -14,9 +14,9 @@ import fastmlp as fm
 # The handwritten digits have I = 64 inputs from 0 to 16 and C = 10 classes.
 X, labels, X_test, labels_test = fm.load("digits")
 X, X_test = X / 16, X_test / 16
-N, I, H, C = len(X), 64, 32, 10  # noqa: E741
+N, inputs, H, C = len(X), 64, 32, 10
 rng = np.random.default_rng(0)
-W1, b1 = rng.normal(0, np.sqrt(2 / I), (H, I)), np.zeros(H)
+W1, b1 = rng.normal(0, np.sqrt(2 / inputs), (H, inputs)), np.zeros(H)
 W2, b2 = rng.normal(0, np.sqrt(1 / H), (C, H)), np.zeros(C)
 
 # ## Forward
@@ -59,7 +59,7 @@ def gradients(X, labels):
 # A Linear module stores W as "weight" (O, I) and b as "bias" (O,), as above. `forward_backward` of the loss returns the
 # loss and dZ2; `backward` of the model fills the `grads` of its modules.
 
-model = fm.MLP(I, [H], C, activation="relu", dtype="float64", rng=0)
+model = fm.MLP(inputs, [H], C, activation="relu", dtype="float64", rng=0)
 model.load_state_dict(dict(zip(model.state_dict(), (W1, b1, W2, b2))))
 criterion = fm.CrossEntropyLoss()
 value, dZ2 = criterion.forward_backward(model(X[:100]), labels[:100])

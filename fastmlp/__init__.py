@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from ._common.installed import is_installed as _is_installed
+from ._common.lazy_names import import_name as _import_name
 from ._common.lazy_names import read_names as _read_names
 
 __version__ = "0.1.0"
@@ -23,10 +24,7 @@ __all__ += [name for name, (_, library) in _NAMES.items() if not library or _is_
 def __getattr__(name: str) -> Any:
     if name in ("datasets", "distributed"):  # packages that users name, as in fm.datasets.pack
         return importlib.import_module(f".{name}", __name__)
-    if name not in _NAMES:
-        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_NAMES[name][0]}", __name__), name)
-    globals()[name] = value
+    globals()[name] = value = _import_name(__name__, _NAMES, name)
     return value
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 __all__ = ["deprecated", "renamed_argument"]
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def deprecated(instead: str, *, since: str, removed: str) -> Callable[[_F], _F]:
+def deprecated(instead: str, *, since: str, removed: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorate a public function that a later release removes.
 
     Parameters
@@ -36,22 +37,22 @@ def deprecated(instead: str, *, since: str, removed: str) -> Callable[[_F], _F]:
     ... def read_model(path): ...
     """
 
-    def decorate(function: _F) -> _F:
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         text = (
             f"{function.__name__} is deprecated since fastmlp {since} and will be removed in {removed}; use {instead}."
         )
 
         @functools.wraps(function)
-        def warned(*args: Any, **kwargs: Any) -> Any:
+        def warned(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             warnings.warn(text, FutureWarning, stacklevel=2)
             return function(*args, **kwargs)
 
-        return warned  # type: ignore[return-value]
+        return warned
 
     return decorate
 
 
-def renamed_argument(old: str, new: str, *, since: str, removed: str) -> Callable[[_F], _F]:
+def renamed_argument(old: str, new: str, *, since: str, removed: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorate a public function whose argument ``old`` is now called ``new``.
 
     Parameters
@@ -75,7 +76,7 @@ def renamed_argument(old: str, new: str, *, since: str, removed: str) -> Callabl
     ... def average(values, beta=0.9): ...
     """
 
-    def decorate(function: _F) -> _F:
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         name = function.__qualname__.removesuffix(".__init__")
         text = (
             f"The argument {old}= of {name} is deprecated since fastmlp {since} and will be removed in {removed}; "
@@ -83,7 +84,7 @@ def renamed_argument(old: str, new: str, *, since: str, removed: str) -> Callabl
         )
 
         @functools.wraps(function)
-        def renamed(*args: Any, **kwargs: Any) -> Any:
+        def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             if old in kwargs:
                 if new in kwargs:
                     raise TypeError(f"{name} got both {old}= and {new}=; expected {new}= alone.")
@@ -91,6 +92,6 @@ def renamed_argument(old: str, new: str, *, since: str, removed: str) -> Callabl
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
-        return renamed  # type: ignore[return-value]
+        return renamed
 
     return decorate

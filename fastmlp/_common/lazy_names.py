@@ -1,11 +1,13 @@
-"""Public names of a package, written once in its ``__init__.pyi``."""
+"""Public names of a package, written once in its ``__init__.pyi`` and imported when they are first used."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
+from typing import Any
 
-__all__ = ["read_names"]
+__all__ = ["import_name", "read_names"]
 
 
 def read_names(init: str) -> dict[str, tuple[str, str]]:
@@ -25,3 +27,16 @@ def read_names(init: str) -> dict[str, tuple[str, str]]:
             re.MULTILINE,
         )
     }
+
+
+def import_name(package: str, names: dict[str, tuple[str, str]], name: str) -> Any:
+    """Return one of the `read_names` of a package; for its ``__getattr__``.
+
+    Raises
+    ------
+    AttributeError
+        If the package has no such name.
+    """
+    if name not in names:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{names[name][0]}", package), name)

@@ -23,7 +23,8 @@ import numpy as np
 from .._common.arithmetic import ceil_div
 from .._common.philox import DROPOUT, philox4x32
 from . import formulas
-from .reference_binned import binned_linear_backward, binned_linear_forward  # noqa: F401
+from .reference_binned import binned_linear_backward as binned_linear_backward
+from .reference_binned import binned_linear_forward as binned_linear_forward
 
 name = "numpy"
 

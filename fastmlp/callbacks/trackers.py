@@ -22,24 +22,46 @@ def _metrics(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.items() if name != "step" and value is not None}
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
-    """Return what describes a fit: model, loss, optimizer and steps."""
-    return {
-        "model": repr(trainer.model),
-        "parameters": trainer.model.num_parameters,
-        "loss": repr(trainer.loss),
-        "optimizer": repr(trainer.optimizer),
-        "planned_steps": trainer.planned_steps,
-    }
+class _Tracker(Callback):
+    """Base class of the callbacks for tracking services.
+
+    Parameters
+    ----------
+    params : mapping or None
+        More settings of a run.
+    model_file : path-like or None
+        File that is stored at the end of a successful fit.
+    """
+
+    may_change_model = False
+
+    def __init__(self, params: Mapping[str, Any] | None, model_file: str | os.PathLike[str] | None) -> None:
+        self.params, self.model_file = dict(params or {}), model_file
+        self.run_id: str | None = None
+        self._handled: BaseException | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Note the exception that is already handled when the fit begins."""
+        self._handled = sys.exc_info()[1]
+
+    def _failure(self) -> BaseException | None:
+        """Return the exception that ends the present fit."""
+        now = sys.exc_info()[1]
+        return None if now is self._handled else now
+
+    def _settings(self, trainer: Trainer) -> dict[str, Any]:
+        """Return what describes a fit: model, loss, optimizer and steps, and ``params``."""
+        return {
+            "model": repr(trainer.model),
+            "parameters": trainer.model.num_parameters,
+            "loss": repr(trainer.loss),
+            "optimizer": repr(trainer.optimizer),
+            "planned_steps": trainer.planned_steps,
+            **self.params,
+        }
 
 
-def _failure(before: BaseException | None) -> BaseException | None:
-    """Return the exception that ends the present fit; ``before`` was already handled when it began."""
-    now = sys.exc_info()[1]
-    return None if now is before else now
-
-
-class MLflow(Callback):
+class MLflow(_Tracker):
     """Log the evaluations of each fit to MLflow; needs mlflow (``pip install "fastmlp[mlflow]"``).
 
     A fit is a run, which ends as FINISHED, FAILED after an exception, or KILLED after Ctrl-C. Its parameters are the
@@ -80,8 +102,6 @@ class MLflow(Callback):
     >>> history = trainer.fit(X, y, epochs=2, callbacks=[logger], rng=0)  # doctest: +SKIP
     """
 
-    may_change_model = False
-
     def __init__(
         self,
         experiment: str = "fastmlp",
@@ -92,15 +112,14 @@ class MLflow(Callback):
         tracking_uri: str | None = None,
         model_file: str | os.PathLike[str] | None = None,
     ) -> None:
+        super().__init__(params, model_file)
         self._module = library("mlflow", 'pip install "fastmlp[mlflow]"')
-        self.experiment, self.run_name, self.params = experiment, run_name, dict(params or {})
-        self.run_id, self.tracking_uri, self.model_file = run_id, tracking_uri, model_file
+        self.experiment, self.run_name, self.run_id, self.tracking_uri = experiment, run_name, run_id, tracking_uri
         self._client: Any = None
-        self._handled: BaseException | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Begin a run, or go on with it."""
-        self._handled = sys.exc_info()[1]
+        super().on_fit_begin(trainer)
         # A client, since the present run of mlflow's own functions is one for the whole process.
         self._client = self._module.MlflowClient(tracking_uri=self.tracking_uri)
         if self.run_id is not None:
@@ -109,7 +128,7 @@ class MLflow(Callback):
         found = self._client.get_experiment_by_name(self.experiment)
         number = self._client.create_experiment(self.experiment) if found is None else found.experiment_id
         self.run_id = self._client.create_run(number, run_name=self.run_name).info.run_id
-        for name, value in {**_settings(trainer), **self.params}.items():
+        for name, value in self._settings(trainer).items():
             self._client.log_param(self.run_id, name, value)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
@@ -121,14 +140,14 @@ class MLflow(Callback):
         """End the run."""
         if self._client is None:
             return
-        failure, client, self._client = _failure(self._handled), self._client, None
+        failure, client, self._client = self._failure(), self._client, None
         if self.model_file is not None and failure is None:
             client.log_artifact(self.run_id, os.fspath(self.model_file))
         status = "FINISHED" if failure is None else "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
         client.set_terminated(self.run_id, status)
 
 
-class WandB(Callback):
+class WandB(_Tracker):
     """Log the evaluations of each fit to Weights & Biases; needs wandb (``pip install "fastmlp[wandb]"``).
 
     A fit is a run, whose exit code is 0, 1 after an exception, or 130 after Ctrl-C. Its configuration is the model, the
@@ -163,8 +182,6 @@ class WandB(Callback):
     >>> history = trainer.fit(X, y, epochs=2, callbacks=[logger], rng=0)  # doctest: +SKIP
     """
 
-    may_change_model = False
-
     def __init__(
         self,
         project: str = "fastmlp",
@@ -173,16 +190,15 @@ class WandB(Callback):
         model_file: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
+        super().__init__(params, model_file)
         self._module = library("wandb", 'pip install "fastmlp[wandb]"')
-        self.project, self.params, self.model_file, self.options = project, dict(params or {}), model_file, options
-        self.run_id: str | None = None
+        self.project, self.options = project, options
         self._run: Any = None
-        self._handled: BaseException | None = None
 
     def on_fit_begin(self, trainer: Trainer) -> None:
         """Begin a run."""
-        self._handled = sys.exc_info()[1]
-        config = {**_settings(trainer), **self.params}
+        super().on_fit_begin(trainer)
+        config = self._settings(trainer)
         self._run = self._module.init(project=self.project, config=config, reinit="create_new", **self.options)
         self.run_id = self._run.id
 
@@ -194,7 +210,7 @@ class WandB(Callback):
         """End the run."""
         if self._run is None:
             return
-        failure, run, self._run = _failure(self._handled), self._run, None
+        failure, run, self._run = self._failure(), self._run, None
         if self.model_file is not None and failure is None:
             path = os.fspath(self.model_file)
             run.save(path, base_path=os.path.dirname(os.path.abspath(path)), policy="now")

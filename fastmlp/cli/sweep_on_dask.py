@@ -8,10 +8,8 @@ import importlib
 import json
 import logging
 import shutil
-import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +24,7 @@ from . import train
 from .data import data_options, load_data
 from .options import NOTE, Parser, UsageError, at_least
 from .runs import CURVES, STATE
+from .signals import signals_to
 from .train_tabular import takes_ensemble
 
 __all__ = ["add_dask_options", "by_tasks", "train_by_tasks"]
@@ -104,7 +103,7 @@ def train_by_tasks(
         files.pop(CURVES, None)
     reporter = _Reporter(folder, list(runs), found)
     try:
-        with _stopped_by_signals(), contextlib.ExitStack() as stack:
+        with signals_to(_stop), contextlib.ExitStack() as stack:
             runner, where = _runner(args, data, len(runs), stack)
             noun = "run" if len(runs) == 1 else "runs"
             print(f"{len(runs)} {noun} {where}, in {folder}{', resumed' if resumed else ''}", flush=True)
@@ -202,22 +201,8 @@ class _Stopped(BaseException):
         self.number = number
 
 
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Raise `_Stopped` for Ctrl-C and SIGTERM, unless they are ignored."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stopped(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler != signal.SIG_IGN:
-                signal.signal(number, stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
 
 
 class _Reporter:

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from .._common.threads import usable_threads
 from ..modules.saving import is_ensemble
 from .options import NOTE
 from .runs import MODEL, STATE
+from .signals import signals_to
 
 __all__ = ["Children", "train_options"]
 
@@ -163,8 +164,7 @@ class Children:
                         print(line, end="", file=sys.stderr, flush=True)
         return last
 
-    @contextmanager
-    def forward_signals(self) -> Iterator[None]:
+    def forward_signals(self) -> AbstractContextManager[None]:
         """Forward Ctrl-C and SIGTERM to the runs: first as Ctrl-C, so that they save their states, later as SIGTERM."""
 
         def forward(number: int, frame: FrameType | None) -> None:
@@ -172,15 +172,7 @@ class Children:
             # In another thread, as this one may hold the lock.
             threading.Thread(target=self.end, args=(number if first else signal.SIGTERM, first)).start()
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for number, handler in before.items():
-                if handler != signal.SIG_IGN:
-                    signal.signal(number, forward)
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return signals_to(forward)
 
     def end(self, number: int, gently: bool = False) -> None:
         """Start no other run, and end the running ones; ``gently`` like Ctrl-C."""

@@ -5,10 +5,9 @@ A name is imported from its file when it is first used, since each one needs a l
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from .._common.lazy_names import read_names
+from .._common.lazy_names import import_name, read_names
 
 _NAMES = read_names(__file__)
 
@@ -16,10 +15,7 @@ __all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'fastmlp.distributed' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_NAMES[name][0]}", __name__), name)
-    globals()[name] = value
+    globals()[name] = value = import_name(__name__, _NAMES, name)
     return value
 
 

@@ -85,7 +85,7 @@ def wait_for_workers(client: Any) -> None:
     Raises
     ------
     BackendError
-        If there is none after a minute.
+        If no worker has joined after a minute.
     """
     try:
         client.wait_for_workers(1, timeout=_PATIENCE)
@@ -102,8 +102,8 @@ def unprotected(client: Any) -> str | None:
         parts = urlsplit(address)
         if parts.scheme == "tcp" and not _is_loopback(parts.hostname or ""):
             return (
-                f"Dask's connections to {address} are not encrypted, and whoever reaches the scheduler can run code "
-                "on its workers; expected TLS, or a network that is closed to others."
+                f"Dask's connections to {address} are not encrypted, and a scheduler lets every client run code on its "
+                "workers; expected TLS, or a network that is closed to others."
             )
     return None
 

@@ -50,12 +50,12 @@ from ..losses import Loss
 from ..modules.lowering import Layer, Masks
 from ..optim import Optimizer
 from .storage import Arena, Weights
-from .support import rule
+from .support import Pieces, rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations
 
-__all__ = ["CpuPlan", "Pieces", "derived_batch_block"]
+__all__ = ["CpuPlan", "derived_batch_block"]
 
 _PAGE = 4096
 _MOST_PANELS = 4  # panels of inputs in a block of weights
@@ -67,15 +67,6 @@ _NEAR = 1 << 19  # bytes of weights and their state that stay in L2 with a singl
 def derived_batch_block() -> int:
     """Return the rows of the batch for which a panel of A, one of B and a block of weights fit in L1."""
     return (l1_bytes() - _L1_LEFT) // 2 // (2 * VECTOR_BYTES)
-
-
-class Pieces(NamedTuple):
-    """Pieces ``first`` to ``end - 1`` of ``total`` of a batch; ``reducer`` adds over ranks, or is 0."""
-
-    first: int
-    end: int
-    total: int
-    reducer: int
 
 
 class _Backward(NamedTuple):
@@ -489,11 +480,8 @@ class CpuPlan:
         run_params, sums = self.run_params, self.params[0, -1]
         self._reserve_gradients()
         places = self.params[:, -1]
-        run_params[PIECES], run_params[FIRST_PIECE], run_params[ALL_PIECES] = (
-            pieces.end - pieces.first,
-            pieces.first,
-            pieces.total,
-        )
+        run_params[PIECES], run_params[FIRST_PIECE] = pieces.end - pieces.first, pieces.first
+        run_params[ALL_PIECES] = pieces.total
         run_params[REDUCER], run_params[FLAT] = pieces.reducer, places[0]
         run_params[FLAT_SIZE] = self.weights.gradient_size
         run_params[SUM] = sums - places[0] if accumulates else 0

@@ -17,12 +17,12 @@ from ..losses import Loss
 from ..modules import Module
 from ..optim import Optimizer
 from .active_threads import ActiveThreads
-from .cpu_plan import CpuPlan, Pieces
+from .cpu_plan import CpuPlan
 from .denominators import loss_denominators
 from .features import dtype_name, reads_in_place, source_of
 from .prepared import PreparedSteps
 from .storage import Weights
-from .support import hyperparameters, layers_of, require_loss, rule
+from .support import Pieces, hyperparameters, layers_of, require_loss, rule
 
 if TYPE_CHECKING:
     from ..training.augmentation import Augmentations

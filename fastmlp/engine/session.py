@@ -38,11 +38,10 @@ from ..optim import Optimizer
 from .native import native
 from .prepared import blend, blend_places
 from .runner import STAGED, Engine
-from .support import Unsupported, layers_of, settings, work_of
+from .support import Pieces, Unsupported, layers_of, settings, work_of
 
 if TYPE_CHECKING:
     from ..training.batches import BatchSampler, TrainingData
-    from .cpu_plan import Pieces
     from .storage import Weights
 
 __all__ = ["Session", "native_infer", "open_session"]

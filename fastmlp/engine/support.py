@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ..optim.base import columns
 from ..optim.schedules import Constant
 
 __all__ = [
+    "Pieces",
     "Unsupported",
     "hyperparameters",
     "layers_of",
@@ -31,6 +32,15 @@ __all__ = [
 
 class Unsupported(Exception):
     """Reports that the engine does not support a model, loss or optimizer; the message is one clause."""
+
+
+class Pieces(NamedTuple):
+    """Pieces ``first`` to ``end - 1`` of ``total`` of a batch; ``reducer`` adds over ranks, or is 0."""
+
+    first: int
+    end: int
+    total: int
+    reducer: int
 
 
 def layers_of(model: Module) -> list[Layer]:

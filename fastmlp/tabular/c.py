@@ -12,7 +12,7 @@ from ..io.files import atomic_write
 from ..modules import Module
 from ..modules.lowering import iter_layers
 from .encoder import ColumnEncoder
-from .encodings import DENSE, LARGEST, CategoryEncoding, DateEncoding, NumberEncoding
+from .encodings import DENSE, LARGEST, CategoryEncoding, NumberEncoding, refuse_dates
 from .networks import input_places, reads_positions
 
 __all__ = ["write_c"]
@@ -179,15 +179,11 @@ class _Columns:
         self.constants: list[str] = []
         self.calls: list[str] = []
         for name, encoding, at in zip(encoder.column_names(), encoder.encodings_, places, strict=True):
-            if isinstance(encoding, DateEncoding):
-                raise ValueError(
-                    f"Column {name!r} holds dates, which the C file has no type for; expected numbers and categories. "
-                    "Give the parts of the dates as columns of numbers."
-                )
-            if isinstance(encoding, NumberEncoding):
-                self._number(str(name), encoding, fewest)
+            kept = refuse_dates(name, encoding, "the C file")
+            if isinstance(kept, NumberEncoding):
+                self._number(str(name), kept, fewest)
             else:
-                self._category(str(name), encoding, fewest)
+                self._category(str(name), kept, fewest)
             self.calls += [f"    inputs[{one}] = some[{k}];" for k, one in enumerate(at)]
 
     def functions(self) -> list[str]:

@@ -12,7 +12,7 @@ from .frames import Categories, Column, Dates, Numbers
 
 __all__ = [
     "BINS", "DENSE", "FEWEST_CODED", "LARGEST", "LEVELS", "CategoryEncoding", "DateEncoding", "Encoding", "InputColumn",
-    "NumberEncoding", "encoding_from_state", "encoding_state", "fit_encoding",
+    "NumberEncoding", "encoding_from_state", "encoding_state", "fit_encoding", "refuse_dates",
 ]  # fmt: skip
 
 LARGEST = 1e100  # scaled numbers, whose square is finite
@@ -300,6 +300,16 @@ def fit_encoding(column: Column, bins: int, min_frequency: int, max_levels: int)
     if isinstance(column, Dates):
         return DateEncoding.fit(column, bins)
     return CategoryEncoding.fit(column, min_frequency, max_levels)
+
+
+def refuse_dates(name: Any, encoding: Encoding, where: str) -> NumberEncoding | CategoryEncoding:
+    """Return an encoding of numbers or categories; raise ValueError for dates, which ``where`` has no type for."""
+    if isinstance(encoding, DateEncoding):
+        raise ValueError(
+            f"Column {name!r} holds dates, which {where} has no type for; expected numbers and categories. Give "
+            "the parts of the dates as columns of numbers."
+        )
+    return encoding
 
 
 def encoding_state(encoding: Encoding) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..io.files import atomic_write
 from ..modules import Module
 from ..modules.lowering import iter_layers
 from .encoder import ColumnEncoder
-from .encodings import DENSE, LARGEST, CategoryEncoding, DateEncoding, NumberEncoding
+from .encodings import DENSE, LARGEST, CategoryEncoding, NumberEncoding, refuse_dates
 from .networks import reads_positions
 
 __all__ = ["write_onnx"]
@@ -101,17 +101,16 @@ class _Ensemble:
         fewest = encoder.fewest_coded_ if positions else None
         parts: list[tuple[int, str]] = []  # kind of the columns, and their name
         for name, encoding in zip(encoder.column_names(), encoder.encodings_, strict=True):
-            if isinstance(encoding, DateEncoding):
-                raise ValueError(
-                    f"Column {name!r} holds dates, which ONNX has no type for; expected numbers and categories. Give "
-                    "the parts of the dates as columns of numbers."
-                )
-            is_number = isinstance(encoding, NumberEncoding)
-            kind = self._onnx.TensorProto.DOUBLE if is_number else self._onnx.TensorProto.STRING
+            kept = refuse_dates(name, encoding, "ONNX")
+            kinds = self._onnx.TensorProto
+            kind = kinds.DOUBLE if isinstance(kept, NumberEncoding) else kinds.STRING
             self.inputs.append(self._onnx.helper.make_tensor_value_info(str(name), kind, ["N", 1]))
-            if encoding.width:
-                write = self._number if isinstance(encoding, NumberEncoding) else self._category
-                parts += write(str(name), encoding, fewest)  # type: ignore[arg-type]
+            if not kept.width:
+                continue
+            if isinstance(kept, NumberEncoding):
+                parts += self._number(str(name), kept, fewest)
+            else:
+                parts += self._category(str(name), kept, fewest)
         parts.sort(key=lambda part: part[0])  # stable, as the encoder
         names = [name for _, name in parts]
         if not parts or (positions and parts[0][0] != DENSE):

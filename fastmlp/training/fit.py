@@ -255,10 +255,10 @@ class Fit:
                     f"{where} cannot be resumed: its {key} is {_short(identity[key])}, here it is {_short(ours[key])}."
                 )
 
-    def require_equal_ranks(self) -> None:
-        """Raise ValueError on a rank whose arguments, data, model or kernels are not those of rank 0."""
+    def require_equal_ranks(self, identity: dict[str, Any]) -> None:
+        """Raise ValueError on a rank whose `identity` (arguments, data, model, kernels) is not that of rank 0."""
         assert self.ranks is not None
-        ours = json.loads(json.dumps(self.identity))
+        ours = json.loads(json.dumps(identity))
         theirs = self.ranks.group.share(ours)
         for key, value in ours.items():
             if value != theirs[key]:

@@ -45,7 +45,7 @@ class FitsOverRanks(ResumableFits):
         if session is not None and ranks is None:
             session.cut(None)
         elif session is not None and ranks is not None:
-            from ..engine.cpu_plan import Pieces
+            from ..engine.support import Pieces
 
             reducer = ranks.group.reducer(self.model.dtype)
             session.cut(Pieces(ranks.first, ranks.first + ranks.count, ranks.total, reducer))
@@ -56,9 +56,9 @@ class FitsOverRanks(ResumableFits):
         if fit.ranks is None or not fit.ranks.several:
             return
         with together(fit.group), fit.reads_of_passes():
-            fit.identity  # noqa: B018
+            identity = fit.identity
         with together(fit.group):
-            fit.require_equal_ranks()
+            fit.require_equal_ranks(identity)
 
     @contextlib.contextmanager
     def _over_ranks(self, fit: Fit, running: AbstractContextManager[None]) -> Iterator[None]:

@@ -22,20 +22,17 @@ from ..formulas.optimizers import MOST_NUMBERS
 from ..op_columns import CLIP_NORM, CLIP_VALUE, NEW_SHARE
 from . import blocks
 from .arithmetic import ceil_div
+from .barrier import ABORT, CONTROLS, wait_for_all
 from .calls import call_update
 from .declare import FLOAT_ROWS, FLOATS, INT, INT_ROWS, INTS, VECTOR
 from .gradients import bias_gradient, weight_gradient
 from .jit import carray, inline, kernel
 from .native import (
-    atomic_add,
-    atomic_load,
     call_pointer,
     flush_denormals,
     numbers_at,
-    pause,
     pointer,
     restore_float_mode,
-    yield_processor,
 )  # fmt: skip
 from .operations import pack_rows
 from .panels import panel_stride
@@ -90,8 +87,6 @@ UPDATE, LOSSES, SCRATCH, SCRATCH_SIZE, STRIPE, TRAINING, ACCUMULATE, BATCH_BLOCK
 SLOT, PIECES, FIRST_PIECE, ALL_PIECES, FLAT, FLAT_SIZE, REDUCER, SUM, PIECE_LOSSES = range(10, 19)
 RUN_PARAMS = 19
 MOST_LEVELS = 62  # of a tree over pieces
-# Entries of ``control``, each on a separate cache line to avoid false sharing.
-ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 
 # Kinds of items of phase 2. The columns of an item are the kind, the operation, the first output of the panel and, for
 # weights, the first input and the end of the inputs (exclusive). Then come the item's place in sums over all items,
@@ -99,27 +94,6 @@ ARRIVED, RELEASED, ABORT, CONTROLS = 0, 16, 32, 48
 # TABLE_BLOCK has the rows of one coded column of a table.
 WEIGHT_BLOCK, BIAS_PANEL, OWN_GRADIENT, TABLE_BLOCK = range(4)
 ITEM_COLUMNS = 7
-
-
-@inline
-def _barrier(control, threads, turn):
-    """Wait until all threads have arrived for the ``turn``-th time; return False if a thread has aborted."""
-    if threads == 1:
-        return True
-    # Waiting threads poll another cache line than the one that arriving threads write.
-    if atomic_add(control, ARRIVED, 1) + 1 == turn * threads:
-        atomic_add(control, RELEASED, 1)
-        return True
-    spins = 0
-    while atomic_load(control, RELEASED) < turn:
-        if atomic_load(control, ABORT) != 0:
-            return False
-        spins += 1
-        if spins < 1000:
-            pause()
-        else:
-            yield_processor()
-    return True
 
 
 @inline
@@ -413,7 +387,7 @@ def train(
             done += 1
             continue
         turn += 1
-        if not _barrier(control, threads, turn):
+        if not wait_for_all(control, threads, turn):
             break
         total = 0.0
         if pieces == 0:
@@ -427,7 +401,7 @@ def train(
                 scratch, spare, unit,
             )  # fmt: skip
             turn += 1
-            if not _barrier(control, threads, turn):
+            if not wait_for_all(control, threads, turn):
                 break
             if run_params[REDUCER] != 0:
                 if thread == 0:
@@ -436,7 +410,7 @@ def train(
                         pointer(numbers, 0), run_params[FLAT], run_params[FLAT_SIZE], run_params[PIECE_LOSSES],
                     )  # fmt: skip
                 turn += 1
-                if not _barrier(control, threads, turn):
+                if not wait_for_all(control, threads, turn):
                     break
             total = carray(numbers_at(run_params[PIECE_LOSSES]), 1)[0]
         if thread == 0:
@@ -481,22 +455,11 @@ def train(
                 if not factor >= 1.0:  # also true for NaN, which must propagate to the parameters
                     blocks.scale(work, out, size, factor)
                 _update(
-                    item,
-                    o,
-                    ops,
-                    numbers,
-                    params,
-                    hyperparams,
-                    h,
-                    run_params[UPDATE],
-                    clip_params[NEW_SHARE],
-                    work,
-                    weights,
-                    out,
-                    size,
-                )
+                    item, o, ops, numbers, params, hyperparams, h, run_params[UPDATE], clip_params[NEW_SHARE], work,
+                    weights, out, size,
+                )  # fmt: skip
             turn += 1
-            alive = _barrier(control, threads, turn)
+            alive = wait_for_all(control, threads, turn)
             if not alive:
                 break
             if ends_step and stage + 1 < stages:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..._common.interrupts import deferred_interrupts
 from ..._common.thread_pool import POOL, Member
-from .engine import ABORT
+from .barrier import ABORT
 
 __all__ = ["Team"]
 
