@@ -53,6 +53,11 @@ CASES = {
     "dense": (plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01), {}, {}),
     "layer norm, dropout": (rich, fm.CrossEntropyLoss, lambda: fm.SGD(0.1, momentum=0.9), {}, {}),
     "binned": (binned, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5), {"l2": 0.1}, {"accumulate": 2}),
+    "parameter groups": (
+        plain, fm.CrossEntropyLoss,
+        lambda: fm.Adam(0.01, param_groups=[{"params": "*.bias", "lr_scale": 3.0}, {"params": "0.weight", "lr": 0.0}]),
+        {}, {"accumulate": 2},
+    ),
     "scale": (scaled, fm.CrossEntropyLoss, lambda: fm.Adam(0.01), {}, {}),
     "l2, clipping, average": (
         plain, fm.CrossEntropyLoss, lambda: fm.Adam(0.01, clip_norm=0.5, clip_value=0.1), {"l2": 0.1, "average": 0.9},

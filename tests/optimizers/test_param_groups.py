@@ -76,7 +76,7 @@ def test_a_group_with_the_options_of_the_optimizer_changes_no_bit(kind):
         assert all(np.array_equal(ref[name], comp[name]) for name in ref)
 
 
-def test_threads_pieces_and_single_steps():
+def test_threads_and_single_steps():
     ref = fitted(make("adam", GROUPS), "float32")
     trainer = fm.Trainer(model("float32"), fm.CrossEntropyLoss(), make("adam", GROUPS))
     trainer.fit(X, Y, batch_size=16, max_steps=12, rng=0, threads=2, eval_every=100)
@@ -89,6 +89,21 @@ def test_threads_pieces_and_single_steps():
             modules.step(X, Y)
     for (name, array), (_, other) in zip(modules.model.named_parameters(), engine.model.named_parameters()):
         assert_matches(array, other, 1e-10, name)
+
+
+def test_many_fits_and_steppers():
+    ref = fitted(make("adam", GROUPS), "float32")
+    trainers = [fm.Trainer(model("float32"), fm.CrossEntropyLoss(), make("adam", GROUPS)) for _ in range(3)]
+    fm.fit_many(trainers, X, Y, batch_size=16, max_steps=12, rng=0, eval_every=100, each=[{"rng": 0}] * 3)
+    for trainer in trainers:
+        assert all(np.array_equal(ref[name], array) for name, array in trainer.model.named_parameters())
+    one, other = (fm.Trainer(model(), fm.CrossEntropyLoss(), make("adam", GROUPS)) for _ in range(2))
+    stepper = other.stepper()
+    for _ in range(5):
+        one.step(X, Y)
+        stepper.step(X, Y)
+    for (name, array), (_, again) in zip(one.model.named_parameters(), other.model.named_parameters()):
+        assert np.array_equal(array, again), name
 
 
 def test_groups_that_change_during_training():
