@@ -1,6 +1,8 @@
 """Export a model to ONNX and to C, and use it from a C program.
 
-python examples/export.py
+The command is
+
+    python examples/export.py
 """
 
 import shutil

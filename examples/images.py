@@ -7,6 +7,7 @@ The script runs the commands that a shell would run; each line below that begins
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,8 @@ data = ["--dataset", args.dataset, *(["--data-dir", args.data_dir] if args.data_
 
 def run(*command):
     print("$ fastmlp", *command)
-    assert main(list(command)) == 0
+    if main(list(command)):
+        sys.exit(f"fastmlp {command[0]} failed")
 
 
 # `fastmlp train` has defaults for each of its data sets. For CIFAR-10 it trains one hidden layer of 100 units with the

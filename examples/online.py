@@ -1,6 +1,8 @@
 """Online learning: rows that arrive one batch at a time, from a source that changes.
 
-python examples/online.py
+The command is
+
+    python examples/online.py
 """
 
 import numpy as np

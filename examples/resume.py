@@ -1,6 +1,8 @@
 """A run that is killed and resumed, with the bits of a run that was never stopped.
 
-python examples/resume.py
+The command is
+
+    python examples/resume.py
 """
 
 import os
@@ -38,7 +40,7 @@ if len(sys.argv) > 1:  # the process that is killed
 
 folder = Path(tempfile.mkdtemp())
 process = subprocess.Popen([sys.executable, __file__, str(folder / "killed")])
-while not (folder / "killed").exists():
+while not (folder / "killed").exists() and process.poll() is None:
     time.sleep(0.05)
 time.sleep(1.0)
 process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -53,7 +53,7 @@ print(f"outside the samples: mean error {error[~known].mean():.3f}, mean spread 
 
 # ## Run the simulation where the networks disagree
 #
-# Two rounds with the 20 points of the largest spread each, then the same measurement.
+# Two rounds, each with every tenth of the 200 points with the largest spread, then the same measurement.
 
 for _ in range(2):
     _, spread = predict(ensemble(points, values), grid)

@@ -16,7 +16,7 @@ import fastmlp as fm
 
 # Runs in a process of its own, as examples register classes and change the backend.
 _DOCTESTS = """
-import doctest, operator, sys
+import doctest, inspect, operator, sys
 import fastmlp as fm
 
 runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
@@ -28,7 +28,7 @@ for name in sys.argv[1:]:
 result = runner.summarize()
 print("examples:", result.attempted)
 sys.exit(bool(result.failed))
-""".replace("import doctest", "import inspect, doctest", 1)
+"""
 
 
 def available():

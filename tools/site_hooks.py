@@ -52,8 +52,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if target.startswith("../") and name in _COPIED.values():
             return f"]({depth}{name.lower()}{anchor})"
         if not (ROOT / "docs" / page.file.src_uri).parent.joinpath(target).exists() or target.startswith("../"):
-            found_in = next((base for base in ("", "docs/") if (ROOT / base / name).exists()), None)
-            if found_in == "":
+            if (ROOT / name).exists():
                 return f"]({config['extra']['repository']}/blob/main/{name}{anchor})"
         return found[0]
 
@@ -98,7 +97,7 @@ def tutorial(path: Path) -> tuple[str, str]:
     source = path.read_text(encoding="utf-8")
     docstring, code = re.match(r'"""(.*?)"""\n(.*)', source, re.S).groups()  # type: ignore[union-attr]
     title, _, introduction = docstring.partition("\n")
-    parts = [f"# {title.rstrip('.')}", introduction.strip(), f"The script is `examples/{path.name}`."]
+    parts = [f"# {title.rstrip('.')}", introduction.strip("\n"), f"The script is `examples/{path.name}`."]
     block: list[str] = []
     text: list[str] = []
 

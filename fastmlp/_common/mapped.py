@@ -162,7 +162,7 @@ class MappedFiles:
         if hasattr(os, "RWF_NOWAIT"):
             try:
                 os.preadv(stream.fileno(), [self._buffer[:1]], start, os.RWF_NOWAIT)
-            except BlockingIOError:  # the first page is not in memory
+            except OSError:  # the first page is not in memory, or the file system cannot tell
                 os.posix_fadvise(stream.fileno(), start, size, os.POSIX_FADV_WILLNEED)
                 return
         stream.seek(start)
@@ -196,7 +196,10 @@ def _open_file(array: Any) -> tuple[io.FileIO | None, int]:
         array = array.base
     if start is None:
         return None, 0
-    stream = io.FileIO(str(start.filename))
+    try:
+        stream = io.FileIO(str(start.filename))
+    except OSError:  # removed, or not to be opened again
+        return None, 0
     if hasattr(os, "posix_fadvise"):  # else the system reads megabytes behind each block, too
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
     return stream, address_of(start) - int(start.offset)

@@ -43,4 +43,11 @@ def deviation(values: np.ndarray) -> float:
     1.0
     """
     mean = values.mean(dtype=np.float64)
-    return math.sqrt(sum_in_blocks(len(values), lambda part: np.square(values[part] - mean)) / len(values))
+
+    def squares(part: slice) -> np.ndarray:
+        # The mean is a scalar of NumPy, which NumPy 1 would round to the dtype of the values.
+        distances: np.ndarray = np.subtract(values[part], mean, dtype=np.float64)
+        distances *= distances
+        return distances
+
+    return math.sqrt(sum_in_blocks(len(values), squares) / len(values))

@@ -155,7 +155,7 @@ def _prepare(runs: dict[str, list[str]], by_path: bool) -> tuple[list[Run], dict
             raise UsageError("fastmlp train --tensorboard is for runs in processes of this machine; leave it out here.")
         if takes_ensemble(args):
             raise UsageError(
-                f"{args.dataset} is trained as an ensemble; --dask and --halving need fastmlp train --plain."
+                f"{args.dataset} is trained as an ensemble; --dask and --halving need fastmlp train --plain (after --)."
             )
         source = data_options(args)
         key = json.dumps([source, args.dtype])

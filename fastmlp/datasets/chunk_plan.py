@@ -157,16 +157,17 @@ def _scan(source: ChunkedTable, empty: Empty) -> tuple[Column, bool]:
     """Return the target, and whether all features are bytes; make the types of columns in text files uniform."""
     targets: list[Column] = []
     kinds: dict[str, set[str]] = {name: set() for name in source.names}
-    raw, joined = True, 0
+    raw, first, rows = True, 0, 0  # ``rows`` of the numeric targets from number ``first`` on, which are joined at times
     for chunk in source.chunks([] if source.header is None else None):
         table = chunk.table
         targets.append(chunk.target_column)
-        if sum(map(len, targets[joined:])) >= _JOINED and {one.kind for one in targets[joined:]} <= {
-            "integer",
-            "number",
-        }:
-            targets[joined:] = [join_columns(targets[joined:], empty)]
-            joined += 1
+        if targets[-1].kind in ("integer", "number"):
+            rows += len(targets[-1])
+            if rows >= _JOINED:
+                targets[first:] = [join_columns(targets[first:], empty)]
+                first, rows = first + 1, 0
+        else:
+            first, rows = len(targets), 0
         raw = raw and isinstance(table, ArrayTable) and table.matrix.dtype == np.uint8
         if source.header is not None:
             for name in source.names:

@@ -79,7 +79,7 @@ class Column:
             part = self.values[start : start + BLOCK][mask[start : start + BLOCK]]
             values[done : done + len(part)] = part
             done += len(part)
-        return replace(self, values=values)
+        return replace(self, values=values, missing_mask=None)
 
     def missing(self) -> np.ndarray:
         """Return a boolean mask of the missing values, shape (rows,)."""

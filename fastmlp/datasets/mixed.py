@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from .train_test import read_train_test
 
 __all__ = ["MixedTable", "has_mixed_columns", "iterate_frames", "load_mixed"]
 
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?")
 _MOST_LEVELS = 1000  # texts beyond which a column of mostly numbers is an error
 _DATE_EXAMPLE = "2024-01-31 or 2024-01-31 12:00"
 
@@ -76,7 +77,7 @@ def load_mixed(
 ) -> MixedTable:
     """Read a .csv, .tsv or .parquet table, and split it unless it has a test part.
 
-    Texts that are all dates in the form of ISO 8601 become dates.
+    Texts that are all dates in the form of ISO 8601 become dates, those with a time zone in UTC.
 
     Parameters
     ----------
@@ -153,9 +154,14 @@ def iterate_frames(
     table.texts.update(text_columns(record))
     if labeled and is_text_target(classes) and table.target_name is not None:
         table.texts.add(table.target_name)
+    seen = 0
     for chunk in table:
         rows = _as_trained(chunk.table, record)
-        yield rows, None if chunk.target is None else _targets(chunk.target, classes)
+        seen += len(rows)
+        if len(rows):
+            yield rows, None if chunk.target is None else _targets(chunk.target, classes)
+    if not seen:
+        raise DataError(f"{path} has no rows; expected at least one.")
 
 
 def _describe(table: Table, names: list[str], source: Any) -> dict[str, Any]:
@@ -164,17 +170,16 @@ def _describe(table: Table, names: list[str], source: Any) -> dict[str, Any]:
         raise DataError(f"{source.path} has no columns of its own types; expected {', '.join(FRAME_SUFFIXES)}.")
     columns = []
     for name in names:
-        texts = _distinct_texts(table.frame[name])
+        series = table.frame.iloc[:, table.names.index(name)]
+        texts = _distinct_texts(series)
         odd = non_numeric(texts) if len(texts) > _MOST_LEVELS else []
         if odd:
             raise DataError(
                 f"{table.source}: column {name!r} has values that are not numbers, such as {min(odd)[:40]!r}; expected "
                 "numbers only."
             )
-        dates = getattr(table.frame[name].dtype, "kind", "O") == "M"
-        if texts and source.format.separator is not None:
-            dates = _parse_dates(texts) is not None
-        columns.append({"name": name, "text": bool(texts), "date": dates})
+        is_date = _parse_dates(texts) is not None if texts else _holds_dates(series)
+        columns.append({"name": name, "text": bool(texts), "date": is_date})
     return {
         "columns": columns, "all_columns": list(source.table.names), "target": source.target_name,
         **source.format._asdict(),
@@ -201,11 +206,10 @@ def _dates(series: Any, label: str) -> Any:
     distinct = [str(one) for one in series.dropna().unique().tolist()]
     dates = _parse_dates(distinct)
     if dates is None:
-        odd = next(one for one in distinct if _parse_dates([one]) is None)
+        odd = next((one for one in distinct if _parse_dates([one]) is None), distinct[0])
         raise DataError(f"{label} holds {odd[:40]!r}; expected dates such as {_DATE_EXAMPLE}, as in training.")
-    known = dict(zip(distinct, dates, strict=True))
-    cells = [None if gone else known[str(one)] for one, gone in zip(series, series.isna(), strict=True)]
-    return pandas.Series(cells, series.index, "datetime64[s]")
+    known = dict(zip(series.dropna().unique().tolist(), dates, strict=True))
+    return series.map(known).astype("datetime64[s]")
 
 
 def _parse_dates(texts: list[str]) -> list[Any] | None:
@@ -213,8 +217,16 @@ def _parse_dates(texts: list[str]) -> list[Any] | None:
     pandas = import_optional("pandas")
     if not all(_ISO_DATE.fullmatch(text) for text in texts):
         return None
-    found = pandas.to_datetime(pandas.Series(texts, dtype=object), format="ISO8601", errors="coerce")
-    return None if found.isna().any() else list(found)
+    found = pandas.to_datetime(pandas.Series(texts, dtype=object), format="ISO8601", errors="coerce", utc=True)
+    return None if found.isna().any() else list(found.dt.tz_localize(None))
+
+
+def _holds_dates(series: Any) -> bool:
+    """Return whether a column without texts holds points in time, or dates as Parquet has them."""
+    if getattr(series.dtype, "kind", "O") == "M":
+        return True
+    known = series.dropna()
+    return known.dtype == object and len(known) > 0 and all(isinstance(one, datetime.date) for one in known)
 
 
 def _distinct_texts(series: Any) -> list[str]:

@@ -17,7 +17,7 @@ from .._common.digests import BLOCK, BlockDigests, array_digests
 from .._common.errors import DataError
 from ..io.array_files import map_npy
 from ..io.files import atomic_write, try_lock
-from ..io.scratch import scratch_in
+from ..io.scratch import SCRATCH, scratch_in
 from .categories import UnknownValues
 from .chunk_plan import ChunkPlan, dtype_of_targets, encode_chunk, make_plan, numbered_chunks
 from .chunks import Chunk, ChunkedTable, open_tables
@@ -175,7 +175,8 @@ class _Packing:
     def begin(self, plan: ChunkPlan) -> None:
         """Make the folder, with the targets and without features."""
         for old in self.folder.iterdir():
-            if old.name != LOCK:
+            # Some systems list the files of arrays that are in use, though they have been removed.
+            if old.name != LOCK and old.suffix != SCRATCH:
                 old.unlink()
         np.save(self.folder / "in_train.npy", plan.in_train)
         for part, y in zip(_PARTS, (plan.y_train, plan.y_test), strict=True):

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Empty", "scratch_in"]
+__all__ = ["SCRATCH", "Empty", "scratch_in"]
 
 # Function of a length and a dtype that returns a new one-dimensional array, as `numpy.empty`.
 Empty = Callable[[int, npt.DTypeLike], np.ndarray]
 
+SCRATCH = ".scratch"  # suffix of the files
 _LEAST = 1 << 22  # bytes of an array that is worth a file
 _ZEROS = 1 << 20  # bytes to write at once
 
@@ -40,7 +41,7 @@ def _scratch(folder: Path, length: int, dtype: npt.DTypeLike) -> np.ndarray:
     size = length * kind.itemsize
     if size < _LEAST or kind.hasobject:
         return np.empty(length, kind)
-    with tempfile.TemporaryFile(dir=folder, suffix=".scratch") as stream:
+    with tempfile.TemporaryFile(dir=folder, suffix=SCRATCH) as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)  # a full disk is an OSError here, and later a signal
         else:

@@ -276,6 +276,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         path : path-like
+            The file, or a run folder of ``fastmlp train``.
 
         Returns
         -------

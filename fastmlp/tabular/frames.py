@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -213,6 +215,9 @@ def _read_objects(series: Any, name: Any) -> Column:
         codes, uniques = series.cat.codes.to_numpy(np.int64), list(series.cat.categories)
     else:
         codes, uniques = pandas.factorize(series, use_na_sentinel=True)
+        if len(uniques) and all(isinstance(value, datetime.date) for value in uniques):
+            dates = pandas.to_datetime(pandas.Series(list(uniques)), utc=True).dt.tz_localize(None)
+            return Dates(np.append(dates.to_numpy().astype("datetime64[s]"), np.datetime64("NaT"))[codes])
         if len(uniques) and all(_is_number(value) for value in uniques):
             numbers = np.append(np.array([float(value) for value in uniques]), np.nan)
             return Numbers(_finite(numbers[codes], name))
@@ -220,7 +225,8 @@ def _read_objects(series: Any, name: Any) -> Column:
         if not isinstance(value, (str, bytes, bool, np.bool_)) and not _is_number(value):
             kind = type(value).__name__
             raise TypeError(
-                f"Column {name!r} has a value of type {kind}; argument must be a string, a date or a real number."
+                f"Column {name!r} has a value of type {kind}; argument must be a string, a date or a real number, "
+                "the same kind in all rows."
             )
     levels, places = _merge([text_of(value) for value in uniques])
     return Categories(levels, np.append(places, -1)[codes])
@@ -234,7 +240,7 @@ def _merge(texts: list[str | None]) -> tuple[list[str], Array]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    return isinstance(value, (Real, Decimal)) and not isinstance(value, (bool, np.bool_))
 
 
 def text_of(value: Any) -> str | None:

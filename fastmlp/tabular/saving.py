@@ -14,7 +14,7 @@ from typing import Any
 from .._common.errors import ModelFileError
 from ..io.tensor_file import read_tensors, write_tensors
 from ..modules import Module, module_from_config
-from ..modules.saving import ENSEMBLE_FORMAT
+from ..modules.saving import ENSEMBLE_FORMAT, find_model
 
 __all__ = ["ensemble_info", "read_ensemble", "write_ensemble"]
 
@@ -66,6 +66,7 @@ def read_ensemble(
     Parameters
     ----------
     path : path-like
+        The file, or a run folder.
     estimator : str
         Expected name of the class.
     make : callable
@@ -78,6 +79,8 @@ def read_ensemble(
     OSError
         If the file cannot be read.
     """
+    if os.path.isdir(path):
+        path = find_model(path)
     metadata, tensors = read_tensors(path, _FORMAT, _VERSION)
     entries = _parse(path, metadata)
     if (seen := entries["estimator"]) != estimator:

@@ -88,9 +88,10 @@ class Ranks:
                 raise ValueError(f"pieces is {pieces}; expected a power of two, or 'off'.")
         if self.total % self.group.size:
             source = f"the default for batches of {batch} rows" if pieces is None else "as given"
+            number = f"{self.total} piece{'' if self.total == 1 else 's'}"
             raise ValueError(
-                f"There are {self.group.size} ranks, and batches have {self.total} pieces ({source}); expected "
-                "ranks that divide the pieces, a larger power of two for pieces, or 'off'."
+                f"There are {self.group.size} ranks, and batches have {number} ({source}); expected ranks that divide "
+                "the pieces, a larger power of two for pieces, or 'off'."
             )
         self.count = self.total // self.group.size
         self.first = self.group.rank * self.count

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,46 @@ def test_export_of_an_ensemble(fastmlp):
 def test_export_of_dates_is_an_error(fastmlp, trained):
     code, out, err = fastmlp("export", trained, "--to", "c")
     assert code == 1 and "Column 'day' holds dates" in err
+
+
+def test_types_of_parquet_columns(fastmlp):
+    """Names that are numbers, dates, decimals and texts of dates."""
+    pytest.importorskip("pyarrow")
+    made = FRAME[["size", "color", "label"]].copy()
+    made["day"] = pd.to_datetime(FRAME["day"]).dt.date
+    made["text"] = FRAME["day"]
+    made["price"] = [decimal.Decimal(n) / 4 for n in range(len(made))]
+    made[["size", "color", "day", "text", "price", "label"]].set_axis(range(6), axis=1).to_parquet("numbers.parquet")
+    code, out, err = fastmlp("train", "--dataset", "numbers.parquet", *FEW, "--out", "run")
+    assert (code, err) == (0, "")
+    columns = re.findall(r"^ {10,} ([0-4]) +(\w+) ", out, re.M)
+    assert columns == [("0", "number"), ("1", "category"), ("2", "date"), ("3", "date"), ("4", "number")]
+    assert fastmlp("evaluate", "run")[0] == 0
+    assert fastmlp("predict", "run", "numbers.parquet")[0] == 0
+    # Dates of Parquet are texts in a text table.
+    pd.read_parquet("numbers.parquet").to_csv("numbers.csv", index=False)
+    ref, comp = (fastmlp("predict", "run", f"numbers.{form}")[1] for form in ("parquet", "csv"))
+    assert ref == comp
+
+
+@pytest.mark.parametrize("zone", ["Z", "+02:00", ""])
+def test_times_with_a_zone_are_converted(zone, fastmlp):
+    made = FRAME.assign(day=FRAME["day"] + "T01:30:00" + zone)
+    assert fastmlp("train", "--dataset", write("t.csv", made), *FEW, "--out", "run", "--quiet")[0] == 0
+    ref = fastmlp("predict", "run", "t.csv")[1]
+    hours = pd.to_datetime(made["day"], format="ISO8601", utc=True)
+    again = made.assign(day=hours.dt.strftime("%Y-%m-%d %H:%M:%S"))
+    assert fastmlp("predict", "run", write("utc.csv", again))[1] == ref
+
+
+def test_a_table_with_a_header_only(fastmlp, trained):
+    write("empty.csv", FRAME[:0])
+    for command in (("predict", trained, "empty.csv"), ("evaluate", trained, "--dataset", "empty.csv")):
+        code, out, err = fastmlp(*command)
+        assert code == 1 and "empty.csv has no rows; expected at least one." in err
+
+
+def test_the_run_folder_of_an_ensemble_loads(trained):
+    assert fm.TabularClassifier.load(trained).classes_.tolist() == ["no", "yes"]
+    with pytest.raises(fm.ModelFileError, match="has no model.safetensors"):
+        fm.TabularClassifier.load(".")

@@ -305,7 +305,7 @@ def test_wrong_arguments():
         fit(trainer_of(), 5)
     found, errors = on_threads(2, lambda group: fit(trainer_of(), group, pieces=None))
     assert len(errors) == 2
-    assert str(found[0]).startswith("There are 2 ranks, and batches have 1 pieces (the default for batches of 32 rows)")
+    assert str(found[0]).startswith("There are 2 ranks, and batches have 1 piece (the default for batches of 32 rows)")
 
 
 def test_seed_and_weights_are_those_of_rank_0():

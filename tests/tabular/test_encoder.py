@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 
 import numpy as np
@@ -266,3 +268,15 @@ def test_lists_of_texts_with_nan_have_missing_values():
     comp = ColumnEncoder().fit({"color": texts})
     assert ref.state() == comp.state() and comp.encodings_[0].missing
     assert np.array_equal(ref.transform({"color": texts}), comp.transform(pd.DataFrame({"color": texts})))
+
+
+def test_dates_and_decimals_as_objects():
+    """As in frames of Parquet files: dates without a time, and decimal numbers."""
+    days = [datetime.date(2024, 1, day) for day in range(1, 21)]
+    ref = ColumnEncoder().fit(pd.DataFrame({"day": pd.to_datetime(pd.Series(days)), "price": np.arange(20) / 4}))
+    frame = pd.DataFrame({"day": [*days[:19], None], "price": [decimal.Decimal(n) / 4 for n in range(20)]})
+    comp = ColumnEncoder().fit(frame)
+    assert [one.kind for one in comp.encodings_] == [one.kind for one in ref.encodings_] == ["date", "number"]
+    assert np.array_equal(ref.transform(frame[:19]), ref.transform(frame[:19].assign(day=pd.to_datetime(frame["day"]))))
+    with pytest.raises(TypeError, match="type time; argument must be a string, a date or a real number, the same kind"):
+        ColumnEncoder().fit(pd.DataFrame({"at": [datetime.time(3)] * 3}))
